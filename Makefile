@@ -1,0 +1,39 @@
+# Two commands do everything: `make run` and `make test`.
+PYTHON ?= python3.11
+BIN = .venv/bin
+
+.PHONY: run test bench lint constraints clean
+
+run: .venv/run
+	$(BIN)/python manage.py serve
+
+test: .venv/dev
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/dev
+	$(BIN)/python -m tests.bench
+
+lint: .venv/dev
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy
+
+# Installed once, and again whenever what is pinned or asked for has changed.
+.venv/run: pyproject.toml constraints.txt | .venv/bin/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/dev: pyproject.toml constraints.txt | .venv/bin/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch .venv/run $@
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+# Resolve the ranges of pyproject.toml anew, in an environment of its own.
+constraints:
+	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
+	build/resolve/bin/pip install --quiet '.[dev]'
+	build/resolve/bin/pip freeze --exclude dreamsite > constraints.txt
+	sed -i 's/+cpu$$//' constraints.txt
+
+clean:
+	rm -rf .venv build

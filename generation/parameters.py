@@ -1,0 +1,268 @@
+"""The wire contract of `POST /image-to-image`: fields, answers, error bodies.
+
+Every name, default, bound and help text of a request field is written here and nowhere else: form parsing, 422 bodies, the
+OpenAPI document and the pages read it from these models. Field names and defaults are those of Livepeer's AI gateway.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+MAX_SEED = 2**63 - 1
+"""Largest seed of an image: what a signed 64-bit column, Go's int64 and torch's generator all hold."""
+
+MAX_LORAS = 4
+
+
+class ErrorCode(StrEnum):
+    """Stable, machine-readable reason of an error; the value is the `code` of the body."""
+
+    INVALID_TOKEN = "invalid_token"
+    INVALID_PARAMETERS = "invalid_parameters"
+    MALFORMED_REQUEST = "malformed_request"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOT_FOUND = "not_found"
+    UPLOAD_TOO_LARGE = "upload_too_large"
+    UNKNOWN_MODEL = "unknown_model"
+    INVALID_LORAS = "invalid_loras"
+    UNKNOWN_LORA = "unknown_lora"
+    LORA_FAILED = "lora_failed"
+    MODEL_FAILED = "model_failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    STORAGE_FAILED = "storage_failed"
+    WORKER_LOST = "worker_lost"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal_error"
+
+
+class RequestRefused(Exception):
+    """A request that cannot be accepted as a whole: status 400, `detail.msg` and `detail.code`."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class InvalidField(Exception):
+    """One field that is not acceptable: an item of a 422 list."""
+
+    def __init__(self, field: str, message: str, type_: str = "value_error") -> None:
+        super().__init__(message)
+        self.item = {"loc": ["body", field], "msg": message, "type": type_}
+
+
+class ImageToImageParameters(BaseModel):
+    """The text fields of the form; the picture is judged by `generation.intake`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    prompt: Annotated[
+        str,
+        Field(max_length=4000, description="What should happen to the picture, or what it should show."),
+    ]
+    model_id: Annotated[
+        str, Field(max_length=200, description="The model that makes the pictures. Empty: the default model.")
+    ] = ""
+    loras: Annotated[
+        str,
+        Field(
+            max_length=4000,
+            description=f"LoRAs as a JSON object of name and weight, at most {MAX_LORAS}, weights 0 or more, "
+            'for example {"dreamsite/risograph": 0.8}.',
+        ),
+    ] = ""
+    strength: Annotated[
+        float,
+        Field(ge=0, le=1, description="How far the result may leave the picture: 0 keeps it, 1 ignores it."),
+    ] = 0.8
+    guidance_scale: Annotated[float, Field(ge=0, le=50, description="How closely the result follows the prompt.")] = 7.5
+    image_guidance_scale: Annotated[
+        float,
+        Field(ge=0, le=50, description="How closely the result follows the picture (InstructPix2Pix models only)."),
+    ] = 1.5
+    negative_prompt: Annotated[str, Field(max_length=4000, description="What the result should avoid.")] = ""
+    safety_check: Annotated[
+        bool, Field(description="Score every result for nudity; a flag is reported, never painted over.")
+    ] = True
+    seed: Annotated[
+        int | None,
+        Field(ge=0, le=MAX_SEED, description="Start of the random numbers; image i uses seed + i. Absent: random."),
+    ] = None
+    num_inference_steps: Annotated[
+        int, Field(ge=1, le=200, description="Denoising steps; more take longer and may show more detail.")
+    ] = 100
+    num_images_per_prompt: Annotated[int, Field(ge=1, le=10, description="How many pictures to make.")] = 1
+
+    @field_validator("prompt", "model_id", "loras", "negative_prompt")
+    @classmethod
+    def refuse_unstorable_text(cls, text: str) -> str:
+        """PostgreSQL cannot store NUL."""
+        if "\0" in text:
+            raise PydanticCustomError("value_error", "Text must not contain NUL characters")
+        return text
+
+    @model_validator(mode="after")
+    def keep_last_seed_in_range(self) -> Self:
+        if self.seed is not None and self.seed + self.num_images_per_prompt - 1 > MAX_SEED:
+            raise InvalidField(
+                "seed",
+                f"The seed of the last image would be above {MAX_SEED}; choose a seed of at most "
+                f"{MAX_SEED - self.num_images_per_prompt + 1} for {self.num_images_per_prompt} images",
+            )
+        return self
+
+    @classmethod
+    def from_form(cls, fields: Mapping[str, str]) -> Self:
+        """Read the form; an empty field counts as absent, as the published SDKs send `model_id=` and the like.
+
+        Raises pydantic's `ValidationError` (see `error_items`) or `InvalidField`.
+        """
+        return cls.model_validate({name: text for name, text in fields.items() if text != ""})
+
+
+def error_items(error: ValidationError) -> list[dict[str, Any]]:
+    """The items of a 422 body: place, message that names the allowed range, type; never the input."""
+    return [
+        {"loc": ["body", *item["loc"]], "msg": _message(item), "type": item["type"]}
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def missing(field: str) -> dict[str, Any]:
+    return {"loc": ["body", field], "msg": "Field required", "type": "missing"}
+
+
+def bounds(field: FieldInfo) -> dict[str, float | int]:
+    """The numeric bounds of a field by name: `ge`, `le`, `max_length`."""
+    return {
+        name: getattr(constraint, name)
+        for constraint in field.metadata
+        for name in ("ge", "le", "max_length")
+        if hasattr(constraint, name)
+    }
+
+
+def _message(item: ErrorDetails) -> str:
+    out_of_range = {"greater_than_equal", "less_than_equal", "finite_number", "int_parsing_size"}
+    field = ImageToImageParameters.model_fields.get(str(item["loc"][0])) if item["loc"] else None
+    if field is None or item["type"] not in out_of_range:
+        return item["msg"]
+    bound = bounds(field)
+    return f"Input should be a number from {bound['ge']} to {bound['le']}"
+
+
+def parse_loras(text: str) -> dict[str, float]:
+    """`loras` as a mapping of LoRA name to weight. Raises `RequestRefused` (the contract's 400)."""
+    if text.strip() == "":
+        return {}
+    try:
+        loras = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RequestRefused(
+            ErrorCode.INVALID_LORAS, "Unable to parse loras as JSON; send an object of LoRA name and weight."
+        ) from None
+    if not isinstance(loras, dict):
+        raise RequestRefused(ErrorCode.INVALID_LORAS, "loras must be a JSON object of LoRA name and weight.")
+    if len(loras) > MAX_LORAS:
+        raise RequestRefused(ErrorCode.INVALID_LORAS, f"Too many LoRAs provided. Maximum is {MAX_LORAS}.")
+    if not all(name.isprintable() and len(name) <= 200 for name in loras):
+        raise RequestRefused(ErrorCode.INVALID_LORAS, "LoRA names must be of the form owner/name.")
+    return {name: _lora_weight(weight) for name, weight in loras.items()}
+
+
+def _lora_weight(weight: Any) -> float:
+    try:
+        number = float(weight)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (0 <= number <= 10):
+        raise RequestRefused(
+            ErrorCode.INVALID_LORAS, "All LoRA weights must be numbers greater than or equal to 0.0 and at most 10."
+        )
+    return number
+
+
+class Media(BaseModel):
+    """One picture of an answer."""
+
+    url: str = Field(description="Where to fetch the picture; needs no header. A data URL where the server says so.")
+    seed: int = Field(description="The seed that made this picture.")
+    nsfw: bool = Field(description="Whether the picture was flagged. False when it was not checked.")
+
+
+class ImageResponse(BaseModel):
+    """What `POST /image-to-image` answers; `id`, `model_id` and `warnings` are additions to the contract."""
+
+    images: list[Media]
+    id: str = Field(description="The Generation; `GET /generations/{id}` has its record.")
+    model_id: str
+    warnings: list[str] = Field(description="What was changed or had no effect, in words.")
+
+
+class GeneratedMedia(Media):
+    """One picture of a record."""
+
+    width: int
+    height: int
+    nsfw_score: float | None = Field(description="0 to 1. Null when the picture was not checked.")
+    checked: bool = Field(description="Whether a safety checker judged the picture.")
+
+
+class Failure(BaseModel):
+    code: ErrorCode
+    msg: str
+
+
+class Timings(BaseModel):
+    """Seconds; null until known."""
+
+    queued: float | None
+    running: float | None
+    phases: dict[str, float] = Field(description="Seconds by phase of the run, such as denoising or decoding.")
+
+
+class GenerationRecord(BaseModel):
+    """The durable record of a request."""
+
+    id: str
+    state: Literal["queued", "running", "succeeded", "failed", "canceled"]
+    model_id: str
+    parameters: dict[str, Any] = Field(description="The request as it was understood, defaults filled in.")
+    effective: dict[str, Any] = Field(description="What the model was run with, after its own rules were applied.")
+    images: list[GeneratedMedia]
+    warnings: list[str]
+    error: Failure | None
+    created: str = Field(description="RFC 3339, UTC.")
+    started: str | None
+    finished: str | None
+    timings: Timings
+
+
+class APIError(BaseModel):
+    msg: str
+    code: ErrorCode
+
+
+class HTTPError(BaseModel):
+    """Every error but 422."""
+
+    detail: APIError
+
+
+class ValidationItem(BaseModel):
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class HTTPValidationError(BaseModel):
+    """Status 422: one item for each thing that is wrong."""
+
+    detail: list[ValidationItem]

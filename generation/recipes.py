@@ -1,0 +1,217 @@
+"""What a model makes of a request: effective values, picture size, and a warning for whatever had no effect.
+
+Decided once, when the request is submitted, and stored with it: the answer can say what was ignored before anything ran, and
+a retry after a crash runs exactly the same. Knows models only by their family's rules, so it needs neither torch nor a database.
+"""
+
+import math
+import secrets
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from generation.parameters import ImageToImageParameters, InvalidField
+
+
+class Family(StrEnum):
+    """How a model is driven. The values are stored in the database."""
+
+    IMAGE_TO_IMAGE = "image-to-image"
+    INSTRUCT_PIX2PIX = "instruct-pix2pix"
+    TURBO = "turbo"
+    LIGHTNING = "lightning"
+
+
+class ModelReference(BaseModel):
+    """Which weights: a repository name, pinned revision ("" for what is on disk) and how to drive them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    revision: str
+    family: Family
+
+
+class LoraReference(BaseModel):
+    """Which LoRA, and how strongly."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    revision: str
+    weight_name: str
+    weight: float
+
+
+class Traits(BaseModel):
+    """The rules of a model.
+
+    `without_effect` are request fields the pipeline does not use; `forced` are values it needs whatever was asked;
+    `guidance_slope` maps the API's guidance g to `1 + slope * (g - 1)` on the model's own scale; sides are pixels.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    without_effect: frozenset[str] = frozenset()
+    forced: dict[str, float] = {}
+    guidance_slope: float = 1.0
+    recommended: dict[str, float] = {}
+    side_multiple: int = 8
+    min_side: int = 256
+    max_side: int = 1024
+
+
+class Limits(BaseModel):
+    """What staff allow on a model, within what it can do; None is no further limit. Sides are pixels."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_inference_steps: int | None = None
+    num_images_per_prompt: int | None = None
+    side: int | None = None
+
+
+class Recipe(BaseModel):
+    """Everything that decides the pixels. `width` and `height` are those of the result, in pixels."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: ModelReference
+    loras: tuple[LoraReference, ...]
+    prompt: str
+    negative_prompt: str
+    strength: float
+    guidance_scale: float
+    image_guidance_scale: float
+    num_inference_steps: int
+    seeds: tuple[int, ...]
+    safety_check: bool
+    width: int
+    height: int
+
+
+_NO_GUIDANCE = frozenset({"guidance_scale", "image_guidance_scale", "negative_prompt"})
+
+FAMILY_TRAITS = {
+    Family.IMAGE_TO_IMAGE: Traits(without_effect=frozenset({"image_guidance_scale"})),
+    Family.INSTRUCT_PIX2PIX: Traits(without_effect=frozenset({"strength"})),
+    Family.TURBO: Traits(
+        without_effect=_NO_GUIDANCE, forced={"guidance_scale": 0}, recommended={"num_inference_steps": 2}
+    ),
+    Family.LIGHTNING: Traits(
+        without_effect=_NO_GUIDANCE | {"num_inference_steps"},
+        forced={"guidance_scale": 0, "num_inference_steps": 8},
+    ),
+}
+_LIGHTNING_STEPS = {"-2step": 2, "-4step": 4, "-8step": 8}
+
+MODEL_TRAITS = {
+    "dreamsite/tiny-edit": FAMILY_TRAITS[Family.INSTRUCT_PIX2PIX].model_copy(
+        update={
+            # Measured on the model's card: at its own 7.5 it breaks, at 2.5 it does what is asked.
+            "guidance_slope": 0.23,
+            "recommended": {"num_inference_steps": 20},
+            "side_multiple": 16,
+            "min_side": 128,
+            "max_side": 512,
+        }
+    ),
+}
+
+
+def traits_of(model: ModelReference) -> Traits:
+    """The rules of this model: its own where it has some, else those of its family."""
+    traits = MODEL_TRAITS.get(model.id, FAMILY_TRAITS[model.family])
+    if model.family is Family.LIGHTNING:
+        for suffix, steps in _LIGHTNING_STEPS.items():
+            if model.id.endswith(suffix):
+                return traits.model_copy(update={"forced": {**traits.forced, "num_inference_steps": steps}})
+    return traits
+
+
+def plan(
+    parameters: ImageToImageParameters,
+    model: ModelReference,
+    loras: Sequence[LoraReference],
+    size: tuple[int, int],
+    limits: Limits = Limits(),
+) -> tuple[Recipe, list[str]]:
+    """The recipe for this request on this model, and warnings in words.
+
+    `size` is width and height of the upright input picture, in pixels. Raises `InvalidField` where a limit is passed, or
+    where strength and steps leave nothing to do.
+    """
+    traits = traits_of(model)
+    if limits.side is not None:
+        traits = traits.model_copy(update={"max_side": min(traits.max_side, limits.side)})
+    for name in ("num_inference_steps", "num_images_per_prompt"):
+        most = getattr(limits, name)
+        if most is not None and name not in traits.forced and getattr(parameters, name) > most:
+            raise InvalidField(name, f"Input should be a number from 1 to {most} for {model.id}", "less_than_equal")
+    values: dict[str, Any] = parameters.model_dump(
+        include={"prompt", "negative_prompt", "strength", "guidance_scale", "image_guidance_scale", "safety_check"}
+    )
+    values["num_inference_steps"] = parameters.num_inference_steps
+    values["guidance_scale"] = round(1 + traits.guidance_slope * (parameters.guidance_scale - 1), 6)
+    values.update(traits.forced)
+    values["num_inference_steps"] = int(values["num_inference_steps"])
+    warnings = [_no_effect(name, model, traits) for name in sorted(traits.without_effect & parameters.model_fields_set)]
+
+    if "strength" not in traits.without_effect:
+        values["strength"], changed = _workable_strength(parameters.strength, values["num_inference_steps"], model)
+        warnings += changed
+
+    width, height = fit(size, traits)
+    if (width, height) != size:
+        warnings.append(
+            f"The picture of {size[0]} x {size[1]} pixels was fitted to {width} x {height}, "
+            f"since {model.id} works from {traits.min_side} to {traits.max_side} pixels a side."
+        )
+
+    first = (
+        parameters.seed if parameters.seed is not None else secrets.randbelow(2**32 - parameters.num_images_per_prompt)
+    )
+    recipe = Recipe(
+        model=model,
+        loras=tuple(loras),
+        seeds=tuple(range(first, first + parameters.num_images_per_prompt)),
+        width=width,
+        height=height,
+        **values,
+    )
+    return recipe, warnings
+
+
+def fit(size: tuple[int, int], traits: Traits) -> tuple[int, int]:
+    """Width and height nearest to `size` that the model can do, keeping the aspect ratio.
+
+    The shorter side is brought up to `min_side` first, then the longer one down to `max_side`, which wins for a very long
+    picture; the engine pads to the model's multiple and crops again, so no multiple shows here.
+    """
+    width, height = size
+    scale = max(1.0, traits.min_side / min(size))
+    scale = min(scale, traits.max_side / max(size))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _workable_strength(strength: float, steps: int, model: ModelReference) -> tuple[float, list[str]]:
+    """Strength that leaves at least one step: diffusers runs int(steps * strength) of them and breaks on none."""
+    if int(steps * strength) >= 1:
+        return strength, []
+    least = 1 / steps
+    if int(steps * least) < 1:  # rounding: 49 * (1 / 49) is below 1
+        least = math.nextafter(least, 1)
+    if model.family in (Family.TURBO, Family.LIGHTNING):
+        return least, [f"strength {strength} was raised to {least:g}, so that one step of {steps} remains."]
+    raise InvalidField(
+        "strength",
+        f"strength x num_inference_steps must be at least 1 for {model.id}: with {steps} steps, use a strength "
+        f"from {least:g} to 1, or more steps",
+    )
+
+
+def _no_effect(name: str, model: ModelReference, traits: Traits) -> str:
+    used = f"; it always runs with {traits.forced[name]:g}" if name in traits.forced else ""
+    return f"{name} has no effect on {model.id}{used}."

@@ -1,0 +1,158 @@
+"""The form fields as the contract wants them parsed, and the words of the 422 items."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from generation.parameters import (
+    MAX_SEED,
+    ErrorCode,
+    ImageToImageParameters,
+    InvalidField,
+    RequestRefused,
+    error_items,
+    parse_loras,
+)
+
+
+def parse(**fields: str) -> ImageToImageParameters:
+    return ImageToImageParameters.from_form({"prompt": "make it night", **fields})
+
+
+def items(**fields: str) -> list[dict[str, Any]]:
+    with pytest.raises(ValidationError) as caught:
+        parse(**fields)
+    return error_items(caught.value)
+
+
+def test_absent_fields_get_the_defaults_of_the_contract() -> None:
+    assert parse().model_dump() == {
+        "prompt": "make it night",
+        "model_id": "",
+        "loras": "",
+        "strength": 0.8,
+        "guidance_scale": 7.5,
+        "image_guidance_scale": 1.5,
+        "negative_prompt": "",
+        "safety_check": True,
+        "seed": None,
+        "num_inference_steps": 100,
+        "num_images_per_prompt": 1,
+    }
+
+
+def test_an_empty_field_counts_as_absent() -> None:
+    empty = {name: "" for name in ImageToImageParameters.model_fields if name != "prompt"}
+    assert parse(**empty) == parse()
+    assert items(prompt="") == [{"loc": ["body", "prompt"], "msg": "Field required", "type": "missing"}]
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", "1", "on", "yes", "t", "y"])
+def test_words_for_true(text: str) -> None:
+    assert parse(safety_check=text).safety_check is True
+
+
+@pytest.mark.parametrize("text", ["false", "False", "0", "off", "no", "f", "n"])
+def test_words_for_false(text: str) -> None:
+    assert parse(safety_check=text).safety_check is False
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("strength", "1e-3", 0.001),
+        ("strength", " 0.5 ", 0.5),
+        ("guidance_scale", "0", 0.0),
+        ("num_inference_steps", "2.0", 2),
+        ("seed", "0", 0),
+        ("seed", str(MAX_SEED), MAX_SEED),
+    ],
+)
+def test_numbers_are_read_as_python_reads_them(field: str, text: str, value: float) -> None:
+    assert getattr(parse(**{field: text}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "type_"),
+    [
+        ("safety_check", " true", "bool_parsing"),
+        ("safety_check", "maybe", "bool_parsing"),
+        ("strength", "0,5", "float_parsing"),
+        ("strength", "abc", "float_parsing"),
+        ("num_inference_steps", "2.5", "int_parsing"),
+        ("num_inference_steps", "1e3", "int_parsing"),
+        ("seed", "9" * 5000, "int_parsing_size"),
+        ("prompt", "x" * 4001, "string_too_long"),
+        ("prompt", "a\0b", "value_error"),
+        ("negative_prompt", "\ud800", "string_unicode"),
+    ],
+)
+def test_what_cannot_be_read_has_the_type_of_the_contract(field: str, text: str, type_: str) -> None:
+    (item,) = items(**{field: text})
+    assert (item["loc"], item["type"]) == (["body", field], type_)
+    assert set(item) == {"loc", "msg", "type"}
+
+
+@pytest.mark.parametrize(
+    ("field", "texts", "range_"),
+    [
+        ("strength", ["-0.1", "1.1", "nan", "inf", "-inf"], "from 0 to 1"),
+        ("guidance_scale", ["-1", "51", "nan", "inf"], "from 0 to 50"),
+        ("image_guidance_scale", ["-1", "nan"], "from 0 to 50"),
+        ("seed", ["-1", str(2**63), str(2**64), "9" * 5000], f"from 0 to {MAX_SEED}"),
+        ("num_inference_steps", ["0", "-1", "201"], "from 1 to 200"),
+        ("num_images_per_prompt", ["0", "-1", "11", "2147483648"], "from 1 to 10"),
+    ],
+)
+def test_what_is_out_of_range_names_the_allowed_range(field: str, texts: list[str], range_: str) -> None:
+    for text in texts:
+        assert items(**{field: text})[0]["msg"] == f"Input should be a number {range_}"
+
+
+def test_the_last_seed_must_fit_too() -> None:
+    assert parse(seed=str(MAX_SEED - 3), num_images_per_prompt="4").seed == MAX_SEED - 3
+    with pytest.raises(InvalidField) as caught:
+        parse(seed=str(MAX_SEED - 2), num_images_per_prompt="4")
+    assert caught.value.item["loc"] == ["body", "seed"]
+    assert str(MAX_SEED - 3) in caught.value.item["msg"]
+
+
+def test_all_wrong_fields_are_named_at_once_and_without_the_input() -> None:
+    found = items(prompt="", strength="secret", seed="-1")
+    assert {item["loc"][1] for item in found} == {"prompt", "strength", "seed"}
+    assert "secret" not in str(found)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "{}"])
+def test_no_loras(text: str) -> None:
+    assert parse_loras(text) == {}
+
+
+def test_lora_weights_may_be_numbers_strings_and_true() -> None:
+    assert parse_loras('{"a/b": 0.5, "a/c": "1", "a/d": true}') == {"a/b": 0.5, "a/c": 1.0, "a/d": 1.0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "null",
+        "1",
+        '"x"',
+        "{",
+        "[" * 100_000,
+        '{"a/b": -1}',
+        '{"a/b": NaN}',
+        '{"a/b": Infinity}',
+        '{"a/b": null}',
+        '{"a/b": {}}',
+        '{"a/b": 11}',
+        '{"\\ud800/x": 1}',
+        '{"a":1,"b":1,"c":1,"d":1,"e":1}',
+    ],
+)
+def test_loras_that_cannot_be_are_refused_as_a_whole(text: str) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        parse_loras(text)
+    assert caught.value.code is ErrorCode.INVALID_LORAS

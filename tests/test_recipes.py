@@ -1,0 +1,110 @@
+"""What a model makes of a request: effective values, sizes, warnings."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from generation.parameters import ImageToImageParameters, InvalidField
+from generation.recipes import FAMILY_TRAITS, Family, Limits, ModelReference, Recipe, Traits, fit, plan
+
+TINY = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTRUCT_PIX2PIX)
+DIFFUSION = ModelReference(id="someone/diffusion", revision="", family=Family.IMAGE_TO_IMAGE)
+TURBO = ModelReference(id="stabilityai/sd-turbo", revision="", family=Family.TURBO)
+LIGHTNING = ModelReference(id="ByteDance/SDXL-Lightning-4step", revision="", family=Family.LIGHTNING)
+
+
+def make(
+    model: ModelReference, size: tuple[int, int] = (256, 256), limits: Limits | None = None, **fields: str
+) -> tuple[Recipe, list[str]]:
+    parameters = ImageToImageParameters.from_form({"prompt": "make it night", **fields})
+    return plan(parameters, model, [], size, limits or Limits())
+
+
+def test_the_api_guidance_is_mapped_onto_the_bundled_models_scale() -> None:
+    assert make(TINY)[0].guidance_scale == pytest.approx(2.495)
+    assert make(TINY, guidance_scale="1")[0].guidance_scale == 1
+    assert make(DIFFUSION, guidance_scale="7.5")[0].guidance_scale == 7.5
+
+
+def test_a_parameter_that_was_sent_and_has_no_effect_is_named() -> None:
+    assert make(TINY)[1] == []
+    assert make(TINY, strength="0.5")[1] == ["strength has no effect on dreamsite/tiny-edit."]
+    assert make(DIFFUSION, image_guidance_scale="2")[1] == ["image_guidance_scale has no effect on someone/diffusion."]
+    assert make(TURBO, guidance_scale="3")[1] == [
+        "guidance_scale has no effect on stabilityai/sd-turbo; it always runs with 0."
+    ]
+
+
+def test_turbo_runs_without_guidance_and_keeps_one_step() -> None:
+    recipe, warnings = make(TURBO, num_inference_steps="2", strength="0.3")
+    assert (recipe.guidance_scale, recipe.strength) == (0, 0.5)
+    assert warnings == ["strength 0.3 was raised to 0.5, so that one step of 2 remains."]
+
+
+@pytest.mark.parametrize(("suffix", "steps"), [("", 8), ("-2step", 2), ("-4step", 4), ("-8step", 8)])
+def test_lightning_runs_its_own_number_of_steps(suffix: str, steps: int) -> None:
+    model = LIGHTNING.model_copy(update={"id": f"ByteDance/SDXL-Lightning{suffix}"})
+    recipe, warnings = make(model, num_inference_steps="30")
+    assert (recipe.num_inference_steps, recipe.guidance_scale) == (steps, 0)
+    assert warnings == [f"num_inference_steps has no effect on {model.id}; it always runs with {steps}."]
+
+
+def test_strength_and_steps_must_leave_a_step() -> None:
+    assert make(DIFFUSION, strength="0.1", num_inference_steps="10")[0].strength == 0.1
+    with pytest.raises(InvalidField, match=r"from 0\.25 to 1") as caught:
+        make(DIFFUSION, strength="0.1", num_inference_steps="4")
+    assert caught.value.item["loc"] == ["body", "strength"]
+    assert make(TINY, strength="0.1", num_inference_steps="4")[0].num_inference_steps == 4
+
+
+@given(steps=st.integers(1, 200), strength=st.floats(0, 1))
+def test_turbo_never_has_nothing_to_do(steps: int, strength: float) -> None:
+    recipe, _ = make(TURBO, num_inference_steps=str(steps), strength=str(strength))
+    assert int(steps * recipe.strength) >= 1
+
+
+def test_image_i_has_seed_plus_i() -> None:
+    assert make(TINY, seed="7", num_images_per_prompt="3")[0].seeds == (7, 8, 9)
+    assert make(TINY, seed="0")[0].seeds == (0,)
+
+
+def test_an_absent_seed_is_a_random_one_of_32_bits() -> None:
+    seeds = {make(TINY, num_images_per_prompt="10")[0].seeds for _ in range(50)}
+    assert len(seeds) == 50
+    assert all(0 <= seed < 2**32 for run in seeds for seed in run)
+
+
+def test_what_staff_limit_is_named_with_what_is_allowed() -> None:
+    limits = Limits(num_inference_steps=20, num_images_per_prompt=2, side=256)
+    with pytest.raises(InvalidField, match="from 1 to 20"):
+        make(TINY, limits=limits, num_inference_steps="21")
+    with pytest.raises(InvalidField, match="from 1 to 2 "):
+        make(TINY, limits=limits, num_inference_steps="5", num_images_per_prompt="3")
+    recipe, warnings = make(TINY, (512, 256), limits, num_inference_steps="20")
+    assert (recipe.width, recipe.height) == (256, 128)
+    assert "512 x 256 pixels was fitted to 256 x 128" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted"),
+    [
+        ((256, 256), (256, 256)),
+        ((501, 333), (501, 333)),
+        ((4000, 3000), (512, 384)),
+        ((64, 64), (128, 128)),
+        ((64, 32), (256, 128)),
+        ((10_000, 10), (512, 1)),
+        ((1, 1), (128, 128)),
+    ],
+)
+def test_sizes_are_fitted_keeping_the_aspect_ratio(size: tuple[int, int], fitted: tuple[int, int]) -> None:
+    assert fit(size, Traits(min_side=128, max_side=512)) == fitted
+
+
+@given(st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)))
+def test_every_size_fits(size: tuple[int, int]) -> None:
+    for traits in FAMILY_TRAITS.values():
+        fitted = fit(size, traits)
+        assert 1 <= min(fitted)
+        assert max(fitted) <= traits.max_side
+        assert fit(fitted, traits) == fitted or min(fitted) < traits.min_side
