@@ -1,0 +1,89 @@
+"""What every test may ask for: the people, a real Redis, clean queues.
+
+The people: alice and bob are users, charlie is staff.
+"""
+
+import atexit
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+
+from accounts.models import ApiToken, User
+from dreamsite.embedded_redis import EmbeddedRedis
+from generation import queue
+from generation.models import DiffusionModel
+from tests.service import Service
+
+# Real hashes cost half a second each, and no test here is about them.
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    """The embedded redis-server, on a socket of this run."""
+    server = EmbeddedRedis(settings.DATA_DIR)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(redis_server: EmbeddedRedis) -> None:
+    """An empty Redis."""
+    queue.redis().flushall()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One real service for all tests that only send it requests."""
+    with Service(tmp_path_factory.mktemp("d"), MAX_UPLOAD_BYTES="1000000", LEASE_SECONDS="5") as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def alices_key(service: Service) -> str:
+    """A token of alice at the real service."""
+    return service.manage("createtoken", "alice", "--name", "tests", "--create")
+
+
+@pytest.fixture(scope="session")
+def bobs_key(service: Service) -> str:
+    """A token of bob at the real service."""
+    return service.manage("createtoken", "bob", "--name", "tests", "--create")
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    return User.objects.create_user("alice", password="alice-password")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    return User.objects.create_user("bob", password="bob-password")
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    return User.objects.create_superuser("charlie", password="charlie-password")
+
+
+@pytest.fixture
+def alices_token(alice: User) -> str:
+    return ApiToken.objects.issue(alice, "alice's laptop")[1]
+
+
+@pytest.fixture
+def bobs_token(bob: User) -> str:
+    return ApiToken.objects.issue(bob, "bob's laptop")[1]
+
+
+@pytest.fixture
+def tiny_edit(db: None) -> DiffusionModel:
+    """The bundled model's row; tests that commit find the table emptied by the ones before."""
+    return DiffusionModel.objects.get_or_create(
+        id="dreamsite/tiny-edit", defaults={"family": "instruct-pix2pix", "enabled": True, "is_default": True}
+    )[0]

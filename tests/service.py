@@ -1,0 +1,122 @@
+"""A real service for tests: `manage.py serve` in a DATA_DIR of its own, driven over HTTP."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from tests.environment import ROOT
+
+READY_SECONDS = 120
+
+
+class Service:
+    """`serve` as a process. `url`, `token` (the administrator's) and `password` are known once it is ready."""
+
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.environment = {
+            **os.environ,
+            "DATA_DIR": str(data_dir),
+            "PORT": "0",
+            "WORKERS": "1",
+            "THREADS": "1",
+            "MODELS_OFFLINE": "on",
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+        self.output = ""
+        self.url = ""
+        self.token = ""
+        self.password = ""
+
+    def __enter__(self) -> "Service":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start and wait until it says it is ready."""
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "serve"],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        ready = threading.Event()
+        assert self.process.stdout is not None
+        self._output = self.process.stdout
+        self._reader = threading.Thread(target=self._read, args=(self._output, ready), daemon=True)
+        self._reader.start()
+        if not ready.wait(READY_SECONDS) or not self.url:
+            self.process.kill()
+            raise AssertionError(f"serve did not become ready:\n{self.output}")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        self._reader.join(10)
+        self._output.close()
+
+    def children(self, name: str = "") -> list[int]:
+        """Process ids below `serve` whose command line holds `name`."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                command = (stat.parent / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            if parent == self.process.pid and name in command:
+                found.append(int(stat.parent.name))
+        return found
+
+    def manage(self, *arguments: str) -> str:
+        """What a `manage.py` command on the same DATA_DIR prints."""
+        finished = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return finished.stdout.strip()
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        """An HTTP client with this token, the administrator's when none is given."""
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token or self.token}"}, timeout=120)
+
+    def _read(self, output: IO[str], ready: threading.Event) -> None:
+        for line in output:
+            self.output += line
+            if match := re.match(r"\s+API token\s+(\S+)", line):
+                self.token = match[1]
+            elif match := re.match(r"\s+password\s+(\S+)", line):
+                self.password = match[1]
+            elif match := re.match(r"ready (http\S+)", line):
+                self.url = match[1]
+                ready.set()
+        ready.set()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0, what: str = "it") -> None:
+    """Poll a condition until it holds. Raises `AssertionError` naming what did not happen."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not happen within {seconds} s")
+        time.sleep(0.05)
