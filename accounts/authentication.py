@@ -1,0 +1,22 @@
+"""Bearer tokens for the API."""
+
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from accounts.models import ApiToken, User
+
+
+class BearerAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <token>`, the scheme in any case. `request.auth` is the `ApiToken`."""
+
+    def authenticate(self, request: Request) -> tuple[User, ApiToken]:
+        """Raises `AuthenticationFailed` for anything but a usable token; no request of the API goes without."""
+        scheme, _, raw = get_authorization_header(request).partition(b" ")
+        token = ApiToken.objects.authenticate(raw.strip().decode("latin-1")) if scheme.lower() == b"bearer" else None
+        if token is None:
+            raise AuthenticationFailed("Invalid bearer token.")
+        return token.user, token
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"

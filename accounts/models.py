@@ -1,0 +1,84 @@
+"""People and the tokens their programs use."""
+
+import hashlib
+import hmac
+import secrets
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+TOKEN_START = "dream_"
+PREFIX_LENGTH = len(TOKEN_START) + 8
+LAST_USED_RESOLUTION = timedelta(minutes=1)
+
+
+class User(AbstractUser):
+    """A person with a history. Staff inspect generations in the admin."""
+
+
+class ApiTokenManager(models.Manager["ApiToken"]):
+    def issue(self, user: User, name: str, expires: datetime | None = None) -> tuple["ApiToken", str]:
+        """A new token and its text, which is shown once and stored nowhere."""
+        raw = TOKEN_START + secrets.token_urlsafe(32)
+        token = self.create(user=user, name=name, prefix=raw[:PREFIX_LENGTH], digest=_digest(raw), expires=expires)
+        return token, raw
+
+    def authenticate(self, raw: str) -> "ApiToken | None":
+        """The usable token with this text, its user loaded, or None. One query; notes the use at most once a minute."""
+        if not (raw.startswith(TOKEN_START) and raw.isascii() and raw.isprintable()):
+            return None
+        now = timezone.now()
+        token = (
+            self.select_related("user")
+            .filter(
+                Q(expires__isnull=True) | Q(expires__gt=now),
+                prefix=raw[:PREFIX_LENGTH],
+                revoked=None,
+                user__is_active=True,
+            )
+            .first()
+        )
+        if token is None or not hmac.compare_digest(token.digest, _digest(raw)):
+            return None
+        if token.last_used is None or now - token.last_used >= LAST_USED_RESOLUTION:
+            self.filter(pk=token.pk).update(last_used=now)
+        return token
+
+
+class ApiToken(models.Model):
+    """A Bearer token. Only its SHA-256 digest is kept; the prefix finds the row and names the token to its owner."""
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=PREFIX_LENGTH, unique=True, editable=False)
+    digest = models.CharField(max_length=64, editable=False)
+    created = models.DateTimeField(auto_now_add=True)
+    expires = models.DateTimeField(null=True, blank=True)
+    revoked = models.DateTimeField(null=True, blank=True)
+    last_used = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects: ClassVar[ApiTokenManager] = ApiTokenManager()
+
+    class Meta:
+        ordering = ("-created",)
+        verbose_name = "API token"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def is_usable(self) -> bool:
+        return self.revoked is None and (self.expires is None or self.expires > timezone.now())
+
+    def revoke(self) -> None:
+        """End the token now; a revoked one keeps the time it was first revoked."""
+        ApiToken.objects.filter(pk=self.pk, revoked=None).update(revoked=timezone.now())
+
+
+def _digest(raw: str) -> str:
+    # A token is 256 random bits: no dictionary can guess it, so a fast hash is the right one.
+    return hashlib.sha256(raw.encode("utf-8", "surrogatepass")).hexdigest()

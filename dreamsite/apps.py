@@ -1,0 +1,10 @@
+from django.apps import AppConfig
+
+
+class DreamsiteConfig(AppConfig):
+    """The project itself: its commands, checks and static files."""
+
+    name = "dreamsite"
+
+    def ready(self) -> None:
+        from dreamsite import checks  # noqa: F401  registers the system checks

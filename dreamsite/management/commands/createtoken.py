@@ -1,0 +1,42 @@
+"""`manage.py createtoken`: a token for a program, printed once."""
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from accounts.models import ApiToken, User
+
+
+class Command(BaseCommand):
+    help = "Create an API token for a user and print it, alone, on standard output. It is shown only now."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username")
+        parser.add_argument("--name", required=True, help="What the token is for, such as the program that uses it.")
+        parser.add_argument("--days", type=int, help="Days until it expires. Without: it does not.")
+        parser.add_argument("--create", action="store_true", help="Make an ordinary user first if there is none.")
+
+    def handle(self, *args: Any, username: str, name: str, days: int | None, create: bool, **options: Any) -> None:
+        if days is not None and not 1 <= days <= 36_500:
+            raise CommandError("--days must be from 1 to 36500.")
+        user = User.objects.filter(username=username).first()
+        if user is None and not create:
+            raise CommandError(f"There is no user {username!r}; add --create to make one.")
+        try:
+            ApiToken(name=name).clean_fields(exclude=["user", "prefix", "digest"])
+            if user is None:
+                user = User(username=username)
+                user.set_unusable_password()
+                user.full_clean()
+                user.save()
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        if not user.is_active:
+            raise CommandError(f"The user {username!r} is not active; its tokens would be refused.")
+        expires = timezone.now() + timedelta(days=days) if days is not None else None
+        _, raw = ApiToken.objects.issue(user, name, expires)
+        self.stdout.write(raw)

@@ -1,0 +1,44 @@
+"""`manage.py download_model`: a model's weights, fetched before somebody waits for them."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+import huggingface_hub
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from generation.engine import catalog
+from generation.engine.errors import ModelFailed
+from generation.models import DiffusionModel
+
+
+class Command(BaseCommand):
+    help = "Fetch what is missing of a model, at its pinned revision, into MODELS_DIR."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("model_id", metavar="ID", help="A model of the admin's list, such as stabilityai/sd-turbo.")
+
+    def handle(self, *args: Any, model_id: str, **options: Any) -> None:
+        model = DiffusionModel.objects.filter(pk=model_id).first()
+        if model is None:
+            known = ", ".join(DiffusionModel.objects.values_list("pk", flat=True))
+            raise CommandError(f"There is no model {model_id!r}; add it in the admin, or choose one of {known}.")
+        # It would print a line for each of its attempts.
+        huggingface_hub.logging.set_verbosity_error()
+        self.stdout.write(f"Fetching what is missing of {model_id} ...")
+        self.stdout.flush()
+        try:
+            directory = catalog.download(model.reference(), settings.MODELS_DIR)
+        except ModelFailed as error:
+            raise CommandError(f"{model_id} could not be fetched: {_first_cause(error)}.") from None
+        self.stdout.write(f"{model_id} is in {directory}")
+        if not model.enabled:
+            self.stdout.write("Requests may not use it yet: enable it in the admin.")
+
+
+def _first_cause(error: BaseException) -> str:
+    """What happened first, in one line."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,32 @@
+"""`manage.py reaper`: return what lost workers held, for as long as the service runs."""
+
+import logging
+import signal
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import close_old_connections
+
+from generation import queue
+
+logger = logging.getLogger(__name__)
+
+
+class Command(BaseCommand):
+    help = "Return expired leases to the queue and ring for forgotten work, every second or as told."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--interval", type=float, default=1.0, help="Seconds between two looks.")
+
+    def handle(self, *args: Any, interval: float, **options: Any) -> None:
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        while not stop.wait(interval):
+            close_old_connections()
+            try:
+                queue.reap()
+            except Exception:
+                logger.exception("reaping failed; trying again")

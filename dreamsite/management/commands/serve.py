@@ -1,0 +1,136 @@
+"""`manage.py serve`: everything on one machine, from one command."""
+
+import fcntl
+import http.client
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.models import ApiToken, User
+from dreamsite import embedded_redis, health
+from dreamsite.supervisor import Child, Supervisor
+
+logger = logging.getLogger(__name__)
+
+_WORKER_GRACE = 30.0
+_LOOK_SECONDS = 0.2
+_SAMPLE = settings.BASE_DIR / "dreamsite" / "static" / "sample.jpg"
+
+
+class Command(BaseCommand):
+    help = "Run Redis, the database migrations, the web process, the workers and the reaper; keep them running."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        lock = _lock(settings.DATA_DIR / "serve.lock")
+        with closing(lock), closing(_listen(settings.HOST, settings.PORT)) as listener:
+            port = listener.getsockname()[1]
+            supervisor = Supervisor()
+            try:
+                self._start(supervisor, listener, f"http://{_shown(settings.HOST)}:{port}")
+                while not supervisor.is_stopping:
+                    supervisor.keep()
+                    time.sleep(_LOOK_SECONDS)
+            finally:
+                supervisor.stop()
+
+    def _start(self, supervisor: Supervisor, listener: socket.socket, url: str) -> None:
+        if settings.REDIS_EMBEDDED:
+            embedded_redis.end_leftover(settings.DATA_DIR)
+            supervisor.start([Child("redis", embedded_redis.command(settings.DATA_DIR))])
+            embedded_redis.wait_until_answering(settings.DATA_DIR)
+        call_command("migrate", interactive=False, verbosity=0)
+        self._greet_first_start(url)
+        manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+        listener.set_inheritable(True)
+        supervisor.start(
+            [
+                Child("web", [*manage, "web", "--fd", str(listener.fileno())], pass_fds=[listener.fileno()]),
+                Child("reaper", [*manage, "reaper"]),
+                *(
+                    Child(f"worker {number}", [*manage, "worker"], grace=_WORKER_GRACE)
+                    for number in range(1, settings.WORKERS + 1)
+                ),
+            ]
+        )
+        while not supervisor.is_stopping:
+            supervisor.keep()
+            if _is_alive(listener) and not health.missing():
+                self.stdout.write(f"ready {url}")
+                self.stdout.flush()
+                return
+            time.sleep(_LOOK_SECONDS)
+
+    def _greet_first_start(self, url: str) -> None:
+        """Make an administrator and a token where there is nobody yet, and show both, once."""
+        if User.objects.exists():
+            return
+        password = secrets.token_urlsafe(12)
+        admin = User.objects.create_superuser("admin", password=password)
+        _, raw = ApiToken.objects.issue(admin, "first token")
+        sample = os.path.relpath(_SAMPLE) if _SAMPLE.is_relative_to(Path.cwd()) else str(_SAMPLE)
+        self.stdout.write(
+            "This is the first start, so an administrator was made. Keep this: it is not shown again.\n\n"
+            f"  user       {admin.username}\n"
+            f"  password   {password}\n"
+            f"  API token  {raw}\n\n"
+            f"  your pictures  {url}/\n"
+            f"  admin          {url}/admin/\n"
+            f"  API            {url}/docs\n\n"
+            "When it is ready, try:\n\n"
+            f"  curl {url}/image-to-image -H 'Authorization: Bearer {raw}' \\\n"
+            f"    -F prompt='make it night' -F num_inference_steps=20 -F image=@{sample}\n"
+        )
+        self.stdout.flush()
+
+
+def _lock(path: Path) -> Any:
+    """Hold DATA_DIR for this process; the kernel lets go of it however the process ends."""
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise CommandError(
+            f"Another serve is running on DATA_DIR {path.parent}; stop it, or set DATA_DIR to another directory."
+        ) from None
+    return file
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket. It is kept here, so that clients wait instead of failing while the web process restarts."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CommandError(f"Cannot listen on {host} port {port} ({reason}); set HOST and PORT to free ones.") from None
+
+
+def _is_alive(listener: socket.socket) -> bool:
+    host, port = listener.getsockname()[:2]
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=2)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared with, not bound to
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else _reachable(host)

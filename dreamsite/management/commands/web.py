@@ -1,0 +1,30 @@
+"""`manage.py web`: one web process."""
+
+import socket
+from argparse import ArgumentParser
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+
+class Command(BaseCommand):
+    help = "Serve HTTP on HOST and PORT, or on a listening socket that was handed over."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--fd", type=int, help="File descriptor of a listening socket.")
+
+    def handle(self, *args: Any, fd: int | None, **options: Any) -> None:
+        config = uvicorn.Config(
+            "dreamsite.asgi:application",
+            host=settings.HOST,
+            port=settings.PORT,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=65,
+            timeout_graceful_shutdown=10,
+        )
+        uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)] if fd is not None else None)

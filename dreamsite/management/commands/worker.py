@@ -1,0 +1,41 @@
+"""`manage.py worker`: one warm worker for one pool."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+
+class Command(BaseCommand):
+    help = "Run one warm worker: load the engine, then make what is queued in its pool."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--pool", default="default", choices=settings.POOLS, help="Which queue to work on.")
+        parser.add_argument(
+            "--threads",
+            type=int,
+            default=settings.THREADS,
+            help="Threads of torch; keep the sum over workers within the cores.",
+        )
+        parser.add_argument("--device", default=settings.DEVICE, help="auto, cpu, cuda, cuda:1, mps.")
+
+    def handle(self, *args: Any, pool: str, threads: int, device: str, **options: Any) -> None:
+        if threads < 1:
+            raise CommandError("--threads must be at least 1.")
+        # Imported here: torch takes seconds to load, and only this command needs it.
+        from generation import worker
+        from generation.engine.engine import EngineSettings
+
+        worker.run(
+            pool,
+            EngineSettings(
+                models_dir=settings.MODELS_DIR,
+                device=device,
+                dtype=settings.DTYPE,
+                threads=threads,
+                offline=settings.MODELS_OFFLINE,
+                safety_checker=settings.SAFETY_CHECKER,
+                safety_threshold=settings.SAFETY_THRESHOLD,
+            ),
+        )

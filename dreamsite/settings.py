@@ -1,0 +1,270 @@
+"""All settings of Dreamsite: embedded defaults, replaced by environment variables.
+
+Every variable is listed in README.md; a test compares the two. State lives only in DATA_DIR.
+"""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import django_stubs_ext
+import environ
+
+# Django's generic classes, such as ModelAdmin, can then be given their type argument.
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()  # type: ignore[no-untyped-call]
+
+
+def _data_dir() -> Path:
+    path = Path(env.str("DATA_DIR", default=str(BASE_DIR / "data"))).resolve()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise SystemExit(
+            f"DATA_DIR {path} is not writable ({error.strerror}); set DATA_DIR to a directory that is."
+        ) from None
+    return path
+
+
+def _secret_key() -> str:
+    """The key of this installation, made once; a link is atomic, so that two first starts agree on one key."""
+    path = DATA_DIR / "secret_key"
+    if not path.exists():
+        draft = path.with_name(f"secret_key.{secrets.token_hex(4)}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(50))
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
+        draft.unlink()
+    return path.read_text().strip()
+
+
+DATA_DIR = _data_dir()
+SECRET_KEY = env.str("SECRET_KEY", default="") or _secret_key()
+DEBUG = env.bool("DEBUG", default=False)
+
+# Where it is reached.
+HOST = env.str("HOST", default="127.0.0.1")
+PORT = env.int("PORT", default=8000)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]", HOST])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+HTTPS = env.bool("HTTPS", default=False)
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_htmx",
+    "django_rq",
+    "dreamsite.apps.DreamsiteConfig",
+    "accounts.apps.AccountsConfig",
+    "generation.apps.GenerationConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "dreamsite.urls"
+ASGI_APPLICATION = "dreamsite.asgi.application"
+# `/image-to-image` and `/image-to-image/` both answer directly; a redirect would turn a client's POST into a GET.
+APPEND_SLASH = True
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Database: SQLite in DATA_DIR, or DATABASE_URL (PostgreSQL).
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.db("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        # Writers queue up instead of failing when a read lock cannot be raised to a write lock.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+    # In a file, since the tests' threads and processes must see one database.
+    DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
+else:
+    # A pool is per process: Django's threads and a few more at most. Options of the URL, such as sslmode, are kept.
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 20, "timeout": 5}
+    # A connection is looked at before it is used, so that nobody meets those that a restart of the database has cut.
+    DATABASES["default"] |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Redis: the embedded server's socket in DATA_DIR, or REDIS_URL.
+REDIS_SOCKET = DATA_DIR / "redis.sock"
+REDIS_EMBEDDED = "REDIS_URL" not in env.ENVIRON
+REDIS_URL = env.str("REDIS_URL", default=f"unix://{REDIS_SOCKET}")
+if REDIS_EMBEDDED and len(os.fsencode(REDIS_SOCKET)) > 100:
+    # The kernel's limit for the path of a unix socket is 108 bytes, 104 on macOS.
+    raise SystemExit(
+        f"DATA_DIR {DATA_DIR} is too long for the socket in it; set DATA_DIR to a path of at most 85 bytes."
+    )
+POOLS = env.list("POOLS", default=["default"])
+RQ_QUEUES = {pool: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"} for pool in POOLS}
+RQ_SHOW_ADMIN_LINK = False
+
+# Files: DATA_DIR/media behind signed URLs, or an S3 bucket behind presigned ones.
+URL_EXPIRY_SECONDS = env.int("URL_EXPIRY_SECONDS", default=7 * 24 * 3600)
+IMAGE_URLS = env.str("IMAGE_URLS", default="signed")
+MEDIA_ROOT = DATA_DIR / "media"
+S3_BUCKET = env.str("S3_BUCKET", default="")
+_default_storage: dict[str, Any] = {"BACKEND": "generation.media.SignedFileSystemStorage"}
+if S3_BUCKET:
+    from boto3.s3.transfer import TransferConfig
+    from botocore.config import Config
+
+    _default_storage = {
+        "BACKEND": "generation.s3.SharedS3Storage",
+        "OPTIONS": {
+            "bucket_name": S3_BUCKET,
+            "endpoint_url": env.str("S3_ENDPOINT_URL", default="") or None,
+            "region_name": env.str("S3_REGION", default="us-east-1"),
+            "access_key": env.str("S3_ACCESS_KEY", default="") or None,
+            "secret_key": env.str("S3_SECRET_KEY", default="") or None,
+            "client_config": Config(
+                # The only version whose presigned URLs every region and server takes.
+                signature_version="s3v4",
+                s3={"addressing_style": env.str("S3_ADDRESSING_STYLE", default="auto")},
+                # Checksums that are only supported, not required, are unknown to some servers that are not Amazon's.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                max_pool_connections=20,
+                connect_timeout=3,
+                read_timeout=20,
+                retries={"mode": "standard", "total_max_attempts": 3},
+            ),
+            # A picture is sent in one piece: threads for its parts would only be started and ended.
+            "transfer_config": TransferConfig(use_threads=False),
+            "querystring_auth": True,
+            "querystring_expire": URL_EXPIRY_SECONDS,
+            "default_acl": None,
+            "file_overwrite": True,
+        },
+    }
+STORAGES = {
+    "default": _default_storage,
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+STATIC_URL = "static/"
+# Found where they lie, so that there is no step of collecting them.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+# The API.
+WAIT_SECONDS = env.float("WAIT_SECONDS", default=50.0)
+MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=20 * 1024 * 1024)
+MAX_UPLOAD_PIXELS = env.int("MAX_UPLOAD_PIXELS", default=50_000_000)
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_UPLOAD_BYTES
+# The form's text is bounded by its own fields; a pile of parts is refused before it is looked at.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.MultiPartParser", "rest_framework.parsers.FormParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "generation.api.errors.answer_exception",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Dreamsite",
+    "DESCRIPTION": "A self-hosted image-to-image service, wire-compatible with Livepeer's AI gateway.",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_URLCONF": "generation.api.urls",
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,
+    "POSTPROCESSING_HOOKS": [],
+}
+
+# Accounts.
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+SIGN_UP = env.bool("SIGN_UP", default=False)
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "history"
+LOGOUT_REDIRECT_URL = "sign-in"
+
+# Workers and the engine. One thread a worker: two such workers do nearly twice the work of one with two threads.
+_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+WORKERS = env.int("WORKERS", default=max(1, min(2, _cores)))
+THREADS = env.int("THREADS", default=max(1, _cores // max(1, WORKERS)))
+DEVICE = env.str("DEVICE", default="auto")
+DTYPE = env.str("DTYPE", default="auto")
+MODELS_DIR = Path(env.str("MODELS_DIR", default=str(DATA_DIR / "models"))).resolve()
+MODELS_OFFLINE = env.bool("MODELS_OFFLINE", default=False)
+SAFETY_CHECKER = env.str("SAFETY_CHECKER", default="opennsfw")
+SAFETY_THRESHOLD = env.float("SAFETY_THRESHOLD", default=0.0) or None
+
+# Leases, in seconds: how long a claim lasts unrenewed, and how long a silent run keeps being renewed.
+LEASE_SECONDS = env.float("LEASE_SECONDS", default=15.0)
+STALL_SECONDS = env.float("STALL_SECONDS", default=300.0)
+MAX_ATTEMPTS = 3
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+USE_TZ = True
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # What a client did wrong is the client's to read; only our own failures are worth a line.
+    "loggers": {"django.request": {"level": "ERROR"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="WARNING")},
+}

@@ -1,0 +1,17 @@
+from django.contrib import admin
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+
+from dreamsite import health
+from generation.media import serve_media
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="history"), name="home"),
+    path("ready", health.ready, name="ready"),
+    path("admin/rq/", include("django_rq.urls")),
+    path("admin/", admin.site.urls),
+    re_path(r"^media/(?P<name>.+)$", serve_media, name="media"),
+    path("", include("generation.api.urls")),
+    path("", include("generation.urls")),
+    path("", include("accounts.urls")),
+]

@@ -1,0 +1,84 @@
+"""What the API answers about a generation."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from rest_framework import status
+from rest_framework.response import Response
+
+from generation.api.errors import problem
+from generation.models import GeneratedImage, Generation, State
+from generation.parameters import (
+    ErrorCode,
+    Failure,
+    GeneratedMedia,
+    GenerationRecord,
+    ImageResponse,
+    Media,
+    Timings,
+)
+
+Absolute = Callable[[str], str]
+"""Makes a URL absolute, as `request.build_absolute_uri` does."""
+
+_NOT_EFFECTIVE = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
+
+
+def record(generation: Generation, absolute: Absolute) -> dict[str, Any]:
+    """The `GenerationRecord` of a generation, as JSON types, with fresh URLs."""
+    failure = None
+    if generation.error_code:
+        failure = Failure(code=ErrorCode(generation.error_code), msg=generation.error_message)
+    return GenerationRecord(
+        id=generation.pk,
+        state=generation.state,
+        model_id=generation.model_id,
+        parameters=generation.parameters,
+        effective=generation.effective.model_dump(mode="json", exclude=_NOT_EFFECTIVE),
+        images=[
+            GeneratedMedia(
+                url=_url(image, absolute),
+                seed=image.seed,
+                nsfw=image.nsfw,
+                width=image.width,
+                height=image.height,
+                nsfw_score=image.nsfw_score,
+                checked=image.is_checked,
+            )
+            for image in generation.images.all()
+        ],
+        warnings=generation.warnings,
+        error=failure,
+        created=generation.created,
+        started=generation.started,
+        finished=generation.finished,
+        timings=Timings(queued=generation.queued_seconds, running=generation.running_seconds, phases=generation.phases),
+    ).model_dump(mode="json")
+
+
+def answer(generation: Generation, absolute: Absolute) -> Response:
+    """The answer to the `POST` that made this generation: pictures, an error, or 202 and where to look."""
+    if generation.state == State.SUCCEEDED:
+        images = [
+            Media(url=_url(image, absolute), seed=image.seed, nsfw=image.nsfw) for image in generation.images.all()
+        ]
+        content = ImageResponse(
+            images=images, id=generation.pk, model_id=generation.model_id, warnings=generation.warnings
+        )
+        response = Response(content.model_dump(mode="json"))
+    elif generation.state == State.FAILED:
+        response = problem(ErrorCode(generation.error_code), generation.error_message)
+    else:
+        response = Response(record(generation, absolute), status.HTTP_202_ACCEPTED)
+        response["Location"] = absolute(f"/generations/{generation.pk}")
+    response["X-Generation-Id"] = str(generation.pk)
+    return response
+
+
+def _url(image: GeneratedImage, absolute: Absolute) -> str:
+    if settings.IMAGE_URLS == "data":
+        with image.file.open() as file:
+            return "data:image/png;base64," + base64.b64encode(file.read()).decode()
+    return absolute(image.file.url)

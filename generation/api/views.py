@@ -1,0 +1,73 @@
+"""The endpoints. A view reads its input, calls one verb of the queue or one query, and answers."""
+
+from typing import Any, cast
+from uuid import UUID
+
+from django.conf import settings
+from django.http import Http404
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.models import ApiToken
+from generation import queue
+from generation.api import schema
+from generation.api.errors import UploadTooLarge
+from generation.api.forms import read_form
+from generation.api.records import answer, record
+from generation.models import Generation
+
+
+class UncachedView(APIView):
+    """Answers belong to one owner and one moment."""
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response["Cache-Control"] = "no-store"
+        return response
+
+
+class ImageToImage(UncachedView):
+    http_method_names = ["post"]
+
+    @extend_schema(**schema.IMAGE_TO_IMAGE)
+    def post(self, request: Request) -> Response:
+        """Make pictures from a picture and a prompt, and wait for them."""
+        scope = getattr(request, "scope", {})
+        if scope.get("dreamsite.body_too_large"):
+            raise UploadTooLarge(settings.MAX_UPLOAD_BYTES)
+        parameters, picture = read_form(request)
+        generation = queue.submit(
+            cast(ApiToken, request.auth), parameters, picture, scope.get("dreamsite.generation_id")
+        )
+        return answer(generation, request.build_absolute_uri)
+
+
+class GenerationDetail(UncachedView):
+    http_method_names = ["get", "head"]
+
+    @extend_schema(**schema.GENERATION)
+    def get(self, request: Request, generation_id: UUID) -> Response:
+        """The durable record of a generation of yours."""
+        generation = (
+            Generation.objects.owned_by(request.user).prefetch_related("images").filter(pk=generation_id).first()
+        )
+        if generation is None:
+            raise Http404
+        return Response(record(generation, request.build_absolute_uri))
+
+
+class HeldAnswer(UncachedView):
+    """What a client that was held is told: asked by the waiting layer alone, which knew the client when it came."""
+
+    http_method_names = ["get"]
+    authentication_classes = []
+    permission_classes = []
+    schema = None
+
+    def get(self, request: Request, generation_id: UUID) -> Response:
+        generation = Generation.objects.prefetch_related("images").filter(pk=generation_id).first()
+        if not getattr(request, "scope", {}).get("dreamsite.answer") or generation is None:
+            raise Http404
+        return answer(generation, request.build_absolute_uri)

@@ -1,0 +1,282 @@
+"""The durable record: models and LoRAs that may be used, generations and their pictures.
+
+A Generation's row is the truth about it. State changes are the guarded updates of `generation.queue`.
+"""
+
+import re
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused, bounds
+from generation.recipes import Family, Limits, LoraReference, ModelReference, Recipe
+
+REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+BUNDLED_OWNER = "dreamsite/"
+
+
+class RepositoryModel(models.Model):
+    """Weights that staff allow: bundled, in MODELS_DIR, or on the hub at a pinned commit."""
+
+    id = models.CharField(
+        "name",
+        primary_key=True,
+        max_length=200,
+        validators=[
+            RegexValidator(REPOSITORY, "Use the form owner/name, of letters, digits, dots, dashes and underscores.")
+        ],
+        help_text="owner/name",
+    )
+    revision = models.CharField(
+        max_length=40,
+        blank=True,
+        help_text="Commit of the hub repository. Empty for bundled weights and for directories in MODELS_DIR.",
+    )
+    enabled = models.BooleanField(default=False, help_text="Whether requests may use it.")
+
+    class Meta:
+        abstract = True
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def clean(self) -> None:
+        super().clean()
+        if self.revision and not COMMIT.fullmatch(self.revision):
+            raise ValidationError({"revision": "Pin the full commit: 40 hexadecimal digits, no branch or tag."})
+        if not self.enabled or self.revision or not REPOSITORY.match(self.id):
+            return
+        if not self.id.startswith(BUNDLED_OWNER) and not (settings.MODELS_DIR / self.id).is_dir():
+            raise ValidationError(
+                {"revision": f"Pin a commit before enabling, or put the weights into {self.id} under MODELS_DIR."}
+            )
+
+
+class DiffusionModelQuerySet(models.QuerySet["DiffusionModel"]):
+    def usable(self, model_id: str) -> "DiffusionModel":
+        """The enabled model of this name, the default for "". Raises `RequestRefused`."""
+        model = self.filter(Q(id=model_id) if model_id else Q(is_default=True), enabled=True).first()
+        if model is None and model_id:
+            raise RequestRefused(
+                ErrorCode.UNKNOWN_MODEL, "There is no such model here; leave model_id empty for the default model."
+            )
+        if model is None:
+            raise RequestRefused(ErrorCode.UNKNOWN_MODEL, "No default model is enabled; name one in model_id.")
+        return model
+
+
+class DiffusionModel(RepositoryModel):
+    """A model that requests may name, and what staff allow on it."""
+
+    family = models.CharField(
+        max_length=20, choices=[(family.value, family.value) for family in Family], help_text="How the model is driven."
+    )
+    is_default = models.BooleanField("default", default=False, help_text="Used by requests that name no model.")
+    pool = models.CharField(max_length=50, default="default", help_text="The workers that run it.")
+    max_steps = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[
+            MinValueValidator(1),
+            MaxValueValidator(int(bounds(ImageToImageParameters.model_fields["num_inference_steps"])["le"])),
+        ],
+    )
+    max_images = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[
+            MinValueValidator(1),
+            MaxValueValidator(int(bounds(ImageToImageParameters.model_fields["num_images_per_prompt"])["le"])),
+        ],
+    )
+    max_side = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(64)], help_text="Longest side of a result, in pixels."
+    )
+
+    objects: ClassVar[Any] = DiffusionModelQuerySet.as_manager()
+
+    class Meta(RepositoryModel.Meta):
+        verbose_name = "model"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["is_default"], condition=Q(is_default=True), name="one_default_model")
+        ]
+
+    def clean(self) -> None:
+        super().clean()
+        if self.is_default and not self.enabled:
+            raise ValidationError({"enabled": "The default model must be enabled."})
+        if self.pool not in settings.POOLS:
+            raise ValidationError({"pool": f"There is no such pool; choose one of {', '.join(settings.POOLS)}."})
+
+    def reference(self) -> ModelReference:
+        return ModelReference(id=self.id, revision=self.revision, family=Family(self.family))
+
+    def limits(self) -> Limits:
+        return Limits(num_inference_steps=self.max_steps, num_images_per_prompt=self.max_images, side=self.max_side)
+
+
+class LoraQuerySet(models.QuerySet["Lora"]):
+    def references(self, weights: dict[str, float], model: DiffusionModel) -> list[LoraReference]:
+        """The allowed LoRAs of these names, with their weights. Raises `RequestRefused`."""
+        if not weights:
+            return []
+        found = {lora.id: lora for lora in self.filter(id__in=list(weights), enabled=True, base_models=model)}
+        for name in weights:
+            if name not in found:
+                raise RequestRefused(
+                    ErrorCode.UNKNOWN_LORA,
+                    f"LoRA repository '{name}' not found among those that {model.id} may use.",
+                )
+        return [
+            LoraReference(id=name, revision=found[name].revision, weight_name=found[name].weight_name, weight=weight)
+            for name, weight in weights.items()
+        ]
+
+
+class Lora(RepositoryModel):
+    """A LoRA that requests may name."""
+
+    weight_name = models.CharField(
+        max_length=200,
+        blank=True,
+        validators=[RegexValidator(r"^[\w.-]+\.safetensors\Z", "Name a .safetensors file.")],
+        help_text="The file in the repository, where it holds several.",
+    )
+    base_models = models.ManyToManyField(DiffusionModel, related_name="loras", help_text="The models it was made for.")
+
+    objects: ClassVar[Any] = LoraQuerySet.as_manager()
+
+    class Meta(RepositoryModel.Meta):
+        verbose_name = "LoRA"
+
+
+class State(models.TextChoices):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+FINAL_STATES = (State.SUCCEEDED, State.FAILED, State.CANCELED)
+
+
+class GenerationQuerySet(models.QuerySet["Generation"]):
+    def owned_by(self, user: Any) -> Self:
+        return self.filter(user=user)
+
+    def lease(self, generation: "Generation") -> Self:
+        """The row while this attempt still holds it. Every change a worker makes goes through here: the fence."""
+        return self.filter(pk=generation.pk, state=State.RUNNING, attempt=generation.attempt)
+
+    def page(self, size: int, before: UUID | None = None) -> "list[Generation]":
+        """Newest first, older than `before`; one more than `size` where there is a next page.
+
+        Ids are UUIDs of version 7, whose order is that of their making, so one index on (user, id) serves any depth.
+        """
+        rows = self.filter(pk__lt=before) if before else self
+        return list(rows.order_by("-pk").prefetch_related("images")[: size + 1])
+
+
+class Generation(models.Model):
+    """One request for pictures, from its acceptance to its final state."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="generations", db_index=False)
+    token = models.ForeignKey("accounts.ApiToken", models.SET_NULL, null=True, blank=True, related_name="+")
+    model = models.ForeignKey(DiffusionModel, models.PROTECT, related_name="+")
+    pool = models.CharField(max_length=50)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+
+    prompt = models.TextField(help_text="Copied from the parameters, to be searched.")
+    parameters = models.JSONField(help_text="The request as it was understood.")
+    recipe = models.JSONField(help_text="What the model is run with.")
+    warnings = models.JSONField(default=list)
+
+    input = models.FileField(max_length=200)
+    input_thumbnail = models.FileField(max_length=200)
+    input_sha256 = models.CharField(max_length=64, help_text="Of the uploaded bytes.")
+    input_format = models.CharField(max_length=10)
+    input_width = models.PositiveIntegerField()
+    input_height = models.PositiveIntegerField()
+
+    created = models.DateTimeField(default=timezone.now)
+    started = models.DateTimeField(null=True, blank=True)
+    finished = models.DateTimeField(null=True, blank=True)
+    phases = models.JSONField(default=dict, help_text="Seconds by phase.")
+
+    attempt = models.PositiveIntegerField(
+        default=0, help_text="Grows with every claim; a result of an older one is refused."
+    )
+    losses = models.PositiveIntegerField(default=0, help_text="How often its worker was lost.")
+    lease_expires = models.DateTimeField(null=True, blank=True)
+    worker = models.CharField(max_length=100, blank=True)
+
+    error_code = models.CharField(max_length=40, blank=True)
+    error_message = models.TextField(blank=True)
+
+    objects: ClassVar[Any] = GenerationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        indexes: ClassVar = [
+            models.Index(fields=["user", "-id"], name="history"),
+            models.Index(fields=["pool", "id"], condition=Q(state="queued"), name="queued"),
+            models.Index(fields=["lease_expires"], condition=Q(state="running"), name="leased"),
+            models.Index(fields=["state", "-id"], name="by_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.prompt[:60]} ({self.id})"
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL_STATES
+
+    @property
+    def effective(self) -> Recipe:
+        return Recipe.model_validate(self.recipe)
+
+    @property
+    def queued_seconds(self) -> float | None:
+        return (self.started - self.created).total_seconds() if self.started else None
+
+    @property
+    def running_seconds(self) -> float | None:
+        return (self.finished - self.started).total_seconds() if self.started and self.finished else None
+
+
+class GeneratedImage(models.Model):
+    """One picture of a generation. Flagged ones keep their pixels; hiding is done when serving."""
+
+    generation = models.ForeignKey(Generation, models.CASCADE, related_name="images", db_index=False)
+    index = models.PositiveSmallIntegerField()
+    seed = models.BigIntegerField(db_index=True)
+    file = models.FileField(max_length=200)
+    thumbnail = models.FileField(max_length=200)
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    nsfw = models.BooleanField(default=False)
+    nsfw_score = models.FloatField(null=True, blank=True, help_text="0 to 1. Empty: not checked.")
+    checker = models.CharField(max_length=50, blank=True, help_text="Empty: not checked.")
+    threshold = models.FloatField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("index",)
+        constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "index"], name="one_image_an_index")]
+
+    def __str__(self) -> str:
+        return f"image {self.index} of {self.generation_id}"
+
+    @property
+    def is_checked(self) -> bool:
+        return self.checker != ""

@@ -1,0 +1,282 @@
+"""The ASGI layer around Django: a client that waits for its pictures costs a coroutine, no thread and no connection.
+
+It reads bodies (bounded), lets a bounded number of requests into Django at a time, and holds the answer of a submission that
+Django accepted until the generation is final: woken by an event on the Redis stream, or by a slow look into the database.
+`/health` is answered here, so that it stays true however busy Django is.
+"""
+
+import asyncio
+import json
+import logging
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import IO, Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connections
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from uuid_utils.compat import uuid7
+
+from generation import queue
+
+Scope = dict[str, Any]
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+HELD_PATHS = frozenset({"/image-to-image", "/image-to-image/"})
+DJANGO_THREADS = 16
+POLL_SECONDS = 5.0
+_IN_MEMORY_BYTES = 1024 * 1024
+_DISCARDED_BYTES = 64 * 1024 * 1024
+
+
+class WaitingLayer:
+    """An ASGI application around Django's. Keys it adds to the scope, which no client can set:
+
+    `dreamsite.generation_id` the id a submission must use; `dreamsite.body_too_large` the body was over the limit and is
+    left out; `dreamsite.answer` this is the layer itself, asking for the answer to a request it held.
+    """
+
+    def __init__(self, django: Application) -> None:
+        self._django = django
+        self._slots = asyncio.Semaphore(DJANGO_THREADS)
+        self._waiters = Waiters()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http" and scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
+            await _send_json(send, 200, {"status": "OK"})
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._waiters.start()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self._waiters.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as body:
+            try:
+                size = await _read_body(receive, body)
+            except ConnectionAbortedError:
+                return
+            if size is None:
+                scope = {**scope, "dreamsite.body_too_large": True}
+                send = _closing(send)
+            scope = {**scope, "headers": _with_length(scope["headers"], size or 0)}
+            if scope["method"] == "POST" and scope["path"] in HELD_PATHS:
+                await self._hold(scope, body, receive, send)
+            elif size is not None:
+                async with self._slots:
+                    await self._django(scope, _replay(body, receive), send)
+            else:
+                await _send_json(
+                    send, 413, {"detail": {"msg": "The request is too large.", "code": "upload_too_large"}}
+                )
+
+    async def _hold(self, scope: Scope, body: IO[bytes], receive: Receive, send: Send) -> None:
+        generation_id: UUID = uuid7()
+        deadline = asyncio.get_running_loop().time() + settings.WAIT_SECONDS
+        with self._waiters.register(generation_id) as done:
+            accepted = await self._ask({**scope, "dreamsite.generation_id": generation_id}, _replay(body, None))
+            body.close()
+            if accepted[0]["status"] == 202:
+                if not await _wait(done, receive, deadline):
+                    return
+                answer = {
+                    "method": "GET",
+                    "path": f"/generations/{generation_id}/answer",
+                    "raw_path": f"/generations/{generation_id}/answer".encode(),
+                    "query_string": b"",
+                    "dreamsite.answer": True,
+                }
+                accepted = await self._ask({**scope, **answer}, _replay(None, None))
+        for message in accepted:
+            await send(message)
+
+    async def _ask(self, scope: Scope, receive: Receive) -> list[Message]:
+        """Django's whole response. The client's leaving does not reach Django: what it began, it finishes."""
+        messages: list[Message] = []
+
+        async def collect(message: Message) -> None:
+            messages.append(message)
+
+        async with self._slots:
+            await self._django(scope, receive, collect)
+        return messages
+
+
+class Waiters:
+    """Who waits for which generation, woken from the Redis stream and, at leisure, from the database."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[UUID, asyncio.Event] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll())]
+
+    async def stop(self) -> None:
+        running = set(self._tasks)
+        while running:
+            # Asked again and again: redis-py can swallow a cancellation that meets the arrival of an answer.
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=0.5)
+        self._thread.shutdown(wait=False)
+
+    @contextmanager
+    def register(self, generation_id: UUID) -> Iterator[asyncio.Event]:
+        """Wait for one generation, from before it is submitted until the client is answered or gone."""
+        event = self._waiting[generation_id] = asyncio.Event()
+        try:
+            yield event
+        finally:
+            del self._waiting[generation_id]
+
+    async def _listen(self) -> None:
+        last = "$"
+        while True:
+            # The client's timeout must be above the block, or a quiet stream looks like a dead server.
+            redis: Redis = Redis.from_url(settings.REDIS_URL, socket_timeout=30, decode_responses=True)
+            try:
+                while True:
+                    streams: Any = await redis.xread({queue.EVENTS: last}, count=1000, block=10_000)
+                    for _, entries in streams or []:
+                        for entry_id, fields in entries:
+                            last = entry_id
+                            self._wake(UUID(fields["id"]))
+            except (RedisError, OSError):
+                logger.warning("the event stream cannot be read; trying again")
+                await asyncio.sleep(0.5)
+            finally:
+                with suppress(RedisError, OSError):
+                    await redis.aclose()
+
+    async def _poll(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if not self._waiting:
+                continue
+            try:
+                finals = await loop.run_in_executor(self._thread, _finals, list(self._waiting))
+            except Exception:  # noqa: BLE001  a database that is away must not end the polling
+                logger.warning("the database cannot be asked for finished generations; trying again")
+                continue
+            for generation_id in finals:
+                self._wake(generation_id)
+
+    def _wake(self, generation_id: UUID) -> None:
+        if (event := self._waiting.get(generation_id)) is not None:
+            event.set()
+
+
+def _finals(ids: list[UUID]) -> list[UUID]:
+    try:
+        return queue.finals(ids)
+    finally:
+        connections.close_all()
+
+
+async def _read_body(receive: Receive, body: IO[bytes]) -> int | None:
+    """Store the request's body and return its size in bytes; None when it is over the limit.
+
+    The rest of a body that is too large is read and dropped up to a bound, since a client that is still sending would
+    meet a closed connection instead of the answer. Raises `ConnectionAbortedError` when the client leaves.
+    """
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionAbortedError
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= settings.MAX_UPLOAD_BYTES:
+            body.write(chunk)
+        elif size > settings.MAX_UPLOAD_BYTES + _DISCARDED_BYTES:
+            return None
+        if not message.get("more_body", False):
+            break
+    body.seek(0)
+    return size if size <= settings.MAX_UPLOAD_BYTES else None
+
+
+def _with_length(headers: Iterable[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
+    """The headers of a body whose size is known: DRF takes a chunked one, which has no Content-Length, for empty."""
+    kept = [(name, value) for name, value in headers if name not in (b"content-length", b"transfer-encoding")]
+    return [*kept, (b"content-length", str(size).encode())]
+
+
+def _closing(send: Send) -> Send:
+    """Ends the connection after the answer, since the rest of the request is not going to be read."""
+
+    async def send_and_close(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return send_and_close
+
+
+def _replay(body: IO[bytes] | None, receive: Receive | None) -> Receive:
+    """A `receive` that gives the stored body, then the client's own messages, or silence where there is no client."""
+    ended = False
+
+    async def replay() -> Message:
+        nonlocal ended
+        if not ended:
+            chunk = body.read(_IN_MEMORY_BYTES) if body is not None else b""
+            ended = len(chunk) < _IN_MEMORY_BYTES
+            return {"type": "http.request", "body": chunk, "more_body": not ended}
+        if receive is not None:
+            return await receive()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("a future that nobody resolves was resolved")
+
+    return replay
+
+
+async def _wait(done: asyncio.Event, receive: Receive, deadline: float) -> bool:
+    """Until the generation is final or the deadline has passed: True. False: the client has left."""
+    final = asyncio.create_task(done.wait())
+    left = asyncio.create_task(_disconnected(receive))
+    timeout = deadline - asyncio.get_running_loop().time()
+    try:
+        await asyncio.wait({final, left}, timeout=max(0.0, timeout), return_when=asyncio.FIRST_COMPLETED)
+        return final.done() or not left.done()
+    finally:
+        final.cancel()
+        left.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send_json(send: Send, status: int, content: Any) -> None:
+    body = json.dumps(content).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

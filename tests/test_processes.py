@@ -1,0 +1,182 @@
+"""Processes that die: whatever is killed, an accepted request ends once, and `serve` leaves nothing behind."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests import pictures
+from tests.environment import ROOT
+from tests.service import Service, wait_until
+
+LONG = "25"
+"""Steps that take a few seconds: time enough to kill somebody in the middle."""
+
+
+@pytest.fixture(scope="module")
+def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with short leases, whose clients wait two seconds at most."""
+    with Service(tmp_path_factory.mktemp("d"), LEASE_SECONDS="2", WAIT_SECONDS="2") as service:
+        yield service
+
+
+def post(service: Service, steps: str, seed: str = "7", timeout: float = 60) -> httpx.Response:
+    with service.client() as client:
+        return client.post(
+            "/image-to-image",
+            data={"prompt": "make it night", "num_inference_steps": steps, "seed": seed},
+            files={"image": ("a.png", pictures.photo(128, 128))},
+            timeout=timeout,
+        )
+
+
+def record(service: Service, generation_id: str) -> dict[str, object]:
+    with service.client() as client:
+        found: dict[str, object] = client.get(f"/generations/{generation_id}").json()
+    return found
+
+
+def running(service: Service, seed: str = "7") -> str:
+    """The id of a long request, just when it is being made."""
+    response = post(service, LONG, seed)
+    assert response.status_code == 202
+    generation_id = response.json()["id"]
+    wait_until(lambda: record(service, generation_id)["state"] == "running", what="the run's start")
+    return str(generation_id)
+
+
+def pixels(service: Service, generation_id: str) -> bytes:
+    wait_until(lambda: record(service, generation_id)["state"] == "succeeded", 90, "the end of the run")
+    images = record(service, generation_id)["images"]
+    assert isinstance(images, list)
+    (image,) = images
+    return Image.open(io.BytesIO(httpx.get(image["url"]).content)).tobytes()
+
+
+def outputs(service: Service, generation_id: str) -> list[str]:
+    return sorted(path.name for path in (service.data_dir / "media" / "outputs").rglob(f"{generation_id}/*"))
+
+
+def test_what_takes_longer_than_the_wait_is_not_lost(frail: Service) -> None:
+    response = post(frail, LONG)
+    assert response.status_code == 202
+    generation_id = response.json()["id"]
+    assert response.headers["location"] == f"{frail.url}/generations/{generation_id}"
+    assert response.headers["x-generation-id"] == generation_id
+    assert response.json()["state"] in ("queued", "running")
+    assert pixels(frail, generation_id)
+
+
+def test_a_killed_worker_loses_nothing(frail: Service) -> None:
+    undisturbed = pixels(frail, post(frail, LONG).json()["id"])
+    generation_id = running(frail)
+    (worker,) = frail.children("manage.py worker")
+    os.kill(worker, signal.SIGKILL)
+    assert pixels(frail, generation_id) == undisturbed
+    assert outputs(frail, generation_id) == ["2-0-small.webp", "2-0.png"]
+
+
+def test_a_stopped_worker_hands_back_what_it_was_making(frail: Service) -> None:
+    generation_id = running(frail)
+    (worker,) = frail.children("manage.py worker")
+    os.kill(worker, signal.SIGTERM)
+    wait_until(lambda: record(frail, generation_id)["state"] == "queued", 10, "the handing back")
+    assert pixels(frail, generation_id)
+
+
+def test_the_work_of_a_client_that_hangs_up_goes_on(frail: Service) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        post(frail, LONG, seed="123456", timeout=1)
+    with frail.client() as client:
+        answer = client.post(
+            "/image-to-image",
+            data={"prompt": "make it night", "num_inference_steps": "1"},
+            files={"image": ("a.png", pictures.photo(128, 128))},
+        )
+    # The queue is first in, first out: when the later request is done, so is the one whose client left.
+    wait_until(lambda: record(frail, answer.json()["id"])["state"] == "succeeded", 90, "the end of the later run")
+    assert "123456" in frail.manage(
+        "shell",
+        "-v",
+        "0",
+        "-c",
+        "from generation.models import *; print(GeneratedImage.objects.filter(seed=123456).get().seed)",
+    )
+
+
+def test_a_killed_redis_loses_nothing(frail: Service) -> None:
+    generation_id = running(frail)
+    (server,) = frail.children("redis-server")
+    os.kill(server, signal.SIGKILL)
+    assert pixels(frail, generation_id)
+    wait_until(lambda: httpx.get(f"{frail.url}/ready").status_code == 200, 60, "readiness")
+    assert pixels(frail, post(frail, "1").json()["id"])
+
+
+def test_clients_wait_while_the_web_process_is_replaced(frail: Service) -> None:
+    (web,) = frail.children("manage.py web")
+    os.kill(web, signal.SIGKILL)
+    assert httpx.get(f"{frail.url}/health", timeout=60).status_code == 200
+
+
+def test_a_second_serve_and_a_taken_port_are_one_clear_line(frail: Service, tmp_path: Path) -> None:
+    second = refusal(DATA_DIR=str(frail.data_dir), PORT="0")
+    assert second.startswith(f"CommandError: Another serve is running on DATA_DIR {frail.data_dir}; stop it, or")
+    port = frail.url.rpartition(":")[2]
+    taken = refusal(DATA_DIR=str(tmp_path), PORT=port)
+    assert taken.startswith(f"CommandError: Cannot listen on 127.0.0.1 port {port}")
+    assert "set HOST and PORT to free ones" in taken
+
+
+def test_a_data_dir_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "is not writable" in refusal(DATA_DIR=str(tmp_path / "file" / "data"))
+    long = tmp_path / ("x" * 100)
+    assert "is too long" in refusal(DATA_DIR=str(long))
+
+
+def test_stopping_leaves_no_orphan(frail: Service) -> None:
+    """Last of this module: it ends the service, in the middle of a run, and starts it again."""
+    generation_id = running(frail)
+    children = frail.children()
+    assert len(children) == 4
+    frail.process.send_signal(signal.SIGINT)
+    frail.process.wait(40)
+    frail.stop()
+    assert not [child for child in children if alive(child)]
+
+    frail.start()
+    assert pixels(frail, generation_id)
+    children = frail.children()
+    frail.process.kill()
+    wait_until(lambda: not [child for child in children if alive(child)], 40, "the end of the children")
+
+
+def refusal(**environment: str) -> str:
+    """The one line that a `serve` which cannot start prints."""
+    finished = subprocess.run(
+        [sys.executable, "manage.py", "serve"],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 1
+    assert finished.stdout == ""
+    (line,) = finished.stderr.strip().splitlines()
+    return line
+
+
+def alive(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,59 @@
+"""The published Python SDK, unchanged, over real HTTP."""
+
+import asyncio
+
+import httpx
+import pytest
+from livepeer_ai import Livepeer
+from livepeer_ai.models import components, errors
+
+from tests import pictures
+from tests.service import Service
+
+
+def request(**fields: object) -> dict[str, object]:
+    picture = components.Image(file_name="picture.png", content=pictures.photo(128, 128))
+    return {"prompt": "make it night", "image": picture, "num_inference_steps": 1, "seed": 7, **fields}
+
+
+def sdk(service: Service, token: str) -> Livepeer:
+    return Livepeer(server_url=service.url, http_bearer=token)
+
+
+def test_it_works(service: Service, alices_key: str) -> None:
+    with sdk(service, alices_key) as livepeer:
+        response = livepeer.generate.image_to_image(request=request(num_images_per_prompt=2))
+    assert response.image_response is not None
+    images = response.image_response.images
+    assert [(image.seed, image.nsfw) for image in images] == [(7, False), (8, False)]
+    assert all(httpx.get(image.url).status_code == 200 for image in images)
+
+
+def test_it_works_asynchronously(service: Service, alices_key: str) -> None:
+    async def call() -> list[int]:
+        async with sdk(service, alices_key) as livepeer:
+            answers = await asyncio.gather(
+                *(livepeer.generate.image_to_image_async(request=request(seed=seed)) for seed in (1, 2))
+            )
+        return [answer.image_response.images[0].seed for answer in answers if answer.image_response]
+
+    assert asyncio.run(call()) == [1, 2]
+
+
+def test_a_wrong_token_is_the_sdks_own_error(service: Service) -> None:
+    with sdk(service, "dream_wrong") as livepeer, pytest.raises(errors.HTTPError) as caught:
+        livepeer.generate.image_to_image(request=request())
+    assert caught.value.data.detail.msg == "Invalid bearer token."
+
+
+def test_an_unknown_model_is_the_sdks_own_error(service: Service, alices_key: str) -> None:
+    with sdk(service, alices_key) as livepeer, pytest.raises(errors.HTTPError) as caught:
+        livepeer.generate.image_to_image(request=request(model_id="someone/unheard-of"))
+    assert "no such model" in str(caught.value.data.detail.msg)
+
+
+def test_a_wrong_value_is_the_sdks_own_error(service: Service, alices_key: str) -> None:
+    with sdk(service, alices_key) as livepeer, pytest.raises(errors.HTTPValidationError) as caught:
+        livepeer.generate.image_to_image(request=request(strength=3))
+    (item,) = caught.value.data.detail or []
+    assert (item.loc, item.msg) == (["body", "strength"], "Input should be a number from 0 to 1")

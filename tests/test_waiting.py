@@ -1,0 +1,77 @@
+"""How a held client is woken: by an event, by a look into the database, after Redis came back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import pytest
+from django.db import connections
+from uuid_utils.compat import uuid7
+
+from accounts.models import ApiToken, User
+from dreamsite.embedded_redis import EmbeddedRedis
+from generation import queue, waiting
+from generation.models import Generation, State
+from tests.test_queue import claimed
+
+pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
+
+Scenario = Callable[[waiting.Waiters], Awaitable[None]]
+
+
+def run(scenario: Scenario) -> None:
+    async def with_waiters() -> None:
+        waiters = waiting.Waiters()
+        waiters.start()
+        await asyncio.sleep(0.5)
+        try:
+            await asyncio.wait_for(scenario(waiters), 20)
+        finally:
+            await waiters.stop()
+
+    asyncio.run(with_waiters())
+
+
+def test_an_event_wakes_the_one_who_waits_for_it() -> None:
+    async def scenario(waiters: waiting.Waiters) -> None:
+        mine, other = uuid7(), uuid7()
+        with waiters.register(mine) as done, waiters.register(other) as not_done:
+            await asyncio.to_thread(queue.publish, mine, State.SUCCEEDED)
+            await done.wait()
+            assert not not_done.is_set()
+
+    run(scenario)
+
+
+def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.1)
+    generation = claimed(ApiToken.objects.issue(alice, "laptop")[0])
+
+    async def scenario(waiters: waiting.Waiters) -> None:
+        with waiters.register(generation.pk) as done:
+            await asyncio.sleep(0.5)
+            assert not done.is_set()
+            await asyncio.to_thread(fail_unheard)
+            await done.wait()
+
+    def fail_unheard() -> None:
+        try:
+            Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)
+        finally:
+            connections.close_all()
+
+    run(scenario)
+
+
+def test_events_are_heard_again_after_redis_was_restarted(redis_server: EmbeddedRedis) -> None:
+    async def scenario(waiters: waiting.Waiters) -> None:
+        ids: list[UUID] = [uuid7() for _ in range(2)]
+        with waiters.register(ids[0]) as first, waiters.register(ids[1]) as second:
+            await asyncio.to_thread(queue.publish, ids[0], State.SUCCEEDED)
+            await first.wait()
+            await asyncio.to_thread(redis_server.stop)
+            await asyncio.to_thread(redis_server.start)
+            await asyncio.to_thread(queue.publish, ids[1], State.SUCCEEDED)
+            await second.wait()
+
+    run(scenario)
