@@ -73,6 +73,9 @@ class Limits(BaseModel):
     side: int | None = None
 
 
+NO_LIMITS = Limits()
+
+
 class Recipe(BaseModel):
     """Everything that decides the pixels. `width` and `height` are those of the result, in pixels."""
 
@@ -136,7 +139,7 @@ def plan(
     model: ModelReference,
     loras: Sequence[LoraReference],
     size: tuple[int, int],
-    limits: Limits = Limits(),
+    limits: Limits = NO_LIMITS,
 ) -> tuple[Recipe, list[str]]:
     """The recipe for this request on this model, and warnings in words.
 

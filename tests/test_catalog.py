@@ -187,6 +187,8 @@ def test_code_that_comes_with_a_model_is_not_run(models_dir: Path, tmp_path: Pat
 
 def test_a_pipeline_that_cannot_be_stopped_is_refused() -> None:
     class Deaf:
+        unet = torch.nn.Identity()
+
         def __call__(self, prompt: str, image: Image.Image, generator: torch.Generator) -> None: ...
 
     with pytest.raises(TypeError, match="Deaf cannot be driven: it takes no callback_on_step_end"):

@@ -1,0 +1,189 @@
+"""Where the weights of a model are, and what it takes to load them. Imports no torch: a download needs none."""
+
+import glob
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from huggingface_hub import snapshot_download
+
+from generation.engine.errors import LoraFailed, ModelFailed
+from generation.recipes import Family, LoraReference, ModelReference, traits_of
+
+BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED_OWNER = "dreamsite"
+DEFAULT_LORA_FILE = "pytorch_lora_weights.safetensors"
+
+SDXL_BASE = ModelReference(
+    id="stabilityai/stable-diffusion-xl-base-1.0",
+    revision="462165984030d82259a11f4367a4eed129e94a7b",
+    family=Family.IMAGE_TO_IMAGE,
+)
+
+# The checker's own repository has a pickle only; this one has the same weights as safetensors.
+_CHECKER = "CompVis/stable-diffusion-safety-checker"
+_CHECKER_ON_HUB = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14")
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_REDUCED_COPIES = ["*.fp16*", "*.bf16*", "*.non_ema*", "*.ema_only*"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What it takes to load a model; classes are named as in diffusers.
+
+    `scheduler` replaces the model's own, with `scheduler_changes` to its configuration. `base` is the model that lends
+    all parts but the UNet, which is `unet_file` of the model's own repository. `bfloat16` says that the model was
+    measured to stay faithful in it.
+    """
+
+    pipeline: str = "AutoPipelineForImage2Image"
+    scheduler: str = ""
+    scheduler_changes: Mapping[str, Any] = field(default_factory=dict)
+    base: ModelReference | None = None
+    unet_file: str = ""
+    bfloat16: bool = False
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A directory in diffusers format, and the file of a UNet that replaces the one in it."""
+
+    pipeline: Path
+    unet: Path | None = None
+
+
+def needs_of(model: ModelReference) -> Needs:
+    """What it takes to load this model: its own entry where it has one, else what its family needs."""
+    if model.id == "dreamsite/tiny-edit":
+        # In bfloat16 its pictures differ from float32 by 0.3 to 0.7 of 255 on average: 48 to 53 dB (9 pictures).
+        return Needs("StableDiffusionInstructPix2PixPipeline", bfloat16=True)
+    if model.id == "timbrooks/instruct-pix2pix":
+        return Needs("StableDiffusionInstructPix2PixPipeline", scheduler="EulerAncestralDiscreteScheduler")
+    if model.family is Family.INSTRUCT_PIX2PIX:
+        return Needs("StableDiffusionInstructPix2PixPipeline")
+    if model.family is Family.LIGHTNING:
+        steps = int(traits_of(model).forced["num_inference_steps"])
+        return Needs(
+            # The text-to-image class takes any `image` without a word and ignores it.
+            "StableDiffusionXLImg2ImgPipeline",
+            scheduler="EulerDiscreteScheduler",
+            scheduler_changes={"timestep_spacing": "trailing"},
+            base=SDXL_BASE,
+            unet_file=f"sdxl_lightning_{steps}step_unet.safetensors",
+        )
+    return Needs()
+
+
+def find_model(model: ModelReference, models_dir: Path, offline: bool) -> Weights:
+    """The weights on disk: bundled, else in `models_dir/<id>`, else the pinned revision of the hub, fetched if missing.
+
+    Raises `ModelFailed`.
+    """
+    needs = needs_of(model)
+    try:
+        if needs.base is None:
+            return Weights(_find_pipeline(model, models_dir, offline))
+        # The contract writes the number of steps into the id; all of them are files of one repository.
+        repository = re.sub(r"-\d+step$", "", model.id)
+        return Weights(
+            _find_pipeline(needs.base, models_dir, offline, without="unet"),
+            _find_file(repository, model.revision, needs.unet_file, models_dir, offline),
+        )
+    except _Missing as error:
+        raise ModelFailed(f"Model '{model.id}' is not available on this server.") from error
+
+
+def find_lora(lora: LoraReference, models_dir: Path, offline: bool) -> Path:
+    """The file of a LoRA, searched for like a model. Raises `LoraFailed`."""
+    name = lora.weight_name or DEFAULT_LORA_FILE
+    path = PurePosixPath(name)
+    try:
+        if path.suffix != ".safetensors" or path.is_absolute() or ".." in path.parts or "\\" in name:
+            raise _Missing(f"not a safetensors file of a repository: {name!r}")
+        return _find_file(lora.id, lora.revision, name, models_dir, offline)
+    except _Missing as error:
+        raise LoraFailed(f"LoRA repository '{lora.id}' not found") from error
+
+
+def find_safety_checker(models_dir: Path, offline: bool) -> Path:
+    """The directory of Stable Diffusion's safety checker, searched for like a model. Raises `ModelFailed`."""
+    directory = models_dir / _CHECKER
+    if (directory / "config.json").is_file():
+        return directory
+    files = ["safety_checker/config.json", "safety_checker/model.safetensors"]
+    try:
+        return _fetch(*_CHECKER_ON_HUB, files, models_dir, offline) / "safety_checker"
+    except _Missing as error:
+        raise ModelFailed("The safety checker is not available on this server.") from error
+
+
+def download(model: ModelReference, models_dir: Path) -> Path:
+    """Fetch whatever is missing of this model ahead of time; returns where its weights are. Raises `ModelFailed`."""
+    return find_model(model, models_dir, offline=False).pipeline
+
+
+class _Missing(Exception):
+    pass
+
+
+def _find_pipeline(model: ModelReference, models_dir: Path, offline: bool, without: str = "") -> Path:
+    for directory in _local_directories(model.id, models_dir):
+        if (directory / "model_index.json").is_file():
+            return directory
+    index = _fetch_file(model.id, model.revision, "model_index.json", models_dir, offline)
+    return _fetch(model.id, model.revision, ["model_index.json", *_wanted(index, without)], models_dir, offline)
+
+
+def _wanted(index: Path, without: str) -> list[str]:
+    """Patterns of what a pipeline reads: no pickles, no code, no single-file checkpoints, no safety checker."""
+    parts = json.loads(index.read_text())
+    components = [
+        name
+        for name, part in parts.items()
+        if isinstance(part, list) and part[0] is not None and name not in {"safety_checker", "feature_extractor"}
+    ]
+    patterns = [f"{name}/{kind}" for name in components for kind in ("*.json", "*.txt", "*.model")]
+    return patterns + [f"{name}/*.safetensors" for name in components if name != without]
+
+
+def _find_file(repository: str, revision: str, name: str, models_dir: Path, offline: bool) -> Path:
+    for directory in _local_directories(repository, models_dir):
+        if (directory / name).is_file():
+            return directory / name
+    return _fetch_file(repository, revision, name, models_dir, offline)
+
+
+def _local_directories(repository: str, models_dir: Path) -> list[Path]:
+    if not _ID.fullmatch(repository) or ".." in repository:
+        raise _Missing(f"not an owner and a name: {repository!r}")
+    owner, name = repository.split("/")
+    return [*([BUNDLED / name] if owner == BUNDLED_OWNER else []), models_dir / owner / name]
+
+
+def _fetch_file(repository: str, revision: str, name: str, models_dir: Path, offline: bool) -> Path:
+    file = _fetch(repository, revision, [glob.escape(name)], models_dir, offline) / name
+    if not file.is_file():
+        raise _Missing(f"{repository} at {revision} has no {name}")
+    return file
+
+
+def _fetch(repository: str, revision: str, patterns: Sequence[str], models_dir: Path, offline: bool) -> Path:
+    if not revision:
+        raise _Missing(f"{repository} is not on disk, and without a pinned revision it is not asked for on the hub")
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                cache_dir=models_dir / "hub",
+                allow_patterns=list(patterns),
+                ignore_patterns=_REDUCED_COPIES,
+                local_files_only=offline,
+            )
+        )
+    except Exception as error:  # the hub's client raises exceptions of many families
+        raise _Missing(f"{repository} at {revision} could not be fetched") from error

@@ -1,0 +1,114 @@
+"""LoRAs on one pipeline: several stay loaded, and only those of the running request have any effect."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from generation.engine.devices import is_out_of_memory
+from generation.engine.errors import LoraFailed
+from generation.recipes import LoraReference
+
+KEPT = 12
+"""LoRAs that stay loaded on one pipeline; more than a request may name."""
+
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class _Adapter:
+    name: str
+    used: int
+    tensors: int
+
+
+class Loras:
+    """The LoRAs of one pipeline, least recently used first."""
+
+    def __init__(self, pipe: Any, find: Callable[[LoraReference], Path]) -> None:
+        self._pipe = pipe
+        self._find = find
+        self._numbers = count()
+        self._adapters: OrderedDict[_Key, _Adapter] = OrderedDict()
+
+    @property
+    def loaded(self) -> list[str]:
+        """Ids of the LoRAs that are loaded, least recently used first."""
+        return [key[0] for key in self._adapters]
+
+    @contextmanager
+    def applied(self, loras: Sequence[LoraReference]) -> Iterator[list[str]]:
+        """Within this context the pipeline has these LoRAs at their weights, after it none; yields warnings.
+
+        Raises `LoraFailed`, or the memory error of loading one.
+        """
+        if not loras:
+            yield []
+            return
+        try:
+            adapters = [self._adapter(lora) for lora in loras]
+            self._pipe.enable_lora()
+            self._pipe.set_adapters([adapter.name for adapter in adapters], [lora.weight for lora in loras])
+            yield [
+                f"LoRA '{lora.id}' fits the model only in part: {adapter.used} of {adapter.tensors} tensors were used."
+                for lora, adapter in zip(loras, adapters, strict=True)
+                if adapter.used < adapter.tensors
+            ]
+        finally:
+            if self._adapters:
+                self._pipe.disable_lora()
+
+    def _adapter(self, lora: LoraReference) -> _Adapter:
+        key = (lora.id, lora.revision, lora.weight_name)
+        if key not in self._adapters:
+            self._adapters[key] = self._load(lora)
+        self._adapters.move_to_end(key)
+        while len(self._adapters) > KEPT:
+            self._pipe.delete_adapters(self._adapters.popitem(last=False)[1].name)
+        return self._adapters[key]
+
+    def _load(self, lora: LoraReference) -> _Adapter:
+        file = self._find(lora)
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                stored = sum(not key.endswith("alpha") for key in tensors.keys())  # noqa: SIM118  no mapping
+        except (OSError, SafetensorError) as error:
+            raise LoraFailed(f"Unable to load LoRA '{lora.id}'") from error
+        name = f"lora{next(self._numbers)}"
+        try:
+            self._pipe.load_lora_weights(
+                file.parent, weight_name=file.name, adapter_name=name, use_safetensors=True, local_files_only=True
+            )
+        except Exception as error:  # every mismatch is an exception of another kind
+            self._forget_all()
+            if is_out_of_memory(error):
+                raise
+            raise _incompatible(lora) from error
+        used = sum(f".{name}." in parameter for parameter in _parameter_names(self._pipe))
+        if used == 0:
+            self._forget_all()
+            raise _incompatible(lora)
+        return _Adapter(name, used, stored)
+
+    def _forget_all(self) -> None:
+        # Half a LoRA may be left in any of the networks: only taking all of them out is certain to undo that.
+        self._adapters.clear()
+        if hasattr(self._pipe, "unload_lora_weights"):
+            self._pipe.unload_lora_weights()
+
+
+def _incompatible(lora: LoraReference) -> LoraFailed:
+    return LoraFailed(f"LoRA incompatible with base model: '{lora.id}'")
+
+
+def _parameter_names(pipe: Any) -> Iterator[str]:
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            for name, _ in part.named_parameters():
+                yield name
