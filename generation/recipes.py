@@ -108,6 +108,8 @@ FAMILY_TRAITS = {
         forced={"guidance_scale": 0, "num_inference_steps": 8},
     ),
 }
+# torch's CPU generator, a Mersenne twister, reads the low 32 bits of a seed.
+_GENERATOR_SEEDS = 2**32
 _LIGHTNING_STEPS = {"-2step": 2, "-4step": 4, "-8step": 8}
 
 MODEL_TRAITS = {
@@ -173,9 +175,11 @@ def plan(
             f"since {model.id} works from {traits.min_side} to {traits.max_side} pixels a side."
         )
 
-    first = (
-        parameters.seed if parameters.seed is not None else secrets.randbelow(2**32 - parameters.num_images_per_prompt)
-    )
+    first = parameters.seed
+    if first is None:
+        first = secrets.randbelow(_GENERATOR_SEEDS - parameters.num_images_per_prompt)
+    elif first >= _GENERATOR_SEEDS:
+        warnings.append(f"seed {first} gives the same pixels as seed {first % _GENERATOR_SEEDS}.")
     recipe = Recipe(
         model=model,
         loras=tuple(loras),

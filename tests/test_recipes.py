@@ -74,6 +74,13 @@ def test_an_absent_seed_is_a_random_one_of_32_bits() -> None:
     assert all(0 <= seed < 2**32 for run in seeds for seed in run)
 
 
+def test_a_seed_whose_high_bits_have_no_effect_is_said() -> None:
+    recipe, warnings = make(TINY, seed=str(2**32 + 7))
+    assert recipe.seeds == (2**32 + 7,)
+    assert warnings == ["seed 4294967303 gives the same pixels as seed 7."]
+    assert make(TINY, seed=str(2**32 - 1))[1] == []
+
+
 def test_what_staff_limit_is_named_with_what_is_allowed() -> None:
     limits = Limits(num_inference_steps=20, num_images_per_prompt=2, side=256)
     with pytest.raises(InvalidField, match="from 1 to 20"):
