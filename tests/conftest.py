@@ -15,6 +15,7 @@ from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
 from generation import queue
 from generation.models import DiffusionModel
+from tests.generations import bundled_model
 from tests.service import Service
 
 # Real hashes cost half a second each, and no test here is about them.
@@ -84,6 +85,4 @@ def bobs_token(bob: User) -> str:
 @pytest.fixture
 def tiny_edit(db: None) -> DiffusionModel:
     """The bundled model's row; tests that commit find the table emptied by the ones before."""
-    return DiffusionModel.objects.get_or_create(
-        id="dreamsite/tiny-edit", defaults={"family": "instruct-pix2pix", "enabled": True, "is_default": True}
-    )[0]
+    return bundled_model()

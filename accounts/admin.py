@@ -1,0 +1,69 @@
+"""People and their tokens in the admin."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from accounts.models import ApiToken, User
+
+admin.site.register(User, UserAdmin)
+
+
+class Usable(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "usable"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Usable"), ("revoked", "Revoked"), ("expired", "Expired")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> QuerySet[ApiToken]:
+        expired = Q(expires__lte=timezone.now())
+        match self.value():
+            case "yes":
+                return queryset.exclude(expired).filter(revoked=None)
+            case "revoked":
+                return queryset.exclude(revoked=None)
+            case "expired":
+                return queryset.filter(expired, revoked=None)
+            case _:
+                return queryset
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
+    """Tokens are read and revoked here. They are not made here, since their text could not be shown."""
+
+    list_display = ("prefix", "user", "name", "created", "last_used", "expires", "revoked", "usable")
+    list_filter = (Usable,)
+    list_select_related = ("user",)
+    search_fields = ("user__username", "name", "prefix")
+    search_help_text = "User, name or beginning of the token."
+    fields = ("user", "name", "prefix", "created", "last_used", "expires", "revoked")
+    actions = ("revoke",)
+
+    @admin.display(boolean=True)
+    def usable(self, token: ApiToken) -> bool:
+        return token.is_usable
+
+    @admin.action(description="Revoke the selected tokens", permissions=["change"])
+    def revoke(self, request: HttpRequest, tokens: QuerySet[ApiToken]) -> None:
+        usable = [token for token in tokens if token.revoked is None]
+        for token in usable:
+            token.revoke()
+            self.log_change(request, token, "Revoked.")
+        messages.success(request, f"{len(usable)} token{'s' if len(usable) != 1 else ''} revoked.")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # The permission lets people revoke from the list; a single token is a page to read.
+        return obj is None and super().has_change_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Generations name the token that asked for them.
+        return False

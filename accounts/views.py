@@ -1,0 +1,80 @@
+"""Sign-in, sign-up and the page of a person's tokens."""
+
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import login
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import LoginView
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRefresh
+
+from accounts.forms import NewTokenForm, SignUpForm
+from accounts.models import ApiToken, User
+
+
+class SignIn(LoginView):
+    template_name = "accounts/sign_in.html"
+    redirect_authenticated_user = True
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        # A page that refreshes a part of itself after its session ended was sent here: all of it has to go.
+        if "HX-Request" in request.headers:
+            return HttpResponseClientRefresh()
+        return super().dispatch(request, *args, **kwargs)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(sign_up=settings.SIGN_UP, **kwargs)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def sign_up(request: HttpRequest) -> HttpResponse:
+    """Make an account for whoever asks, where SIGN_UP allows that."""
+    if not settings.SIGN_UP:
+        raise Http404
+    if request.user.is_authenticated:
+        return redirect(settings.LOGIN_REDIRECT_URL)
+    form = SignUpForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        login(request, form.save())
+        return redirect(settings.LOGIN_REDIRECT_URL)
+    return render(request, "accounts/sign_up.html", {"form": form})
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def tokens(request: HttpRequest) -> HttpResponse:
+    """One's tokens, and a form for another. The text of a new one is in the answer to its making and nowhere else."""
+    user = cast(User, request.user)
+    form = NewTokenForm(request.POST if request.method == "POST" else None)
+    made, raw = None, ""
+    if form.is_valid():
+        made, raw = ApiToken.objects.issue(user, form.cleaned_data["name"], form.expires())
+        form = NewTokenForm()
+    return render(
+        request,
+        "accounts/tokens.html",
+        {
+            "form": form,
+            "made": made,
+            "raw": raw,
+            "tokens": user.tokens.all(),
+            "site": request.build_absolute_uri("/")[:-1],
+        },
+    )
+
+
+@login_required
+@require_POST
+def revoke_token(request: HttpRequest, token_id: int) -> HttpResponse:
+    token = get_object_or_404(ApiToken, pk=token_id, user=cast(User, request.user))
+    token.revoke()
+    messages.success(request, f"The token “{token.name}” was revoked.")
+    return redirect("tokens")

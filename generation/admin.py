@@ -1,0 +1,331 @@
+"""Generations to look through, models and LoRAs to allow."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from json import dumps
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import flatten_fieldsets
+from django.contrib.auth import get_user_model
+from django.core.paginator import Paginator
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.fields.files import FieldFile
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.functional import cached_property
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from generation import pages
+from generation.models import DiffusionModel, GeneratedImage, Generation, Lora
+from generation.parameters import MAX_SEED
+
+admin.site.site_header = "Dreamsite"
+admin.site.site_title = "Dreamsite"
+admin.site.index_title = "Administration"
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class CountlessPaginator(Paginator[Generation]):
+    """Pages of a table too big to be counted: it knows of the rows up to the present page, and whether one follows."""
+
+    object_list: QuerySet[Generation]
+
+    def __init__(self, rows: QuerySet[Generation], per_page: int, page_number: int) -> None:
+        super().__init__(rows, per_page)
+        self.page_number = page_number
+
+    @cached_property
+    def count(self) -> int:
+        before = (self.page_number - 1) * self.per_page
+        rows = self.object_list.prefetch_related(None).values_list("pk")
+        return before + len(rows[before : before + self.per_page + 1])
+
+
+class Flagged(admin.SimpleListFilter):
+    title = "flagged"
+    parameter_name = "flagged"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Yes"), ("no", "No")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Generation]) -> QuerySet[Generation]:
+        flagged = Exists(GeneratedImage.objects.filter(generation=OuterRef("pk"), nsfw=True))
+        match self.value():
+            case "yes":
+                return queryset.filter(flagged)
+            case "no":
+                return queryset.filter(~flagged)
+            case _:
+                return queryset
+
+
+class OfUser(admin.SimpleListFilter):
+    """A field to type a username into: people may be too many to be listed."""
+
+    title = "user"
+    parameter_name = "user"
+    template = "admin/generation/generation/user_filter.html"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return []
+
+    def has_output(self) -> bool:
+        return True
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """The name that is asked for, what else the address says, and the address without a name."""
+        others = [(name, value) for name, values in changelist.filter_params.items() for value in values]
+        yield {
+            "name": self.value() or "",
+            "others": [pair for pair in others if pair[0] != self.parameter_name],
+            "query_string": changelist.get_query_string(remove=[self.parameter_name]),
+        }
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Generation]) -> QuerySet[Generation]:
+        name = (self.value() or "").replace("\0", "")
+        if not name:
+            return queryset
+        # Found first, so that the index on user and id serves the page.
+        user = get_user_model().objects.filter(username=name).first()
+        return queryset.filter(user=user) if user else queryset.none()
+
+
+class ReadOnly:
+    """Rows that the service writes, and that nobody edits."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Rows own files, which the admin's deletion would leave behind.
+        return False
+
+
+class GeneratedImageInline(ReadOnly, admin.TabularInline[GeneratedImage, Generation]):
+    model = GeneratedImage
+    verbose_name_plural = "results"
+    fields = ("picture", "seed", "size", "safety", "checker", "threshold")
+    readonly_fields = fields
+
+    @admin.display
+    def picture(self, image: GeneratedImage) -> SafeString:
+        return _shot(image.thumbnail, 64, 64, f"Result {image.index + 1}", image.nsfw)
+
+    @admin.display
+    def size(self, image: GeneratedImage) -> str:
+        return f"{image.width} × {image.height}"
+
+    @admin.display
+    def safety(self, image: GeneratedImage) -> str:
+        return pages.safety(image)
+
+
+@admin.register(Generation)
+class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
+    list_display = ("pictures", "what", "by", "model_name", "seeds", "flags", "state_in_words", "asked_at")
+    list_display_links = ("what",)
+    list_filter = ("state", "model", Flagged, OfUser)
+    list_per_page = 50
+    list_max_show_all = 0
+    ordering = ("-id",)
+    # Another order would sort the whole table.
+    sortable_by = ()
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    search_fields = ("prompt",)
+    search_help_text = "Words of the prompt, a username, an id, a seed, or the SHA-256 of the uploaded file."
+    fieldsets = (
+        (None, {"fields": ("large_pictures", "prompt", "state_in_words", "error", "warning_list")}),
+        ("Request", {"fields": ("id", "asked_by", "token", "model", "request_fields")}),
+        ("Run", {"fields": ("created", "started", "finished", "phase_list", "recipe_values")}),
+        ("Work", {"fields": ("pool", "worker", "attempt", "losses", "lease_expires")}),
+        ("Input", {"fields": ("input_format", "input_size", "input_sha256")}),
+    )
+    inlines = (GeneratedImageInline,)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return flatten_fieldsets(self.fieldsets)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Generation]:
+        return super().get_queryset(request).select_related("user", "token").prefetch_related("images")
+
+    def get_paginator(
+        self, request: HttpRequest, queryset: QuerySet[Generation], per_page: int, *args: Any, **kwargs: Any
+    ) -> CountlessPaginator:
+        page = request.GET.get("p", "1")
+        number = int(page) if page.isascii() and page.isdigit() and len(page) < 10 else 1
+        return CountlessPaginator(queryset, per_page, max(1, number))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Generation], search_term: str
+    ) -> tuple[QuerySet[Generation], bool]:
+        """Rows that every word of the search is found in; nothing here makes a row appear twice."""
+        for word in search_term.split():
+            queryset = queryset.filter(_matching(word))
+        return queryset, False
+
+    @admin.display
+    def pictures(self, generation: Generation) -> SafeString:
+        shots = [_shot(generation.input_thumbnail, 64, 64, "Input", False)]
+        shots += [
+            _shot(image.thumbnail, 64, 64, f"Result {image.index + 1}", image.nsfw) for image in generation.images.all()
+        ]
+        return format_html('<div class="shots">{}</div>', format_html_join("", "{}", ((shot,) for shot in shots)))
+
+    @admin.display(description="prompt")
+    def what(self, generation: Generation) -> str:
+        return generation.prompt if len(generation.prompt) <= 120 else f"{generation.prompt[:119]}…"
+
+    @admin.display(description="user")
+    def by(self, generation: Generation) -> SafeString:
+        name = generation.user.get_username()
+        return format_html('<a href="?{}" title="Only those of {}">{}</a>', urlencode({"user": name}), name, name)
+
+    @admin.display(description="model")
+    def model_name(self, generation: Generation) -> str:
+        return generation.model_id
+
+    @admin.display
+    def seeds(self, generation: Generation) -> str:
+        """The seeds of a request follow one another: the first and the last say all."""
+        first, last = generation.recipe["seeds"][0], generation.recipe["seeds"][-1]
+        return str(first) if first == last else f"{first} – {last}"
+
+    @admin.display
+    def flags(self, generation: Generation) -> SafeString | str:
+        images = generation.images.all()
+        flagged = sum(image.nsfw for image in images)
+        if flagged:
+            return format_html('<strong class="flag">{} flagged</strong>', flagged)
+        return "not checked" if any(not image.is_checked for image in images) else ""
+
+    @admin.display(description="created")
+    def asked_at(self, generation: Generation) -> str:
+        return f"{timezone.localtime(generation.created):%Y-%m-%d %H:%M}"
+
+    @admin.display(description="pictures")
+    def large_pictures(self, generation: Generation) -> SafeString:
+        shots = [_shot(generation.input, generation.input_width, generation.input_height, "Input", False)]
+        shots += [
+            _shot(image.file, image.width, image.height, f"Result {image.index + 1}", image.nsfw)
+            for image in generation.images.all()
+        ]
+        return format_html('<div class="large shots">{}</div>', format_html_join("", "{}", ((shot,) for shot in shots)))
+
+    @admin.display(description="state")
+    def state_in_words(self, generation: Generation) -> str:
+        return pages.state(generation)
+
+    @admin.display
+    def error(self, generation: Generation) -> str:
+        return f"{generation.error_message} ({generation.error_code})" if generation.error_code else "none"
+
+    @admin.display(description="warnings")
+    def warning_list(self, generation: Generation) -> str:
+        return "\n".join(generation.warnings) or "none"
+
+    @admin.display(description="user")
+    def asked_by(self, generation: Generation) -> SafeString:
+        address = reverse("admin:accounts_user_change", args=[generation.user_id])
+        return format_html('<a href="{}">{}</a>', address, generation.user.get_username())
+
+    @admin.display(description="parameters")
+    def request_fields(self, generation: Generation) -> SafeString:
+        return _json(generation.parameters)
+
+    @admin.display(description="recipe")
+    def recipe_values(self, generation: Generation) -> SafeString:
+        return _json(generation.recipe)
+
+    @admin.display(description="phases")
+    def phase_list(self, generation: Generation) -> str:
+        return ", ".join(f"{part.name} {pages.seconds(part.seconds)}" for part in pages.timings(generation)) or "none"
+
+    @admin.display(description="size")
+    def input_size(self, generation: Generation) -> str:
+        return f"{generation.input_width} × {generation.input_height}"
+
+
+class RepositoryAdmin(admin.ModelAdmin[Any]):
+    search_fields = ("id",)
+
+    @admin.display
+    def commit(self, row: DiffusionModel | Lora) -> str:
+        return row.revision[:12]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        # The name is the key: a row saved under another name would be a second row.
+        fixed = ("id",) if obj else ()
+        return (*super().get_readonly_fields(request, obj), *fixed)
+
+
+@admin.register(DiffusionModel)
+class DiffusionModelAdmin(RepositoryAdmin):
+    list_display = ("id", "family", "enabled", "is_default", "pool", "max_steps", "max_images", "max_side", "commit")
+    list_filter = ("enabled", "family")
+    # The default moves from one model to another in one step, by the action.
+    readonly_fields = ("is_default",)
+    actions = ("make_default",)
+
+    @admin.action(description="Make the selected model the default", permissions=["change"])
+    def make_default(self, request: HttpRequest, chosen: QuerySet[DiffusionModel]) -> None:
+        models = list(chosen)
+        if len(models) != 1 or not models[0].enabled:
+            messages.error(request, "Select one model that is enabled.")
+            return
+        with transaction.atomic():
+            DiffusionModel.objects.filter(is_default=True).update(is_default=False)
+            chosen.update(is_default=True)
+        self.log_change(request, models[0], "Made the default.")
+        messages.success(request, f"{models[0]} is the default now.")
+
+
+@admin.register(Lora)
+class LoraAdmin(RepositoryAdmin):
+    list_display = ("id", "enabled", "weight_name", "commit")
+    list_filter = ("enabled", "base_models")
+    filter_horizontal = ("base_models",)
+
+
+def _matching(word: str) -> Q:
+    """Generations that speak of this word; an id or a digest is nothing but that."""
+    with suppress(ValueError):
+        return Q(pk=UUID(word))
+    if SHA256.fullmatch(word.lower()):
+        return Q(input_sha256=word.lower())
+    found = Q(prompt__icontains=word) | Q(user__username__iexact=word)
+    if word.isascii() and word.isdigit() and len(word) <= len(str(MAX_SEED)) and int(word) <= MAX_SEED:
+        found |= Q(Exists(GeneratedImage.objects.filter(generation=OuterRef("pk"), seed=int(word))))
+    return found
+
+
+def _shot(file: FieldFile, width: int, height: int, name: str, flagged: bool) -> SafeString:
+    """A picture; a flagged one is blurred until it is clicked."""
+    if not file:
+        return SafeString("")
+    picture = format_html(
+        '<img src="{}" alt="{}" width="{}" height="{}" loading="lazy">', file.url, name, width, height
+    )
+    if not flagged:
+        return format_html('<span class="shot">{}</span>', picture)
+    return format_html(
+        '<label class="shot flagged" title="Flagged: click to show or hide">'
+        '<input type="checkbox" autocomplete="off" aria-label="Show {}, which is flagged">{}</label>',
+        name.lower(),
+        picture,
+    )
+
+
+def _json(value: Any) -> SafeString:
+    return format_html('<pre class="values">{}</pre>', dumps(value, indent=1, ensure_ascii=False))

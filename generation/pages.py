@@ -1,0 +1,150 @@
+"""How pages put a generation into words: day headings, states, parameters, safety, timings."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import groupby
+from typing import Any
+
+from django.utils import timezone
+from django.utils.dateformat import format as format_date
+
+from generation.models import GeneratedImage, Generation, State
+from generation.recipes import traits_of
+
+PARAMETERS = {
+    "num_inference_steps": "Steps",
+    "guidance_scale": "Guidance",
+    "image_guidance_scale": "Image guidance",
+    "strength": "Strength",
+    "negative_prompt": "Negative prompt",
+    "loras": "LoRAs",
+    "num_images_per_prompt": "Pictures",
+    "safety_check": "Safety check",
+}
+"""The request's fields that are shown as name and value, in the order in which they are."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Generations under one heading; `key` is the same for the same heading on the next page."""
+
+    key: str
+    heading: str
+    generations: list[Generation]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A field of the request as it was understood; `note` says what the model made of it, where that differs."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of the time, 0 to 1 of the whole."""
+
+    name: str
+    seconds: float
+    share: float
+
+
+def grouped(generations: Iterable[Generation]) -> Iterator[Group]:
+    """Generations of one order by time, split where the heading changes."""
+    today = timezone.localdate()
+    for key, group in groupby(
+        generations, lambda generation: _group_key(timezone.localdate(generation.created), today)
+    ):
+        members = list(group)
+        yield Group(key, _heading(timezone.localdate(members[0].created), today), members)
+
+
+def state(generation: Generation) -> str:
+    """The state in words, with how long it took where that is known."""
+    took = generation.running_seconds
+    match generation.state:
+        case State.QUEUED:
+            return "waiting for a worker" if not generation.losses else "waiting again: its worker was lost"
+        case State.RUNNING:
+            return "being made" if generation.attempt < 2 else f"being made, attempt {generation.attempt}"
+        case State.SUCCEEDED:
+            return "succeeded" if took is None else f"succeeded in {seconds(took)}"
+        case State.FAILED:
+            return "failed" if took is None else f"failed after {seconds(took)}"
+        case _:
+            return str(State(generation.state).label).lower()
+
+
+def parameters(generation: Generation) -> list[Parameter]:
+    """The request's fields in words, each with a note where the model used another value or none."""
+    recipe = generation.effective
+    without_effect = traits_of(recipe.model).without_effect
+    rows = []
+    for name, label in PARAMETERS.items():
+        asked = generation.parameters.get(name)
+        if asked is None:
+            continue
+        note = ""
+        used = getattr(recipe, name, asked)
+        if name in without_effect:
+            note = "no effect on this model"
+        elif name != "loras" and used != asked:
+            note = f"the model runs with {_value(used)}"
+        rows.append(Parameter(label, _value(asked), note))
+    return rows
+
+
+def safety(image: GeneratedImage) -> str:
+    """What the checker said; a picture that nobody checked is never called safe."""
+    if not image.is_checked:
+        return "not checked"
+    words = "flagged" if image.nsfw else "not flagged"
+    return words if image.nsfw_score is None else f"{words}, score {image.nsfw_score:.2f}"
+
+
+def timings(generation: Generation) -> list[Part]:
+    """The time in the queue and each phase of the run, in the order in which they came; none until they are known."""
+    phases: dict[str, float] = {}
+    if not generation.phases:
+        return []
+    if generation.queued_seconds is not None:
+        phases["queue"] = max(0.0, generation.queued_seconds)
+    phases.update(generation.phases)
+    whole = sum(phases.values()) or 1.0
+    # A part that rounds to nothing has no place in the bar.
+    return [Part(name.replace("_", " "), took, took / whole) for name, took in phases.items() if took >= 0.005]
+
+
+def seconds(took: float) -> str:
+    """A duration as people say it: `0.02 s`, `2.4 s`, `48 s`, `3 min 20 s`."""
+    if took < 1:
+        return f"{took:.2f} s"
+    if took < 10:
+        return f"{took:.1f} s"
+    minutes, rest = divmod(round(took), 60)
+    return f"{minutes} min {rest} s" if minutes > 1 else f"{took:.0f} s"
+
+
+def _group_key(day: date, today: date) -> str:
+    return f"{day:%Y-%m-%d}" if day > today - timedelta(days=7) else f"{day:%Y-%m}"
+
+
+def _heading(day: date, today: date) -> str:
+    if day >= today:
+        return "Today"
+    if day == today - timedelta(days=1):
+        return "Yesterday"
+    return format_date(day, "l, j F" if day > today - timedelta(days=7) else "F Y")
+
+
+def _value(value: Any) -> str:
+    match value:
+        case bool():
+            return "on" if value else "off"
+        case int() | float():
+            return f"{value:g}"
+        case _:
+            return str(value) or "none"

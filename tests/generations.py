@@ -1,0 +1,99 @@
+"""Generations in every state, with real small files, as submission and the worker leave them."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+from PIL import Image
+from uuid_utils.compat import uuid7
+
+from accounts.models import ApiToken, User
+from generation import media
+from generation.intake import encode_kept, thumbnail
+from generation.models import DiffusionModel, GeneratedImage, Generation, State
+from generation.parameters import ErrorCode, ImageToImageParameters
+from generation.queue import THUMBNAIL_SIDE
+from generation.recipes import plan
+from tests.pictures import encoded, scene
+
+PHASES = {"loading": 0.0, "encoding": 0.06, "denoising": 1.9, "decoding": 0.29, "safety": 0.04, "storing": 0.05}
+
+
+def bundled_model() -> DiffusionModel:
+    """The model that migrations seed; tests that flush the database need it again."""
+    model, _ = DiffusionModel.objects.get_or_create(
+        id="dreamsite/tiny-edit", defaults={"family": "instruct-pix2pix", "enabled": True, "is_default": True}
+    )
+    return model
+
+
+def make_generation(
+    user: User,
+    state: State = State.SUCCEEDED,
+    *,
+    picture: Image.Image | None = None,
+    results: Sequence[Image.Image] | None = None,
+    flagged: Sequence[int] = (),
+    token: ApiToken | None = None,
+    created: datetime | None = None,
+    **fields: Any,
+) -> Generation:
+    """A generation of this user as it looks in this state. `fields` are request fields, `flagged` result indexes."""
+    created = created or timezone.now()
+    picture = picture or scene(96, 64)
+    parameters = ImageToImageParameters(**{"prompt": "make it night", "num_inference_steps": 20, "seed": 1207} | fields)
+    model = bundled_model()
+    recipe, warnings = plan(parameters, model.reference(), [], picture.size, model.limits())
+    generation = Generation(
+        id=uuid7(nanoseconds=int(created.timestamp() * 1e9)),
+        user=user,
+        token=token,
+        model=model,
+        pool="default",
+        state=state,
+        prompt=parameters.prompt,
+        parameters=parameters.model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json"),
+        warnings=warnings,
+        input_sha256=f"{parameters.seed:064x}",
+        input_format="JPEG",
+        input_width=picture.width,
+        input_height=picture.height,
+        created=created,
+    )
+    name = f"test/{generation.pk}"
+    generation.input = media.store(f"{name}.webp", encode_kept(picture))
+    generation.input_thumbnail = media.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
+    if state != State.QUEUED:
+        generation.attempt, generation.worker = 1, "here-1"
+        generation.started = created + timedelta(seconds=0.02)
+    if generation.is_final:
+        generation.finished = created + timedelta(seconds=2.42)
+    if state == State.FAILED:
+        generation.error_code = ErrorCode.OUT_OF_MEMORY
+        generation.error_message = "Out of memory error. Try reducing input image resolution."
+    if state == State.SUCCEEDED:
+        generation.phases = PHASES
+    generation.save(force_insert=True)
+    if state == State.SUCCEEDED:
+        _add_images(generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name)
+    return generation
+
+
+def _add_images(generation: Generation, results: Sequence[Image.Image], flagged: Sequence[int], name: str) -> None:
+    checked = generation.parameters["safety_check"]
+    for index, (result, seed) in enumerate(zip(results, generation.effective.seeds, strict=True)):
+        GeneratedImage.objects.create(
+            generation=generation,
+            index=index,
+            seed=seed,
+            file=media.store(f"{name}/1-{index}.png", encoded(result)),
+            thumbnail=media.store(f"{name}/1-{index}-small.webp", thumbnail(result, THUMBNAIL_SIDE)),
+            width=result.width,
+            height=result.height,
+            nsfw=checked and index in flagged,
+            nsfw_score=(0.93 if index in flagged else 0.01) if checked else None,
+            checker="opennsfw" if checked else "",
+            threshold=0.8 if checked else None,
+        )

@@ -1,0 +1,356 @@
+"""The history pages: the grid, its tiles while they live, one generation."""
+
+import re
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.template.loader import render_to_string
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import ApiToken, User
+from generation import pages, views
+from generation.models import GeneratedImage, Generation, State
+from tests.generations import make_generation
+from tests.pictures import scene
+
+HISTORY = "/history/"
+TILE = re.compile(r'id="tile-([0-9a-f-]{36})"')
+
+
+def shown(page: bytes) -> list[UUID]:
+    return [UUID(found) for found in TILE.findall(page.decode())]
+
+
+def page_of(generation: Generation) -> str:
+    return reverse("generation", args=[generation.pk])
+
+
+@pytest.fixture
+def signed_in(client: Client, alice: User) -> Client:
+    client.force_login(alice)
+    return client
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "PAGE_SIZE", 3)
+
+
+def test_it_works(signed_in: Client, alice: User) -> None:
+    older, newer = make_generation(alice), make_generation(alice, prompt="make it snow")
+    answer = signed_in.get(HISTORY)
+    assert shown(answer.content) == [newer.pk, older.pk]
+    page = answer.content.decode()
+    image = newer.images.get()
+    assert "make it snow" in page
+    assert f"seed {image.seed}" in page
+    assert page_of(newer) in page
+    assert image.thumbnail.url.replace("&", "&amp;") in page
+    assert "private" in answer["Cache-Control"]
+
+
+def test_the_front_door_leads_to_the_history(signed_in: Client) -> None:
+    assert signed_in.get("/")["Location"] == HISTORY
+
+
+def test_pictures_can_be_fetched_from_the_page_without_a_session(signed_in: Client, alice: User) -> None:
+    make_generation(alice)
+    addresses = re.findall(r'<img src="([^"]+)"', signed_in.get(HISTORY).content.decode())
+    assert len(addresses) == 1
+    answer = Client().get(addresses[0].replace("&amp;", "&"))
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == "image/webp"
+
+
+def test_every_page_asks_for_a_sign_in(client: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    for address in (HISTORY, reverse("tiles"), page_of(generation)):
+        assert client.get(address)["Location"] == f"{reverse('sign-in')}?next={address}"
+
+
+def test_a_part_of_a_page_that_lost_its_session_reloads_all_of_it(client: Client, db: None) -> None:
+    answer = client.get(reverse("tiles"), headers={"HX-Request": "true"}, follow=True)
+    assert answer["HX-Refresh"] == "true"
+    assert answer.content == b""
+
+
+def test_people_never_see_each_others_pictures(client: Client, alice: User, bob: User, charlie: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    for other in (bob, charlie):
+        client.force_login(other)
+        assert shown(client.get(HISTORY).content) == []
+        assert client.get(page_of(generation)).status_code == 404
+        assert shown(client.get(reverse("tiles"), {"live": f"{generation.pk}.queued"}).content) == []
+        assert shown(client.get(HISTORY, {"before": "ffffffff-ffff-7fff-bfff-ffffffffffff"}).content) == []
+
+
+def test_an_empty_history_tells_how_to_make_the_first_picture(signed_in: Client) -> None:
+    page = signed_in.get(HISTORY).content.decode()
+    assert f'href="{reverse("tokens")}"' in page
+    assert "curl http://testserver/image-to-image" in page
+    assert "/static/sample.jpg" in page
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_older_pages_are_reached_by_real_links(signed_in: Client, alice: User) -> None:
+    made = [make_generation(alice).pk for _ in range(7)]
+    seen, address = [], HISTORY
+    for _ in range(3):
+        page = signed_in.get(address).content
+        seen.append(shown(page))
+        link = re.search(r'<a class="btn older" href="(\?before=[0-9a-f-]{36})"', page.decode())
+        address = HISTORY + link[1] if link else ""
+    assert seen == [made[:3:-1], made[3:0:-1], made[:1]]
+    assert address == ""
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_full_page_without_more_has_no_link(signed_in: Client, alice: User) -> None:
+    for _ in range(3):
+        make_generation(alice)
+    assert b"older" not in signed_in.get(HISTORY).content
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_page_that_is_added_does_not_repeat_the_heading(signed_in: Client, alice: User) -> None:
+    for _ in range(4):
+        make_generation(alice)
+    page = signed_in.get(HISTORY).content.decode()
+    more = re.search(r'hx-get="([^"]+)"', page)
+    link = re.search(r'class="btn older" href="([^"]+)"', page)
+    assert more is not None
+    assert link is not None
+    assert "<h2>Today</h2>" in signed_in.get(HISTORY + link[1]).content.decode()
+    added = signed_in.get(HISTORY + more[1].replace("&amp;", "&")).content
+    assert b"<h2>" not in added
+    assert len(shown(added)) == 1
+
+
+@pytest.mark.parametrize("before", ["", "x", "1", "' OR 1=1", "\0", "01a202e8", "😀", "0" * 4000])
+def test_a_page_before_nonsense_is_not_found(signed_in: Client, before: str) -> None:
+    assert signed_in.get(HISTORY, {"before": before}).status_code == 404
+    assert signed_in.get(reverse("tiles"), {"live": before}).status_code == 404
+
+
+def test_a_page_before_the_first_one_says_that_nothing_is_older(signed_in: Client, alice: User) -> None:
+    make_generation(alice)
+    page = signed_in.get(HISTORY, {"before": str(UUID(int=0))}).content.decode()
+    assert "nothing older" in page
+    assert "curl" not in page
+
+
+def test_days_and_months_are_headings(signed_in: Client, alice: User) -> None:
+    noon = timezone.localtime().replace(hour=12, minute=0)
+    for days in (0, 0, 1, 3, 40, 41):
+        make_generation(alice, created=noon - timedelta(days=days))
+    headings = re.findall("<h2>(.*?)</h2>", signed_in.get(HISTORY).content.decode())
+    day, months = noon - timedelta(days=3), {f"{noon - timedelta(days=days):%B %Y}" for days in (40, 41)}
+    assert headings[:3] == ["Today", "Yesterday", f"{day:%A}, {day.day} {day:%B}"]
+    assert set(headings[3:]) == months
+
+
+def test_the_page_takes_the_same_queries_however_full_it_is(
+    signed_in: Client, alice: User, django_assert_num_queries: Any
+) -> None:
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    for count in (1, 10):
+        for number in range(count):
+            make_generation(alice, list(State)[number % 5], token=token, num_images_per_prompt=2)
+        with django_assert_num_queries(4):
+            assert signed_in.get(HISTORY).status_code == 200
+
+
+def test_tiles_show_what_there_is(signed_in: Client, alice: User) -> None:
+    several = make_generation(alice, num_images_per_prompt=4)
+    flagged = make_generation(alice, flagged=[0])
+    failed = make_generation(alice, State.FAILED)
+    page = signed_in.get(HISTORY).content.decode()
+    tiles = dict(re.findall(r'id="tile-([0-9a-f-]{36})">(.*?)</article>', page, re.DOTALL))
+    assert '<span class="tag">4<' in tiles[str(several.pk)]
+    assert "flagged" not in tiles[str(several.pk)]
+    assert re.search(r'<label class="tag"><input type="checkbox".*flagged', tiles[str(flagged.pk)])
+    assert re.search(r'class="state">failed<', tiles[str(failed.pk)])
+    assert f"{failed.input_thumbnail}" in tiles[str(failed.pk)]
+
+
+def test_live_tiles_refresh_until_they_are_done(signed_in: Client, alice: User) -> None:
+    queued, running = make_generation(alice, State.QUEUED), make_generation(alice, State.RUNNING)
+    page = signed_in.get(HISTORY).content.decode()
+    poll = re.search(r'hx-get="([^"]+)" hx-trigger="every', page)
+    assert poll is not None
+    assert '<noscript><meta http-equiv="refresh"' in page
+    address = poll[1].replace("&amp;", "&")
+
+    unchanged = signed_in.get(address).content
+    assert shown(unchanged) == []
+    assert poll[1] in unchanged.decode()
+
+    Generation.objects.filter(pk=queued.pk).update(state=State.FAILED)
+    changed = signed_in.get(address).content
+    assert shown(changed) == [queued.pk]
+    assert b'hx-swap-oob="true"' in changed
+    assert f"{queued.pk}" not in re.findall(r'hx-get="([^"]+)"', changed.decode())[0]
+
+    Generation.objects.filter(pk=running.pk).update(state=State.CANCELED)
+    assert b"hx-get" not in signed_in.get(address).content
+
+
+def test_a_history_at_rest_asks_for_nothing(signed_in: Client, alice: User) -> None:
+    make_generation(alice)
+    page = signed_in.get(HISTORY).content
+    assert b"every 2s" not in page
+    assert b'http-equiv="refresh"' not in page
+
+
+def test_refreshing_takes_the_same_queries_however_many_live(
+    signed_in: Client, alice: User, django_assert_num_queries: Any
+) -> None:
+    made = [make_generation(alice, num_images_per_prompt=2) for _ in range(6)]
+    for asked in (made[:1], made):
+        with django_assert_num_queries(4):
+            signed_in.get(reverse("tiles"), {"live": [f"{generation.pk}.running" for generation in asked]})
+
+
+def test_one_generation_tells_everything(signed_in: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "my laptop")
+    generation = make_generation(
+        alice,
+        token=token,
+        prompt="make it <night>",
+        negative_prompt="people",
+        strength=0.5,
+        num_images_per_prompt=2,
+        flagged=[1],
+    )
+    page = signed_in.get(page_of(generation)).content.decode()
+    first, second = generation.images.all()
+    for wanted in (
+        "make it &lt;night&gt;",
+        "people",
+        "succeeded in 2.4 s",
+        "dreamsite/tiny-edit",
+        "<code>1207</code>",
+        "<code>1208</code>",
+        "not flagged, score 0.01",
+        "flagged, score 0.93",
+        "the model runs with 2.495",
+        "no effect on this model",
+        "strength has no effect on dreamsite/tiny-edit",
+        "my laptop",
+        "denoising",
+        str(generation.pk),
+        generation.input.url.replace("&", "&amp;"),
+        first.file.url.replace("&", "&amp;"),
+        second.thumbnail.url.replace("&", "&amp;"),
+    ):
+        assert wanted in page
+    assert token.digest not in page
+    assert "every 2s" not in page
+
+
+def test_a_result_is_chosen_in_the_address(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, num_images_per_prompt=3)
+    files = [image.file.name for image in generation.images.all()]
+    for number, expected in [("1", 0), ("3", 2), ("0", 0), ("4", 0), ("x", 0), ("-1", 0), ("9" * 5000, 0), ("²", 0)]:
+        page = signed_in.get(page_of(generation), {"picture": number}).content.decode()
+        after = page.partition('class="after"')[2]
+        assert str(files[expected]) in after.partition('class="name"')[0]
+
+
+def test_a_picture_that_nobody_checked_is_never_called_safe(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, safety_check=False)
+    page = signed_in.get(page_of(generation)).content.decode()
+    assert "not checked" in page
+    assert "not flagged" not in page
+
+
+def test_a_flagged_picture_is_blurred_until_it_is_asked_for(signed_in: Client, alice: User) -> None:
+    page = signed_in.get(page_of(make_generation(alice, flagged=[0]))).content.decode()
+    assert 'class="compare flagged"' in page
+    assert '<label class="veil"><input type="checkbox"' in page
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (State.QUEUED, "waiting for a worker"),
+        (State.RUNNING, "being made"),
+        (State.FAILED, "failed after 2.4 s"),
+        (State.CANCELED, "canceled"),
+    ],
+)
+def test_every_state_has_its_words(signed_in: Client, alice: User, state: State, words: str) -> None:
+    generation = make_generation(alice, state)
+    page = signed_in.get(page_of(generation)).content.decode()
+    assert words in page
+    assert generation.error_message in page
+    assert ("every 2s" in page) is not generation.is_final
+
+
+def test_a_generation_that_lost_its_worker_says_so(alice: User) -> None:
+    assert pages.state(Generation(state=State.QUEUED, losses=1)) == "waiting again: its worker was lost"
+    assert pages.state(Generation(state=State.RUNNING, attempt=2)) == "being made, attempt 2"
+
+
+def test_a_page_that_waits_is_replaced_when_the_wait_is_over(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    headers = {"HX-Request": "true"}
+    assert b'id="live"' in signed_in.get(page_of(generation), headers=headers).content
+    Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)
+    assert signed_in.get(page_of(generation), headers=headers)["HX-Refresh"] == "true"
+
+
+def test_one_generation_takes_the_same_queries_whatever_it_holds(
+    signed_in: Client, alice: User, django_assert_num_queries: Any
+) -> None:
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    for count in (1, 8):
+        generation = make_generation(alice, num_images_per_prompt=count, token=token if count > 1 else None)
+        with django_assert_num_queries(4):
+            assert signed_in.get(page_of(generation)).status_code == 200
+
+
+def test_a_generation_outlives_its_token_and_odd_values(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, prompt="word " * 500, seed=2**63 - 1, picture=scene(300, 20))
+    page = signed_in.get(page_of(generation)).content.decode()
+    assert "a token that is gone" in page
+    assert "The whole prompt" in page
+    assert str(2**63 - 1) in page
+
+
+def test_a_generation_that_never_was_is_not_found(signed_in: Client) -> None:
+    assert signed_in.get(reverse("generation", args=[uuid4()])).status_code == 404
+    assert signed_in.get("/history/nonsense/").status_code == 404
+    assert signed_in.post(HISTORY).status_code == 405
+
+
+def test_pictures_have_their_size_and_their_words(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, num_images_per_prompt=2)
+    for address in (HISTORY, page_of(generation)):
+        pictures = re.findall(r"<img [^>]+>", signed_in.get(address).content.decode())
+        assert pictures
+        assert all(re.search(r'alt="[^"]*" width="\d+" height="\d+"', picture) for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    ("took", "words"),
+    [(0.021, "0.02 s"), (2.42, "2.4 s"), (48.4, "48 s"), (119.4, "119 s"), (200, "3 min 20 s"), (239.7, "4 min 0 s")],
+)
+def test_durations_read_as_people_say_them(took: float, words: str) -> None:
+    assert pages.seconds(took) == words
+
+
+def test_scores_are_told_as_they_were_stored() -> None:
+    assert pages.safety(GeneratedImage(checker="", nsfw_score=None)) == "not checked"
+    assert pages.safety(GeneratedImage(checker="opennsfw", nsfw_score=0.931, nsfw=True)) == "flagged, score 0.93"
+    assert pages.safety(GeneratedImage(checker="other", nsfw_score=None)) == "not flagged"
+
+
+def test_pages_of_errors_need_nothing_that_may_be_broken(client: Client, db: None) -> None:
+    assert b"There is nothing here" in client.get("/nowhere").content
+    for name in ("400.html", "403.html", "403_csrf.html", "500.html"):
+        assert "To your history" in render_to_string(name)
