@@ -58,6 +58,8 @@ HTTPS = env.bool("HTTPS", default=False)
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
+    # Asked by monitoring, past the proxy.
+    SECURE_REDIRECT_EXEMPT = [r"^ready$"]
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
@@ -114,9 +116,8 @@ TEMPLATES = [
 ]
 
 # Database: SQLite in DATA_DIR, or DATABASE_URL (PostgreSQL).
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": env.db("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
-}
+DATABASE_URL = env.str("DATABASE_URL", default="") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
+DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         # Writers queue up instead of failing when a read lock cannot be raised to a write lock.
@@ -128,15 +129,22 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
 else:
     # A pool is per process: Django's threads and a few more at most. Options of the URL, such as sslmode, are kept.
-    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 20, "timeout": 5}
-    # A connection is looked at before it is used, so that nobody meets those that a restart of the database has cut.
+    # Idle connections go soon, so that few are there to be found dead after a restart of the database: a request that
+    # meets dead ones passes over them, but pauses for ever longer between two.
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+        "min_size": 1,
+        "max_size": 20,
+        "max_idle": 5.0,
+        "timeout": 5.0,
+    }
     DATABASES["default"] |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Redis: the embedded server's socket in DATA_DIR, or REDIS_URL.
 REDIS_SOCKET = DATA_DIR / "redis.sock"
-REDIS_EMBEDDED = "REDIS_URL" not in env.ENVIRON
-REDIS_URL = env.str("REDIS_URL", default=f"unix://{REDIS_SOCKET}")
+REDIS_URL = env.str("REDIS_URL", default="")
+REDIS_EMBEDDED = not REDIS_URL
+REDIS_URL = REDIS_URL or f"unix://{REDIS_SOCKET}"
 if REDIS_EMBEDDED and len(os.fsencode(REDIS_SOCKET)) > 100:
     # The kernel's limit for the path of a unix socket is 108 bytes, 104 on macOS.
     raise SystemExit(
@@ -153,9 +161,6 @@ MEDIA_ROOT = DATA_DIR / "media"
 S3_BUCKET = env.str("S3_BUCKET", default="")
 _default_storage: dict[str, Any] = {"BACKEND": "generation.media.SignedFileSystemStorage"}
 if S3_BUCKET:
-    from boto3.s3.transfer import TransferConfig
-    from botocore.config import Config
-
     _default_storage = {
         "BACKEND": "generation.s3.SharedS3Storage",
         "OPTIONS": {
@@ -164,20 +169,7 @@ if S3_BUCKET:
             "region_name": env.str("S3_REGION", default="us-east-1"),
             "access_key": env.str("S3_ACCESS_KEY", default="") or None,
             "secret_key": env.str("S3_SECRET_KEY", default="") or None,
-            "client_config": Config(
-                # The only version whose presigned URLs every region and server takes.
-                signature_version="s3v4",
-                s3={"addressing_style": env.str("S3_ADDRESSING_STYLE", default="auto")},
-                # Checksums that are only supported, not required, are unknown to some servers that are not Amazon's.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                max_pool_connections=20,
-                connect_timeout=3,
-                read_timeout=20,
-                retries={"mode": "standard", "total_max_attempts": 3},
-            ),
-            # A picture is sent in one piece: threads for its parts would only be started and ended.
-            "transfer_config": TransferConfig(use_threads=False),
+            "addressing_style": env.str("S3_ADDRESSING_STYLE", default="auto"),
             "querystring_auth": True,
             "querystring_expire": URL_EXPIRY_SECONDS,
             "default_acl": None,
@@ -211,17 +203,20 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Dreamsite",
-    "DESCRIPTION": "A self-hosted image-to-image service, wire-compatible with Livepeer's AI gateway.",
+    "DESCRIPTION": (
+        "A self-hosted image-to-image service, wire-compatible with Livepeer's AI gateway: post a picture and a prompt, "
+        "get pictures back.\n\nEvery call needs an API token: `Authorization: Bearer dream_…`. An error has the shape "
+        "of its status: a list of what is wrong for 422, a message and a `code` for all others."
+    ),
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.0",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_AUTHENTICATION": [],
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "SERVE_URLCONF": "generation.api.urls",
+    "TAGS": [
+        {"name": "generate", "description": "Make pictures."},
+        {"name": "generations", "description": "What became of a request: durable, and its owner's alone."},
+    ],
+    "SORT_OPERATIONS": False,
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
-    "POSTPROCESSING_HOOKS": [],
+    "POSTPROCESSING_HOOKS": ["generation.api.schema.complete"],
 }
 
 # Accounts.

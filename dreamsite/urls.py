@@ -5,6 +5,9 @@ from django.views.generic import RedirectView
 from dreamsite import health
 from generation.media import serve_media
 
+handler400 = "generation.api.errors.bad_request"
+handler404 = "generation.api.errors.not_found"
+handler500 = "generation.api.errors.server_error"
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="history"), name="home"),
     path("ready", health.ready, name="ready"),

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class StorageFailed(Exception):
-    """A file could not be stored: the disk is full, the bucket is away."""
+    """A file could not be stored or read: the disk is full, the bucket is away."""
 
 
 class SignedFileSystemStorage(FileSystemStorage):
@@ -67,6 +67,16 @@ def store(name: str, content: bytes) -> str:
         return default_storage.save(name, ContentFile(content))
     except Exception as error:
         raise StorageFailed from error
+
+
+def read(name: str) -> bytes:
+    """The content of a stored file. Raises `StorageFailed` whatever the backend raised."""
+    try:
+        with default_storage.open(name) as file:
+            content: bytes = file.read()
+    except Exception as error:
+        raise StorageFailed from error
+    return content
 
 
 def discard(names: Iterable[str | None]) -> None:

@@ -7,38 +7,55 @@ OpenAPI document and the pages read it from these models. Field names and defaul
 import json
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 MAX_SEED = 2**63 - 1
-"""Largest seed of an image: what a signed 64-bit column, Go's int64 and torch's generator all hold."""
+"""Largest seed of an image: what a signed 64-bit column and Go's int64 hold."""
 
 MAX_LORAS = 4
 
 
 class ErrorCode(StrEnum):
-    """Stable, machine-readable reason of an error; the value is the `code` of the body."""
+    """Stable, machine-readable reason of an error: the `code` of a body, with its HTTP status and its meaning."""
 
-    INVALID_TOKEN = "invalid_token"
-    INVALID_PARAMETERS = "invalid_parameters"
-    MALFORMED_REQUEST = "malformed_request"
-    METHOD_NOT_ALLOWED = "method_not_allowed"
-    NOT_FOUND = "not_found"
-    UPLOAD_TOO_LARGE = "upload_too_large"
-    UNKNOWN_MODEL = "unknown_model"
-    INVALID_LORAS = "invalid_loras"
-    UNKNOWN_LORA = "unknown_lora"
-    LORA_FAILED = "lora_failed"
-    MODEL_FAILED = "model_failed"
-    OUT_OF_MEMORY = "out_of_memory"
-    STORAGE_FAILED = "storage_failed"
-    WORKER_LOST = "worker_lost"
-    UNAVAILABLE = "unavailable"
-    INTERNAL = "internal_error"
+    status: int
+    meaning: str
+
+    # With defaults, since `ErrorCode(code)` looks a member up.
+    def __new__(cls, code: str, status: int = 500, meaning: str = "") -> Self:
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.status = status
+        member.meaning = meaning
+        return member
+
+    INVALID_TOKEN = "invalid_token", 401, "no token, or one that is unknown, expired, revoked or of an inactive user"
+    MALFORMED_REQUEST = "malformed_request", 400, "the body is no readable form"
+    UNKNOWN_MODEL = "unknown_model", 400, "the model does not exist here or is not enabled"
+    INVALID_LORAS = "invalid_loras", 400, "`loras` is no JSON object of at most four names and weights"
+    UNKNOWN_LORA = "unknown_lora", 400, "the LoRA is not allowed for this model"
+    LORA_FAILED = "lora_failed", 400, "the LoRA does not fit the model"
+    NOT_FOUND = "not_found", 404, "no such thing, or not yours"
+    METHOD_NOT_ALLOWED = "method_not_allowed", 405, "the `Allow` header names what is"
+    UPLOAD_TOO_LARGE = "upload_too_large", 413, "the request is over `MAX_UPLOAD_BYTES`"
+    MODEL_FAILED = "model_failed", 500, "the model could not be loaded or broke"
+    OUT_OF_MEMORY = "out_of_memory", 500, "not even one picture at a time fits"
+    STORAGE_FAILED = "storage_failed", 500, "the pictures could not be stored"
+    WORKER_LOST = "worker_lost", 500, "the worker was lost three times while making this"
+    INTERNAL = "internal_error", 500, "something nobody foresaw; the log has it"
+    UNAVAILABLE = (
+        "unavailable",
+        503,
+        "database, Redis or storage cannot be reached; `Retry-After` says when to come back",
+    )
 
 
 class RequestRefused(Exception):
@@ -65,7 +82,12 @@ class ImageToImageParameters(BaseModel):
 
     prompt: Annotated[
         str,
-        Field(max_length=4000, description="What should happen to the picture, or what it should show."),
+        Field(
+            min_length=1,
+            max_length=4000,
+            description="What should happen to the picture, or what it should show.",
+            examples=["make it night"],
+        ),
     ]
     model_id: Annotated[
         str, Field(max_length=200, description="The model that makes the pictures. Empty: the default model.")
@@ -127,7 +149,7 @@ class ImageToImageParameters(BaseModel):
         return cls.model_validate({name: text for name, text in fields.items() if text != ""})
 
 
-def error_items(error: ValidationError) -> list[dict[str, Any]]:
+def error_items(error: pydantic.ValidationError) -> list[dict[str, Any]]:
     """The items of a 422 body: place, message that names the allowed range, type; never the input."""
     return [
         {"loc": ["body", *item["loc"]], "msg": _message(item), "type": item["type"]}
@@ -201,21 +223,23 @@ class ImageResponse(BaseModel):
     """What `POST /image-to-image` answers; `id`, `model_id` and `warnings` are additions to the contract."""
 
     images: list[Media]
-    id: str = Field(description="The Generation; `GET /generations/{id}` has its record.")
-    model_id: str
+    id: UUID = Field(description="The generation; `GET /generations/{id}` has its record.")
+    model_id: str = Field(description="The model that made the pictures.")
     warnings: list[str] = Field(description="What was changed or had no effect, in words.")
 
 
 class GeneratedMedia(Media):
     """One picture of a record."""
 
-    width: int
-    height: int
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
     nsfw_score: float | None = Field(description="0 to 1. Null when the picture was not checked.")
     checked: bool = Field(description="Whether a safety checker judged the picture.")
 
 
 class Failure(BaseModel):
+    """Why a generation failed."""
+
     code: ErrorCode
     msg: str
 
@@ -223,30 +247,34 @@ class Failure(BaseModel):
 class Timings(BaseModel):
     """Seconds; null until known."""
 
-    queued: float | None
-    running: float | None
+    queued: float | None = Field(description="From its acceptance to its first start.")
+    running: float | None = Field(description="From its first start to its end.")
     phases: dict[str, float] = Field(description="Seconds by phase of the run, such as denoising or decoding.")
 
 
 class GenerationRecord(BaseModel):
     """The durable record of a request."""
 
-    id: str
-    state: Literal["queued", "running", "succeeded", "failed", "canceled"]
-    model_id: str
+    id: UUID
+    state: Literal["queued", "running", "succeeded", "failed", "canceled"] = Field(
+        description="`succeeded`, `failed` and `canceled` are final."
+    )
+    model_id: str = Field(description="The model that makes the pictures.")
     parameters: dict[str, Any] = Field(description="The request as it was understood, defaults filled in.")
     effective: dict[str, Any] = Field(description="What the model was run with, after its own rules were applied.")
-    images: list[GeneratedMedia]
-    warnings: list[str]
-    error: Failure | None
-    created: str = Field(description="RFC 3339, UTC.")
-    started: str | None
-    finished: str | None
+    images: list[GeneratedMedia] = Field(description="Empty until `succeeded`.")
+    warnings: list[str] = Field(description="What was changed or had no effect, in words.")
+    error: Failure | None = Field(description="Null unless `failed`.")
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
     timings: Timings
 
 
 class APIError(BaseModel):
-    msg: str
+    """What went wrong."""
+
+    msg: str = Field(description="For people; may change.")
     code: ErrorCode
 
 
@@ -256,13 +284,15 @@ class HTTPError(BaseModel):
     detail: APIError
 
 
-class ValidationItem(BaseModel):
-    loc: list[str | int]
-    msg: str
-    type: str
+class ValidationError(BaseModel):
+    """One thing that is wrong with one field."""
+
+    loc: list[str | int] = Field(description='Where, such as `["body", "strength"]`.')
+    msg: str = Field(description="What is wrong; where a range is allowed, which.")
+    type: str = Field(description="Its kind, such as `missing`, `float_parsing` or `less_than_equal`.")
 
 
 class HTTPValidationError(BaseModel):
     """Status 422: one item for each thing that is wrong."""
 
-    detail: list[ValidationItem]
+    detail: list[ValidationError]

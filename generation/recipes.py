@@ -1,7 +1,7 @@
 """What a model makes of a request: effective values, picture size, and a warning for whatever had no effect.
 
 Decided once, when the request is submitted, and stored with it: the answer can say what was ignored before anything ran, and
-a retry after a crash runs exactly the same. Knows models only by their family's rules, so it needs neither torch nor a database.
+a retry after a crash runs exactly the same. Knows models by their family's rules alone: it needs neither torch nor a database.
 """
 
 import math

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connections
+from django.utils.http import parse_header_parameters
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from uuid_utils.compat import uuid7
@@ -36,6 +37,7 @@ DJANGO_THREADS = 16
 POLL_SECONDS = 5.0
 _IN_MEMORY_BYTES = 1024 * 1024
 _DISCARDED_BYTES = 64 * 1024 * 1024
+_MAX_CONTENT_TYPE_BYTES = 1000
 
 
 class WaitingLayer:
@@ -49,6 +51,12 @@ class WaitingLayer:
         self._django = django
         self._slots = asyncio.Semaphore(DJANGO_THREADS)
         self._waiters = Waiters()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def release(self) -> None:
+        """Let every held client go with its record, since the process is about to end. Callable from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._waiters.wake_all)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -57,11 +65,14 @@ class WaitingLayer:
             await _send_json(send, 200, {"status": "OK"})
         elif scope["type"] == "http":
             await self._serve(scope, receive, send)
+        else:
+            await send({"type": "websocket.close"})
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                self._loop = asyncio.get_running_loop()
                 self._waiters.start()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
@@ -78,7 +89,7 @@ class WaitingLayer:
             if size is None:
                 scope = {**scope, "dreamsite.body_too_large": True}
                 send = _closing(send)
-            scope = {**scope, "headers": _with_length(scope["headers"], size or 0)}
+            scope = {**scope, "headers": _readable(scope["headers"], size or 0)}
             if scope["method"] == "POST" and scope["path"] in HELD_PATHS:
                 await self._hold(scope, body, receive, send)
             elif size is not None:
@@ -183,6 +194,10 @@ class Waiters:
             for generation_id in finals:
                 self._wake(generation_id)
 
+    def wake_all(self) -> None:
+        for event in self._waiting.values():
+            event.set()
+
     def _wake(self, generation_id: UUID) -> None:
         if (event := self._waiting.get(generation_id)) is not None:
             event.set()
@@ -218,10 +233,32 @@ async def _read_body(receive: Receive, body: IO[bytes]) -> int | None:
     return size if size <= settings.MAX_UPLOAD_BYTES else None
 
 
-def _with_length(headers: Iterable[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
-    """The headers of a body whose size is known: DRF takes a chunked one, which has no Content-Length, for empty."""
-    kept = [(name, value) for name, value in headers if name not in (b"content-length", b"transfer-encoding")]
-    return [*kept, (b"content-length", str(size).encode())]
+def _readable(headers: Iterable[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
+    """The headers as Django can read them.
+
+    With the length of the body: DRF takes a chunked one, which has no Content-Length, for empty. And with a Content-Type
+    that Django understands, or none: it knows forms in lower case only, and fails unforeseen on what it cannot parse.
+    """
+    kept = [(b"content-length", str(size).encode())]
+    for name, value in headers:
+        if name == b"content-type":
+            kind, semicolon, parameters = value.partition(b";")
+            if _is_parsable(value):
+                kept.append((name, kind.lower() + semicolon + parameters))
+        elif name not in (b"content-length", b"transfer-encoding"):
+            kept.append((name, value))
+    return kept
+
+
+def _is_parsable(content_type: bytes) -> bool:
+    # Parsing takes a time that grows with the square of the length.
+    if len(content_type) > _MAX_CONTENT_TYPE_BYTES:
+        return False
+    try:
+        parse_header_parameters(content_type.decode("latin-1"))
+    except (ValueError, LookupError):
+        return False
+    return True
 
 
 def _closing(send: Send) -> Send:

@@ -12,7 +12,6 @@ from io import BytesIO
 from typing import Any
 
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.db import close_old_connections, connections
 from PIL import Image
 from redis import RedisError
@@ -95,8 +94,7 @@ def _make(generation: Generation, worker: WarmWorker) -> None:
                     raise HandBack
                 lease.show_life()
 
-            with default_storage.open(str(generation.input.name)) as file:
-                picture = Image.open(BytesIO(file.read()))
+            picture = Image.open(BytesIO(media.read(str(generation.input.name))))
             result = worker.engine.run(generation.effective, picture, on_step)
             clock = time.perf_counter()
             images = [_store(generation, index, made, stored) for index, made in enumerate(result.pictures)]
@@ -115,9 +113,9 @@ def _make(generation: Generation, worker: WarmWorker) -> None:
         logger.warning("generation %s failed: %r", generation.pk, error.__cause__ or error)
         queue.fail(generation, error.code, error.message)
     except media.StorageFailed:
-        logger.exception("the pictures of generation %s cannot be stored", generation.pk)
+        logger.exception("the files of generation %s cannot be stored or read", generation.pk)
         media.discard(stored)
-        queue.fail(generation, ErrorCode.STORAGE_FAILED, "The pictures could not be stored; try again later.")
+        queue.fail(generation, ErrorCode.STORAGE_FAILED, "The pictures could not be stored or read; try again later.")
     except Exception:
         logger.exception("generation %s failed in an unforeseen way", generation.pk)
         media.discard(stored)

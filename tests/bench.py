@@ -1,4 +1,4 @@
-"""`make bench`: what the service adds to the model's own time, and what waiting clients cost. Ratios of one run, side by side."""
+"""`make bench`: what the service adds to the model's own time, and what waiting clients cost, side by side in one run."""
 
 import asyncio
 import statistics
@@ -30,9 +30,9 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="bench") as folder, Service(Path(folder), WAIT_SECONDS="600") as service:
         measure_overhead(service, rounds)
-    with tempfile.TemporaryDirectory(prefix="bench") as folder:
-        with Service(Path(folder), WAIT_SECONDS=str(HOLD_SECONDS)) as service:
-            measure_waiting(service)
+    hold = str(HOLD_SECONDS)
+    with tempfile.TemporaryDirectory(prefix="bench") as folder, Service(Path(folder), WAIT_SECONDS=hold) as service:
+        measure_waiting(service)
 
 
 def measure_overhead(service: Service, rounds: int) -> None:

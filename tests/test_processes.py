@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,8 @@ from tests.service import Service, wait_until
 
 LONG = "25"
 """Steps that take a few seconds: time enough to kill somebody in the middle."""
+
+STATES = "from generation.models import Generation; print([row.state for row in Generation.objects.all()])"
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +127,17 @@ def test_clients_wait_while_the_web_process_is_replaced(frail: Service) -> None:
     (web,) = frail.children("manage.py web")
     os.kill(web, signal.SIGKILL)
     assert httpx.get(f"{frail.url}/health", timeout=60).status_code == 200
+
+
+def test_a_stopping_web_process_tells_held_clients_where_to_look(service: Service) -> None:
+    """The service of the other tests: its clients are held for longer than this takes."""
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(post, service, LONG)
+        wait_until(lambda: "running" in service.manage("shell", "-v", "0", "-c", STATES), what="the run's start")
+        (web,) = service.children("manage.py web")
+        os.kill(web, signal.SIGTERM)
+        assert answer.result().status_code == 202
+    assert pixels(service, answer.result().json()["id"])
 
 
 def test_a_second_serve_and_a_taken_port_are_one_clear_line(frail: Service, tmp_path: Path) -> None:

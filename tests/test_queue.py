@@ -10,6 +10,7 @@ from django.db import connections
 from django.utils import timezone
 from PIL import Image
 from pytest_django import Settings
+from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
@@ -140,7 +141,8 @@ def test_a_lost_bell_is_rung_again(token: ApiToken) -> None:
 def test_finals_are_those_that_need_no_more_waiting(token: ApiToken) -> None:
     done, waiting = claimed(token), submit(token)
     queue.fail(done, ErrorCode.MODEL_FAILED, "It failed.")
-    assert queue.finals([done.pk, waiting.pk]) == [done.pk]
+    not_yet_submitted = uuid7()
+    assert queue.finals([done.pk, waiting.pk, not_yet_submitted]) == [done.pk]
 
 
 @pytest.mark.django_db(transaction=True)

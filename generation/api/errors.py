@@ -1,10 +1,15 @@
-"""One error shape per status: a list for 422, `{"detail": {"msg", "code"}}` for everything else."""
+"""One error shape per status: a list for 422, `{"detail": {"msg", "code"}}` for everything else.
+
+That holds too where Django answers before a view of the API is reached: see `bad_request`, `not_found`, `server_error`.
+"""
 
 import logging
 from typing import Any
 
 from django.core.exceptions import BadRequest, SuspiciousOperation
-from django.http import Http404
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -13,6 +18,10 @@ from generation.parameters import ErrorCode, InvalidField, RequestRefused
 from generation.queue import Unavailable
 
 logger = logging.getLogger(__name__)
+
+_MALFORMED = (ErrorCode.MALFORMED_REQUEST, "The request is malformed.")
+_NOT_FOUND = (ErrorCode.NOT_FOUND, "There is no such thing here.")
+_INTERNAL = (ErrorCode.INTERNAL, "Image-to-image pipeline error.")
 
 
 class InvalidForm(Exception):
@@ -39,33 +48,57 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
         case InvalidField():
             return Response({"detail": [error.item]}, status.HTTP_422_UNPROCESSABLE_ENTITY)
         case RequestRefused():
-            return problem(status.HTTP_400_BAD_REQUEST, error.code, error.message)
+            return problem(error.code, error.message)
         case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated():
-            response = problem(status.HTTP_401_UNAUTHORIZED, ErrorCode.INVALID_TOKEN, "Invalid bearer token.")
+            response = problem(ErrorCode.INVALID_TOKEN, "Invalid bearer token.")
             response["WWW-Authenticate"] = "Bearer"
             return response
         case exceptions.MethodNotAllowed():
-            return problem(status.HTTP_405_METHOD_NOT_ALLOWED, ErrorCode.METHOD_NOT_ALLOWED, "Method Not Allowed")
+            return problem(ErrorCode.METHOD_NOT_ALLOWED, "Method Not Allowed")
         case UploadTooLarge():
-            return problem(error.status_code, ErrorCode.UPLOAD_TOO_LARGE, str(error.detail))
+            return problem(ErrorCode.UPLOAD_TOO_LARGE, str(error.detail))
         case Http404() | exceptions.NotFound():
-            return problem(status.HTTP_404_NOT_FOUND, ErrorCode.NOT_FOUND, "There is no such thing here.")
+            return problem(*_NOT_FOUND)
         case exceptions.APIException() if error.status_code < 500:
-            return problem(error.status_code, ErrorCode.MALFORMED_REQUEST, "The request is malformed.")
+            return problem(*_MALFORMED)
         case SuspiciousOperation() | BadRequest():
-            return problem(status.HTTP_400_BAD_REQUEST, ErrorCode.MALFORMED_REQUEST, "The request is malformed.")
-        case Unavailable():
-            logger.warning("a submission was turned away: %r", error.__cause__)
+            return problem(*_MALFORMED)
+        case Unavailable() | OperationalError() | InterfaceError():
+            logger.warning("a request was turned away: %r", error.__cause__ or error)
             response = problem(
-                status.HTTP_503_SERVICE_UNAVAILABLE,
                 ErrorCode.UNAVAILABLE,
-                f"The service cannot take requests now; try again in {error.retry_after} seconds.",
+                f"The service cannot take requests now; try again in {Unavailable.retry_after} seconds.",
             )
-            response["Retry-After"] = str(error.retry_after)
+            response["Retry-After"] = str(Unavailable.retry_after)
             return response
     logger.error("unforeseen error", exc_info=error)
-    return problem(status.HTTP_500_INTERNAL_SERVER_ERROR, ErrorCode.INTERNAL, "Image-to-image pipeline error.")
+    return problem(*_INTERNAL)
 
 
-def problem(status_code: int, code: ErrorCode, message: str) -> Response:
-    return Response({"detail": {"msg": message, "code": code}}, status_code)
+def problem(code: ErrorCode, message: str) -> Response:
+    return Response(_body(code, message), code.status)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's 400 outside of views, such as for an unknown host: JSON to programs, a page to people."""
+    return _problem_of_django(request, *_MALFORMED) or defaults.bad_request(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's 404: JSON to programs, a page to people."""
+    return _problem_of_django(request, *_NOT_FOUND) or defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's 500 outside of views: JSON to programs, a page to people."""
+    return _problem_of_django(request, *_INTERNAL) or defaults.server_error(request)
+
+
+def _problem_of_django(request: HttpRequest, code: ErrorCode, message: str) -> HttpResponse | None:
+    if request.path_info.startswith(("/image-to-image", "/generations")):
+        return JsonResponse(_body(code, message), status=code.status)
+    return None
+
+
+def _body(code: ErrorCode, message: str) -> dict[str, Any]:
+    return {"detail": {"msg": message, "code": code}}

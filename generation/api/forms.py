@@ -17,6 +17,8 @@ def read_form(request: Request) -> tuple[ImageToImageParameters, Intake]:
 
     Of a repeated field the last one counts; unknown fields are ignored; a body of another type is a form without any.
     """
+    # As the contract's server reads it, whatever charset it names: Python also knows some that are no text at all.
+    request.parser_context["encoding"] = "utf-8"
     try:
         texts = {name: str(text) for name, text in request.POST.items()}
         files: dict[str, Any] = dict(request.FILES.items())

@@ -1,10 +1,20 @@
-"""The OpenAPI document: component names and the operation id are those of Livepeer's published one."""
+"""The OpenAPI document: its component names and operation id are those that Livepeer publishes for the same call."""
 
+from functools import cache
 from typing import Any
 
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_safe
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiJsonRenderer
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from generation.parameters import (
+    ErrorCode,
     GenerationRecord,
     HTTPError,
     HTTPValidationError,
@@ -13,41 +23,191 @@ from generation.parameters import (
 )
 
 
+@cache_control(max_age=300)
+@require_safe
+def openapi(request: HttpRequest) -> HttpResponse:
+    """The document, for anybody."""
+    return HttpResponse(document(), content_type="application/json")
+
+
+@cache
+def document() -> bytes:
+    """The document as JSON. It depends on the code alone, so it is made once."""
+    schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return bytes(OpenApiJsonRenderer().render(schema))
+
+
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "accounts.authentication.BearerAuthentication"
     name = "HTTPBearer"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer"}
+        return {"type": "http", "scheme": "bearer", "description": "An API token of yours: `dream_…`."}
 
 
-def _body() -> dict[str, Any]:
-    body = ImageToImageParameters.model_json_schema()
-    body["title"] = "Body_genImageToImage"
-    body["properties"]["image"] = {
-        "type": "string",
-        "format": "binary",
-        "description": "The picture: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF, judged by its bytes.",
-    }
-    body["required"] = ["prompt", "image"]
-    return body
+class Body_genImageToImage(ImageToImageParameters):  # noqa: N801  a published name
+    """A picture, and what shall become of it. A field that is left out or empty has its default."""
 
+    image: bytes = Field(description="The picture: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF, judged by its bytes.")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        fields = schema["properties"]
+        for field in fields.values():
+            if "anyOf" in field:
+                # A form cannot say null: what may be None may be left out, and has no default to show.
+                field |= field.pop("anyOf")[0]
+                del field["default"]
+        schema["properties"] = {"prompt": fields.pop("prompt"), "image": fields.pop("image"), **fields}
+        return schema
+
+
+def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """A hook of drf-spectacular: what it cannot be told in other ways."""
+    codes = "\n".join(f"- `{code.value}` ({code.status}): {code.meaning}" for code in ErrorCode)
+    result["components"]["schemas"]["ErrorCode"]["description"] = f"{ErrorCode.__doc__}\n\n{codes}"
+    answer = result["paths"]["/image-to-image"]["post"]["responses"]["200"]
+    answer["content"]["application/json"]["schema"]["x-speakeasy-name-override"] = "data"
+    return result
+
+
+def _problem(summary: str, message: str, *codes: ErrorCode) -> OpenApiResponse:
+    """An `HTTPError`: all codes that may come with this status, and a real answer with the first of them."""
+    meanings = "\n".join(f"- `{code.value}`: {code.meaning}" for code in codes)
+    example = OpenApiExample(codes[0].value, {"detail": {"msg": message, "code": codes[0].value}})
+    return OpenApiResponse(HTTPError, f"{summary}\n\n{meanings}", [example])
+
+
+def _header(name: str, description: str, statuses: list[int], required: bool = True, **schema: str) -> OpenApiParameter:
+    return OpenApiParameter(
+        name,
+        {"type": "string", **schema},
+        OpenApiParameter.HEADER,
+        required=required,
+        description=description,
+        response=statuses,
+    )
+
+
+_ID = "01a2032b-11dd-71cc-a49b-bda70ca7bc16"
+_MODEL = "dreamsite/tiny-edit"
+_WARNINGS = [f"strength has no effect on {_MODEL}."]
+_MEDIA = {
+    "url": f"http://127.0.0.1:8000/media/outputs/2026/11/22/{_ID}/1-0.png"
+    "?expires=1795959648&signature=f91fd8003f14efab68dfbeb4ec215333bc2ac5e1faba425e9098380b755fe74e",
+    "seed": 7,
+    "nsfw": False,
+}
+_ANSWER = {"images": [_MEDIA], "id": _ID, "model_id": _MODEL, "warnings": _WARNINGS}
+_RECORD = {
+    "id": _ID,
+    "state": "succeeded",
+    "model_id": _MODEL,
+    "parameters": {
+        "prompt": "make it night",
+        "model_id": "",
+        "loras": "",
+        "strength": 0.5,
+        "guidance_scale": 7.5,
+        "image_guidance_scale": 1.5,
+        "negative_prompt": "",
+        "safety_check": True,
+        "seed": 7,
+        "num_inference_steps": 20,
+        "num_images_per_prompt": 1,
+    },
+    "effective": {
+        "strength": 0.5,
+        "guidance_scale": 2.495,
+        "image_guidance_scale": 1.5,
+        "num_inference_steps": 20,
+        "seeds": [7],
+        "width": 256,
+        "height": 256,
+    },
+    "images": [{**_MEDIA, "width": 256, "height": 256, "nsfw_score": 0.000475, "checked": True}],
+    "warnings": _WARNINGS,
+    "error": None,
+    "created": "2026-11-22T12:11:24.018980Z",
+    "started": "2026-11-22T12:11:24.080442Z",
+    "finished": "2026-11-22T12:11:58.338621Z",
+    "timings": {
+        "queued": 0.061462,
+        "running": 34.258179,
+        "phases": {"encoding": 0.5506, "denoising": 32.8676, "decoding": 0.6102, "safety": 0.1258, "storing": 0.09},
+    },
+}
+_RUNNING: dict[str, Any] = {
+    **_RECORD,
+    "state": "running",
+    "images": [],
+    "finished": None,
+    "timings": {"queued": 0.061462, "running": None, "phases": {}},
+}
+_WRONG_FIELDS = [
+    {"loc": ["body", "prompt"], "msg": "Field required", "type": "missing"},
+    {"loc": ["body", "strength"], "msg": "Input should be a number from 0 to 1", "type": "less_than_equal"},
+]
+
+_INVALID_TOKEN = _problem("The token is not good.", "Invalid bearer token.", ErrorCode.INVALID_TOKEN)
+_AUTHENTICATE = _header("WWW-Authenticate", "`Bearer`", [401], const="Bearer")
 
 IMAGE_TO_IMAGE: dict[str, Any] = {
     "operation_id": "genImageToImage",
     "tags": ["generate"],
     "summary": "Image To Image",
-    "request": {"multipart/form-data": _body()},
+    "request": {"multipart/form-data": Body_genImageToImage},
     "responses": {
-        200: ImageResponse,
-        202: GenerationRecord,
-        400: HTTPError,
-        401: HTTPError,
-        413: HTTPError,
-        422: HTTPValidationError,
-        500: HTTPError,
-        503: HTTPError,
+        200: OpenApiResponse(ImageResponse, "The pictures.", [OpenApiExample("made", _ANSWER)]),
+        202: OpenApiResponse(
+            GenerationRecord,
+            "Accepted, and not finished within the time that the server waits. Nothing is lost: ask `Location` until "
+            "`state` is `succeeded`, `failed` or `canceled`.",
+            [OpenApiExample("running", _RUNNING)],
+        ),
+        400: _problem(
+            "The request cannot be done.",
+            "There is no such model here; leave model_id empty for the default model.",
+            ErrorCode.UNKNOWN_MODEL,
+            ErrorCode.INVALID_LORAS,
+            ErrorCode.UNKNOWN_LORA,
+            ErrorCode.LORA_FAILED,
+            ErrorCode.MALFORMED_REQUEST,
+        ),
+        401: _INVALID_TOKEN,
+        413: _problem(
+            "The request is too large.",
+            "The request is over the limit of 20,971,520 bytes; send a smaller picture.",
+            ErrorCode.UPLOAD_TOO_LARGE,
+        ),
+        422: OpenApiResponse(
+            HTTPValidationError,
+            "Fields are missing or wrong; all of them are named.",
+            [OpenApiExample("wrong_fields", {"detail": _WRONG_FIELDS})],
+        ),
+        500: _problem(
+            "It was tried and failed.",
+            "Image-to-image pipeline error.",
+            ErrorCode.INTERNAL,
+            ErrorCode.MODEL_FAILED,
+            ErrorCode.OUT_OF_MEMORY,
+            ErrorCode.STORAGE_FAILED,
+            ErrorCode.WORKER_LOST,
+        ),
+        503: _problem(
+            "Nothing was begun; try again.",
+            "The service cannot take requests now; try again in 5 seconds.",
+            ErrorCode.UNAVAILABLE,
+        ),
     },
+    "parameters": [
+        _header("X-Generation-Id", "The generation, as in `id`.", [200, 202], format="uuid"),
+        _header("X-Generation-Id", "The generation, where the request was accepted.", [400, 500], False, format="uuid"),
+        _header("Location", "The record of the generation.", [202], format="uri"),
+        _header("Retry-After", "Seconds.", [503], type="integer"),
+        _AUTHENTICATE,
+    ],
     "extensions": {"x-speakeasy-name-override": "imageToImage"},
 }
 
@@ -55,5 +215,11 @@ GENERATION: dict[str, Any] = {
     "operation_id": "getGeneration",
     "tags": ["generations"],
     "summary": "One generation",
-    "responses": {200: GenerationRecord, 401: HTTPError, 404: HTTPError},
+    "responses": {
+        200: OpenApiResponse(GenerationRecord, "The record, with fresh URLs.", [OpenApiExample("succeeded", _RECORD)]),
+        401: _INVALID_TOKEN,
+        404: _problem("It does not exist or is not yours.", "There is no such thing here.", ErrorCode.NOT_FOUND),
+        500: _problem("It cannot be looked up.", "Image-to-image pipeline error.", ErrorCode.INTERNAL),
+    },
+    "parameters": [_AUTHENTICATE],
 }

@@ -6,6 +6,8 @@ from uuid import UUID
 from django.conf import settings
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -19,16 +21,23 @@ from generation.api.records import answer, record
 from generation.models import Generation
 
 
-class UncachedView(APIView):
-    """Answers belong to one owner and one moment."""
+class JsonView(APIView):
+    """Answers in JSON, which belong to one owner and one moment."""
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[JSONRenderer, str]:
+        """JSON, whatever the client says it accepts: that is how the API of the contract answers."""
+        return JSONRenderer(), JSONRenderer.media_type
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)
         response["Cache-Control"] = "no-store"
+        if response.status_code != status.HTTP_405_METHOD_NOT_ALLOWED:
+            # The view that answers a held client is not the one that was asked, and allows other methods.
+            del response["Allow"]
         return response
 
 
-class ImageToImage(UncachedView):
+class ImageToImage(JsonView):
     http_method_names = ["post"]
 
     @extend_schema(**schema.IMAGE_TO_IMAGE)
@@ -44,7 +53,7 @@ class ImageToImage(UncachedView):
         return answer(generation, request.build_absolute_uri)
 
 
-class GenerationDetail(UncachedView):
+class GenerationDetail(JsonView):
     http_method_names = ["get", "head"]
 
     @extend_schema(**schema.GENERATION)
@@ -58,7 +67,7 @@ class GenerationDetail(UncachedView):
         return Response(record(generation, request.build_absolute_uri))
 
 
-class HeldAnswer(UncachedView):
+class HeldAnswer(JsonView):
     """What a client that was held is told: asked by the waiting layer alone, which knew the client when it came."""
 
     http_method_names = ["get"]

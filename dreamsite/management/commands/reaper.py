@@ -7,7 +7,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
+from redis import RedisError
 
 from generation import queue
 
@@ -28,5 +29,7 @@ class Command(BaseCommand):
             close_old_connections()
             try:
                 queue.reap()
+            except (OperationalError, InterfaceError, RedisError) as error:
+                logger.warning("the database or Redis cannot be reached; trying again: %r", error)
             except Exception:
                 logger.exception("reaping failed; trying again")

@@ -2,6 +2,7 @@
 
 import socket
 from argparse import ArgumentParser
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -16,8 +17,16 @@ class Command(BaseCommand):
         parser.add_argument("--fd", type=int, help="File descriptor of a listening socket.")
 
     def handle(self, *args: Any, fd: int | None, **options: Any) -> None:
+        from dreamsite.asgi import application
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                # Held clients are told where to look while there is time to tell them.
+                application.release()
+                super().handle_exit(sig, frame)
+
         config = uvicorn.Config(
-            "dreamsite.asgi:application",
+            application,
             host=settings.HOST,
             port=settings.PORT,
             lifespan="on",
@@ -27,4 +36,4 @@ class Command(BaseCommand):
             timeout_keep_alive=65,
             timeout_graceful_shutdown=10,
         )
-        uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)] if fd is not None else None)
+        Server(config).run(sockets=[socket.socket(fileno=fd)] if fd is not None else None)

@@ -1,0 +1,312 @@
+"""The whole way of a request on PostgreSQL, S3 and a Redis of its own, through processes that share no directory."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+import pytest
+from PIL import Image
+
+from tests import pictures
+from tests.environment import ROOT
+from tests.servers import RedisServer, S3Server, free_port, postgresql, redis_server, s3_server
+from tests.service import wait_until
+
+READY_SECONDS = 120
+ENDING_SECONDS = 40
+PASSWORD = "alice-password"
+
+PREPARE = f"""
+from accounts.models import User
+from generation.models import DiffusionModel, Generation
+
+alice = User.objects.get(username="alice")
+alice.set_password("{PASSWORD}")
+alice.save()
+
+bob = User.objects.create_user("bob")
+size = dict(input_width=1, input_height=1)
+row = dict(user=bob, model=DiffusionModel.objects.get(is_default=True), pool="race", parameters={{}}, recipe={{}}, **size)
+Generation.objects.bulk_create(Generation(**row) for _ in range(100))
+"""
+"""A password for alice, and a pool without workers in which a hundred rows wait."""
+
+CLAIM = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from django.db import connections
+from generation import queue
+
+everybody = Barrier(4)
+
+def claim(worker):
+    everybody.wait()
+    try:
+        return [str(generation.pk) for generation in iter(lambda: queue.claim("race", worker), None)]
+    finally:
+        connections.close_all()
+
+with ThreadPoolExecutor(4) as pool:
+    for claimed in pool.map(claim, ["worker-1", "worker-2", "worker-3", "worker-4"]):
+        print(*claimed)
+"""
+
+RUNNING = "SELECT id::text FROM generation_generation WHERE state = 'running' AND pool = 'default'"
+
+CUT = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+
+
+class Installation:
+    """The environment that all hosts share, and the processes that run on them, each with a DATA_DIR of its own."""
+
+    def __init__(self, folder: Path, database: str, redis: RedisServer, s3: S3Server) -> None:
+        self.folder = folder
+        self.database = database
+        self.redis = redis
+        self.s3 = s3
+        self.token = ""
+        self.url = ""
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._environment = {
+            **os.environ,
+            "DATABASE_URL": database,
+            "REDIS_URL": redis.url,
+            "S3_BUCKET": s3.bucket,
+            "S3_ENDPOINT_URL": s3.url,
+            "S3_ACCESS_KEY": s3.access_key,
+            "S3_SECRET_KEY": s3.secret_key,
+            "SECRET_KEY": "the same on every host, or nobody stays signed in",
+            "WAIT_SECONDS": "120",
+            "LEASE_SECONDS": "2",
+            "THREADS": "1",
+            "MODELS_OFFLINE": "on",
+        }
+
+    def environment(self, host: str, **others: str) -> dict[str, str]:
+        return {**self._environment, "DATA_DIR": str(self.folder / host), **others}
+
+    def manage(self, *arguments: str, **others: str) -> str:
+        """What a `manage.py` command prints."""
+        command = [sys.executable, "manage.py", *arguments]
+        environment = self.environment("shell", **others)
+        finished = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        return finished.stdout.strip()
+
+    def start(self, host: str, *arguments: str, **others: str) -> None:
+        with (self.folder / f"{host}.log").open("wb") as log:
+            self._processes[host] = subprocess.Popen(
+                [sys.executable, "manage.py", *arguments],
+                cwd=ROOT,
+                env=self.environment(host, **others),
+                stdout=log,
+                stderr=log,
+            )
+
+    def start_web(self, host: str, **others: str) -> str:
+        """Start a web process; its URL."""
+        port = free_port()
+        self.start(host, "web", PORT=str(port), **others)
+        return f"http://127.0.0.1:{port}"
+
+    def kill(self, host: str) -> None:
+        self._processes[host].send_signal(signal.SIGKILL)
+        self._processes.pop(host).wait()
+
+    def stop(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.wait(ENDING_SECONDS)
+
+    def missing(self, url: str) -> list[str] | None:
+        """What `/ready` misses; None when the web process does not even answer."""
+        try:
+            response = httpx.get(f"{url}/ready", timeout=30)
+        except httpx.TransportError:
+            return None
+        assert (response.status_code == 200) is ("missing" not in response.json())
+        return list(response.json().get("missing", []))
+
+    def wait_for_readiness(self) -> None:
+        wait_until(lambda: self.missing(self.url) == [], READY_SECONDS, "readiness")
+
+    def post(self, url: str = "", steps: int = 1) -> httpx.Response:
+        return httpx.post(
+            f"{url or self.url}/image-to-image",
+            headers={"Authorization": f"Bearer {self.token}"},
+            data={"prompt": "make it night", "num_inference_steps": str(steps), "seed": "7"},
+            files={"image": ("a.png", pictures.photo(128, 128))},
+            timeout=150,
+        )
+
+    def record(self, generation_id: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        response = httpx.get(f"{self.url}/generations/{generation_id}", headers=headers, timeout=30)
+        assert response.status_code == 200
+        found: dict[str, Any] = response.json()
+        return found
+
+    def query(self, sql: str) -> list[Any]:
+        """The first column of what the database answers."""
+        with psycopg.connect(self.database, autocommit=True) as connection:
+            return [row[0] for row in connection.execute(sql.encode())]
+
+    def outputs(self, generation_id: str) -> list[str]:
+        return sorted(path.name for path in (self.s3.objects / "outputs").rglob(f"{generation_id}/*"))
+
+    def traces(self) -> tuple[int, set[str]]:
+        """How many generations there are, and which objects."""
+        (count,) = self.query("SELECT count(*) FROM generation_generation")
+        return count, self.s3.names()
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with ExitStack() as stack:
+        database = stack.enter_context(postgresql())
+        redis = stack.enter_context(redis_server())
+        s3 = stack.enter_context(s3_server())
+        made = Installation(tmp_path_factory.mktemp("hosts"), database, redis, s3)
+        stack.callback(made.stop)
+        made.manage("migrate")
+        made.start("worker-1", "worker")
+        made.start("reaper", "reaper")
+        made.url = made.start_web("web")
+        made.token = made.manage("createtoken", "alice", "--name", "tests", "--create")
+        made.manage("shell", "-v", "0", "-c", PREPARE)
+        made.wait_for_readiness()
+        yield made
+
+
+def test_it_works(installation: Installation) -> None:
+    response = installation.post()
+    assert response.status_code == 200
+    (image,) = response.json()["images"]
+    assert image["seed"] == 7
+    assert image["url"].startswith(f"{installation.s3.url}/{installation.s3.bucket}/outputs/")
+    fetched = httpx.get(image["url"])
+    assert (fetched.status_code, fetched.headers["content-type"]) == (200, "image/png")
+    assert Image.open(io.BytesIO(fetched.content)).size == (128, 128)
+
+    record = installation.record(response.json()["id"])
+    assert record["state"] == "succeeded"
+    assert httpx.get(record["images"][0]["url"]).content == fetched.content
+
+
+def test_pictures_are_private(installation: Installation) -> None:
+    signed = urlsplit(installation.post().json()["images"][0]["url"])
+    others = [name for name in installation.s3.names() if name.endswith("-small.webp")]
+    unsigned = signed._replace(query="")
+    prolonged = signed._replace(query=signed.query.replace("X-Amz-Expires=604800", "X-Amz-Expires=604801"))
+    another = signed._replace(path=f"/{installation.s3.bucket}/{others[0]}")
+    assert prolonged != signed
+    for url in (unsigned, prolonged, another):
+        response = httpx.get(url.geturl())
+        assert response.status_code in (400, 403)
+        assert response.headers["content-type"].startswith("text/xml")
+
+
+def test_history_shows_pictures_of_the_bucket(installation: Installation) -> None:
+    made = installation.post().json()["id"]
+    with httpx.Client(base_url=installation.url, follow_redirects=True) as browser:
+        browser.get("/accounts/sign-in")
+        form = {"username": "alice", "password": PASSWORD, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        page = browser.post("/accounts/sign-in", data=form)
+    assert page.status_code == 200
+    assert made in page.text
+    assert f"{installation.s3.url}/{installation.s3.bucket}/outputs/" in page.text
+
+
+def test_hosts_keep_nothing_to_themselves(installation: Installation) -> None:
+    installation.post()
+    for host in ("web", "worker-1", "reaper"):
+        assert list((installation.folder / host).iterdir()) == []
+
+
+def test_each_row_goes_to_one_of_four_claimers(installation: Installation) -> None:
+    # Leases long enough for the reaper to stay out of it.
+    claimed = installation.manage("shell", "-v", "0", "-c", CLAIM, LEASE_SECONDS="600").splitlines()
+    assert len([ids for ids in claimed if ids]) > 1
+    rows = installation.query("SELECT id::text FROM generation_generation WHERE pool = 'race' AND attempt = 1")
+    assert len(rows) == 100
+    assert sorted(row for ids in claimed for row in ids.split()) == sorted(rows)
+
+
+def test_a_bucket_that_refuses_is_named_and_nothing_is_half_created(installation: Installation) -> None:
+    url = installation.start_web("stranger", S3_SECRET_KEY="not the secret")
+    wait_until(lambda: installation.missing(url) == ["storage"], READY_SECONDS, "the missing of the storage")
+    before = installation.traces()
+    assert_turned_away(installation.post(url))
+    assert installation.traces() == before
+
+
+def test_nobody_meets_connections_that_the_database_has_cut(installation: Installation) -> None:
+    generation_id = installation.post().json()["id"]
+    assert installation.query(CUT) > [0]
+    assert installation.record(generation_id)["state"] == "succeeded"
+    assert installation.post().status_code == 200
+
+
+def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Installation) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        held = thread.submit(installation.post, steps=25)
+        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        # Time enough for the worker to read the input.
+        time.sleep(1)
+        installation.s3.kill()
+        try:
+            response = held.result()
+        finally:
+            installation.s3.start()
+    assert response.status_code == 500
+    assert response.json()["detail"] == {
+        "msg": "The pictures could not be stored; try again later.",
+        "code": "storage_failed",
+    }
+    assert installation.outputs(response.headers["x-generation-id"]) == []
+
+
+def test_a_client_gets_its_pictures_though_the_worker_is_killed(installation: Installation) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        held = thread.submit(installation.post, steps=25)
+        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        installation.kill("worker-1")
+        assert not held.done()
+        installation.start("worker-2", "worker")
+        response = held.result()
+    assert response.status_code == 200
+    assert len(response.json()["images"]) == 1
+    assert installation.outputs(response.json()["id"]) == ["2-0-small.webp", "2-0.png"]
+
+
+def test_without_redis_nothing_is_half_created(installation: Installation) -> None:
+    """Last of this module: the worker takes its time to find a Redis again."""
+    before = installation.traces()
+    installation.redis.kill()
+    try:
+        assert_turned_away(installation.post())
+        assert installation.traces() == before
+    finally:
+        installation.redis.start()
+
+
+def assert_turned_away(response: httpx.Response) -> None:
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert response.json()["detail"] == {
+        "msg": "The service cannot take requests now; try again in 5 seconds.",
+        "code": "unavailable",
+    }
