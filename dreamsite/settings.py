@@ -16,7 +16,7 @@ import environ
 django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()  # type: ignore[no-untyped-call]
+env = environ.Env()
 
 
 def _data_dir() -> Path:

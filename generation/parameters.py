@@ -48,7 +48,7 @@ class ErrorCode(StrEnum):
     UPLOAD_TOO_LARGE = "upload_too_large", 413, "the request is over `MAX_UPLOAD_BYTES`"
     MODEL_FAILED = "model_failed", 500, "the model could not be loaded or broke"
     OUT_OF_MEMORY = "out_of_memory", 500, "not even one picture at a time fits"
-    STORAGE_FAILED = "storage_failed", 500, "the pictures could not be stored"
+    STORAGE_FAILED = "storage_failed", 500, "the pictures could not be stored or read"
     WORKER_LOST = "worker_lost", 500, "the worker was lost three times while making this"
     INTERNAL = "internal_error", 500, "something nobody foresaw; the log has it"
     UNAVAILABLE = (

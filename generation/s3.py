@@ -16,13 +16,13 @@ class SharedS3Storage(S3Storage):
     """
 
     def __init__(self, *, addressing_style: str, **options: Any) -> None:
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]
             client_config=_client_config(addressing_style),
             # A picture is sent in one piece: threads for its parts would only be started and ended.
             transfer_config=TransferConfig(use_threads=False),
             **options,
         )
-        self._connections = SimpleNamespace()
+        self._connections = SimpleNamespace()  # type: ignore[assignment]  # the original's is a `threading.local`
 
 
 def _client_config(addressing_style: str) -> Config:

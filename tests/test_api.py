@@ -193,7 +193,7 @@ def test_empty_fields_mean_the_default(api: httpx.Client) -> None:
     ],
 )
 def test_models_and_loras_that_are_not_allowed_are_400(api: httpx.Client, fields: dict[str, str], code: str) -> None:
-    assert refused(post(api, **fields)) == code
+    assert refused(post(api, None, **fields)) == code
 
 
 def test_a_malformed_multipart_body_is_a_400_that_sdks_can_read(api: httpx.Client) -> None:

@@ -274,7 +274,7 @@ def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Instal
             installation.s3.start()
     assert response.status_code == 500
     assert response.json()["detail"] == {
-        "msg": "The pictures could not be stored; try again later.",
+        "msg": "The pictures could not be stored or read; try again later.",
         "code": "storage_failed",
     }
     assert installation.outputs(response.headers["x-generation-id"]) == []

@@ -1,6 +1,7 @@
 """Processes that die: whatever is killed, an accepted request ends once, and `serve` leaves nothing behind."""
 
 import io
+import math
 import os
 import signal
 import subprocess
@@ -17,8 +18,8 @@ from tests import pictures
 from tests.environment import ROOT
 from tests.service import Service, wait_until
 
-LONG = "25"
-"""Steps that take a few seconds: time enough to kill somebody in the middle."""
+LONG_SECONDS = 5.0
+"""Time enough to kill somebody in the middle, and longer than clients wait for the service below."""
 
 STATES = "from generation.models import Generation; print([row.state for row in Generation.objects.all()])"
 
@@ -28,6 +29,16 @@ def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with short leases, whose clients wait two seconds at most."""
     with Service(tmp_path_factory.mktemp("d"), LEASE_SECONDS="2", WAIT_SECONDS="2") as service:
         yield service
+
+
+@pytest.fixture(scope="module")
+def long(frail: Service) -> str:
+    """As many steps as take this machine `LONG_SECONDS`."""
+    first = post(frail, "10").json()["id"]
+    wait_until(lambda: record(frail, first)["state"] == "succeeded", 60, "the end of the first run")
+    timings = record(frail, first)["timings"]
+    assert isinstance(timings, dict)
+    return str(min(200, math.ceil(LONG_SECONDS * 10 / timings["phases"]["denoising"])))
 
 
 def post(service: Service, steps: str, seed: str = "7", timeout: float = 60) -> httpx.Response:
@@ -46,9 +57,9 @@ def record(service: Service, generation_id: str) -> dict[str, object]:
     return found
 
 
-def running(service: Service, seed: str = "7") -> str:
+def running(service: Service, long: str) -> str:
     """The id of a long request, just when it is being made."""
-    response = post(service, LONG, seed)
+    response = post(service, long)
     assert response.status_code == 202
     generation_id = response.json()["id"]
     wait_until(lambda: record(service, generation_id)["state"] == "running", what="the run's start")
@@ -67,8 +78,8 @@ def outputs(service: Service, generation_id: str) -> list[str]:
     return sorted(path.name for path in (service.data_dir / "media" / "outputs").rglob(f"{generation_id}/*"))
 
 
-def test_what_takes_longer_than_the_wait_is_not_lost(frail: Service) -> None:
-    response = post(frail, LONG)
+def test_what_takes_longer_than_the_wait_is_not_lost(frail: Service, long: str) -> None:
+    response = post(frail, long)
     assert response.status_code == 202
     generation_id = response.json()["id"]
     assert response.headers["location"] == f"{frail.url}/generations/{generation_id}"
@@ -77,26 +88,26 @@ def test_what_takes_longer_than_the_wait_is_not_lost(frail: Service) -> None:
     assert pixels(frail, generation_id)
 
 
-def test_a_killed_worker_loses_nothing(frail: Service) -> None:
-    undisturbed = pixels(frail, post(frail, LONG).json()["id"])
-    generation_id = running(frail)
+def test_a_killed_worker_loses_nothing(frail: Service, long: str) -> None:
+    undisturbed = pixels(frail, post(frail, long).json()["id"])
+    generation_id = running(frail, long)
     (worker,) = frail.children("manage.py worker")
     os.kill(worker, signal.SIGKILL)
     assert pixels(frail, generation_id) == undisturbed
     assert outputs(frail, generation_id) == ["2-0-small.webp", "2-0.png"]
 
 
-def test_a_stopped_worker_hands_back_what_it_was_making(frail: Service) -> None:
-    generation_id = running(frail)
+def test_a_stopped_worker_hands_back_what_it_was_making(frail: Service, long: str) -> None:
+    generation_id = running(frail, long)
     (worker,) = frail.children("manage.py worker")
     os.kill(worker, signal.SIGTERM)
     wait_until(lambda: record(frail, generation_id)["state"] == "queued", 10, "the handing back")
     assert pixels(frail, generation_id)
 
 
-def test_the_work_of_a_client_that_hangs_up_goes_on(frail: Service) -> None:
+def test_the_work_of_a_client_that_hangs_up_goes_on(frail: Service, long: str) -> None:
     with pytest.raises(httpx.ReadTimeout):
-        post(frail, LONG, seed="123456", timeout=1)
+        post(frail, long, seed="123456", timeout=1)
     with frail.client() as client:
         answer = client.post(
             "/image-to-image",
@@ -114,8 +125,8 @@ def test_the_work_of_a_client_that_hangs_up_goes_on(frail: Service) -> None:
     )
 
 
-def test_a_killed_redis_loses_nothing(frail: Service) -> None:
-    generation_id = running(frail)
+def test_a_killed_redis_loses_nothing(frail: Service, long: str) -> None:
+    generation_id = running(frail, long)
     (server,) = frail.children("redis-server")
     os.kill(server, signal.SIGKILL)
     assert pixels(frail, generation_id)
@@ -129,10 +140,10 @@ def test_clients_wait_while_the_web_process_is_replaced(frail: Service) -> None:
     assert httpx.get(f"{frail.url}/health", timeout=60).status_code == 200
 
 
-def test_a_stopping_web_process_tells_held_clients_where_to_look(service: Service) -> None:
+def test_a_stopping_web_process_tells_held_clients_where_to_look(service: Service, long: str) -> None:
     """The service of the other tests: its clients are held for longer than this takes."""
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(post, service, LONG)
+        answer = pool.submit(post, service, long)
         wait_until(lambda: "running" in service.manage("shell", "-v", "0", "-c", STATES), what="the run's start")
         (web,) = service.children("manage.py web")
         os.kill(web, signal.SIGTERM)
@@ -156,9 +167,9 @@ def test_a_data_dir_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
     assert "is too long" in refusal(DATA_DIR=str(long))
 
 
-def test_stopping_leaves_no_orphan(frail: Service) -> None:
+def test_stopping_leaves_no_orphan(frail: Service, long: str) -> None:
     """Last of this module: it ends the service, in the middle of a run, and starts it again."""
-    generation_id = running(frail)
+    generation_id = running(frail, long)
     children = frail.children()
     assert len(children) == 4
     frail.process.send_signal(signal.SIGINT)

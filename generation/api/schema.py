@@ -33,11 +33,11 @@ def openapi(request: HttpRequest) -> HttpResponse:
 @cache
 def document() -> bytes:
     """The document as JSON. It depends on the code alone, so it is made once."""
-    schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    schema = SchemaGenerator().get_schema(request=None, public=True)
     return bytes(OpenApiJsonRenderer().render(schema))
 
 
-class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class BearerScheme(OpenApiAuthenticationExtension):
     target_class = "accounts.authentication.BearerAuthentication"
     name = "HTTPBearer"
 

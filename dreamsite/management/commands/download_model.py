@@ -24,7 +24,7 @@ class Command(BaseCommand):
             known = ", ".join(DiffusionModel.objects.values_list("pk", flat=True))
             raise CommandError(f"There is no model {model_id!r}; add it in the admin, or choose one of {known}.")
         # It would print a line for each of its attempts.
-        huggingface_hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        huggingface_hub.logging.set_verbosity_error()
         self.stdout.write(f"Fetching what is missing of {model_id} ...")
         self.stdout.flush()
         try:

@@ -1,5 +1,6 @@
 """`manage.py web`: one web process."""
 
+import asyncio
 import socket
 from argparse import ArgumentParser
 from types import FrameType
@@ -8,6 +9,8 @@ from typing import Any
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand
+
+_LAST_REQUESTS_SECONDS = 0.5
 
 
 class Command(BaseCommand):
@@ -24,6 +27,13 @@ class Command(BaseCommand):
                 # Held clients are told where to look while there is time to tell them.
                 application.release()
                 super().handle_exit(sig, frame)
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                # Uvicorn would reset the connections that are open, but have not brought their request yet.
+                for server in self.servers:
+                    server.close()
+                await asyncio.sleep(_LAST_REQUESTS_SECONDS)
+                await super().shutdown(sockets)
 
         config = uvicorn.Config(
             application,

@@ -1,0 +1,112 @@
+"""The OpenAPI document and its page, and errors that Django itself answers."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from django.core.management import call_command
+from jsonschema import Draft202012Validator
+from playwright.sync_api import expect
+
+from generation.parameters import ErrorCode, ImageToImageParameters, bounds
+from tests.browser import chromium, needs_chromium
+from tests.service import Service
+
+
+@pytest.fixture(scope="module")
+def document(service: Service) -> Any:
+    response = httpx.get(f"{service.url}/openapi.json")
+    assert response.headers["content-type"] == "application/json"
+    return response.json()
+
+
+def test_the_document_is_valid() -> None:
+    call_command("spectacular", "--validate", "--fail-on-warn", "--file", "/dev/null")
+
+
+def test_the_names_are_the_published_ones(document: Any) -> None:
+    assert document["openapi"].startswith("3.1")
+    operation = document["paths"]["/image-to-image"]["post"]
+    assert operation["operationId"] == "genImageToImage"
+    assert operation["tags"] == ["generate"]
+    assert operation["security"] == [{"HTTPBearer": []}]
+    components = document["components"]
+    assert components["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    assert components["schemas"].keys() >= {
+        "Body_genImageToImage",
+        "ImageResponse",
+        "Media",
+        "HTTPError",
+        "APIError",
+        "HTTPValidationError",
+        "ValidationError",
+    }
+    (content_type,) = operation["requestBody"]["content"]
+    assert content_type == "multipart/form-data"
+
+
+def test_every_field_is_there_with_its_default_and_its_bounds(document: Any) -> None:
+    body = document["components"]["schemas"]["Body_genImageToImage"]
+    assert body["required"] == ["prompt", "image"]
+    assert set(body["properties"]) == {"image", *ImageToImageParameters.model_fields}
+    names = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
+    for name, field in ImageToImageParameters.model_fields.items():
+        described = body["properties"][name]
+        assert described["description"] == field.description
+        assert described.get("default") == (None if field.is_required() else field.default)
+        assert bounds(field) == {bound: described[key] for bound, key in names.items() if key in described}
+
+
+def test_every_status_and_code_is_told(document: Any) -> None:
+    responses = document["paths"]["/image-to-image"]["post"]["responses"]
+    assert set(responses) == {"200", "202", "400", "401", "413", "422", "500", "503"}
+    told = document["components"]["schemas"]["ErrorCode"]
+    assert set(told["enum"]) == {code.value for code in ErrorCode}
+    assert all(f"`{code.value}` ({code.status})" in told["description"] for code in ErrorCode)
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_asks_nobody_but_us(service: Service, scheme: Any) -> None:
+    with chromium() as browser:
+        page = browser.new_page(color_scheme=scheme)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{service.url}/docs")
+        expect(page.get_by_text("/image-to-image", exact=True)).to_be_visible()
+        page.wait_for_load_state("networkidle")
+    assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {urlsplit(service.url).netloc}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "code"),
+    [
+        ("GET", "/generations/", {}, 404, "not_found"),
+        ("GET", "/generations/not-an-id", {}, 404, "not_found"),
+        ("GET", "/image-to-image/x", {}, 404, "not_found"),
+        ("POST", "/image-to-image", {"Host": "evil.example"}, 400, "malformed_request"),
+    ],
+)
+def test_what_django_refuses_itself_has_the_shape_of_the_api(
+    service: Service, method: str, path: str, headers: dict[str, str], status: int, code: str
+) -> None:
+    response = httpx.request(method, service.url + path, headers=headers)
+    assert response.status_code == status
+    assert response.json()["detail"]["code"] == code
+
+
+def test_people_get_a_page_instead(service: Service) -> None:
+    response = httpx.get(f"{service.url}/nowhere")
+    assert response.status_code == 404
+    assert response.headers["content-type"].startswith("text/html")
+
+
+def test_the_examples_fit_their_schemas(document: Any) -> None:
+    for status, response in document["paths"]["/image-to-image"]["post"]["responses"].items():
+        content = response["content"]["application/json"]
+        examples = content["examples"]
+        assert examples, status
+        schema = {**content["schema"], "components": document["components"]}
+        for example in examples.values():
+            Draft202012Validator(schema).validate(example["value"])

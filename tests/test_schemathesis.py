@@ -1,0 +1,82 @@
+"""The OpenAPI document against the real service: whatever it allows or forbids is answered as it says.
+
+Two runs. In the first anything is sent: valid and invalid fields, bytes that are hardly ever a picture, unknown methods,
+wrong tokens. In the second every form has a real picture, so that pictures are made. Both are the same every time.
+"""
+
+import json
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import load_all_checks
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from generation.api.schema import document
+from generation.parameters import ImageToImageParameters, bounds
+from tests import pictures
+from tests.service import Service
+
+load_all_checks()
+
+PICTURE = pictures.photo(128, 128)
+SETTINGS = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+def load(**generation: object) -> Any:
+    config = schemathesis.Config.from_dict({"seed": 1, "generation": {"deterministic": True, **generation}})
+    return schemathesis.openapi.from_dict(json.loads(document()), config=config)
+
+
+anything = load()
+valid = load(**{"mode": "positive", "allow-x00": False})
+
+
+@pytest.fixture(scope="module")
+def existing_id(service: Service, alices_key: str) -> str:
+    with service.client(alices_key) as client:
+        fields = {"prompt": "x", "num_inference_steps": "1"}
+        response = client.post("/image-to-image", data=fields, files={"image": PICTURE})
+    return str(response.json()["id"])
+
+
+def shorten(body: Any) -> None:
+    """Let one step and one picture stand for every allowed number of them, or the run takes hours."""
+    if isinstance(body, dict):
+        for name in ("num_inference_steps", "num_images_per_prompt"):
+            bound = bounds(ImageToImageParameters.model_fields[name])
+            value = body.get(name, 1)
+            if type(value) is int and bound["ge"] <= value <= bound["le"]:
+                body[name] = 1
+
+
+@anything.parametrize()  # type: ignore[untyped-decorator]
+@settings(SETTINGS, max_examples=60)
+def test_anything_is_answered_as_documented(case: Any, service: Service, alices_key: str) -> None:
+    shorten(case.body)
+    case.call_and_validate(
+        service.url,
+        headers={"Authorization": f"Bearer {alices_key}"},
+        # A schema cannot say that the bytes must be a picture, or the id one's own; and in a form, 0 is a boolean too.
+        excluded_checks=[positive_data_acceptance, negative_data_rejection],
+    )
+
+
+@valid.parametrize()  # type: ignore[untyped-decorator]
+@settings(SETTINGS, max_examples=8)
+def test_what_is_valid_is_done(case: Any, service: Service, alices_key: str, existing_id: str) -> None:
+    if case.method == "POST":
+        for name in ("model_id", "loras", "strength", "seed"):
+            case.body.pop(name, None)
+        case.body |= {"image": PICTURE}
+        shorten(case.body)
+    else:
+        case.path_parameters = {"generation_id": existing_id}
+    response = case.call_and_validate(
+        service.url,
+        headers={"Authorization": f"Bearer {alices_key}"},
+        # The form is not the one that was made up.
+        excluded_checks=[negative_data_rejection],
+    )
+    assert response.status_code == 200
