@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN = .venv/bin
 
-.PHONY: run test bench lint constraints clean
+.PHONY: run test bench screenshots lint constraints clean
 
 run: .venv/run
 	$(BIN)/python manage.py serve
@@ -12,6 +12,9 @@ test: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m tests.bench
+
+screenshots: .venv/dev
+	$(BIN)/python -m tests.screenshots
 
 lint: .venv/dev
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy
