@@ -31,9 +31,9 @@ def choose_dtype(name: str, device: torch.device, faithful_in_bfloat16: bool) ->
         return DTYPES[name]
     if device.type == "cuda":
         return torch.float16
-    if device.type == "cpu" and faithful_in_bfloat16 and _has_amx():
+    if device.type == "cpu" and faithful_in_bfloat16 and _computes_bfloat16():
         return torch.bfloat16
-    # Without AMX a CPU is five times slower in bfloat16; on MPS some attention sizes overflow in float16.
+    # A CPU without units for bfloat16 is five times slower in it; on MPS some attention sizes overflow in float16.
     return torch.float32
 
 
@@ -66,5 +66,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _has_amx() -> bool:
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+def _computes_bfloat16() -> bool:
+    """Whether the CPU multiplies in bfloat16 itself: with AMX three to six times as fast as float32, else 1.8 times."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
