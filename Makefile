@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN = .venv/bin
 
-.PHONY: run test bench screenshots lint constraints clean
+.PHONY: run test chaos bench screenshots lint constraints clean
 
 run: .venv/run
 	$(BIN)/python manage.py serve
@@ -10,8 +10,11 @@ run: .venv/run
 test: .venv/dev
 	$(BIN)/python -m pytest $(ARGS)
 
+chaos: .venv/dev
+	$(BIN)/python -m tests.chaos $(ARGS)
+
 bench: .venv/dev
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(ARGS)
 
 screenshots: .venv/dev
 	$(BIN)/python -m tests.screenshots
@@ -21,10 +24,12 @@ lint: .venv/dev
 
 # Installed once, and again whenever what is pinned or asked for has changed.
 .venv/run: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "Installing into .venv; the first time this takes a minute or two."
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
 .venv/dev: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "Installing into .venv; the first time this takes a minute or two."
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch .venv/run $@
 

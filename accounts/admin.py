@@ -10,7 +10,13 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, User
 
-admin.site.register(User, UserAdmin)
+
+@admin.register(User)
+class PersonAdmin(UserAdmin[User]):
+    fieldsets = (
+        *(UserAdmin.fieldsets or ()),
+        ("Limits", {"fields": ("max_running", "max_queued", "max_per_minute", "max_daily_cost")}),
+    )
 
 
 class Usable(admin.SimpleListFilter):

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -17,7 +18,24 @@ LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 
 class User(AbstractUser):
-    """A person with a history. Staff inspect generations in the admin."""
+    """A person with a history. Staff inspect generations in the admin, and set limits other than the settings'."""
+
+    max_running = models.PositiveIntegerField(
+        "running at once", null=True, blank=True, help_text="Empty: the service's own limit."
+    )
+    max_queued = models.PositiveIntegerField(
+        "queued at once", null=True, blank=True, help_text="Empty: the service's own limit."
+    )
+    max_per_minute = models.PositiveIntegerField(
+        "requests per minute", null=True, blank=True, help_text="Empty: the service's own limit."
+    )
+    max_daily_cost = models.FloatField(
+        "cost per day",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="Steps x megapixels x images x model weight. Empty: the service's own limit.",
+    )
 
 
 class ApiTokenManager(models.Manager["ApiToken"]):

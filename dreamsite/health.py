@@ -10,7 +10,8 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from generation import queue
+from generation import doorbell
+from generation.models import DiffusionModel
 
 
 @never_cache
@@ -38,7 +39,7 @@ def _database() -> bool:
 
 
 def _redis() -> bool:
-    return bool(queue.redis().ping())
+    return bool(doorbell.redis().ping())
 
 
 def _storage() -> bool:
@@ -48,7 +49,8 @@ def _storage() -> bool:
 
 
 def _worker() -> bool:
-    return queue.warm_workers() > 0
+    default = DiffusionModel.objects.filter(is_default=True, enabled=True).first()
+    return any(default is None or worker.pool == default.pool for worker in doorbell.at_work())
 
 
 CHECKS: dict[str, Callable[[], bool]] = {

@@ -16,7 +16,19 @@ import environ
 django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+
+
+class _Env(environ.Env):
+    """Answers a value that cannot be read with one line instead of a traceback."""
+
+    def get_value(self, var: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().get_value(var, *args, **kwargs)
+        except (ValueError, TypeError):
+            raise SystemExit(f"{var}={os.environ.get(var)!r} cannot be read; README.md tells what it takes.") from None
+
+
+env = _Env()
 
 
 def _data_dir() -> Path:
@@ -158,6 +170,8 @@ RQ_SHOW_ADMIN_LINK = False
 URL_EXPIRY_SECONDS = env.int("URL_EXPIRY_SECONDS", default=7 * 24 * 3600)
 IMAGE_URLS = env.str("IMAGE_URLS", default="signed")
 MEDIA_ROOT = DATA_DIR / "media"
+FILE_UPLOAD_PERMISSIONS = 0o600
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 S3_BUCKET = env.str("S3_BUCKET", default="")
 _default_storage: dict[str, Any] = {"BACKEND": "generation.media.SignedFileSystemStorage"}
 if S3_BUCKET:
@@ -250,6 +264,23 @@ SAFETY_THRESHOLD = env.float("SAFETY_THRESHOLD", default=0.0) or None
 LEASE_SECONDS = env.float("LEASE_SECONDS", default=15.0)
 STALL_SECONDS = env.float("STALL_SECONDS", default=300.0)
 MAX_ATTEMPTS = 3
+# How long a stopping worker may go on with what it has begun, and how long any request may run.
+DRAIN_SECONDS = env.float("DRAIN_SECONDS", default=60.0)
+MAX_SECONDS = env.float("MAX_SECONDS", default=3600.0)
+# Images of different requests that may be made in one batch. On a CPU a batch is no faster than its pictures one by one.
+MAX_BATCH = env.int("MAX_BATCH", default=1)
+
+# Limits. 0 is none; those of a user can be overridden in the admin, and LIMITS=off lifts them all.
+LIMITS = env.bool("LIMITS", default=True)
+USER_MAX_RUNNING = env.int("USER_MAX_RUNNING", default=4)
+USER_MAX_QUEUED = env.int("USER_MAX_QUEUED", default=100)
+USER_MAX_PER_MINUTE = env.int("USER_MAX_PER_MINUTE", default=60)
+USER_MAX_DAILY_COST = env.float("USER_MAX_DAILY_COST", default=5000.0)
+MAX_QUEUE = env.int("MAX_QUEUE", default=1000)
+
+for _name in ("WORKERS", "THREADS", "MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "LEASE_SECONDS", "MAX_BATCH"):
+    if globals()[_name] <= 0:
+        raise SystemExit(f"{_name}={globals()[_name]} must be above 0.")
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
@@ -260,6 +291,9 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     # What a client did wrong is the client's to read; only our own failures are worth a line.
-    "loggers": {"django.request": {"level": "ERROR"}},
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL", "propagate": False},
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="WARNING")},
 }

@@ -73,6 +73,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._groups: list[list[Child]] = []
+        self._ending: list[Child] = []
         self.is_stopping = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._request_stop)
@@ -88,13 +89,18 @@ class Supervisor:
                 child.keep()
 
     def stop(self) -> None:
+        """End all children. A second request to stop, meanwhile, is passed on to those that take their time."""
         for group in reversed(self._groups):
+            self._ending = group
             for child in group:
                 child.ask_to_end()
             for child in group:
                 child.wait_for_end()
 
     def _request_stop(self, *_: object) -> None:
+        if self.is_stopping:
+            for child in self._ending:
+                child.ask_to_end()
         self.is_stopping = True
 
 

@@ -22,14 +22,17 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from generation import pages
+from generation import pages, queue
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora
 from generation.parameters import MAX_SEED
 
 admin.site.site_header = "Dreamsite"
 admin.site.site_title = "Dreamsite"
 admin.site.index_title = "Administration"
+# The lists need the width, and the breadcrumbs lead to the other tables.
+admin.site.enable_nav_sidebar = False
 
+_TIMES = ("lease_expires", "deadline", "cancel_requested")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -149,10 +152,26 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
         (None, {"fields": ("large_pictures", "prompt", "state_in_words", "error", "warning_list")}),
         ("Request", {"fields": ("id", "asked_by", "token", "model", "request_fields")}),
         ("Run", {"fields": ("created", "started", "finished", "phase_list", "recipe_values")}),
-        ("Work", {"fields": ("pool", "worker", "attempt", "losses", "lease_expires")}),
+        (
+            "Work",
+            {
+                "fields": (
+                    "pool",
+                    "band",
+                    "cost",
+                    "worker",
+                    "attempt",
+                    "losses",
+                    "lease_expires",
+                    "deadline",
+                    "cancel_requested",
+                )
+            },
+        ),
         ("Input", {"fields": ("input_format", "input_size", "input_sha256")}),
     )
     inlines = (GeneratedImageInline,)
+    actions = ("cancel",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return flatten_fieldsets(self.fieldsets)
@@ -174,6 +193,18 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
         for word in search_term.split():
             queryset = queryset.filter(_matching(word))
         return queryset, False
+
+    @admin.action(description="Cancel the selected generations", permissions=["cancel"])
+    def cancel(self, request: HttpRequest, chosen: QuerySet[Generation]) -> None:
+        """Needs Django's permission to change generations, though nobody edits one."""
+        done = [generation for generation in chosen if not generation.is_final and queue.cancel(generation)]
+        for generation in done:
+            self.log_change(request, generation, "Canceled.")
+        ended = len(chosen) - len(done)
+        messages.success(request, f"{len(done)} canceled." + (f" {ended} had ended already." if ended else ""))
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("generation.change_generation"))
 
     @admin.display
     def pictures(self, generation: Generation) -> SafeString:
@@ -272,11 +303,15 @@ class RepositoryAdmin(admin.ModelAdmin[Any]):
 
 @admin.register(DiffusionModel)
 class DiffusionModelAdmin(RepositoryAdmin):
-    list_display = ("id", "family", "enabled", "is_default", "pool", "max_steps", "max_images", "max_side", "commit")
+    list_display = ("id", "family", "enabled", "is_default", "pool", "cost_weight", "max_steps", "max_images", "commit")
     list_filter = ("enabled", "family")
     # The default moves from one model to another in one step, by the action.
     readonly_fields = ("is_default",)
     actions = ("make_default",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Requests that name no model need it.
+        return not (obj and obj.is_default) and super().has_delete_permission(request, obj)
 
     @admin.action(description="Make the selected model the default", permissions=["change"])
     def make_default(self, request: HttpRequest, chosen: QuerySet[DiffusionModel]) -> None:

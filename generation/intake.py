@@ -8,6 +8,7 @@ import io
 import math
 import re
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -57,6 +58,11 @@ _OTHER_KINDS = (
 )
 
 
+_DECODERS = ThreadPoolExecutor(2, "decode")
+"""A small file can be half a gigabyte of pixels, so a process decodes only two at a time; always in the same two threads,
+since the C library keeps freed memory for the thread that had it."""
+
+
 @dataclass(frozen=True)
 class Intake:
     """An accepted upload.
@@ -82,6 +88,10 @@ def read_picture(upload: BinaryIO, *, max_pixels: int) -> Intake:
     content = upload.read()
     if not content:
         raise InvalidField("image", f"The file is empty; send a {_ALLOWED} picture")
+    return _DECODERS.submit(_judge, content, max_pixels).result()
+
+
+def _judge(content: bytes, max_pixels: int) -> Intake:
     try:
         # Before opening, since opening builds a list of all pieces.
         if content.startswith(tuple(TiffImagePlugin.PREFIXES)):

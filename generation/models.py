@@ -4,6 +4,8 @@ A Generation's row is the truth about it. State changes are the guarded updates 
 """
 
 import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
@@ -11,7 +13,8 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Q, Value, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -21,6 +24,8 @@ from generation.recipes import Family, Limits, LoraReference, ModelReference, Re
 REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 BUNDLED_OWNER = "dreamsite/"
+MAX_PASSED_OVER = 16
+"""How often a request for a cold model waits for one of the same user's that is warm."""
 
 
 class RepositoryModel(models.Model):
@@ -102,6 +107,16 @@ class DiffusionModel(RepositoryModel):
         null=True, blank=True, validators=[MinValueValidator(64)], help_text="Longest side of a result, in pixels."
     )
 
+    cost_weight = models.FloatField(
+        default=1.0,
+        validators=[MinValueValidator(0.001)],
+        help_text="What a step of a megapixel costs, against the bundled model's.",
+    )
+    load_seconds = models.FloatField(null=True, editable=False, help_text="As last measured.")
+    batching_verified = models.CharField(
+        max_length=40, blank=True, editable=False, help_text="What `manage.py verify_batching` found to be sound."
+    )
+
     objects: ClassVar[Any] = DiffusionModelQuerySet.as_manager()
 
     class Meta(RepositoryModel.Meta):
@@ -119,6 +134,11 @@ class DiffusionModel(RepositoryModel):
 
     def reference(self) -> ModelReference:
         return ModelReference(id=self.id, revision=self.revision, family=Family(self.family))
+
+    @property
+    def may_batch(self) -> bool:
+        """Whether batches of these very weights were found to give the pictures of solo runs."""
+        return self.batching_verified == (self.revision or "bundled")
 
     def limits(self) -> Limits:
         return Limits(num_inference_steps=self.max_steps, num_images_per_prompt=self.max_images, side=self.max_side)
@@ -167,6 +187,14 @@ class State(models.TextChoices):
     CANCELED = "canceled"
 
 
+class Band(models.IntegerChoices):
+    """A `Priority` as the database sorts it."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+
+
 FINAL_STATES = (State.SUCCEEDED, State.FAILED, State.CANCELED)
 
 
@@ -177,6 +205,16 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
     def lease(self, generation: "Generation") -> Self:
         """The row while this attempt still holds it. Every change a worker makes goes through here: the fence."""
         return self.filter(pk=generation.pk, state=State.RUNNING, attempt=generation.attempt)
+
+    def in_turn(self, pool: str, warm: Sequence[str], now: datetime) -> Self:
+        """What may start in this pool, the next first: see `generation.turns` for the rule."""
+        cold = Case(When(Q(model_id__in=warm) | Q(passed_over__gte=MAX_PASSED_OVER), then=0), default=1)
+        rows = self.filter(Q(deadline=None) | Q(deadline__gt=now), pool=pool, state=State.QUEUED, cancel_requested=None)
+        return rows.annotate(
+            is_returned=Case(When(attempt__gt=0, then=1), default=0),
+            served=Coalesce("user__share__served", Value(0.0)),
+            is_cold=cold,
+        ).order_by("-is_returned", "-band", "served", "is_cold", "id")
 
     def page(self, size: int, before: UUID | None = None) -> "list[Generation]":
         """Newest first, older than `before`; one more than `size` where there is a next page.
@@ -197,7 +235,15 @@ class Generation(models.Model):
     pool = models.CharField(max_length=50)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
 
-    prompt = models.TextField(help_text="Copied from the parameters, to be searched.")
+    band = models.SmallIntegerField(choices=Band.choices, default=Band.NORMAL)
+    cost = models.FloatField(default=0.0, help_text="Steps x megapixels x images x model weight.")
+    batch_key = models.CharField(max_length=64, blank=True, help_text="Equal for those that may share a batch.")
+    passed_over = models.PositiveSmallIntegerField(default=0, help_text="How often a warm model was preferred.")
+    deadline = models.DateTimeField(null=True, blank=True)
+    cancel_requested = models.DateTimeField(null=True, blank=True)
+
+    # Copied from the parameters, to be searched.
+    prompt = models.TextField()
     parameters = models.JSONField(help_text="The request as it was understood.")
     recipe = models.JSONField(help_text="What the model is run with.")
     warnings = models.JSONField(default=list)
@@ -232,6 +278,9 @@ class Generation(models.Model):
             models.Index(fields=["user", "-id"], name="history"),
             models.Index(fields=["pool", "id"], condition=Q(state="queued"), name="queued"),
             models.Index(fields=["lease_expires"], condition=Q(state="running"), name="leased"),
+            models.Index(fields=["user"], condition=Q(state="running"), name="running"),
+            models.Index(fields=["user"], condition=Q(state="queued"), name="waiting"),
+            models.Index(fields=["deadline"], condition=Q(state="queued"), name="deadlines"),
             models.Index(fields=["state", "-id"], name="by_state"),
         ]
 
@@ -241,6 +290,10 @@ class Generation(models.Model):
     @property
     def is_final(self) -> bool:
         return self.state in FINAL_STATES
+
+    @property
+    def images_wanted(self) -> int:
+        return len(self.recipe["seeds"])
 
     @property
     def effective(self) -> Recipe:
@@ -253,6 +306,41 @@ class Generation(models.Model):
     @property
     def running_seconds(self) -> float | None:
         return (self.finished - self.started).total_seconds() if self.started and self.finished else None
+
+
+class Share(models.Model):
+    """What a user was lately served, for fair turns: see `generation.turns`. Its row is also the lock on their limits."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="share")
+    served = models.FloatField(default=0.0)
+
+
+class Pace(models.Model):
+    """How fast a model was here at one size and batch, as a moving average."""
+
+    model = models.ForeignKey(DiffusionModel, models.CASCADE, related_name="paces")
+    pixels = models.PositiveIntegerField()
+    images = models.PositiveSmallIntegerField()
+    step_seconds = models.FloatField()
+    other_seconds = models.FloatField(help_text="Encoding, decoding, safety and storing.")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["model", "pixels", "images"], name="one_pace")]
+
+
+class Staging(models.Model):
+    """Files that are about to be stored and that no row speaks of yet, noted before the first byte is written.
+
+    The transaction that makes the row removes the note. What is left after a crash says which files to remove.
+    """
+
+    generation = models.UUIDField(help_text="Its row may not exist yet.")
+    attempt = models.PositiveIntegerField(help_text="0: the input.")
+    names = models.JSONField()
+    created = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "attempt"], name="one_staging")]
 
 
 class GeneratedImage(models.Model):

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
 from django.utils import timezone
 from django.utils.dateformat import format as format_date
 
+from generation import doorbell, forecast
 from generation.models import GeneratedImage, Generation, State
 from generation.recipes import traits_of
 
@@ -21,6 +22,7 @@ PARAMETERS = {
     "loras": "LoRAs",
     "num_images_per_prompt": "Pictures",
     "safety_check": "Safety check",
+    "priority": "Priority",
 }
 """The request's fields that are shown as name and value, in the order in which they are."""
 
@@ -52,6 +54,15 @@ class Part:
     share: float
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What a waiting page says: where it stands in words, how far in percent where that is known, and the time left."""
+
+    words: str
+    percent: int | None
+    left: str
+
+
 def grouped(generations: Iterable[Generation]) -> Iterator[Group]:
     """Generations of one order by time, split where the heading changes."""
     today = timezone.localdate()
@@ -69,13 +80,34 @@ def state(generation: Generation) -> str:
         case State.QUEUED:
             return "waiting for a worker" if not generation.losses else "waiting again: its worker was lost"
         case State.RUNNING:
+            if generation.cancel_requested:
+                return "stopping"
             return "being made" if generation.attempt < 2 else f"being made, attempt {generation.attempt}"
         case State.SUCCEEDED:
             return "succeeded" if took is None else f"succeeded in {seconds(took)}"
+        case State.CANCELED:
+            return "canceled" if took is None else f"canceled after {seconds(took)}"
         case State.FAILED:
             return "failed" if took is None else f"failed after {seconds(took)}"
         case _:
-            return str(State(generation.state).label).lower()
+            raise ValueError(f"no words for the state {generation.state!r}")
+
+
+def outlook(generation: Generation) -> Outlook | None:
+    """Where a generation that is not final stands, and when it will be done as far as that can be told; else None."""
+    now = timezone.now()
+    match generation.state:
+        case State.QUEUED:
+            expected = forecast.of_queued(generation)
+            return Outlook(expected.reason.removesuffix("."), None, _left(expected.finish, now))
+        case State.RUNNING:
+            at = doorbell.progress([generation.pk]).get(generation.pk)
+            if at is None:
+                return Outlook("", None, "")
+            words = f"step {at.step} of {at.of}" if at.phase == "denoising" else at.phase
+            return Outlook(words, at.percent, _left(forecast.of_running(generation, at), now))
+        case _:
+            return None
 
 
 def parameters(generation: Generation) -> list[Parameter]:
@@ -126,6 +158,10 @@ def seconds(took: float) -> str:
         return f"{took:.1f} s"
     minutes, rest = divmod(round(took), 60)
     return f"{minutes} min {rest} s" if minutes > 1 else f"{took:.0f} s"
+
+
+def _left(end: datetime | None, now: datetime) -> str:
+    return "" if end is None else f"about {seconds(max(1.0, round((end - now).total_seconds())))} left"
 
 
 def _group_key(day: date, today: date) -> str:

@@ -23,6 +23,14 @@ MAX_SEED = 2**63 - 1
 MAX_LORAS = 4
 
 
+class Priority(StrEnum):
+    """The band of a request: a higher one runs before every lower one."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
 class ErrorCode(StrEnum):
     """Stable, machine-readable reason of an error: the `code` of a body, with its HTTP status and its meaning."""
 
@@ -45,7 +53,12 @@ class ErrorCode(StrEnum):
     LORA_FAILED = "lora_failed", 400, "the LoRA does not fit the model"
     NOT_FOUND = "not_found", 404, "no such thing, or not yours"
     METHOD_NOT_ALLOWED = "method_not_allowed", 405, "the `Allow` header names what is"
+    ALREADY_FINISHED = "already_finished", 409, "it has ended, so it cannot be canceled"
+    CANCELED = "canceled", 409, "its user canceled it"
     UPLOAD_TOO_LARGE = "upload_too_large", 413, "the request is over `MAX_UPLOAD_BYTES`"
+    TOO_MANY_QUEUED = "too_many_queued", 429, "as many requests of this user are waiting as may wait at once"
+    TOO_MANY_REQUESTS = "too_many_requests", 429, "this user has sent as many requests as a minute allows"
+    COST_EXCEEDED = "cost_exceeded", 429, "the request costs more than is left of what this user may spend today"
     MODEL_FAILED = "model_failed", 500, "the model could not be loaded or broke"
     OUT_OF_MEMORY = "out_of_memory", 500, "not even one picture at a time fits"
     STORAGE_FAILED = "storage_failed", 500, "the pictures could not be stored or read"
@@ -56,6 +69,13 @@ class ErrorCode(StrEnum):
         503,
         "database, Redis or storage cannot be reached; `Retry-After` says when to come back",
     )
+    QUEUE_FULL = (
+        "queue_full",
+        503,
+        "as many requests are waiting as the service takes; `Retry-After` says when to come back",
+    )
+    DEADLINE = "deadline", 504, "it ran past its `Cancel-After`, or longer than any request may"
+    DEADLINE_BEFORE_START = "deadline_before_start", 504, "its `Cancel-After` passed before a worker was free"
 
 
 class RequestRefused(Exception):
@@ -68,11 +88,11 @@ class RequestRefused(Exception):
 
 
 class InvalidField(Exception):
-    """One field that is not acceptable: an item of a 422 list."""
+    """One field that is not acceptable: an item of a 422 list. `place` is body or header."""
 
-    def __init__(self, field: str, message: str, type_: str = "value_error") -> None:
+    def __init__(self, field: str, message: str, type_: str = "value_error", place: str = "body") -> None:
         super().__init__(message)
-        self.item = {"loc": ["body", field], "msg": message, "type": type_}
+        self.item = {"loc": [place, field], "msg": message, "type": type_}
 
 
 class ImageToImageParameters(BaseModel):
@@ -97,7 +117,7 @@ class ImageToImageParameters(BaseModel):
         Field(
             max_length=4000,
             description=f"LoRAs as a JSON object of name and weight, at most {MAX_LORAS}, weights 0 or more, "
-            'for example {"dreamsite/risograph": 0.8}.',
+            'for example {"owner/style": 0.8}.',
         ),
     ] = ""
     strength: Annotated[
@@ -121,6 +141,10 @@ class ImageToImageParameters(BaseModel):
         int, Field(ge=1, le=200, description="Denoising steps; more take longer and may show more detail.")
     ] = 100
     num_images_per_prompt: Annotated[int, Field(ge=1, le=10, description="How many pictures to make.")] = 1
+    priority: Annotated[
+        Priority,
+        Field(description="Which requests run before which: low, normal, or for staff high. Not in the contract."),
+    ] = Priority.NORMAL
 
     @field_validator("prompt", "model_id", "loras", "negative_prompt")
     @classmethod
@@ -238,7 +262,7 @@ class GeneratedMedia(Media):
 
 
 class Failure(BaseModel):
-    """Why a generation failed."""
+    """Why a generation failed or was canceled."""
 
     code: ErrorCode
     msg: str
@@ -250,6 +274,25 @@ class Timings(BaseModel):
     queued: float | None = Field(description="From its acceptance to its first start.")
     running: float | None = Field(description="From its first start to its end.")
     phases: dict[str, float] = Field(description="Seconds by phase of the run, such as denoising or decoding.")
+
+
+class Waiting(BaseModel):
+    """What a queued generation waits for. Estimates come from what was measured here, and are absent before."""
+
+    position: int = Field(description="How many will start before it, plus one.")
+    reason: str = Field(description="Why it is not running yet, in words.")
+    estimated_start: datetime | None
+    estimated_finish: datetime | None
+
+
+class Progress(BaseModel):
+    """Where a running generation is."""
+
+    phase: str = Field(description="loading, encoding, denoising, decoding, safety or storing.")
+    step: int = Field(description="Steps done.")
+    of: int = Field(description="Steps of the whole run.")
+    percent: int = Field(description="0 to 100.")
+    estimated_finish: datetime | None
 
 
 class GenerationRecord(BaseModel):
@@ -264,7 +307,12 @@ class GenerationRecord(BaseModel):
     effective: dict[str, Any] = Field(description="What the model was run with, after its own rules were applied.")
     images: list[GeneratedMedia] = Field(description="Empty until `succeeded`.")
     warnings: list[str] = Field(description="What was changed or had no effect, in words.")
-    error: Failure | None = Field(description="Null unless `failed`.")
+    error: Failure | None = Field(description="Null unless `failed` or `canceled`.")
+    cost: float = Field(
+        description="What it counts against the day's limit: steps x megapixels x images x model weight."
+    )
+    waiting: Waiting | None = Field(description="Null unless `queued`.")
+    progress: Progress | None = Field(description="Null unless `running`, and until its worker has said something.")
     created: datetime
     started: datetime | None
     finished: datetime | None

@@ -4,6 +4,8 @@ Decided once, when the request is submitted, and stored with it: the answer can 
 a retry after a crash runs exactly the same. Knows models by their family's rules alone: it needs neither torch nor a database.
 """
 
+import hashlib
+import json
 import math
 import secrets
 from collections.abc import Sequence
@@ -93,6 +95,36 @@ class Recipe(BaseModel):
     safety_check: bool
     width: int
     height: int
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether each step runs the model without the prompt too (classifier-free guidance).
+
+        diffusers guides above a scale of 1; InstructPix2Pix by the prompt, by the picture, or by both.
+        """
+        by_picture = self.model.family is Family.INSTRUCT_PIX2PIX and self.image_guidance_scale > 1
+        return self.guidance_scale > 1 or by_picture
+
+    @property
+    def batch_key(self) -> str:
+        """16 hexadecimal digits, the same for recipes whose images one pipeline call can make together.
+
+        One call has one set of weights, one size and one sequence of timesteps for all its images, and guides all or
+        none of them: these are in the key. Prompts, seeds and guidance scales are each image's own, so they are not; nor
+        is the safety check, which comes after. Whether there is a negative prompt at all counts where a model may have
+        been trained with zeros in the place of an empty one, as SDXL was: a call has either the zeros or the texts.
+        """
+        has_strength = "strength" not in traits_of(self.model).without_effect
+        shared = {
+            "model": self.model.model_dump(mode="json"),
+            "loras": sorted([lora.id, lora.revision, lora.weight_name, lora.weight] for lora in self.loras),
+            "size": [self.width, self.height],
+            "steps": self.num_inference_steps,
+            "strength": self.strength if has_strength else None,
+            "guided": self.is_guided,
+            "negative": self.is_guided and self.model.family is Family.IMAGE_TO_IMAGE and self.negative_prompt != "",
+        }
+        return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
 
 
 _NO_GUIDANCE = frozenset({"guidance_scale", "image_guidance_scale", "negative_prompt"})

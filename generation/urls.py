@@ -6,4 +6,5 @@ urlpatterns = [
     path("history/", views.history, name="history"),
     path("history/tiles", views.tiles, name="tiles"),
     path("history/<uuid:generation_id>/", views.generation, name="generation"),
+    path("history/<uuid:generation_id>/cancel", views.cancel, name="cancel"),
 ]

@@ -3,14 +3,15 @@
 from urllib.parse import urlencode
 from uuid import UUID
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import cache_control
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
-from generation import pages
+from generation import pages, queue
 from generation.models import Generation, State
 
 PAGE_SIZE = 48
@@ -68,7 +69,8 @@ def tiles(request: HttpRequest) -> HttpResponse:
 def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     """One generation of one's own; `picture` chooses among its results, from 1."""
     shown = get_object_or_404(
-        Generation.objects.owned_by(request.user).select_related("token").prefetch_related("images"), pk=generation_id
+        Generation.objects.owned_by(request.user).select_related("user", "token").prefetch_related("images"),
+        pk=generation_id,
     )
     if "HX-Request" in request.headers and shown.is_final:
         # A page that waited has nothing more to wait for: it wants all of the finished one.
@@ -82,6 +84,7 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         {
             "generation": shown,
             "state": pages.state(shown),
+            "outlook": pages.outlook(shown),
             "recipe": shown.effective,
             "parameters": pages.parameters(shown),
             "timings": [(part, pages.seconds(part.seconds)) for part in pages.timings(shown)],
@@ -89,6 +92,18 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
             "chosen": images[at] if 0 <= at < len(images) else next(iter(images), None),
         },
     )
+
+
+@login_required
+@require_POST
+def cancel(request: HttpRequest, generation_id: UUID) -> HttpResponse:
+    """Cancel one of one's own; then back to the page that asked: the history, or the generation's own."""
+    shown = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
+    if not queue.cancel(shown):
+        messages.info(request, "It had ended already, so nothing was canceled.")
+    if request.POST.get("back") == "history":
+        return redirect("history")
+    return redirect("generation", shown.pk)
 
 
 def _live(generations: list[Generation]) -> str:

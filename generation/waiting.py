@@ -22,7 +22,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from uuid_utils.compat import uuid7
 
-from generation import queue
+from generation import doorbell, queue
+from generation.preferences import CANCEL_ON_DISCONNECT, prefers
 
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
@@ -108,15 +109,10 @@ class WaitingLayer:
             body.close()
             if accepted[0]["status"] == 202:
                 if not await _wait(done, receive, deadline):
+                    if _wants_cancel(scope):
+                        await self._ask({**scope, **_about(generation_id, "DELETE")}, _replay(None, None))
                     return
-                answer = {
-                    "method": "GET",
-                    "path": f"/generations/{generation_id}/answer",
-                    "raw_path": f"/generations/{generation_id}/answer".encode(),
-                    "query_string": b"",
-                    "dreamsite.answer": True,
-                }
-                accepted = await self._ask({**scope, **answer}, _replay(None, None))
+                accepted = await self._ask({**scope, **_about(generation_id, "GET")}, _replay(None, None))
         for message in accepted:
             await send(message)
 
@@ -168,7 +164,7 @@ class Waiters:
             redis: Redis = Redis.from_url(settings.REDIS_URL, socket_timeout=30, decode_responses=True)
             try:
                 while True:
-                    streams: Any = await redis.xread({queue.EVENTS: last}, count=1000, block=10_000)
+                    streams: Any = await redis.xread({doorbell.EVENTS: last}, count=1000, block=10_000)
                     for _, entries in streams or []:
                         for entry_id, fields in entries:
                             last = entry_id
@@ -208,6 +204,23 @@ def _finals(ids: list[UUID]) -> list[UUID]:
         return queue.finals(ids)
     finally:
         connections.close_all()
+
+
+def _about(generation_id: UUID, method: str) -> Scope:
+    """What makes a held request one of the layer itself about this generation."""
+    path = f"/generations/{generation_id}/answer"
+    return {
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "dreamsite.answer": True,
+    }
+
+
+def _wants_cancel(scope: Scope) -> bool:
+    headers = (value.decode("latin-1") for name, value in scope["headers"] if name == b"prefer")
+    return any(prefers(header, CANCEL_ON_DISCONNECT) for header in headers)
 
 
 async def _read_body(receive: Receive, body: IO[bytes]) -> int | None:

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import queue
+from generation import doorbell
 from generation.models import DiffusionModel
 from tests.generations import bundled_model
 from tests.service import Service
@@ -35,7 +35,7 @@ def redis_server() -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def redis(redis_server: EmbeddedRedis) -> None:
     """An empty Redis."""
-    queue.redis().flushall()
+    doorbell.redis().flushall()
 
 
 @pytest.fixture(scope="session")

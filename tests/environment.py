@@ -6,7 +6,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-for _name in ("DATABASE_URL", "REDIS_URL", "S3_BUCKET", "HTTPS", "DEBUG", "SIGN_UP", "ALLOWED_HOSTS", "WAIT_SECONDS"):
+for _name in (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "S3_BUCKET",
+    "HTTPS",
+    "DEBUG",
+    "SIGN_UP",
+    "LIMITS",
+    "MAX_BATCH",
+    "DRAIN_SECONDS",
+    "ALLOWED_HOSTS",
+    "WAIT_SECONDS",
+):
     os.environ.pop(_name, None)
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="dreamsite-test-")
 os.environ["MODELS_OFFLINE"] = "on"

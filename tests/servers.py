@@ -103,27 +103,39 @@ def s3_server() -> Iterator[S3Server]:
             server.kill()
 
 
-@contextmanager
-def postgresql() -> Iterator[str]:
-    """A PostgreSQL of at most 40 connections on a unix socket; yields the URL of an empty database."""
-    with tempfile.TemporaryDirectory(prefix="dreamsite-pg-") as name:
-        folder = Path(name)
+class PostgreSQLServer:
+    """A PostgreSQL of at most 40 connections on a unix socket in this folder, with an empty database."""
+
+    def __init__(self, folder: Path) -> None:
         programs, user = _programs_and_user(folder)
         data = str(folder / "data")
-        run = {"cwd": folder, **user}
+        self._run: dict[str, Any] = {"cwd": folder, **user}
         options = ["--username=postgres", "--auth=trust", "--encoding=utf8", "--no-sync"]
-        subprocess.run([str(programs / "initdb"), *options, data], check=True, stdout=subprocess.DEVNULL, **run)
-        command = [str(programs / "postgres"), "-D", data, "-k", name, "-h", "", "-N", "40", "-F"]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(command, stderr=log, **run)
+        subprocess.run([str(programs / "initdb"), *options, data], check=True, stdout=subprocess.DEVNULL, **self._run)
+        self._command = [str(programs / "postgres"), "-D", data, "-k", str(folder), "-h", "", "-N", "40", "-F"]
+        self._log = folder / "log"
+        self.url = f"postgresql://postgres@/postgres?host={folder}"
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stderr=log, **self._run)
+        wait_until(lambda: _accepts(self.url), START_SECONDS, "PostgreSQL's start")
+
+    def stop(self) -> None:
+        """Fast: it does not wait for its clients to leave."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+
+
+@contextmanager
+def postgresql() -> Iterator[PostgreSQLServer]:
+    with tempfile.TemporaryDirectory(prefix="dreamsite-pg-") as name:
+        server = PostgreSQLServer(Path(name))
+        server.start()
         try:
-            url = f"postgresql://postgres@/postgres?host={folder}"
-            wait_until(lambda: _accepts(url), START_SECONDS, "PostgreSQL's start")
-            yield url
+            yield server
         finally:
-            # Fast: it does not wait for its clients to leave.
-            server.send_signal(signal.SIGINT)
-            server.wait()
+            server.stop()
 
 
 def _programs_and_user(folder: Path) -> tuple[Path, dict[str, Any]]:

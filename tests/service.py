@@ -30,6 +30,8 @@ class Service:
             "WORKERS": "1",
             "THREADS": "1",
             "MODELS_OFFLINE": "on",
+            "LIMITS": "off",
+            "DRAIN_SECONDS": "0",
             "PYTHONUNBUFFERED": "1",
             **environment,
         }

@@ -210,7 +210,7 @@ def test_one_generation_takes_the_same_queries_whatever_it_holds(staff: Client, 
 
 
 def model_form(**fields: Any) -> dict[str, Any]:
-    return {"id": "someone/model", "family": "turbo", "pool": "default", "revision": "", **fields}
+    return {"id": "someone/model", "family": "turbo", "pool": "default", "revision": "", "cost_weight": "1", **fields}
 
 
 def test_models_are_edited_with_words_for_what_is_wrong(staff: Client, db: None) -> None:

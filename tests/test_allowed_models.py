@@ -1,6 +1,8 @@
 """Models and LoRAs that staff allow, through the real service: enabled ones make pictures, and nothing leaks."""
 
 import io
+import os
+import signal
 from collections.abc import Iterator
 
 import httpx
@@ -94,3 +96,19 @@ def test_a_model_that_cannot_be_loaded_is_a_clear_500(api: httpx.Client) -> None
         "Model 'tests/broken' could not be loaded.",
     )
     assert post(api).status_code == 200
+
+
+def test_a_default_that_cannot_be_loaded_stops_only_itself(service: Service, api: httpx.Client) -> None:
+    """Last of this module: it takes the worker away for a while."""
+    change = "from generation.models import DiffusionModel as M; M.objects.update(is_default=False);"
+    service.manage("shell", "-v", "0", "-c", f"{change} M.objects.filter(pk='tests/broken').update(is_default=True)")
+    try:
+        (worker,) = service.children("manage.py worker")
+        os.kill(worker, signal.SIGKILL)
+        assert pixels(post(api, model_id="dreamsite/tiny-edit"))
+        assert problem(post(api)) == (500, "model_failed", "Model 'tests/broken' could not be loaded.")
+        assert "the default model tests/broken cannot be loaded" in service.output
+        assert httpx.get(f"{service.url}/ready").status_code == 200
+    finally:
+        default = "M.objects.filter(pk='dreamsite/tiny-edit').update(is_default=True)"
+        service.manage("shell", "-v", "0", "-c", f"{change} {default}")

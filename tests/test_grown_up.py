@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests import pictures
 from tests.environment import ROOT
-from tests.servers import RedisServer, S3Server, free_port, postgresql, redis_server, s3_server
+from tests.servers import PostgreSQLServer, RedisServer, S3Server, free_port, postgresql, redis_server, s3_server
 from tests.service import wait_until
 
 READY_SECONDS = 120
@@ -37,7 +37,8 @@ alice.save()
 
 bob = User.objects.create_user("bob")
 size = dict(input_width=1, input_height=1)
-row = dict(user=bob, model=DiffusionModel.objects.get(is_default=True), pool="race", parameters={{}}, recipe={{}}, **size)
+row = dict(user=bob, model=DiffusionModel.objects.get(is_default=True), pool="race", parameters={{}}, **size)
+row["recipe"] = {{"seeds": [1]}}
 Generation.objects.bulk_create(Generation(**row) for _ in range(100))
 """
 """A password for alice, and a pool without workers in which a hundred rows wait."""
@@ -53,7 +54,7 @@ everybody = Barrier(4)
 def claim(worker):
     everybody.wait()
     try:
-        return [str(generation.pk) for generation in iter(lambda: queue.claim("race", worker), None)]
+        return [str(row.pk) for batch in iter(lambda: queue.claim("race", worker), []) for row in batch]
     finally:
         connections.close_all()
 
@@ -73,7 +74,7 @@ WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 class Installation:
     """The environment that all hosts share, and the processes that run on them, each with a DATA_DIR of its own."""
 
-    def __init__(self, folder: Path, database: str, redis: RedisServer, s3: S3Server) -> None:
+    def __init__(self, folder: Path, database: PostgreSQLServer, redis: RedisServer, s3: S3Server) -> None:
         self.folder = folder
         self.database = database
         self.redis = redis
@@ -83,7 +84,9 @@ class Installation:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {
             **os.environ,
-            "DATABASE_URL": database,
+            "LIMITS": "off",
+            "DRAIN_SECONDS": "0",
+            "DATABASE_URL": database.url,
             "REDIS_URL": redis.url,
             "S3_BUCKET": s3.bucket,
             "S3_ENDPOINT_URL": s3.url,
@@ -162,7 +165,7 @@ class Installation:
 
     def query(self, sql: str) -> list[Any]:
         """The first column of what the database answers."""
-        with psycopg.connect(self.database, autocommit=True) as connection:
+        with psycopg.connect(self.database.url, autocommit=True) as connection:
             return [row[0] for row in connection.execute(sql.encode())]
 
     def outputs(self, generation_id: str) -> list[str]:
@@ -278,6 +281,21 @@ def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Instal
         "code": "storage_failed",
     }
     assert installation.outputs(response.headers["x-generation-id"]) == []
+
+
+def test_what_is_made_waits_for_the_database(installation: Installation) -> None:
+    """It goes away in the middle of a run and comes back after its end, when the lease is long over."""
+    with ThreadPoolExecutor(1) as thread:
+        held = thread.submit(installation.post, steps=25)
+        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        installation.database.stop()
+        time.sleep(8)
+        installation.database.start()
+        response = held.result()
+    assert response.status_code == 200
+    record = installation.record(response.json()["id"])
+    assert record["state"] == "succeeded"
+    assert installation.outputs(response.json()["id"]) == ["1-0-small.webp", "1-0.png"]
 
 
 def test_a_client_gets_its_pictures_though_the_worker_is_killed(installation: Installation) -> None:

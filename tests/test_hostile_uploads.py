@@ -176,6 +176,26 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
     assert int(taken.stdout) < 3 * 7300 * 5478 * 3
 
 
+def test_many_large_pictures_at_once_take_the_memory_of_two(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.new("I;16", (5000, 5000), 700).save(path)
+    script = f"""
+import io, resource
+from concurrent.futures import ThreadPoolExecutor
+from generation import intake
+content = open({str(path)!r}, "rb").read()
+def taken(at_once):
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(lambda _: intake.read_picture(io.BytesIO(content), max_pixels=40_000_000).sha256, range(at_once)))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(taken(2), taken(8))
+"""
+    root = Path(__file__).parent.parent
+    finished = subprocess.run([sys.executable, "-c", script], cwd=root, check=True, capture_output=True, text=True)
+    two, eight = map(int, finished.stdout.split())
+    assert eight < 1.3 * two
+
+
 SOUND = [
     *[pictures.photo(24, 16, format_) for format_ in pictures.FORMATS],
     *[pictures.phone_photo(24, 16, format_) for format_ in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF")],

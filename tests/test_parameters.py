@@ -39,6 +39,7 @@ def test_absent_fields_get_the_defaults_of_the_contract() -> None:
         "seed": None,
         "num_inference_steps": 100,
         "num_images_per_prompt": 1,
+        "priority": "normal",
     }
 
 

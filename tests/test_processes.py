@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,6 +104,39 @@ def test_a_stopped_worker_hands_back_what_it_was_making(frail: Service, long: st
     os.kill(worker, signal.SIGTERM)
     wait_until(lambda: record(frail, generation_id)["state"] == "queued", 10, "the handing back")
     assert pixels(frail, generation_id)
+
+
+def test_a_worker_that_is_told_to_end_finishes_what_it_has_begun(tmp_path: Path, long: str) -> None:
+    with Service(tmp_path, DRAIN_SECONDS="60", WAIT_SECONDS="0") as patient:
+        generation_id = running(patient, long)
+        (worker,) = patient.children("manage.py worker")
+        os.kill(worker, signal.SIGTERM)
+        assert pixels(patient, generation_id)
+        assert outputs(patient, generation_id) == ["1-0-small.webp", "1-0.png"]
+
+        generation_id = running(patient, "200")
+        (worker,) = patient.children("manage.py worker")
+        os.kill(worker, signal.SIGTERM)
+        time.sleep(1.2)
+        assert record(patient, generation_id)["state"] == "running"
+        os.kill(worker, signal.SIGTERM)
+        wait_until(lambda: record(patient, generation_id)["state"] == "queued", 10, "the handing back")
+        code = (
+            "from generation.models import Generation; row = Generation.objects.last(); print(row.attempt, row.losses)"
+        )
+        assert patient.manage("shell", "-v", "0", "-c", code) == "1 0"
+
+
+def test_ready_means_that_a_worker_of_this_start_is_warm(frail: Service) -> None:
+    """Redis keeps the announcements of workers that are dead."""
+    children = frail.children()
+    frail.process.kill()
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    frail.process.wait()
+    frail.stop()
+    frail.start()
+    assert post(frail, "1").status_code == 200
 
 
 def test_the_work_of_a_client_that_hangs_up_goes_on(frail: Service, long: str) -> None:

@@ -1,5 +1,6 @@
 """Leases, attempts and fences: one winner for every change of a row."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import BytesIO
@@ -14,10 +15,11 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import queue
+from generation import doorbell, queue, reaper
 from generation.intake import read_picture
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused
+from generation.queue import Hold
 
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 
@@ -35,9 +37,16 @@ def submit(token: ApiToken, **fields: str) -> Generation:
     return queue.submit(token, ImageToImageParameters.from_form({"prompt": "make it night", **fields}), picture)
 
 
+def claim(worker: str = "worker-1", pool: str = "default", warm: Sequence[str] = ()) -> Generation | None:
+    """The next row, where batches hold one."""
+    batch = queue.claim(pool, worker, warm)
+    assert len(batch) <= 1
+    return batch[0] if batch else None
+
+
 def claimed(token: ApiToken) -> Generation:
     submit(token)
-    generation = queue.claim("default", "worker-1")
+    generation = claim()
     assert generation is not None
     return generation
 
@@ -52,31 +61,32 @@ def image_of(generation: Generation) -> GeneratedImage:
 
 def test_it_works(token: ApiToken) -> None:
     generation = submit(token, seed="7")
-    assert queue.bells("default").count == 1
-    mine = queue.claim("default", "worker-1")
+    assert doorbell.bells("default").count == 1
+    mine = claim()
     assert mine == generation
     assert (mine.state, mine.attempt, mine.worker) == (State.RUNNING, 1, "worker-1")
-    assert queue.renew(mine)
+    assert queue.renew(mine) is Hold.HELD
     assert queue.finish(mine, [image_of(mine)], ["a warning"], {"denoising": 1.0})
     generation.refresh_from_db()
     assert (generation.state, generation.warnings[-1]) == (State.SUCCEEDED, "a warning")
     assert generation.images.count() == 1
-    assert queue.claim("default", "worker-1") is None
+    assert claim() is None
 
 
 def test_the_oldest_of_the_pool_is_claimed_first(token: ApiToken) -> None:
     first, second = submit(token), submit(token)
-    assert queue.claim("another", "worker-1") is None
-    assert [queue.claim("default", "worker-1"), queue.claim("default", "worker-1")] == [first, second]
+    assert claim(pool="another") is None
+    assert [claim(), claim()] == [first, second]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_row_goes_to_one_of_many_claimers(token: ApiToken) -> None:
+def test_each_row_goes_to_one_of_many_claimers(token: ApiToken, settings: Settings) -> None:
+    settings.LIMITS = False
     made = {submit(token).pk for _ in range(40)}
 
     def claim_all(worker: str) -> list[Generation]:
         try:
-            return list(iter(lambda: queue.claim("default", worker), None))
+            return list(iter(lambda: claim(worker), None))
         finally:
             connections.close_all()
 
@@ -88,12 +98,12 @@ def test_each_row_goes_to_one_of_many_claimers(token: ApiToken) -> None:
 def test_an_expired_lease_goes_back_and_its_late_result_changes_nothing(token: ApiToken) -> None:
     lost = claimed(token)
     expire(lost)
-    assert queue.reap() == 1
-    again = queue.claim("default", "worker-2")
+    assert reaper.reap() == 1
+    again = claim("worker-2")
     assert again is not None
     assert (again.pk, again.attempt, again.losses) == (lost.pk, 2, 1)
 
-    assert not queue.renew(lost)
+    assert queue.renew(lost) is Hold.LOST
     assert not queue.finish(lost, [image_of(lost)], [], {})
     assert not queue.fail(lost, ErrorCode.INTERNAL, "late")
     queue.hand_back(lost)
@@ -105,20 +115,20 @@ def test_an_expired_lease_goes_back_and_its_late_result_changes_nothing(token: A
 def test_a_renewed_lease_is_not_reaped(token: ApiToken) -> None:
     generation = claimed(token)
     expire(generation)
-    assert queue.renew(generation)
-    assert queue.reap() == 0
+    assert queue.renew(generation) is Hold.HELD
+    assert reaper.reap() == 0
 
 
 def test_a_request_that_loses_its_worker_three_times_fails(token: ApiToken) -> None:
     generation = submit(token)
     for _ in range(3):
-        held = queue.claim("default", "worker-1")
+        held = claim()
         assert held is not None
         expire(held)
-        queue.reap()
+        reaper.reap()
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.FAILED, ErrorCode.WORKER_LOST)
-    assert queue.claim("default", "worker-1") is None
+    assert claim() is None
 
 
 def test_handing_back_uses_up_no_chance(token: ApiToken) -> None:
@@ -131,11 +141,11 @@ def test_handing_back_uses_up_no_chance(token: ApiToken) -> None:
 
 def test_a_lost_bell_is_rung_again(token: ApiToken) -> None:
     submit(token)
-    queue.redis().flushall()
-    queue.reap()
-    assert queue.bells("default").count == 1
-    queue.reap()
-    assert queue.bells("default").count == 1
+    doorbell.redis().flushall()
+    reaper.reap()
+    assert doorbell.bells("default").count == 1
+    reaper.reap()
+    assert doorbell.bells("default").count == 1
 
 
 def test_finals_are_those_that_need_no_more_waiting(token: ApiToken) -> None:

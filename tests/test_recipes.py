@@ -5,12 +5,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generation.parameters import ImageToImageParameters, InvalidField
-from generation.recipes import FAMILY_TRAITS, NO_LIMITS, Family, Limits, ModelReference, Recipe, Traits, fit, plan
+from generation.recipes import (
+    FAMILY_TRAITS,
+    NO_LIMITS,
+    Family,
+    Limits,
+    LoraReference,
+    ModelReference,
+    Recipe,
+    Traits,
+    fit,
+    plan,
+)
 
 TINY = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTRUCT_PIX2PIX)
 DIFFUSION = ModelReference(id="someone/diffusion", revision="", family=Family.IMAGE_TO_IMAGE)
 TURBO = ModelReference(id="stabilityai/sd-turbo", revision="", family=Family.TURBO)
 LIGHTNING = ModelReference(id="ByteDance/SDXL-Lightning-4step", revision="", family=Family.LIGHTNING)
+
+
+SWIRL = LoraReference(id="someone/swirl", revision="", weight_name="", weight=1)
+DOTS = LoraReference(id="someone/dots", revision="", weight_name="", weight=0.5)
 
 
 def make(
@@ -115,3 +130,64 @@ def test_every_size_fits(size: tuple[int, int]) -> None:
         assert min(fitted) >= 1
         assert max(fitted) <= traits.max_side
         assert fit(fitted, traits) == fitted or min(fitted) < traits.min_side
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        (TINY, {"prompt": "a ship", "seeds": (1, 2), "safety_check": False}),
+        (TINY, {"guidance_scale": 9, "image_guidance_scale": 1}),
+        (TINY, {"guidance_scale": 1, "image_guidance_scale": 3}),
+        (TINY, {"negative_prompt": "snow"}),
+        (TINY, {"strength": 0.3}),
+        (DIFFUSION, {"prompt": "a ship", "seeds": (1, 2), "safety_check": False}),
+        (DIFFUSION, {"guidance_scale": 9, "image_guidance_scale": 3}),
+        (TURBO, {"negative_prompt": "snow"}),
+        (LIGHTNING, {"prompt": "a ship", "negative_prompt": "snow"}),
+    ],
+    ids=str,
+)
+def test_what_each_image_of_a_call_may_have_of_its_own_is_not_in_the_batch_key(
+    model: ModelReference, changes: dict[str, object]
+) -> None:
+    recipe = make(model)[0]
+    assert recipe.batch_key == recipe.model_copy(update=changes).batch_key
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        (TINY, {"model": TINY.model_copy(update={"id": "someone/tiny-edit"})}),
+        (TINY, {"model": TINY.model_copy(update={"revision": "0" * 40})}),
+        (TINY, {"model": TINY.model_copy(update={"family": Family.IMAGE_TO_IMAGE})}),
+        (TINY, {"loras": (SWIRL,)}),
+        (TINY, {"width": 128}),
+        (TINY, {"height": 128}),
+        (TINY, {"num_inference_steps": 7}),
+        (TINY, {"guidance_scale": 1, "image_guidance_scale": 1}),
+        (DIFFUSION, {"guidance_scale": 1, "image_guidance_scale": 3}),
+        (DIFFUSION, {"negative_prompt": "snow"}),
+        (DIFFUSION, {"strength": 0.3}),
+        (TURBO, {"strength": 0.5}),
+        (LIGHTNING, {"strength": 0.5}),
+    ],
+    ids=str,
+)
+def test_what_all_images_of_a_call_share_is_in_the_batch_key(model: ModelReference, changes: dict[str, object]) -> None:
+    recipe = make(model)[0]
+    assert recipe.batch_key != recipe.model_copy(update=changes).batch_key
+
+
+def test_the_batch_key_has_the_loras_with_their_weights_in_any_order() -> None:
+    recipe = make(TINY)[0]
+    both, other_way, stronger = (
+        recipe.model_copy(update={"loras": loras}).batch_key
+        for loras in ((SWIRL, DOTS), (DOTS, SWIRL), (SWIRL, DOTS.model_copy(update={"weight": 0.6})))
+    )
+    assert both == other_way
+    assert both != stronger
+
+
+def test_the_batch_key_is_the_same_in_every_process_and_after_storing() -> None:
+    assert make(DIFFUSION)[0].batch_key == "b2c4f4c06d093050"
+    assert make(DIFFUSION)[0].batch_key == Recipe.model_validate(make(DIFFUSION)[0].model_dump(mode="json")).batch_key

@@ -1,6 +1,8 @@
 """The published Python SDK, unchanged, over real HTTP."""
 
 import asyncio
+import json
+from pathlib import Path
 
 import httpx
 import pytest
@@ -8,7 +10,7 @@ from livepeer_ai import Livepeer
 from livepeer_ai.models import components, errors
 
 from tests import pictures
-from tests.service import Service
+from tests.service import Service, wait_until
 
 
 def request(**fields: object) -> dict[str, object]:
@@ -57,3 +59,13 @@ def test_a_wrong_value_is_the_sdks_own_error(service: Service, alices_key: str) 
         livepeer.generate.image_to_image(request=request(strength=3))
     (item,) = caught.value.data.detail or []
     assert (item.loc, item.msg) == (["body", "strength"], "Input should be a number from 0 to 1")
+
+
+def test_what_takes_long_is_an_sdk_error_that_leads_to_the_pictures(tmp_path: Path) -> None:
+    with Service(tmp_path, WAIT_SECONDS="0") as impatient, sdk(impatient, impatient.token) as livepeer:
+        with pytest.raises(errors.SDKError) as caught:
+            livepeer.generate.image_to_image(request=request())
+        assert caught.value.status_code == 202
+        generation_id = json.loads(caught.value.body)["id"]
+        with impatient.client() as client:
+            wait_until(lambda: client.get(f"/generations/{generation_id}").json()["images"], 60, "the pictures")

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import queue, waiting
+from generation import doorbell, waiting
 from generation.models import Generation, State
 from tests.test_queue import claimed
 
@@ -36,7 +36,7 @@ def test_an_event_wakes_the_one_who_waits_for_it() -> None:
     async def scenario(waiters: waiting.Waiters) -> None:
         mine, other = uuid7(), uuid7()
         with waiters.register(mine) as done, waiters.register(other) as not_done:
-            await asyncio.to_thread(queue.publish, mine, State.SUCCEEDED)
+            await asyncio.to_thread(doorbell.publish, mine, State.SUCCEEDED)
             await done.wait()
             assert not not_done.is_set()
 
@@ -67,11 +67,11 @@ def test_events_are_heard_again_after_redis_was_restarted(redis_server: Embedded
     async def scenario(waiters: waiting.Waiters) -> None:
         ids: list[UUID] = [uuid7() for _ in range(2)]
         with waiters.register(ids[0]) as first, waiters.register(ids[1]) as second:
-            await asyncio.to_thread(queue.publish, ids[0], State.SUCCEEDED)
+            await asyncio.to_thread(doorbell.publish, ids[0], State.SUCCEEDED)
             await first.wait()
             await asyncio.to_thread(redis_server.stop)
             await asyncio.to_thread(redis_server.start)
-            await asyncio.to_thread(queue.publish, ids[1], State.SUCCEEDED)
+            await asyncio.to_thread(doorbell.publish, ids[1], State.SUCCEEDED)
             await second.wait()
 
     run(scenario)

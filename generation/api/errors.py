@@ -14,6 +14,8 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from generation.allowance import OverLimit, QueueFull
+from generation.media import StorageFailed
 from generation.parameters import ErrorCode, InvalidField, RequestRefused
 from generation.queue import Unavailable
 
@@ -49,6 +51,17 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
             return Response({"detail": [error.item]}, status.HTTP_422_UNPROCESSABLE_ENTITY)
         case RequestRefused():
             return problem(error.code, error.message)
+        case OverLimit():
+            response = problem(error.code, error.message)
+            response["Retry-After"] = response["RateLimit-Reset"] = str(error.reset)
+            response["RateLimit-Limit"] = f"{error.limit:g}"
+            response["RateLimit-Remaining"] = f"{error.remaining:g}"
+            return response
+        case QueueFull():
+            message = f"Too many requests are waiting; try again in {QueueFull.retry_after} seconds."
+            response = problem(ErrorCode.QUEUE_FULL, message)
+            response["Retry-After"] = str(QueueFull.retry_after)
+            return response
         case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated():
             response = problem(ErrorCode.INVALID_TOKEN, "Invalid bearer token.")
             response["WWW-Authenticate"] = "Bearer"
@@ -63,6 +76,9 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
             return problem(*_MALFORMED)
         case SuspiciousOperation() | BadRequest():
             return problem(*_MALFORMED)
+        case StorageFailed():
+            logger.error("a file cannot be read", exc_info=error)
+            return problem(ErrorCode.STORAGE_FAILED, "The pictures could not be stored or read; try again later.")
         case Unavailable() | OperationalError() | InterfaceError():
             logger.warning("a request was turned away: %r", error.__cause__ or error)
             response = problem(
@@ -76,7 +92,10 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
 
 
 def problem(code: ErrorCode, message: str) -> Response:
-    return Response(_body(code, message), code.status)
+    response = Response(_body(code, message), code.status)
+    # Whoever found out has told the log why; Django would add a line that says less.
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -8,6 +8,7 @@ from django.conf import settings
 from rest_framework import status
 from rest_framework.response import Response
 
+from generation import doorbell, forecast, media
 from generation.api.errors import problem
 from generation.models import GeneratedImage, Generation, State
 from generation.parameters import (
@@ -17,7 +18,9 @@ from generation.parameters import (
     GenerationRecord,
     ImageResponse,
     Media,
+    Progress,
     Timings,
+    Waiting,
 )
 
 Absolute = Callable[[str], str]
@@ -51,6 +54,9 @@ def record(generation: Generation, absolute: Absolute) -> dict[str, Any]:
         ],
         warnings=generation.warnings,
         error=failure,
+        cost=generation.cost,
+        waiting=_waiting(generation),
+        progress=_progress(generation),
         created=generation.created,
         started=generation.started,
         finished=generation.finished,
@@ -68,7 +74,7 @@ def answer(generation: Generation, absolute: Absolute) -> Response:
             images=images, id=generation.pk, model_id=generation.model_id, warnings=generation.warnings
         )
         response = Response(content.model_dump(mode="json"))
-    elif generation.state == State.FAILED:
+    elif generation.state in (State.FAILED, State.CANCELED):
         response = problem(ErrorCode(generation.error_code), generation.error_message)
     else:
         response = Response(record(generation, absolute), status.HTTP_202_ACCEPTED)
@@ -77,8 +83,34 @@ def answer(generation: Generation, absolute: Absolute) -> Response:
     return response
 
 
+def _waiting(generation: Generation) -> Waiting | None:
+    if generation.state != State.QUEUED:
+        return None
+    expected = forecast.of_queued(generation)
+    return Waiting(
+        position=expected.position,
+        reason=expected.reason,
+        estimated_start=expected.start,
+        estimated_finish=expected.finish,
+    )
+
+
+def _progress(generation: Generation) -> Progress | None:
+    if generation.state != State.RUNNING:
+        return None
+    at = doorbell.progress([generation.pk]).get(generation.pk)
+    if at is None:
+        return None
+    return Progress(
+        phase=at.phase,
+        step=at.step,
+        of=at.of,
+        percent=at.percent,
+        estimated_finish=forecast.of_running(generation, at),
+    )
+
+
 def _url(image: GeneratedImage, absolute: Absolute) -> str:
     if settings.IMAGE_URLS == "data":
-        with image.file.open() as file:
-            return "data:image/png;base64," + base64.b64encode(file.read()).decode()
+        return "data:image/png;base64," + base64.b64encode(media.read(str(image.file.name))).decode()
     return absolute(image.file.url)

@@ -129,6 +129,9 @@ _RECORD = {
     "images": [{**_MEDIA, "width": 256, "height": 256, "nsfw_score": 0.000475, "checked": True}],
     "warnings": _WARNINGS,
     "error": None,
+    "cost": 1.31072,
+    "waiting": None,
+    "progress": None,
     "created": "2026-11-22T12:11:24.018980Z",
     "started": "2026-11-22T12:11:24.080442Z",
     "finished": "2026-11-22T12:11:58.338621Z",
@@ -143,6 +146,13 @@ _RUNNING: dict[str, Any] = {
     "state": "running",
     "images": [],
     "finished": None,
+    "progress": {
+        "phase": "denoising",
+        "step": 8,
+        "of": 20,
+        "percent": 40,
+        "estimated_finish": "2026-11-22T12:11:45.018980Z",
+    },
     "timings": {"queued": 0.061462, "running": None, "phases": {}},
 }
 _WRONG_FIELDS = [
@@ -176,6 +186,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             ErrorCode.MALFORMED_REQUEST,
         ),
         401: _INVALID_TOKEN,
+        409: _problem("It was canceled while it waited or ran.", "It was canceled.", ErrorCode.CANCELED),
         413: _problem(
             "The request is too large.",
             "The request is over the limit of 20,971,520 bytes; send a smaller picture.",
@@ -185,6 +196,13 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             HTTPValidationError,
             "Fields are missing or wrong; all of them are named.",
             [OpenApiExample("wrong_fields", {"detail": _WRONG_FIELDS})],
+        ),
+        429: _problem(
+            "A limit of yours is reached; nothing was accepted.",
+            "You have sent 60 requests within a minute, as many as you may; try again in 21 seconds.",
+            ErrorCode.TOO_MANY_REQUESTS,
+            ErrorCode.TOO_MANY_QUEUED,
+            ErrorCode.COST_EXCEEDED,
         ),
         500: _problem(
             "It was tried and failed.",
@@ -199,13 +217,41 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             "Nothing was begun; try again.",
             "The service cannot take requests now; try again in 5 seconds.",
             ErrorCode.UNAVAILABLE,
+            ErrorCode.QUEUE_FULL,
+        ),
+        504: _problem(
+            "Its time was over.",
+            "No worker was free before its deadline; try again later or allow more time.",
+            ErrorCode.DEADLINE_BEFORE_START,
+            ErrorCode.DEADLINE,
         ),
     },
     "parameters": [
+        OpenApiParameter(
+            "Cancel-After",
+            {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,3})?[smh]$", "examples": ["90s", "2m"]},
+            OpenApiParameter.HEADER,
+            description="Cancel it when it has not ended by then: a number with its unit s, m or h, up to 7 days.",
+        ),
+        OpenApiParameter(
+            "Prefer",
+            {"type": "string", "examples": ["cancel-on-disconnect"]},
+            OpenApiParameter.HEADER,
+            description="`cancel-on-disconnect`: cancel it when the client hangs up. Else the work goes on.",
+        ),
         _header("X-Generation-Id", "The generation, as in `id`.", [200, 202], format="uuid"),
-        _header("X-Generation-Id", "The generation, where the request was accepted.", [400, 500], False, format="uuid"),
+        _header(
+            "X-Generation-Id",
+            "The generation, where the request was accepted.",
+            [400, 409, 500, 504],
+            False,
+            format="uuid",
+        ),
         _header("Location", "The record of the generation.", [202], format="uri"),
-        _header("Retry-After", "Seconds.", [503], type="integer"),
+        _header("Retry-After", "Seconds.", [429, 503], type="integer"),
+        _header("RateLimit-Limit", "How much the limit is.", [429]),
+        _header("RateLimit-Remaining", "How much of it is left.", [429]),
+        _header("RateLimit-Reset", "Seconds until there is more.", [429], type="integer"),
         _AUTHENTICATE,
     ],
     "extensions": {"x-speakeasy-name-override": "imageToImage"},
@@ -220,6 +266,32 @@ GENERATION: dict[str, Any] = {
         401: _INVALID_TOKEN,
         404: _problem("It does not exist or is not yours.", "There is no such thing here.", ErrorCode.NOT_FOUND),
         500: _problem("It cannot be looked up.", "Image-to-image pipeline error.", ErrorCode.INTERNAL),
+        503: _problem(
+            "Try again.", "The service cannot take requests now; try again in 5 seconds.", ErrorCode.UNAVAILABLE
+        ),
     },
-    "parameters": [_AUTHENTICATE],
+    "parameters": [_AUTHENTICATE, _header("Retry-After", "Seconds.", [503], type="integer")],
+}
+
+CANCELLATION: dict[str, Any] = {
+    "operation_id": "cancelGeneration",
+    "tags": ["generations"],
+    "summary": "Cancel a generation",
+    "request": None,
+    "responses": {
+        200: OpenApiResponse(GenerationRecord, "It is canceled; so it was already, if it is asked again."),
+        202: OpenApiResponse(
+            GenerationRecord, "It is running, and stops within a step.", [OpenApiExample("running", _RUNNING)]
+        ),
+        401: _INVALID_TOKEN,
+        404: GENERATION["responses"][404],
+        409: _problem(
+            "It has ended in another way.",
+            "It has succeeded already, so nothing was canceled.",
+            ErrorCode.ALREADY_FINISHED,
+        ),
+        500: GENERATION["responses"][500],
+        503: GENERATION["responses"][503],
+    },
+    "parameters": GENERATION["parameters"],
 }

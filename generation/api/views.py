@@ -15,10 +15,12 @@ from rest_framework.views import APIView
 from accounts.models import ApiToken
 from generation import queue
 from generation.api import schema
-from generation.api.errors import UploadTooLarge
+from generation.api.errors import UploadTooLarge, problem
 from generation.api.forms import read_form
 from generation.api.records import answer, record
 from generation.models import Generation
+from generation.parameters import ErrorCode
+from generation.preferences import cancel_after
 
 
 class JsonView(APIView):
@@ -48,8 +50,15 @@ class ImageToImage(JsonView):
             raise UploadTooLarge(settings.MAX_UPLOAD_BYTES)
         parameters, picture = read_form(request)
         generation = queue.submit(
-            cast(ApiToken, request.auth), parameters, picture, scope.get("dreamsite.generation_id")
+            cast(ApiToken, request.auth),
+            parameters,
+            picture,
+            scope.get("dreamsite.generation_id"),
+            cancel_after(request.headers.get("Cancel-After", "")),
         )
+        if "dreamsite.generation_id" in scope:
+            # The waiting layer asks again when it lets its client go: a record, with its forecast, would be for nobody.
+            return Response(status=status.HTTP_202_ACCEPTED)
         return answer(generation, request.build_absolute_uri)
 
 
@@ -59,24 +68,50 @@ class GenerationDetail(JsonView):
     @extend_schema(**schema.GENERATION)
     def get(self, request: Request, generation_id: UUID) -> Response:
         """The durable record of a generation of yours."""
-        generation = (
-            Generation.objects.owned_by(request.user).prefetch_related("images").filter(pk=generation_id).first()
-        )
-        if generation is None:
-            raise Http404
-        return Response(record(generation, request.build_absolute_uri))
+        return Response(record(_own(request, generation_id), request.build_absolute_uri))
+
+
+class Cancellation(JsonView):
+    http_method_names = ["post"]
+
+    @extend_schema(**schema.CANCELLATION)
+    def post(self, request: Request, generation_id: UUID) -> Response:
+        """Cancel a generation of yours: at once while it is queued, within a step while it runs."""
+        generation = _own(request, generation_id)
+        if not queue.cancel(generation):
+            generation.refresh_from_db()
+            return problem(ErrorCode.ALREADY_FINISHED, f"It has {generation.state} already, so nothing was canceled.")
+        generation = _own(request, generation_id)
+        code = status.HTTP_200_OK if generation.is_final else status.HTTP_202_ACCEPTED
+        return Response(record(generation, request.build_absolute_uri), code)
 
 
 class HeldAnswer(JsonView):
-    """What a client that was held is told: asked by the waiting layer alone, which knew the client when it came."""
+    """What a client that was held is told, or wants no more: asked by the waiting layer alone, which knew the client."""
 
-    http_method_names = ["get"]
+    http_method_names = ["get", "delete"]
     authentication_classes = []
     permission_classes = []
     schema = None
 
     def get(self, request: Request, generation_id: UUID) -> Response:
-        generation = Generation.objects.prefetch_related("images").filter(pk=generation_id).first()
+        return answer(self._held(request, generation_id), request.build_absolute_uri)
+
+    def delete(self, request: Request, generation_id: UUID) -> Response:
+        queue.cancel(self._held(request, generation_id))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def _held(self, request: Request, generation_id: UUID) -> Generation:
+        generation: Generation | None = Generation.objects.prefetch_related("images").filter(pk=generation_id).first()
         if not getattr(request, "scope", {}).get("dreamsite.answer") or generation is None:
             raise Http404
-        return answer(generation, request.build_absolute_uri)
+        return generation
+
+
+def _own(request: Request, generation_id: UUID) -> Generation:
+    """A generation of the token's user. Raises `Http404`."""
+    rows = Generation.objects.owned_by(request.user).select_related("user").prefetch_related("images")
+    generation: Generation | None = rows.filter(pk=generation_id).first()
+    if generation is None:
+        raise Http404
+    return generation

@@ -1,32 +1,26 @@
-"""Makes the pictures of a recipe. A worker builds one Engine and is its only caller; it is not safe for threads."""
+"""Makes the pictures of recipes. A worker builds one Engine and is its only caller; it is not safe for threads."""
 
 import logging
-import math
-import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 
 from generation.engine import catalog, safety
-from generation.engine.canvas import lay_out
+from generation.engine.calls import Shot, call, prepare
 from generation.engine.devices import DTYPES, choose_device, is_out_of_memory, memory_budget, release_memory
 from generation.engine.errors import EngineError, ModelFailed, OutOfMemory
 from generation.engine.pipelines import WarmPipeline, WarmPipelines, expected_warnings_ignored, quieten
-from generation.engine.prompts import unread
-from generation.recipes import Family, ModelReference, Recipe, traits_of
+from generation.engine.progress import OnStep, Progress, Span
+from generation.recipes import ModelReference, Recipe, traits_of
 
 log = logging.getLogger(__name__)
-
-OnStep = Callable[[int, int, str], None]
-"""Called with steps done, of how many, and the phase: loading, encoding, denoising, decoding or safety.
-
-What it raises ends the run.
-"""
 
 
 @dataclass(frozen=True)
@@ -56,6 +50,14 @@ class EngineSettings:
             raise ValueError(f"safety_checker must be {' or '.join(safety.CHECKERS)}, not {self.safety_checker!r}")
         if self.threads < 1:
             raise ValueError(f"threads must be 1 or more, not {self.threads}")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One request of a run: a recipe, and an RGB picture of any size."""
+
+    recipe: Recipe
+    picture: Image.Image
 
 
 @dataclass(frozen=True)
@@ -120,67 +122,106 @@ class Engine:
 
         Raises what `on_step` raised, within one step and without decoding, or an `EngineError`.
         """
-        progress = _Progress(on_step)
+        (result,) = self.run_batch([Member(recipe, picture)], on_step)
+        if isinstance(result, EngineError):
+            raise result
+        return result
+
+    def run_batch(self, members: Sequence[Member], on_step: OnStep) -> list[Result | EngineError]:
+        """The pictures of each member, or what it failed with. All images of all members are made in one call if they can.
+
+        Where memory is short they are made in halves; where the call breaks, member by member, so that a bad one fails
+        alone. Steps and timings are those of the whole run. Raises what `on_step` raised, within one step and without
+        decoding, or ValueError for recipes that have not all the same `batch_key`.
+        """
+        if len({member.recipe.batch_key for member in members}) != 1:
+            raise ValueError("the members of a run must have one batch_key")
+        progress = Progress(on_step)
         try:
             with expected_warnings_ignored():
-                return self._run(recipe, picture, progress)
+                return self._run(members, progress)
         except Exception as error:
-            if error is progress.raised or isinstance(error, EngineError):
+            if error is progress.raised:
                 raise
-            if is_out_of_memory(error):
-                raise OutOfMemory from error
-            raise ModelFailed(f"Model '{recipe.model.id}' failed while it was making the pictures.") from error
+            return [_failure(error, members[0].recipe.model)] * len(members)
 
-    def _run(self, recipe: Recipe, picture: Image.Image, progress: "_Progress") -> Result:
-        steps = _expected_steps(recipe)
+    def _run(self, members: Sequence[Member], progress: Progress) -> list[Result | EngineError]:
+        shared = members[0].recipe
+        steps = _expected_steps(shared)
         progress(0, steps, "loading")
-        warm = self._pipelines.get(recipe.model)
-        with warm.loras.applied(recipe.loras) as warnings:
+        warm = self._pipelines.get(shared.model)
+        slots = [_Slot(member.recipe) for member in members]
+        with warm.loras.applied(shared.loras) as warnings:
             self._pipelines.trim()
-            canvas, box = lay_out(picture, (recipe.width, recipe.height), traits_of(recipe.model))
-            arguments, changed = _arguments(warm, recipe, canvas)
-            images = self._make(warm, arguments, recipe.seeds, steps, progress)
-        results = [_cut(image, canvas.size, box) for image in images]
-        pictures = self._judged(results, recipe, progress)
-        return Result(pictures, warnings + changed, progress.finish())
+            for slot, member in zip(slots, members, strict=True):
+                with slot.failing_alone(progress):
+                    slot.shots, slot.warnings = prepare(warm, member.recipe, member.picture)
+            self._make(warm, slots, steps, progress)
+        for slot in slots:
+            if slot.failure is None:
+                with slot.failing_alone(progress):
+                    slot.pictures = self._judged(slot, progress)
+        timings = progress.finish()
+        return [slot.failure or Result(slot.pictures, warnings + slot.warnings, timings) for slot in slots]
 
-    def _make(
-        self, warm: WarmPipeline, arguments: dict[str, Any], seeds: Sequence[int], steps: int, progress: "_Progress"
-    ) -> list[Image.Image]:
-        """All images in one batch if memory allows, else in halves of it."""
-        images: list[Image.Image] = []
-        size = len(seeds)
+    def _make(self, warm: WarmPipeline, slots: Sequence["_Slot"], steps: int, progress: Progress) -> None:
+        """Fill the slots with their images, or with what they failed with: in one call if that works, else in more."""
+        parts = [[_Wanted(slot, shot) for slot in slots for shot in slot.shots]]
         calls = 0
-        while len(images) < len(seeds):
-            left = seeds[len(images) :]
-            of = steps * (calls + math.ceil(len(left) / size))
-            try:
-                images += _call(warm, arguments, left[:size], _Span(progress, calls * steps, steps, of))
-                calls += 1
+        while parts := [live for part in parts if (live := [one for one in part if one.slot.failure is None])]:
+            part, *later = parts
+            span = Span(progress, calls * steps, steps, (calls + len(parts)) * steps)
+            error = self._fill(warm, part, span)
+            smaller = error and self._smaller(parts, error)
+            if smaller:
+                parts = smaller
                 continue
-            except Exception as error:
-                if error is progress.raised or not is_out_of_memory(error):
-                    raise
-                failure = error
-            # The frames of the failed call still hold its tensors.
-            traceback.clear_frames(failure.__traceback__)
+            if error:
+                part[0].slot.failure = _failure(error, part[0].slot.recipe.model)
+            parts = later
+            calls += 1
+
+    def _fill(self, warm: WarmPipeline, part: Sequence["_Wanted"], span: Span) -> Exception | None:
+        """Put the images of one call into their slots. Returns what it broke with, raises what `on_step` raised."""
+        try:
+            images = call(warm, [one.shot for one in part], span)
+        except Exception as error:
+            if error is span.progress.raised:
+                raise
+            return error
+        for one, image in zip(part, images, strict=True):
+            one.slot.images.append(image)
+        return None
+
+    def _smaller(self, parts: Sequence[list["_Wanted"]], error: Exception) -> list[list["_Wanted"]]:
+        """What to call instead of these parts, the first of which broke; nothing where no other way is left for that."""
+        broken, *later = parts
+        # The frames of the failed call still hold its tensors.
+        traceback.clear_frames(error.__traceback__)
+        if is_out_of_memory(error):
             freed = self._pipelines.drop_idle()
             release_memory(self._device)
-            if size == 1 and not freed:
-                raise OutOfMemory from failure
-            size = max(1, size // 2)
+            if len(broken) == 1 and not freed:
+                return []
+            size = max(1, len(broken) // 2)
             log.warning("out of memory, trying with batches of %d", size)
-        return images
+            return [part[start : start + size] for part in parts for start in range(0, len(part), size)]
+        members = [list(part) for _, part in groupby(broken, key=lambda one: id(one.slot))]
+        if len(members) == 1:
+            return []
+        log.warning("a batch of %d requests failed, trying each of them alone: %r", len(members), error)
+        return [*members, *later]
 
-    def _judged(self, images: list[Image.Image], recipe: Recipe, progress: "_Progress") -> list[Picture]:
-        if not recipe.safety_check:
-            return [Picture(image, seed) for image, seed in zip(images, recipe.seeds, strict=True)]
+    def _judged(self, slot: "_Slot", progress: Progress) -> list[Picture]:
+        seeds = slot.recipe.seeds
+        if not slot.recipe.safety_check:
+            return [Picture(image, seed) for image, seed in zip(slot.images, seeds, strict=True)]
         progress(progress.of, progress.of, "safety")
         if self._judge is None:
             self._judge = self._load_judge()
         return [
             Picture(image, seed, verdict.nsfw, verdict.score, verdict.checker, verdict.threshold)
-            for image, seed, verdict in zip(images, recipe.seeds, self._judge(images), strict=True)
+            for image, seed, verdict in zip(slot.images, seeds, self._judge(slot.images), strict=True)
         ]
 
     def _load_judge(self) -> safety.Judge:
@@ -191,136 +232,49 @@ class Engine:
         return safety.stable_diffusion(settings.safety_threshold, directory, self._device)
 
 
-class _Progress:
-    """Tells `on_step` where the run is, keeps what it raised, and measures the seconds of each phase."""
+@dataclass(eq=False)
+class _Slot:
+    """How far one member of a run is: what is to be made, what was made, or why it failed."""
 
-    def __init__(self, on_step: OnStep) -> None:
-        self.raised: BaseException | None = None
-        self.of = 0
-        self._on_step = on_step
-        self._timings: dict[str, float] = {}
-        self._phase = ""
-        self._since = 0.0
+    recipe: Recipe
+    shots: list[Shot] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    images: list[Image.Image] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    failure: EngineError | None = None
 
-    def __call__(self, done: int, of: int, phase: str) -> None:
-        self.of = of
-        if phase != self._phase:
-            self.finish()
-            self._phase, self._since = phase, time.perf_counter()
+    @contextmanager
+    def failing_alone(self, progress: Progress) -> Iterator[None]:
+        """What breaks within this context is this member's failure; what `on_step` raised is not."""
         try:
-            self._on_step(done, of, phase)
-        except BaseException as error:
-            self.raised = error
-            raise
-
-    def finish(self) -> dict[str, float]:
-        if self._phase:
-            self._timings[self._phase] = self._timings.get(self._phase, 0.0) + time.perf_counter() - self._since
-            self._phase = ""
-        return self._timings
+            yield
+        except Exception as error:
+            if error is progress.raised:
+                raise
+            self.failure = _failure(error, self.recipe.model)
 
 
-@dataclass(frozen=True)
-class _Span:
-    """The part of a run that one call of the pipeline makes: `steps` of all `of`, after those made `before`."""
+class _Wanted(NamedTuple):
+    """An image to make, and the slot that it is for."""
 
-    progress: _Progress
-    before: int
-    steps: int
-    of: int
-
-    def __call__(self, done: int, calls: int, phase: str) -> None:
-        # Some schedulers call the model more often than there are steps: what is told are the steps asked for.
-        self.progress(self.before + self.steps * done // calls, self.of, phase)
+    slot: _Slot
+    shot: Shot
 
 
-def _call(warm: WarmPipeline, arguments: dict[str, Any], seeds: Sequence[int], report: _Span) -> list[Image.Image]:
-    """One call of the pipeline for these seeds."""
-    pipe = warm.pipe
-
-    def before_first_step(*_: object) -> None:
-        hook.remove()
-        report(0, 1, "denoising")
-
-    def after_step(pipe: Any, index: int, _: object, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        report(index + 1, pipe.num_timesteps, "denoising")
-        if index + 1 == pipe.num_timesteps:
-            if not torch.isfinite(tensors["latents"]).all():
-                raise ModelFailed("The model's numbers overflowed; other parameters may help.")
-            report(1, 1, "decoding")
-        return {}
-
-    report(0, 1, "encoding")
-    hook = warm.denoiser.register_forward_pre_hook(before_first_step)
-    try:
-        with torch.inference_mode():
-            # CPU generators, so that all devices start from the same noise.
-            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-            made: list[Image.Image] = pipe(
-                **arguments, num_images_per_prompt=len(seeds), generator=generators, callback_on_step_end=after_step
-            ).images
-        return made
-    finally:
-        hook.remove()
-        # Some pipelines raise the autoencoder to float32 for a while; a call that broke in there leaves it so.
-        vae = getattr(pipe, "vae", None)
-        if vae is not None and vae.dtype != warm.dtype:
-            vae.to(warm.dtype)
-
-
-def _arguments(warm: WarmPipeline, recipe: Recipe, canvas: Image.Image) -> tuple[dict[str, Any], list[str]]:
-    """The arguments that this pipeline takes, and warnings for what will not be as asked."""
-    guidance, image_guidance, warnings = _sound_guidance(recipe)
-    wanted = {
-        "prompt": recipe.prompt,
-        # An empty one would switch off the zero embedding that SDXL was trained with.
-        "negative_prompt": recipe.negative_prompt or None,
-        "image": canvas,
-        "width": canvas.width,
-        "height": canvas.height,
-        "strength": recipe.strength,
-        "num_inference_steps": recipe.num_inference_steps,
-        "guidance_scale": guidance,
-        "image_guidance_scale": image_guidance,
-        "output_type": "pil",
-    }
-    arguments = {name: value for name, value in wanted.items() if name in warm.arguments and value is not None}
-    warnings += unread(warm.pipe, "prompt", recipe.prompt)
-    if recipe.negative_prompt and "negative_prompt" not in traits_of(recipe.model).without_effect:
-        if "negative_prompt" not in arguments:
-            warnings.append(f"negative_prompt has no effect on {recipe.model.id}.")
-        elif guidance <= 1:
-            warnings.append("negative_prompt had no effect, since it needs a guidance_scale above 1.")
-        else:
-            warnings += unread(warm.pipe, "negative_prompt", recipe.negative_prompt)
-    return arguments, warnings
-
-
-def _sound_guidance(recipe: Recipe) -> tuple[float, float, list[str]]:
-    """Guidance by text and by picture, and warnings.
-
-    InstructPix2Pix switches both off when the text's is not above 1 or the picture's is below 1. So the picture's is at
-    least 1, and where it is wanted a text guidance of 1 or less, which is none, is given as barely above 1.
-    """
-    guidance, image_guidance = recipe.guidance_scale, recipe.image_guidance_scale
-    if recipe.model.family is not Family.INSTRUCT_PIX2PIX:
-        return guidance, image_guidance, []
-    warnings = []
-    if image_guidance < 1:
-        warnings.append(f"image_guidance_scale {image_guidance:g} was raised to 1, the least for {recipe.model.id}.")
-        image_guidance = 1.0
-    if guidance <= 1 < image_guidance:
-        guidance = math.nextafter(1, 2)
-    return guidance, image_guidance, warnings
+def _failure(error: Exception, model: ModelReference) -> EngineError:
+    """What is told of this error, which becomes its cause."""
+    if isinstance(error, EngineError):
+        return error
+    failure = (
+        OutOfMemory()
+        if is_out_of_memory(error)
+        else ModelFailed(f"Model '{model.id}' failed while it was making the pictures.")
+    )
+    failure.__cause__ = error
+    return failure
 
 
 def _expected_steps(recipe: Recipe) -> int:
     if "strength" in traits_of(recipe.model).without_effect:
         return recipe.num_inference_steps
     return max(1, int(recipe.num_inference_steps * recipe.strength))
-
-
-def _cut(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
-    if image.size != size:  # some pipelines choose a size of their own
-        image = image.resize(size, Image.Resampling.LANCZOS)
-    return image if box == (0, 0, *size) else image.crop(box)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, ProgrammingError
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
@@ -23,7 +24,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, username: str, name: str, days: int | None, create: bool, **options: Any) -> None:
         if days is not None and not 1 <= days <= 36_500:
             raise CommandError("--days must be from 1 to 36500.")
-        user = User.objects.filter(username=username).first()
+        try:
+            user = User.objects.filter(username=username).first()
+        except (OperationalError, ProgrammingError):
+            raise CommandError(
+                "The database is not there yet; start `manage.py serve` or run `manage.py migrate`."
+            ) from None
         if user is None and not create:
             raise CommandError(f"There is no user {username!r}; add --create to make one.")
         try:

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand
 from django.db import InterfaceError, OperationalError, close_old_connections
 from redis import RedisError
 
-from generation import queue
+from generation import reaper
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         while not stop.wait(interval):
             close_old_connections()
             try:
-                queue.reap()
+                reaper.reap()
             except (OperationalError, InterfaceError, RedisError) as error:
                 logger.warning("the database or Redis cannot be reached; trying again: %r", error)
             except Exception:

@@ -19,10 +19,11 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts.models import ApiToken, User
 from dreamsite import embedded_redis, health
 from dreamsite.supervisor import Child, Supervisor
+from generation import doorbell
 
 logger = logging.getLogger(__name__)
 
-_WORKER_GRACE = 30.0
+_WORKER_GRACE = settings.DRAIN_SECONDS + 30.0
 _LOOK_SECONDS = 0.2
 _SAMPLE = settings.BASE_DIR / "dreamsite" / "static" / "sample.jpg"
 
@@ -48,6 +49,8 @@ class Command(BaseCommand):
             embedded_redis.end_leftover(settings.DATA_DIR)
             supervisor.start([Child("redis", embedded_redis.command(settings.DATA_DIR))])
             embedded_redis.wait_until_answering(settings.DATA_DIR)
+            # Those that are on file are of a start before this one.
+            doorbell.forget_workers()
         call_command("migrate", interactive=False, verbosity=0)
         self._greet_first_start(url)
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
@@ -57,7 +60,8 @@ class Command(BaseCommand):
                 Child("web", [*manage, "web", "--fd", str(listener.fileno())], pass_fds=[listener.fileno()]),
                 Child("reaper", [*manage, "reaper"]),
                 *(
-                    Child(f"worker {number}", [*manage, "worker"], grace=_WORKER_GRACE)
+                    Child(f"worker {number} of {pool}", [*manage, "worker", "--pool", pool], grace=_WORKER_GRACE)
+                    for pool in settings.POOLS
                     for number in range(1, settings.WORKERS + 1)
                 ),
             ]
@@ -71,8 +75,8 @@ class Command(BaseCommand):
             time.sleep(_LOOK_SECONDS)
 
     def _greet_first_start(self, url: str) -> None:
-        """Make an administrator and a token where there is nobody yet, and show both, once."""
-        if User.objects.exists():
+        """Make an administrator and a token where there is none yet, and show both, once."""
+        if User.objects.filter(is_superuser=True).exists():
             return
         password = secrets.token_urlsafe(12)
         admin = User.objects.create_superuser("admin", password=password)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import warnings
 from argparse import ArgumentParser
 from types import FrameType
 from typing import Any
@@ -35,6 +36,8 @@ class Command(BaseCommand):
                 await asyncio.sleep(_LAST_REQUESTS_SECONDS)
                 await super().shutdown(sockets)
 
+        # WhiteNoise reads its files in pieces without asyncio; they are small, and are sent at once.
+        warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
         config = uvicorn.Config(
             application,
             host=settings.HOST,

@@ -1,0 +1,137 @@
+"""What a user may still ask for: queued at once, requests per minute, cost per day; and how long the whole queue may be.
+
+Defaults are settings, the admin overrides them for single users. `running at once` is kept by the claim: see
+`generation.queue`. A check under the lock of the user's `Share` is exact, however many requests arrive at once.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Sum
+from django.utils import timezone
+
+from accounts.models import User
+from generation.models import Generation, Share, State
+from generation.parameters import ErrorCode
+
+_QUEUED_RETRY_SECONDS = 10
+_MINUTE = timedelta(minutes=1)
+
+
+class OverLimit(Exception):
+    """A user's limit is reached; nothing was accepted. `reset` is in seconds from now."""
+
+    def __init__(self, code: ErrorCode, message: str, limit: float, remaining: float, reset: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.limit = limit
+        self.remaining = remaining
+        self.reset = reset
+
+
+class QueueFull(Exception):
+    """The queue of the whole service is as long as it may be."""
+
+    retry_after = 30
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The limits of one user; None: no limit."""
+
+    running: int | None
+    queued: int | None
+    per_minute: int | None
+    daily_cost: float | None
+
+
+def allowed(user: User) -> Allowed:
+    """This user's own limits, the settings' where the admin set none."""
+    if not settings.LIMITS:
+        return Allowed(None, None, None, None)
+    return Allowed(
+        running=user.max_running if user.max_running is not None else settings.USER_MAX_RUNNING or None,
+        queued=user.max_queued if user.max_queued is not None else settings.USER_MAX_QUEUED or None,
+        per_minute=user.max_per_minute if user.max_per_minute is not None else settings.USER_MAX_PER_MINUTE or None,
+        daily_cost=user.max_daily_cost if user.max_daily_cost is not None else settings.USER_MAX_DAILY_COST or None,
+    )
+
+
+def check_room() -> None:
+    """Raises `QueueFull`."""
+    if settings.MAX_QUEUE and Generation.objects.filter(state=State.QUEUED).count() >= settings.MAX_QUEUE:
+        raise QueueFull
+
+
+def lock(user: User) -> Share:
+    """The user's share, locked until the transaction ends. Must be called in one."""
+    Share.objects.get_or_create(user=user)
+    return Share.objects.select_for_update().get(user=user)
+
+
+def check(user: User, cost: float) -> None:
+    """Whether this user may add a request of this cost now. Raises `OverLimit`."""
+    limits = allowed(user)
+    now = timezone.now()
+    for verdict in (_check_queued, _check_rate, _check_cost):
+        verdict(user, limits, cost, now)
+
+
+def _check_queued(user: User, limits: Allowed, cost: float, now: datetime) -> None:
+    if limits.queued is None:
+        return
+    queued = Generation.objects.filter(user=user, state=State.QUEUED).count()
+    if queued >= limits.queued:
+        raise OverLimit(
+            ErrorCode.TOO_MANY_QUEUED,
+            f"{queued} requests of yours are waiting, of at most {limits.queued}; wait for one to start, or cancel one.",
+            limits.queued,
+            0,
+            _QUEUED_RETRY_SECONDS,
+        )
+
+
+def _check_rate(user: User, limits: Allowed, cost: float, now: datetime) -> None:
+    if limits.per_minute is None:
+        return
+    recent = Generation.objects.owned_by(user).filter(pk__gte=_first_id(now - _MINUTE))
+    times = list(recent.order_by("-pk").values_list("created", flat=True)[: limits.per_minute])
+    if len(times) >= limits.per_minute:
+        reset = _seconds(times[-1] + _MINUTE - now) if times else 60
+        raise OverLimit(
+            ErrorCode.TOO_MANY_REQUESTS,
+            f"You have sent {len(times)} requests within a minute, as many as you may; try again in {reset} seconds.",
+            limits.per_minute,
+            0,
+            reset,
+        )
+
+
+def _check_cost(user: User, limits: Allowed, cost: float, now: datetime) -> None:
+    if limits.daily_cost is None:
+        return
+    midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = Generation.objects.owned_by(user).filter(pk__gte=_first_id(midnight))
+    spent = today.aggregate(spent=Sum("cost"))["spent"] or 0.0
+    left = max(0.0, limits.daily_cost - spent)
+    if cost > left:
+        raise OverLimit(
+            ErrorCode.COST_EXCEEDED,
+            f"This request costs {cost:.3g}, and {left:.3g} of {limits.daily_cost:.3g} are left for you today; ask for "
+            "fewer steps or pictures or a smaller one, or come back tomorrow.",
+            limits.daily_cost,
+            left,
+            _seconds(midnight + timedelta(days=1) - now),
+        )
+
+
+def _first_id(when: datetime) -> UUID:
+    """The least UUID of version 7 that can be made at this time: its first 48 bits are milliseconds."""
+    return UUID(int=int(when.timestamp() * 1000) << 80)
+
+
+def _seconds(left: timedelta) -> int:
+    return max(1, int(left.total_seconds()) + 1)

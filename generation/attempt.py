@@ -1,0 +1,261 @@
+"""One attempt at a batch of claimed generations: keep the leases, run the engine, heed wishes to stop, store, finish.
+
+Every generation ends here in one way: succeeded, failed, stopped, handed back, or lost to another attempt.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from io import BytesIO
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.utils import timezone
+from PIL import Image
+from redis import RedisError
+
+from generation import doorbell, forecast, media, queue
+from generation.engine.engine import Engine, Member, Picture, Result
+from generation.engine.errors import EngineError
+from generation.intake import thumbnail
+from generation.models import GeneratedImage, Generation
+from generation.parameters import ErrorCode
+from generation.queue import Hold
+
+logger = logging.getLogger(__name__)
+
+_REDIS_PAUSE_SECONDS = 5.0
+_PERSIST_SECONDS = 600.0
+_LONGEST_PAUSE_SECONDS = 2.0
+
+T = TypeVar("T")
+
+
+class HandBack(Exception):
+    """Raised out of a step: the worker is stopping and gives the batch back."""
+
+
+class NothingLeft(Exception):
+    """Raised out of a step: every generation of the batch was stopped or lost, so going on is useless."""
+
+
+def make(batch: Sequence[Generation], engine: Engine, must_hand_back: Callable[[], bool]) -> None:
+    """Bring each generation of this batch to its end. `must_hand_back` is asked at every step."""
+    run = _Run(batch, must_hand_back)
+    try:
+        with run.leases:
+            members = [(generation, member) for generation in batch if (member := _member(generation))]
+            outcomes = engine.run_batch([member for _, member in members], run.on_step) if members else []
+            for (generation, _), outcome in zip(members, outcomes, strict=True):
+                if generation.pk in run.active:
+                    run.on_step(run.of, run.of, "storing")
+                    _conclude(generation, outcome)
+        if members:
+            _note_pace(members, outcomes)
+    except HandBack:
+        for generation in run.remaining():
+            _persist(partial(queue.hand_back, generation))
+    except NothingLeft:
+        pass
+    except Exception:
+        logger.exception("the batch of generation %s failed in an unforeseen way", batch[0].pk)
+        for generation in run.remaining():
+            _fail(generation, ErrorCode.INTERNAL, "Image-to-image pipeline error.")
+
+
+class _Run:
+    """What the steps of a batch look after: signs of life, progress, wishes to stop, deadlines."""
+
+    def __init__(self, batch: Sequence[Generation], must_hand_back: Callable[[], bool]) -> None:
+        self.active = {generation.pk: generation for generation in batch}
+        self.leases = _Leases(batch)
+        self.of = 1
+        self._must_hand_back = must_hand_back
+        self._redis_rests_until = 0.0
+        latest = timezone.now() + timedelta(seconds=settings.MAX_SECONDS)
+        self._deadlines = {
+            generation.pk: min(latest, generation.deadline) if generation.deadline else latest for generation in batch
+        }
+
+    def remaining(self) -> list[Generation]:
+        return list(self.active.values())
+
+    def on_step(self, step: int, of: int, phase: str) -> None:
+        """The engine's callback. Raises `HandBack` or `NothingLeft`."""
+        self.of = of
+        self.leases.show_life(phase)
+        if phase != "storing" and self._must_hand_back():
+            raise HandBack
+        now = timezone.now()
+        to_stop = self._tell(doorbell.Progress(step, of, phase)) | self.leases.to_stop
+        for generation in self.remaining():
+            if generation.pk in self.leases.lost:
+                logger.warning("attempt %d of generation %s lost its lease", generation.attempt, generation.pk)
+                del self.active[generation.pk]
+            elif generation.pk in to_stop:
+                self._stop(generation, ErrorCode.CANCELED, step / of)
+            elif now >= self._deadlines[generation.pk]:
+                self._stop(generation, ErrorCode.DEADLINE, step / of)
+        if not self.active:
+            raise NothingLeft
+
+    def _tell(self, progress: doorbell.Progress) -> set[UUID]:
+        """Report to Redis; while it is away the steps do not wait for it."""
+        if time.monotonic() < self._redis_rests_until:
+            return set()
+        try:
+            return doorbell.report(list(self.active), progress)
+        except RedisError:
+            self._redis_rests_until = time.monotonic() + _REDIS_PAUSE_SECONDS
+            return set()
+
+    def _stop(self, generation: Generation, code: ErrorCode, share_done: float) -> None:
+        _persist(lambda: queue.stop(generation, code, share_done))
+        del self.active[generation.pk]
+
+
+class _Leases:
+    """Renews the claims from a thread while the run shows signs of life, so that a hung one is noticed and retried."""
+
+    def __init__(self, batch: Sequence[Generation]) -> None:
+        self.lost: set[UUID] = set()
+        self.to_stop: set[UUID] = set()
+        self._batch = batch
+        self._last_life = time.monotonic()
+        self._silence = settings.STALL_SECONDS
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
+
+    def __enter__(self) -> "_Leases":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def show_life(self, phase: str) -> None:
+        self._last_life = time.monotonic()
+        # Weights may have to be fetched first, which shows no steps.
+        self._silence = settings.MAX_SECONDS if phase == "loading" else settings.STALL_SECONDS
+
+    def _keep(self) -> None:
+        while not self._ended.wait(settings.LEASE_SECONDS / 3):
+            if time.monotonic() - self._last_life > self._silence:
+                logger.error("generation %s shows no life; its lease is left to expire", self._batch[0].pk)
+                break
+            for generation in self._batch:
+                self._renew(generation)
+            connections.close_all()
+
+    def _renew(self, generation: Generation) -> None:
+        try:
+            hold = queue.renew(generation)
+        except Exception:
+            logger.exception("the lease of generation %s could not be renewed; trying again", generation.pk)
+            return
+        if hold is Hold.LOST:
+            self.lost.add(generation.pk)
+        elif hold is Hold.TO_STOP:
+            self.to_stop.add(generation.pk)
+
+
+def _member(generation: Generation) -> Member | None:
+    """What the engine needs, or None, and the generation failed, when its input cannot be read."""
+    try:
+        return Member(generation.effective, Image.open(BytesIO(media.read(str(generation.input.name)))))
+    except media.StorageFailed:
+        logger.exception("the input of generation %s cannot be read", generation.pk)
+        _fail(generation, ErrorCode.STORAGE_FAILED, "The pictures could not be stored or read; try again later.")
+        return None
+
+
+def _conclude(generation: Generation, outcome: Result | EngineError) -> None:
+    """Store and finish one generation, or fail it."""
+    if isinstance(outcome, EngineError):
+        logger.warning("generation %s failed: %r", generation.pk, outcome.__cause__ or outcome)
+        _fail(generation, outcome.code, outcome.message)
+        return
+    clock = time.perf_counter()
+    # The attempt is part of the name, so that an undead worker cannot write over a later attempt's files.
+    folder = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}/{generation.attempt}"
+    images = [_image(generation, index, made, f"{folder}-{index}") for index, made in enumerate(outcome.pictures)]
+    names = [name for image in images for name in (str(image.file.name), str(image.thumbnail.name))]
+    _persist(lambda: queue.stage(generation, names))
+    try:
+        for image, made in zip(images, outcome.pictures, strict=True):
+            _store(image, made.image)
+    except media.StorageFailed:
+        logger.exception("the pictures of generation %s cannot be stored", generation.pk)
+        _persist(lambda: queue.discard(generation, names))
+        _fail(generation, ErrorCode.STORAGE_FAILED, "The pictures could not be stored or read; try again later.")
+        return
+    phases = {
+        phase: round(seconds, 4)
+        for phase, seconds in {**outcome.timings, "storing": time.perf_counter() - clock}.items()
+    }
+    if not _persist(lambda: queue.finish(generation, images, outcome.warnings, phases)):
+        logger.warning(
+            "attempt %d of generation %s came too late; its result is dropped", generation.attempt, generation.pk
+        )
+        _persist(lambda: queue.discard(generation, names))
+
+
+def _image(generation: Generation, index: int, made: Picture, name: str) -> GeneratedImage:
+    return GeneratedImage(
+        generation=generation,
+        index=index,
+        seed=made.seed,
+        file=f"{name}.png",
+        thumbnail=f"{name}-small.webp",
+        width=made.image.width,
+        height=made.image.height,
+        nsfw=made.nsfw,
+        nsfw_score=made.score,
+        checker=made.checker,
+        threshold=made.threshold,
+    )
+
+
+def _store(image: GeneratedImage, picture: Image.Image) -> None:
+    png = BytesIO()
+    picture.save(png, "PNG")
+    media.store(str(image.file.name), png.getvalue())
+    media.store(str(image.thumbnail.name), thumbnail(picture, queue.THUMBNAIL_SIDE))
+
+
+def _fail(generation: Generation, code: ErrorCode, message: str) -> None:
+    _persist(lambda: queue.fail(generation, code, message))
+
+
+def _note_pace(members: Sequence[tuple[Generation, Member]], outcomes: Sequence[Result | EngineError]) -> None:
+    """Learn from what was made, if the database has time for it now."""
+    done = [
+        (generation, made) for (generation, _), made in zip(members, outcomes, strict=True) if isinstance(made, Result)
+    ]
+    if len(done) == len(members):
+        try:
+            forecast.learn([generation for generation, _ in done], done[0][1].timings)
+        except (OperationalError, InterfaceError):
+            logger.warning("the pace of generation %s was not noted: the database is busy", done[0][0].pk)
+
+
+def _persist(change: Callable[[], T]) -> T:
+    """Do this to the database, again and again while it is away, for ten minutes. Raises its last error then."""
+    until = time.monotonic() + _PERSIST_SECONDS
+    pause = 0.1
+    while True:
+        try:
+            return change()
+        except (OperationalError, InterfaceError) as error:
+            if time.monotonic() > until:
+                raise
+            logger.warning("the database cannot be reached; trying again: %r", error)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        close_old_connections()

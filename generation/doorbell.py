@@ -1,0 +1,177 @@
+"""What goes through Redis: bells, wake-ups, progress, wishes to stop, and who is at work. Losing it loses nothing.
+
+The rows of the database are the truth. The reaper rings again for forgotten bells, waiting clients look into the database
+too, a wish to stop stands in the row as well, and workers announce themselves over and over.
+"""
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from redis import Redis, RedisError
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from generation.models import State
+
+logger = logging.getLogger(__name__)
+
+EVENTS = "dreamsite:events"
+WORKERS = "dreamsite:worker:"
+ANNOUNCEMENT_SECONDS = 6
+
+_PROGRESS = "dreamsite:progress:"
+_STOP = "dreamsite:stop:"
+_REAPER = "dreamsite:reaper"
+_KEPT_EVENTS = 10_000
+_KEPT_PROGRESS_SECONDS = 600
+_KEPT_STOP_SECONDS = 3600
+_REAPER_SECONDS = 5
+"""A process that dies while it reaps keeps the others from it for so long."""
+
+
+@cache
+def redis() -> Redis:
+    """This process's client for short commands; blocking readers make their own."""
+    return Redis.from_url(settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=5)
+
+
+def bells(pool: str, connection: Redis | None = None) -> Queue:
+    """The RQ queue of a pool. JSON, so that write access to Redis is not code execution."""
+    return Queue(pool, connection=connection or redis(), serializer=JSONSerializer)
+
+
+def ring(pool: str) -> None:
+    """Tell the pool's workers that there is work. A bell that is lost is rung again by the reaper."""
+    bells(pool).enqueue("generation.worker.answer_bell", job_timeout=-1, result_ttl=0, failure_ttl=3600)
+
+
+def ring_quietly(pool: str) -> None:
+    try:
+        ring(pool)
+    except RedisError:
+        logger.warning("no bell for pool %s: Redis cannot be reached; the reaper will ring", pool)
+
+
+def publish(generation_id: UUID, state: State) -> None:
+    """Wake whoever waits for this generation. Best effort: waiters also look into the database now and then."""
+    try:
+        redis().xadd(EVENTS, {"id": str(generation_id), "state": str(state)}, maxlen=_KEPT_EVENTS, approximate=True)
+    except RedisError:
+        logger.warning("no event for generation %s: Redis cannot be reached", generation_id)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: steps done, of how many, and the phase."""
+
+    step: int
+    of: int
+    phase: str
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.step // self.of if self.of else 0
+
+
+def report(ids: Sequence[UUID], progress: Progress) -> set[UUID]:
+    """Note where the run of these generations is; returns those that are to stop. One round trip. Raises `RedisError`."""
+    text = json.dumps([progress.step, progress.of, progress.phase])
+    with redis().pipeline(transaction=False) as pipe:
+        for generation_id in ids:
+            pipe.set(f"{_PROGRESS}{generation_id}", text, ex=_KEPT_PROGRESS_SECONDS)
+        pipe.mget([f"{_STOP}{generation_id}" for generation_id in ids])
+        flags: Any = pipe.execute()[-1]
+    return {generation_id for generation_id, flag in zip(ids, flags, strict=True) if flag is not None}
+
+
+def progress(ids: Sequence[UUID]) -> dict[UUID, Progress]:
+    """Where these generations are, of those that have reported; empty when Redis is away."""
+    if not ids:
+        return {}
+    try:
+        found: Any = redis().mget([f"{_PROGRESS}{generation_id}" for generation_id in ids])
+    except RedisError:
+        return {}
+    return {generation_id: Progress(*json.loads(text)) for generation_id, text in zip(ids, found, strict=True) if text}
+
+
+def ask_to_stop(generation_id: UUID) -> None:
+    """Tell the worker at its next step. Best effort: the row says so too, and the worker reads it with every renewal."""
+    try:
+        redis().set(f"{_STOP}{generation_id}", 1, ex=_KEPT_STOP_SECONDS)
+    except RedisError:
+        logger.warning("generation %s will stop a little later: Redis cannot be reached", generation_id)
+
+
+@contextmanager
+def reaper_alone() -> Iterator[bool]:
+    """Whether this process is the one that reaps now. Without Redis it is: reaping twice at once does no harm."""
+    lock = redis().lock(_REAPER, timeout=_REAPER_SECONDS)
+    try:
+        held = lock.acquire(blocking=False)
+    except RedisError:
+        yield True
+        return
+    try:
+        yield held
+    finally:
+        if held:
+            try:
+                lock.release()
+            except RedisError:
+                logger.warning("the reaper's lock was lost")
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}-{time.time_ns():x}"
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """A worker that is warm and ready, its pool, and the models it has loaded."""
+
+    name: str
+    pool: str
+    models: frozenset[str]
+
+
+def announce(worker: str, pool: str, models: Iterable[str]) -> None:
+    """Say that this worker is warm and ready; repeated well within ANNOUNCEMENT_SECONDS while it is."""
+    fields: dict[Any, Any] = {"pool": pool, "models": ",".join(models)}
+    with redis().pipeline() as pipe:
+        pipe.hset(WORKERS + worker, mapping=fields)
+        pipe.expire(WORKERS + worker, ANNOUNCEMENT_SECONDS)
+        pipe.execute()
+
+
+def retire(worker: str) -> None:
+    redis().delete(WORKERS + worker)
+
+
+def forget_workers() -> None:
+    """Drop all announcements, when it is known that nobody who made them lives. Raises `RedisError`."""
+    for key in redis().scan_iter(match=WORKERS + "*", count=1000):
+        redis().delete(key)
+
+
+def at_work() -> list[AtWork]:
+    """The workers that are warm and ready. Raises `RedisError`."""
+    keys: list[Any] = list(redis().scan_iter(match=WORKERS + "*", count=1000))
+    with redis().pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hgetall(key)
+        found: list[dict[bytes, bytes]] = pipe.execute()
+    return [
+        AtWork(key.decode()[len(WORKERS) :], fields[b"pool"].decode(), frozenset(fields[b"models"].decode().split(",")))
+        for key, fields in zip(keys, found, strict=True)
+        if fields
+    ]

@@ -1,0 +1,177 @@
+"""When what waits will start and end, from how fast each model was here at each size; and why it waits, in words.
+
+The queue is played through: workers that get free take the next in turn, each for as long as it is expected to take.
+"""
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from redis import RedisError
+
+from generation import allowance, doorbell, turns
+from generation.doorbell import AtWork, Progress
+from generation.models import DiffusionModel, Generation, Pace, State
+from generation.recipes import Recipe
+
+_WEIGHT_OF_THE_NEW = 0.3
+"""Of the moving average: the last ten runs make nearly all of it."""
+
+_MAX_PLAYED = 1000
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of one queued generation: its place in the line from 1, why it waits, and when it is expected to start and end."""
+
+    position: int
+    reason: str
+    start: datetime | None
+    finish: datetime | None
+
+
+def learn(generations: Sequence[Generation], timings: Mapping[str, float]) -> None:
+    """Note how long the phases (seconds) of a batch took; all of it ran in one call."""
+    recipe = generations[0].effective
+    images = sum(generation.images_wanted for generation in generations)
+    steps = turns.executed_steps(recipe)
+    step_seconds = timings.get("denoising", 0.0) / steps
+    other_seconds = sum(timings.get(phase, 0.0) for phase in ("encoding", "decoding", "safety", "storing"))
+    with transaction.atomic():
+        pace, is_new = Pace.objects.select_for_update().get_or_create(
+            model_id=recipe.model.id,
+            pixels=recipe.width * recipe.height,
+            images=images,
+            defaults={"step_seconds": step_seconds, "other_seconds": other_seconds},
+        )
+        if not is_new:
+            pace.step_seconds += _WEIGHT_OF_THE_NEW * (step_seconds - pace.step_seconds)
+            pace.other_seconds += _WEIGHT_OF_THE_NEW * (other_seconds - pace.other_seconds)
+            pace.save(update_fields=["step_seconds", "other_seconds"])
+        if timings.get("loading", 0.0) > 0.2:
+            DiffusionModel.objects.filter(pk=recipe.model.id).update(load_seconds=timings["loading"])
+
+
+class Paces:
+    """What was measured, to be asked for recipes."""
+
+    def __init__(self) -> None:
+        self._paces: dict[str, list[Pace]] = {}
+        for pace in Pace.objects.all():
+            self._paces.setdefault(pace.model_id, []).append(pace)
+        loads = DiffusionModel.objects.values_list("pk", "load_seconds")
+        self._loads = {model_id: seconds or 0.0 for model_id, seconds in loads}
+
+    def run_seconds(self, recipe: Recipe) -> float | None:
+        """Expected seconds with a warm model, scaled from the measured work that is most like this; None: none is."""
+        paces = self._paces.get(recipe.model.id)
+        if not paces:
+            return None
+        work = recipe.width * recipe.height * len(recipe.seeds)
+        nearest = min(paces, key=lambda pace: abs(math.log(pace.pixels * pace.images / work)))
+        scale = work / (nearest.pixels * nearest.images)
+        return scale * (turns.executed_steps(recipe) * nearest.step_seconds + nearest.other_seconds)
+
+    def load_seconds(self, model_id: str) -> float:
+        return self._loads.get(model_id, 0.0)
+
+
+def of_queued(generation: Generation) -> Forecast:
+    """The forecast of one queued generation."""
+    now = timezone.now()
+    workers = _workers(generation.pool)
+    warm = frozenset().union(*(worker.models for worker in workers)) if workers else frozenset()
+    paces = Paces()
+    # Only what is played with: the line can be long, and is asked for again and again.
+    line = Generation.objects.in_turn(generation.pool, list(warm), now)
+    waiting = list(line.only("user", "model", "band", "attempt", "cost", "recipe")[:_MAX_PLAYED])
+    running = list(Generation.objects.filter(pool=generation.pool, state=State.RUNNING))
+    order = _in_order(waiting)
+    position = next((place for place, row in enumerate(order, 1) if row.pk == generation.pk), len(order) + 1)
+    reason = _reason(generation, position, workers, warm)
+    free = _free_times(running, len(workers), paces, now)
+    start = finish = None
+    for row in order[:position] if free else []:
+        seconds = paces.run_seconds(row.effective)
+        if seconds is None:
+            return Forecast(position, reason, None, None)
+        if row.model_id not in warm:
+            seconds += paces.load_seconds(row.model_id)
+        start = heapq.heappop(free)
+        finish = start + timedelta(seconds=seconds)
+        heapq.heappush(free, finish)
+    return Forecast(position, reason, start, finish)
+
+
+def of_running(generation: Generation, progress: Progress | None) -> datetime | None:
+    """When a running generation is expected to end: as far as it has got, so much of the expected time has passed."""
+    seconds = Paces().run_seconds(generation.effective)
+    if seconds is None or progress is None:
+        return None
+    done = progress.step / progress.of if progress.of else 0.0
+    return timezone.now() + timedelta(seconds=seconds * (1 - done))
+
+
+def _workers(pool: str) -> list[AtWork]:
+    try:
+        return [worker for worker in doorbell.at_work() if worker.pool == pool]
+    except RedisError:
+        return []
+
+
+def _in_order(waiting: Sequence[Any]) -> list[Generation]:
+    """The rows of `in_turn` as they will be claimed, each claim counting for the turns after it."""
+    now = timezone.now()
+    lines: dict[tuple[int, int, int], list[Generation]] = {}
+    served: dict[int, float] = {}
+    for row in reversed(waiting):
+        lines.setdefault((-row.is_returned, -row.band, row.user_id), []).append(row)
+        served[row.user_id] = row.served
+    order = []
+    heads = [(kind, band, served[user], line[-1].pk, user) for (kind, band, user), line in lines.items()]
+    heapq.heapify(heads)
+    while heads:
+        kind, band, known, _, user = heapq.heappop(heads)
+        line = lines[kind, band, user]
+        if known == served[user]:
+            row = line.pop()
+            order.append(row)
+            if row.attempt == 0:
+                served[user] = turns.serve(served[user], row.cost, now)
+        if line:
+            heapq.heappush(heads, (kind, band, served[user], line[-1].pk, user))
+    return order
+
+
+def _free_times(running: Sequence[Generation], workers: int, paces: Paces, now: datetime) -> list[datetime]:
+    """When each worker gets free, soonest first; empty when there is none."""
+    at = doorbell.progress([row.pk for row in running])
+    busy: dict[str, datetime] = {}
+    for row in running:
+        seconds = paces.run_seconds(row.effective) or 0.0
+        progress = at.get(row.pk)
+        done = progress.step / progress.of if progress and progress.of else 0.0
+        ends = now + timedelta(seconds=seconds * (1 - done))
+        busy[row.worker] = max(ends, busy.get(row.worker, now))
+    free = [*busy.values(), *[now] * max(0, workers - len(busy))][:workers]
+    heapq.heapify(free)
+    return free
+
+
+def _reason(generation: Generation, position: int, workers: Sequence[AtWork], warm: frozenset[str]) -> str:
+    if not workers:
+        return "No worker is at work in its pool."
+    limit = allowance.allowed(generation.user).running
+    running = Generation.objects.filter(user=generation.user_id, state=State.RUNNING).count()
+    if limit is not None and running >= limit:
+        return f"As many requests of its user are running as may run at once: {running}."
+    if position > 1:
+        return f"{position - 1} {'request runs' if position == 2 else 'requests run'} before it."
+    if generation.model_id not in warm:
+        return "It is next; its model must be loaded first."
+    return "It is next, as soon as a worker is free."

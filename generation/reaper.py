@@ -1,0 +1,76 @@
+"""Sets right what dead processes left: expired leases, passed deadlines, forgotten bells, files without a row."""
+
+import logging
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import F
+from django.utils import timezone
+
+from generation import doorbell, media, queue
+from generation.models import FINAL_STATES, Generation, Staging, State
+from generation.parameters import ErrorCode
+
+logger = logging.getLogger(__name__)
+
+
+_ABANDONED = timedelta(minutes=10)
+"""How long the submission of a request cannot take."""
+
+
+def reap(abandoned: timedelta = _ABANDONED) -> int:
+    """One round, unless another process is at it. Returns how many leases had expired.
+
+    Files of submissions that came to nothing are removed once they are `abandoned` old.
+
+    Raises Django's database errors and `RedisError`; whatever was not done is done by the next round.
+    """
+    with doorbell.reaper_alone() as alone:
+        if not alone:
+            return 0
+        queue.expire_waiting()
+        reaped = _reap_leases()
+        _ring_for_the_forgotten()
+        _sweep(abandoned)
+        return reaped
+
+
+def _reap_leases() -> int:
+    """Return expired leases to the front of the queue; end what lost its worker too often or was to be canceled."""
+    expired = Generation.objects.filter(state=State.RUNNING, lease_expires__lt=timezone.now())
+    reaped = 0
+    for generation in expired.only("id", "attempt", "losses", "pool", "state", "cancel_requested"):
+        lease = Generation.objects.lease(generation).filter(lease_expires__lt=timezone.now())
+        if generation.cancel_requested:
+            held = queue.end(generation.pk, lease, State.CANCELED, ErrorCode.CANCELED, "It was canceled.", cost=0.0)
+        elif generation.losses + 1 >= settings.MAX_ATTEMPTS:
+            message = f"The worker was lost {settings.MAX_ATTEMPTS} times while making this; try other parameters."
+            code = ErrorCode.WORKER_LOST
+            held = queue.end(generation.pk, lease, State.FAILED, code, message, losses=F("losses") + 1, cost=0.0)
+        else:
+            held = bool(lease.update(state=State.QUEUED, lease_expires=None, worker="", losses=F("losses") + 1))
+        if held:
+            logger.warning("generation %s lost its worker in attempt %d", generation.pk, generation.attempt)
+            reaped += 1
+    return reaped
+
+
+def _ring_for_the_forgotten() -> None:
+    for pool in Generation.objects.filter(state=State.QUEUED).order_by().values_list("pool", flat=True).distinct():
+        if doorbell.bells(pool).is_empty():
+            doorbell.ring(pool)
+
+
+def _sweep(abandoned: timedelta) -> None:
+    """Remove the files of attempts that are over and of submissions that never became a row."""
+    for staging in Staging.objects.order_by("pk")[:100]:
+        row = Generation.objects.filter(pk=staging.generation).values_list("attempt", "state").first()
+        if row is None:
+            is_over = staging.created <= timezone.now() - abandoned
+        else:
+            attempt, state = row
+            # A note of the input beside its row says nothing against the files.
+            is_over = staging.attempt > 0 and (attempt > staging.attempt or state in FINAL_STATES)
+        if is_over:
+            media.discard(staging.names)
+            staging.delete()
