@@ -28,7 +28,7 @@ class _Env(environ.Env):
             raise SystemExit(f"{var}={os.environ.get(var)!r} cannot be read; README.md tells what it takes.") from None
 
 
-env = _Env()
+env = _Env()  # type: ignore[no-untyped-call]
 
 
 def _data_dir() -> Path:
@@ -129,7 +129,7 @@ TEMPLATES = [
 
 # Database: SQLite in DATA_DIR, or DATABASE_URL (PostgreSQL).
 DATABASE_URL = env.str("DATABASE_URL", default="") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
-DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}
+DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}  # type: ignore[no-untyped-call]
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         # Writers queue up instead of failing when a read lock cannot be raised to a write lock.

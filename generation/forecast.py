@@ -39,7 +39,7 @@ def learn(generations: Sequence[Generation], timings: Mapping[str, float]) -> No
     """Note how long the phases (seconds) of a batch took; all of it ran in one call."""
     recipe = generations[0].effective
     images = sum(generation.images_wanted for generation in generations)
-    steps = turns.executed_steps(recipe)
+    steps = recipe.executed_steps
     step_seconds = timings.get("denoising", 0.0) / steps
     other_seconds = sum(timings.get(phase, 0.0) for phase in ("encoding", "decoding", "safety", "storing"))
     with transaction.atomic():
@@ -75,7 +75,7 @@ class Paces:
         work = recipe.width * recipe.height * len(recipe.seeds)
         nearest = min(paces, key=lambda pace: abs(math.log(pace.pixels * pace.images / work)))
         scale = work / (nearest.pixels * nearest.images)
-        return scale * (turns.executed_steps(recipe) * nearest.step_seconds + nearest.other_seconds)
+        return scale * (recipe.executed_steps * nearest.step_seconds + nearest.other_seconds)
 
     def load_seconds(self, model_id: str) -> float:
         return self._loads.get(model_id, 0.0)

@@ -97,6 +97,13 @@ class Recipe(BaseModel):
     height: int
 
     @property
+    def executed_steps(self) -> int:
+        """Steps that are really run: where strength has an effect the share that it leaves, as diffusers counts it."""
+        if "strength" in traits_of(self.model).without_effect:
+            return self.num_inference_steps
+        return max(1, int(self.num_inference_steps * self.strength))
+
+    @property
     def is_guided(self) -> bool:
         """Whether each step runs the model without the prompt too (classifier-free guidance).
 

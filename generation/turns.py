@@ -10,7 +10,7 @@ decay: Cormode et al., "Forward Decay: A Practical Time Decay Model for Streamin
 import math
 from datetime import datetime
 
-from generation.recipes import Recipe, traits_of
+from generation.recipes import Recipe
 
 HALF_LIFE = 600.0
 """Seconds after which what a user was served counts half."""
@@ -21,14 +21,7 @@ LEAST_COST = 1e-4
 def cost(recipe: Recipe, weight: float) -> float:
     """Executed steps x megapixels x images x model weight."""
     megapixels = recipe.width * recipe.height / 1e6
-    return executed_steps(recipe) * megapixels * len(recipe.seeds) * weight
-
-
-def executed_steps(recipe: Recipe) -> int:
-    """Steps that are really run: of image-to-image models the share that strength leaves, as diffusers counts it."""
-    if "strength" in traits_of(recipe.model).without_effect:
-        return recipe.num_inference_steps
-    return max(1, int(recipe.num_inference_steps * recipe.strength))
+    return recipe.executed_steps * megapixels * len(recipe.seeds) * weight
 
 
 def serve(served: float, cost: float, now: datetime) -> float:

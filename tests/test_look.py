@@ -231,7 +231,7 @@ def test_what_is_being_made_appears_by_itself(page: Page, alice: User) -> None:
 
     Generation.objects.filter(pk=generation.pk).update(state=State.QUEUED)
     page.locator(".tile > a").click()
-    expect(page.locator("#live")).to_have_text("waiting for a worker")
+    expect(page.locator("#live")).to_contain_text("waiting for a worker")
     Generation.objects.filter(pk=generation.pk).update(state=State.RUNNING)
     expect(page.locator("#live")).to_have_text("being made")
     Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)

@@ -37,14 +37,17 @@ def choose_dtype(name: str, device: torch.device, faithful_in_bfloat16: bool) ->
     return torch.float32
 
 
-def memory_budget(device: torch.device) -> int:
-    """Bytes that warm pipelines may take: a share of the GPU's or the host's memory that leaves room for the work."""
+def memory_budget(device: torch.device, neighbours: int) -> int:
+    """Bytes that warm pipelines may take: a share of the GPU's or the host's memory that leaves room for the work.
+
+    The host's memory is divided with so many `neighbours`, other workers on it; a GPU is one worker's own.
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1] * _GPU_SHARE)
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
         host = min(host, int(_CGROUP_LIMIT.read_text()))
-    return int(host * _HOST_SHARE)
+    return int(host * _HOST_SHARE / (1 + neighbours))
 
 
 def release_memory(device: torch.device) -> None:

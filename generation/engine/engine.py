@@ -29,7 +29,8 @@ class EngineSettings:
 
     `models_dir` holds models as `<id>` directories, and the hub's cache as `hub`. `device` is auto, cpu, cuda, cuda:1,
     mps; `dtype` auto, float32, bfloat16, float16. `memory_budget` is bytes for warm pipelines, None a share of what
-    there is. `safety_threshold` is 0 to 1, None the checker's own. Raises ValueError for a value that is none of these.
+    there is, the host's divided with so many `neighbours`, other workers on it. `safety_threshold` is 0 to 1, None the
+    checker's own. Raises ValueError for a value that is none of these.
     """
 
     models_dir: Path
@@ -38,6 +39,7 @@ class EngineSettings:
     threads: int = 1
     offline: bool = False
     memory_budget: int | None = None
+    neighbours: int = 0
     safety_checker: str = "opennsfw"
     safety_threshold: float | None = None
 
@@ -89,7 +91,11 @@ class Engine:
         torch.set_num_threads(settings.threads)
         self._settings = settings
         self._device = choose_device(settings.device)
-        budget = memory_budget(self._device) if settings.memory_budget is None else settings.memory_budget
+        budget = (
+            memory_budget(self._device, settings.neighbours)
+            if settings.memory_budget is None
+            else settings.memory_budget
+        )
         self._pipelines = WarmPipelines(settings.models_dir, settings.offline, self._device, settings.dtype, budget)
         self._judge: safety.Judge | None = None
 
@@ -147,7 +153,7 @@ class Engine:
 
     def _run(self, members: Sequence[Member], progress: Progress) -> list[Result | EngineError]:
         shared = members[0].recipe
-        steps = _expected_steps(shared)
+        steps = shared.executed_steps
         progress(0, steps, "loading")
         warm = self._pipelines.get(shared.model)
         slots = [_Slot(member.recipe) for member in members]
@@ -272,9 +278,3 @@ def _failure(error: Exception, model: ModelReference) -> EngineError:
     )
     failure.__cause__ = error
     return failure
-
-
-def _expected_steps(recipe: Recipe) -> int:
-    if "strength" in traits_of(recipe.model).without_effect:
-        return recipe.num_inference_steps
-    return max(1, int(recipe.num_inference_steps * recipe.strength))

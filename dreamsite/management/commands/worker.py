@@ -35,6 +35,7 @@ class Command(BaseCommand):
                 dtype=settings.DTYPE,
                 threads=threads,
                 offline=settings.MODELS_OFFLINE,
+                neighbours=settings.WORKERS * len(settings.POOLS) - 1,
                 safety_checker=settings.SAFETY_CHECKER,
                 safety_threshold=settings.SAFETY_THRESHOLD,
             ),
