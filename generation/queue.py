@@ -149,7 +149,7 @@ def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
         room = settings.MAX_BATCH - leader.images_wanted
         if room > 0 and leader.model.may_batch:
             compatible = waiting.filter(batch_key=leader.batch_key).exclude(pk=leader.pk)
-            for follower in compatible.select_for_update(skip_locked=True, of=("self",))[:room]:
+            for follower in compatible.select_for_update(skip_locked=True, of=("self",))[: settings.MAX_BATCH]:
                 if follower.images_wanted <= room:
                     batch.append(follower)
                     room -= follower.images_wanted
