@@ -168,6 +168,16 @@ def test_a_killed_redis_loses_nothing(frail: Service, long: str) -> None:
     assert pixels(frail, post(frail, "1").json()["id"])
 
 
+def test_a_worker_ends_though_redis_is_away(frail: Service, long: str) -> None:
+    generation_id = running(frail, long)
+    (worker,) = frail.children("manage.py worker")
+    (server,) = frail.children("redis-server")
+    os.kill(server, signal.SIGKILL)
+    os.kill(worker, signal.SIGTERM)
+    wait_until(lambda: not alive(worker), 20, "the worker's end")
+    assert pixels(frail, generation_id)
+
+
 def test_clients_wait_while_the_web_process_is_replaced(frail: Service) -> None:
     (web,) = frail.children("manage.py web")
     os.kill(web, signal.SIGKILL)
