@@ -19,16 +19,16 @@ from tests import pictures
 from tests.environment import ROOT
 from tests.service import Service, wait_until
 
-LONG_SECONDS = 5.0
-"""Time enough to kill somebody in the middle, and longer than clients wait for the service below."""
+LONG_SECONDS = 4.0
+"""Time enough to kill somebody in the middle."""
 
 STATES = "from generation.models import Generation; print([row.state for row in Generation.objects.all()])"
 
 
 @pytest.fixture(scope="module")
 def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with short leases, whose clients wait two seconds at most."""
-    with Service(tmp_path_factory.mktemp("d"), LEASE_SECONDS="2", WAIT_SECONDS="2") as service:
+    """A service with short leases, whose clients are told at once where to look."""
+    with Service(tmp_path_factory.mktemp("d"), LEASE_SECONDS="2", WAIT_SECONDS="0") as service:
         yield service
 
 
@@ -136,27 +136,9 @@ def test_ready_means_that_a_worker_of_this_start_is_warm(frail: Service) -> None
     frail.process.wait()
     frail.stop()
     frail.start()
-    assert post(frail, "1").status_code == 200
-
-
-def test_the_work_of_a_client_that_hangs_up_goes_on(frail: Service, long: str) -> None:
-    with pytest.raises(httpx.ReadTimeout):
-        post(frail, long, seed="123456", timeout=1)
-    with frail.client() as client:
-        answer = client.post(
-            "/image-to-image",
-            data={"prompt": "make it night", "num_inference_steps": "1"},
-            files={"image": ("a.png", pictures.photo(128, 128))},
-        )
-    # The queue is first in, first out: when the later request is done, so is the one whose client left.
-    wait_until(lambda: record(frail, answer.json()["id"])["state"] == "succeeded", 90, "the end of the later run")
-    assert "123456" in frail.manage(
-        "shell",
-        "-v",
-        "0",
-        "-c",
-        "from generation.models import *; print(GeneratedImage.objects.filter(seed=123456).get().seed)",
-    )
+    started = time.monotonic()
+    assert pixels(frail, post(frail, "1").json()["id"])
+    assert time.monotonic() - started < 5
 
 
 def test_a_killed_redis_loses_nothing(frail: Service, long: str) -> None:
