@@ -1,0 +1,190 @@
+"""The training package: edits, words, checkpoints, and a directory that the stock pipeline loads. Nothing is downloaded."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from PIL import Image
+from transformers import CLIPTokenizer
+
+from training import instructions
+from training.assemble import assemble, megabytes
+from training.autoencoder import make_autoencoder
+from training.distributed import Budget, launch
+from training.edits import EDITS, apply
+from training.evaluate import Figure, compare, similarity
+from training.filters import Picture
+from training.latents import compute
+from training.patches import load_patches, vary_colours
+from training.photos import LICENCES, listed_photos
+from training.scenes import draw_scene
+from training.tokenizer import LENGTH, token_ids
+from training.tokenizer import train as train_tokenizer
+from training.unet import make_scheduler, overshoot, train, x0_loss
+from training.words import teach
+
+MINUSCULE = (16, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def photo() -> Picture:
+    """The sample picture of the start page, 96 x 128."""
+    with Image.open("dreamsite/static/sample.jpg") as sample:
+        return np.asarray(sample.convert("RGB").resize((128, 96), Image.Resampling.LANCZOS), np.float32) / 255
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work directory with everything that training the UNet reads: patches are scenes, the autoencoder is untrained."""
+    directory = tmp_path_factory.mktemp("training")
+    random = np.random.default_rng(0)
+    for side, count in ((128, 500), (256, 100)):
+        scenes = np.stack([np.asarray(draw_scene(side, random)) for _ in range(4)])
+        np.save(directory / f"patches-{side}.npy", np.repeat(scenes, count // 4, axis=0))
+    train_tokenizer(directory / "tokenizer")
+    torch.manual_seed(0)
+    make_autoencoder(width=8).save_pretrained(directory / "autoencoder")
+    (directory / "latents").mkdir()
+    for side, edits in ((128, 6), (256, 4)):
+        shape = (6, 12, side // 4, side // 4)
+        targets = random.standard_normal((6, edits, *shape[1:])).astype(np.float16)
+        chosen = np.stack([random.permutation(len(EDITS))[:edits] for _ in range(6)])
+        np.savez(
+            directory / "latents" / f"{side}-000.npz",
+            sources=random.standard_normal(shape).astype(np.float16),
+            targets=targets,
+            edits=chosen,
+        )
+    return directory
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_changes_the_photo_keeps_its_size_and_gives_the_same_again(name: str, photo: Picture) -> None:
+    before = photo.copy()
+    edited = apply(name, photo)
+    assert edited.shape == photo.shape
+    assert edited.dtype == np.float32
+    assert 0 <= edited.min() <= edited.max() <= 1
+    assert np.abs(edited - photo).mean() > 0.02
+    assert np.array_equal(edited, apply(name, photo))
+    assert np.array_equal(photo, before)
+
+
+def test_no_two_edits_are_alike(photo: Picture) -> None:
+    targets = np.stack([apply(name, photo[:64, 32:96]) for name in EDITS])
+    distances = np.square(targets[:, None] - targets[None]).mean(axis=(2, 3, 4)) + np.eye(len(EDITS))
+    assert distances.min() > 0.001
+    assert len(EDITS) >= 40
+
+
+def test_the_perceptual_measure_finds_an_edit_among_all(photo: Picture) -> None:
+    targets = np.stack([apply(name, photo[:64, 32:96]) for name in EDITS])
+    random = np.random.default_rng(0)
+    for number in range(0, len(targets), 4):
+        noisy = np.clip(targets[number] + random.normal(0, 0.03, targets[number].shape), 0, 1)
+        assert similarity(noisy, targets).argmax() == number
+
+
+def test_every_edit_has_many_wordings_and_none_of_them_is_held_out() -> None:
+    random = np.random.default_rng(0)
+    for name in EDITS:
+        said = {instructions.instruction(name, random).lower().strip(" .!") for _ in range(200)}
+        assert len(said) > 60
+        assert not said & set(instructions.HELD_OUT[name])
+        assert len(instructions.HELD_OUT[name]) == 2
+    neutral = {instructions.neutral_instruction(random).lower() for _ in range(500)}
+    assert not neutral & set(instructions.NEUTRAL_HELD_OUT)
+    everything = Counter(wording for wordings in instructions.HELD_OUT.values() for wording in wordings)
+    assert max(everything.values()) == 1
+
+
+def test_every_listed_photo_is_free_of_share_alike_terms_and_at_least_twenty_are_held_out() -> None:
+    photos = listed_photos()
+    assert {photo.licence for photo in photos} <= LICENCES
+    assert all(photo.author and len(photo.sha256) == 64 and photo.split in ("train", "held-out") for photo in photos)
+    assert len({photo.name for photo in photos}) == len({photo.sha256 for photo in photos}) == len(photos)
+    assert len(listed_photos("held-out")) >= 20
+
+
+def test_patches_vary_in_colour_and_scenes_are_repeatable() -> None:
+    scene = np.asarray(draw_scene(64, np.random.default_rng(3)))
+    assert np.array_equal(scene, np.asarray(draw_scene(64, np.random.default_rng(3))))
+    assert not np.array_equal(
+        vary_colours(scene, np.random.default_rng(1)), vary_colours(scene, np.random.default_rng(2))
+    )
+
+
+def test_the_tokenizer_knows_the_words_of_the_grammar(work: Path) -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    assert tokenizer.tokenize("Pencil sketch") == ["pencil</w>", "sketch</w>"]
+    numbers = token_ids(tokenizer, "qqq zebra é " * 30)
+    assert len(numbers) == LENGTH
+    assert numbers[0] == 0
+
+
+def test_latents_are_computed_block_by_block_within_the_time(work: Path, tmp_path: Path) -> None:
+    for name in ("patches-128.npy", "patches-256.npy", "autoencoder"):
+        (tmp_path / name).symlink_to(work / name)
+    compute(tmp_path, minutes=0)
+    assert list((tmp_path / "latents").iterdir()) == []
+    assert load_patches(tmp_path, 128).shape == (500, 128, 128, 3)
+
+
+def test_the_loss_is_zero_for_the_true_answer_even_when_the_input_overshoots() -> None:
+    random = np.random.default_rng(0)
+    targets = torch.randn(8, 12, 4, 4)
+    overshot = overshoot(targets, torch.zeros_like(targets), random)
+    assert not torch.equal(overshot, targets.clip(-3, 3))
+    signal = make_scheduler().alphas_cumprod[torch.arange(100, 900, 100)].view(-1, 1, 1, 1)
+    noisy = signal.sqrt() * overshot + (1 - signal).sqrt() * torch.randn(8, 12, 4, 4)
+    answer = (signal.sqrt() * noisy - targets) / (1 - signal).sqrt()
+    assert float(x0_loss(answer, noisy, targets, signal)) == pytest.approx(0, abs=1e-9)
+    assert float(x0_loss(answer + 0.1, noisy, targets, signal)) > 0.005
+
+
+def test_training_that_was_interrupted_goes_on_to_the_same_weights(work: Path, tmp_path: Path) -> None:
+    results = []
+    for runs in ((4,), (2, 2)):
+        directory = tmp_path / str(len(runs))
+        directory.mkdir()
+        for name in ("tokenizer", "latents"):
+            (directory / name).symlink_to(work / name)
+        for steps in runs:
+            launch(train, 1, directory, Budget(5, steps=steps), 2, 1e-3, MINUSCULE)
+        results.append(torch.load(directory / "unet.pt", weights_only=True))
+    straight, resumed = results
+    assert straight["step"] == resumed["step"] == 4
+    for key in ("masters", "average"):
+        assert all(torch.equal(one, other) for one, other in zip(straight[key], resumed[key], strict=True))
+
+
+def test_the_stock_pipeline_loads_what_is_assembled_and_edits_any_size(work: Path, tmp_path: Path) -> None:
+    launch(train, 1, work, Budget(5, steps=1), 2, 1e-3, MINUSCULE)
+    assemble(work, tmp_path / "model")
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = Image.new("RGB", (96, 64), "teal")
+    edited = pipeline("make it night", image=picture, num_inference_steps=1, output_type="pil").images[0]
+    assert edited.size == (96, 64)
+    assert 0 < megabytes(tmp_path / "model") < 15
+
+
+def test_a_card_is_held_against_what_was_measured() -> None:
+    measured = [Figure("nearest", 95.2, 1.0, "%"), Figure("PSNR", 24.1, 0.3, "dB")]
+    card = "\n".join(map(str, measured))
+    assert compare(card, measured) == []
+    assert compare(card.replace("95.2", "96.9"), measured) == ["“nearest” is 95.2; the card says 96.9 ± 1.0."]
+    assert compare(str(measured[0]), measured) == ["The card has no row for “PSNR”; paste the printed one."]
+    assert compare(card + "\n| speed | 1.0 ± 0.5 s |", measured) == [
+        "The card's “speed” is not measured; remove the row."
+    ]
+
+
+def test_the_text_encoder_learns_to_tell_instructions_apart(work: Path) -> None:
+    understood = teach(work, minutes=0.05)
+    assert 3 / len(EDITS) < understood <= 1
+    assert set(torch.load(work / "words.pt", weights_only=True)) == {"text_encoder", "embedding"}
+    (work / "words.pt").unlink()

@@ -1,0 +1,45 @@
+"""Puts the trained parts together as a plain diffusers directory in float16.
+
+`python -m training.assemble DIRECTORY --work DIR` writes what the stock StableDiffusionInstructPix2PixPipeline loads.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from training.stages import say, stage_parser
+from training.unet import make_scheduler
+
+
+def assemble(
+    work: Path, directory: Path, unet: str = "unet", kind: Any = StableDiffusionInstructPix2PixPipeline
+) -> None:
+    """Write a pipeline of the class `kind` from the stages' results in `work`."""
+    suffix = unet.removeprefix("unet")
+    pipeline = kind(
+        vae=AutoencoderTiny.from_pretrained(work / "autoencoder"),
+        text_encoder=CLIPTextModel.from_pretrained(work / f"text_encoder{suffix}"),
+        tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(work / unet),
+        scheduler=make_scheduler(clip=kind is StableDiffusionInstructPix2PixPipeline),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16).save_pretrained(directory)
+
+
+def megabytes(directory: Path) -> float:
+    """The size of all files, in millions of bytes."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / 1e6
+
+
+if __name__ == "__main__":
+    parser = stage_parser(__doc__)
+    parser.add_argument("directory", type=Path)
+    options = parser.parse_args()
+    assemble(options.work, options.directory)
+    say(f"{options.directory}: {megabytes(options.directory):.1f} MB")

@@ -1,0 +1,190 @@
+"""Training on CPUs: several processes of one thread each, computing in bfloat16 over float32 masters.
+
+Two processes of one thread do nearly twice the work of one process of two threads, and a busy neighbour slows only one of
+them. Convolutions in pure bfloat16 are three to six times as fast as in float32 where the CPU has units for it; autocast
+loses most of that by converting weights at every layer.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from training.stages import say
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: until `minutes` have passed or `steps` are done. In the last `cooling` minutes the rate falls to 0.
+
+    Cooled weights are better, but a bad place to go on from: checkpoints are written only before.
+    """
+
+    minutes: float
+    cooling: float = 0
+    steps: int | None = None
+
+
+class Training:
+    """Modules with their masters, optimizer, moving average and step count; all of it goes into the checkpoint.
+
+    Parameters of a module in bfloat16 get float32 masters; those of a module in float32 are their own.
+    """
+
+    def __init__(
+        self, modules: dict[str, nn.Module], rate: float, path: Path, warmup: int = 100, decay: float = 0.999
+    ) -> None:
+        self.modules, self.rate, self.path, self.warmup, self.decay = modules, rate, path, warmup, decay
+        self.step = 0
+        self.working = [
+            parameter for module in modules.values() for parameter in module.parameters() if parameter.requires_grad
+        ]
+        self.masters = [p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for p in self.working]
+        self.average = [master.detach().clone() for master in self.masters]
+        self.optimizer = torch.optim.AdamW(self.masters, rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+        if path.exists():
+            self._load()
+
+    def run(self, loss_of: Callable[[int], Tensor], budget: Budget, on_save: Callable[[], None]) -> None:
+        """Minimise `loss_of(step)`; every few minutes and at the end write the checkpoint and call `on_save`.
+
+        `loss_of` must draw its randomness from the step and the rank, so that a resumed run goes on as if never stopped.
+        """
+        begin = saved = time.monotonic()
+        first, cooled, smooth = self.step, 1.0, None
+        while True:
+            spent = self._agree((time.monotonic() - begin) / 60)
+            if spent >= budget.minutes or (budget.steps is not None and self.step - first >= budget.steps):
+                break
+            left = budget.minutes - spent
+            if left < budget.cooling and cooled == 1 and rank() == 0:
+                self._save()
+            cooled = min(1.0, left / budget.cooling) if budget.cooling else 1.0
+            loss = loss_of(self.step)
+            loss.backward()
+            self._update(cooled)
+            smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+            if self.step % 50 == 0 and rank() == 0:
+                say(f"step {self.step}  loss {smooth:.4f}  {60 * spent / (self.step - first) * 1000:.0f} ms a step")
+            if time.monotonic() - saved > 180 and cooled == 1 and rank() == 0:
+                self._save()
+                on_save()
+                saved = time.monotonic()
+        if rank() == 0:
+            if not budget.cooling:
+                self._save()
+            on_save()
+            say(f"step {self.step}  loss {smooth or 0:.4f}  done")
+        if world() > 1:
+            dist.barrier()
+
+    def averaged(self, name: str) -> dict[str, Tensor]:
+        """The moving average of one module's weights, float32, with its buffers."""
+        averages = dict(zip(map(id, self.working), self.average, strict=True))
+        module = self.modules[name]
+        state = {key: value.detach().clone() for key, value in module.state_dict().items()}
+        state |= {key: averages[id(value)].clone() for key, value in module.named_parameters() if id(value) in averages}
+        return {key: value.float().contiguous() if value.is_floating_point() else value for key, value in state.items()}
+
+    def _update(self, cooled: float) -> None:
+        gradients = []
+        for parameter, master in zip(self.working, self.masters, strict=True):
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            gradients.append(torch.empty_like(master).copy_(gradient))
+            parameter.grad = None
+        if world() > 1:
+            flat = torch.cat([_in_memory_order(gradient).reshape(-1) for gradient in gradients])
+            dist.all_reduce(flat)
+            flat /= world()
+            for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                ordered = _in_memory_order(gradient)
+                ordered.copy_(part.view(ordered.shape))
+        for master, gradient in zip(self.masters, gradients, strict=True):
+            master.grad = gradient
+        nn.utils.clip_grad_norm_(self.masters, 1.0, foreach=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * min(1.0, (self.step + 1) / self.warmup) * cooled
+        self.optimizer.step()
+        self.step += 1
+        with torch.no_grad():
+            for parameter, master in zip(self.working, self.masters, strict=True):
+                master.grad = None
+                if parameter is not master:
+                    parameter.copy_(master)
+            # Early on the average forgets its random start faster.
+            kept = min(self.decay, (self.step + 1) / (self.step + 10))
+            torch._foreach_lerp_(self.average, [master.detach() for master in self.masters], 1 - kept)
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "masters": self.masters,
+            "average": self.average,
+            "adam": self.optimizer.state_dict(),
+        }
+        part = self.path.with_suffix(".part")
+        torch.save(state, part)
+        part.rename(self.path)
+
+    def _load(self) -> None:
+        state = torch.load(self.path, weights_only=True)
+        self.step = state["step"]
+        self.optimizer.load_state_dict(state["adam"])
+        with torch.no_grad():
+            for target, source in ((self.masters, "masters"), (self.average, "average"), (self.working, "masters")):
+                for tensor, stored in zip(target, state[source], strict=True):
+                    tensor.copy_(stored)
+
+    def _agree(self, value: float) -> float:
+        """The first process's value, in all: they must stop at the same step."""
+        shared = torch.tensor([value], dtype=torch.float64)
+        if world() > 1:
+            dist.broadcast(shared, 0)
+        return float(shared.item())
+
+
+def launch(train: Callable[..., None], processes: int, *arguments: Any) -> None:
+    """Run `train(*arguments)` in that many processes of one thread each; it learns its place from `rank` and `world`."""
+    if processes == 1:
+        torch.set_num_threads(1)
+        train(*arguments)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        meeting = f"file://{directory}/meeting"
+        spawn: Callable[..., None] = torch.multiprocessing.spawn
+        spawn(_enter, (processes, meeting, train, arguments), processes)
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def seed_of(seed: int, step: int) -> list[int]:
+    """A seed for numpy that differs between processes and steps."""
+    return [seed, rank(), step]
+
+
+def _enter(number: int, processes: int, meeting: str, train: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=meeting, rank=number, world_size=processes)
+    train(*arguments)
+    dist.destroy_process_group()
+
+
+def _in_memory_order(tensor: Tensor) -> Tensor:
+    """The tensor with its axes as they lie in memory: weights of convolutions are channels last, and copies stay cheap."""
+    return tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 else tensor

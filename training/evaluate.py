@@ -1,0 +1,233 @@
+"""Measures a model on the held-out photos, and holds it against the figures of its card.
+
+`python -m training.evaluate DIRECTORY --work DIR` prints the table of the card: figure ± tolerance. If DIRECTORY has a
+CARD.md with such rows, it fails where a figure is not reproduced. Nothing may be chosen by these photos.
+"""
+
+import math
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from PIL import Image
+from torch.nn import functional
+
+from training.edits import EDITS, apply
+from training.filters import Picture
+from training.instructions import HELD_OUT, NEUTRAL_HELD_OUT, PROMPTS
+from training.photos import load
+from training.stages import say, stage_parser
+
+
+class Settings(NamedTuple):
+    """What a request asks for."""
+
+    steps: int
+    guidance: float
+    image_guidance: float = 1.5
+
+
+RECOMMENDED = Settings(20, 2.5)
+CONTRACT = Settings(100, 7.5)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of the card: what, how much, and by how much another machine's result may differ."""
+
+    name: str
+    value: float
+    tolerance: float
+    unit: str
+
+    def __str__(self) -> str:
+        return f"| {self.name} | {self.value:.1f} ± {self.tolerance:.1f} {self.unit} |"
+
+
+@dataclass
+class Tally:
+    """What became of (photo, edit) pairs: whether the asked edit's target was the nearest, and the PSNR to it in dB."""
+
+    pixels: dict[str, list[bool]]
+    perceptual: dict[str, list[bool]]
+    psnr: list[float]
+
+    @property
+    def nearest(self) -> float:
+        """Share of pairs, in percent, nearest by pixels."""
+        return 100 * float(np.mean([hit for hits in self.pixels.values() for hit in hits]))
+
+    @property
+    def nearest_perceptually(self) -> float:
+        """Share of pairs, in percent, nearest by structural similarity."""
+        return 100 * float(np.mean([hit for hits in self.perceptual.values() for hit in hits]))
+
+    @property
+    def weakest(self) -> tuple[str, float]:
+        """The edit that is recognised least, and in how many percent."""
+        return min(((name, 100 * float(np.mean(hits))) for name, hits in self.pixels.items()), key=lambda pair: pair[1])
+
+
+def load_model(directory: Path) -> StableDiffusionInstructPix2PixPipeline:
+    """The model as the service computes it: in bfloat16, channels last."""
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(directory, dtype=torch.bfloat16)
+    pipeline.unet.to(memory_format=torch.channels_last)
+    pipeline.vae.to(memory_format=torch.channels_last)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def held_out(work: Path, side: int) -> dict[str, Picture]:
+    """The middle squares of the held-out photos, (side, side, 3) float32 in 0..1, by name."""
+    squares = {}
+    for name, photo in load(work, "held-out").items():
+        length = min(photo.size)
+        left, upper = (photo.width - length) // 2, (photo.height - length) // 2
+        square = photo.crop((left, upper, left + length, upper + length)).resize((side, side), Image.Resampling.LANCZOS)
+        squares[name] = np.asarray(square, np.float32) / 255
+    return squares
+
+
+def edit_all(
+    pipeline: StableDiffusionInstructPix2PixPipeline,
+    photo: Picture,
+    prompts: list[str],
+    settings: Settings,
+    batch: int = 20,
+) -> Iterator[Picture]:
+    """The photo edited by each prompt; the seed is the prompt's number."""
+    picture = Image.fromarray((photo * 255 + 0.5).astype(np.uint8))
+    for start in range(0, len(prompts), batch):
+        some = prompts[start : start + batch]
+        edited = pipeline(
+            some,
+            image=[picture] * len(some),
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            image_guidance_scale=settings.image_guidance,
+            generator=[torch.Generator().manual_seed(start + index) for index in range(len(some))],
+            output_type="np",
+        ).images
+        yield from edited
+
+
+def tally(
+    pipeline: StableDiffusionInstructPix2PixPipeline,
+    photos: dict[str, Picture],
+    prompts: dict[str, str],
+    settings: Settings,
+    edits: list[str] | None = None,
+) -> Tally:
+    """Ask for each edit of `prompts` on each photo, and compare with the targets of all `edits`."""
+    names = edits or list(EDITS)
+    result = Tally({name: [] for name in prompts}, {name: [] for name in prompts}, [])
+    for number, photo in enumerate(photos.values()):
+        targets = np.stack([apply(name, photo) for name in names])
+        for name, edited in zip(prompts, edit_all(pipeline, photo, list(prompts.values()), settings), strict=True):
+            asked = names.index(name)
+            errors = np.square(targets - edited).mean(axis=(1, 2, 3))
+            result.pixels[name].append(int(errors.argmin()) == asked)
+            result.perceptual[name].append(int(similarity(edited, targets).argmax()) == asked)
+            result.psnr.append(-10 * math.log10(max(float(errors[asked]), 1e-9)))
+        say(
+            f"{number + 1} of {len(photos)} photos at {settings}: {result.nearest:.1f} %, {np.mean(result.psnr):.1f} dB"
+        )
+    return result
+
+
+def similarity(picture: Picture, others: Picture) -> Picture:
+    """Structural similarity (Wang et al. 2004, windows of 8 px, three scales) of a picture with each of `others` (n,)."""
+    one = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    many = torch.from_numpy(others).permute(0, 3, 1, 2).float()
+    total = torch.zeros(len(many))
+    for _ in range(3):
+        mean_one, mean_many = functional.avg_pool2d(one, 8, 4), functional.avg_pool2d(many, 8, 4)
+        variance_one = functional.avg_pool2d(one * one, 8, 4) - mean_one**2
+        variance_many = functional.avg_pool2d(many * many, 8, 4) - mean_many**2
+        covariance = functional.avg_pool2d(one * many, 8, 4) - mean_one * mean_many
+        brightness = (2 * mean_one * mean_many + 1e-4) / (mean_one**2 + mean_many**2 + 1e-4)
+        structure = (2 * covariance + 9e-4) / (variance_one + variance_many + 9e-4)
+        total += (brightness * structure).mean((1, 2, 3))
+        one, many = functional.avg_pool2d(one, 2), functional.avg_pool2d(many, 2)
+    return total.numpy()
+
+
+def autoencoder_psnr(pipeline: StableDiffusionInstructPix2PixPipeline, photos: dict[str, Picture]) -> float:
+    """Mean PSNR in dB of the photos that were only encoded and decoded."""
+    values = []
+    for photo in photos.values():
+        tensor = torch.from_numpy(photo).permute(2, 0, 1)[None] * 2 - 1
+        with torch.no_grad():
+            decoded = pipeline.vae.decode(pipeline.vae.encode(tensor.to(pipeline.vae.dtype)).latents).sample
+        values.append(10 * math.log10(4 / functional.mse_loss(decoded.float().clip(-1, 1), tensor).item()))
+    return float(np.mean(values))
+
+
+def measure(directory: Path, work: Path, side: int, fraction: int) -> list[Figure]:
+    """All figures of the card. Only every `fraction`-th photo is used where each takes long."""
+    pipeline, photos = load_model(directory), held_out(work, side)
+    some = dict(list(photos.items())[::fraction])
+    full = tally(pipeline, photos, PROMPTS, RECOMMENDED)
+    say("recognised least: " + ", ".join(f"{name} {100 * np.mean(hits):.0f} %" for name, hits in _worst(full)))
+    words = [
+        tally(pipeline, some, {name: pair[which] for name, pair in HELD_OUT.items()}, RECOMMENDED) for which in (0, 1)
+    ]
+    contract = tally(pipeline, some, PROMPTS, CONTRACT)
+    unchanged = [
+        -10 * math.log10(max(float(np.square(edited - photo).mean()), 1e-9))
+        for photo in some.values()
+        for edited in edit_all(pipeline, photo, NEUTRAL_HELD_OUT, RECOMMENDED)
+    ]
+    begin = time.monotonic()
+    list(edit_all(pipeline, next(iter(held_out(work, 256).values())), ["make it night"], RECOMMENDED))
+    say(f"20 steps at 256 px: {time.monotonic() - begin:.2f} s")
+    return [
+        Figure("asked edit nearest by pixels", full.nearest, 1.0, "%"),
+        Figure("asked edit nearest by structural similarity", full.nearest_perceptually, 1.0, "%"),
+        Figure("weakest edit, by pixels", full.weakest[1], 10.0, "%"),
+        Figure("PSNR to the classical target", float(np.mean(full.psnr)), 0.3, "dB"),
+        Figure("PSNR of the autoencoder, 256 px", autoencoder_psnr(pipeline, held_out(work, 256)), 0.3, "dB"),
+        Figure("wordings never trained on, by pixels", (words[0].nearest + words[1].nearest) / 2, 2.0, "%"),
+        Figure("100 steps, guidance 7.5, by pixels", contract.nearest, 2.0, "%"),
+        Figure("PSNR to the photo if no edit is named", float(np.mean(unchanged)), 0.5, "dB"),
+    ]
+
+
+def compare(card: str, figures: list[Figure]) -> list[str]:
+    """What differs by more than the tolerance between the rows of a card and what was measured, one sentence each."""
+    stated = {
+        match[1]: (float(match[2]), float(match[3]))
+        for match in re.finditer(r"^\| (.+?) \| ([\d.]+) ± ([\d.]+) ", card, re.M)
+    }
+    measured = {figure.name: figure.value for figure in figures}
+    problems = [f"The card has no row for “{name}”; paste the printed one." for name in measured.keys() - stated.keys()]
+    for name, (value, tolerance) in stated.items():
+        if name not in measured:
+            problems.append(f"The card's “{name}” is not measured; remove the row.")
+        elif abs(measured[name] - value) > tolerance:
+            problems.append(f"“{name}” is {measured[name]:.1f}; the card says {value} ± {tolerance}.")
+    return sorted(problems)
+
+
+def _worst(result: Tally) -> list[tuple[str, list[bool]]]:
+    return sorted(result.pixels.items(), key=lambda pair: float(np.mean(pair[1])))[:8]
+
+
+if __name__ == "__main__":
+    parser = stage_parser(__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--fraction", type=int, default=4, help="use every n-th photo for what takes long")
+    options = parser.parse_args()
+    rows = measure(options.directory, options.work, options.side, options.fraction)
+    sys.stdout.write("| | figure ± tolerance |\n|---|---|\n" + "".join(f"{row}\n" for row in rows))
+    path = options.directory / "CARD.md"
+    if path.exists() and (differences := compare(path.read_text(), rows)):
+        sys.exit("\n".join(differences))

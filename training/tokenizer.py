@@ -1,0 +1,78 @@
+"""A byte pair tokenizer of the grammar's words, as small as they need. `python -m training.tokenizer --work DIR`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTokenizer
+
+from training.edits import EDITS
+from training.emoji import listed_names
+from training.instructions import instruction, neutral_instruction
+from training.stages import parse_arguments, say
+
+LENGTH = 32
+
+_VOCABULARY = 3600
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+# CLIP's own pattern: contractions, words, single digits, punctuation (Radford et al. 2021).
+_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def train(directory: Path) -> CLIPTokenizer:
+    """Train and save a tokenizer that the stock CLIPTokenizer loads."""
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=_END))
+    learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=_VOCABULARY - len(alphabet),
+        special_tokens=[_START, _END],
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        min_frequency=2,
+        show_progress=False,
+    )
+    learner.train_from_iterator(_sentences(), trainer)
+    merges: list[Any] = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    # Every letter alone, inside and at the end of a word, so that no word is unknown.
+    tokens = [
+        _START,
+        _END,
+        *alphabet,
+        *(letter + "</w>" for letter in alphabet),
+        *(first + last for first, last in merges),
+    ]
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
+    tokenizer.save_pretrained(directory)
+    return CLIPTokenizer.from_pretrained(directory)
+
+
+def token_ids(tokenizer: CLIPTokenizer, text: str) -> list[int]:
+    """The text as LENGTH token numbers, padded with the end token."""
+    return list(tokenizer(text, padding="max_length", max_length=LENGTH, truncation=True).input_ids)
+
+
+def _sentences() -> Iterator[str]:
+    random = np.random.default_rng(0)
+    for edit in EDITS:
+        for _ in range(600):
+            yield instruction(edit, random)
+    for _ in range(3000):
+        yield neutral_instruction(random)
+    for name in listed_names():
+        yield from [name] * 20
+
+
+if __name__ == "__main__":
+    trained = train(parse_arguments(__doc__).work / "tokenizer")
+    say(f"{len(trained)} tokens")
