@@ -21,20 +21,20 @@ class User(AbstractUser):
     """A person with a history. Staff inspect generations in the admin, and set limits other than the settings'."""
 
     max_running = models.PositiveIntegerField(
-        "running at once", null=True, blank=True, help_text="Empty: the service's own limit."
+        "running at once", null=True, blank=True, help_text="Empty: the service's own limit. 0: none."
     )
     max_queued = models.PositiveIntegerField(
-        "queued at once", null=True, blank=True, help_text="Empty: the service's own limit."
+        "queued at once", null=True, blank=True, help_text="Empty: the service's own limit. 0: none."
     )
     max_per_minute = models.PositiveIntegerField(
-        "requests per minute", null=True, blank=True, help_text="Empty: the service's own limit."
+        "requests per minute", null=True, blank=True, help_text="Empty: the service's own limit. 0: none."
     )
     max_daily_cost = models.FloatField(
         "cost per day",
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="Steps x megapixels x images x model weight. Empty: the service's own limit.",
+        help_text="Steps x megapixels x images x model weight. Empty: the service's own limit. 0: none.",
     )
 
 

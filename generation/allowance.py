@@ -61,7 +61,7 @@ def allowed(user: User) -> Allowed:
 
 
 def check_room() -> None:
-    """Raises `QueueFull`."""
+    """Raises `QueueFull`. Requests that come at the same instant may pass it together: it guards the disk, nobody's right."""
     if settings.MAX_QUEUE and Generation.objects.filter(state=State.QUEUED).count() >= settings.MAX_QUEUE:
         raise QueueFull
 

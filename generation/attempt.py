@@ -4,6 +4,7 @@ Every generation ends here in one way: succeeded, failed, stopped, handed back, 
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ class NothingLeft(Exception):
 def make(batch: Sequence[Generation], engine: Engine, must_hand_back: Callable[[], bool]) -> None:
     """Bring each generation of this batch to its end. `must_hand_back` is asked at every step."""
     run = _Run(batch, must_hand_back)
+    phases: dict[str, float] = {}
     try:
         with run.leases:
             members = [(generation, member) for generation in batch if (member := _member(generation))]
@@ -54,9 +56,11 @@ def make(batch: Sequence[Generation], engine: Engine, must_hand_back: Callable[[
             for (generation, _), outcome in zip(members, outcomes, strict=True):
                 if generation.pk in run.active:
                     run.on_step(run.of, run.of, "storing")
-                    _conclude(generation, outcome)
-        if members:
-            _note_pace(members, outcomes)
+                if generation.pk in run.active:
+                    phases = _conclude(generation, outcome)
+                    del run.active[generation.pk]
+        if phases and len(members) == len(batch):
+            _note_pace(batch, phases)
     except HandBack:
         for generation in run.remaining():
             _persist(partial(queue.hand_back, generation))
@@ -147,8 +151,9 @@ class _Leases:
     def _keep(self) -> None:
         while not self._ended.wait(settings.LEASE_SECONDS / 3):
             if time.monotonic() - self._last_life > self._silence:
-                logger.error("generation %s shows no life; its lease is left to expire", self._batch[0].pk)
-                break
+                # A hung driver cannot be called back. A new process can take what this one leaves.
+                logger.critical("generation %s shows no life; this worker ends", self._batch[0].pk)
+                os._exit(1)
             for generation in self._batch:
                 self._renew(generation)
             connections.close_all()
@@ -172,15 +177,18 @@ def _member(generation: Generation) -> Member | None:
     except media.StorageFailed:
         logger.exception("the input of generation %s cannot be read", generation.pk)
         _fail(generation, ErrorCode.STORAGE_FAILED, "The pictures could not be stored or read; try again later.")
-        return None
+    except Exception:
+        logger.exception("the input of generation %s cannot be understood", generation.pk)
+        _fail(generation, ErrorCode.INTERNAL, "Image-to-image pipeline error.")
+    return None
 
 
-def _conclude(generation: Generation, outcome: Result | EngineError) -> None:
-    """Store and finish one generation, or fail it."""
+def _conclude(generation: Generation, outcome: Result | EngineError) -> dict[str, float]:
+    """Store and finish one generation, or fail it; the seconds of its phases, none when it has no pictures."""
     if isinstance(outcome, EngineError):
         logger.warning("generation %s failed: %r", generation.pk, outcome.__cause__ or outcome)
         _fail(generation, outcome.code, outcome.message)
-        return
+        return {}
     clock = time.perf_counter()
     # The attempt is part of the name, so that an undead worker cannot write over a later attempt's files.
     folder = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}/{generation.attempt}"
@@ -194,7 +202,7 @@ def _conclude(generation: Generation, outcome: Result | EngineError) -> None:
         logger.exception("the pictures of generation %s cannot be stored", generation.pk)
         _persist(lambda: queue.discard(generation, names))
         _fail(generation, ErrorCode.STORAGE_FAILED, "The pictures could not be stored or read; try again later.")
-        return
+        return {}
     phases = {
         phase: round(seconds, 4)
         for phase, seconds in {**outcome.timings, "storing": time.perf_counter() - clock}.items()
@@ -204,6 +212,8 @@ def _conclude(generation: Generation, outcome: Result | EngineError) -> None:
             "attempt %d of generation %s came too late; its result is dropped", generation.attempt, generation.pk
         )
         _persist(lambda: queue.discard(generation, names))
+        return {}
+    return phases
 
 
 def _image(generation: Generation, index: int, made: Picture, name: str) -> GeneratedImage:
@@ -233,16 +243,12 @@ def _fail(generation: Generation, code: ErrorCode, message: str) -> None:
     _persist(lambda: queue.fail(generation, code, message))
 
 
-def _note_pace(members: Sequence[tuple[Generation, Member]], outcomes: Sequence[Result | EngineError]) -> None:
+def _note_pace(batch: Sequence[Generation], phases: dict[str, float]) -> None:
     """Learn from what was made, if the database has time for it now."""
-    done = [
-        (generation, made) for (generation, _), made in zip(members, outcomes, strict=True) if isinstance(made, Result)
-    ]
-    if len(done) == len(members):
-        try:
-            forecast.learn([generation for generation, _ in done], done[0][1].timings)
-        except (OperationalError, InterfaceError):
-            logger.warning("the pace of generation %s was not noted: the database is busy", done[0][0].pk)
+    try:
+        forecast.learn(batch, phases)
+    except (OperationalError, InterfaceError):
+        logger.warning("the pace of generation %s was not noted: the database is busy", batch[0].pk)
 
 
 def _persist(change: Callable[[], T]) -> T:

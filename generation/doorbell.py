@@ -41,7 +41,7 @@ _REAPER_SECONDS = 5
 @cache
 def redis() -> Redis:
     """This process's client for short commands; blocking readers make their own."""
-    return Redis.from_url(settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=5)
+    return Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
 
 
 def bells(pool: str, connection: Redis | None = None) -> Queue:

@@ -45,7 +45,7 @@ def learn(generations: Sequence[Generation], timings: Mapping[str, float]) -> No
     with transaction.atomic():
         pace, is_new = Pace.objects.select_for_update().get_or_create(
             model_id=recipe.model.id,
-            pixels=recipe.width * recipe.height,
+            pixels=_rounded(recipe.width * recipe.height),
             images=images,
             defaults={"step_seconds": step_seconds, "other_seconds": other_seconds},
         )
@@ -55,6 +55,11 @@ def learn(generations: Sequence[Generation], timings: Mapping[str, float]) -> No
             pace.save(update_fields=["step_seconds", "other_seconds"])
         if timings.get("loading", 0.0) > 0.2:
             DiffusionModel.objects.filter(pk=recipe.model.id).update(load_seconds=timings["loading"])
+
+
+def _rounded(pixels: int) -> int:
+    """To quarters of an octave: clients choose sizes, and each would be a row of its own."""
+    return round(2 ** (round(4 * math.log2(pixels)) / 4))
 
 
 class Paces:

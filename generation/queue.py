@@ -4,7 +4,7 @@ The row is the truth. A claim is a lease with an attempt number, and every later
 """
 
 import logging
-from collections import Counter
+import math
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from enum import Enum, auto
@@ -13,12 +13,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
-from django.db.models import Count, F, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 from redis import RedisError
 from uuid_utils.compat import uuid7
 
-from accounts.models import ApiToken
+from accounts.models import ApiToken, User
 from generation import allowance, doorbell, media, turns
 from generation.intake import Intake, encode_kept, thumbnail
 from generation.models import (
@@ -28,7 +28,6 @@ from generation.models import (
     GeneratedImage,
     Generation,
     Lora,
-    Share,
     Staging,
     State,
 )
@@ -102,7 +101,6 @@ def submit(
         # Asked first: a request that is turned away should cost no upload of a file.
         doorbell.redis().ping()
         allowance.check_room()
-        allowance.check(token.user, generation.cost)
         _store_input(generation, picture)
     except (RedisError, DatabaseError, media.StorageFailed) as error:
         raise Unavailable from error
@@ -136,61 +134,67 @@ def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
     `warm` are the models that the worker has loaded. Each row goes to one worker, and no user has more rows running than
     they may.
     """
-    now = timezone.now()
+    full = _full_users()
     with transaction.atomic():
-        # PostgreSQL locks the rows it picks and others skip them; SQLite's immediate transaction lets one in at a time.
-        waiting = (
-            Generation.objects.in_turn(pool, warm, now).exclude(user__in=_busy_users()).select_related("user", "model")
-        )
-        leader = waiting.select_for_update(skip_locked=True, of=("self",)).first()
-        if leader is None:
-            return []
-        batch = [leader]
-        room = settings.MAX_BATCH - leader.images_wanted
-        if room > 0 and leader.model.may_batch:
-            compatible = waiting.filter(batch_key=leader.batch_key).exclude(pk=leader.pk)
-            for follower in compatible.select_for_update(skip_locked=True, of=("self",))[: settings.MAX_BATCH]:
-                if follower.images_wanted <= room:
-                    batch.append(follower)
-                    room -= follower.images_wanted
-        batch = _within_limits(batch)
-        for generation in batch:
-            _lease_to(generation, worker)
-        if batch and leader.model_id in warm:
-            _count_passed_over(leader, warm)
+        while batch := _pick(pool, warm, full):
+            allowed = _within_limits(batch)
+            for generation in allowed:
+                _lease_to(generation, worker)
+            if allowed:
+                _count_passed_over(allowed[0], warm)
+                return allowed
+            # Another worker took the last place of these users meanwhile.
+            full |= {generation.user_id for generation in batch}
+    return []
+
+
+def _pick(pool: str, warm: Sequence[str], full: set[int]) -> list[Generation]:
+    """The next row and those that may share its batch, locked: PostgreSQL lets other claimers skip them."""
+    rows = Generation.objects.in_turn(pool, warm, timezone.now()).exclude(user__in=full)
+    waiting = rows.select_related("user", "model").select_for_update(skip_locked=True, of=("self",))
+    leader = waiting.first()
+    if leader is None:
+        return []
+    batch = [leader]
+    room = settings.MAX_BATCH - leader.images_wanted
+    if room > 0 and leader.batch_key and leader.model.may_batch:
+        for follower in waiting.filter(batch_key=leader.batch_key).exclude(pk=leader.pk)[: settings.MAX_BATCH]:
+            if follower.images_wanted <= room:
+                batch.append(follower)
+                room -= follower.images_wanted
     return batch
 
 
-def _busy_users() -> list[int]:
-    """Those who have as many rows running as they may."""
-    running = Generation.objects.filter(state=State.RUNNING).order_by().values("user").annotate(count=Count("pk"))
-    rows = running.values_list("user", "count", "user__max_running")
+def _full_users() -> set[int]:
+    """Those who have as many rows running as they may, or may have none."""
     if not settings.LIMITS:
-        return []
-    return [
+        return set()
+    running = Generation.objects.filter(state=State.RUNNING).order_by().values("user").annotate(count=Count("pk"))
+    full = {
         user
-        for user, count, own in rows
+        for user, count, own in running.values_list("user", "count", "user__max_running")
         if (limit := own if own is not None else settings.USER_MAX_RUNNING or None) is not None and count >= limit
-    ]
+    }
+    return full | set(User.objects.filter(max_running=0).values_list("pk", flat=True))
 
 
 def _within_limits(batch: Sequence[Generation]) -> list[Generation]:
-    """Those that their users' limits of rows running at once allow, judged again under the lock of their shares."""
-    counted: Counter[int] = Counter()
+    """Those that their users' limits of rows running at once allow, judged under the locks of their shares.
+
+    All claimers lock rows first and then shares in the order of users, so that none waits for one that waits for it.
+    """
+    room: dict[int, float] = {}
+    for user in sorted({generation.user for generation in batch}, key=lambda user: user.pk):
+        allowance.lock(user)
+        limit = allowance.allowed(user).running
+        running = Generation.objects.filter(user=user, state=State.RUNNING).count()
+        room[user.pk] = math.inf if limit is None else limit - running
     kept = []
-    for generation in sorted(batch, key=lambda generation: generation.user_id):
-        limit = allowance.allowed(generation.user).running
-        if limit is not None:
-            if generation.user_id not in counted:
-                allowance.lock(generation.user)
-                counted[generation.user_id] = Generation.objects.filter(
-                    user=generation.user_id, state=State.RUNNING
-                ).count()
-            if counted[generation.user_id] >= limit:
-                continue
-            counted[generation.user_id] += 1
-        kept.append(generation)
-    return sorted(kept, key=batch.index)
+    for generation in batch:
+        if room[generation.user_id] > 0:
+            room[generation.user_id] -= 1
+            kept.append(generation)
+    return kept
 
 
 def _lease_to(generation: Generation, worker: str) -> None:
@@ -204,14 +208,20 @@ def _lease_to(generation: Generation, worker: str) -> None:
     if generation.attempt == 1:
         # What was lost with a worker is made again at nobody's cost.
         share = allowance.lock(generation.user)
-        Share.objects.filter(pk=share.pk).update(served=turns.serve(share.served, generation.cost, now))
+        share.served = turns.serve(share.served, generation.cost, now)
+        share.save(update_fields=["served"])
 
 
 def _count_passed_over(leader: Generation, warm: Sequence[str]) -> None:
     """Note for the same user's older requests that a younger one was preferred, since its model is warm."""
-    Generation.objects.filter(
+    if leader.model_id not in warm:
+        return
+    older = Generation.objects.filter(
         state=State.QUEUED, pool=leader.pool, user=leader.user, band=leader.band, pk__lt=leader.pk
-    ).exclude(model_id__in=warm).update(passed_over=F("passed_over") + 1)
+    ).exclude(model_id__in=warm)
+    # Rows that another claimer holds are about to start.
+    ids = list(older.select_for_update(skip_locked=True).values_list("pk", flat=True))
+    Generation.objects.filter(pk__in=ids).update(passed_over=F("passed_over") + 1)
 
 
 def renew(generation: Generation) -> Hold:
@@ -265,35 +275,53 @@ def finish(
 
 def fail(generation: Generation, code: ErrorCode, message: str) -> bool:
     """`failed`, with a reason fit for the user, and free. False: another attempt holds the row."""
-    return end(generation.pk, Generation.objects.lease(generation), State.FAILED, code, message, cost=0.0)
+    return _end_early(generation, State.FAILED, code, message, 0.0)
 
 
 def stop(generation: Generation, code: ErrorCode, share_done: float) -> bool:
     """`canceled` while running, by its user or a deadline; it cost the share that was done, 0 to 1."""
-    rows = Generation.objects.lease(generation)
-    return end(generation.pk, rows, State.CANCELED, code, _MESSAGES[code], cost=generation.cost * share_done)
+    return _end_early(generation, State.CANCELED, code, _MESSAGES[code], share_done)
+
+
+def _end_early(generation: Generation, state: State, code: ErrorCode, message: str, share_done: float) -> bool:
+    """End a run without pictures; its user's turns count only what was done."""
+    cost = generation.cost * share_done
+    held = end(generation.pk, Generation.objects.lease(generation), state, code, message, cost=cost)
+    if held and generation.started:
+        with transaction.atomic():
+            share = allowance.lock(generation.user)
+            share.served = turns.give_back(share.served, generation.cost - cost, generation.started)
+            share.save(update_fields=["served"])
+    return held
 
 
 def cancel(generation: Generation) -> bool:
     """What is queued is canceled at once, what runs stops within a step. False: it has ended in another way."""
     rows = Generation.objects.filter(pk=generation.pk)
     code = ErrorCode.CANCELED
-    if end(generation.pk, rows.filter(state=State.QUEUED), State.CANCELED, code, _MESSAGES[code], cost=0.0):
-        return True
-    if rows.filter(state=State.RUNNING).update(cancel_requested=timezone.now()):
-        doorbell.ask_to_stop(generation.pk)
-        return True
-    return rows.filter(state=State.CANCELED).exists()
+    while True:
+        if end(generation.pk, rows.filter(state=State.QUEUED), State.CANCELED, code, _MESSAGES[code], cost=0.0):
+            return True
+        if rows.filter(state=State.RUNNING).update(cancel_requested=timezone.now()):
+            doorbell.ask_to_stop(generation.pk)
+            return True
+        state = rows.values_list("state", flat=True).first()
+        if state is None or state in FINAL_STATES:
+            return state == State.CANCELED
+        # It was handed back, or claimed, between the two.
 
 
-def expire_waiting() -> int:
-    """Cancel what did not start before its deadline; returns how many."""
-    late = Generation.objects.filter(state=State.QUEUED, deadline__lte=timezone.now())
-    code = ErrorCode.DEADLINE_BEFORE_START
-    return sum(
-        end(generation_id, late.filter(pk=generation_id), State.CANCELED, code, _MESSAGES[code], cost=0.0)
-        for generation_id in late.values_list("pk", flat=True)
-    )
+def end_waiting() -> int:
+    """Cancel what waits and shall not start any more, since its deadline has passed or its user wants it no more."""
+    now = timezone.now()
+    unwanted = Generation.objects.filter(state=State.QUEUED).filter(Q(deadline__lte=now) | Q(cancel_requested__lte=now))
+    ended = 0
+    for generation_id, canceled, started in unwanted.values_list("pk", "cancel_requested", "started"):
+        code = ErrorCode.DEADLINE if started else ErrorCode.DEADLINE_BEFORE_START
+        code = ErrorCode.CANCELED if canceled else code
+        rows = unwanted.filter(pk=generation_id)
+        ended += end(generation_id, rows, State.CANCELED, code, _MESSAGES[code], cost=0.0)
+    return ended
 
 
 def hand_back(generation: Generation) -> None:

@@ -28,10 +28,10 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
     with doorbell.reaper_alone() as alone:
         if not alone:
             return 0
-        queue.expire_waiting()
+        queue.end_waiting()
         reaped = _reap_leases()
-        _ring_for_the_forgotten()
         _sweep(abandoned)
+        _ring_for_the_forgotten()
         return reaped
 
 
@@ -48,6 +48,7 @@ def _reap_leases() -> int:
             code = ErrorCode.WORKER_LOST
             held = queue.end(generation.pk, lease, State.FAILED, code, message, losses=F("losses") + 1, cost=0.0)
         else:
+            # One that is canceled at this moment is ended by the next round.
             held = bool(lease.update(state=State.QUEUED, lease_expires=None, worker="", losses=F("losses") + 1))
         if held:
             logger.warning("generation %s lost its worker in attempt %d", generation.pk, generation.attempt)
@@ -63,7 +64,7 @@ def _ring_for_the_forgotten() -> None:
 
 def _sweep(abandoned: timedelta) -> None:
     """Remove the files of attempts that are over and of submissions that never became a row."""
-    for staging in Staging.objects.order_by("pk")[:100]:
+    for staging in Staging.objects.order_by("pk"):
         row = Generation.objects.filter(pk=staging.generation).values_list("attempt", "state").first()
         if row is None:
             is_over = staging.created <= timezone.now() - abandoned
@@ -71,6 +72,7 @@ def _sweep(abandoned: timedelta) -> None:
             attempt, state = row
             # A note of the input beside its row says nothing against the files.
             is_over = staging.attempt > 0 and (attempt > staging.attempt or state in FINAL_STATES)
-        if is_over:
+        # Looked at again after the row: whoever makes the files the row's own removes the note in the same transaction.
+        if is_over and Staging.objects.filter(pk=staging.pk).exists():
             media.discard(staging.names)
             staging.delete()

@@ -29,3 +29,10 @@ def serve(served: float, cost: float, now: datetime) -> float:
     added = now.timestamp() / HALF_LIFE + math.log2(max(cost, LEAST_COST))
     high, low = max(served, added), min(served, added)
     return high + math.log2(1 + 2.0 ** (low - high))
+
+
+def give_back(served: float, cost: float, when: datetime) -> float:
+    """The new `Share.served` of a user who was served `cost` less at `when` than was counted then."""
+    left = 1 - cost * 2.0 ** (when.timestamp() / HALF_LIFE - served)
+    # Rounding leaves a trace of what was all there was.
+    return served + math.log2(left) if left > 1e-6 else 0.0

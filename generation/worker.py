@@ -12,7 +12,7 @@ from types import FrameType
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections, connections
-from redis import RedisError
+from redis import Redis, RedisError
 from rq import SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
@@ -44,10 +44,12 @@ class WarmWorker(SimpleWorker):
     must_let_go = False
 
     def __init__(self, pool: str, engine: Engine) -> None:
+        # A client of its own: RQ waits for bells by the minute, and changes the timeouts of the client it is given.
+        connection = Redis.from_url(settings.REDIS_URL, socket_timeout=None)
         super().__init__(
-            [doorbell.bells(pool)],
+            [doorbell.bells(pool, connection)],
             name=doorbell.worker_name(),
-            connection=doorbell.redis(),
+            connection=connection,
             serializer=JSONSerializer,
         )
         self.pool = pool
@@ -134,9 +136,11 @@ def _announced(worker: WarmWorker) -> Iterator[None]:
         doorbell.ANNOUNCEMENT_SECONDS / 3,
         lambda: doorbell.announce(worker.name, worker.pool, worker.engine.warm_models),
     ):
-        yield
-    with suppress(RedisError):
-        doorbell.retire(worker.name)
+        try:
+            yield
+        finally:
+            with suppress(RedisError):
+                doorbell.retire(worker.name)
 
 
 @contextmanager

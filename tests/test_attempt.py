@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
+from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -187,6 +189,26 @@ def test_files_of_an_attempt_that_died_while_storing_are_swept(alices: ApiToken)
     reaper.reap()
     assert files(dead) == []
     assert not Staging.objects.exists()
+
+
+def test_the_sweep_never_takes_what_was_finished_meanwhile(alices: ApiToken, engine: Engine) -> None:
+    """The note is read while the attempt is storing, and the row when it has succeeded."""
+    generation = held(alices)
+    name = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}/1-0.png"
+    queue.stage(generation, [name])
+    media.store(name, b"a picture")
+    finished = iter([True])
+
+    def finish_after_the_notes_were_read(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        of_the_row = sql.startswith('SELECT "generation_generation"."attempt"')
+        if of_the_row and next(finished, False):
+            assert queue.finish(generation, [], [], {})
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(finish_after_the_notes_were_read):
+        reaper.reap()
+    assert next(finished, None) is None
+    assert files(generation) == ["1-0.png"]
 
 
 def test_files_of_a_submission_that_died_are_swept_after_a_while(alices: ApiToken) -> None:

@@ -35,13 +35,14 @@ alice = User.objects.get(username="alice")
 alice.set_password("{PASSWORD}")
 alice.save()
 
-bob = User.objects.create_user("bob")
-size = dict(input_width=1, input_height=1)
-row = dict(user=bob, model=DiffusionModel.objects.get(is_default=True), pool="race", parameters={{}}, **size)
-row["recipe"] = {{"seeds": [1]}}
-Generation.objects.bulk_create(Generation(**row) for _ in range(100))
+users = [User.objects.create_user(name) for name in ("bob", "charlie")]
+models = [DiffusionModel.objects.get(is_default=True), DiffusionModel.objects.get(pk="stabilityai/sd-turbo")]
+row = dict(input_width=1, input_height=1, pool="race", parameters={{}}, recipe={{"seeds": [1]}}, cost=1)
+Generation.objects.bulk_create(
+    Generation(user=users[number % 2], model=models[number // 2 % 2], **row) for number in range(100)
+)
 """
-"""A password for alice, and a pool without workers in which a hundred rows wait."""
+"""A password for alice, and a pool without workers in which a hundred rows of two users and two models wait."""
 
 CLAIM = """
 from concurrent.futures import ThreadPoolExecutor
@@ -50,11 +51,12 @@ from django.db import connections
 from generation import queue
 
 everybody = Barrier(4)
+WARM = "dreamsite/tiny-edit"
 
 def claim(worker):
     everybody.wait()
     try:
-        return [str(row.pk) for batch in iter(lambda: queue.claim("race", worker), []) for row in batch]
+        return [str(row.pk) for batch in iter(lambda: queue.claim("race", worker, [WARM]), []) for row in batch]
     finally:
         connections.close_all()
 

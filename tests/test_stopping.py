@@ -3,9 +3,11 @@
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -68,6 +70,40 @@ def test_a_wish_to_stop_outlives_its_worker(token: ApiToken) -> None:
     reaper.reap()
     queue.hand_back(handed_back)
     assert ended(lost) == ended(handed_back) == (State.CANCELED, ErrorCode.CANCELED)
+
+
+def test_a_wish_that_meets_the_reaper_is_not_lost(token: ApiToken) -> None:
+    """The row was read before the wish, and returned to the queue after it."""
+    generation = claimed(token)
+    queue.cancel(generation)
+    Generation.objects.filter(pk=generation.pk).update(state=State.QUEUED, lease_expires=None)
+    assert claim() is None
+    reaper.reap()
+    assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
+
+
+def test_a_wish_that_meets_a_hand_back_is_not_lost(token: ApiToken) -> None:
+    generation = claimed(token)
+    handed_back = iter([True])
+
+    def hand_back_once(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        """Between the first update, which finds it running, and the second."""
+        done = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and next(handed_back, False):
+            Generation.objects.filter(pk=generation.pk).update(state=State.QUEUED, lease_expires=None)
+        return done
+
+    with connection.execute_wrapper(hand_back_once):
+        assert queue.cancel(generation)
+    assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
+
+
+def test_what_began_and_was_handed_back_meets_its_deadline_as_running(token: ApiToken) -> None:
+    generation = claimed(token)
+    queue.hand_back(generation)
+    Generation.objects.filter(pk=generation.pk).update(deadline=timezone.now())
+    reaper.reap()
+    assert ended(generation) == (State.CANCELED, ErrorCode.DEADLINE)
 
 
 def test_what_does_not_start_before_its_deadline_is_canceled(token: ApiToken) -> None:

@@ -9,7 +9,7 @@ from pytest_django import Settings
 from accounts.models import ApiToken, User
 from generation import queue, reaper, turns
 from generation.models import MAX_PASSED_OVER, DiffusionModel, Generation, Share
-from generation.parameters import InvalidField
+from generation.parameters import ErrorCode, InvalidField
 from tests.test_queue import claim, expire, submit
 
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
@@ -115,3 +115,30 @@ def test_cost_counts_the_steps_that_are_run(alices: ApiToken) -> None:
     row = submit(alices, model_id="someone/model", strength="0.5", num_inference_steps="20", num_images_per_prompt="2")
     recipe = row.effective
     assert row.cost == pytest.approx(10 * recipe.width * recipe.height / 1e6 * 2 * 3.0)
+
+
+def test_what_was_not_done_does_not_count(alices: ApiToken, alice: User) -> None:
+    first, second = submit(alices), submit(alices)
+    for row in (first, second):
+        assert claim() == row
+        row.refresh_from_db()
+    both = Share.objects.get(user=alice).served
+    queue.fail(second, ErrorCode.MODEL_FAILED, "It failed.")
+    assert second.started
+    one = Share.objects.get(user=alice).served
+    assert first.started
+    assert one == pytest.approx(turns.serve(0.0, first.cost, first.started), abs=1e-6)
+    assert one < both
+    queue.stop(first, ErrorCode.CANCELED, 0.25)
+    assert Share.objects.get(user=alice).served == pytest.approx(one - 2, abs=1e-3)
+
+
+def test_who_may_run_nothing_does_not_stop_the_others(
+    alices: ApiToken, bobs: ApiToken, alice: User, settings: Settings
+) -> None:
+    settings.LIMITS = True
+    User.objects.filter(pk=alice.pk).update(max_running=0)
+    submit(alices)
+    bobs_row = submit(bobs)
+    assert claim() == bobs_row
+    assert claim() is None

@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
             name="max_daily_cost",
             field=models.FloatField(
                 blank=True,
-                help_text="Steps x megapixels x images x model weight. Empty: the service's own limit.",
+                help_text="Steps x megapixels x images x model weight. Empty: the service's own limit. 0: none.",
                 null=True,
                 validators=[django.core.validators.MinValueValidator(0)],
                 verbose_name="cost per day",
@@ -25,21 +25,30 @@ class Migration(migrations.Migration):
             model_name="user",
             name="max_per_minute",
             field=models.PositiveIntegerField(
-                blank=True, help_text="Empty: the service's own limit.", null=True, verbose_name="requests per minute"
+                blank=True,
+                help_text="Empty: the service's own limit. 0: none.",
+                null=True,
+                verbose_name="requests per minute",
             ),
         ),
         migrations.AddField(
             model_name="user",
             name="max_queued",
             field=models.PositiveIntegerField(
-                blank=True, help_text="Empty: the service's own limit.", null=True, verbose_name="queued at once"
+                blank=True,
+                help_text="Empty: the service's own limit. 0: none.",
+                null=True,
+                verbose_name="queued at once",
             ),
         ),
         migrations.AddField(
             model_name="user",
             name="max_running",
             field=models.PositiveIntegerField(
-                blank=True, help_text="Empty: the service's own limit.", null=True, verbose_name="running at once"
+                blank=True,
+                help_text="Empty: the service's own limit. 0: none.",
+                null=True,
+                verbose_name="running at once",
             ),
         ),
     ]

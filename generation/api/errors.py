@@ -4,6 +4,7 @@ That holds too where Django answers before a view of the API is reached: see `ba
 """
 
 import logging
+import math
 from typing import Any
 
 from django.core.exceptions import BadRequest, SuspiciousOperation
@@ -54,8 +55,8 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
         case OverLimit():
             response = problem(error.code, error.message)
             response["Retry-After"] = response["RateLimit-Reset"] = str(error.reset)
-            response["RateLimit-Limit"] = f"{error.limit:g}"
-            response["RateLimit-Remaining"] = f"{error.remaining:g}"
+            response["RateLimit-Limit"] = str(math.ceil(error.limit))
+            response["RateLimit-Remaining"] = str(math.floor(error.remaining))
             return response
         case QueueFull():
             message = f"Too many requests are waiting; try again in {QueueFull.retry_after} seconds."

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import ApiToken
-from generation import queue
+from generation import allowance, queue
 from generation.api import schema
 from generation.api.errors import UploadTooLarge, problem
 from generation.api.forms import read_form
@@ -48,9 +48,12 @@ class ImageToImage(JsonView):
         scope = getattr(request, "scope", {})
         if scope.get("dreamsite.body_too_large"):
             raise UploadTooLarge(settings.MAX_UPLOAD_BYTES)
+        token = cast(ApiToken, request.auth)
+        # Who may not ask for more costs no decoding of a picture.
+        allowance.check(token.user, 0.0)
         parameters, picture = read_form(request)
         generation = queue.submit(
-            cast(ApiToken, request.auth),
+            token,
             parameters,
             picture,
             scope.get("dreamsite.generation_id"),
