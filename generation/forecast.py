@@ -5,12 +5,15 @@ The queue is played through: workers that get free take the next in turn, each f
 
 import heapq
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Count, Max, Sum
 from django.utils import timezone
 from redis import RedisError
 
@@ -23,6 +26,7 @@ _WEIGHT_OF_THE_NEW = 0.3
 """Of the moving average: the last ten runs make nearly all of it."""
 
 _MAX_PLAYED = 1000
+_LINE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -86,31 +90,70 @@ class Paces:
         return self._loads.get(model_id, 0.0)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Of one row in a line that was played through."""
+
+    position: int
+    start: datetime | None
+    finish: datetime | None
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A pool's line as it was played at `played`, monotonic seconds, and what it looked like then."""
+
+    played: float
+    looks: object
+    places: dict[UUID, _Place]
+
+
+_lines: dict[str, _Line] = {}
+
+
 def of_queued(generation: Generation) -> Forecast:
-    """The forecast of one queued generation."""
-    now = timezone.now()
+    """The forecast of one queued generation, at most `_LINE_SECONDS` old."""
     workers = _workers(generation.pool)
     warm = frozenset().union(*(worker.models for worker in workers)) if workers else frozenset()
+    looks = _looks(generation.pool, workers)
+    line = _lines.get(generation.pool)
+    if line is None or line.looks != looks or time.monotonic() - line.played > _LINE_SECONDS:
+        places = _play(generation.pool, len(workers), warm)
+        line = _lines[generation.pool] = _Line(time.monotonic(), looks, places)
+    place = line.places.get(generation.pk, _Place(len(line.places) + 1, None, None))
+    return Forecast(place.position, _reason(generation, place.position, workers, warm), place.start, place.finish)
+
+
+def _looks(pool: str, workers: Sequence[AtWork]) -> object:
+    """Something that changes when the line does: clients that wait together ask about the same one."""
+    live = Generation.objects.filter(pool=pool, state__in=(State.QUEUED, State.RUNNING)).order_by()
+    rows = live.values_list("state").annotate(Count("pk"), Max("created"), Sum("attempt"))
+    return sorted(rows), sorted((worker.name, sorted(worker.models)) for worker in workers)
+
+
+def _play(pool: str, workers: int, warm: frozenset[str]) -> dict[UUID, _Place]:
+    now = timezone.now()
     paces = Paces()
-    # Only what is played with: the line can be long, and is asked for again and again.
-    line = Generation.objects.in_turn(generation.pool, list(warm), now)
+    # Only what is played with: the line can be long.
+    line = Generation.objects.in_turn(pool, list(warm), now)
     waiting = list(line.only("user", "model", "band", "attempt", "cost", "recipe")[:_MAX_PLAYED])
-    running = list(Generation.objects.filter(pool=generation.pool, state=State.RUNNING))
-    order = _in_order(waiting)
-    position = next((place for place, row in enumerate(order, 1) if row.pk == generation.pk), len(order) + 1)
-    reason = _reason(generation, position, workers, warm)
-    free = _free_times(running, len(workers), paces, now)
-    start = finish = None
-    for row in order[:position] if free else []:
-        seconds = paces.run_seconds(row.effective)
+    running = list(Generation.objects.filter(pool=pool, state=State.RUNNING))
+    free = _free_times(running, workers, paces, now)
+    places = {}
+    for position, row in enumerate(_in_order(waiting), 1):
+        seconds = paces.run_seconds(row.effective) if free else None
         if seconds is None:
-            return Forecast(position, reason, None, None)
-        if row.model_id not in warm:
-            seconds += paces.load_seconds(row.model_id)
+            # Nor can be told of those behind it.
+            free = []
+            places[row.pk] = _Place(position, None, None)
+            continue
         start = heapq.heappop(free)
-        finish = start + timedelta(seconds=seconds)
+        finish = start + timedelta(
+            seconds=seconds + (0.0 if row.model_id in warm else paces.load_seconds(row.model_id))
+        )
         heapq.heappush(free, finish)
-    return Forecast(position, reason, start, finish)
+        places[row.pk] = _Place(position, start, finish)
+    return places
 
 
 def of_running(generation: Generation, progress: Progress | None) -> datetime | None:
