@@ -34,7 +34,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 logger = logging.getLogger(__name__)
 
 HELD_PATHS = frozenset({"/image-to-image", "/image-to-image/"})
-DJANGO_THREADS = 16
+DJANGO_THREADS = 8
 POLL_SECONDS = 5.0
 _IN_MEMORY_BYTES = 1024 * 1024
 _DISCARDED_BYTES = 64 * 1024 * 1024
