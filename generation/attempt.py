@@ -25,7 +25,7 @@ from generation.engine.engine import Engine, Member, Picture, Result
 from generation.engine.errors import EngineError
 from generation.intake import thumbnail
 from generation.models import GeneratedImage, Generation
-from generation.parameters import ErrorCode
+from generation.parameters import MESSAGES, ErrorCode
 from generation.queue import Hold
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def make(batch: Sequence[Generation], engine: Engine, must_hand_back: Callable[[
     except Exception:
         logger.exception("the batch of generation %s failed in an unforeseen way", batch[0].pk)
         for generation in run.remaining():
-            _fail(generation, ErrorCode.INTERNAL, "Image-to-image pipeline error.")
+            _fail(generation, ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
 
 
 class _Run:
@@ -176,10 +176,10 @@ def _member(generation: Generation) -> Member | None:
         return Member(generation.effective, Image.open(BytesIO(media.read(str(generation.input.name)))))
     except media.StorageFailed:
         logger.exception("the input of generation %s cannot be read", generation.pk)
-        _fail(generation, ErrorCode.STORAGE_FAILED, "The pictures could not be stored or read; try again later.")
+        _fail(generation, ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
     except Exception:
         logger.exception("the input of generation %s cannot be understood", generation.pk)
-        _fail(generation, ErrorCode.INTERNAL, "Image-to-image pipeline error.")
+        _fail(generation, ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
     return None
 
 
@@ -201,7 +201,7 @@ def _conclude(generation: Generation, outcome: Result | EngineError) -> dict[str
     except media.StorageFailed:
         logger.exception("the pictures of generation %s cannot be stored", generation.pk)
         _persist(lambda: queue.discard(generation, names))
-        _fail(generation, ErrorCode.STORAGE_FAILED, "The pictures could not be stored or read; try again later.")
+        _fail(generation, ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
         return {}
     phases = {
         phase: round(seconds, 4)

@@ -78,6 +78,16 @@ class ErrorCode(StrEnum):
     DEADLINE_BEFORE_START = "deadline_before_start", 504, "its `Cancel-After` passed before a worker was free"
 
 
+MESSAGES = {
+    ErrorCode.CANCELED: "It was canceled.",
+    ErrorCode.DEADLINE: "It took longer than it may; fewer steps or a smaller picture are faster.",
+    ErrorCode.DEADLINE_BEFORE_START: "No worker was free before its deadline; try again later or allow more time.",
+    ErrorCode.STORAGE_FAILED: "The pictures could not be stored or read; try again later.",
+    ErrorCode.INTERNAL: "Image-to-image pipeline error.",
+}
+"""What people are told where a code always means the same."""
+
+
 class RequestRefused(Exception):
     """A request that cannot be accepted as a whole: status 400, `detail.msg` and `detail.code`."""
 

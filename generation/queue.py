@@ -31,7 +31,7 @@ from generation.models import (
     Staging,
     State,
 )
-from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField, Priority, parse_loras
+from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters, InvalidField, Priority, parse_loras
 from generation.recipes import plan
 
 logger = logging.getLogger(__name__)
@@ -40,11 +40,6 @@ THUMBNAIL_SIDE = 392
 """Twice the width of a tile of the history page, for screens of two pixels a point."""
 
 _BANDS = {Priority.LOW: Band.LOW, Priority.NORMAL: Band.NORMAL, Priority.HIGH: Band.HIGH}
-_MESSAGES = {
-    ErrorCode.CANCELED: "It was canceled.",
-    ErrorCode.DEADLINE: "It took longer than it may; fewer steps or a smaller picture are faster.",
-    ErrorCode.DEADLINE_BEFORE_START: "No worker was free before its deadline; try again later or allow more time.",
-}
 
 
 class Unavailable(Exception):
@@ -280,7 +275,7 @@ def fail(generation: Generation, code: ErrorCode, message: str) -> bool:
 
 def stop(generation: Generation, code: ErrorCode, share_done: float) -> bool:
     """`canceled` while running, by its user or a deadline; it cost the share that was done, 0 to 1."""
-    return _end_early(generation, State.CANCELED, code, _MESSAGES[code], share_done)
+    return _end_early(generation, State.CANCELED, code, MESSAGES[code], share_done)
 
 
 def _end_early(generation: Generation, state: State, code: ErrorCode, message: str, share_done: float) -> bool:
@@ -300,7 +295,7 @@ def cancel(generation: Generation) -> bool:
     rows = Generation.objects.filter(pk=generation.pk)
     code = ErrorCode.CANCELED
     while True:
-        if end(generation.pk, rows.filter(state=State.QUEUED), State.CANCELED, code, _MESSAGES[code], cost=0.0):
+        if end(generation.pk, rows.filter(state=State.QUEUED), State.CANCELED, code, MESSAGES[code], cost=0.0):
             return True
         if rows.filter(state=State.RUNNING).update(cancel_requested=timezone.now()):
             doorbell.ask_to_stop(generation.pk)
@@ -320,7 +315,7 @@ def end_waiting() -> int:
         code = ErrorCode.DEADLINE if started else ErrorCode.DEADLINE_BEFORE_START
         code = ErrorCode.CANCELED if canceled else code
         rows = unwanted.filter(pk=generation_id)
-        ended += end(generation_id, rows, State.CANCELED, code, _MESSAGES[code], cost=0.0)
+        ended += end(generation_id, rows, State.CANCELED, code, MESSAGES[code], cost=0.0)
     return ended
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from generation import doorbell, media, queue
 from generation.models import FINAL_STATES, Generation, Staging, State
-from generation.parameters import ErrorCode
+from generation.parameters import MESSAGES, ErrorCode
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ def _reap_leases() -> int:
     for generation in expired.only("id", "attempt", "losses", "pool", "state", "cancel_requested"):
         lease = Generation.objects.lease(generation).filter(lease_expires__lt=timezone.now())
         if generation.cancel_requested:
-            held = queue.end(generation.pk, lease, State.CANCELED, ErrorCode.CANCELED, "It was canceled.", cost=0.0)
+            code = ErrorCode.CANCELED
+            held = queue.end(generation.pk, lease, State.CANCELED, code, MESSAGES[code], cost=0.0)
         elif generation.losses + 1 >= settings.MAX_ATTEMPTS:
             message = f"The worker was lost {settings.MAX_ATTEMPTS} times while making this; try other parameters."
             code = ErrorCode.WORKER_LOST

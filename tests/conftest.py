@@ -73,6 +73,18 @@ def charlie(db: None) -> User:
 
 
 @pytest.fixture
+def alices(alice: User) -> ApiToken:
+    """The row of a token of alice, as requests carry it."""
+    return ApiToken.objects.issue(alice, "laptop")[0]
+
+
+@pytest.fixture
+def bobs(bob: User) -> ApiToken:
+    """The row of a token of bob."""
+    return ApiToken.objects.issue(bob, "laptop")[0]
+
+
+@pytest.fixture
 def alices_token(alice: User) -> str:
     return ApiToken.objects.issue(alice, "alice's laptop")[1]
 

@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts.models import ApiToken, User
+from accounts.models import ApiToken
 from generation import attempt, media, queue, reaper
 from generation.engine.engine import Engine, EngineSettings
 from generation.models import DiffusionModel, Generation, Pace, Staging, State
@@ -25,16 +25,6 @@ pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return Engine(EngineSettings(models_dir=tmp_path_factory.mktemp("models"), dtype="float32", offline=True))
-
-
-@pytest.fixture
-def alices(alice: User) -> ApiToken:
-    return ApiToken.objects.issue(alice, "laptop")[0]
-
-
-@pytest.fixture
-def bobs(bob: User) -> ApiToken:
-    return ApiToken.objects.issue(bob, "laptop")[0]
 
 
 @pytest.fixture

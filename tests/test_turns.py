@@ -16,16 +16,6 @@ pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 
 
 @pytest.fixture
-def alices(alice: User) -> ApiToken:
-    return ApiToken.objects.issue(alice, "laptop")[0]
-
-
-@pytest.fixture
-def bobs(bob: User) -> ApiToken:
-    return ApiToken.objects.issue(bob, "laptop")[0]
-
-
-@pytest.fixture
 def charlies(charlie: User) -> ApiToken:
     return ApiToken.objects.issue(charlie, "laptop")[0]
 

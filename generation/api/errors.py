@@ -17,14 +17,14 @@ from rest_framework.views import set_rollback
 
 from generation.allowance import OverLimit, QueueFull
 from generation.media import StorageFailed
-from generation.parameters import ErrorCode, InvalidField, RequestRefused
+from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused
 from generation.queue import Unavailable
 
 logger = logging.getLogger(__name__)
 
 _MALFORMED = (ErrorCode.MALFORMED_REQUEST, "The request is malformed.")
 _NOT_FOUND = (ErrorCode.NOT_FOUND, "There is no such thing here.")
-_INTERNAL = (ErrorCode.INTERNAL, "Image-to-image pipeline error.")
+_INTERNAL = (ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
 
 
 class InvalidForm(Exception):
@@ -79,7 +79,7 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
             return problem(*_MALFORMED)
         case StorageFailed():
             logger.error("a file cannot be read", exc_info=error)
-            return problem(ErrorCode.STORAGE_FAILED, "The pictures could not be stored or read; try again later.")
+            return problem(ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
         case Unavailable() | OperationalError() | InterfaceError():
             logger.warning("a request was turned away: %r", error.__cause__ or error)
             response = problem(
