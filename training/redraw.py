@@ -19,7 +19,7 @@ from training.assemble import assemble, megabytes
 from training.autoencoder import CHANNELS
 from training.distributed import Budget, Training, launch, seed_of
 from training.latents import encode
-from training.stages import say, stage_parser
+from training.stages import say, unet_parser
 from training.tokenizer import token_ids
 from training.unet import make_scheduler, make_text_encoder, make_unet, save_averages, x0_loss
 
@@ -106,13 +106,7 @@ def train(work: Path, budget: Budget, batch: int, rate: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = stage_parser(__doc__)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=16, help="samples of each process in a step")
-    parser.add_argument("--rate", type=float, default=8e-4, help="learning rate")
-    parser.add_argument(
-        "--cooling", type=float, default=0, help="minutes at the end in which the learning rate falls to 0"
-    )
+    parser = unet_parser(__doc__)
     parser.add_argument("--assemble", type=Path, metavar="DIRECTORY")
     options = parser.parse_args()
     if options.assemble:

@@ -16,6 +16,18 @@ def stage_parser(doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def unet_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with the options of every stage that trains a UNet from its beginning."""
+    parser = stage_parser(doc)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=16, help="samples of each process in a step")
+    parser.add_argument("--rate", type=float, default=8e-4, help="learning rate")
+    parser.add_argument(
+        "--cooling", type=float, default=0, help="minutes at the end in which the learning rate falls to 0"
+    )
+    return parser
+
+
 def parse_arguments(doc: str | None) -> argparse.Namespace:
     """The options of a stage that has no others."""
     return stage_parser(doc).parse_args()

@@ -22,7 +22,7 @@ from training.distributed import Budget, Training, launch, seed_of
 from training.edits import EDITS
 from training.instructions import instruction, neutral_instruction
 from training.latents import Latents, load_latents
-from training.stages import stage_parser
+from training.stages import unet_parser
 from training.tokenizer import LENGTH, token_ids
 
 # Largest absolute latent: the scheduler clips its estimates there.
@@ -226,13 +226,7 @@ def save_averages(
 
 
 if __name__ == "__main__":
-    parser = stage_parser(__doc__)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=16, help="samples of each process in a step")
-    parser.add_argument("--rate", type=float, default=8e-4, help="learning rate")
-    parser.add_argument(
-        "--cooling", type=float, default=0, help="minutes at the end in which the learning rate falls to 0"
-    )
+    parser = unet_parser(__doc__)
     options = parser.parse_args()
     launch(
         train, options.processes, options.work, Budget(options.minutes, options.cooling), options.batch, options.rate
