@@ -97,7 +97,7 @@ def _check_queued(user: User, limits: Allowed, cost: float, now: datetime) -> No
 def _check_rate(user: User, limits: Allowed, cost: float, now: datetime) -> None:
     if limits.per_minute is None:
         return
-    recent = Generation.objects.owned_by(user).filter(pk__gte=_first_id(now - _MINUTE))
+    recent = Generation.objects.filter(user=user, pk__gte=_first_id(now - _MINUTE))
     times = list(recent.order_by("-pk").values_list("created", flat=True)[: limits.per_minute])
     if len(times) >= limits.per_minute:
         reset = _seconds(times[-1] + _MINUTE - now) if times else 60
@@ -114,7 +114,7 @@ def _check_cost(user: User, limits: Allowed, cost: float, now: datetime) -> None
     if limits.daily_cost is None:
         return
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
-    today = Generation.objects.owned_by(user).filter(pk__gte=_first_id(midnight))
+    today = Generation.objects.filter(user=user, pk__gte=_first_id(midnight))
     spent = today.aggregate(spent=Sum("cost"))["spent"] or 0.0
     left = max(0.0, limits.daily_cost - spent)
     if cost > left:

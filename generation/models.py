@@ -200,7 +200,8 @@ FINAL_STATES = (State.SUCCEEDED, State.FAILED, State.CANCELED)
 
 class GenerationQuerySet(models.QuerySet["Generation"]):
     def owned_by(self, user: Any) -> Self:
-        return self.filter(user=user)
+        """What this user has and has not deleted."""
+        return self.filter(user=user, deleted=None)
 
     def lease(self, generation: "Generation") -> Self:
         """The row while this attempt still holds it. Every change a worker makes goes through here: the fence."""
@@ -248,17 +249,22 @@ class Generation(models.Model):
     recipe = models.JSONField(help_text="What the model is run with.")
     warnings = models.JSONField(default=list)
 
-    input = models.FileField(max_length=200)
-    input_thumbnail = models.FileField(max_length=200)
-    input_sha256 = models.CharField(max_length=64, help_text="Of the uploaded bytes.")
-    input_format = models.CharField(max_length=10)
-    input_width = models.PositiveIntegerField()
-    input_height = models.PositiveIntegerField()
+    # Empty until a worker has fetched the picture, where the request named an address.
+    input = models.FileField(max_length=200, blank=True)
+    input_thumbnail = models.FileField(max_length=200, blank=True)
+    input_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the uploaded bytes.")
+    input_format = models.CharField(max_length=10, blank=True)
+    input_width = models.PositiveIntegerField(default=0)
+    input_height = models.PositiveIntegerField(default=0)
 
     created = models.DateTimeField(default=timezone.now)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
+    deleted = models.DateTimeField(
+        null=True, blank=True, help_text="When its pictures and words were removed. The row stays."
+    )
     phases = models.JSONField(default=dict, help_text="Seconds by phase.")
+    request_id = models.CharField(max_length=64, blank=True, help_text="The `X-Request-Id` that it came with.")
 
     attempt = models.PositiveIntegerField(
         default=0, help_text="Grows with every claim; a result of an older one is refused."
@@ -341,6 +347,20 @@ class Staging(models.Model):
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "attempt"], name="one_staging")]
+
+
+class IdempotencyKey(models.Model):
+    """A request that its client may send again without making it twice: see `generation.idempotency`."""
+
+    token = models.ForeignKey("accounts.ApiToken", models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of the request as it was understood.")
+    generation = models.ForeignKey(Generation, models.CASCADE, related_name="idempotency_keys")
+    created = models.DateTimeField(default=timezone.now, db_index=True)
+    answer = models.TextField(blank=True, help_text="The body that was answered, for whoever asks again.")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["token", "key"], name="one_use_of_a_key")]
 
 
 class GeneratedImage(models.Model):

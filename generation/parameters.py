@@ -1,4 +1,4 @@
-"""The wire contract of `POST /image-to-image`: fields, answers, error bodies.
+"""The wire contract of `POST /image-to-image`: its fields, and the codes of its errors; `generation.answers` has the bodies.
 
 Every name, default, bound and help text of a request field is written here and nowhere else: form parsing, 422 bodies, the
 OpenAPI document and the pages read it from these models. Field names and defaults are those of Livepeer's AI gateway.
@@ -7,10 +7,8 @@ OpenAPI document and the pages read it from these models. Field names and defaul
 import json
 import math
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
-from uuid import UUID
+from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -29,6 +27,21 @@ class Priority(StrEnum):
     LOW = "low"
     NORMAL = "normal"
     HIGH = "high"
+
+
+class OutputFormat(StrEnum):
+    """How the pictures are encoded. PNG is without loss."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+
+class ResponseFormat(StrEnum):
+    """Whether an answer says where the pictures are, or carries them."""
+
+    URL = "url"
+    DATA = "data"
 
 
 class ErrorCode(StrEnum):
@@ -51,11 +64,16 @@ class ErrorCode(StrEnum):
     INVALID_LORAS = "invalid_loras", 400, "`loras` is no JSON object of at most four names and weights"
     UNKNOWN_LORA = "unknown_lora", 400, "the LoRA is not allowed for this model"
     LORA_FAILED = "lora_failed", 400, "the LoRA does not fit the model"
+    IMAGE_URL_REFUSED = "image_url_refused", 400, "`image_url` may not be fetched, or what is there is no picture"
     NOT_FOUND = "not_found", 404, "no such thing, or not yours"
     METHOD_NOT_ALLOWED = "method_not_allowed", 405, "the `Allow` header names what is"
     ALREADY_FINISHED = "already_finished", 409, "it has ended, so it cannot be canceled"
+    NOT_FINISHED = "not_finished", 409, "it waits or runs, so it cannot be deleted; cancel it first"
     CANCELED = "canceled", 409, "its user canceled it"
+    DELETED = "deleted", 410, "its user deleted it"
     UPLOAD_TOO_LARGE = "upload_too_large", 413, "the request is over `MAX_UPLOAD_BYTES`"
+    INVALID_FIELDS = "invalid_fields", 422, "fields are missing or wrong; `detail` is a list that names all of them"
+    KEY_REUSED = "key_reused", 422, "the `Idempotency-Key` came before, with another request"
     TOO_MANY_QUEUED = "too_many_queued", 429, "as many requests of this user are waiting as may wait at once"
     TOO_MANY_REQUESTS = "too_many_requests", 429, "this user has sent as many requests as a minute allows"
     COST_EXCEEDED = "cost_exceeded", 429, "the request costs more than is left of what this user may spend today"
@@ -80,6 +98,7 @@ class ErrorCode(StrEnum):
 
 MESSAGES = {
     ErrorCode.CANCELED: "It was canceled.",
+    ErrorCode.DELETED: "It was deleted, with its pictures.",
     ErrorCode.DEADLINE: "It took longer than it may; fewer steps or a smaller picture are faster.",
     ErrorCode.DEADLINE_BEFORE_START: "No worker was free before its deadline; try again later or allow more time.",
     ErrorCode.STORAGE_FAILED: "The pictures could not be stored or read; try again later.",
@@ -151,12 +170,32 @@ class ImageToImageParameters(BaseModel):
         int, Field(ge=1, le=200, description="Denoising steps; more take longer and may show more detail.")
     ] = 100
     num_images_per_prompt: Annotated[int, Field(ge=1, le=10, description="How many pictures to make.")] = 1
+    # What follows is not in the contract.
+    image_url: Annotated[
+        str,
+        Field(max_length=2000, description="Where to fetch the picture, in place of `image`, if the server allows it."),
+    ] = ""
+    output_format: Annotated[OutputFormat, Field(description="How the pictures are encoded: png, jpeg or webp.")] = (
+        OutputFormat.PNG
+    )
+    output_quality: Annotated[
+        int, Field(ge=1, le=100, description="Quality of jpeg and webp; png is without loss.")
+    ] = 90
+    response_format: Annotated[
+        ResponseFormat | None,
+        Field(
+            description="url: answers say where the pictures are; data: they carry them. Absent: the server's choice."
+        ),
+    ] = None
     priority: Annotated[
         Priority,
-        Field(description="Which requests run before which: low, normal, or for staff high. Not in the contract."),
+        Field(description="Which requests run before which: low, normal, or for staff high."),
     ] = Priority.NORMAL
+    dry_run: Annotated[
+        bool, Field(description="Judge the request and say what would happen, but make nothing; it costs nothing.")
+    ] = False
 
-    @field_validator("prompt", "model_id", "loras", "negative_prompt")
+    @field_validator("prompt", "model_id", "loras", "negative_prompt", "image_url")
     @classmethod
     def refuse_unstorable_text(cls, text: str) -> str:
         """PostgreSQL cannot store NUL."""
@@ -243,114 +282,3 @@ def _lora_weight(weight: Any) -> float:
             ErrorCode.INVALID_LORAS, "All LoRA weights must be numbers greater than or equal to 0.0 and at most 10."
         )
     return number
-
-
-class Media(BaseModel):
-    """One picture of an answer."""
-
-    url: str = Field(description="Where to fetch the picture; needs no header. A data URL where the server says so.")
-    seed: int = Field(description="The seed that made this picture.")
-    nsfw: bool = Field(description="Whether the picture was flagged. False when it was not checked.")
-
-
-class ImageResponse(BaseModel):
-    """What `POST /image-to-image` answers; `id`, `model_id` and `warnings` are additions to the contract."""
-
-    images: list[Media]
-    id: UUID = Field(description="The generation; `GET /generations/{id}` has its record.")
-    model_id: str = Field(description="The model that made the pictures.")
-    warnings: list[str] = Field(description="What was changed or had no effect, in words.")
-
-
-class GeneratedMedia(Media):
-    """One picture of a record."""
-
-    width: int = Field(description="Pixels.")
-    height: int = Field(description="Pixels.")
-    nsfw_score: float | None = Field(description="0 to 1. Null when the picture was not checked.")
-    checked: bool = Field(description="Whether a safety checker judged the picture.")
-
-
-class Failure(BaseModel):
-    """Why a generation failed or was canceled."""
-
-    code: ErrorCode
-    msg: str
-
-
-class Timings(BaseModel):
-    """Seconds; null until known."""
-
-    queued: float | None = Field(description="From its acceptance to its first start.")
-    running: float | None = Field(description="From its first start to its end.")
-    phases: dict[str, float] = Field(description="Seconds by phase of the run, such as denoising or decoding.")
-
-
-class Waiting(BaseModel):
-    """What a queued generation waits for. Estimates come from what was measured here, and are absent before."""
-
-    position: int = Field(description="How many will start before it, plus one.")
-    reason: str = Field(description="Why it is not running yet, in words.")
-    estimated_start: datetime | None
-    estimated_finish: datetime | None
-
-
-class Progress(BaseModel):
-    """Where a running generation is."""
-
-    phase: str = Field(description="loading, encoding, denoising, decoding, safety or storing.")
-    step: int = Field(description="Steps done.")
-    of: int = Field(description="Steps of the whole run.")
-    percent: int = Field(description="0 to 100.")
-    estimated_finish: datetime | None
-
-
-class GenerationRecord(BaseModel):
-    """The durable record of a request."""
-
-    id: UUID
-    state: Literal["queued", "running", "succeeded", "failed", "canceled"] = Field(
-        description="`succeeded`, `failed` and `canceled` are final."
-    )
-    model_id: str = Field(description="The model that makes the pictures.")
-    parameters: dict[str, Any] = Field(description="The request as it was understood, defaults filled in.")
-    effective: dict[str, Any] = Field(description="What the model was run with, after its own rules were applied.")
-    images: list[GeneratedMedia] = Field(description="Empty until `succeeded`.")
-    warnings: list[str] = Field(description="What was changed or had no effect, in words.")
-    error: Failure | None = Field(description="Null unless `failed` or `canceled`.")
-    cost: float = Field(
-        description="What it counts against the day's limit: steps x megapixels x images x model weight."
-    )
-    waiting: Waiting | None = Field(description="Null unless `queued`.")
-    progress: Progress | None = Field(description="Null unless `running`, and until its worker has said something.")
-    created: datetime
-    started: datetime | None
-    finished: datetime | None
-    timings: Timings
-
-
-class APIError(BaseModel):
-    """What went wrong."""
-
-    msg: str = Field(description="For people; may change.")
-    code: ErrorCode
-
-
-class HTTPError(BaseModel):
-    """Every error but 422."""
-
-    detail: APIError
-
-
-class ValidationError(BaseModel):
-    """One thing that is wrong with one field."""
-
-    loc: list[str | int] = Field(description='Where, such as `["body", "strength"]`.')
-    msg: str = Field(description="What is wrong; where a range is allowed, which.")
-    type: str = Field(description="Its kind, such as `missing`, `float_parsing` or `less_than_equal`.")
-
-
-class HTTPValidationError(BaseModel):
-    """Status 422: one item for each thing that is wrong."""
-
-    detail: list[ValidationError]

@@ -47,9 +47,9 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
     set_rollback()
     match error:
         case InvalidForm():
-            return Response({"detail": error.items}, status.HTTP_422_UNPROCESSABLE_ENTITY)
+            return invalid(error.items)
         case InvalidField():
-            return Response({"detail": [error.item]}, status.HTTP_422_UNPROCESSABLE_ENTITY)
+            return invalid([error.item])
         case RequestRefused():
             return problem(error.code, error.message)
         case OverLimit():
@@ -90,6 +90,11 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
             return response
     logger.error("unforeseen error", exc_info=error)
     return problem(*_INTERNAL)
+
+
+def invalid(items: list[dict[str, Any]], code: ErrorCode = ErrorCode.INVALID_FIELDS) -> Response:
+    """Status 422, whose `detail` is a list to the published SDKs."""
+    return Response({"detail": items, "code": code}, code.status)
 
 
 def problem(code: ErrorCode, message: str) -> Response:

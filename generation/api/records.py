@@ -9,10 +9,7 @@ from rest_framework import status
 from rest_framework.response import Response
 
 from generation import doorbell, forecast, media
-from generation.api.errors import problem
-from generation.models import GeneratedImage, Generation, State
-from generation.parameters import (
-    ErrorCode,
+from generation.answers import (
     Failure,
     GeneratedMedia,
     GenerationRecord,
@@ -22,6 +19,9 @@ from generation.parameters import (
     Timings,
     Waiting,
 )
+from generation.api.errors import problem
+from generation.models import GeneratedImage, Generation, State
+from generation.parameters import ErrorCode
 
 Absolute = Callable[[str], str]
 """Makes a URL absolute, as `request.build_absolute_uri` does."""

@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 
 from accounts.models import ApiToken
 from generation import allowance, queue
-from generation.api import schema
+from generation.api import operations
 from generation.api.errors import UploadTooLarge, problem
 from generation.api.forms import read_form
 from generation.api.records import answer, record
@@ -42,7 +42,7 @@ class JsonView(APIView):
 class ImageToImage(JsonView):
     http_method_names = ["post"]
 
-    @extend_schema(**schema.IMAGE_TO_IMAGE)
+    @extend_schema(**operations.IMAGE_TO_IMAGE)
     def post(self, request: Request) -> Response:
         """Make pictures from a picture and a prompt, and wait for them."""
         scope = getattr(request, "scope", {})
@@ -68,7 +68,7 @@ class ImageToImage(JsonView):
 class GenerationDetail(JsonView):
     http_method_names = ["get", "head"]
 
-    @extend_schema(**schema.GENERATION)
+    @extend_schema(**operations.GENERATION)
     def get(self, request: Request, generation_id: UUID) -> Response:
         """The durable record of a generation of yours."""
         return Response(record(_own(request, generation_id), request.build_absolute_uri))
@@ -77,7 +77,7 @@ class GenerationDetail(JsonView):
 class Cancellation(JsonView):
     http_method_names = ["post"]
 
-    @extend_schema(**schema.CANCELLATION)
+    @extend_schema(**operations.CANCELLATION)
     def post(self, request: Request, generation_id: UUID) -> Response:
         """Cancel a generation of yours: at once while it is queued, within a step while it runs."""
         generation = _own(request, generation_id)

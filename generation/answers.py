@@ -1,0 +1,121 @@
+"""The bodies that the API answers with: pictures, records, errors. The OpenAPI document describes them from here."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from generation.parameters import ErrorCode
+
+
+class Media(BaseModel):
+    """One picture of an answer."""
+
+    url: str = Field(description="Where to fetch the picture; needs no header. A data URL where the server says so.")
+    seed: int = Field(description="The seed that made this picture.")
+    nsfw: bool = Field(description="Whether the picture was flagged. False when it was not checked.")
+
+
+class ImageResponse(BaseModel):
+    """What `POST /image-to-image` answers; `id`, `model_id` and `warnings` are additions to the contract."""
+
+    images: list[Media]
+    id: UUID = Field(description="The generation; `GET /generations/{id}` has its record.")
+    model_id: str = Field(description="The model that made the pictures.")
+    warnings: list[str] = Field(description="What was changed or had no effect, in words.")
+
+
+class GeneratedMedia(Media):
+    """One picture of a record."""
+
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
+    nsfw_score: float | None = Field(description="0 to 1. Null when the picture was not checked.")
+    checked: bool = Field(description="Whether a safety checker judged the picture.")
+
+
+class Failure(BaseModel):
+    """Why a generation failed or was canceled."""
+
+    code: ErrorCode
+    msg: str
+
+
+class Timings(BaseModel):
+    """Seconds; null until known."""
+
+    queued: float | None = Field(description="From its acceptance to its first start.")
+    running: float | None = Field(description="From its first start to its end.")
+    phases: dict[str, float] = Field(description="Seconds by phase of the run, such as denoising or decoding.")
+
+
+class Waiting(BaseModel):
+    """What a queued generation waits for. Estimates come from what was measured here, and are absent before."""
+
+    position: int = Field(description="How many will start before it, plus one.")
+    reason: str = Field(description="Why it is not running yet, in words.")
+    estimated_start: datetime | None
+    estimated_finish: datetime | None
+
+
+class Progress(BaseModel):
+    """Where a running generation is."""
+
+    phase: str = Field(description="loading, encoding, denoising, decoding, safety or storing.")
+    step: int = Field(description="Steps done.")
+    of: int = Field(description="Steps of the whole run.")
+    percent: int = Field(description="0 to 100.")
+    estimated_finish: datetime | None
+
+
+class GenerationRecord(BaseModel):
+    """The durable record of a request."""
+
+    id: UUID
+    state: Literal["queued", "running", "succeeded", "failed", "canceled"] = Field(
+        description="`succeeded`, `failed` and `canceled` are final."
+    )
+    model_id: str = Field(description="The model that makes the pictures.")
+    parameters: dict[str, Any] = Field(description="The request as it was understood, defaults filled in.")
+    effective: dict[str, Any] = Field(description="What the model was run with, after its own rules were applied.")
+    images: list[GeneratedMedia] = Field(description="Empty until `succeeded`.")
+    warnings: list[str] = Field(description="What was changed or had no effect, in words.")
+    error: Failure | None = Field(description="Null unless `failed` or `canceled`.")
+    cost: float = Field(
+        description="What it counts against the day's limit: steps x megapixels x images x model weight."
+    )
+    waiting: Waiting | None = Field(description="Null unless `queued`.")
+    progress: Progress | None = Field(description="Null unless `running`, and until its worker has said something.")
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    timings: Timings
+
+
+class APIError(BaseModel):
+    """What went wrong."""
+
+    msg: str = Field(description="For people; may change.")
+    code: ErrorCode
+
+
+class HTTPError(BaseModel):
+    """Every error but 422."""
+
+    detail: APIError
+
+
+class ValidationError(BaseModel):
+    """One thing that is wrong with one field."""
+
+    loc: list[str | int] = Field(description='Where, such as `["body", "strength"]`.')
+    msg: str = Field(description="What is wrong; where a range is allowed, which.")
+    type: str = Field(description="Its kind, such as `missing`, `float_parsing` or `less_than_equal`.")
+
+
+class HTTPValidationError(BaseModel):
+    """Status 422: one item for each thing that is wrong."""
+
+    detail: list[ValidationError]
+    code: ErrorCode

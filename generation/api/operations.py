@@ -1,0 +1,237 @@
+"""What the OpenAPI document says of each operation: bodies, statuses, headers, examples."""
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+
+from generation.answers import GenerationRecord, HTTPError, HTTPValidationError, ImageResponse
+from generation.api.schema import Body_genImageToImage
+from generation.parameters import ErrorCode
+
+
+def problem_response(summary: str, message: str, *codes: ErrorCode) -> OpenApiResponse:
+    """An `HTTPError`: all codes that may come with this status, and a real answer with the first of them."""
+    meanings = "\n".join(f"- `{code.value}`: {code.meaning}" for code in codes)
+    example = OpenApiExample(codes[0].value, {"detail": {"msg": message, "code": codes[0].value}})
+    return OpenApiResponse(HTTPError, f"{summary}\n\n{meanings}", [example])
+
+
+def header(name: str, description: str, statuses: list[int], required: bool = True, **schema: str) -> OpenApiParameter:
+    return OpenApiParameter(
+        name,
+        {"type": "string", **schema},
+        OpenApiParameter.HEADER,
+        required=required,
+        description=description,
+        response=statuses,
+    )
+
+
+_ID = "01a2032b-11dd-71cc-a49b-bda70ca7bc16"
+_MODEL = "dreamsite/tiny-edit"
+_WARNINGS = [f"strength has no effect on {_MODEL}."]
+_MEDIA = {
+    "url": f"http://127.0.0.1:8000/media/outputs/2026/11/22/{_ID}/1-0.png"
+    "?expires=1795959648&signature=f91fd8003f14efab68dfbeb4ec215333bc2ac5e1faba425e9098380b755fe74e",
+    "seed": 7,
+    "nsfw": False,
+}
+_ANSWER = {"images": [_MEDIA], "id": _ID, "model_id": _MODEL, "warnings": _WARNINGS}
+_RECORD = {
+    "id": _ID,
+    "state": "succeeded",
+    "model_id": _MODEL,
+    "parameters": {
+        "prompt": "make it night",
+        "model_id": "",
+        "loras": "",
+        "strength": 0.5,
+        "guidance_scale": 7.5,
+        "image_guidance_scale": 1.5,
+        "negative_prompt": "",
+        "safety_check": True,
+        "seed": 7,
+        "num_inference_steps": 20,
+        "num_images_per_prompt": 1,
+    },
+    "effective": {
+        "strength": 0.5,
+        "guidance_scale": 2.495,
+        "image_guidance_scale": 1.5,
+        "num_inference_steps": 20,
+        "seeds": [7],
+        "width": 256,
+        "height": 256,
+    },
+    "images": [{**_MEDIA, "width": 256, "height": 256, "nsfw_score": 0.000475, "checked": True}],
+    "warnings": _WARNINGS,
+    "error": None,
+    "cost": 1.31072,
+    "waiting": None,
+    "progress": None,
+    "created": "2026-11-22T12:11:24.018980Z",
+    "started": "2026-11-22T12:11:24.080442Z",
+    "finished": "2026-11-22T12:11:58.338621Z",
+    "timings": {
+        "queued": 0.061462,
+        "running": 34.258179,
+        "phases": {"encoding": 0.5506, "denoising": 32.8676, "decoding": 0.6102, "safety": 0.1258, "storing": 0.09},
+    },
+}
+_RUNNING: dict[str, Any] = {
+    **_RECORD,
+    "state": "running",
+    "images": [],
+    "finished": None,
+    "progress": {
+        "phase": "denoising",
+        "step": 8,
+        "of": 20,
+        "percent": 40,
+        "estimated_finish": "2026-11-22T12:11:45.018980Z",
+    },
+    "timings": {"queued": 0.061462, "running": None, "phases": {}},
+}
+_WRONG_FIELDS = [
+    {"loc": ["body", "prompt"], "msg": "Field required", "type": "missing"},
+    {"loc": ["body", "strength"], "msg": "Input should be a number from 0 to 1", "type": "less_than_equal"},
+]
+
+_INVALID_TOKEN = problem_response("The token is not good.", "Invalid bearer token.", ErrorCode.INVALID_TOKEN)
+_AUTHENTICATE = header("WWW-Authenticate", "`Bearer`", [401], const="Bearer")
+
+IMAGE_TO_IMAGE: dict[str, Any] = {
+    "operation_id": "genImageToImage",
+    "tags": ["generate"],
+    "summary": "Image To Image",
+    "request": {"multipart/form-data": Body_genImageToImage},
+    "responses": {
+        200: OpenApiResponse(ImageResponse, "The pictures.", [OpenApiExample("made", _ANSWER)]),
+        202: OpenApiResponse(
+            GenerationRecord,
+            "Accepted, and not finished within the time that the server waits. Nothing is lost: ask `Location` until "
+            "`state` is `succeeded`, `failed` or `canceled`.",
+            [OpenApiExample("running", _RUNNING)],
+        ),
+        400: problem_response(
+            "The request cannot be done.",
+            "There is no such model here; leave model_id empty for the default model.",
+            ErrorCode.UNKNOWN_MODEL,
+            ErrorCode.INVALID_LORAS,
+            ErrorCode.UNKNOWN_LORA,
+            ErrorCode.LORA_FAILED,
+            ErrorCode.MALFORMED_REQUEST,
+        ),
+        401: _INVALID_TOKEN,
+        409: problem_response("It was canceled while it waited or ran.", "It was canceled.", ErrorCode.CANCELED),
+        413: problem_response(
+            "The request is too large.",
+            "The request is over the limit of 20,971,520 bytes; send a smaller picture.",
+            ErrorCode.UPLOAD_TOO_LARGE,
+        ),
+        422: OpenApiResponse(
+            HTTPValidationError,
+            "Fields are missing or wrong; all of them are named. `key_reused`: the `Idempotency-Key` came before, with "
+            "another request.",
+            [OpenApiExample("wrong_fields", {"detail": _WRONG_FIELDS, "code": ErrorCode.INVALID_FIELDS.value})],
+        ),
+        429: problem_response(
+            "A limit of yours is reached; nothing was accepted.",
+            "You have sent 60 requests within a minute, as many as you may; try again in 21 seconds.",
+            ErrorCode.TOO_MANY_REQUESTS,
+            ErrorCode.TOO_MANY_QUEUED,
+            ErrorCode.COST_EXCEEDED,
+        ),
+        500: problem_response(
+            "It was tried and failed.",
+            "Image-to-image pipeline error.",
+            ErrorCode.INTERNAL,
+            ErrorCode.MODEL_FAILED,
+            ErrorCode.OUT_OF_MEMORY,
+            ErrorCode.STORAGE_FAILED,
+            ErrorCode.WORKER_LOST,
+        ),
+        503: problem_response(
+            "Nothing was begun; try again.",
+            "The service cannot take requests now; try again in 5 seconds.",
+            ErrorCode.UNAVAILABLE,
+            ErrorCode.QUEUE_FULL,
+        ),
+        504: problem_response(
+            "Its time was over.",
+            "No worker was free before its deadline; try again later or allow more time.",
+            ErrorCode.DEADLINE_BEFORE_START,
+            ErrorCode.DEADLINE,
+        ),
+    },
+    "parameters": [
+        OpenApiParameter(
+            "Cancel-After",
+            {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,3})?[smh]$", "examples": ["90s", "2m"]},
+            OpenApiParameter.HEADER,
+            description="Cancel it when it has not ended by then: a number with its unit s, m or h, up to 7 days.",
+        ),
+        OpenApiParameter(
+            "Prefer",
+            {"type": "string", "examples": ["cancel-on-disconnect"]},
+            OpenApiParameter.HEADER,
+            description="`cancel-on-disconnect`: cancel it when the client hangs up. Else the work goes on.",
+        ),
+        header("X-Generation-Id", "The generation, as in `id`.", [200, 202], format="uuid"),
+        header(
+            "X-Generation-Id",
+            "The generation, where the request was accepted.",
+            [400, 409, 500, 504],
+            False,
+            format="uuid",
+        ),
+        header("Location", "The record of the generation.", [202], format="uri"),
+        header("Retry-After", "Seconds.", [429, 503], type="integer"),
+        header("RateLimit-Limit", "How much the limit is.", [429]),
+        header("RateLimit-Remaining", "How much of it is left.", [429]),
+        header("RateLimit-Reset", "Seconds until there is more.", [429], type="integer"),
+        _AUTHENTICATE,
+    ],
+    "extensions": {"x-speakeasy-name-override": "imageToImage"},
+}
+
+GENERATION: dict[str, Any] = {
+    "operation_id": "getGeneration",
+    "tags": ["generations"],
+    "summary": "One generation",
+    "responses": {
+        200: OpenApiResponse(GenerationRecord, "The record, with fresh URLs.", [OpenApiExample("succeeded", _RECORD)]),
+        401: _INVALID_TOKEN,
+        404: problem_response(
+            "It does not exist or is not yours.", "There is no such thing here.", ErrorCode.NOT_FOUND
+        ),
+        500: problem_response("It cannot be looked up.", "Image-to-image pipeline error.", ErrorCode.INTERNAL),
+        503: problem_response(
+            "Try again.", "The service cannot take requests now; try again in 5 seconds.", ErrorCode.UNAVAILABLE
+        ),
+    },
+    "parameters": [_AUTHENTICATE, header("Retry-After", "Seconds.", [503], type="integer")],
+}
+
+CANCELLATION: dict[str, Any] = {
+    "operation_id": "cancelGeneration",
+    "tags": ["generations"],
+    "summary": "Cancel a generation",
+    "request": None,
+    "responses": {
+        200: OpenApiResponse(GenerationRecord, "It is canceled; so it was already, if it is asked again."),
+        202: OpenApiResponse(
+            GenerationRecord, "It is running, and stops within a step.", [OpenApiExample("running", _RUNNING)]
+        ),
+        401: _INVALID_TOKEN,
+        404: GENERATION["responses"][404],
+        409: problem_response(
+            "It has ended in another way.",
+            "It has succeeded already, so nothing was canceled.",
+            ErrorCode.ALREADY_FINISHED,
+        ),
+        500: GENERATION["responses"][500],
+        503: GENERATION["responses"][503],
+    },
+    "parameters": GENERATION["parameters"],
+}
