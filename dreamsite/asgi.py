@@ -1,4 +1,4 @@
-"""The ASGI application: the waiting layer around Django."""
+"""The ASGI application: each request gets its id, then the waiting layer, then Django."""
 
 import os
 
@@ -7,6 +7,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsite.settings")
 django_application = get_asgi_application()
 
+from generation.request_ids import identify  # noqa: E402
 from generation.waiting import WaitingLayer  # noqa: E402  needs Django's settings
 
-application = WaitingLayer(django_application)
+waiting_layer = WaitingLayer(django_application)
+application = identify(waiting_layer)

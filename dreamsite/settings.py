@@ -88,6 +88,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "corsheaders",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -108,6 +109,24 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
+# What is answered in JSON, errors and unknown paths included.
+API_PATHS = r"/(image-to-image|generations|models|loras|v1)(/|\Z)"
+# Pages of other origins that may use the API from a browser. Without any there is no middleware: it would answer preflights.
+CORS_ORIGINS = env.list("CORS_ORIGINS", default=[])
+if CORS_ORIGINS:
+    MIDDLEWARE.insert(0, "corsheaders.middleware.CorsMiddleware")
+    CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ORIGINS
+    CORS_ALLOWED_ORIGINS = [] if CORS_ALLOW_ALL_ORIGINS else CORS_ORIGINS
+    CORS_URLS_REGEX = API_PATHS
+    CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "DELETE", "OPTIONS"]
+    CORS_ALLOW_HEADERS = [
+        *("accept", "authorization", "content-type", "prefer", "cancel-after", "idempotency-key", "x-request-id"),
+        *("if-none-match", "last-event-id"),
+    ]
+    CORS_EXPOSE_HEADERS = [
+        *("X-Request-Id", "X-Generation-Id", "Location", "Link", "ETag", "Preference-Applied", "WWW-Authenticate"),
+        *("Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
+    ]
 ROOT_URLCONF = "dreamsite.urls"
 ASGI_APPLICATION = "dreamsite.asgi.application"
 # `/image-to-image` and `/image-to-image/` both answer directly; a redirect would turn a client's POST into a GET.
@@ -288,8 +307,9 @@ USE_TZ = True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request_id": {"()": "generation.request_ids.AddRequestId"}},
+    "formatters": {"line": {"format": "{asctime} {levelname} [{request_id}] {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
     # What a client did wrong is the client's to read; only our own failures are worth a line.
     "loggers": {
         "django.request": {"level": "ERROR"},

@@ -39,6 +39,15 @@ class QueueFull(Exception):
 
 
 @dataclass(frozen=True)
+class Rate:
+    """How many requests a minute a user may send, and how many now; after `reset` seconds there is more, 0: no more to come."""
+
+    limit: int
+    remaining: int
+    reset: int
+
+
+@dataclass(frozen=True)
 class Allowed:
     """The limits of one user; None: no limit."""
 
@@ -58,6 +67,18 @@ def allowed(user: User) -> Allowed:
         per_minute=user.max_per_minute if user.max_per_minute is not None else settings.USER_MAX_PER_MINUTE or None,
         daily_cost=user.max_daily_cost if user.max_daily_cost is not None else settings.USER_MAX_DAILY_COST or None,
     )
+
+
+def rate(user: User) -> Rate | None:
+    """What is left of this user's minute; None: no limit."""
+    limit = allowed(user).per_minute
+    if limit is None:
+        return None
+    now = timezone.now()
+    recent = Generation.objects.filter(user=user, pk__gte=_first_id(now - _MINUTE))
+    times = list(recent.order_by("-pk").values_list("created", flat=True)[:limit])
+    reset = _seconds(times[-1] + _MINUTE - now) if times else 0
+    return Rate(limit, limit - len(times), reset)
 
 
 def check_room() -> None:
@@ -95,16 +116,13 @@ def _check_queued(user: User, limits: Allowed, cost: float, now: datetime) -> No
 
 
 def _check_rate(user: User, limits: Allowed, cost: float, now: datetime) -> None:
-    if limits.per_minute is None:
-        return
-    recent = Generation.objects.filter(user=user, pk__gte=_first_id(now - _MINUTE))
-    times = list(recent.order_by("-pk").values_list("created", flat=True)[: limits.per_minute])
-    if len(times) >= limits.per_minute:
-        reset = _seconds(times[-1] + _MINUTE - now) if times else 60
+    left = rate(user)
+    if left is not None and left.remaining == 0:
+        reset = left.reset or 60
         raise OverLimit(
             ErrorCode.TOO_MANY_REQUESTS,
-            f"You have sent {len(times)} requests within a minute, as many as you may; try again in {reset} seconds.",
-            limits.per_minute,
+            f"You have sent {left.limit} requests within a minute, as many as you may; try again in {reset} seconds.",
+            left.limit,
             0,
             reset,
         )

@@ -3,6 +3,7 @@
 Every generation ends here in one way: succeeded, failed, stopped, handed back, or lost to another attempt.
 """
 
+import contextvars
 import logging
 import os
 import threading
@@ -20,7 +21,7 @@ from django.utils import timezone
 from PIL import Image
 from redis import RedisError
 
-from generation import doorbell, forecast, media, queue
+from generation import doorbell, forecast, media, queue, request_ids
 from generation.engine.engine import Engine, Member, Picture, Result
 from generation.engine.errors import EngineError
 from generation.intake import thumbnail
@@ -47,29 +48,41 @@ class NothingLeft(Exception):
 
 def make(batch: Sequence[Generation], engine: Engine, must_hand_back: Callable[[], bool]) -> None:
     """Bring each generation of this batch to its end. `must_hand_back` is asked at every step."""
+    with request_ids.about(*(generation.request_id for generation in batch)):
+        _make(batch, engine, must_hand_back)
+
+
+def _make(batch: Sequence[Generation], engine: Engine, must_hand_back: Callable[[], bool]) -> None:
     run = _Run(batch, must_hand_back)
     phases: dict[str, float] = {}
     try:
         with run.leases:
-            members = [(generation, member) for generation in batch if (member := _member(generation))]
+            members = []
+            for generation in batch:
+                with request_ids.about(generation.request_id):
+                    if member := _member(generation):
+                        members.append((generation, member))
             outcomes = engine.run_batch([member for _, member in members], run.on_step) if members else []
             for (generation, _), outcome in zip(members, outcomes, strict=True):
                 if generation.pk in run.active:
                     run.on_step(run.of, run.of, "storing")
                 if generation.pk in run.active:
-                    phases = _conclude(generation, outcome)
+                    with request_ids.about(generation.request_id):
+                        phases = _conclude(generation, outcome)
                     del run.active[generation.pk]
         if phases and len(members) == len(batch):
             _note_pace(batch, phases)
     except HandBack:
         for generation in run.remaining():
-            _persist(partial(queue.hand_back, generation))
+            with request_ids.about(generation.request_id):
+                _persist(partial(queue.hand_back, generation))
     except NothingLeft:
         pass
     except Exception:
         logger.exception("the batch of generation %s failed in an unforeseen way", batch[0].pk)
         for generation in run.remaining():
-            _fail(generation, ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
+            with request_ids.about(generation.request_id):
+                _fail(generation, ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
 
 
 class _Run:
@@ -99,7 +112,8 @@ class _Run:
         to_stop = self._tell(doorbell.Progress(step, of, phase)) | self.leases.to_stop
         for generation in self.remaining():
             if generation.pk in self.leases.lost:
-                logger.warning("attempt %d of generation %s lost its lease", generation.attempt, generation.pk)
+                with request_ids.about(generation.request_id):
+                    logger.warning("attempt %d of generation %s lost its lease", generation.attempt, generation.pk)
                 del self.active[generation.pk]
             elif generation.pk in to_stop:
                 self._stop(generation, ErrorCode.CANCELED, step / of)
@@ -119,7 +133,8 @@ class _Run:
             return set()
 
     def _stop(self, generation: Generation, code: ErrorCode, share_done: float) -> None:
-        _persist(lambda: queue.stop(generation, code, share_done))
+        with request_ids.about(generation.request_id):
+            _persist(lambda: queue.stop(generation, code, share_done))
         del self.active[generation.pk]
 
 
@@ -133,7 +148,9 @@ class _Leases:
         self._last_life = time.monotonic()
         self._silence = settings.STALL_SECONDS
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
+        # A thread begins without the ids that log lines carry.
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._keep,), name="leases", daemon=True)
 
     def __enter__(self) -> "_Leases":
         self._thread.start()
@@ -155,7 +172,8 @@ class _Leases:
                 logger.critical("generation %s shows no life; this worker ends", self._batch[0].pk)
                 os._exit(1)
             for generation in self._batch:
-                self._renew(generation)
+                with request_ids.about(generation.request_id):
+                    self._renew(generation)
             connections.close_all()
 
     def _renew(self, generation: Generation) -> None:

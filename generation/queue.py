@@ -62,6 +62,7 @@ def submit(
     picture: Intake,
     generation_id: UUID | None = None,
     cancel_after: timedelta | None = None,
+    request_id: str = "",
 ) -> Generation:
     """Accept a request: its input is stored, its row is `queued`, its pool hears the bell.
 
@@ -87,6 +88,7 @@ def submit(
         parameters=parameters.model_dump(mode="json"),
         recipe=recipe.model_dump(mode="json"),
         warnings=warnings,
+        request_id=request_id,
         input_sha256=picture.sha256,
         input_format=picture.format,
         input_width=picture.size[0],

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from generation import doorbell, media, queue
+from generation import doorbell, media, queue, request_ids
 from generation.models import FINAL_STATES, Generation, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
 
@@ -39,7 +39,7 @@ def _reap_leases() -> int:
     """Return expired leases to the front of the queue; end what lost its worker too often or was to be canceled."""
     expired = Generation.objects.filter(state=State.RUNNING, lease_expires__lt=timezone.now())
     reaped = 0
-    for generation in expired.only("id", "attempt", "losses", "pool", "state", "cancel_requested"):
+    for generation in expired.only("id", "attempt", "losses", "pool", "state", "cancel_requested", "request_id"):
         lease = Generation.objects.lease(generation).filter(lease_expires__lt=timezone.now())
         if generation.cancel_requested:
             code = ErrorCode.CANCELED
@@ -52,7 +52,8 @@ def _reap_leases() -> int:
             # One that is canceled at this moment is ended by the next round.
             held = bool(lease.update(state=State.QUEUED, lease_expires=None, worker="", losses=F("losses") + 1))
         if held:
-            logger.warning("generation %s lost its worker in attempt %d", generation.pk, generation.attempt)
+            with request_ids.about(generation.request_id):
+                logger.warning("generation %s lost its worker in attempt %d", generation.pk, generation.attempt)
             reaped += 1
     return reaped
 

@@ -17,6 +17,7 @@ for _name in (
     "MAX_BATCH",
     "DRAIN_SECONDS",
     "ALLOWED_HOSTS",
+    "CORS_ORIGINS",
     "WAIT_SECONDS",
 ):
     os.environ.pop(_name, None)

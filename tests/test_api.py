@@ -143,7 +143,7 @@ def test_other_methods_are_405(api: httpx.Client) -> None:
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         response = api.request(method, "/image-to-image")
         assert refused(response, 405) == "method_not_allowed"
-        assert response.headers["allow"] == "POST"
+        assert response.headers["allow"] == "POST, OPTIONS"
 
 
 def test_a_body_without_fields_lacks_both(api: httpx.Client) -> None:

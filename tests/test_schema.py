@@ -66,6 +66,15 @@ def test_every_status_and_code_is_told(document: Any) -> None:
     assert all(f"`{code.value}` ({code.status})" in told["description"] for code in ErrorCode)
 
 
+def test_every_answer_tells_its_request_and_what_is_left(document: Any) -> None:
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert {"$ref": "#/components/parameters/X-Request-Id"} in operation["parameters"]
+            for status, response in operation["responses"].items():
+                assert "X-Request-Id" in response["headers"]
+                assert ("RateLimit-Remaining" in response["headers"]) == (status != "401")
+
+
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_asks_nobody_but_us(service: Service, scheme: Any) -> None:

@@ -5,8 +5,10 @@ That holds too where Django answers before a view of the API is reached: see `ba
 
 import logging
 import math
+import re
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -120,8 +122,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _problem_of_django(request: HttpRequest, code: ErrorCode, message: str) -> HttpResponse | None:
-    if request.path_info.startswith(("/image-to-image", "/generations")):
-        return JsonResponse(_body(code, message), status=code.status)
+    if re.match(settings.API_PATHS, request.path_info):
+        return JsonResponse(_body(code, message), status=code.status, headers={"Cache-Control": "no-store"})
     return None
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import cache_control
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
@@ -15,6 +16,7 @@ from pydantic_core import CoreSchema
 from generation.parameters import ErrorCode, ImageToImageParameters
 
 
+@gzip_page
 @cache_control(max_age=300)
 @require_safe
 def openapi(request: HttpRequest) -> HttpResponse:
@@ -35,6 +37,27 @@ class BearerScheme(OpenApiAuthenticationExtension):
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer", "description": "An API token of yours: `dream_…`."}
+
+
+_REQUEST_ID = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "description": "An id of yours: 1 to 64 letters, digits and `._:-`. Any other is replaced.",
+    "schema": {"type": "string"},
+}
+_HEADERS: dict[str, Any] = {
+    "X-Request-Id": {
+        "description": "The id of this request, which the server's log names.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+    },
+    "RateLimit-Limit": {
+        "description": "How many requests you may make within a minute; of 429, the limit that is reached.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Remaining": {"description": "How much of it is left.", "schema": {"type": "string"}},
+    "RateLimit-Reset": {"description": "Seconds until there is more.", "schema": {"type": "integer"}},
+}
 
 
 class Body_genImageToImage(ImageToImageParameters):  # noqa: N801  a published name
@@ -59,6 +82,20 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """A hook of drf-spectacular: what it cannot be told in other ways."""
     codes = "\n".join(f"- `{code.value}` ({code.status}): {code.meaning}" for code in ErrorCode)
     result["components"]["schemas"]["ErrorCode"]["description"] = f"{ErrorCode.__doc__}\n\n{codes}"
+    result["components"] |= {"parameters": {"X-Request-Id": _REQUEST_ID}, "headers": _HEADERS}
+    operations = [operation for path in result["paths"].values() for operation in path.values()]
+    for operation in operations:
+        _tell_headers(operation)
     answer = result["paths"]["/image-to-image"]["post"]["responses"]["200"]
     answer["content"]["application/json"]["schema"]["x-speakeasy-name-override"] = "data"
     return result
+
+
+def _tell_headers(operation: dict[str, Any]) -> None:
+    """Add the headers that every answer has, or every answer to somebody known who has such a limit."""
+    operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-Id"})
+    for status, response in operation["responses"].items():
+        headers = response.setdefault("headers", {})
+        for name in _HEADERS:
+            if name == "X-Request-Id" or status != "401":
+                headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})

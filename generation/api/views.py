@@ -4,7 +4,10 @@ from typing import Any, cast
 from uuid import UUID
 
 from django.conf import settings
-from django.http import Http404
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest
+from django.utils.decorators import method_decorator
+from django.views.decorators.gzip import gzip_page
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.renderers import JSONRenderer
@@ -12,8 +15,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.models import ApiToken
-from generation import allowance, queue
+from accounts.models import ApiToken, User
+from generation import allowance, queue, request_ids
 from generation.api import operations
 from generation.api.errors import UploadTooLarge, problem
 from generation.api.forms import read_form
@@ -23,8 +26,20 @@ from generation.parameters import ErrorCode
 from generation.preferences import cancel_after
 
 
+@method_decorator(gzip_page, name="dispatch")
 class JsonView(APIView):
-    """Answers in JSON, which belong to one owner and one moment."""
+    """Answers in JSON, which belong to one owner and one moment. Anybody may ask for the OPTIONS."""
+
+    asker: User | None = None
+    """Whose limit of requests the headers of the answer tell of."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if request.method != "OPTIONS":
+            super().initial(request, *args, **kwargs)
+            self.asker = cast(User | None, request.user)
+
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[JSONRenderer, str]:
         """JSON, whatever the client says it accepts: that is how the API of the contract answers."""
@@ -33,15 +48,27 @@ class JsonView(APIView):
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)
         response["Cache-Control"] = "no-store"
-        if response.status_code != status.HTTP_405_METHOD_NOT_ALLOWED:
+        is_about_methods = response.status_code == status.HTTP_204_NO_CONTENT and request.method == "OPTIONS"
+        if response.status_code != status.HTTP_405_METHOD_NOT_ALLOWED and not is_about_methods:
             # The view that answers a held client is not the one that was asked, and allows other methods.
             del response["Allow"]
+        self._tell_rate(response)
         return response
+
+    def _tell_rate(self, response: Response) -> None:
+        """Add what is left of the minute, where the answer does not speak of another limit that is reached."""
+        try:
+            left = allowance.rate(self.asker) if self.asker else None
+        except (OperationalError, InterfaceError):
+            # The answer is not made worse by what it cannot tell.
+            return
+        if left is not None and "RateLimit-Limit" not in response:
+            response["RateLimit-Limit"] = str(left.limit)
+            response["RateLimit-Remaining"] = str(left.remaining)
+            response["RateLimit-Reset"] = str(left.reset)
 
 
 class ImageToImage(JsonView):
-    http_method_names = ["post"]
-
     @extend_schema(**operations.IMAGE_TO_IMAGE)
     def post(self, request: Request) -> Response:
         """Make pictures from a picture and a prompt, and wait for them."""
@@ -58,6 +85,7 @@ class ImageToImage(JsonView):
             picture,
             scope.get("dreamsite.generation_id"),
             cancel_after(request.headers.get("Cancel-After", "")),
+            request_ids.current(),
         )
         if "dreamsite.generation_id" in scope:
             # The waiting layer asks again when it lets its client go: a record, with its forecast, would be for nobody.
@@ -66,8 +94,6 @@ class ImageToImage(JsonView):
 
 
 class GenerationDetail(JsonView):
-    http_method_names = ["get", "head"]
-
     @extend_schema(**operations.GENERATION)
     def get(self, request: Request, generation_id: UUID) -> Response:
         """The durable record of a generation of yours."""
@@ -75,8 +101,6 @@ class GenerationDetail(JsonView):
 
 
 class Cancellation(JsonView):
-    http_method_names = ["post"]
-
     @extend_schema(**operations.CANCELLATION)
     def post(self, request: Request, generation_id: UUID) -> Response:
         """Cancel a generation of yours: at once while it is queued, within a step while it runs."""
@@ -92,21 +116,28 @@ class Cancellation(JsonView):
 class HeldAnswer(JsonView):
     """What a client that was held is told, or wants no more: asked by the waiting layer alone, which knew the client."""
 
-    http_method_names = ["get", "delete"]
     authentication_classes = []
     permission_classes = []
     schema = None
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if not getattr(request, "scope", {}).get("dreamsite.answer"):
+            raise Http404
+
     def get(self, request: Request, generation_id: UUID) -> Response:
-        return answer(self._held(request, generation_id), request.build_absolute_uri)
+        generation = self._held(generation_id)
+        self.asker = generation.user
+        return answer(generation, request.build_absolute_uri)
 
     def delete(self, request: Request, generation_id: UUID) -> Response:
-        queue.cancel(self._held(request, generation_id))
+        queue.cancel(self._held(generation_id))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    def _held(self, request: Request, generation_id: UUID) -> Generation:
-        generation: Generation | None = Generation.objects.prefetch_related("images").filter(pk=generation_id).first()
-        if not getattr(request, "scope", {}).get("dreamsite.answer") or generation is None:
+    def _held(self, generation_id: UUID) -> Generation:
+        rows = Generation.objects.select_related("user").prefetch_related("images")
+        generation: Generation | None = rows.filter(pk=generation_id).first()
+        if generation is None:
             raise Http404
         return generation
 

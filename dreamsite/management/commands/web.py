@@ -21,12 +21,12 @@ class Command(BaseCommand):
         parser.add_argument("--fd", type=int, help="File descriptor of a listening socket.")
 
     def handle(self, *args: Any, fd: int | None, **options: Any) -> None:
-        from dreamsite.asgi import application
+        from dreamsite.asgi import application, waiting_layer
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
                 # Held clients are told where to look while there is time to tell them.
-                application.release()
+                waiting_layer.release()
                 super().handle_exit(sig, frame)
 
             async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
