@@ -40,7 +40,7 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True)
 class Rate:
-    """How many requests a minute a user may send, and how many now; after `reset` seconds there is more, 0: no more to come."""
+    """How many requests a minute a user may send, and how many now; more in `reset` seconds, 0 when none were sent."""
 
     limit: int
     remaining: int
