@@ -165,6 +165,7 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
                     "lease_expires",
                     "deadline",
                     "cancel_requested",
+                    "deleted",
                 )
             },
         ),
@@ -260,7 +261,7 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
 
     @admin.display
     def error(self, generation: Generation) -> str:
-        return f"{generation.error_message} ({generation.error_code})" if generation.error_code else "none"
+        return f"{generation.error_message} ({generation.error_code})".lstrip() if generation.error_code else "none"
 
     @admin.display(description="warnings")
     def warning_list(self, generation: Generation) -> str:

@@ -6,14 +6,13 @@ Defaults are settings, the admin overrides them for single users. `running at on
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Sum
 from django.utils import timezone
 
 from accounts.models import User
-from generation.models import Generation, Share, State
+from generation.models import Generation, Share, State, first_id
 from generation.parameters import ErrorCode
 
 _QUEUED_RETRY_SECONDS = 10
@@ -75,7 +74,7 @@ def rate(user: User) -> Rate | None:
     if limit is None:
         return None
     now = timezone.now()
-    recent = Generation.objects.filter(user=user, pk__gte=_first_id(now - _MINUTE))
+    recent = Generation.objects.filter(user=user, pk__gte=first_id(now - _MINUTE))
     times = list(recent.order_by("-pk").values_list("created", flat=True)[:limit])
     reset = _seconds(times[-1] + _MINUTE - now) if times else 0
     return Rate(limit, limit - len(times), reset)
@@ -132,7 +131,7 @@ def _check_cost(user: User, limits: Allowed, cost: float, now: datetime) -> None
     if limits.daily_cost is None:
         return
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
-    today = Generation.objects.filter(user=user, pk__gte=_first_id(midnight))
+    today = Generation.objects.filter(user=user, pk__gte=first_id(midnight))
     spent = today.aggregate(spent=Sum("cost"))["spent"] or 0.0
     left = max(0.0, limits.daily_cost - spent)
     if cost > left:
@@ -144,11 +143,6 @@ def _check_cost(user: User, limits: Allowed, cost: float, now: datetime) -> None
             left,
             _seconds(midnight + timedelta(days=1) - now),
         )
-
-
-def _first_id(when: datetime) -> UUID:
-    """The least UUID of version 7 that can be made at this time: its first 48 bits are milliseconds."""
-    return UUID(int=int(when.timestamp() * 1000) << 80)
 
 
 def _seconds(left: timedelta) -> int:

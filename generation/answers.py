@@ -8,6 +8,8 @@ from pydantic import BaseModel, Field
 
 from generation.parameters import ErrorCode
 
+StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
+
 
 class Media(BaseModel):
     """One picture of an answer."""
@@ -73,9 +75,7 @@ class GenerationRecord(BaseModel):
     """The durable record of a request."""
 
     id: UUID
-    state: Literal["queued", "running", "succeeded", "failed", "canceled"] = Field(
-        description="`succeeded`, `failed` and `canceled` are final."
-    )
+    state: StateName = Field(description="`succeeded`, `failed` and `canceled` are final.")
     model_id: str = Field(description="The model that makes the pictures.")
     parameters: dict[str, Any] = Field(description="The request as it was understood, defaults filled in.")
     effective: dict[str, Any] = Field(description="What the model was run with, after its own rules were applied.")
@@ -91,6 +91,14 @@ class GenerationRecord(BaseModel):
     started: datetime | None
     finished: datetime | None
     timings: Timings
+
+
+class GenerationPage(BaseModel):
+    """A page of one's own records, the newest first."""
+
+    next: str | None = Field(description="Where the older ones are. Null on the last page.")
+    previous: str | None = Field(description="Where the newer ones are. Null on the first page.")
+    results: list[GenerationRecord]
 
 
 class APIError(BaseModel):

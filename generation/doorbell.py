@@ -30,6 +30,7 @@ ANNOUNCEMENT_SECONDS = 6
 
 _PROGRESS = "dreamsite:progress:"
 _STOP = "dreamsite:stop:"
+_STREAM = "dreamsite:stream:"
 _REAPER = "dreamsite:reaper"
 _KEPT_EVENTS = 10_000
 _KEPT_PROGRESS_SECONDS = 600
@@ -81,6 +82,11 @@ class Progress:
     def percent(self) -> int:
         return 100 * self.step // self.of if self.of else 0
 
+    @property
+    def done(self) -> float:
+        """The share, 0 to 1."""
+        return self.step / self.of if self.of else 0.0
+
 
 def report(ids: Sequence[UUID], progress: Progress) -> set[UUID]:
     """Note where the run of these generations is; returns those that are to stop. One round trip. Raises `RedisError`."""
@@ -110,6 +116,14 @@ def ask_to_stop(generation_id: UUID) -> None:
         redis().set(f"{_STOP}{generation_id}", 1, ex=_KEPT_STOP_SECONDS)
     except RedisError:
         logger.warning("generation %s will stop a little later: Redis cannot be reached", generation_id)
+
+
+def forget(generation_id: UUID) -> None:
+    """Drop all that is still here about a generation that was deleted. Best effort: it expires by itself."""
+    try:
+        redis().delete(*(f"{kind}{generation_id}" for kind in (_PROGRESS, _STOP, _STREAM)))
+    except RedisError:
+        logger.warning("generation %s is forgotten a little later: Redis cannot be reached", generation_id)
 
 
 @contextmanager

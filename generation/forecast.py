@@ -111,17 +111,37 @@ class _Line:
 _lines: dict[str, _Line] = {}
 
 
-def of_queued(generation: Generation) -> Forecast:
-    """The forecast of one queued generation, at most `_LINE_SECONDS` old."""
-    workers = _workers(generation.pool)
-    warm = frozenset().union(*(worker.models for worker in workers)) if workers else frozenset()
-    looks = _looks(generation.pool, workers)
-    line = _lines.get(generation.pool)
+def of_queued(generations: Sequence[Generation]) -> dict[UUID, Forecast]:
+    """The forecasts of queued generations, at most `_LINE_SECONDS` old. A pool is asked about once, however many wait in it."""
+    if not generations:
+        return {}
+    at_work = _at_work()
+    running = _running_by_user(generations)
+    forecasts = {}
+    for pool in {generation.pool for generation in generations}:
+        workers = [worker for worker in at_work if worker.pool == pool]
+        warm = frozenset().union(*(worker.models for worker in workers)) if workers else frozenset()
+        places = _places(pool, workers, warm)
+        for generation in generations:
+            if generation.pool == pool:
+                place = places.get(generation.pk, _Place(len(places) + 1, None, None))
+                reason = _reason(generation, place.position, running.get(generation.user_id, 0), workers, warm)
+                forecasts[generation.pk] = Forecast(place.position, reason, place.start, place.finish)
+    return forecasts
+
+
+def _places(pool: str, workers: Sequence[AtWork], warm: frozenset[str]) -> dict[UUID, _Place]:
+    looks = _looks(pool, workers)
+    line = _lines.get(pool)
     if line is None or line.looks != looks or time.monotonic() - line.played > _LINE_SECONDS:
-        places = _play(generation.pool, len(workers), warm)
-        line = _lines[generation.pool] = _Line(time.monotonic(), looks, places)
-    place = line.places.get(generation.pk, _Place(len(line.places) + 1, None, None))
-    return Forecast(place.position, _reason(generation, place.position, workers, warm), place.start, place.finish)
+        line = _lines[pool] = _Line(time.monotonic(), looks, _play(pool, len(workers), warm))
+    return line.places
+
+
+def _running_by_user(generations: Sequence[Generation]) -> dict[int, int]:
+    users = {generation.user_id for generation in generations}
+    rows = Generation.objects.filter(user__in=users, state=State.RUNNING).order_by()
+    return dict(rows.values_list("user").annotate(Count("pk")))
 
 
 def _looks(pool: str, workers: Sequence[AtWork]) -> object:
@@ -156,18 +176,27 @@ def _play(pool: str, workers: int, warm: frozenset[str]) -> dict[UUID, _Place]:
     return places
 
 
-def of_running(generation: Generation, progress: Progress | None) -> datetime | None:
-    """When a running generation is expected to end: as far as it has got, so much of the expected time has passed."""
-    seconds = Paces().run_seconds(generation.effective)
-    if seconds is None or progress is None:
-        return None
-    done = progress.step / progress.of if progress.of else 0.0
-    return timezone.now() + timedelta(seconds=seconds * (1 - done))
+def of_running(generations: Sequence[Generation], at: Mapping[UUID, Progress]) -> dict[UUID, datetime]:
+    """When running generations are expected to end, of those whose progress is known and whose model was measured.
+
+    As far as one has got, so much of the expected time has passed.
+    """
+    reported = [generation for generation in generations if generation.pk in at]
+    if not reported:
+        return {}
+    paces = Paces()
+    now = timezone.now()
+    ends = {}
+    for generation in reported:
+        seconds = paces.run_seconds(generation.effective)
+        if seconds is not None:
+            ends[generation.pk] = now + timedelta(seconds=seconds * (1 - at[generation.pk].done))
+    return ends
 
 
-def _workers(pool: str) -> list[AtWork]:
+def _at_work() -> list[AtWork]:
     try:
-        return [worker for worker in doorbell.at_work() if worker.pool == pool]
+        return doorbell.at_work()
     except RedisError:
         return []
 
@@ -203,19 +232,19 @@ def _free_times(running: Sequence[Generation], workers: int, paces: Paces, now: 
     for row in running:
         seconds = paces.run_seconds(row.effective) or 0.0
         progress = at.get(row.pk)
-        done = progress.step / progress.of if progress and progress.of else 0.0
-        ends = now + timedelta(seconds=seconds * (1 - done))
+        ends = now + timedelta(seconds=seconds * (1 - (progress.done if progress else 0.0)))
         busy[row.worker] = max(ends, busy.get(row.worker, now))
     free = [*busy.values(), *[now] * max(0, workers - len(busy))][:workers]
     heapq.heapify(free)
     return free
 
 
-def _reason(generation: Generation, position: int, workers: Sequence[AtWork], warm: frozenset[str]) -> str:
+def _reason(
+    generation: Generation, position: int, running: int, workers: Sequence[AtWork], warm: frozenset[str]
+) -> str:
     if not workers:
         return "No worker is at work in its pool."
     limit = allowance.allowed(generation.user).running
-    running = Generation.objects.filter(user=generation.user_id, state=State.RUNNING).count()
     if limit is not None and running >= limit:
         return f"As many requests of its user are running as may run at once: {running}."
     if position > 1:

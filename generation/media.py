@@ -79,13 +79,18 @@ def read(name: str) -> bytes:
     return content
 
 
-def discard(names: Iterable[str | None]) -> None:
-    """Remove files that no row speaks of; one that cannot be removed is left and logged."""
-    for name in filter(None, names):
+def discard(names: Iterable[str]) -> bool:
+    """Remove files that no row speaks of, those that are gone already among them. Returns whether all are gone.
+
+    It stops at the first that cannot be removed: a storage that is away would take as long over each of the others.
+    """
+    for name in names:
         try:
             default_storage.delete(name)
-        except Exception:
-            logger.exception("file %s could not be removed", name)
+        except Exception as error:  # noqa: BLE001  whatever the backend raised
+            logger.warning("file %s could not be removed; the reaper will try again: %r", name, error)
+            return False
+    return True
 
 
 def _signature(name: str, expires: int) -> str:

@@ -28,6 +28,11 @@ MAX_PASSED_OVER = 16
 """How often a request for a cold model waits for one of the same user's that is warm."""
 
 
+def first_id(when: datetime) -> UUID:
+    """The least UUID of version 7 that can be made at this time: its first 48 bits are milliseconds."""
+    return UUID(int=int(when.timestamp() * 1000) << 80)
+
+
 class RepositoryModel(models.Model):
     """Weights that staff allow: bundled, in MODELS_DIR, or on the hub at a pinned commit."""
 
@@ -291,7 +296,7 @@ class Generation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.prompt[:60]} ({self.id})"
+        return f"{'deleted' if self.deleted else self.prompt[:60]} ({self.id})"
 
     @property
     def is_final(self) -> bool:
@@ -335,9 +340,9 @@ class Pace(models.Model):
 
 
 class Staging(models.Model):
-    """Files that are about to be stored and that no row speaks of yet, noted before the first byte is written.
+    """Files that no row speaks of: noted before their first byte is written, or when their row was deleted.
 
-    The transaction that makes the row removes the note. What is left after a crash says which files to remove.
+    The transaction that makes them a row's own removes the note. What is left after a crash says which files to remove.
     """
 
     generation = models.UUIDField(help_text="Its row may not exist yet.")

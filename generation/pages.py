@@ -75,6 +75,8 @@ def grouped(generations: Iterable[Generation]) -> Iterator[Group]:
 
 def state(generation: Generation) -> str:
     """The state in words, with how long it took where that is known."""
+    if generation.deleted:
+        return f"deleted {timezone.localtime(generation.deleted):%Y-%m-%d %H:%M} ({generation.state})"
     took = generation.running_seconds
     match generation.state:
         case State.QUEUED:
@@ -98,14 +100,16 @@ def outlook(generation: Generation) -> Outlook | None:
     now = timezone.now()
     match generation.state:
         case State.QUEUED:
-            expected = forecast.of_queued(generation)
+            expected = forecast.of_queued([generation])[generation.pk]
             return Outlook(expected.reason.removesuffix("."), None, _left(expected.finish, now))
         case State.RUNNING:
-            at = doorbell.progress([generation.pk]).get(generation.pk)
-            if at is None:
+            progress = doorbell.progress([generation.pk])
+            if generation.pk not in progress:
                 return Outlook("", None, "")
+            at = progress[generation.pk]
             words = f"step {at.step} of {at.of}" if at.phase == "denoising" else at.phase
-            return Outlook(words, at.percent, _left(forecast.of_running(generation, at), now))
+            end = forecast.of_running([generation], progress).get(generation.pk)
+            return Outlook(words, at.percent, _left(end, now))
         case _:
             return None
 

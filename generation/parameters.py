@@ -108,7 +108,7 @@ MESSAGES = {
 
 
 class RequestRefused(Exception):
-    """A request that cannot be accepted as a whole: status 400, `detail.msg` and `detail.code`."""
+    """A request that cannot be accepted as a whole: the status of its code, `detail.msg` and `detail.code`."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -198,10 +198,7 @@ class ImageToImageParameters(BaseModel):
     @field_validator("prompt", "model_id", "loras", "negative_prompt", "image_url")
     @classmethod
     def refuse_unstorable_text(cls, text: str) -> str:
-        """PostgreSQL cannot store NUL."""
-        if "\0" in text:
-            raise PydanticCustomError("value_error", "Text must not contain NUL characters")
-        return text
+        return storable(text)
 
     @model_validator(mode="after")
     def keep_last_seed_in_range(self) -> Self:
@@ -222,10 +219,19 @@ class ImageToImageParameters(BaseModel):
         return cls.model_validate({name: text for name, text in fields.items() if text != ""})
 
 
-def error_items(error: pydantic.ValidationError) -> list[dict[str, Any]]:
-    """The items of a 422 body: place, message that names the allowed range, type; never the input."""
+def storable(text: str) -> str:
+    """A pydantic validator: PostgreSQL cannot store NUL."""
+    if "\0" in text:
+        raise PydanticCustomError("value_error", "Text must not contain NUL characters")
+    return text
+
+
+def error_items(
+    error: pydantic.ValidationError, model: type[BaseModel] = ImageToImageParameters, place: str = "body"
+) -> list[dict[str, Any]]:
+    """The items of a 422 body: place, message that names what is allowed, type; never the input."""
     return [
-        {"loc": ["body", *item["loc"]], "msg": _message(item), "type": item["type"]}
+        {"loc": [place, *item["loc"][:1]], "msg": _message(item, model), "type": item["type"]}
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]
 
@@ -244,9 +250,11 @@ def bounds(field: FieldInfo) -> dict[str, float | int]:
     }
 
 
-def _message(item: ErrorDetails) -> str:
+def _message(item: ErrorDetails, model: type[BaseModel]) -> str:
+    if item["type"] == "extra_forbidden":
+        return f"There is no such parameter; there are {', '.join(model.model_fields)}"
     out_of_range = {"greater_than_equal", "less_than_equal", "finite_number", "int_parsing_size"}
-    field = ImageToImageParameters.model_fields.get(str(item["loc"][0])) if item["loc"] else None
+    field = model.model_fields.get(str(item["loc"][0])) if item["loc"] else None
     if field is None or item["type"] not in out_of_range:
         return item["msg"]
     bound = bounds(field)

@@ -238,9 +238,9 @@ def stage(generation: Generation, names: Sequence[str]) -> None:
 
 
 def discard(generation: Generation, names: Iterable[str]) -> None:
-    """Remove the files that this attempt stored, and the note of them."""
-    media.discard(names)
-    _staging(generation).delete()
+    """Remove the files that this attempt stored, and the note of them; without the one, the other stays."""
+    if media.discard(names):
+        _staging(generation).delete()
 
 
 def finish(

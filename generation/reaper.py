@@ -65,8 +65,11 @@ def _ring_for_the_forgotten() -> None:
 
 
 def _sweep(abandoned: timedelta) -> None:
-    """Remove the files of attempts that are over and of submissions that never became a row."""
-    for staging in Staging.objects.order_by("pk"):
+    """Remove the files of attempts that are over, of rows that were deleted, and of submissions that never became a row.
+
+    Where files cannot be removed, the storage is likely away: that note goes to the end of the line, and the round is over.
+    """
+    for staging in Staging.objects.order_by("created", "pk"):
         row = Generation.objects.filter(pk=staging.generation).values_list("attempt", "state").first()
         if row is None:
             is_over = staging.created <= timezone.now() - abandoned
@@ -76,5 +79,7 @@ def _sweep(abandoned: timedelta) -> None:
             is_over = staging.attempt > 0 and (attempt > staging.attempt or state in FINAL_STATES)
         # Looked at again after the row: whoever makes the files the row's own removes the note in the same transaction.
         if is_over and Staging.objects.filter(pk=staging.pk).exists():
-            media.discard(staging.names)
+            if not media.discard(staging.names):
+                Staging.objects.filter(pk=staging.pk).update(created=timezone.now())
+                return
             staging.delete()

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, User
 from generation import doorbell, forecast
+from generation.forecast import Forecast
 from generation.models import DiffusionModel, Generation, Pace
 from tests.test_queue import claim, claimed, submit
 
@@ -25,8 +26,12 @@ def pace(tiny_edit: DiffusionModel) -> Pace:
     return Pace.objects.create(model_id=MODEL, pixels=128 * 128, images=1, step_seconds=0.1, other_seconds=1.0)
 
 
+def of_queued(generation: Generation) -> Forecast:
+    return forecast.of_queued([generation])[generation.pk]
+
+
 def left(generation: Generation) -> float:
-    expected = forecast.of_queued(generation)
+    expected = of_queued(generation)
     assert expected.finish
     return (expected.finish - timezone.now()).total_seconds()
 
@@ -34,7 +39,7 @@ def left(generation: Generation) -> float:
 def test_it_works(token: ApiToken, pace: Pace) -> None:
     doorbell.announce("worker-1", "default", [MODEL])
     first, second = (submit(token, num_inference_steps="20") for _ in range(2))
-    expected = forecast.of_queued(second)
+    expected = of_queued(second)
     assert (expected.position, expected.reason) == (2, "1 request runs before it.")
     assert left(first) == pytest.approx(3.0 * scale(first), abs=0.3)
     assert left(second) == pytest.approx(6.0 * scale(second), abs=0.3)
@@ -58,8 +63,7 @@ def test_what_runs_counts_for_what_is_left_of_it(token: ApiToken, pace: Pace) ->
     doorbell.report([running.pk], doorbell.Progress(75, 100, "denoising"))
     waiting = submit(token, num_inference_steps="20")
     assert left(waiting) == pytest.approx((11.0 * 0.25 + 3.0) * scale(waiting), abs=0.3)
-    finish = forecast.of_running(running, doorbell.progress([running.pk])[running.pk])
-    assert finish
+    finish = forecast.of_running([running], doorbell.progress([running.pk]))[running.pk]
     assert (finish - timezone.now()).total_seconds() == pytest.approx(11.0 * 0.25 * scale(running), abs=0.3)
 
 
@@ -67,29 +71,29 @@ def test_the_line_is_that_of_the_claims(token: ApiToken, bob: User, pace: Pace) 
     doorbell.announce("worker-1", "default", [MODEL])
     bobs = ApiToken.objects.issue(bob, "laptop")[0]
     rows = [submit(token), submit(token), submit(bobs), submit(token, priority="low"), submit(bobs)]
-    places = {row.pk: forecast.of_queued(row).position for row in rows}
+    places = {row.pk: of_queued(row).position for row in rows}
     claimed_order = [row.pk for row in iter(lambda: claim(warm=[MODEL]), None)]
     assert sorted(places, key=lambda pk: places[pk]) == claimed_order
 
 
 def test_reasons_are_words(token: ApiToken, alice: User) -> None:
     row = submit(token)
-    assert forecast.of_queued(row).reason == "No worker is at work in its pool."
-    assert forecast.of_queued(row).finish is None
+    assert of_queued(row).reason == "No worker is at work in its pool."
+    assert of_queued(row).finish is None
     doorbell.announce("worker-1", "default", ["someone/else"])
-    assert forecast.of_queued(row).reason == "It is next; its model must be loaded first."
+    assert of_queued(row).reason == "It is next; its model must be loaded first."
     doorbell.announce("worker-1", "default", [MODEL])
-    assert forecast.of_queued(row).reason == "It is next, as soon as a worker is free."
+    assert of_queued(row).reason == "It is next, as soon as a worker is free."
     User.objects.filter(pk=alice.pk).update(max_running=1)
     assert claim() == row
     later = submit(token)
     later.user.refresh_from_db()
-    assert forecast.of_queued(later).reason == "As many requests of its user are running as may run at once: 1."
+    assert of_queued(later).reason == "As many requests of its user are running as may run at once: 1."
 
 
 def test_nothing_is_promised_before_anything_was_measured(token: ApiToken) -> None:
     doorbell.announce("worker-1", "default", [MODEL])
-    assert forecast.of_queued(submit(token)).finish is None
+    assert of_queued(submit(token)).finish is None
 
 
 def test_it_learns(token: ApiToken) -> None:
@@ -111,6 +115,6 @@ def test_a_cold_model_takes_its_loading_too(token: ApiToken, pace: Pace) -> None
 
 def test_estimates_move_with_time(token: ApiToken, pace: Pace) -> None:
     doorbell.announce("worker-1", "default", [MODEL])
-    expected = forecast.of_queued(submit(token))
+    expected = of_queued(submit(token))
     assert expected.start
     assert expected.start - timezone.now() < timedelta(seconds=1)

@@ -3,10 +3,12 @@
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from pydantic import BaseModel
 
-from generation.answers import GenerationRecord, HTTPError, HTTPValidationError, ImageResponse
+from generation.answers import GenerationPage, GenerationRecord, HTTPError, HTTPValidationError, ImageResponse
 from generation.api.schema import Body_genImageToImage
-from generation.parameters import ErrorCode
+from generation.filters import GenerationFilters
+from generation.parameters import MESSAGES, ErrorCode
 
 
 def problem_response(summary: str, message: str, *codes: ErrorCode) -> OpenApiResponse:
@@ -25,6 +27,19 @@ def header(name: str, description: str, statuses: list[int], required: bool = Tr
         description=description,
         response=statuses,
     )
+
+
+def query(model: type[BaseModel]) -> list[OpenApiParameter]:
+    """The fields of a model as parameters of a query, none of which is required."""
+    parameters = []
+    for name, field in model.model_json_schema()["properties"].items():
+        description = field.pop("description")
+        if "anyOf" in field:
+            # A query cannot say null: what may be None may be left out, and has no default to show.
+            field |= field.pop("anyOf")[0]
+            del field["default"]
+        parameters.append(OpenApiParameter(name, field, OpenApiParameter.QUERY, description=description))
+    return parameters
 
 
 _ID = "01a2032b-11dd-71cc-a49b-bda70ca7bc16"
@@ -96,9 +111,15 @@ _WRONG_FIELDS = [
     {"loc": ["body", "prompt"], "msg": "Field required", "type": "missing"},
     {"loc": ["body", "strength"], "msg": "Input should be a number from 0 to 1", "type": "less_than_equal"},
 ]
+_WRONG_STATE = {
+    "loc": ["query", "state"],
+    "msg": "Input should be 'queued', 'running', 'succeeded', 'failed' or 'canceled'",
+    "type": "literal_error",
+}
 
 _INVALID_TOKEN = problem_response("The token is not good.", "Invalid bearer token.", ErrorCode.INVALID_TOKEN)
 _AUTHENTICATE = header("WWW-Authenticate", "`Bearer`", [401], const="Bearer")
+_COMMON_HEADERS = [_AUTHENTICATE, header("Retry-After", "Seconds.", [503], type="integer")]
 
 IMAGE_TO_IMAGE: dict[str, Any] = {
     "operation_id": "genImageToImage",
@@ -195,22 +216,102 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
     "extensions": {"x-speakeasy-name-override": "imageToImage"},
 }
 
+_GONE = problem_response("It was deleted.", MESSAGES[ErrorCode.DELETED], ErrorCode.DELETED)
+_UNCHANGED = OpenApiResponse(None, "It is as the `If-None-Match` says it was.")
+_ETAGS = [
+    OpenApiParameter(
+        "If-None-Match",
+        {"type": "string", "examples": ['"9c1f0a52c9a1d1ee27f5a4f7b8c2d3e4"']},
+        OpenApiParameter.HEADER,
+        description="An `ETag` that was answered before: 304 without a body when nothing has changed.",
+    ),
+    header("ETag", "Of these very bytes.", [200, 304]),
+]
+
 GENERATION: dict[str, Any] = {
     "operation_id": "getGeneration",
     "tags": ["generations"],
     "summary": "One generation",
     "responses": {
         200: OpenApiResponse(GenerationRecord, "The record, with fresh URLs.", [OpenApiExample("succeeded", _RECORD)]),
+        304: _UNCHANGED,
         401: _INVALID_TOKEN,
         404: problem_response(
             "It does not exist or is not yours.", "There is no such thing here.", ErrorCode.NOT_FOUND
         ),
+        410: _GONE,
         500: problem_response("It cannot be looked up.", "Image-to-image pipeline error.", ErrorCode.INTERNAL),
         503: problem_response(
             "Try again.", "The service cannot take requests now; try again in 5 seconds.", ErrorCode.UNAVAILABLE
         ),
     },
-    "parameters": [_AUTHENTICATE, header("Retry-After", "Seconds.", [503], type="integer")],
+    "parameters": [*_ETAGS, *_COMMON_HEADERS],
+}
+
+GENERATIONS: dict[str, Any] = {
+    "operation_id": "listGenerations",
+    "tags": ["generations"],
+    "summary": "Your generations",
+    "responses": {
+        200: OpenApiResponse(
+            GenerationPage,
+            "A page of records. Their URLs say where the pictures are, also where single answers carry them.",
+            [OpenApiExample("last_page", {"next": None, "previous": None, "results": [_RECORD]})],
+        ),
+        304: _UNCHANGED,
+        400: problem_response("The request is malformed.", "The request is malformed.", ErrorCode.MALFORMED_REQUEST),
+        401: _INVALID_TOKEN,
+        422: OpenApiResponse(
+            HTTPValidationError,
+            "Parameters are wrong or unknown; all of them are named.",
+            [OpenApiExample("wrong_state", {"detail": [_WRONG_STATE], "code": ErrorCode.INVALID_FIELDS.value})],
+        ),
+        500: GENERATION["responses"][500],
+        503: GENERATION["responses"][503],
+    },
+    "parameters": [
+        *query(GenerationFilters),
+        header("Link", 'The pages beside this one, as `<…>; rel="next"` and `rel="prev"`.', [200], False),
+        *_ETAGS,
+        *_COMMON_HEADERS,
+    ],
+}
+
+DELETION: dict[str, Any] = {
+    "operation_id": "deleteGeneration",
+    "tags": ["generations"],
+    "summary": "Delete a generation",
+    "responses": {
+        204: OpenApiResponse(None, "Its words and pictures are gone. What it cost still counts."),
+        401: _INVALID_TOKEN,
+        404: GENERATION["responses"][404],
+        409: problem_response(
+            "It waits or runs.",
+            "It has not ended yet; cancel it first, or wait for its end.",
+            ErrorCode.NOT_FINISHED,
+        ),
+        410: _GONE,
+        500: GENERATION["responses"][500],
+        503: GENERATION["responses"][503],
+    },
+    "parameters": _COMMON_HEADERS,
+}
+
+IMAGE: dict[str, Any] = {
+    "operation_id": "getGenerationImage",
+    "tags": ["generations"],
+    "summary": "One picture",
+    "responses": {
+        302: OpenApiResponse(None, "Where it is."),
+        401: _INVALID_TOKEN,
+        404: problem_response(
+            "There is no such picture, or not yet.", "There is no such thing here.", ErrorCode.NOT_FOUND
+        ),
+        410: _GONE,
+        500: GENERATION["responses"][500],
+        503: GENERATION["responses"][503],
+    },
+    "parameters": [header("Location", "The picture; needs no header.", [302], format="uri"), *_COMMON_HEADERS],
 }
 
 CANCELLATION: dict[str, Any] = {
@@ -230,8 +331,9 @@ CANCELLATION: dict[str, Any] = {
             "It has succeeded already, so nothing was canceled.",
             ErrorCode.ALREADY_FINISHED,
         ),
+        410: _GONE,
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
     },
-    "parameters": GENERATION["parameters"],
+    "parameters": _COMMON_HEADERS,
 }

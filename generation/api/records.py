@@ -1,8 +1,9 @@
 """What the API answers about a generation."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from rest_framework import status
@@ -21,7 +22,7 @@ from generation.answers import (
 )
 from generation.api.errors import problem
 from generation.models import GeneratedImage, Generation, State
-from generation.parameters import ErrorCode
+from generation.parameters import MESSAGES, ErrorCode
 
 Absolute = Callable[[str], str]
 """Makes a URL absolute, as `request.build_absolute_uri` does."""
@@ -31,6 +32,26 @@ _NOT_EFFECTIVE = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
 
 def record(generation: Generation, absolute: Absolute) -> dict[str, Any]:
     """The `GenerationRecord` of a generation, as JSON types, with fresh URLs."""
+    return _record(generation, _waiting([generation]), _progress([generation]), lambda image: _url(image, absolute))
+
+
+def records(generations: Sequence[Generation], absolute: Absolute) -> list[dict[str, Any]]:
+    """The records of many, with as many queries as for one where users and images were fetched with them.
+
+    Their URLs always say where the pictures are: a page that carried all of them would be too much.
+    """
+    waiting, progress = _waiting(generations), _progress(generations)
+    return [
+        _record(generation, waiting, progress, lambda image: absolute(image.file.url)) for generation in generations
+    ]
+
+
+def _record(
+    generation: Generation,
+    waiting: dict[UUID, Waiting],
+    progress: dict[UUID, Progress],
+    url: Callable[[GeneratedImage], str],
+) -> dict[str, Any]:
     failure = None
     if generation.error_code:
         failure = Failure(code=ErrorCode(generation.error_code), msg=generation.error_message)
@@ -42,7 +63,7 @@ def record(generation: Generation, absolute: Absolute) -> dict[str, Any]:
         effective=generation.effective.model_dump(mode="json", exclude=_NOT_EFFECTIVE),
         images=[
             GeneratedMedia(
-                url=_url(image, absolute),
+                url=url(image),
                 seed=image.seed,
                 nsfw=image.nsfw,
                 width=image.width,
@@ -55,8 +76,8 @@ def record(generation: Generation, absolute: Absolute) -> dict[str, Any]:
         warnings=generation.warnings,
         error=failure,
         cost=generation.cost,
-        waiting=_waiting(generation),
-        progress=_progress(generation),
+        waiting=waiting.get(generation.pk),
+        progress=progress.get(generation.pk),
         created=generation.created,
         started=generation.started,
         finished=generation.finished,
@@ -66,7 +87,9 @@ def record(generation: Generation, absolute: Absolute) -> dict[str, Any]:
 
 def answer(generation: Generation, absolute: Absolute) -> Response:
     """The answer to the `POST` that made this generation: pictures, an error, or 202 and where to look."""
-    if generation.state == State.SUCCEEDED:
+    if generation.deleted:
+        response = problem(ErrorCode.DELETED, MESSAGES[ErrorCode.DELETED])
+    elif generation.state == State.SUCCEEDED:
         images = [
             Media(url=_url(image, absolute), seed=image.seed, nsfw=image.nsfw) for image in generation.images.all()
         ]
@@ -83,31 +106,35 @@ def answer(generation: Generation, absolute: Absolute) -> Response:
     return response
 
 
-def _waiting(generation: Generation) -> Waiting | None:
-    if generation.state != State.QUEUED:
-        return None
-    expected = forecast.of_queued(generation)
-    return Waiting(
-        position=expected.position,
-        reason=expected.reason,
-        estimated_start=expected.start,
-        estimated_finish=expected.finish,
-    )
+def _waiting(generations: Sequence[Generation]) -> dict[UUID, Waiting]:
+    """What those that are queued wait for."""
+    queued = [generation for generation in generations if generation.state == State.QUEUED]
+    return {
+        generation_id: Waiting(
+            position=expected.position,
+            reason=expected.reason,
+            estimated_start=expected.start,
+            estimated_finish=expected.finish,
+        )
+        for generation_id, expected in forecast.of_queued(queued).items()
+    }
 
 
-def _progress(generation: Generation) -> Progress | None:
-    if generation.state != State.RUNNING:
-        return None
-    at = doorbell.progress([generation.pk]).get(generation.pk)
-    if at is None:
-        return None
-    return Progress(
-        phase=at.phase,
-        step=at.step,
-        of=at.of,
-        percent=at.percent,
-        estimated_finish=forecast.of_running(generation, at),
-    )
+def _progress(generations: Sequence[Generation]) -> dict[UUID, Progress]:
+    """Where those are that run and have said something."""
+    running = [generation for generation in generations if generation.state == State.RUNNING]
+    found = doorbell.progress([generation.pk for generation in running])
+    ends = forecast.of_running(running, found)
+    return {
+        generation_id: Progress(
+            phase=at.phase,
+            step=at.step,
+            of=at.of,
+            percent=at.percent,
+            estimated_finish=ends.get(generation_id),
+        )
+        for generation_id, at in found.items()
+    }
 
 
 def _url(image: GeneratedImage, absolute: Absolute) -> str:

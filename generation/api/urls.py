@@ -1,13 +1,15 @@
 from django.urls import path
 from django.views.generic import TemplateView
 
-from generation.api import schema, views
+from generation.api import history, schema, views
 
 urlpatterns = [
     path("image-to-image", views.ImageToImage.as_view(), name="image-to-image"),
     path("image-to-image/", views.ImageToImage.as_view(schema=None)),
-    path("generations/<uuid:generation_id>", views.GenerationDetail.as_view(), name="generation-record"),
-    path("generations/<uuid:generation_id>/cancel", views.Cancellation.as_view(), name="cancellation"),
+    path("generations", history.GenerationList.as_view(), name="generation-records"),
+    path("generations/<uuid:generation_id>", history.GenerationDetail.as_view(), name="generation-record"),
+    path("generations/<uuid:generation_id>/images/<int:number>", history.GenerationImage.as_view()),
+    path("generations/<uuid:generation_id>/cancel", history.Cancellation.as_view(), name="cancellation"),
     path("generations/<uuid:generation_id>/answer", views.HeldAnswer.as_view()),
     path("openapi.json", schema.openapi, name="openapi"),
     path("docs", TemplateView.as_view(template_name="generation/docs.html"), name="docs"),

@@ -18,11 +18,10 @@ from rest_framework.views import APIView
 from accounts.models import ApiToken, User
 from generation import allowance, queue, request_ids
 from generation.api import operations
-from generation.api.errors import UploadTooLarge, problem
+from generation.api.errors import UploadTooLarge
 from generation.api.forms import read_form
-from generation.api.records import answer, record
+from generation.api.records import answer
 from generation.models import Generation
-from generation.parameters import ErrorCode
 from generation.preferences import cancel_after
 
 
@@ -93,26 +92,6 @@ class ImageToImage(JsonView):
         return answer(generation, request.build_absolute_uri)
 
 
-class GenerationDetail(JsonView):
-    @extend_schema(**operations.GENERATION)
-    def get(self, request: Request, generation_id: UUID) -> Response:
-        """The durable record of a generation of yours."""
-        return Response(record(_own(request, generation_id), request.build_absolute_uri))
-
-
-class Cancellation(JsonView):
-    @extend_schema(**operations.CANCELLATION)
-    def post(self, request: Request, generation_id: UUID) -> Response:
-        """Cancel a generation of yours: at once while it is queued, within a step while it runs."""
-        generation = _own(request, generation_id)
-        if not queue.cancel(generation):
-            generation.refresh_from_db()
-            return problem(ErrorCode.ALREADY_FINISHED, f"It has {generation.state} already, so nothing was canceled.")
-        generation = _own(request, generation_id)
-        code = status.HTTP_200_OK if generation.is_final else status.HTTP_202_ACCEPTED
-        return Response(record(generation, request.build_absolute_uri), code)
-
-
 class HeldAnswer(JsonView):
     """What a client that was held is told, or wants no more: asked by the waiting layer alone, which knew the client."""
 
@@ -140,12 +119,3 @@ class HeldAnswer(JsonView):
         if generation is None:
             raise Http404
         return generation
-
-
-def _own(request: Request, generation_id: UUID) -> Generation:
-    """A generation of the token's user. Raises `Http404`."""
-    rows = Generation.objects.owned_by(request.user).select_related("user").prefetch_related("images")
-    generation: Generation | None = rows.filter(pk=generation_id).first()
-    if generation is None:
-        raise Http404
-    return generation

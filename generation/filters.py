@@ -1,0 +1,73 @@
+"""What `GET /generations` can be asked for: every name, bound and help text of its query is written here and nowhere else."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from generation.answers import StateName
+from generation.parameters import storable
+
+# Inside of what databases and ids of version 7 can be compared with, whatever is added or taken.
+_EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9998, 1, 1, tzinfo=UTC)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise PydanticCustomError(
+            "datetime_parsing",
+            "Input should be a date or time of ISO 8601, such as 2026-11-22T12:00:00Z; the + of an offset is written %2B",
+        ) from None
+    return min(max(moment if moment.tzinfo else moment.replace(tzinfo=UTC), _EARLIEST), _LATEST)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise PydanticCustomError("bool_parsing", "Input should be true or false")
+    return text.lower() == "true"
+
+
+Text = Annotated[str, AfterValidator(storable)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+Truth = Annotated[bool, BeforeValidator(_truth)]
+
+
+class GenerationFilters(BaseModel):
+    """All of them must hold. One that is left out does not count; an empty one is wrong, as is one that does not exist."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: Annotated[
+        tuple[StateName, ...],
+        Field(description="In one of these states; repeat it for several.", examples=[["queued"]]),
+    ] = ()
+    model_id: Annotated[Text | None, Field(min_length=1, max_length=200, description="Made by this model.")] = None
+    created_after: Annotated[Moment | None, Field(description="Later than this. A time without an offset is UTC.")] = (
+        None
+    )
+    created_before: Annotated[Moment | None, Field(description="Earlier than this.")] = None
+    nsfw: Annotated[
+        Truth | None, Field(description="true: with a flagged picture; false: without one, checked or not.")
+    ] = None
+    prompt: Annotated[
+        Text | None,
+        Field(min_length=1, max_length=4000, description="With this in the prompt, in upper or lower case."),
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=100, description="How many on a page.")] = 20
+    cursor: Annotated[
+        str | None,
+        Field(min_length=1, max_length=200, description="The page; follow `next` and `previous`, which hold it."),
+    ] = None
+
+    @classmethod
+    def from_query(cls, query: Iterable[tuple[str, list[str]]]) -> Self:
+        """Read a query of names and their values; of a repeated one that is not `state` the last counts.
+
+        Raises pydantic's `ValidationError`: see `generation.parameters.error_items`.
+        """
+        return cls.model_validate({name: values if name == "state" else values[-1] for name, values in query})
