@@ -123,7 +123,7 @@ def forget(generation_id: UUID) -> None:
     try:
         redis().delete(*(f"{kind}{generation_id}" for kind in (_PROGRESS, _STOP, _STREAM)))
     except RedisError:
-        logger.warning("generation %s is forgotten a little later: Redis cannot be reached", generation_id)
+        logger.warning("what is kept of generation %s is left to expire: Redis cannot be reached", generation_id)
 
 
 @contextmanager

@@ -236,6 +236,28 @@ def test_history_shows_pictures_of_the_bucket(installation: Installation) -> Non
     assert f"{installation.s3.url}/{installation.s3.bucket}/outputs/" in page.text
 
 
+def test_generations_are_listed_and_deleted(installation: Installation) -> None:
+    made = [installation.post().json()["id"] for _ in range(2)]
+    headers = {"Authorization": f"Bearer {installation.token}"}
+    with httpx.Client(base_url=installation.url, headers=headers, timeout=30) as client:
+        filters = {
+            "state": "succeeded",
+            "prompt": "NIGHT",
+            "nsfw": "false",
+            "created_after": "2026-01-01",
+            "limit": "1",
+        }
+        pages = [client.get("/generations", params=filters)]
+        pages.append(client.get(pages[0].links["next"]["url"]))
+        assert [page.json()["results"][0]["id"] for page in pages] == made[::-1]
+        picture = client.get(f"/generations/{made[0]}/images/0").headers["location"]
+        assert httpx.get(picture).status_code == 200
+        assert client.delete(f"/generations/{made[0]}").status_code == 204
+        assert client.delete(f"/generations/{made[0]}").status_code == 410
+    assert httpx.get(picture).status_code == 404
+    assert [name for name in installation.s3.names() if made[0] in name] == []
+
+
 def test_hosts_keep_nothing_to_themselves(installation: Installation) -> None:
     installation.post()
     for host in ("web", "worker-1", "reaper"):

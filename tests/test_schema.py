@@ -60,7 +60,7 @@ def test_every_field_is_there_with_its_default_and_its_bounds(document: Any) -> 
 
 def test_every_status_and_code_is_told(document: Any) -> None:
     responses = document["paths"]["/image-to-image"]["post"]["responses"]
-    assert set(responses) == {"200", "202", "400", "401", "409", "413", "422", "429", "500", "503", "504"}
+    assert set(responses) == {"200", "202", "400", "401", "409", "410", "413", "422", "429", "500", "503", "504"}
     told = document["components"]["schemas"]["ErrorCode"]
     assert set(told["enum"]) == {code.value for code in ErrorCode}
     assert all(f"`{code.value}` ({code.status})" in told["description"] for code in ErrorCode)

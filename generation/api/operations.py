@@ -145,6 +145,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
         ),
         401: _INVALID_TOKEN,
         409: problem_response("It was canceled while it waited or ran.", "It was canceled.", ErrorCode.CANCELED),
+        410: problem_response("It was deleted since.", MESSAGES[ErrorCode.DELETED], ErrorCode.DELETED),
         413: problem_response(
             "The request is too large.",
             "The request is over the limit of 20,971,520 bytes; send a smaller picture.",
@@ -202,7 +203,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
         header(
             "X-Generation-Id",
             "The generation, where the request was accepted.",
-            [400, 409, 500, 504],
+            [400, 409, 410, 500, 504],
             False,
             format="uuid",
         ),
