@@ -246,6 +246,7 @@ SPECTACULAR_SETTINGS = {
     "TAGS": [
         {"name": "generate", "description": "Make pictures."},
         {"name": "generations", "description": "What became of a request: durable, and its owner's alone."},
+        {"name": "models", "description": "What a request may name, and what comes of it."},
     ],
     "SORT_OPERATIONS": False,
     "ENABLE_DJANGO_DEPLOY_CHECK": False,

@@ -32,7 +32,6 @@ admin.site.index_title = "Administration"
 # The lists need the width, and the breadcrumbs lead to the other tables.
 admin.site.enable_nav_sidebar = False
 
-_TIMES = ("lease_expires", "deadline", "cancel_requested")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

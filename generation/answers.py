@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from generation.parameters import ErrorCode
+from generation.recipes import Family
 
 StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
 
@@ -127,3 +128,63 @@ class HTTPValidationError(BaseModel):
 
     detail: list[ValidationError]
     code: ErrorCode
+
+
+class ParameterDescription(BaseModel):
+    """What one model makes of one field of a request."""
+
+    has_effect: bool = Field(description="Whether it changes the pictures of this model; if not, it may still be sent.")
+    default: bool | int | float | str | None = Field(
+        description="What an absent field means, the same for all models. It may be above what is allowed here."
+    )
+    minimum: int | float | None = Field(description="The least that is accepted. Null for what is no number.")
+    maximum: int | float | None = Field(
+        description="The most that is accepted of you here. Null for what is no number."
+    )
+    recommended: int | float | None = Field(
+        description="What the model does best with. Null where nobody has measured."
+    )
+    forced: int | float | None = Field(
+        description="What it runs with whatever is sent. Null where it does as it is told."
+    )
+
+
+class Sizes(BaseModel):
+    """Sides of the result in pixels. A picture in between comes back in its own size, any other is fitted."""
+
+    min_side: int = Field(description="A shorter side is brought up to this, as far as `max_side` allows.")
+    max_side: int = Field(description="A longer side is brought down to this.")
+
+
+class ModelDescription(BaseModel):
+    """A model that requests may name."""
+
+    id: str = Field(description="What to send as `model_id`.")
+    kind: Family = Field(description="How it works, and so which fields have an effect.")
+    is_default: bool = Field(description="Whether a request that names no model gets this one.")
+    is_warm: bool | None = Field(
+        description="Whether a worker has it loaded. Null when nobody can tell: Redis cannot be reached."
+    )
+    cost_weight: float = Field(description="What a step of a megapixel costs.")
+    sizes: Sizes
+    parameters: dict[str, ParameterDescription] = Field(description="The fields that a model may treat in its own way.")
+    loras: list[str] = Field(description="What `loras` may name with this model.")
+
+
+class ModelList(BaseModel):
+    """All models that you may use, the default first."""
+
+    models: list[ModelDescription]
+
+
+class LoraDescription(BaseModel):
+    """A LoRA that requests may name."""
+
+    id: str = Field(description="What to name it in `loras`.")
+    models: list[str] = Field(description="The models it may be used with.")
+
+
+class LoraList(BaseModel):
+    """All LoRAs that you may use."""
+
+    loras: list[LoraDescription]

@@ -72,6 +72,11 @@ class RepositoryModel(models.Model):
 
 
 class DiffusionModelQuerySet(models.QuerySet["DiffusionModel"]):
+    def listed(self) -> Self:
+        """What requests may name, the default first, each with the LoRAs that they may add to it."""
+        loras = models.Prefetch("loras", Lora.objects.filter(enabled=True))
+        return self.filter(enabled=True).order_by("-is_default", "id").prefetch_related(loras)
+
     def usable(self, model_id: str) -> "DiffusionModel":
         """The enabled model of this name, the default for "". Raises `RequestRefused`."""
         model = self.filter(Q(id=model_id) if model_id else Q(is_default=True), enabled=True).first()
@@ -150,6 +155,11 @@ class DiffusionModel(RepositoryModel):
 
 
 class LoraQuerySet(models.QuerySet["Lora"]):
+    def listed(self) -> Self:
+        """What requests may name, each with the enabled ones among its base models; without one it is of no use."""
+        bases = models.Prefetch("base_models", DiffusionModel.objects.filter(enabled=True))
+        return self.filter(enabled=True, base_models__enabled=True).distinct().prefetch_related(bases)
+
     def references(self, weights: dict[str, float], model: DiffusionModel) -> list[LoraReference]:
         """The allowed LoRAs of these names, with their weights. Raises `RequestRefused`."""
         if not weights:

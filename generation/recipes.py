@@ -51,15 +51,16 @@ class Traits(BaseModel):
     """The rules of a model.
 
     `without_effect` are request fields the pipeline does not use; `forced` are values it needs whatever was asked;
-    `guidance_slope` maps the API's guidance g to `1 + slope * (g - 1)` on the model's own scale; sides are pixels.
+    `recommended` are those it does best with, as a request would send them. `guidance_slope` maps the API's guidance g to
+    `1 + slope * (g - 1)` on the model's own scale; sides are pixels.
     """
 
     model_config = ConfigDict(frozen=True)
 
     without_effect: frozenset[str] = frozenset()
-    forced: dict[str, float] = {}
+    forced: dict[str, int | float] = {}
     guidance_slope: float = 1.0
-    recommended: dict[str, float] = {}
+    recommended: dict[str, int | float] = {}
     side_multiple: int = 8
     min_side: int = 256
     max_side: int = 1024
@@ -156,7 +157,8 @@ MODEL_TRAITS = {
         update={
             # Measured on the model's card: at its own 7.5 it breaks, at 2.5 it does what is asked.
             "guidance_slope": 0.23,
-            "recommended": {"num_inference_steps": 20},
+            # The card's: a guidance of 7.5 here is 2.5 on its own scale.
+            "recommended": {"guidance_scale": 7.5, "image_guidance_scale": 1.5, "num_inference_steps": 20},
             "side_multiple": 16,
             "min_side": 128,
             "max_side": 512,
@@ -175,6 +177,20 @@ def traits_of(model: ModelReference) -> Traits:
     return traits
 
 
+def within(traits: Traits, limits: Limits) -> Traits:
+    """The rules with no side above what staff allow."""
+    if limits.side is None:
+        return traits
+    longest = min(traits.max_side, limits.side)
+    return traits.model_copy(update={"min_side": min(traits.min_side, longest), "max_side": longest})
+
+
+def most(field: str, traits: Traits, limits: Limits) -> int | None:
+    """The most of a request field that staff allow, None for no limit of theirs: a forced value knows none."""
+    allowed: int | None = None if field in traits.forced else getattr(limits, field, None)
+    return allowed
+
+
 def plan(
     parameters: ImageToImageParameters,
     model: ModelReference,
@@ -187,13 +203,11 @@ def plan(
     `size` is width and height of the upright input picture, in pixels. Raises `InvalidField` where a limit is passed, or
     where strength and steps leave nothing to do.
     """
-    traits = traits_of(model)
-    if limits.side is not None:
-        traits = traits.model_copy(update={"max_side": min(traits.max_side, limits.side)})
+    traits = within(traits_of(model), limits)
     for name in ("num_inference_steps", "num_images_per_prompt"):
-        most = getattr(limits, name)
-        if most is not None and name not in traits.forced and getattr(parameters, name) > most:
-            raise InvalidField(name, f"Input should be a number from 1 to {most} for {model.id}", "less_than_equal")
+        allowed = most(name, traits, limits)
+        if allowed is not None and getattr(parameters, name) > allowed:
+            raise InvalidField(name, f"Input should be a number from 1 to {allowed} for {model.id}", "less_than_equal")
     values: dict[str, Any] = parameters.model_dump(
         include={"prompt", "negative_prompt", "strength", "guidance_scale", "image_guidance_scale", "safety_check"}
     )

@@ -137,6 +137,7 @@ def test_a_batch_is_logged_with_all_its_ids_and_each_of_it_with_its_own(
         row = submit(alices, num_inference_steps="2")
         Generation.objects.filter(pk=row.pk).update(request_id=request_id)
     batch = queue.claim("default", "worker-1")
+    assert batch[1].input.name
     media.discard([batch[1].input.name])
     written: list[tuple[str, str]] = []
 

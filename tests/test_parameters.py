@@ -10,6 +10,7 @@ from generation.parameters import (
     ErrorCode,
     ImageToImageParameters,
     InvalidField,
+    OutputFormat,
     RequestRefused,
     error_items,
     parse_loras,
@@ -40,6 +41,11 @@ def test_absent_fields_get_the_defaults_of_the_contract() -> None:
         "num_inference_steps": 100,
         "num_images_per_prompt": 1,
         "priority": "normal",
+        "image_url": "",
+        "output_format": OutputFormat.PNG,
+        "output_quality": 90,
+        "response_format": None,
+        "dry_run": False,
     }
 
 

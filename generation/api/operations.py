@@ -5,10 +5,18 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from pydantic import BaseModel
 
-from generation.answers import GenerationPage, GenerationRecord, HTTPError, HTTPValidationError, ImageResponse
+from generation.answers import (
+    GenerationPage,
+    GenerationRecord,
+    HTTPError,
+    HTTPValidationError,
+    ImageResponse,
+    LoraList,
+    ModelList,
+)
 from generation.api.schema import Body_genImageToImage
 from generation.filters import GenerationFilters
-from generation.parameters import MESSAGES, ErrorCode
+from generation.parameters import MAX_SEED, MESSAGES, ErrorCode
 
 
 def problem_response(summary: str, message: str, *codes: ErrorCode) -> OpenApiResponse:
@@ -337,4 +345,58 @@ CANCELLATION: dict[str, Any] = {
         503: GENERATION["responses"][503],
     },
     "parameters": _COMMON_HEADERS,
+}
+
+
+def _parameter(default: Any, minimum: float | None = None, maximum: float | None = None, **more: Any) -> dict[str, Any]:
+    described = {"has_effect": True, "default": default, "minimum": minimum, "maximum": maximum}
+    return {**described, "recommended": None, "forced": None, **more}
+
+
+_TINY_EDIT = {
+    "id": _MODEL,
+    "kind": "instruct-pix2pix",
+    "is_default": True,
+    "is_warm": True,
+    "cost_weight": 1.0,
+    "sizes": {"min_side": 128, "max_side": 512},
+    "parameters": {
+        "loras": _parameter("", has_effect=False),
+        "strength": _parameter(0.8, 0, 1, has_effect=False),
+        "guidance_scale": _parameter(7.5, 0, 50, recommended=7.5),
+        "image_guidance_scale": _parameter(1.5, 0, 50, recommended=1.5),
+        "negative_prompt": _parameter(""),
+        "safety_check": _parameter(True),
+        "seed": _parameter(None, 0, MAX_SEED),
+        "num_inference_steps": _parameter(100, 1, 200, recommended=20),
+        "num_images_per_prompt": _parameter(1, 1, 10),
+    },
+    "loras": [],
+}
+
+MODELS: dict[str, Any] = {
+    "operation_id": "listModels",
+    "tags": ["models"],
+    "summary": "Models",
+    "responses": {
+        200: OpenApiResponse(ModelList, "The models.", [OpenApiExample("bundled", {"models": [_TINY_EDIT]})]),
+        401: _INVALID_TOKEN,
+        500: GENERATION["responses"][500],
+        503: GENERATION["responses"][503],
+    },
+    "parameters": _COMMON_HEADERS,
+}
+
+LORAS: dict[str, Any] = {
+    **MODELS,
+    "operation_id": "listLoras",
+    "summary": "LoRAs",
+    "responses": {
+        **MODELS["responses"],
+        200: OpenApiResponse(
+            LoraList,
+            "The LoRAs.",
+            [OpenApiExample("one", {"loras": [{"id": "someone/watercolour", "models": [_MODEL]}]})],
+        ),
+    },
 }

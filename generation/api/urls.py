@@ -1,7 +1,7 @@
 from django.urls import path
 from django.views.generic import TemplateView
 
-from generation.api import history, schema, views
+from generation.api import discovery, history, schema, views
 
 urlpatterns = [
     path("image-to-image", views.ImageToImage.as_view(), name="image-to-image"),
@@ -11,6 +11,8 @@ urlpatterns = [
     path("generations/<uuid:generation_id>/images/<int:number>", history.GenerationImage.as_view()),
     path("generations/<uuid:generation_id>/cancel", history.Cancellation.as_view(), name="cancellation"),
     path("generations/<uuid:generation_id>/answer", views.HeldAnswer.as_view()),
+    path("models", discovery.Models.as_view(), name="models"),
+    path("loras", discovery.Loras.as_view(), name="loras"),
     path("openapi.json", schema.openapi, name="openapi"),
     path("docs", TemplateView.as_view(template_name="generation/docs.html"), name="docs"),
 ]
