@@ -111,6 +111,12 @@ def save_safety_checker(directory: Path, limit: float, seed: int = 0) -> Any:
     return checker
 
 
+def tiny_autoencoder(seed: int = 0, **configuration: Any) -> Any:
+    """An autoencoder of Stable Diffusion's kind, with these changes to its configuration."""
+    with _made_from(seed):
+        return _autoencoder(force_upcast=False, **configuration)
+
+
 def local(id_: str, family: Family) -> ModelReference:
     return ModelReference(id=id_, revision="", family=family)
 
@@ -173,7 +179,7 @@ def _pndm() -> Any:
     return diffusers.PNDMScheduler(skip_prk_steps=True, steps_offset=1)
 
 
-def _autoencoder(force_upcast: bool) -> Any:
+def _autoencoder(force_upcast: bool, **configuration: Any) -> Any:
     return diffusers.AutoencoderKL(
         block_out_channels=(4, 4, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -181,6 +187,7 @@ def _autoencoder(force_upcast: bool) -> Any:
         latent_channels=4,
         norm_num_groups=2,
         force_upcast=force_upcast,
+        **configuration,
     ).eval()
 
 

@@ -1,6 +1,7 @@
 """One call of a pipeline, for images of one recipe or of several that may share it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from generation.engine.pipelines import WarmPipeline
 from generation.engine.progress import Span
 from generation.engine.prompts import unread
 from generation.recipes import Recipe, traits_of
+
+OfferPictures = Callable[[Callable[[], list[Image.Image]]], None]
+"""Like `progress.Offer`, for the shots of one call: small pictures of all of them, or none at all."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def prepare(warm: WarmPipeline, recipe: Recipe, picture: Image.Image) -> tuple[l
     return [Shot(recipe, seed, canvas, box, guidance, image_guidance) for seed in recipe.seeds], warnings
 
 
-def call(warm: WarmPipeline, shots: Sequence[Shot], report: Span) -> list[Image.Image]:
+def call(warm: WarmPipeline, shots: Sequence[Shot], report: Span, offer: OfferPictures | None) -> list[Image.Image]:
     """The images of these shots, whose recipes have one `batch_key`. Raises `ModelFailed`, or what diffusers raises."""
     pipe = warm.pipe
 
@@ -57,12 +61,17 @@ def call(warm: WarmPipeline, shots: Sequence[Shot], report: Span) -> list[Image.
             if not torch.isfinite(tensors["latents"]).all():
                 raise ModelFailed("The model's numbers overflowed; other parameters may help.")
             report(1, 1, "decoding")
+        elif offer is not None:
+            offer(look)
         return {}
+
+    def look() -> list[Image.Image]:
+        return warm.previews.make([(shot.canvas.size, shot.box) for shot in shots])
 
     report(0, 1, "encoding")
     hook = warm.denoiser.register_forward_pre_hook(before_first_step)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), nullcontext() if offer is None else warm.previews.watched():
             # CPU generators, so that all devices start from the same noise.
             generators = [torch.Generator().manual_seed(shot.seed) for shot in shots]
             images: list[Image.Image] = pipe(

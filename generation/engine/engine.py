@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from generation.engine import catalog, safety
-from generation.engine.calls import Shot, call, prepare
+from generation.engine.calls import OfferPictures, Shot, call, prepare
 from generation.engine.devices import DTYPES, choose_device, is_out_of_memory, memory_budget, release_memory
 from generation.engine.errors import EngineError, ModelFailed, OutOfMemory
 from generation.engine.pipelines import WarmPipeline, WarmPipelines, expected_warnings_ignored, quieten
-from generation.engine.progress import OnStep, Progress, Span
+from generation.engine.progress import Glimpse, Offer, OnStep, Progress, Span
 from generation.recipes import ModelReference, Recipe, traits_of
 
 log = logging.getLogger(__name__)
@@ -123,26 +123,29 @@ class Engine:
         )
         self.run(recipe, Image.new("RGB", (side, side), "grey"), lambda done, of, phase: None)
 
-    def run(self, recipe: Recipe, picture: Image.Image, on_step: OnStep) -> Result:
-        """The pictures of this recipe, made of an RGB picture of any size.
+    def run(self, recipe: Recipe, picture: Image.Image, on_step: OnStep, offer: Offer | None = None) -> Result:
+        """The pictures of this recipe, made of an RGB picture of any size. Previews of them are offered to `offer`.
 
         Raises what `on_step` raised, within one step and without decoding, or an `EngineError`.
         """
-        (result,) = self.run_batch([Member(recipe, picture)], on_step)
+        (result,) = self.run_batch([Member(recipe, picture)], on_step, offer)
         if isinstance(result, EngineError):
             raise result
         return result
 
-    def run_batch(self, members: Sequence[Member], on_step: OnStep) -> list[Result | EngineError]:
+    def run_batch(
+        self, members: Sequence[Member], on_step: OnStep, offer: Offer | None = None
+    ) -> list[Result | EngineError]:
         """The pictures of each member, or what it failed with. All images of all members are made in one call if they can.
 
         Where memory is short they are made in halves; where the call breaks, member by member, so that a bad one fails
-        alone. Steps and timings are those of the whole run. Raises what `on_step` raised, within one step and without
+        alone. Steps and timings are those of the whole run. Previews are offered to `offer`, which changes no pixel of
+        the results, nor does anything that goes wrong with them. Raises what `on_step` raised, within one step and without
         decoding, or ValueError for recipes that have not all the same `batch_key`.
         """
         if len({member.recipe.batch_key for member in members}) != 1:
             raise ValueError("the members of a run must have one batch_key")
-        progress = Progress(on_step)
+        progress = Progress(on_step, offer)
         try:
             with expected_warnings_ignored():
                 return self._run(members, progress)
@@ -172,7 +175,12 @@ class Engine:
 
     def _make(self, warm: WarmPipeline, slots: Sequence["_Slot"], steps: int, progress: Progress) -> None:
         """Fill the slots with their images, or with what they failed with: in one call if that works, else in more."""
-        parts = [[_Wanted(slot, shot) for slot in slots for shot in slot.shots]]
+        wanted = [
+            _Wanted(slot, shot, member, image)
+            for member, slot in enumerate(slots)
+            for image, shot in enumerate(slot.shots)
+        ]
+        parts = [wanted]
         calls = 0
         while parts := [live for part in parts if (live := [one for one in part if one.slot.failure is None])]:
             part, *later = parts
@@ -190,7 +198,7 @@ class Engine:
     def _fill(self, warm: WarmPipeline, part: Sequence["_Wanted"], span: Span) -> Exception | None:
         """Put the images of one call into their slots. Returns what it broke with, raises what `on_step` raised."""
         try:
-            images = call(warm, [one.shot for one in part], span)
+            images = call(warm, [one.shot for one in part], span, _offering(part, span.progress.offer))
         except Exception as error:
             if error is span.progress.raised:
                 raise
@@ -261,10 +269,26 @@ class _Slot:
 
 
 class _Wanted(NamedTuple):
-    """An image to make, and the slot that it is for."""
+    """An image to make, the slot that it is for, and its place: which member's, and which of that one's images."""
 
     slot: _Slot
     shot: Shot
+    member: int
+    image: int
+
+
+def _offering(part: Sequence[_Wanted], offer: Offer | None) -> OfferPictures | None:
+    """Offers small pictures of these images as glimpses. What goes wrong with them is logged, and the run goes on."""
+    if offer is None:
+        return None
+
+    def offer_pictures(look: Callable[[], list[Image.Image]]) -> None:
+        try:
+            offer(lambda: [Glimpse(one.member, one.image, small) for one, small in zip(part, look(), strict=False)])
+        except Exception:
+            log.warning("previews could not be shown", exc_info=True)
+
+    return offer_pictures
 
 
 def _failure(error: Exception, model: ModelReference) -> EngineError:

@@ -21,6 +21,7 @@ from generation.engine.catalog import Weights, find_lora, find_model, needs_of
 from generation.engine.devices import choose_dtype, is_out_of_memory, release_memory
 from generation.engine.errors import ModelFailed
 from generation.engine.loras import Loras
+from generation.engine.previews import Previews
 from generation.recipes import LoraReference, ModelReference
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def expected_warnings_ignored() -> Iterator[None]:
 
 
 class WarmPipeline:
-    """A loaded pipeline, its LoRAs, the network that denoises, and the names of the arguments that it takes."""
+    """A loaded pipeline, its LoRAs and previews, the network that denoises, and the names of the arguments that it takes."""
 
     def __init__(self, pipe: Any, dtype: torch.dtype, find: Callable[[LoraReference], Path]) -> None:
         self.pipe = pipe
@@ -61,6 +62,7 @@ class WarmPipeline:
         self.denoiser: torch.nn.Module = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
         self.arguments = frozenset(inspect.signature(pipe.__call__).parameters)
         self.loras = Loras(pipe, find)
+        self.previews = Previews(pipe)
         missing = _NEEDED_ARGUMENTS - self.arguments
         if missing:
             raise TypeError(f"{type(pipe).__name__} cannot be driven: it takes no {', '.join(sorted(missing))}")

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from PIL import Image
+
 OnStep = Callable[[int, int, str], None]
 """Called with steps done, of how many, and the phase: loading, encoding, denoising, decoding or safety.
 
@@ -11,10 +13,31 @@ What it raises ends the run.
 """
 
 
-class Progress:
-    """Tells `on_step` where the run is, keeps what it raised, and measures the seconds of each phase."""
+@dataclass(frozen=True)
+class Glimpse:
+    """A preview: a small RGB picture of what one image is becoming, by index of the member and of its recipe's seeds."""
 
-    def __init__(self, on_step: OnStep) -> None:
+    member: int
+    image: int
+    picture: Image.Image
+
+
+Offer = Callable[[Callable[[], list[Glimpse]]], None]
+"""Called after each denoising step but the last with a function that makes the previews of all images of that step.
+
+That function is good until the call returns. It raises nothing: where no previews can be made it gives none. One call of
+the pipeline may not make all images, so neither has each list all of them. What is not asked for costs nothing.
+"""
+
+
+class Progress:
+    """Tells `on_step` where the run is, keeps what it raised, and measures the seconds of each phase.
+
+    `offer` is kept for those who make the previews.
+    """
+
+    def __init__(self, on_step: OnStep, offer: Offer | None = None) -> None:
+        self.offer = offer
         self.raised: BaseException | None = None
         self.of = 0
         self._on_step = on_step
