@@ -3,6 +3,7 @@
 Every generation ends here in one way: succeeded, failed, stopped, handed back, or lost to another attempt.
 """
 
+import base64
 import contextvars
 import logging
 import os
@@ -24,6 +25,7 @@ from redis import RedisError
 from generation import doorbell, forecast, media, queue, request_ids
 from generation.engine.engine import Engine, Member, Picture, Result
 from generation.engine.errors import EngineError
+from generation.engine.progress import Glimpse
 from generation.intake import thumbnail
 from generation.models import GeneratedImage, Generation
 from generation.parameters import MESSAGES, ErrorCode
@@ -32,6 +34,8 @@ from generation.queue import Hold
 logger = logging.getLogger(__name__)
 
 _REDIS_PAUSE_SECONDS = 5.0
+_PREVIEW_SECONDS = 1.0
+_PREVIEW_QUALITY = 60
 _PERSIST_SECONDS = 600.0
 _LONGEST_PAUSE_SECONDS = 2.0
 
@@ -62,7 +66,8 @@ def _make(batch: Sequence[Generation], engine: Engine, must_hand_back: Callable[
                 with request_ids.about(generation.request_id):
                     if member := _member(generation):
                         members.append((generation, member))
-            outcomes = engine.run_batch([member for _, member in members], run.on_step) if members else []
+            run.members = [generation for generation, _ in members]
+            outcomes = engine.run_batch([member for _, member in members], run.on_step, run.offer) if members else []
             for (generation, _), outcome in zip(members, outcomes, strict=True):
                 if generation.pk in run.active:
                     run.on_step(run.of, run.of, "storing")
@@ -91,7 +96,11 @@ class _Run:
     def __init__(self, batch: Sequence[Generation], must_hand_back: Callable[[], bool]) -> None:
         self.active = {generation.pk: generation for generation in batch}
         self.leases = _Leases(batch)
-        self.of = 1
+        self.members: Sequence[Generation] = batch
+        """Those that the engine was given, in its order."""
+        self.step, self.of = 0, 1
+        self._watched: frozenset[UUID] = frozenset()
+        self._shown = 0.0
         self._must_hand_back = must_hand_back
         self._redis_rests_until = 0.0
         latest = timezone.now() + timedelta(seconds=settings.MAX_SECONDS)
@@ -104,12 +113,14 @@ class _Run:
 
     def on_step(self, step: int, of: int, phase: str) -> None:
         """The engine's callback. Raises `HandBack` or `NothingLeft`."""
-        self.of = of
+        self.step, self.of = step, of
         self.leases.show_life(phase)
         if phase != "storing" and self._must_hand_back():
             raise HandBack
         now = timezone.now()
-        to_stop = self._tell(doorbell.Progress(step, of, phase)) | self.leases.to_stop
+        wishes = self._tell(doorbell.Progress(step, of, phase))
+        self._watched = wishes.watched
+        to_stop = wishes.to_stop | self.leases.to_stop
         for generation in self.remaining():
             if generation.pk in self.leases.lost:
                 with request_ids.about(generation.request_id):
@@ -122,15 +133,26 @@ class _Run:
         if not self.active:
             raise NothingLeft
 
-    def _tell(self, progress: doorbell.Progress) -> set[UUID]:
+    def offer(self, make: Callable[[], list[Glimpse]]) -> None:
+        """The engine's offer of previews: taken now and then, while somebody looks."""
+        if not self._watched or time.monotonic() - self._shown < _PREVIEW_SECONDS:
+            return
+        self._shown = time.monotonic()
+        for glimpse in make():
+            generation = self.members[glimpse.member]
+            if generation.pk in self._watched & self.active.keys():
+                at = {"index": glimpse.image, "step": self.step, "of": self.of}
+                doorbell.publish(generation.pk, "preview", {**at, "image": _data_url(glimpse.picture)})
+
+    def _tell(self, progress: doorbell.Progress) -> doorbell.Wishes:
         """Report to Redis; while it is away the steps do not wait for it."""
         if time.monotonic() < self._redis_rests_until:
-            return set()
+            return doorbell.Wishes()
         try:
             return doorbell.report(list(self.active), progress)
         except RedisError:
             self._redis_rests_until = time.monotonic() + _REDIS_PAUSE_SECONDS
-            return set()
+            return doorbell.Wishes()
 
     def _stop(self, generation: Generation, code: ErrorCode, share_done: float) -> None:
         with request_ids.about(generation.request_id):
@@ -216,6 +238,8 @@ def _conclude(generation: Generation, outcome: Result | EngineError) -> dict[str
     try:
         for image, made in zip(images, outcome.pictures, strict=True):
             _store(image, made.image)
+            told = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
+            doorbell.publish(generation.pk, "image", {**told, "name": str(image.file.name)})
     except media.StorageFailed:
         logger.exception("the pictures of generation %s cannot be stored", generation.pk)
         _persist(lambda: queue.discard(generation, names))
@@ -255,6 +279,12 @@ def _store(image: GeneratedImage, picture: Image.Image) -> None:
     picture.save(png, "PNG")
     media.store(str(image.file.name), png.getvalue())
     media.store(str(image.thumbnail.name), thumbnail(picture, queue.THUMBNAIL_SIDE))
+
+
+def _data_url(picture: Image.Image) -> str:
+    webp = BytesIO()
+    picture.save(webp, "WEBP", quality=_PREVIEW_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(webp.getvalue()).decode()
 
 
 def _fail(generation: Generation, code: ErrorCode, message: str) -> None:

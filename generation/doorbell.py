@@ -1,4 +1,4 @@
-"""What goes through Redis: bells, wake-ups, progress, wishes to stop, and who is at work. Losing it loses nothing.
+"""What goes through Redis: bells, events, progress, wishes to stop, and who is at work. Losing it loses nothing.
 
 The rows of the database are the truth. The reaper rings again for forgotten bells, waiting clients look into the database
 too, a wish to stop stands in the row as well, and workers announce themselves over and over.
@@ -8,31 +8,38 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from redis import Redis, RedisError
+from redis.client import Pipeline
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from generation.models import State
+from generation.models import FINAL_STATES
 
 logger = logging.getLogger(__name__)
 
 EVENTS = "dreamsite:events"
+"""A stream of ids and events: what has news. The news themselves are in a stream for each generation."""
 WORKERS = "dreamsite:worker:"
 ANNOUNCEMENT_SECONDS = 6
 
 _PROGRESS = "dreamsite:progress:"
 _STOP = "dreamsite:stop:"
 _STREAM = "dreamsite:stream:"
+_WATCHED = "dreamsite:watched:"
 _REAPER = "dreamsite:reaper"
 _KEPT_EVENTS = 10_000
+_KEPT_OF_EACH = 1000
+_KEPT_STREAM_SECONDS = 3600
+_KEPT_AFTER_THE_END_SECONDS = 600
+_WATCHED_SECONDS = 60
 _KEPT_PROGRESS_SECONDS = 600
 _KEPT_STOP_SECONDS = 3600
 _REAPER_SECONDS = 5
@@ -62,12 +69,32 @@ def ring_quietly(pool: str) -> None:
         logger.warning("no bell for pool %s: Redis cannot be reached; the reaper will ring", pool)
 
 
-def publish(generation_id: UUID, state: State) -> None:
-    """Wake whoever waits for this generation. Best effort: waiters also look into the database now and then."""
+def publish(generation_id: UUID, event: str, data: Mapping[str, Any] | None = None) -> None:
+    """Tell whoever follows this generation, and wake who waits for it. Best effort: they also look into the database."""
     try:
-        redis().xadd(EVENTS, {"id": str(generation_id), "state": str(state)}, maxlen=_KEPT_EVENTS, approximate=True)
+        with redis().pipeline(transaction=False) as pipe:
+            _add(pipe, generation_id, event, data or {})
+            pipe.execute()
     except RedisError:
         logger.warning("no event for generation %s: Redis cannot be reached", generation_id)
+
+
+def _add(pipe: Pipeline, generation_id: UUID, event: str, data: Mapping[str, Any]) -> None:
+    stream = stream_of(generation_id)
+    pipe.xadd(stream, {"event": event, "data": json.dumps(data)}, maxlen=_KEPT_OF_EACH, approximate=True)
+    pipe.expire(stream, _KEPT_AFTER_THE_END_SECONDS if event in FINAL_STATES else _KEPT_STREAM_SECONDS)
+    # Second, so that who is woken finds the news.
+    pipe.xadd(EVENTS, {"id": str(generation_id), "event": event}, maxlen=_KEPT_EVENTS, approximate=True)
+
+
+def stream_of(generation_id: UUID) -> str:
+    """The key of the stream of what happened to this generation: `event`, and its `data` as a JSON object."""
+    return f"{_STREAM}{generation_id}"
+
+
+def watched(generation_id: UUID) -> tuple[str, int]:
+    """The key that says that somebody wants previews of this generation, and for how many seconds it may say so."""
+    return f"{_WATCHED}{generation_id}", _WATCHED_SECONDS
 
 
 @dataclass(frozen=True)
@@ -88,15 +115,29 @@ class Progress:
         return self.step / self.of if self.of else 0.0
 
 
-def report(ids: Sequence[UUID], progress: Progress) -> set[UUID]:
-    """Note where the run of these generations is; returns those that are to stop. One round trip. Raises `RedisError`."""
+@dataclass(frozen=True)
+class Wishes:
+    """What others want of generations that run: which are to stop, and of which somebody looks at previews."""
+
+    to_stop: frozenset[UUID] = frozenset()
+    watched: frozenset[UUID] = frozenset()
+
+
+def report(ids: Sequence[UUID], progress: Progress) -> Wishes:
+    """Note and tell where the run of these generations is. One round trip. Raises `RedisError`."""
     text = json.dumps([progress.step, progress.of, progress.phase])
     with redis().pipeline(transaction=False) as pipe:
         for generation_id in ids:
             pipe.set(f"{_PROGRESS}{generation_id}", text, ex=_KEPT_PROGRESS_SECONDS)
+            _add(pipe, generation_id, "progress", {**asdict(progress), "percent": progress.percent})
         pipe.mget([f"{_STOP}{generation_id}" for generation_id in ids])
-        flags: Any = pipe.execute()[-1]
-    return {generation_id for generation_id, flag in zip(ids, flags, strict=True) if flag is not None}
+        pipe.mget([watched(generation_id)[0] for generation_id in ids])
+        *_, stops, watches = pipe.execute()
+    return Wishes(_flagged(ids, stops), _flagged(ids, watches))
+
+
+def _flagged(ids: Sequence[UUID], flags: Sequence[bytes | None]) -> frozenset[UUID]:
+    return frozenset(generation_id for generation_id, flag in zip(ids, flags, strict=True) if flag is not None)
 
 
 def progress(ids: Sequence[UUID]) -> dict[UUID, Progress]:

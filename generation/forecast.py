@@ -18,6 +18,7 @@ from django.utils import timezone
 from redis import RedisError
 
 from generation import allowance, doorbell, turns
+from generation.answers import Waiting
 from generation.doorbell import AtWork, Progress
 from generation.models import DiffusionModel, Generation, Pace, State
 from generation.recipes import Recipe
@@ -37,6 +38,12 @@ class Forecast:
     reason: str
     start: datetime | None
     finish: datetime | None
+
+    @property
+    def told(self) -> Waiting:
+        return Waiting(
+            position=self.position, reason=self.reason, estimated_start=self.start, estimated_finish=self.finish
+        )
 
 
 def learn(generations: Sequence[Generation], timings: Mapping[str, float]) -> None:

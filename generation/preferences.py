@@ -1,11 +1,10 @@
 """Request headers that say how a request shall be treated: `Cancel-After` and `Prefer` (RFC 7240)."""
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 
 from generation.parameters import InvalidField
-
-CANCEL_ON_DISCONNECT = "cancel-on-disconnect"
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 _LONGEST = timedelta(days=7)
@@ -24,6 +23,26 @@ def cancel_after(header: str) -> timedelta | None:
     return period
 
 
-def prefers(header: str, preference: str) -> bool:
-    """Whether a `Prefer` header holds this preference."""
-    return any(part.partition("=")[0].partition(";")[0].strip().lower() == preference for part in header.split(","))
+@dataclass(frozen=True)
+class Preferences:
+    """What a `Prefer` header wants of the waiting for pictures."""
+
+    respond_async: bool = False
+    wait: int | None = None
+    """Seconds, at least 1."""
+    cancel_on_disconnect: bool = False
+
+
+def preferences(header: str) -> Preferences:
+    """Read a `Prefer` header. As RFC 7240 has it, what is unknown or makes no sense counts as absent, and of several of one
+    name the first counts."""
+    wanted: dict[str, str] = {}
+    for part in header.split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        wanted.setdefault(name.strip().lower(), value.strip().strip('"'))
+    wait = wanted.get("wait", "")
+    return Preferences(
+        respond_async="respond-async" in wanted,
+        wait=int(wait) if re.fullmatch(r"[0-9]{1,9}", wait) and int(wait) > 0 else None,
+        cancel_on_disconnect="cancel-on-disconnect" in wanted,
+    )

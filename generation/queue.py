@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -139,10 +140,16 @@ def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
                 _lease_to(generation, worker)
             if allowed:
                 _count_passed_over(allowed[0], warm)
+                for generation in allowed:
+                    transaction.on_commit(partial(_tell_of_start, generation))
                 return allowed
             # Another worker took the last place of these users meanwhile.
             full |= {generation.user_id for generation in batch}
     return []
+
+
+def _tell_of_start(generation: Generation) -> None:
+    doorbell.publish(generation.pk, "started", {"attempt": generation.attempt})
 
 
 def _pick(pool: str, warm: Sequence[str], full: set[int]) -> list[Generation]:

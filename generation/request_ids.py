@@ -2,17 +2,12 @@
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 from uuid import uuid4
 
-Scope = dict[str, Any]
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from generation.asgi import Application, Message, Receive, Scope, Send
 
 _HEADER = b"x-request-id"
 _SANE = re.compile(r"[A-Za-z0-9._:-]{1,64}")

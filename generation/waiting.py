@@ -6,36 +6,22 @@ Django accepted until the generation is final: woken by an event on the Redis st
 """
 
 import asyncio
-import json
-import logging
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import IO, Any
+from collections.abc import Iterable, Sequence
+from typing import IO
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connections
 from django.utils.http import parse_header_parameters
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from uuid_utils.compat import uuid7
 
-from generation import doorbell, queue
-from generation.preferences import CANCEL_ON_DISCONNECT, prefers
-
-Scope = dict[str, Any]
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-logger = logging.getLogger(__name__)
+from generation import events
+from generation.asgi import Application, Message, Receive, Scope, Send, disconnected, header, send_json
+from generation.preferences import Preferences, preferences
+from generation.waiters import Waiters
 
 HELD_PATHS = frozenset({"/image-to-image", "/image-to-image/"})
 DJANGO_THREADS = 8
-POLL_SECONDS = 5.0
 _IN_MEMORY_BYTES = 1024 * 1024
 _DISCARDED_BYTES = 64 * 1024 * 1024
 _MAX_CONTENT_TYPE_BYTES = 1000
@@ -57,13 +43,13 @@ class WaitingLayer:
     def release(self) -> None:
         """Let every held client go with its record, since the process is about to end. Callable from any thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._waiters.wake_all)
+            self._loop.call_soon_threadsafe(self._waiters.release_all)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http" and scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
-            await _send_json(send, 200, {"status": "OK"})
+            await send_json(send, 200, {"status": "OK"})
         elif scope["type"] == "http":
             await self._serve(scope, receive, send)
         else:
@@ -93,30 +79,32 @@ class WaitingLayer:
             scope = {**scope, "headers": _readable(scope["headers"], size or 0)}
             if scope["method"] == "POST" and scope["path"] in HELD_PATHS:
                 await self._hold(scope, body, receive, send)
+            elif size is not None and (followed := events.followed(scope)):
+                body.close()
+                await events.serve(followed, scope, receive, send, lambda: self._ask(_plain(scope)), self._waiters)
             elif size is not None:
                 async with self._slots:
                     await self._django(scope, _replay(body, receive), send)
             else:
-                await _send_json(
-                    send, 413, {"detail": {"msg": "The request is too large.", "code": "upload_too_large"}}
-                )
+                await send_json(send, 413, {"detail": {"msg": "The request is too large.", "code": "upload_too_large"}})
 
     async def _hold(self, scope: Scope, body: IO[bytes], receive: Receive, send: Send) -> None:
         generation_id: UUID = uuid7()
-        deadline = asyncio.get_running_loop().time() + settings.WAIT_SECONDS
+        wanted = preferences(header(scope, b"prefer"))
+        deadline = asyncio.get_running_loop().time() + _patience(wanted)
         with self._waiters.register(generation_id) as done:
             accepted = await self._ask({**scope, "dreamsite.generation_id": generation_id}, _replay(body, None))
             body.close()
             if accepted[0]["status"] == 202:
                 if not await _wait(done, receive, deadline):
-                    if _wants_cancel(scope):
-                        await self._ask({**scope, **_about(generation_id, "DELETE")}, _replay(None, None))
+                    if wanted.cancel_on_disconnect:
+                        await self._ask({**scope, **_about(generation_id, "DELETE")})
                     return
-                accepted = await self._ask({**scope, **_about(generation_id, "GET")}, _replay(None, None))
+                accepted = _applied(wanted, await self._ask({**scope, **_about(generation_id, "GET")}))
         for message in accepted:
             await send(message)
 
-    async def _ask(self, scope: Scope, receive: Receive) -> list[Message]:
+    async def _ask(self, scope: Scope, receive: Receive | None = None) -> list[Message]:
         """Django's whole response. The client's leaving does not reach Django: what it began, it finishes."""
         messages: list[Message] = []
 
@@ -124,86 +112,8 @@ class WaitingLayer:
             messages.append(message)
 
         async with self._slots:
-            await self._django(scope, receive, collect)
+            await self._django(scope, receive or _replay(None, None), collect)
         return messages
-
-
-class Waiters:
-    """Who waits for which generation, woken from the Redis stream and, at leisure, from the database."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[UUID, asyncio.Event] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
-
-    def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll())]
-
-    async def stop(self) -> None:
-        running = set(self._tasks)
-        while running:
-            # Asked again and again: redis-py can swallow a cancellation that meets the arrival of an answer.
-            for task in running:
-                task.cancel()
-            _, running = await asyncio.wait(running, timeout=0.5)
-        self._thread.shutdown(wait=False)
-
-    @contextmanager
-    def register(self, generation_id: UUID) -> Iterator[asyncio.Event]:
-        """Wait for one generation, from before it is submitted until the client is answered or gone."""
-        event = self._waiting[generation_id] = asyncio.Event()
-        try:
-            yield event
-        finally:
-            del self._waiting[generation_id]
-
-    async def _listen(self) -> None:
-        last = "$"
-        while True:
-            # The client's timeout must be above the block, or a quiet stream looks like a dead server.
-            redis: Redis = Redis.from_url(settings.REDIS_URL, socket_timeout=30, decode_responses=True)
-            try:
-                while True:
-                    streams: Any = await redis.xread({doorbell.EVENTS: last}, count=1000, block=10_000)
-                    for _, entries in streams or []:
-                        for entry_id, fields in entries:
-                            last = entry_id
-                            self._wake(UUID(fields["id"]))
-            except (RedisError, OSError):
-                logger.warning("the event stream cannot be read; trying again")
-                await asyncio.sleep(0.5)
-            finally:
-                with suppress(RedisError, OSError):
-                    await redis.aclose()
-
-    async def _poll(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            if not self._waiting:
-                continue
-            try:
-                finals = await loop.run_in_executor(self._thread, _finals, list(self._waiting))
-            except Exception:  # noqa: BLE001  a database that is away must not end the polling
-                logger.warning("the database cannot be asked for finished generations; trying again")
-                continue
-            for generation_id in finals:
-                self._wake(generation_id)
-
-    def wake_all(self) -> None:
-        for event in self._waiting.values():
-            event.set()
-
-    def _wake(self, generation_id: UUID) -> None:
-        if (event := self._waiting.get(generation_id)) is not None:
-            event.set()
-
-
-def _finals(ids: list[UUID]) -> list[UUID]:
-    try:
-        return queue.finals(ids)
-    finally:
-        connections.close_all()
 
 
 def _about(generation_id: UUID, method: str) -> Scope:
@@ -218,9 +128,30 @@ def _about(generation_id: UUID, method: str) -> Scope:
     }
 
 
-def _wants_cancel(scope: Scope) -> bool:
-    headers = (value.decode("latin-1") for name, value in scope["headers"] if name == b"prefer")
-    return any(prefers(header, CANCEL_ON_DISCONNECT) for header in headers)
+def _plain(scope: Scope) -> Scope:
+    """The request as one for the whole answer, in clear."""
+    unwanted = (b"accept-encoding", b"if-none-match")
+    return {**scope, "method": "GET", "headers": [pair for pair in scope["headers"] if pair[0] not in unwanted]}
+
+
+def _patience(wanted: Preferences) -> float:
+    """For how many seconds this client is held: as long as it says, and not at all if it only says not to be."""
+    if wanted.wait is not None:
+        return min(wanted.wait, settings.WAIT_SECONDS)
+    return 0.0 if wanted.respond_async else settings.WAIT_SECONDS
+
+
+def _applied(wanted: Preferences, answer: Sequence[Message]) -> list[Message]:
+    """The answer, and which of the preferences were heeded on the way to it (RFC 7240, section 3)."""
+    start, *body = answer
+    heeded = {
+        "respond-async": wanted.respond_async and start["status"] == 202,
+        f"wait={_patience(wanted):g}": wanted.wait is not None,
+        "cancel-on-disconnect": wanted.cancel_on_disconnect,
+    }
+    if applied := ", ".join(name for name, was_heeded in heeded.items() if was_heeded):
+        start = {**start, "headers": [*start["headers"], (b"preference-applied", applied.encode())]}
+    return [start, *body]
 
 
 async def _read_body(receive: Receive, body: IO[bytes]) -> int | None:
@@ -306,7 +237,7 @@ def _replay(body: IO[bytes] | None, receive: Receive | None) -> Receive:
 async def _wait(done: asyncio.Event, receive: Receive, deadline: float) -> bool:
     """Until the generation is final or the deadline has passed: True. False: the client has left."""
     final = asyncio.create_task(done.wait())
-    left = asyncio.create_task(_disconnected(receive))
+    left = asyncio.create_task(disconnected(receive))
     timeout = deadline - asyncio.get_running_loop().time()
     try:
         await asyncio.wait({final, left}, timeout=max(0.0, timeout), return_when=asyncio.FIRST_COMPLETED)
@@ -314,19 +245,3 @@ async def _wait(done: asyncio.Event, receive: Receive, deadline: float) -> bool:
     finally:
         final.cancel()
         left.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _send_json(send: Send, status: int, content: Any) -> None:
-    body = json.dumps(content).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -15,7 +15,7 @@ from accounts.models import ApiToken, User
 from generation import doorbell, queue, reaper
 from generation.models import Generation, State
 from generation.parameters import ErrorCode, InvalidField
-from generation.preferences import CANCEL_ON_DISCONNECT, cancel_after, prefers
+from generation.preferences import Preferences, cancel_after, preferences
 from generation.queue import Hold
 from tests import pictures
 from tests.generations import make_generation
@@ -46,9 +46,9 @@ def test_what_is_queued_is_canceled_at_once(token: ApiToken) -> None:
 
 def test_what_runs_is_told_by_redis_and_by_the_row(token: ApiToken) -> None:
     generation = claimed(token)
-    assert doorbell.report([generation.pk], doorbell.Progress(1, 20, "denoising")) == set()
+    assert doorbell.report([generation.pk], doorbell.Progress(1, 20, "denoising")).to_stop == set()
     assert queue.cancel(generation)
-    assert doorbell.report([generation.pk], doorbell.Progress(2, 20, "denoising")) == {generation.pk}
+    assert doorbell.report([generation.pk], doorbell.Progress(2, 20, "denoising")).to_stop == {generation.pk}
     assert queue.renew(generation) is Hold.TO_STOP
     assert queue.stop(generation, ErrorCode.CANCELED, 0.1)
     assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
@@ -132,9 +132,10 @@ def test_other_times_are_refused_with_the_form_that_is_meant(header: str) -> Non
 
 
 def test_preferences_are_read_from_among_others() -> None:
-    assert prefers("wait=5, Cancel-On-Disconnect", CANCEL_ON_DISCONNECT)
-    assert prefers("cancel-on-disconnect; x=1", CANCEL_ON_DISCONNECT)
-    assert not prefers("respond-async, cancel-on-disconnected", CANCEL_ON_DISCONNECT)
+    assert preferences("wait=5, Cancel-On-Disconnect") == Preferences(wait=5, cancel_on_disconnect=True)
+    assert preferences('respond-async; x=1, wait="10"') == Preferences(respond_async=True, wait=10)
+    assert preferences("wait=3, wait=9") == Preferences(wait=3)
+    assert preferences("respond-asynchronously, wait=0, wait=2.5, cancel-on-disconnected") == Preferences()
 
 
 def test_people_cancel_from_their_history(client: Client, token: ApiToken, alice: User, bob: User) -> None:

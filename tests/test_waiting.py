@@ -10,32 +10,32 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import doorbell, waiting
+from generation import doorbell, waiters
 from generation.models import Generation, State
 from tests.test_queue import claimed
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
 
-Scenario = Callable[[waiting.Waiters], Awaitable[None]]
+Scenario = Callable[[waiters.Waiters], Awaitable[None]]
 
 
 def run(scenario: Scenario) -> None:
     async def with_waiters() -> None:
-        waiters = waiting.Waiters()
-        waiters.start()
+        waiting = waiters.Waiters()
+        waiting.start()
         await asyncio.sleep(0.5)
         try:
-            await asyncio.wait_for(scenario(waiters), 20)
+            await asyncio.wait_for(scenario(waiting), 20)
         finally:
-            await waiters.stop()
+            await waiting.stop()
 
     asyncio.run(with_waiters())
 
 
 def test_an_event_wakes_the_one_who_waits_for_it() -> None:
-    async def scenario(waiters: waiting.Waiters) -> None:
+    async def scenario(waiting: waiters.Waiters) -> None:
         mine, other = uuid7(), uuid7()
-        with waiters.register(mine) as done, waiters.register(other) as not_done:
+        with waiting.register(mine) as done, waiting.register(other) as not_done:
             await asyncio.to_thread(doorbell.publish, mine, State.SUCCEEDED)
             await done.wait()
             assert not not_done.is_set()
@@ -44,11 +44,11 @@ def test_an_event_wakes_the_one_who_waits_for_it() -> None:
 
 
 def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(waiters, "POLL_SECONDS", 0.1)
     generation = claimed(ApiToken.objects.issue(alice, "laptop")[0])
 
-    async def scenario(waiters: waiting.Waiters) -> None:
-        with waiters.register(generation.pk) as done:
+    async def scenario(waiting: waiters.Waiters) -> None:
+        with waiting.register(generation.pk) as done:
             await asyncio.sleep(0.5)
             assert not done.is_set()
             await asyncio.to_thread(fail_unheard)
@@ -64,9 +64,9 @@ def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: p
 
 
 def test_events_are_heard_again_after_redis_was_restarted(redis_server: EmbeddedRedis) -> None:
-    async def scenario(waiters: waiting.Waiters) -> None:
+    async def scenario(waiting: waiters.Waiters) -> None:
         ids: list[UUID] = [uuid7() for _ in range(2)]
-        with waiters.register(ids[0]) as first, waiters.register(ids[1]) as second:
+        with waiting.register(ids[0]) as first, waiting.register(ids[1]) as second:
             await asyncio.to_thread(doorbell.publish, ids[0], State.SUCCEEDED)
             await first.wait()
             await asyncio.to_thread(redis_server.stop)

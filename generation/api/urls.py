@@ -1,7 +1,7 @@
 from django.urls import path
 from django.views.generic import TemplateView
 
-from generation.api import discovery, history, schema, views
+from generation.api import discovery, events, history, schema, views
 
 urlpatterns = [
     path("image-to-image", views.ImageToImage.as_view(), name="image-to-image"),
@@ -10,6 +10,7 @@ urlpatterns = [
     path("generations/<uuid:generation_id>", history.GenerationDetail.as_view(), name="generation-record"),
     path("generations/<uuid:generation_id>/images/<int:number>", history.GenerationImage.as_view()),
     path("generations/<uuid:generation_id>/cancel", history.Cancellation.as_view(), name="cancellation"),
+    path("generations/<uuid:generation_id>/events", events.GenerationEvents.as_view(), name="generation-events"),
     path("generations/<uuid:generation_id>/answer", views.HeldAnswer.as_view()),
     path("models", discovery.Models.as_view(), name="models"),
     path("loras", discovery.Loras.as_view(), name="loras"),

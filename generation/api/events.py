@@ -1,0 +1,76 @@
+"""The present of a generation, from which the waiting layer makes its stream of events."""
+
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from generation.api import operations
+from generation.api.history import own
+from generation.api.records import record
+from generation.api.views import JsonView
+
+_EXAMPLE = """\
+retry: 2000
+
+event: queued
+data: {"position": 1, "reason": "It is next.", "estimated_start": null, "estimated_finish": null}
+
+id: 1790000000000-0
+event: started
+data: {"attempt": 1}
+
+id: 1790000000250-0
+event: progress
+data: {"step": 1, "of": 20, "phase": "denoising", "percent": 5}
+
+id: 1790000001250-0
+event: preview
+data: {"index": 0, "step": 4, "of": 20, "image": "data:image/webp;base64,UklGRh4AAABXRUJQ"}
+
+id: 1790000004000-0
+event: image
+data: {"index": 0, "seed": 42, "nsfw": false, "width": 512, "height": 512, "url": "https://dreamsite.example/media/..."}
+
+id: 1790000004100-0
+event: succeeded
+data: {"id": "01980000-0000-7000-8000-000000000000", "state": "succeeded"}
+
+"""
+
+EVENTS: dict[str, Any] = {
+    "operation_id": "followGeneration",
+    "tags": ["generations"],
+    "summary": "Events",
+    "parameters": [
+        *operations.CANCELLATION["parameters"],
+        OpenApiParameter(
+            "Last-Event-ID",
+            str,
+            OpenApiParameter.HEADER,
+            description="Go on after the event of this id; browsers send it.",
+        ),
+        OpenApiParameter("previews", str, description="0: send no `preview` events."),
+    ],
+    "responses": {
+        **{status: told for status, told in operations.GENERATION["responses"].items() if status not in (200, 304)},
+        (200, "text/event-stream"): OpenApiResponse(
+            OpenApiTypes.STR,
+            "`queued` (its place in the line and estimates, again when they change), `started`, `progress`, `preview` (a "
+            "small WebP of what an image is becoming), `image` (each picture once it is stored), and at the end one of "
+            "`succeeded`, `failed` and `canceled` with the record. After the end: that one at once.",
+            [OpenApiExample("all kinds", _EXAMPLE)],
+        ),
+    },
+}
+
+
+class GenerationEvents(JsonView):
+    @extend_schema(**EVENTS)
+    def get(self, request: Request, generation_id: UUID) -> Response:
+        """What happens to a generation of yours, as Server-Sent Events until its end."""
+        now = record(own(request, generation_id), request.build_absolute_uri)
+        return Response({"origin": request.build_absolute_uri("/"), "record": now})
