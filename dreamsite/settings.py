@@ -188,6 +188,7 @@ RQ_SHOW_ADMIN_LINK = False
 # Files: DATA_DIR/media behind signed URLs, or an S3 bucket behind presigned ones.
 URL_EXPIRY_SECONDS = env.int("URL_EXPIRY_SECONDS", default=7 * 24 * 3600)
 IMAGE_URLS = env.str("IMAGE_URLS", default="signed")
+FETCH_IMAGE_URLS = env.bool("FETCH_IMAGE_URLS", default=False)
 MEDIA_ROOT = DATA_DIR / "media"
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700

@@ -94,6 +94,16 @@ class GenerationRecord(BaseModel):
     timings: Timings
 
 
+class Rehearsal(BaseModel):
+    """What would happen to a request that was sent with `dry_run`. Nothing was made."""
+
+    model_id: str
+    effective: dict[str, Any] = Field(description="What the model would be run with.")
+    cost: float = Field(description="What it would count against the day's limit.")
+    warnings: list[str]
+    waiting: Waiting = Field(description="Where it would stand in the line if it were sent now.")
+
+
 class GenerationPage(BaseModel):
     """A page of one's own records, the newest first."""
 

@@ -22,14 +22,15 @@ from django.utils import timezone
 from PIL import Image
 from redis import RedisError
 
-from generation import doorbell, forecast, media, queue, request_ids
+from generation import doorbell, encoding, fetching, forecast, media, queue, request_ids
 from generation.engine.engine import Engine, Member, Picture, Result
 from generation.engine.errors import EngineError
 from generation.engine.progress import Glimpse
 from generation.intake import thumbnail
 from generation.models import GeneratedImage, Generation
-from generation.parameters import MESSAGES, ErrorCode
+from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters, InvalidField, OutputFormat
 from generation.queue import Hold
+from generation.remote import RemoteRefused
 
 logger = logging.getLogger(__name__)
 
@@ -211,9 +212,14 @@ class _Leases:
 
 
 def _member(generation: Generation) -> Member | None:
-    """What the engine needs, or None, and the generation failed, when its input cannot be read."""
+    """What the engine needs, or None, and the generation failed or is another's, when there is no input to be read."""
     try:
+        if not generation.input and not _persist(partial(fetching.fetch_input, generation)):
+            return None
         return Member(generation.effective, Image.open(BytesIO(media.read(str(generation.input.name)))))
+    except (RemoteRefused, InvalidField) as error:
+        logger.warning("the input of generation %s was not fetched: %r", generation.pk, error)
+        _fail(generation, ErrorCode.IMAGE_URL_REFUSED, fetching.reason(error))
     except media.StorageFailed:
         logger.exception("the input of generation %s cannot be read", generation.pk)
         _fail(generation, ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
@@ -237,7 +243,7 @@ def _conclude(generation: Generation, outcome: Result | EngineError) -> dict[str
     _persist(lambda: queue.stage(generation, names))
     try:
         for image, made in zip(images, outcome.pictures, strict=True):
-            _store(image, made.image)
+            _store(image, made.image, generation.wanted)
             told = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
             doorbell.publish(generation.pk, "image", {**told, "name": str(image.file.name)})
     except media.StorageFailed:
@@ -263,7 +269,7 @@ def _image(generation: Generation, index: int, made: Picture, name: str) -> Gene
         generation=generation,
         index=index,
         seed=made.seed,
-        file=f"{name}.png",
+        file=name + encoding.suffix(generation.wanted.output_format),
         thumbnail=f"{name}-small.webp",
         width=made.image.width,
         height=made.image.height,
@@ -274,17 +280,14 @@ def _image(generation: Generation, index: int, made: Picture, name: str) -> Gene
     )
 
 
-def _store(image: GeneratedImage, picture: Image.Image) -> None:
-    png = BytesIO()
-    picture.save(png, "PNG")
-    media.store(str(image.file.name), png.getvalue())
+def _store(image: GeneratedImage, picture: Image.Image, wanted: ImageToImageParameters) -> None:
+    media.store(str(image.file.name), encoding.encode(picture, wanted.output_format, wanted.output_quality))
     media.store(str(image.thumbnail.name), thumbnail(picture, queue.THUMBNAIL_SIDE))
 
 
 def _data_url(picture: Image.Image) -> str:
-    webp = BytesIO()
-    picture.save(webp, "WEBP", quality=_PREVIEW_QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(webp.getvalue()).decode()
+    webp = encoding.encode(picture, OutputFormat.WEBP, _PREVIEW_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(webp).decode()
 
 
 def _fail(generation: Generation, code: ErrorCode, message: str) -> None:

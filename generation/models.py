@@ -317,6 +317,10 @@ class Generation(models.Model):
         return len(self.recipe["seeds"])
 
     @property
+    def wanted(self) -> ImageToImageParameters:
+        return ImageToImageParameters.model_validate(self.parameters)
+
+    @property
     def effective(self) -> Recipe:
         return Recipe.model_validate(self.recipe)
 
@@ -399,6 +403,10 @@ class GeneratedImage(models.Model):
 
     def __str__(self) -> str:
         return f"image {self.index} of {self.generation_id}"
+
+    @property
+    def download_name(self) -> str:
+        return f"{self.seed}.{str(self.file.name).rpartition('.')[2]}"
 
     @property
     def is_checked(self) -> bool:

@@ -119,6 +119,8 @@ class RequestRefused(Exception):
 class InvalidField(Exception):
     """One field that is not acceptable: an item of a 422 list. `place` is body or header."""
 
+    code = ErrorCode.INVALID_FIELDS
+
     def __init__(self, field: str, message: str, type_: str = "value_error", place: str = "body") -> None:
         super().__init__(message)
         self.item = {"loc": [place, field], "msg": message, "type": type_}

@@ -1,4 +1,4 @@
-"""The queue: submit, claim, renew, finish, fail, stop, cancel, hand back. The only module that changes a row's state.
+"""The queue: claim, renew, finish, fail, stop, cancel, hand back. The only module that changes a row's state.
 
 The row is the truth. A claim is a lease with an attempt number, and every later change of the row is fenced by both.
 """
@@ -13,40 +13,25 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
-from redis import RedisError
-from uuid_utils.compat import uuid7
 
-from accounts.models import ApiToken, User
+from accounts.models import User
 from generation import allowance, doorbell, media, turns
-from generation.intake import Intake, encode_kept, thumbnail
 from generation.models import (
     FINAL_STATES,
-    Band,
-    DiffusionModel,
     GeneratedImage,
     Generation,
-    Lora,
     Staging,
     State,
 )
-from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters, InvalidField, Priority, parse_loras
-from generation.recipes import plan
+from generation.parameters import MESSAGES, ErrorCode
 
 logger = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 392
 """Twice the width of a tile of the history page, for screens of two pixels a point."""
-
-_BANDS = {Priority.LOW: Band.LOW, Priority.NORMAL: Band.NORMAL, Priority.HIGH: Band.HIGH}
-
-
-class Unavailable(Exception):
-    """The queue cannot take work now; nothing was changed. Try again in `retry_after` seconds."""
-
-    retry_after = 5
 
 
 class Hold(Enum):
@@ -55,75 +40,6 @@ class Hold(Enum):
     HELD = auto()
     TO_STOP = auto()
     LOST = auto()
-
-
-def submit(
-    token: ApiToken,
-    parameters: ImageToImageParameters,
-    picture: Intake,
-    generation_id: UUID | None = None,
-    cancel_after: timedelta | None = None,
-    request_id: str = "",
-) -> Generation:
-    """Accept a request: its input is stored, its row is `queued`, its pool hears the bell.
-
-    Raises `RequestRefused` or `InvalidField` for what cannot be done, `OverLimit` or `QueueFull` for what is too much, and
-    `Unavailable`; always with nothing half-created.
-    """
-    if parameters.priority is Priority.HIGH and not token.user.is_staff:
-        raise InvalidField("priority", "high is for staff; choose low or normal")
-    model = DiffusionModel.objects.usable(parameters.model_id)
-    loras = Lora.objects.references(parse_loras(parameters.loras), model)
-    recipe, warnings = plan(parameters, model.reference(), loras, picture.size, model.limits())
-    generation = Generation(
-        id=generation_id or uuid7(),
-        user=token.user,
-        token=token,
-        model=model,
-        pool=model.pool,
-        band=_BANDS[parameters.priority],
-        cost=turns.cost(recipe, model.cost_weight),
-        batch_key=recipe.batch_key,
-        deadline=timezone.now() + cancel_after if cancel_after else None,
-        prompt=parameters.prompt,
-        parameters=parameters.model_dump(mode="json"),
-        recipe=recipe.model_dump(mode="json"),
-        warnings=warnings,
-        request_id=request_id,
-        input_sha256=picture.sha256,
-        input_format=picture.format,
-        input_width=picture.size[0],
-        input_height=picture.size[1],
-    )
-    try:
-        # Asked first: a request that is turned away should cost no upload of a file.
-        doorbell.redis().ping()
-        allowance.check_room()
-        _store_input(generation, picture)
-    except (RedisError, DatabaseError, media.StorageFailed) as error:
-        raise Unavailable from error
-    doorbell.ring_quietly(generation.pool)
-    return generation
-
-
-def _store_input(generation: Generation, picture: Intake) -> None:
-    folder = f"inputs/{generation.created:%Y/%m/%d}/{generation.pk}"
-    names = [f"{folder}.webp", f"{folder}-small.webp"]
-    stage(generation, names)
-    try:
-        generation.input.name = media.store(names[0], encode_kept(picture.picture))
-        generation.input_thumbnail.name = media.store(names[1], thumbnail(picture.picture, THUMBNAIL_SIDE))
-        with transaction.atomic():
-            allowance.lock(generation.user)
-            allowance.check(generation.user, generation.cost)
-            generation.save(force_insert=True)
-            _staging(generation).delete()
-    except DatabaseError:
-        # Whether the row came into being is not known: the reaper finds out.
-        raise
-    except Exception:
-        discard(generation, names)
-        raise
 
 
 def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
@@ -247,7 +163,7 @@ def stage(generation: Generation, names: Sequence[str]) -> None:
 def discard(generation: Generation, names: Iterable[str]) -> None:
     """Remove the files that this attempt stored, and the note of them; without the one, the other stays."""
     if media.discard(names):
-        _staging(generation).delete()
+        staging(generation).delete()
 
 
 def finish(
@@ -270,7 +186,7 @@ def finish(
         )
         if held:
             GeneratedImage.objects.bulk_create(images)
-            _staging(generation).delete()
+            staging(generation).delete()
     if held:
         doorbell.publish(generation.pk, State.SUCCEEDED)
         return True
@@ -354,5 +270,5 @@ def finals(ids: Sequence[UUID]) -> list[UUID]:
     return list(Generation.objects.filter(pk__in=ids, state__in=FINAL_STATES).values_list("pk", flat=True))
 
 
-def _staging(generation: Generation) -> QuerySet[Staging]:
+def staging(generation: Generation) -> QuerySet[Staging]:
     return Staging.objects.filter(generation=generation.pk, attempt=generation.attempt)

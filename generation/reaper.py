@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from generation import doorbell, media, queue, request_ids
+from generation import doorbell, idempotency, media, queue, request_ids
 from generation.models import FINAL_STATES, Generation, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
 
@@ -31,6 +31,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         queue.end_waiting()
         reaped = _reap_leases()
         _sweep(abandoned)
+        idempotency.purge()
         _ring_for_the_forgotten()
         return reaped
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from generation.parameters import ImageToImageParameters, InvalidField
+from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
 
 
 class Family(StrEnum):
@@ -216,17 +216,15 @@ def plan(
     values.update(traits.forced)
     values["num_inference_steps"] = int(values["num_inference_steps"])
     warnings = [_no_effect(name, model, traits) for name in sorted(traits.without_effect & parameters.model_fields_set)]
+    if "output_quality" in parameters.model_fields_set and parameters.output_format is OutputFormat.PNG:
+        warnings.append("output_quality has no effect on png, which is without loss; jpeg and webp have one.")
 
     if "strength" not in traits.without_effect:
         values["strength"], changed = _workable_strength(parameters.strength, values["num_inference_steps"], model)
         warnings += changed
 
     width, height = fit(size, traits)
-    if (width, height) != size:
-        warnings.append(
-            f"The picture of {size[0]} x {size[1]} pixels was fitted to {width} x {height}, "
-            f"since {model.id} works from {traits.min_side} to {traits.max_side} pixels a side."
-        )
+    warnings += _fitted(size, (width, height), model, traits)
 
     first = parameters.seed
     if first is None:
@@ -242,6 +240,30 @@ def plan(
         **values,
     )
     return recipe, warnings
+
+
+def widest(model: ModelReference, limits: Limits = NO_LIMITS) -> tuple[int, int]:
+    """The size that costs most on this model: what is planned with until the picture is known."""
+    side = within(traits_of(model), limits).max_side
+    return side, side
+
+
+def refit(recipe: Recipe, size: tuple[int, int], limits: Limits = NO_LIMITS) -> tuple[Recipe, list[str]]:
+    """The recipe for a picture whose size was not known when it was planned, and what is to be said about that."""
+    traits = within(traits_of(recipe.model), limits)
+    width, height = fit(size, traits)
+    warnings = _fitted(size, (width, height), recipe.model, traits)
+    return recipe.model_copy(update={"width": width, "height": height}), warnings
+
+
+def _fitted(size: tuple[int, int], fitted: tuple[int, int], model: ModelReference, traits: Traits) -> list[str]:
+    if fitted == size:
+        return []
+    warning = (
+        f"The picture of {size[0]} x {size[1]} pixels was fitted to {fitted[0]} x {fitted[1]}, "
+        f"since {model.id} works from {traits.min_side} to {traits.max_side} pixels a side."
+    )
+    return [warning]
 
 
 def fit(size: tuple[int, int], traits: Traits) -> tuple[int, int]:

@@ -8,6 +8,7 @@ Django accepted until the generation is final: woken by an event on the Redis st
 import asyncio
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import IO
 from uuid import UUID
 
@@ -92,15 +93,23 @@ class WaitingLayer:
         generation_id: UUID = uuid7()
         wanted = preferences(header(scope, b"prefer"))
         deadline = asyncio.get_running_loop().time() + _patience(wanted)
-        with self._waiters.register(generation_id) as done:
+        with ExitStack() as registered:
+            done = registered.enter_context(self._waiters.register(generation_id))
             accepted = await self._ask({**scope, "dreamsite.generation_id": generation_id}, _replay(body, None))
             body.close()
             if accepted[0]["status"] == 202:
+                held = _held(accepted)
+                if held != generation_id:
+                    # A request that came before, and may have ended before this one waits for it.
+                    done = registered.enter_context(self._waiters.register(held))
+                    if (await self._ask({**scope, **_about(held, "GET")}))[0]["status"] != 202:
+                        done.set()
                 if not await _wait(done, receive, deadline):
-                    if wanted.cancel_on_disconnect:
+                    # Who only joined a request has not to end it.
+                    if held == generation_id and wanted.cancel_on_disconnect:
                         await self._ask({**scope, **_about(generation_id, "DELETE")})
                     return
-                accepted = _applied(wanted, await self._ask({**scope, **_about(generation_id, "GET")}))
+                accepted = _applied(wanted, await self._ask({**scope, **_about(held, "GET")}))
         for message in accepted:
             await send(message)
 
@@ -126,6 +135,11 @@ def _about(generation_id: UUID, method: str) -> Scope:
         "query_string": b"",
         "dreamsite.answer": True,
     }
+
+
+def _held(accepted: Sequence[Message]) -> UUID:
+    """The generation that Django accepted the request as, or that a request sent again had made before."""
+    return UUID(next(value for name, value in accepted[0]["headers"] if name.lower() == b"x-generation-id").decode())
 
 
 def _plain(scope: Scope) -> Scope:

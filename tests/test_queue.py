@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import doorbell, queue, reaper
+from generation import doorbell, queue, reaper, submission
 from generation.intake import read_picture
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused
@@ -34,7 +34,8 @@ def submit(token: ApiToken, **fields: str) -> Generation:
     Image.new("RGB", (32, 24), "teal").save(png, "PNG")
     png.seek(0)
     picture = read_picture(png, max_pixels=10_000)
-    return queue.submit(token, ImageToImageParameters.from_form({"prompt": "make it night", **fields}), picture)
+    parameters = ImageToImageParameters.from_form({"prompt": "make it night", **fields})
+    return submission.submit(submission.draft(token, parameters, picture), picture)
 
 
 def claim(worker: str = "worker-1", pool: str = "default", warm: Sequence[str] = ()) -> Generation | None:
@@ -162,7 +163,7 @@ def test_without_redis_nothing_is_half_created(
     before = _files("inputs")
     redis_server.stop()
     try:
-        with pytest.raises(queue.Unavailable):
+        with pytest.raises(submission.Unavailable):
             submit(token)
     finally:
         redis_server.start()
@@ -174,7 +175,7 @@ def test_a_request_whose_input_cannot_be_stored_is_turned_away(token: ApiToken, 
     blocked = settings.DATA_DIR / "blocked"
     blocked.touch()
     settings.MEDIA_ROOT = blocked
-    with pytest.raises(queue.Unavailable):
+    with pytest.raises(submission.Unavailable):
         submit(token)
     assert not Generation.objects.exists()
 

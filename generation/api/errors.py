@@ -20,7 +20,7 @@ from rest_framework.views import set_rollback
 from generation.allowance import OverLimit, QueueFull
 from generation.media import StorageFailed
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused
-from generation.queue import Unavailable
+from generation.submission import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
         case InvalidForm():
             return invalid(error.items)
         case InvalidField():
-            return invalid([error.item])
+            return invalid([error.item], error.code)
         case RequestRefused():
             return problem(error.code, error.message)
         case OverLimit():

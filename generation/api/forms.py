@@ -1,5 +1,7 @@
 """The multipart form of `POST /image-to-image`, read into parameters and a picture."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -7,15 +9,29 @@ from pydantic import ValidationError
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 
+from generation import remote
 from generation.api.errors import InvalidForm
 from generation.intake import Intake, read_picture
 from generation.parameters import ImageToImageParameters, InvalidField, error_items, missing
 
+_NAMED_FIELDS = 10
+_NAMED_CHARACTERS = 50
 
-def read_form(request: Request) -> tuple[ImageToImageParameters, Intake]:
+
+@dataclass(frozen=True)
+class Form:
+    """What a request asks for. Without a picture it names the address of one."""
+
+    parameters: ImageToImageParameters
+    picture: Intake | None
+    warnings: Sequence[str]
+
+
+def read_form(request: Request) -> Form:
     """Validate the whole form, so that one answer names all that is wrong. Raises `InvalidForm`.
 
-    Of a repeated field the last one counts; unknown fields are ignored; a body of another type is a form without any.
+    Of a repeated field the last one counts; unknown fields are named in the warnings; a body of another type is a form
+    without any.
     """
     # As the contract's server reads it, whatever charset it names: Python also knows some that are no text at all.
     request.parser_context["encoding"] = "utf-8"
@@ -41,14 +57,33 @@ def read_form(request: Request) -> tuple[ImageToImageParameters, Intake]:
         picture = _read_image(texts, files)
     except InvalidField as error:
         items.append(error.item)
-    if items or parameters is None or picture is None:
+    if items or parameters is None:
         raise InvalidForm(items)
-    return parameters, picture
+    return Form(parameters, picture, _ignored({*texts, *files} - {"image", *ImageToImageParameters.model_fields}))
 
 
-def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Intake:
+def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Intake | None:
+    if texts.get("image_url"):
+        if not settings.FETCH_IMAGE_URLS:
+            raise InvalidField("image_url", "This server fetches no pictures; send the picture itself as image")
+        if "image" in files:
+            raise InvalidField("image_url", "Send either image or image_url")
+        try:
+            remote.check(texts["image_url"])
+        except remote.RemoteRefused as error:
+            raise InvalidField("image_url", error.message) from None
+        return None
     if "image" in files:
         return read_picture(files["image"], max_pixels=settings.MAX_UPLOAD_PIXELS)
     if texts.get("image"):
         raise InvalidField("image", "Send image as a file part of multipart/form-data, not as text")
     raise InvalidField("image", missing("image")["msg"], "missing")
+
+
+def _ignored(names: Iterable[str]) -> list[str]:
+    """A warning about fields that nobody reads, of which a client may send any number of any length."""
+    shown = [name[:_NAMED_CHARACTERS].replace("\0", "") for name in sorted(names)]
+    if not shown:
+        return []
+    more = f" and {len(shown) - _NAMED_FIELDS} more" if len(shown) > _NAMED_FIELDS else ""
+    return [f"There are no such fields, so they were ignored: {', '.join(shown[:_NAMED_FIELDS])}{more}."]

@@ -9,7 +9,7 @@ from django.conf import settings
 from rest_framework import status
 from rest_framework.response import Response
 
-from generation import doorbell, forecast, media
+from generation import doorbell, encoding, forecast, idempotency, media
 from generation.answers import (
     Failure,
     GeneratedMedia,
@@ -17,12 +17,13 @@ from generation.answers import (
     ImageResponse,
     Media,
     Progress,
+    Rehearsal,
     Timings,
     Waiting,
 )
 from generation.api.errors import problem
 from generation.models import GeneratedImage, Generation, State
-from generation.parameters import MESSAGES, ErrorCode
+from generation.parameters import MESSAGES, ErrorCode, ResponseFormat
 
 Absolute = Callable[[str], str]
 """Makes a URL absolute, as `request.build_absolute_uri` does."""
@@ -32,7 +33,9 @@ _NOT_EFFECTIVE = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
 
 def record(generation: Generation, absolute: Absolute) -> dict[str, Any]:
     """The `GenerationRecord` of a generation, as JSON types, with fresh URLs."""
-    return _record(generation, _waiting([generation]), _progress([generation]), lambda image: _url(image, absolute))
+    return _record(
+        generation, _waiting([generation]), _progress([generation]), lambda image: _url(generation, image, absolute)
+    )
 
 
 def records(generations: Sequence[Generation], absolute: Absolute) -> list[dict[str, Any]]:
@@ -60,7 +63,7 @@ def _record(
         state=generation.state,
         model_id=generation.model_id,
         parameters=generation.parameters,
-        effective=generation.effective.model_dump(mode="json", exclude=_NOT_EFFECTIVE),
+        effective=_effective(generation),
         images=[
             GeneratedMedia(
                 url=url(image),
@@ -91,12 +94,15 @@ def answer(generation: Generation, absolute: Absolute) -> Response:
         response = problem(ErrorCode.DELETED, MESSAGES[ErrorCode.DELETED])
     elif generation.state == State.SUCCEEDED:
         images = [
-            Media(url=_url(image, absolute), seed=image.seed, nsfw=image.nsfw) for image in generation.images.all()
+            Media(url=_url(generation, image, absolute), seed=image.seed, nsfw=image.nsfw)
+            for image in generation.images.all()
         ]
         content = ImageResponse(
             images=images, id=generation.pk, model_id=generation.model_id, warnings=generation.warnings
         )
-        response = Response(content.model_dump(mode="json"))
+        body = content.model_dump(mode="json")
+        # Pictures in the answer are too much to be kept, and the same again without.
+        response = Response(body if _carries(generation) else idempotency.settled(generation, body))
     elif generation.state in (State.FAILED, State.CANCELED):
         response = problem(ErrorCode(generation.error_code), generation.error_message)
     else:
@@ -104,6 +110,22 @@ def answer(generation: Generation, absolute: Absolute) -> Response:
         response["Location"] = absolute(f"/generations/{generation.pk}")
     response["X-Generation-Id"] = str(generation.pk)
     return response
+
+
+def rehearsal(generation: Generation, expected: forecast.Forecast) -> Response:
+    """The answer to a dry run."""
+    content = Rehearsal(
+        model_id=generation.model_id,
+        effective=_effective(generation),
+        cost=generation.cost,
+        warnings=generation.warnings,
+        waiting=expected.told,
+    )
+    return Response(content.model_dump(mode="json"))
+
+
+def _effective(generation: Generation) -> dict[str, Any]:
+    return generation.effective.model_dump(mode="json", exclude=_NOT_EFFECTIVE)
 
 
 def _waiting(generations: Sequence[Generation]) -> dict[UUID, Waiting]:
@@ -129,7 +151,14 @@ def _progress(generations: Sequence[Generation]) -> dict[UUID, Progress]:
     }
 
 
-def _url(image: GeneratedImage, absolute: Absolute) -> str:
-    if settings.IMAGE_URLS == "data":
-        return "data:image/png;base64," + base64.b64encode(media.read(str(image.file.name))).decode()
-    return absolute(image.file.url)
+def _url(generation: Generation, image: GeneratedImage, absolute: Absolute) -> str:
+    if not _carries(generation):
+        return absolute(image.file.url)
+    name = str(image.file.name)
+    return f"data:{encoding.media_type(name)};base64," + base64.b64encode(media.read(name)).decode()
+
+
+def _carries(generation: Generation) -> bool:
+    """Whether answers about it carry the pictures: as the request says, else as the server is set."""
+    wanted = generation.wanted.response_format
+    return settings.IMAGE_URLS == "data" if wanted is None else wanted is ResponseFormat.DATA

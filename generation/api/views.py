@@ -16,11 +16,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import ApiToken, User
-from generation import allowance, queue, request_ids
+from generation import allowance, idempotency, queue, request_ids, submission
 from generation.api import operations
 from generation.api.errors import UploadTooLarge
 from generation.api.forms import read_form
-from generation.api.records import answer
+from generation.api.records import answer, rehearsal
 from generation.models import Generation
 from generation.preferences import cancel_after
 
@@ -75,20 +75,32 @@ class ImageToImage(JsonView):
         if scope.get("dreamsite.body_too_large"):
             raise UploadTooLarge(settings.MAX_UPLOAD_BYTES)
         token = cast(ApiToken, request.auth)
-        # Who may not ask for more costs no decoding of a picture.
-        allowance.check(token.user, 0.0)
-        parameters, picture = read_form(request)
-        generation = queue.submit(
-            token,
-            parameters,
-            picture,
-            scope.get("dreamsite.generation_id"),
-            cancel_after(request.headers.get("Cancel-After", "")),
-            request_ids.current(),
-        )
+        key = idempotency.read(request.headers.get("Idempotency-Key", ""))
+        if not (key and idempotency.is_known(token, key)):
+            # Who may not ask for more costs no decoding of a picture.
+            allowance.check(token.user, 0.0)
+        form = read_form(request)
+        attempt = None
+        if key and not form.parameters.dry_run:
+            digest = form.picture.sha256 if form.picture else ""
+            attempt = idempotency.Attempt(token, key, idempotency.fingerprint(request.path, form.parameters, digest))
+        generation = attempt.earlier() if attempt else None
+        if generation is None:
+            generation = submission.draft(
+                token,
+                form.parameters,
+                form.picture,
+                scope.get("dreamsite.generation_id"),
+                cancel_after(request.headers.get("Cancel-After", "")),
+                request_ids.current(),
+                form.warnings,
+            )
+            if form.parameters.dry_run:
+                return rehearsal(generation, submission.rehearse(generation))
+            generation = submission.submit(generation, form.picture, attempt)
         if "dreamsite.generation_id" in scope:
             # The waiting layer asks again when it lets its client go: a record, with its forecast, would be for nobody.
-            return Response(status=status.HTTP_202_ACCEPTED)
+            return Response(status=status.HTTP_202_ACCEPTED, headers={"X-Generation-Id": str(generation.pk)})
         return answer(generation, request.build_absolute_uri)
 
 

@@ -1,0 +1,28 @@
+"""How generated pictures are written to files."""
+
+from io import BytesIO
+
+from PIL import Image
+
+from generation.parameters import OutputFormat
+
+_SUFFIXES = {OutputFormat.PNG: ".png", OutputFormat.JPEG: ".jpg", OutputFormat.WEBP: ".webp"}
+_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
+
+
+def suffix(format_: OutputFormat) -> str:
+    """How the names of such files end."""
+    return _SUFFIXES[format_]
+
+
+def media_type(name: str) -> str:
+    """The media type of a file that was named with `suffix`."""
+    return _TYPES["." + name.rpartition(".")[2]]
+
+
+def encode(picture: Image.Image, format_: OutputFormat, quality: int) -> bytes:
+    """The file of an RGB picture. `quality`, 1 to 100, is of JPEG and WebP; PNG is without loss."""
+    options = {} if format_ is OutputFormat.PNG else {"quality": quality}
+    file = BytesIO()
+    picture.save(file, format_.upper(), **options)
+    return file.getvalue()

@@ -1,0 +1,176 @@
+"""From a judged request to a queued row with its input: drafted, rehearsed, submitted, or supplied later by a worker."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import DatabaseError, transaction
+from django.utils import timezone
+from redis import RedisError
+from uuid_utils.compat import uuid7
+
+from accounts.models import ApiToken
+from generation import allowance, doorbell, forecast, idempotency, media, queue, turns
+from generation.intake import Intake, encode_kept, thumbnail
+from generation.models import Band, DiffusionModel, Generation, Lora
+from generation.parameters import ImageToImageParameters, InvalidField, Priority, parse_loras
+from generation.recipes import Recipe, plan, widest
+
+_BANDS = {Priority.LOW: Band.LOW, Priority.NORMAL: Band.NORMAL, Priority.HIGH: Band.HIGH}
+
+
+class Unavailable(Exception):
+    """The queue cannot take work now; nothing was changed. Try again in `retry_after` seconds."""
+
+    retry_after = 5
+
+
+def draft(
+    token: ApiToken,
+    parameters: ImageToImageParameters,
+    picture: Intake | None,
+    generation_id: UUID | None = None,
+    cancel_after: timedelta | None = None,
+    request_id: str = "",
+    warnings: Sequence[str] = (),
+) -> Generation:
+    """What would be queued for a request, in no table yet. Without a picture a worker fetches it.
+
+    `warnings` are what was found about the request before. Raises `RequestRefused` or `InvalidField` for what cannot be done.
+    """
+    if parameters.priority is Priority.HIGH and not token.user.is_staff:
+        raise InvalidField("priority", "high is for staff; choose low or normal")
+    model = DiffusionModel.objects.usable(parameters.model_id)
+    loras = Lora.objects.references(parse_loras(parameters.loras), model)
+    size = picture.size if picture else widest(model.reference(), model.limits())
+    recipe, planned = plan(parameters, model.reference(), loras, size, model.limits())
+    return Generation(
+        id=generation_id or uuid7(),
+        user=token.user,
+        token=token,
+        model=model,
+        pool=model.pool,
+        band=_BANDS[parameters.priority],
+        cost=turns.cost(recipe, model.cost_weight),
+        # Only pictures of one size share a batch.
+        batch_key=recipe.batch_key if picture else "",
+        deadline=timezone.now() + cancel_after if cancel_after else None,
+        prompt=parameters.prompt,
+        parameters=parameters.model_dump(mode="json", exclude={"dry_run"}),
+        recipe=recipe.model_dump(mode="json"),
+        warnings=[*warnings, *planned],
+        request_id=request_id,
+        **(_about(picture) if picture else {}),
+    )
+
+
+def submit(generation: Generation, picture: Intake | None, attempt: idempotency.Attempt | None = None) -> Generation:
+    """Accept a drafted request: its input is stored, its row is `queued`, its pool hears the bell.
+
+    Where the same attempt came before, it is what that one made. Raises `OverLimit` or `QueueFull` for what is too much,
+    `KeyReused`, and `Unavailable`; always with nothing half-created.
+    """
+    try:
+        # Asked first: a request that is turned away should cost no upload of a file.
+        doorbell.redis().ping()
+        allowance.check_room()
+        _store(generation, picture, attempt)
+    except _Joined as joined:
+        return joined.generation
+    except (RedisError, DatabaseError, media.StorageFailed) as error:
+        raise Unavailable from error
+    doorbell.ring_quietly(generation.pool)
+    return generation
+
+
+def rehearse(generation: Generation) -> forecast.Forecast:
+    """What to expect if this draft were submitted now, which it is, and taken back. Raises as `submit` does."""
+    try:
+        doorbell.redis().ping()
+        allowance.check_room()
+        with transaction.atomic():
+            _insert(generation)
+            expected = forecast.of_queued([generation])[generation.pk]
+            transaction.set_rollback(True)
+    except (RedisError, DatabaseError) as error:
+        raise Unavailable from error
+    return expected
+
+
+class _Joined(Exception):
+    """Another request of the same attempt was faster."""
+
+    def __init__(self, generation: Generation) -> None:
+        super().__init__()
+        self.generation = generation
+
+
+def _store(generation: Generation, picture: Intake | None, attempt: idempotency.Attempt | None) -> None:
+    names: list[str] = []
+    try:
+        if picture is not None:
+            names = _store_input(generation, picture)
+        with transaction.atomic():
+            _insert(generation, attempt)
+            queue.staging(generation).delete()
+    except DatabaseError:
+        # Whether the row came into being is not known: the reaper finds out.
+        raise
+    except Exception:
+        queue.discard(generation, names)
+        raise
+
+
+def _insert(generation: Generation, attempt: idempotency.Attempt | None = None) -> None:
+    allowance.lock(generation.user)
+    if attempt and (earlier := attempt.earlier()):
+        raise _Joined(earlier)
+    allowance.check(generation.user, generation.cost)
+    generation.save(force_insert=True)
+    if attempt:
+        attempt.remember(generation)
+
+
+def _store_input(generation: Generation, picture: Intake) -> list[str]:
+    """The names of the files, noted before. Raises `StorageFailed`."""
+    folder = f"inputs/{generation.created:%Y/%m/%d}/{generation.pk}"
+    # As with outputs: an undead worker that fetched a picture must not write over a later one's.
+    name = f"{folder}-{generation.attempt}" if generation.attempt else folder
+    names = [f"{name}.webp", f"{name}-small.webp"]
+    queue.stage(generation, names)
+    generation.input.name = media.store(names[0], encode_kept(picture.picture))
+    generation.input_thumbnail.name = media.store(names[1], thumbnail(picture.picture, queue.THUMBNAIL_SIDE))
+    return names
+
+
+def _about(picture: Intake) -> dict[str, Any]:
+    return {
+        "input_sha256": picture.sha256,
+        "input_format": picture.format,
+        "input_width": picture.size[0],
+        "input_height": picture.size[1],
+    }
+
+
+def supply(generation: Generation, picture: Intake, recipe: Recipe, warnings: Sequence[str]) -> bool:
+    """Give a running row the input that it was queued without. False: another attempt holds the row."""
+    names = _store_input(generation, picture)
+    known = {
+        **_about(picture),
+        "input": generation.input.name,
+        "input_thumbnail": generation.input_thumbnail.name,
+        "recipe": recipe.model_dump(mode="json"),
+        "cost": turns.cost(recipe, generation.model.cost_weight),
+        "warnings": [*generation.warnings, *warnings],
+    }
+    with transaction.atomic():
+        held = Generation.objects.lease(generation).update(**known)
+        if held:
+            queue.staging(generation).delete()
+    if not held:
+        queue.discard(generation, names)
+        return False
+    for name, value in known.items():
+        setattr(generation, name, value)
+    return True
