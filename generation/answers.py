@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
 from generation.parameters import ErrorCode
 from generation.recipes import Family
@@ -102,6 +102,10 @@ class Rehearsal(BaseModel):
     cost: float = Field(description="What it would count against the day's limit.")
     warnings: list[str]
     waiting: Waiting = Field(description="Where it would stand in the line if it were sent now.")
+
+
+class ImageResponseOrRehearsal(RootModel[ImageResponse | Rehearsal]):
+    """Pictures, or with `dry_run` what would happen."""
 
 
 class GenerationPage(BaseModel):

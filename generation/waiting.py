@@ -21,7 +21,13 @@ from generation.asgi import Application, Message, Receive, Scope, Send, disconne
 from generation.preferences import Preferences, preferences
 from generation.waiters import Waiters
 
-HELD_PATHS = frozenset({"/image-to-image", "/image-to-image/"})
+HELD_PATHS = {
+    "/image-to-image": "/generations",
+    "/image-to-image/": "/generations",
+    "/v1/images/edits": "/v1/images/edits",
+    "/v1/images/edits/": "/v1/images/edits",
+}
+"""Where pictures are asked for, and where the answer to a client that was held is."""
 DJANGO_THREADS = 8
 _IN_MEMORY_BYTES = 1024 * 1024
 _DISCARDED_BYTES = 64 * 1024 * 1024
@@ -102,14 +108,14 @@ class WaitingLayer:
                 if held != generation_id:
                     # A request that came before, and may have ended before this one waits for it.
                     done = registered.enter_context(self._waiters.register(held))
-                    if (await self._ask({**scope, **_about(held, "GET")}))[0]["status"] != 202:
+                    if (await self._ask(_about(scope, held, "GET")))[0]["status"] != 202:
                         done.set()
                 if not await _wait(done, receive, deadline):
                     # Who only joined a request has not to end it.
                     if held == generation_id and wanted.cancel_on_disconnect:
-                        await self._ask({**scope, **_about(generation_id, "DELETE")})
+                        await self._ask(_about(scope, generation_id, "DELETE"))
                     return
-                accepted = _applied(wanted, await self._ask({**scope, **_about(held, "GET")}))
+                accepted = _applied(wanted, await self._ask(_about(scope, held, "GET")))
         for message in accepted:
             await send(message)
 
@@ -125,10 +131,11 @@ class WaitingLayer:
         return messages
 
 
-def _about(generation_id: UUID, method: str) -> Scope:
+def _about(scope: Scope, generation_id: UUID, method: str) -> Scope:
     """What makes a held request one of the layer itself about this generation."""
-    path = f"/generations/{generation_id}/answer"
+    path = f"{HELD_PATHS[scope['path']]}/{generation_id}/answer"
     return {
+        **scope,
         "method": method,
         "path": path,
         "raw_path": path.encode(),

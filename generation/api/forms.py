@@ -1,6 +1,6 @@
 """The multipart form of `POST /image-to-image`, read into parameters and a picture."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,26 +40,35 @@ def read_form(request: Request) -> Form:
         files: dict[str, Any] = dict(request.FILES.items())
     except UnsupportedMediaType:
         texts, files = {}, {}
-    items = [
-        {"loc": ["body", name], "msg": "Input should be a valid string", "type": "string_type"}
+    problems = [
+        InvalidField(name, "Input should be a valid string", "string_type")
         for name in ImageToImageParameters.model_fields
         if name in files
     ]
-    wrong = {item["loc"][1] for item in items}
-    parameters = picture = None
-    try:
-        parameters = ImageToImageParameters.from_form(texts)
-    except ValidationError as error:
-        items += [item for item in error_items(error) if item["loc"][1] not in wrong]
-    except InvalidField as error:
-        items.append(error.item)
+    picture = None
     try:
         picture = _read_image(texts, files)
     except InvalidField as error:
-        items.append(error.item)
+        problems.append(error)
+    ignored = set(files) - {"image", *ImageToImageParameters.model_fields}
+    return judged({**dict.fromkeys(ignored, ""), **texts}, picture, problems)
+
+
+def judged(texts: Mapping[str, str], picture: Intake | None, problems: Sequence[InvalidField]) -> Form:
+    """The form of these texts, with the problems that were found in the rest of it. Raises `InvalidForm`."""
+    fields = [problem.item for problem in problems if problem.item["loc"][1] != "image"]
+    wrong = {item["loc"][1] for item in fields}
+    parameters = None
+    try:
+        parameters = ImageToImageParameters.from_form(texts)
+    except ValidationError as error:
+        fields += [item for item in error_items(error) if item["loc"][1] not in wrong]
+    except InvalidField as error:
+        fields.append(error.item)
+    items = [*fields, *(problem.item for problem in problems if problem.item["loc"][1] == "image")]
     if items or parameters is None:
         raise InvalidForm(items)
-    return Form(parameters, picture, _ignored({*texts, *files} - {"image", *ImageToImageParameters.model_fields}))
+    return Form(parameters, picture, _ignored(set(texts) - {"image", *ImageToImageParameters.model_fields}))
 
 
 def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Intake | None:

@@ -10,7 +10,7 @@ from generation.answers import (
     GenerationRecord,
     HTTPError,
     HTTPValidationError,
-    ImageResponse,
+    ImageResponseOrRehearsal,
     LoraList,
     ModelList,
 )
@@ -135,7 +135,11 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
     "summary": "Image To Image",
     "request": {"multipart/form-data": Body_genImageToImage},
     "responses": {
-        200: OpenApiResponse(ImageResponse, "The pictures.", [OpenApiExample("made", _ANSWER)]),
+        200: OpenApiResponse(
+            ImageResponseOrRehearsal,
+            "The pictures; with `dry_run` what would happen.",
+            [OpenApiExample("made", _ANSWER)],
+        ),
         202: OpenApiResponse(
             GenerationRecord,
             "Accepted, and not finished within the time that the server waits. Nothing is lost: ask `Location` until "
@@ -149,6 +153,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             ErrorCode.INVALID_LORAS,
             ErrorCode.UNKNOWN_LORA,
             ErrorCode.LORA_FAILED,
+            ErrorCode.IMAGE_URL_REFUSED,
             ErrorCode.MALFORMED_REQUEST,
         ),
         401: _INVALID_TOKEN,
@@ -203,11 +208,20 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
         ),
         OpenApiParameter(
             "Prefer",
-            {"type": "string", "examples": ["cancel-on-disconnect"]},
+            {"type": "string", "examples": ["respond-async", "wait=10", "cancel-on-disconnect"]},
             OpenApiParameter.HEADER,
-            description="`cancel-on-disconnect`: cancel it when the client hangs up. Else the work goes on.",
+            description="`respond-async`: answer at once with 202. `wait=10`: after so many seconds. "
+            "`cancel-on-disconnect`: cancel it when the client hangs up. Else the work goes on.",
         ),
-        header("X-Generation-Id", "The generation, as in `id`.", [200, 202], format="uuid"),
+        OpenApiParameter(
+            "Idempotency-Key",
+            {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+            OpenApiParameter.HEADER,
+            description="Names this request for 24 hours: sent again with the same key, it is answered again, not made again.",
+        ),
+        header("Preference-Applied", "What was heeded of `Prefer`.", [200, 202, 400, 409, 410, 500, 504], False),
+        header("X-Generation-Id", "The generation, as in `id`; none of a rehearsal.", [200], False, format="uuid"),
+        header("X-Generation-Id", "The generation, as in `id`.", [202], format="uuid"),
         header(
             "X-Generation-Id",
             "The generation, where the request was accepted.",

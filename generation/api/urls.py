@@ -1,7 +1,7 @@
 from django.urls import path
 from django.views.generic import TemplateView
 
-from generation.api import discovery, events, history, schema, views
+from generation.api import discovery, events, history, openai, schema, views
 
 urlpatterns = [
     path("image-to-image", views.ImageToImage.as_view(), name="image-to-image"),
@@ -12,6 +12,9 @@ urlpatterns = [
     path("generations/<uuid:generation_id>/cancel", history.Cancellation.as_view(), name="cancellation"),
     path("generations/<uuid:generation_id>/events", events.GenerationEvents.as_view(), name="generation-events"),
     path("generations/<uuid:generation_id>/answer", views.HeldAnswer.as_view()),
+    path("v1/images/edits", openai.ImageEdits.as_view(), name="image-edits"),
+    path("v1/images/edits/", openai.ImageEdits.as_view(schema=None)),
+    path("v1/images/edits/<uuid:generation_id>/answer", openai.HeldEdits.as_view()),
     path("models", discovery.Models.as_view(), name="models"),
     path("loras", discovery.Loras.as_view(), name="loras"),
     path("openapi.json", schema.openapi, name="openapi"),

@@ -1,5 +1,6 @@
 """The endpoints. A view reads its input, calls one verb of the queue or one query, and answers."""
 
+from collections.abc import Callable
 from typing import Any, cast
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from accounts.models import ApiToken, User
 from generation import allowance, idempotency, queue, request_ids, submission
 from generation.api import operations
 from generation.api.errors import UploadTooLarge
-from generation.api.forms import read_form
+from generation.api.forms import Form, read_form
 from generation.api.records import answer, rehearsal
 from generation.models import Generation
 from generation.preferences import cancel_after
@@ -67,10 +68,10 @@ class JsonView(APIView):
             response["RateLimit-Reset"] = str(left.reset)
 
 
-class ImageToImage(JsonView):
-    @extend_schema(**operations.IMAGE_TO_IMAGE)
-    def post(self, request: Request) -> Response:
-        """Make pictures from a picture and a prompt, and wait for them."""
+class Submission(JsonView):
+    """Accepts requests for pictures, in whatever form they come."""
+
+    def accept(self, request: Request, read: Callable[[Request], Form]) -> Response:
         scope = getattr(request, "scope", {})
         if scope.get("dreamsite.body_too_large"):
             raise UploadTooLarge(settings.MAX_UPLOAD_BYTES)
@@ -79,10 +80,10 @@ class ImageToImage(JsonView):
         if not (key and idempotency.is_known(token, key)):
             # Who may not ask for more costs no decoding of a picture.
             allowance.check(token.user, 0.0)
-        form = read_form(request)
+        form = read(request)
         attempt = None
         if key and not form.parameters.dry_run:
-            digest = form.picture.sha256 if form.picture else ""
+            digest = f"{form.picture.sha256} {form.picture.size}" if form.picture else ""
             attempt = idempotency.Attempt(token, key, idempotency.fingerprint(request.path, form.parameters, digest))
         generation = attempt.earlier() if attempt else None
         if generation is None:
@@ -102,6 +103,13 @@ class ImageToImage(JsonView):
             # The waiting layer asks again when it lets its client go: a record, with its forecast, would be for nobody.
             return Response(status=status.HTTP_202_ACCEPTED, headers={"X-Generation-Id": str(generation.pk)})
         return answer(generation, request.build_absolute_uri)
+
+
+class ImageToImage(Submission):
+    @extend_schema(**operations.IMAGE_TO_IMAGE)
+    def post(self, request: Request) -> Response:
+        """Make pictures from a picture and a prompt, and wait for them."""
+        return self.accept(request, read_form)
 
 
 class HeldAnswer(JsonView):

@@ -1,0 +1,192 @@
+"""`POST /v1/images/edits`, as OpenAI's clients send it: https://platform.openai.com/docs/api-reference/images."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from django.conf import settings
+from django.http import QueryDict
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from pydantic import BaseModel, Field
+from rest_framework import status
+from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from generation.api.forms import Form, judged
+from generation.api.views import HeldAnswer, Submission
+from generation.intake import Intake, read_picture
+from generation.models import DiffusionModel
+from generation.parameters import InvalidField, missing
+from generation.recipes import traits_of
+
+_NAMES = {
+    "n": "num_images_per_prompt",
+    "model": "model_id",
+    "output_compression": "output_quality",
+}
+"""OpenAI's names of what has another one here. All other fields of `/image-to-image` are taken too."""
+_OTHERS = {"size", "stream", "user", "quality", "background", "input_fidelity", "partial_images", "moderation"}
+_CARRIED = {"b64_json": "data", "url": "url"}
+_NOT_FINISHED = "not_finished"
+
+
+class EditedImage(BaseModel):
+    """One picture: `url` or `b64_json`, as `response_format` says."""
+
+    url: str | None = None
+    b64_json: str | None = None
+
+
+class EditedImages(BaseModel):
+    """The pictures of an edit."""
+
+    created: int = Field(description="Seconds since 1970.")
+    data: list[EditedImage]
+
+
+class OpenAIProblem(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str = Field(description="invalid_request_error, rate_limit_error or server_error.")
+    param: str | None
+    code: str = Field(description="As in the table of all errors.")
+
+
+class OpenAIError(BaseModel):
+    """An error as OpenAI's clients read it."""
+
+    error: OpenAIProblem
+
+
+class EditForm(BaseModel):
+    """The fields that OpenAI's clients send. The others of `/image-to-image` are taken too."""
+
+    prompt: str = Field(min_length=1, max_length=4000)
+    image: bytes = Field(description="The picture, also as `image[]`. One, and no mask.")
+    n: int = Field(1, ge=1, le=10)
+    size: str = Field("auto", description="`auto`, or a box such as 512x512 that the picture is made to fit into.")
+    response_format: str = Field("url", description="url or b64_json.")
+    output_format: str = Field("png", description="png, jpeg or webp.")
+    output_compression: int = Field(90, ge=1, le=100, description="Quality of jpeg and webp.")
+    model: str = Field("", description="One of `GET /models`. Absent: the default model.")
+
+
+_ERROR = {"error": {"message": "…", "type": "invalid_request_error", "param": "size", "code": "invalid_fields"}}
+_PROBLEM = OpenApiResponse(OpenAIError, "What was wrong, in words.", [OpenApiExample("error", _ERROR)])
+
+EDITS: dict[str, Any] = {
+    "operation_id": "editImages",
+    "tags": ["generate"],
+    "summary": "Edit images, as OpenAI's clients ask for it",
+    "request": {"multipart/form-data": EditForm},
+    "responses": {
+        200: OpenApiResponse(EditedImages, "The pictures."),
+        **dict.fromkeys((400, 401, 410, 413, 422, 429, 500, 503, 504), _PROBLEM),
+    },
+}
+
+
+class _Shaped:
+    """Makes OpenAI's shape of whatever the API answers."""
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        data = response.data
+        if response.status_code == status.HTTP_202_ACCEPTED and data:
+            # Their clients repeat what is answered with 408, 409, 429 or 5xx, which would make it all again.
+            response.status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
+            where = f"It is not finished yet, and nothing is lost: GET /generations/{data['id']} tells when it is."
+            response.data = _error(response.status_code, where, _NOT_FINISHED)
+        elif response.status_code >= 400 and isinstance(data, dict):
+            if response.status_code in (status.HTTP_409_CONFLICT, status.HTTP_422_UNPROCESSABLE_ENTITY):
+                response.status_code = status.HTTP_400_BAD_REQUEST
+            detail = data["detail"]
+            if isinstance(detail, list):
+                theirs = {ours: name for name, ours in _NAMES.items()}
+                fields = [(theirs.get(item["loc"][-1], item["loc"][-1]), item["msg"]) for item in detail]
+                message = "; ".join(f"{field}: {words}" for field, words in fields)
+                response.data = _error(response.status_code, message, data["code"], fields[0][0])
+            else:
+                response.data = _error(response.status_code, detail["msg"], detail["code"])
+        elif isinstance(data, dict) and "images" in data:
+            response.data = {"created": _created(data["id"]), "data": [_picture(one["url"]) for one in data["images"]]}
+        final: Response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
+        return final
+
+
+class ImageEdits(_Shaped, Submission):
+    @extend_schema(**EDITS)
+    def post(self, request: Request) -> Response:
+        """Make pictures from a picture and a prompt, and wait for them."""
+        return self.accept(request, _read)
+
+
+class HeldEdits(_Shaped, HeldAnswer):
+    """The same for whoever was held."""
+
+
+def _read(request: Request) -> Form:
+    try:
+        texts, files = request.POST, request.FILES
+    except UnsupportedMediaType:
+        texts, files = QueryDict(), {}
+    fields = {_NAMES.get(name, name): str(text) for name, text in texts.items() if name not in _OTHERS}
+    fields["response_format"] = _CARRIED.get(fields.get("response_format") or "url", "neither")
+    problems: list[InvalidField] = []
+    if fields["response_format"] == "neither":
+        problems.append(InvalidField("response_format", "Send url or b64_json"))
+        del fields["response_format"]
+    if str(texts.get("stream", "")).lower() in ("true", "1"):
+        problems.append(InvalidField("stream", "Not here; follow GET /generations/{id}/events instead"))
+    if "mask" in files or texts.get("mask"):
+        problems.append(InvalidField("mask", "Masks have no meaning to these models; say in words what to change"))
+    picture = None
+    try:
+        box = _box(texts.get("size") or "auto")
+        pictures = [one for name in ("image", "image[]") for one in getattr(files, "getlist", lambda _: [])(name)]
+        if len(pictures) != 1:
+            raise InvalidField("image", "Send one picture" if pictures else missing("image")["msg"])
+        picture = _within(read_picture(pictures[0], max_pixels=settings.MAX_UPLOAD_PIXELS), box)
+    except InvalidField as error:
+        problems.append(error)
+    if not fields.get("num_inference_steps"):
+        model = DiffusionModel.objects.usable(fields.get("model_id", ""))
+        if steps := traits_of(model.reference()).recommended.get("num_inference_steps"):
+            fields["num_inference_steps"] = str(int(steps))
+    return judged(fields, picture, problems)
+
+
+def _box(size: str) -> tuple[int, int] | None:
+    if size == "auto":
+        return None
+    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", size)
+    if match is None:
+        raise InvalidField("size", "Send auto, or width and height in pixels such as 512x512")
+    return int(match[1]), int(match[2])
+
+
+def _within(upload: Intake, box: tuple[int, int] | None) -> Intake:
+    """The picture, made smaller where it is larger than the box."""
+    if box is None or (upload.size[0] <= box[0] and upload.size[1] <= box[1]):
+        return upload
+    smaller = upload.picture.copy()
+    smaller.thumbnail(box)
+    return replace(upload, picture=smaller, size=smaller.size)
+
+
+def _created(generation_id: str) -> int:
+    """The time in a UUID of version 7 (RFC 9562), whole seconds."""
+    return int(generation_id.replace("-", "")[:12], 16) // 1000
+
+
+def _picture(url: str) -> dict[str, str]:
+    carried = url.startswith("data:")
+    return {"b64_json": url.partition(",")[2]} if carried else {"url": url}
+
+
+def _error(status_code: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
+    kind = (
+        "server_error" if status_code >= 500 else "rate_limit_error" if status_code == 429 else "invalid_request_error"
+    )
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
