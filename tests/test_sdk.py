@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from livepeer_ai import Livepeer
 from livepeer_ai.models import components, errors
+from livepeer_ai.utils import BackoffStrategy, RetryConfig
 
 from tests import pictures
 from tests.service import Service, wait_until
+
+PATIENTLY = RetryConfig("backoff", BackoffStrategy(200, 1000, 1.5, 60_000), retry_connection_errors=True)
 
 
 def request(**fields: object) -> dict[str, object]:
@@ -69,3 +73,40 @@ def test_what_takes_long_is_an_sdk_error_that_leads_to_the_pictures(tmp_path: Pa
         generation_id = json.loads(caught.value.body)["id"]
         with impatient.client() as client:
             wait_until(lambda: client.get(f"/generations/{generation_id}").json()["images"], 60, "the pictures")
+
+
+def test_a_client_that_gave_up_waiting_and_tries_again_gets_what_it_asked_for_once(
+    service: Service, alices_key: str
+) -> None:
+    headers = {"Idempotency-Key": "a client with little patience"}
+    with service.client(alices_key) as client, sdk(service, alices_key) as livepeer:
+        before = client.get("/generations").json()["results"]
+        response = livepeer.generate.image_to_image(
+            request=request(num_inference_steps=150), retries=PATIENTLY, timeout_ms=700, http_headers=headers
+        )
+        after = client.get("/generations").json()["results"]
+    assert response.image_response is not None
+    assert len(response.image_response.images) == 1
+    assert len({record["id"] for record in after} - {record["id"] for record in before}) == 1
+
+
+def test_a_client_that_is_over_a_limit_tries_until_there_is_room(tmp_path: Path) -> None:
+    with (
+        Service(tmp_path, LIMITS="on", USER_MAX_QUEUED="1") as strict,
+        sdk(strict, strict.token) as livepeer,
+        strict.client() as client,
+    ):
+        form = {"prompt": "x", "num_inference_steps": "100"}
+
+        def is_in(path: str, state: str) -> bool:
+            return bool(client.get(path).json()["state"] == state)
+
+        for state in ("running", "queued"):
+            picture = {"image": pictures.photo(128, 128)}
+            accepted = client.post("/image-to-image", data=form, files=picture, headers={"Prefer": "respond-async"})
+            wait_until(partial(is_in, accepted.headers["Location"], state), 60, state)
+        with pytest.raises(errors.SDKError, match="429"):
+            livepeer.generate.image_to_image(request=request())
+        response = livepeer.generate.image_to_image(request=request(), retries=PATIENTLY)
+        assert response.image_response is not None
+        assert len(client.get("/generations").json()["results"]) == 3

@@ -1,10 +1,10 @@
 """The present of a generation, from which the waiting layer makes its stream of events."""
 
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from pydantic import BaseModel, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,6 +12,15 @@ from generation.api import operations
 from generation.api.history import own
 from generation.api.records import record
 from generation.api.views import JsonView
+
+
+class ServerSentEvent(BaseModel):
+    """One event of the stream, as https://html.spec.whatwg.org/multipage/server-sent-events.html reads it."""
+
+    event: Literal["queued", "started", "progress", "preview", "image", "succeeded", "failed", "canceled"]
+    data: str = Field(description="JSON; of the final event the record.")
+    id: str | None = Field(None, description="To go on after; `queued` has none.")
+
 
 _EXAMPLE = """\
 retry: 2000
@@ -58,7 +67,7 @@ EVENTS: dict[str, Any] = {
     "responses": {
         **{status: told for status, told in operations.GENERATION["responses"].items() if status not in (200, 304)},
         (200, "text/event-stream"): OpenApiResponse(
-            OpenApiTypes.STR,
+            ServerSentEvent,
             "`queued` (its place in the line and estimates, again when they change), `started`, `progress`, `preview` (a "
             "small WebP of what an image is becoming), `image` (each picture once it is stored), and at the end one of "
             "`succeeded`, `failed` and `canceled` with the record. After the end: that one at once.",

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.http import QueryDict
@@ -17,7 +17,7 @@ from generation.api.forms import Form, judged
 from generation.api.views import HeldAnswer, Submission
 from generation.intake import Intake, read_picture
 from generation.models import DiffusionModel
-from generation.parameters import InvalidField, missing
+from generation.parameters import InvalidField, OutputFormat, missing
 from generation.recipes import traits_of
 
 _NAMES = {
@@ -28,6 +28,7 @@ _NAMES = {
 """OpenAI's names of what has another one here. All other fields of `/image-to-image` are taken too."""
 _OTHERS = {"size", "stream", "user", "quality", "background", "input_fidelity", "partial_images", "moderation"}
 _CARRIED = {"b64_json": "data", "url": "url"}
+_SIZE = "^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
 _NOT_FINISHED = "not_finished"
 
 
@@ -66,9 +67,11 @@ class EditForm(BaseModel):
     prompt: str = Field(min_length=1, max_length=4000)
     image: bytes = Field(description="The picture, also as `image[]`. One, and no mask.")
     n: int = Field(1, ge=1, le=10)
-    size: str = Field("auto", description="`auto`, or a box such as 512x512 that the picture is made to fit into.")
-    response_format: str = Field("url", description="url or b64_json.")
-    output_format: str = Field("png", description="png, jpeg or webp.")
+    size: str = Field(
+        "auto", pattern=_SIZE, description="`auto`, or a box such as 512x512 that the picture is made to fit into."
+    )
+    response_format: Literal["url", "b64_json"] = "url"
+    output_format: OutputFormat = OutputFormat.PNG
     output_compression: int = Field(90, ge=1, le=100, description="Quality of jpeg and webp.")
     model: str = Field("", description="One of `GET /models`. Absent: the default model.")
 
@@ -158,12 +161,12 @@ def _read(request: Request) -> Form:
 
 
 def _box(size: str) -> tuple[int, int] | None:
+    if not re.match(_SIZE, size):
+        raise InvalidField("size", "Send auto, or width and height in pixels such as 512x512")
     if size == "auto":
         return None
-    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", size)
-    if match is None:
-        raise InvalidField("size", "Send auto, or width and height in pixels such as 512x512")
-    return int(match[1]), int(match[2])
+    width, height = size.split("x")
+    return int(width), int(height)
 
 
 def _within(upload: Intake, box: tuple[int, int] | None) -> Intake:
