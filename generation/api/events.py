@@ -3,7 +3,7 @@
 from typing import Any, Literal
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from pydantic import BaseModel, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -70,8 +70,8 @@ EVENTS: dict[str, Any] = {
             ServerSentEvent,
             "`queued` (its place in the line and estimates, again when they change), `started`, `progress`, `preview` (a "
             "small WebP of what an image is becoming), `image` (each picture once it is stored), and at the end one of "
-            "`succeeded`, `failed` and `canceled` with the record. After the end: that one at once.",
-            [OpenApiExample("all kinds", _EXAMPLE)],
+            "`succeeded`, `failed` and `canceled` with the record. After the end: that one at once.\n\n"
+            f"```text\n{_EXAMPLE}```",
         ),
     },
 }
