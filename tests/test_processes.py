@@ -21,6 +21,8 @@ from tests.service import Service, wait_until
 
 LONG_SECONDS = 4.0
 """Time enough to kill somebody in the middle."""
+PHOTO = pictures.photo(256, 256)
+"""Large enough for 200 steps to take longer than that wherever this runs."""
 
 STATES = "from generation.models import Generation; print([row.state for row in Generation.objects.all()])"
 
@@ -47,7 +49,7 @@ def post(service: Service, steps: str, seed: str = "7", timeout: float = 60) -> 
         return client.post(
             "/image-to-image",
             data={"prompt": "make it night", "num_inference_steps": steps, "seed": seed},
-            files={"image": ("a.png", pictures.photo(128, 128))},
+            files={"image": ("a.png", PHOTO)},
             timeout=timeout,
         )
 
