@@ -82,8 +82,8 @@ class _Stream:
         await self._write(f"retry: {_RETRY_MILLISECONDS}\n\n")
         resumes = bool(self._last)
         news = await self._waiters.news(self._id, self._last)
-        if record["state"] in FINAL_STATES:
-            self._watch.is_final = True
+        has_ended = record["state"] in FINAL_STATES
+        if has_ended:
             if not resumes:
                 news = news[-1:]
         elif record["state"] == State.QUEUED:
@@ -100,7 +100,7 @@ class _Stream:
                     await self._conclude()
                     return
                 await self._pass_on(one)
-            if self._watch.is_final:
+            if has_ended:
                 await self._conclude()
                 return
             if self._watch.is_released:
@@ -112,6 +112,8 @@ class _Stream:
                     await self._tell("queued", queued)
             await self._wish()
             await self._pause()
+            # Asked before the news: what came while the last ones were told is told before the end.
+            has_ended = self._watch.is_final
             news = await self._waiters.news(self._id, self._last)
 
     async def _pause(self) -> None:

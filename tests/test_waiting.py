@@ -1,6 +1,7 @@
 """How a held client is woken: by an event, by a look into the database, after Redis came back."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -10,7 +11,8 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import doorbell, waiters
+from generation import doorbell, events, waiters
+from generation.asgi import Message
 from generation.models import Generation, State
 from tests.test_queue import claimed
 
@@ -73,5 +75,38 @@ def test_events_are_heard_again_after_redis_was_restarted(redis_server: Embedded
             await asyncio.to_thread(redis_server.start)
             await asyncio.to_thread(doorbell.publish, ids[1], State.SUCCEEDED)
             await second.wait()
+
+    run(scenario)
+
+
+def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
+    async def scenario(waiting: waiters.Waiters) -> None:
+        generation_id = uuid7()
+        states = iter([State.RUNNING, State.SUCCEEDED])
+        told = ""
+
+        async def ask() -> list[Message]:
+            present = {"origin": "http://testserver/", "record": {"state": next(states), "waiting": None}}
+            return [{"status": 200, "headers": []}, {"body": json.dumps(present).encode()}]
+
+        async def send(message: Message) -> None:
+            nonlocal told
+            text = message.get("body", b"").decode()
+            told += text
+            if "event: started" in text:
+                # All the rest happens, and is known to have, while this is on its way.
+                await asyncio.to_thread(doorbell.publish, generation_id, "progress", {"step": 1})
+                await asyncio.to_thread(doorbell.publish, generation_id, State.SUCCEEDED)
+                while not all(watch.is_final for watch in waiting._watching[generation_id]):
+                    await asyncio.sleep(0.01)
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError("nobody left")
+
+        scope = {"method": "GET", "headers": [], "query_string": b""}
+        await events.serve(generation_id, scope, receive, send, ask, waiting)
+        kinds = [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
+        assert kinds == ["started", "progress", "succeeded"]
 
     run(scenario)
