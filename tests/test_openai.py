@@ -62,6 +62,7 @@ def test_the_steps_are_those_that_the_model_does_best_with(
         ({"mask": PICTURE}, "mask", "Masks"),
         ({"image": [PICTURE, PICTURE]}, "image", "one picture"),
         ({"model": "gpt-image-1"}, None, "no such model"),
+        ({"model": "a\0b"}, "model", "NUL"),
         ({"response_format": "pigeon"}, "response_format", "b64_json"),
         ({"prompt": ""}, "prompt", "required"),
     ],
@@ -73,6 +74,17 @@ def test_what_is_wrong_is_told_as_their_clients_read_it(
         images.edit(**{"image": PICTURE, "prompt": "make it night", **arguments})  # type: ignore[call-overload]
     assert error.value.param == param
     assert words in error.value.message
+
+
+def test_the_form_is_read_as_utf_8_whatever_it_is_said_to_be(service: Service) -> None:
+    for charset in ("idna", "punycode", "rot13"):
+        with service.client() as client:
+            answer = client.post(
+                "/v1/images/edits",
+                headers={"Content-Type": f"application/x-www-form-urlencoded; charset={charset}"},
+                content="prompt=%C3%A4%FF",
+            )
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "image")
 
 
 def test_a_wrong_key_is_an_authentication_error(service: Service) -> None:

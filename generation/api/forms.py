@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.http import QueryDict
+from django.utils.datastructures import MultiValueDict
 from pydantic import ValidationError
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
@@ -27,19 +29,31 @@ class Form:
     warnings: Sequence[str]
 
 
-def read_form(request: Request) -> Form:
-    """Validate the whole form, so that one answer names all that is wrong. Raises `InvalidForm`.
+class PostedForm(NamedTuple):
+    """The parts of a form as they were sent: there may be several of one name."""
 
-    Of a repeated field the last one counts; unknown fields are named in the warnings; a body of another type is a form
-    without any.
-    """
+    texts: QueryDict
+    files: MultiValueDict[str, Any]
+
+
+def posted_form(request: Request) -> PostedForm:
+    """The form of a request; a body of another type is one without any parts."""
     # As the contract's server reads it, whatever charset it names: Python also knows some that are no text at all.
     request.parser_context["encoding"] = "utf-8"
     try:
-        texts = {name: str(text) for name, text in request.POST.items()}
-        files: dict[str, Any] = dict(request.FILES.items())
+        return PostedForm(request.POST, request.FILES)
     except UnsupportedMediaType:
-        texts, files = {}, {}
+        return PostedForm(QueryDict(), MultiValueDict())
+
+
+def read_form(request: Request) -> Form:
+    """Validate the whole form, so that one answer names all that is wrong. Raises `InvalidForm`.
+
+    Of a repeated field the last one counts; unknown fields are named in the warnings.
+    """
+    posted = posted_form(request)
+    texts = {name: str(text) for name, text in posted.texts.items()}
+    files: dict[str, Any] = dict(posted.files.items())
     problems = [
         InvalidField(name, "Input should be a valid string", "string_type")
         for name in ImageToImageParameters.model_fields

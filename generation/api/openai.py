@@ -5,15 +5,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from django.conf import settings
-from django.http import QueryDict
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from pydantic import BaseModel, Field
 from rest_framework import status
-from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation.api.forms import Form, judged
+from generation.api.forms import Form, judged, posted_form
 from generation.api.views import HeldAnswer, Submission
 from generation.intake import Intake, read_picture
 from generation.models import DiffusionModel
@@ -130,10 +128,7 @@ class HeldEdits(_Shaped, HeldAnswer):
 
 
 def _read(request: Request) -> Form:
-    try:
-        texts, files = request.POST, request.FILES
-    except UnsupportedMediaType:
-        texts, files = QueryDict(), {}
+    texts, files = posted_form(request)
     fields = {_NAMES.get(name, name): str(text) for name, text in texts.items() if name not in _OTHERS}
     fields["response_format"] = _CARRIED.get(fields.get("response_format") or "url", "neither")
     problems: list[InvalidField] = []
@@ -147,13 +142,14 @@ def _read(request: Request) -> Form:
     picture = None
     try:
         box = _box(texts.get("size") or "auto")
-        pictures = [one for name in ("image", "image[]") for one in getattr(files, "getlist", lambda _: [])(name)]
+        pictures = [one for name in ("image", "image[]") for one in files.getlist(name)]
         if len(pictures) != 1:
             raise InvalidField("image", "Send one picture" if pictures else missing("image")["msg"])
         picture = _within(read_picture(pictures[0], max_pixels=settings.MAX_UPLOAD_PIXELS), box)
     except InvalidField as error:
         problems.append(error)
-    if not fields.get("num_inference_steps"):
+    # PostgreSQL cannot be asked for NUL, which is refused below.
+    if not fields.get("num_inference_steps") and "\0" not in fields.get("model_id", ""):
         model = DiffusionModel.objects.usable(fields.get("model_id", ""))
         if steps := traits_of(model.reference()).recommended.get("num_inference_steps"):
             fields["num_inference_steps"] = str(int(steps))
