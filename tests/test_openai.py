@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import httpx
 import openai
 import pytest
+from django.test import Client
 from PIL import Image
 
+from generation.models import DiffusionModel
 from tests.pictures import photo
 from tests.service import Service
 
@@ -52,6 +54,22 @@ def test_the_steps_are_those_that_the_model_does_best_with(
     with service.client(alices_key) as client:
         record = client.get(f"/generations/{raw.headers['X-Generation-Id']}").json()
     assert record["effective"]["num_inference_steps"] == 20
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("redis")
+@pytest.mark.parametrize(("most", "steps"), [(None, 20), (200, 20), (8, 8)])
+def test_the_steps_are_no_more_than_staff_allow(
+    tiny_edit: DiffusionModel, client: Client, alices_token: str, most: int | None, steps: int
+) -> None:
+    DiffusionModel.objects.filter(pk=tiny_edit.pk).update(max_steps=most)
+    answer = client.post(
+        "/v1/images/edits",
+        {"prompt": "make it night", "image": io.BytesIO(PICTURE[1]), "dry_run": "true"},
+        headers={"Authorization": f"Bearer {alices_token}"},
+    )
+    assert answer.status_code == 200, answer.content
+    assert answer.json()["effective"]["num_inference_steps"] == steps
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from generation.api.forms import Form, judged, posted_form
 from generation.api.views import HeldAnswer, Submission
 from generation.intake import Intake, read_picture
 from generation.models import DiffusionModel
-from generation.parameters import InvalidField, OutputFormat, missing
-from generation.recipes import traits_of
+from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat, missing
+from generation.recipes import most, traits_of
 
 _NAMES = {
     "n": "num_images_per_prompt",
@@ -150,10 +150,19 @@ def _read(request: Request) -> Form:
         problems.append(error)
     # PostgreSQL cannot be asked for NUL, which is refused below.
     if not fields.get("num_inference_steps") and "\0" not in fields.get("model_id", ""):
-        model = DiffusionModel.objects.usable(fields.get("model_id", ""))
-        if steps := traits_of(model.reference()).recommended.get("num_inference_steps"):
-            fields["num_inference_steps"] = str(int(steps))
+        fields["num_inference_steps"] = _best_steps(DiffusionModel.objects.usable(fields.get("model_id", "")))
     return judged(fields, picture, problems)
+
+
+def _best_steps(model: DiffusionModel) -> str:
+    """The steps that a model does best with, no more than staff allow; empty where it knows no choice."""
+    traits = traits_of(model.reference())
+    if "num_inference_steps" in traits.forced:
+        return ""
+    default = ImageToImageParameters.model_fields["num_inference_steps"].default
+    steps = int(traits.recommended.get("num_inference_steps", default))
+    allowed = most("num_inference_steps", traits, model.limits())
+    return str(steps if allowed is None else min(steps, allowed))
 
 
 def _box(size: str) -> tuple[int, int] | None:
