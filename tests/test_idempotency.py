@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import ApiToken
 from generation import idempotency, submission
@@ -118,3 +119,12 @@ class TestRows:
         assert idempotency.settled(generation, {"url": "second"}) == {"url": "first"}
         generation.finished = timezone.now() - timedelta(days=8)
         assert idempotency.settled(generation, {"url": "third"}) == {"url": "third"}
+
+    def test_an_answer_without_a_key_writes_nothing(
+        self, alices: ApiToken, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        generation = self.submit(alices)
+        IdempotencyKey.objects.all().delete()
+        with django_assert_num_queries(1) as asked:
+            assert idempotency.settled(generation, {"url": "first"}) == {"url": "first"}
+        assert asked.captured_queries[0]["sql"].startswith("SELECT")
