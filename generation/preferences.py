@@ -8,6 +8,8 @@ from generation.parameters import InvalidField
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 _LONGEST = timedelta(days=7)
+# A comma in quotes parts nothing. Quotes that are not closed reach to the end, so that none is read twice.
+_PART = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))+', re.DOTALL)
 
 
 def cancel_after(header: str) -> timedelta | None:
@@ -37,7 +39,7 @@ def preferences(header: str) -> Preferences:
     """Read a `Prefer` header. As RFC 7240 has it, what is unknown or makes no sense counts as absent, and of several of one
     name the first counts."""
     wanted: dict[str, str] = {}
-    for part in header.split(","):
+    for part in _PART.findall(header):
         name, _, value = part.partition(";")[0].partition("=")
         wanted.setdefault(name.strip().lower(), value.strip().strip('"'))
     wait = wanted.get("wait", "")

@@ -135,6 +135,8 @@ def test_preferences_are_read_from_among_others() -> None:
     assert preferences("wait=5, Cancel-On-Disconnect") == Preferences(wait=5, cancel_on_disconnect=True)
     assert preferences('respond-async; x=1, wait="10"') == Preferences(respond_async=True, wait=10)
     assert preferences("wait=3, wait=9") == Preferences(wait=3)
+    assert preferences('note="later, respond-async, \\", thanks", wait=4') == Preferences(wait=4)
+    assert preferences('wait=5, ", cancel-on-disconnect') == Preferences(wait=5)
     assert preferences("respond-asynchronously, wait=0, wait=2.5, cancel-on-disconnected") == Preferences()
 
 
