@@ -66,6 +66,12 @@ def test_every_status_and_code_is_told(document: Any) -> None:
     assert all(f"`{code.value}` ({code.status})" in told["description"] for code in ErrorCode)
 
 
+def test_the_alias_is_told_with_the_same_request_headers(document: Any) -> None:
+    own, alias = (document["paths"][path]["post"] for path in ("/image-to-image", "/v1/images/edits"))
+    assert alias["parameters"] == own["parameters"]
+    assert alias["responses"]["422"]["headers"].keys() >= {"Location", "X-Generation-Id", "Preference-Applied"}
+
+
 def test_every_answer_tells_its_request_and_what_is_left(document: Any) -> None:
     for path in document["paths"].values():
         for operation in path.values():

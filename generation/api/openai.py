@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from generation.answers import Rehearsal
+from generation.api import operations
 from generation.api.forms import Form, judged, posted_form
 from generation.api.views import HeldAnswer, Submission
 from generation.intake import Intake, read_picture
@@ -42,6 +44,10 @@ class EditedImages(BaseModel):
 
     created: int = Field(description="Seconds since 1970.")
     data: list[EditedImage]
+
+
+class EditedImagesOrRehearsal(RootModel[EditedImages | Rehearsal]):
+    """Pictures, or with `dry_run` what would happen."""
 
 
 class OpenAIProblem(BaseModel):
@@ -83,9 +89,15 @@ EDITS: dict[str, Any] = {
     "summary": "Edit images, as OpenAI's clients ask for it",
     "request": {"multipart/form-data": EditForm},
     "responses": {
-        200: OpenApiResponse(EditedImages, "The pictures."),
+        200: OpenApiResponse(EditedImagesOrRehearsal, "The pictures; with `dry_run` what would happen."),
         **dict.fromkeys((400, 401, 410, 413, 422, 429, 500, 503, 504), _PROBLEM),
     },
+    "parameters": [
+        *operations.IMAGE_TO_IMAGE["parameters"],
+        operations.header("Preference-Applied", "What was heeded of `Prefer`.", [422], False),
+        operations.header("X-Generation-Id", "The generation that is not finished.", [422], False, format="uuid"),
+        operations.header("Location", "Its record.", [422], False, format="uri"),
+    ],
 }
 
 
