@@ -108,7 +108,9 @@ class WaitingLayer:
                 if held != generation_id:
                     # A request that came before, and may have ended before this one waits for it.
                     done = registered.enter_context(self._waiters.register(held))
-                    if (await self._ask(_about(scope, held, "GET")))[0]["status"] != 202:
+                    # The alias has another status for what is not finished.
+                    plainly = {**scope, "path": "/image-to-image"}
+                    if (await self._ask(_about(plainly, held, "GET")))[0]["status"] != 202:
                         done.set()
                 if not await _wait(done, receive, deadline):
                     # Who only joined a request has not to end it.

@@ -4,6 +4,8 @@ import base64
 import io
 import time
 from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import openai
@@ -122,3 +124,13 @@ def test_what_takes_longer_is_not_made_again(service: Service, alices_key: str) 
     assert error.value.code == "not_finished"
     with service.client(alices_key) as api:
         api.post(f"/generations/{error.value.response.headers['X-Generation-Id']}/cancel")
+
+
+def test_who_comes_again_while_it_runs_waits_for_the_same_one(service: Service, alices_key: str) -> None:
+    form: dict[str, Any] = {"data": {"prompt": "x", "num_inference_steps": "60"}, "files": {"image": PICTURE}}
+    with service.client(alices_key) as client:
+        client.headers["Idempotency-Key"] = str(uuid4())
+        first = client.post("/v1/images/edits", headers={"Prefer": "respond-async"}, **form)
+        again = client.post("/v1/images/edits", headers={"Prefer": "wait=40"}, **form)
+    assert (first.status_code, again.status_code) == (422, 200)
+    assert first.headers["X-Generation-Id"] == again.headers["X-Generation-Id"]
