@@ -32,7 +32,9 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
-Text = Annotated[str, AfterValidator(storable)]
+# The bounds before the validator: a message then speaks of characters.
+ModelId = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
+Words = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(storable)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 
@@ -46,7 +48,7 @@ class GenerationFilters(BaseModel):
         tuple[StateName, ...],
         Field(description="In one of these states; repeat it for several.", examples=[["queued"]]),
     ] = ()
-    model_id: Annotated[Text | None, Field(min_length=1, max_length=200, description="Made by this model.")] = None
+    model_id: Annotated[ModelId | None, Field(description="Made by this model.")] = None
     created_after: Annotated[Moment | None, Field(description="Later than this. A time without an offset is UTC.")] = (
         None
     )
@@ -54,10 +56,7 @@ class GenerationFilters(BaseModel):
     nsfw: Annotated[
         Truth | None, Field(description="true: with a flagged picture; false: without one, checked or not.")
     ] = None
-    prompt: Annotated[
-        Text | None,
-        Field(min_length=1, max_length=4000, description="With this in the prompt, in upper or lower case."),
-    ] = None
+    prompt: Annotated[Words | None, Field(description="With this in the prompt, in upper or lower case.")] = None
     limit: Annotated[int, Field(ge=1, le=100, description="How many on a page.")] = 20
     cursor: Annotated[
         str | None,

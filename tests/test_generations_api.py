@@ -247,6 +247,7 @@ def test_a_range_of_time_goes_by_created(api: Client, alice: User) -> None:
         ("limit=0", "limit", "from 1 to 100"),
         ("limit=101", "limit", "from 1 to 100"),
         ("limit=many", "limit", "integer"),
+        (f"prompt={'x' * 4001}", "prompt", "at most 4000 characters"),
         ("stat=queued", "stat", "there are state, model_id, created_after"),
         ("cursor=", "cursor", "at least 1"),
         ("cursor=%00", "cursor", "There is no such page"),
