@@ -166,7 +166,13 @@ class ImageToImageParameters(BaseModel):
     ] = True
     seed: Annotated[
         int | None,
-        Field(ge=0, le=MAX_SEED, description="Start of the random numbers; image i uses seed + i. Absent: random."),
+        Field(
+            ge=0,
+            le=MAX_SEED,
+            description="Start of the random numbers; image i uses seed + i. Absent: random.",
+            # Forms of the API's page begin with it; without one they begin with the maximum, as JavaScript rounds it.
+            examples=[42],
+        ),
     ] = None
     num_inference_steps: Annotated[
         int, Field(ge=1, le=200, description="Denoising steps; more take longer and may show more detail.")

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from generation.parameters import ErrorCode, ImageToImageParameters, bounds
 from tests.browser import chromium, needs_chromium
+from tests.pictures import photo
 from tests.service import Service
 
 
@@ -92,6 +93,25 @@ def test_the_page_asks_nobody_but_us(service: Service, scheme: Any) -> None:
         expect(page.get_by_text("/image-to-image", exact=True)).to_be_visible()
         page.wait_for_load_state("networkidle")
     assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {urlsplit(service.url).netloc}
+
+
+@needs_chromium
+def test_the_page_can_be_tried_as_it_comes(service: Service, alices_key: str) -> None:
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{service.url}/docs")
+        page.get_by_role("button", name="Authorize").click()
+        page.locator(".auth-container input").fill(alices_key)
+        page.locator(".auth-btn-wrapper .authorize").click()
+        page.locator(".btn-done").click()
+        operation = page.locator("#operations-generate-genImageToImage")
+        operation.locator(".opblock-summary-control").click()
+        operation.locator("input[type=file]").set_input_files(
+            {"name": "a.png", "mimeType": "", "buffer": photo(64, 64)}
+        )
+        operation.locator("[data-property-name=dry_run] select").select_option("true")
+        operation.get_by_role("button", name="Execute").click()
+        expect(operation.locator(".live-responses-table .response-col_status").last).to_have_text("200")
 
 
 @pytest.mark.parametrize(

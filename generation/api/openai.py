@@ -68,7 +68,7 @@ class OpenAIError(BaseModel):
 class EditForm(BaseModel):
     """The fields that OpenAI's clients send. The others of `/image-to-image` are taken too."""
 
-    prompt: str = Field(min_length=1, max_length=4000)
+    prompt: str = Field(min_length=1, max_length=4000, examples=["make it night"])
     image: bytes = Field(description="The picture, also as `image[]`. One, and no mask.")
     n: int = Field(1, ge=1, le=10)
     size: str = Field(
