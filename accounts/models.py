@@ -11,6 +11,7 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from uuid_utils.compat import uuid7
 
 TOKEN_START = "dream_"
 PREFIX_LENGTH = len(TOKEN_START) + 8
@@ -35,6 +36,14 @@ class User(AbstractUser):
         blank=True,
         validators=[MinValueValidator(0)],
         help_text="Steps x megapixels x images x model weight. Empty: the service's own limit. 0: none.",
+    )
+
+    blur_flagged = models.BooleanField("blur flagged pictures", default=True)
+    theme = models.CharField(
+        max_length=5, choices=[("auto", "as the system"), ("light", "light"), ("dark", "dark")], default="auto"
+    )
+    default_model = models.CharField(
+        max_length=200, blank=True, help_text="What the studio starts with. Empty: the service's."
     )
 
 
@@ -65,6 +74,33 @@ class ApiTokenManager(models.Manager["ApiToken"]):
         if token.last_used is None or now - token.last_used >= LAST_USED_RESOLUTION:
             self.filter(pk=token.pk).update(last_used=now)
         return token
+
+
+class DataExport(models.Model):
+    """All that the service keeps of a person, put into one file by a job."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, models.CASCADE, related_name="exports")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    created = models.DateTimeField(default=timezone.now)
+    finished = models.DateTimeField(null=True, blank=True)
+    lease_expires = models.DateTimeField(null=True, blank=True)
+    attempt = models.PositiveIntegerField(
+        default=0, help_text="Grows with every claim; what an older one made is refused."
+    )
+    done = models.PositiveIntegerField(default=0, help_text="Generations that are in the file so far.")
+    of = models.PositiveIntegerField(default=0, help_text="Generations in all.")
+    file = models.FileField(max_length=200, blank=True)
+    size = models.PositiveBigIntegerField(default=0, help_text="Bytes.")
+
+    class Meta:
+        ordering = ("-id",)
 
 
 class ApiToken(models.Model):

@@ -22,7 +22,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from generation import pages, queue
+from generation import queue, wording
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora
 from generation.parameters import MAX_SEED
 
@@ -59,12 +59,11 @@ class Flagged(admin.SimpleListFilter):
         return [("yes", "Yes"), ("no", "No")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Generation]) -> QuerySet[Generation]:
-        flagged = Exists(GeneratedImage.objects.filter(generation=OuterRef("pk"), nsfw=True))
         match self.value():
             case "yes":
-                return queryset.filter(flagged)
+                return queryset.filter(is_flagged=True)
             case "no":
-                return queryset.filter(~flagged)
+                return queryset.filter(is_flagged=False)
             case _:
                 return queryset
 
@@ -130,7 +129,7 @@ class GeneratedImageInline(ReadOnly, admin.TabularInline[GeneratedImage, Generat
 
     @admin.display
     def safety(self, image: GeneratedImage) -> str:
-        return pages.safety(image)
+        return wording.safety(image)
 
 
 @admin.register(Generation)
@@ -256,7 +255,7 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
 
     @admin.display(description="state")
     def state_in_words(self, generation: Generation) -> str:
-        return pages.state(generation)
+        return wording.state(generation)
 
     @admin.display
     def error(self, generation: Generation) -> str:
@@ -281,7 +280,9 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
 
     @admin.display(description="phases")
     def phase_list(self, generation: Generation) -> str:
-        return ", ".join(f"{part.name} {pages.seconds(part.seconds)}" for part in pages.timings(generation)) or "none"
+        return (
+            ", ".join(f"{part.name} {wording.seconds(part.seconds)}" for part in wording.timings(generation)) or "none"
+        )
 
     @admin.display(description="size")
     def input_size(self, generation: Generation) -> str:

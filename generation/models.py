@@ -215,8 +215,8 @@ FINAL_STATES = (State.SUCCEEDED, State.FAILED, State.CANCELED)
 
 class GenerationQuerySet(models.QuerySet["Generation"]):
     def owned_by(self, user: Any) -> Self:
-        """What this user has and has not deleted."""
-        return self.filter(user=user, deleted=None)
+        """What this user has: neither deleted nor in the trash."""
+        return self.filter(user=user, deleted=None, trashed=None)
 
     def lease(self, generation: "Generation") -> Self:
         """The row while this attempt still holds it. Every change a worker makes goes through here: the fence."""
@@ -260,9 +260,28 @@ class Generation(models.Model):
 
     # Copied from the parameters, to be searched.
     prompt = models.TextField()
+    loras = models.ManyToManyField(Lora, through="LoraUse", related_name="+")
     parameters = models.JSONField(help_text="The request as it was understood.")
     recipe = models.JSONField(help_text="What the model is run with.")
     warnings = models.JSONField(default=list)
+
+    # Its user's own.
+    title = models.CharField(max_length=200, blank=True)
+    note = models.TextField(blank=True)
+    is_favourite = models.BooleanField("favourite", default=False)
+    source = models.ForeignKey(
+        "GeneratedImage",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="derived",
+        db_index=False,
+        help_text="The result that was its input.",
+    )
+    exploration = models.ForeignKey(
+        "Exploration", models.SET_NULL, null=True, blank=True, related_name="generations", db_index=False
+    )
+    cell = models.PositiveSmallIntegerField(null=True, blank=True, help_text="Its place on the contact sheet, by rows.")
 
     # Empty until a worker has fetched the picture, where the request named an address.
     input = models.FileField(max_length=200, blank=True)
@@ -275,6 +294,10 @@ class Generation(models.Model):
     created = models.DateTimeField(default=timezone.now)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
+    is_flagged = models.BooleanField("flagged", default=False, help_text="Whether one of its pictures is.")
+    trashed = models.DateTimeField(
+        null=True, blank=True, help_text="When its user put it into the trash, from which it is deleted in the end."
+    )
     deleted = models.DateTimeField(
         null=True, blank=True, help_text="When its pictures and words were removed. The row stays."
     )
@@ -303,6 +326,13 @@ class Generation(models.Model):
             models.Index(fields=["user"], condition=Q(state="queued"), name="waiting"),
             models.Index(fields=["deadline"], condition=Q(state="queued"), name="deadlines"),
             models.Index(fields=["state", "-id"], name="by_state"),
+            models.Index(fields=["user", "state", "-id"], name="history_by_state"),
+            models.Index(fields=["user", "model", "-id"], name="history_by_model"),
+            models.Index(fields=["user", "-id"], condition=Q(is_favourite=True), name="favourites"),
+            models.Index(fields=["user", "-id"], condition=Q(is_flagged=True), name="flagged"),
+            models.Index(fields=["trashed"], condition=Q(trashed__isnull=False, deleted=None), name="trash"),
+            models.Index(fields=["source"], condition=Q(source__isnull=False), name="derived"),
+            models.Index(fields=["exploration", "cell"], condition=Q(exploration__isnull=False), name="contact_sheet"),
         ]
 
     def __str__(self) -> str:
@@ -331,6 +361,47 @@ class Generation(models.Model):
     @property
     def running_seconds(self) -> float | None:
         return (self.finished - self.started).total_seconds() if self.started and self.finished else None
+
+
+class LoraUse(models.Model):
+    """That a generation was asked for with a LoRA; its user is repeated, for one index to find a user's newest."""
+
+    generation = models.ForeignKey(Generation, models.CASCADE, related_name="lora_uses", db_index=False)
+    lora = models.ForeignKey(Lora, models.CASCADE, related_name="+", db_index=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "lora"], name="one_use_of_a_lora")]
+        indexes: ClassVar = [models.Index(fields=["user", "lora", "-generation"], name="history_by_lora")]
+
+
+class Exploration(models.Model):
+    """A grid of generations of one picture, in which one or two fields of the request vary."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="explorations", db_index=False)
+    created = models.DateTimeField(default=timezone.now)
+    columns = models.JSONField(help_text="The field that varies along a row, and its values.")
+    rows = models.JSONField(null=True, blank=True, help_text="The field that varies down a column, and its values.")
+
+    class Meta:
+        ordering = ("-id",)
+        indexes: ClassVar = [models.Index(fields=["user", "-id"], name="explorations")]
+
+
+class ShareLink(models.Model):
+    """An address under which anybody may see one picture of a generation, until it expires or is revoked."""
+
+    generation = models.ForeignKey(Generation, models.CASCADE, related_name="share_links")
+    index = models.PositiveSmallIntegerField(default=0, help_text="Of the picture.")
+    code = models.CharField(max_length=43, unique=True, editable=False, help_text="The random part of the address.")
+    with_recipe = models.BooleanField(default=False, help_text="Whether prompt, model, seed and values are shown too.")
+    created = models.DateTimeField(default=timezone.now)
+    expires = models.DateTimeField(null=True, blank=True)
+    revoked = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-created",)
 
 
 class Share(models.Model):

@@ -183,6 +183,7 @@ def finish(
             lease_expires=None,
             warnings=[*generation.warnings, *warnings],
             phases=phases,
+            is_flagged=any(image.nsfw for image in images),
         )
         if held:
             GeneratedImage.objects.bulk_create(images)

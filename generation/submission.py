@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import ApiToken
 from generation import allowance, doorbell, forecast, idempotency, media, queue, turns
 from generation.intake import Intake, encode_kept, thumbnail
-from generation.models import Band, DiffusionModel, Generation, Lora
+from generation.models import Band, DiffusionModel, Generation, Lora, LoraUse
 from generation.parameters import ImageToImageParameters, InvalidField, Priority, parse_loras
 from generation.recipes import Recipe, plan, widest
 
@@ -128,6 +128,10 @@ def _insert(generation: Generation, attempt: idempotency.Attempt | None = None) 
         raise _Joined(earlier)
     allowance.check(generation.user, generation.cost)
     generation.save(force_insert=True)
+    LoraUse.objects.bulk_create(
+        LoraUse(generation=generation, lora_id=name, user=generation.user)
+        for name in {lora.id for lora in generation.effective.loras}
+    )
     if attempt:
         attempt.remember(generation)
 

@@ -1,10 +1,10 @@
 from django.urls import path
 
-from generation import views
+from generation.pages import generation, history
 
 urlpatterns = [
-    path("history/", views.history, name="history"),
-    path("history/tiles", views.tiles, name="tiles"),
-    path("history/<uuid:generation_id>/", views.generation, name="generation"),
-    path("history/<uuid:generation_id>/cancel", views.cancel, name="cancel"),
+    path("history/", history.history, name="history"),
+    path("history/tiles", history.tiles, name="tiles"),
+    path("history/<uuid:generation_id>/", generation.generation, name="generation"),
+    path("history/<uuid:generation_id>/cancel", generation.cancel, name="cancel"),
 ]

@@ -75,6 +75,7 @@ def make_generation(
         generation.error_message = "Out of memory error. Try reducing input image resolution."
     if state == State.SUCCEEDED:
         generation.phases = PHASES
+        generation.is_flagged = parameters.safety_check and bool(flagged)
     generation.save(force_insert=True)
     if state == State.SUCCEEDED:
         _add_images(generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name)

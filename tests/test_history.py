@@ -12,8 +12,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import pages, views
+from generation import wording
 from generation.models import GeneratedImage, Generation, State
+from generation.pages import history
 from tests.generations import make_generation
 from tests.pictures import scene
 
@@ -37,7 +38,7 @@ def signed_in(client: Client, alice: User) -> Client:
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "PAGE_SIZE", 3)
+    monkeypatch.setattr(history, "PAGE_SIZE", 3)
 
 
 def test_it_works(signed_in: Client, alice: User) -> None:
@@ -292,8 +293,8 @@ def test_every_state_has_its_words(signed_in: Client, alice: User, state: State,
 
 
 def test_a_generation_that_lost_its_worker_says_so(alice: User) -> None:
-    assert pages.state(Generation(state=State.QUEUED, losses=1)) == "waiting again: its worker was lost"
-    assert pages.state(Generation(state=State.RUNNING, attempt=2)) == "being made, attempt 2"
+    assert wording.state(Generation(state=State.QUEUED, losses=1)) == "waiting again: its worker was lost"
+    assert wording.state(Generation(state=State.RUNNING, attempt=2)) == "being made, attempt 2"
 
 
 def test_a_page_that_waits_is_replaced_when_the_wait_is_over(signed_in: Client, alice: User) -> None:
@@ -341,13 +342,13 @@ def test_pictures_have_their_size_and_their_words(signed_in: Client, alice: User
     [(0.021, "0.02 s"), (2.42, "2.4 s"), (48.4, "48 s"), (119.4, "119 s"), (200, "3 min 20 s"), (239.7, "4 min 0 s")],
 )
 def test_durations_read_as_people_say_them(took: float, words: str) -> None:
-    assert pages.seconds(took) == words
+    assert wording.seconds(took) == words
 
 
 def test_scores_are_told_as_they_were_stored() -> None:
-    assert pages.safety(GeneratedImage(checker="", nsfw_score=None)) == "not checked"
-    assert pages.safety(GeneratedImage(checker="opennsfw", nsfw_score=0.931, nsfw=True)) == "flagged, score 0.93"
-    assert pages.safety(GeneratedImage(checker="other", nsfw_score=None)) == "not flagged"
+    assert wording.safety(GeneratedImage(checker="", nsfw_score=None)) == "not checked"
+    assert wording.safety(GeneratedImage(checker="opennsfw", nsfw_score=0.931, nsfw=True)) == "flagged, score 0.93"
+    assert wording.safety(GeneratedImage(checker="other", nsfw_score=None)) == "not flagged"
 
 
 def test_pages_of_errors_need_nothing_that_may_be_broken(client: Client, db: None) -> None:

@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
-from generation import views
 from generation.models import Generation, State
+from generation.pages import history
 from tests.browser import chromium, needs_chromium
 from tests.generations import make_generation
 from tests.pictures import scene
@@ -205,7 +205,7 @@ def test_a_flagged_picture_is_blurred_until_its_owner_asks(page: Page, alice: Us
 
 
 def test_more_comes_when_one_scrolls(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "PAGE_SIZE", 12)
+    monkeypatch.setattr(history, "PAGE_SIZE", 12)
     for number in range(30):
         make_generation(alice, prompt=f"number {number}")
     page.set_viewport_size({"width": 390, "height": 400})
@@ -257,7 +257,7 @@ def test_the_theme_is_switched_and_remembered(page: Page, alice: User, charlie: 
 def test_all_of_it_works_without_scripts(
     browser: Browser, alice: User, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "PAGE_SIZE", 2)
+    monkeypatch.setattr(history, "PAGE_SIZE", 2)
     for number in range(3):
         make_generation(alice, prompt=f"number {number}")
     page = browser.new_page(java_script_enabled=False)

@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Any, cast
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404
 from django.utils.http import parse_etags
 from drf_spectacular.utils import extend_schema
@@ -24,7 +24,7 @@ from generation.api.errors import InvalidForm, problem
 from generation.api.records import record, records
 from generation.api.views import JsonView
 from generation.filters import GenerationFilters
-from generation.models import GeneratedImage, Generation, first_id
+from generation.models import Generation, first_id
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused, error_items
 
 _ID_SLACK = timedelta(minutes=10)
@@ -138,8 +138,7 @@ def _left_by(filters: GenerationFilters, rows: QuerySet[Generation]) -> QuerySet
     if filters.created_before is not None:
         rows = rows.filter(pk__lt=first_id(filters.created_before + _ID_SLACK), created__lt=filters.created_before)
     if filters.nsfw is not None:
-        flagged = Exists(GeneratedImage.objects.filter(generation=OuterRef("pk"), nsfw=True))
-        rows = rows.filter(flagged if filters.nsfw else ~flagged)
+        rows = rows.filter(is_flagged=filters.nsfw)
     if filters.prompt is not None:
         rows = rows.filter(prompt__icontains=filters.prompt)
     return rows
