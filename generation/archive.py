@@ -1,0 +1,115 @@
+"""Generations as files, for whoever takes them away: the names and bytes of their pictures, and the recipe that made them."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.text import slugify
+from zipstream import ZipStream
+
+from generation import media
+from generation.models import Generation
+
+RECIPES = "recipes.json"
+_WORDS_IN_NAME = 40
+_NOT_EFFECTIVE = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a generation: its name among a person's files, the same each time and no other's, and in the storage."""
+
+    name: str
+    stored: str
+
+    def read(self) -> bytes:
+        """Raises `media.StorageFailed`."""
+        return media.read(self.stored)
+
+
+def pictures(generation: Generation) -> list[Picture]:
+    """The input, as far as there is one, and the results in their order; images should be prefetched."""
+    stem = _stem(generation)
+    kept = [("input", str(generation.input.name))] if generation.input else []
+    kept += [(f"{image.index + 1}", str(image.file.name)) for image in generation.images.all() if image.file]
+    return [Picture(f"{stem}-{part}.{stored.rpartition('.')[2]}", stored) for part, stored in kept]
+
+
+def recipe(generation: Generation) -> dict[str, Any]:
+    """All that is known of how its pictures were made, and what its user wrote about it, as JSON types."""
+    names = {picture.stored: picture.name for picture in pictures(generation)}
+    return {
+        "id": str(generation.pk),
+        "title": generation.title,
+        "note": generation.note,
+        "is_favourite": generation.is_favourite,
+        "state": str(generation.state),
+        "error": {"code": generation.error_code, "msg": generation.error_message} if generation.error_code else None,
+        "model_id": generation.model_id,
+        "parameters": generation.parameters,
+        "effective": generation.effective.model_dump(mode="json", exclude=_NOT_EFFECTIVE),
+        "loras": generation.recipe["loras"],
+        "seeds": generation.recipe["seeds"],
+        "warnings": generation.warnings,
+        "cost": generation.cost,
+        "input": {
+            "file": names.get(str(generation.input.name)),
+            "sha256": generation.input_sha256,
+            "format": generation.input_format,
+            "width": generation.input_width,
+            "height": generation.input_height,
+        },
+        "images": [
+            {
+                "file": names.get(str(image.file.name)),
+                "seed": image.seed,
+                "width": image.width,
+                "height": image.height,
+                "nsfw": image.nsfw,
+                "nsfw_score": image.nsfw_score,
+                "checker": image.checker,
+            }
+            for image in generation.images.all()
+        ],
+        "created": _moment(generation.created),
+        "started": _moment(generation.started),
+        "finished": _moment(generation.finished),
+        "timings": {
+            "queued": generation.queued_seconds,
+            "running": generation.running_seconds,
+            "phases": generation.phases,
+        },
+    }
+
+
+def zipped(generations: Iterable[Generation]) -> Iterator[bytes]:
+    """A zip of their pictures and of `RECIPES`, piece by piece: one picture at a time is in memory.
+
+    A picture that cannot be read is left out, and named in `RECIPES` under `missing`.
+    """
+    stream = ZipStream()
+    recipes, missing = [], []
+    for generation in generations:
+        recipes.append(recipe(generation))
+        for picture in pictures(generation):
+            try:
+                content = picture.read()
+            except media.StorageFailed:
+                missing.append(picture.name)
+                continue
+            stream.add(content, picture.name)
+            yield from stream.all_files()
+    told = json.dumps({"generations": recipes, "missing": missing}, indent=2, ensure_ascii=False)
+    stream.add(told.encode(), RECIPES)
+    yield from stream.finalize()
+
+
+def _stem(generation: Generation) -> str:
+    """The day, a few words and the random end of the id: readable, sorted by time, and not another's."""
+    words = slugify(generation.title or generation.prompt)[:_WORDS_IN_NAME].strip("-_")
+    return "-".join(part for part in (f"{generation.created:%Y-%m-%d}", words, generation.pk.hex[-8:]) if part)
+
+
+def _moment(when: Any) -> str | None:
+    return when.isoformat() if when else None
