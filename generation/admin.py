@@ -163,6 +163,7 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
                     "lease_expires",
                     "deadline",
                     "cancel_requested",
+                    "trashed",
                     "deleted",
                 )
             },

@@ -218,6 +218,10 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """What this user has: neither deleted nor in the trash."""
         return self.filter(user=user, deleted=None, trashed=None)
 
+    def trashed_by(self, user: Any) -> Self:
+        """What this user put into the trash and is not deleted yet: see `generation.removal` for what can be restored."""
+        return self.filter(user=user, deleted=None, trashed__isnull=False)
+
     def lease(self, generation: "Generation") -> Self:
         """The row while this attempt still holds it. Every change a worker makes goes through here: the fence."""
         return self.filter(pk=generation.pk, state=State.RUNNING, attempt=generation.attempt)
@@ -341,6 +345,11 @@ class Generation(models.Model):
     @property
     def is_final(self) -> bool:
         return self.state in FINAL_STATES
+
+    @property
+    def is_removed(self) -> bool:
+        """Deleted or in the trash: to its user, and to whoever has a link, there is none."""
+        return self.deleted is not None or self.trashed is not None
 
     @property
     def images_wanted(self) -> int:

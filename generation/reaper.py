@@ -1,4 +1,7 @@
-"""Sets right what dead processes left: expired leases, passed deadlines, forgotten bells, files without a row."""
+"""Sets right what dead processes left: expired leases, passed deadlines, forgotten bells, files without a row.
+
+And deletes what has been in the trash for long enough.
+"""
 
 import logging
 from datetime import timedelta
@@ -7,7 +10,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from generation import doorbell, idempotency, media, queue, request_ids
+from generation import doorbell, idempotency, media, queue, removal, request_ids
 from generation.models import FINAL_STATES, Generation, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
 
@@ -30,6 +33,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
             return 0
         queue.end_waiting()
         reaped = _reap_leases()
+        removal.empty_trash()
         _sweep(abandoned)
         idempotency.purge()
         _ring_for_the_forgotten()

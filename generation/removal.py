@@ -1,18 +1,62 @@
-"""Removal: the pictures and words of a generation go for good. Its row stays, a tombstone for audit.
+"""Removal: first into the trash, whence it can be restored; then the pictures and words go for good.
 
-What stays says who asked when for how much, of which model, with which seeds and numbers; the digest of the upload; what the
-safety checker said of each picture. What a person wrote or sent, and what was made of it, does not.
+Its row stays, a tombstone for audit. What stays says who asked when for how much, of which model, with which seeds and
+numbers; the digest of the upload; what the safety checker said of each picture. What a person wrote or sent, and what was
+made of it, does not.
+
+What is in the trash is hidden as if it were deleted, share links included, but its bytes are there: a signed URL that was
+given out before works until it expires, as a presigned one of S3 would.
 """
+
+from datetime import datetime, timedelta
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from generation import doorbell, media
 from generation.models import FINAL_STATES, Generation, Staging
 
+TRASH_DAYS = 7
+"""How long what was put into the trash can be restored."""
+
 _WORDS = ("prompt", "negative_prompt", "image_url")
+_EMPTIED_AT_ONCE = 100
+
+
+def trash(rows: QuerySet[Generation]) -> int:
+    """Put those of the rows that have ended into the trash. Returns how many that were."""
+    return rows.filter(state__in=FINAL_STATES, deleted=None, trashed=None).update(trashed=timezone.now())
+
+
+def in_trash(rows: QuerySet[Generation]) -> QuerySet[Generation]:
+    """Those of the rows that can still be restored."""
+    return rows.filter(deleted=None, trashed__gt=_last_call())
+
+
+def restore(rows: QuerySet[Generation]) -> int:
+    """Take those of the rows that are in the trash out of it. Returns how many that were."""
+    return in_trash(rows).update(trashed=None)
+
+
+def expire(rows: QuerySet[Generation]) -> int:
+    """End the time in the trash of those of the rows that are in it; the reaper deletes them. Returns how many they are."""
+    return in_trash(rows).update(trashed=_last_call())
+
+
+def empty_trash() -> int:
+    """Delete what has been in the trash for its time, a bounded number at once. Returns how many that were.
+
+    Their files are left to the reaper's sweep, which knows what to do when the storage is away.
+    """
+    due = Generation.objects.filter(deleted=None, trashed__lte=_last_call())
+    deleted = 0
+    for pk in list(due.order_by("trashed").values_list("pk", flat=True)[:_EMPTIED_AT_ONCE]):
+        # Not one that was restored since.
+        deleted += _bury(due.filter(pk=pk)) is not None
+    return deleted
 
 
 def delete(generation: Generation) -> bool:
@@ -21,17 +65,29 @@ def delete(generation: Generation) -> bool:
     The files' names are noted in the transaction that empties the row. So when this process dies, or the storage is away,
     the reaper removes what is left.
     """
-    with transaction.atomic():
-        rows = Generation.objects.filter(pk=generation.pk, state__in=FINAL_STATES, deleted=None)
-        row: Generation | None = rows.select_for_update().first()
-        if row is None:
-            return False
-        note = Staging.objects.create(generation=row.pk, attempt=row.attempt + 1, names=_files(row))
-        _empty(row)
-    doorbell.forget(row.pk)
+    note = _bury(Generation.objects.filter(pk=generation.pk))
+    if note is None:
+        return False
     if media.discard(note.names):
         note.delete()
     return True
+
+
+def _last_call() -> datetime:
+    return timezone.now() - timedelta(days=TRASH_DAYS)
+
+
+def _bury(rows: QuerySet[Generation]) -> Staging | None:
+    """Empty the row and note its files; None when there is none that has ended and was not deleted before."""
+    with transaction.atomic():
+        ended = rows.filter(state__in=FINAL_STATES, deleted=None)
+        row: Generation | None = ended.select_for_update().first()
+        if row is None:
+            return None
+        note = Staging.objects.create(generation=row.pk, attempt=row.attempt + 1, names=_files(row))
+        _empty(row)
+    doorbell.forget(row.pk)
+    return note
 
 
 def _files(row: Generation) -> list[str]:
@@ -43,7 +99,8 @@ def _files(row: Generation) -> list[str]:
 
 def _empty(row: Generation) -> None:
     row.deleted = timezone.now()
-    row.prompt = row.error_message = ""
+    row.prompt = row.error_message = row.title = row.note = ""
+    row.is_favourite = False
     row.parameters = _without_words(row.parameters)
     row.recipe = _without_words(row.recipe)
     # They name fields as the client wrote them.
@@ -54,6 +111,9 @@ def _empty(row: Generation) -> None:
             "deleted",
             "prompt",
             "error_message",
+            "title",
+            "note",
+            "is_favourite",
             "parameters",
             "recipe",
             "warnings",
@@ -62,6 +122,10 @@ def _empty(row: Generation) -> None:
         ]
     )
     row.images.update(file="", thumbnail="")
+    row.share_links.all().delete()
+    # A contact sheet holds the prompts that varied on it.
+    if row.exploration and not row.exploration.generations.filter(deleted=None).exists():
+        row.exploration.delete()
     # A key that comes again finds a generation that is gone, not a new one.
     row.idempotency_keys.update(answer="")
     # The admin's log of what staff did names the row by its prompt.

@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import timezone
 from django.utils.dateformat import format as format_date
 
-from generation import doorbell, forecast
+from generation import doorbell, forecast, removal
 from generation.models import GeneratedImage, Generation, State
 from generation.recipes import traits_of
 
@@ -77,6 +77,8 @@ def state(generation: Generation) -> str:
     """The state in words, with how long it took where that is known."""
     if generation.deleted:
         return f"deleted {timezone.localtime(generation.deleted):%Y-%m-%d %H:%M} ({generation.state})"
+    if generation.trashed:
+        return f"in the trash since {timezone.localtime(generation.trashed):%Y-%m-%d %H:%M} ({generation.state})"
     took = generation.running_seconds
     match generation.state:
         case State.QUEUED:
@@ -93,6 +95,20 @@ def state(generation: Generation) -> str:
             return "failed" if took is None else f"failed after {seconds(took)}"
         case _:
             raise ValueError(f"no words for the state {generation.state!r}")
+
+
+def last_day(generation: Generation) -> str:
+    """When what is in the trash will be deleted, in words: `today`, `tomorrow`, `on Tuesday, 1 December`."""
+    if generation.trashed is None:
+        raise ValueError("it is not in the trash")
+    end = timezone.localdate(generation.trashed + timedelta(days=removal.TRASH_DAYS))
+    match (end - timezone.localdate()).days:
+        case 0:
+            return "today"
+        case 1:
+            return "tomorrow"
+        case _:
+            return f"on {format_date(end, 'l, j F')}"
 
 
 def outlook(generation: Generation) -> Outlook | None:

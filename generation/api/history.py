@@ -110,12 +110,12 @@ class _Pages(CursorPagination):
 
 
 def own(request: Request, generation_id: UUID) -> Generation:
-    """A generation of the token's user. Raises `Http404`, or `RequestRefused` for one that was deleted."""
+    """A generation of the token's user. Raises `Http404`, or `RequestRefused` for one that was deleted or is in the trash."""
     rows = Generation.objects.filter(user=cast(User, request.user)).select_related("user").prefetch_related("images")
     generation: Generation | None = rows.filter(pk=generation_id).first()
     if generation is None:
         raise Http404
-    if generation.deleted:
+    if generation.is_removed:
         raise RequestRefused(ErrorCode.DELETED, MESSAGES[ErrorCode.DELETED])
     return generation
 

@@ -239,7 +239,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
     "extensions": {"x-speakeasy-name-override": "imageToImage"},
 }
 
-_GONE = problem_response("It was deleted.", MESSAGES[ErrorCode.DELETED], ErrorCode.DELETED)
+_GONE = problem_response("It was deleted, or is in its user's trash.", MESSAGES[ErrorCode.DELETED], ErrorCode.DELETED)
 _UNCHANGED = OpenApiResponse(None, "It is as the `If-None-Match` says it was.")
 _ETAGS = [
     OpenApiParameter(

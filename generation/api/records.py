@@ -90,7 +90,7 @@ def _record(
 
 def answer(generation: Generation, absolute: Absolute) -> Response:
     """The answer to the `POST` that made this generation: pictures, an error, or 202 and where to look."""
-    if generation.deleted:
+    if generation.is_removed:
         response = problem(ErrorCode.DELETED, MESSAGES[ErrorCode.DELETED])
     elif generation.state == State.SUCCEEDED:
         images = [

@@ -1,0 +1,103 @@
+"""The trash: where what was deleted in the pages stays for a while, and the way back out of it."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
+from django.views.decorators.http import require_POST, require_safe
+
+from generation import removal, wording
+from generation.models import Generation
+from generation.pages.caching import revalidated
+
+PAGE_SIZE = 48
+_MOST_AT_ONCE = 1000
+
+
+def offer_undo(request: HttpRequest, ids: Iterable[UUID]) -> None:
+    """Say on the next page that these went into the trash, with a button that takes them out again."""
+    chosen = [str(pk) for pk in ids]
+    messages.success(request, render_to_string("generation/undo.html", {"ids": chosen}, request))
+
+
+@login_required
+@require_POST
+def delete(request: HttpRequest, generation_id: UUID) -> HttpResponse:
+    """Put one of one's own into the trash; the history then offers to undo that."""
+    rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
+    shown = get_object_or_404(rows)
+    if not removal.trash(rows):
+        messages.info(request, "It has not ended yet, so it was not deleted; cancel it first, or wait for its end.")
+        return redirect("generation", shown.pk)
+    offer_undo(request, [shown.pk])
+    return redirect("history")
+
+
+@revalidated
+@login_required
+@require_safe
+def trash(request: HttpRequest) -> HttpResponse:
+    """What can be restored, what was deleted last first; `page` counts from 1, and its nearest is shown for any other."""
+    rows = removal.in_trash(Generation.objects.trashed_by(request.user))
+    page = Paginator(rows.order_by("-trashed", "-pk").prefetch_related("images"), PAGE_SIZE).get_page(
+        request.GET.get("page")
+    )
+    return render(
+        request,
+        "generation/trash.html",
+        {
+            "page": page,
+            "binned": [(generation, wording.last_day(generation)) for generation in page],
+            "days": removal.TRASH_DAYS,
+        },
+    )
+
+
+@login_required
+@require_POST
+def restore(request: HttpRequest) -> HttpResponse:
+    """Take those of one's own with an `id` of the form, or with `all` every one, out of the trash again."""
+    rows = Generation.objects.trashed_by(request.user)
+    if "all" not in request.POST:
+        rows = rows.filter(pk__in=_ids(request))
+    count = removal.restore(rows)
+    if count:
+        messages.success(request, "It is back in the history." if count == 1 else f"{count} are back in the history.")
+    else:
+        messages.info(request, "There was nothing to restore: it is in the history already, or gone for good.")
+    return redirect("trash" if request.POST.get("back") == "trash" else "history")
+
+
+@login_required
+@require_POST
+def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
+    """Delete one that is in one's trash for good."""
+    binned = get_object_or_404(removal.in_trash(Generation.objects.trashed_by(request.user)), pk=generation_id)
+    if removal.delete(binned):
+        messages.success(request, "It is gone for good.")
+    return redirect("trash")
+
+
+@login_required
+@require_POST
+def empty(request: HttpRequest) -> HttpResponse:
+    """Delete all that is in one's trash for good; the reaper does it."""
+    count = removal.expire(Generation.objects.trashed_by(request.user))
+    messages.success(request, f"The trash is empty; {count} {'is' if count == 1 else 'are'} being deleted for good.")
+    return redirect("trash")
+
+
+def _ids(request: HttpRequest) -> list[UUID]:
+    """The `id`s of the form that are ids."""
+    found = []
+    for text in request.POST.getlist("id")[:_MOST_AT_ONCE]:
+        try:
+            found.append(UUID(text))
+        except ValueError:
+            continue
+    return found
