@@ -1,14 +1,15 @@
-"""What `GET /generations` can be asked for: every name, bound and help text of its query is written here and nowhere else."""
+"""What generations can be narrowed down to, by `GET /generations` and by the history page: names, bounds and help texts."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Self
 
+from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from generation.answers import StateName
-from generation.parameters import storable
+from generation.parameters import MAX_SEED, storable
 
 # Inside of what databases and ids of version 7 can be compared with, whatever is added or taken.
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
@@ -39,8 +40,8 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 
 
-class GenerationFilters(BaseModel):
-    """All of them must hold. One that is left out does not count; an empty one is wrong, as is one that does not exist."""
+class Narrowing(BaseModel):
+    """What both have. All that is asked for must hold; what is left out does not count."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,6 +50,19 @@ class GenerationFilters(BaseModel):
         Field(description="In one of these states; repeat it for several.", examples=[["queued"]]),
     ] = ()
     model_id: Annotated[ModelId | None, Field(description="Made by this model.")] = None
+
+    @classmethod
+    def from_query(cls, query: Iterable[tuple[str, list[str]]]) -> Self:
+        """Read a query of names and their values; of a repeated one that is not `state` the last counts.
+
+        Raises pydantic's `ValidationError`: see `generation.parameters.error_items`.
+        """
+        return cls.model_validate({name: values if name == "state" else values[-1] for name, values in query})
+
+
+class GenerationFilters(Narrowing):
+    """Of the API. An empty value is wrong, as is a name that does not exist."""
+
     created_after: Annotated[Moment | None, Field(description="Later than this. A time without an offset is UTC.")] = (
         None
     )
@@ -63,10 +77,38 @@ class GenerationFilters(BaseModel):
         Field(min_length=1, max_length=200, description="The page; follow `next` and `previous`, which hold it."),
     ] = None
 
+
+class HistoryFilters(Narrowing):
+    """Of the history page. Its forms send fields that were left empty: those do not count."""
+
+    q: Annotated[Text, Field(max_length=200, description="Words of the prompt, negative prompt, title or note.")] = ""
+    lora: Annotated[Text | None, Field(max_length=200, description="Made with this LoRA.")] = None
+    since: Annotated[date | None, Field(description="On this day or later.")] = None
+    until: Annotated[date | None, Field(description="On this day or earlier.")] = None
+    favourite: Annotated[Truth, Field(description="Only favourites.")] = False
+    flagged: Annotated[Truth, Field(description="Only with a flagged picture.")] = False
+    seed: Annotated[int | None, Field(ge=0, le=MAX_SEED, description="With a picture of this seed.")] = None
+
+    @property
+    def created_after(self) -> datetime | None:
+        """The moment before the first day."""
+        return _midnight(self.since) - timedelta(microseconds=1) if self.since else None
+
+    @property
+    def created_before(self) -> datetime | None:
+        """The end of the last day."""
+        return _midnight(self.until) + timedelta(days=1) if self.until else None
+
+    @property
+    def nsfw(self) -> bool | None:
+        return self.flagged or None
+
     @classmethod
     def from_query(cls, query: Iterable[tuple[str, list[str]]]) -> Self:
-        """Read a query of names and their values; of a repeated one that is not `state` the last counts.
+        given = ((name, [value for value in values if value]) for name, values in query)
+        return super().from_query((name, values) for name, values in given if values)
 
-        Raises pydantic's `ValidationError`: see `generation.parameters.error_items`.
-        """
-        return cls.model_validate({name: values if name == "state" else values[-1] for name, values in query})
+
+def _midnight(day: date) -> datetime:
+    moment = datetime.combine(day, time(), timezone.get_current_timezone())
+    return min(max(moment, _EARLIEST), _LATEST)

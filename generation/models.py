@@ -5,7 +5,7 @@ A Generation's row is the truth about it. State changes are the guarded updates 
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from generation.filters import GenerationFilters, HistoryFilters
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused, bounds
 from generation.recipes import Family, Limits, LoraReference, ModelReference, Recipe
 
@@ -26,6 +27,9 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 BUNDLED_OWNER = "dreamsite/"
 MAX_PASSED_OVER = 16
 """How often a request for a cold model waits for one of the same user's that is warm."""
+
+_ID_SLACK = timedelta(minutes=10)
+"""An id is made when a request arrives, `created` once its picture was judged: never so much later."""
 
 
 def first_id(when: datetime) -> UUID:
@@ -236,6 +240,22 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
             is_cold=cold,
         ).order_by("-is_returned", "-band", "served", "is_cold", "id")
 
+    def left_by(self, filters: GenerationFilters | HistoryFilters) -> Self:
+        """Those that state, model, time and flag of the filters leave."""
+        rows = self
+        if filters.state:
+            rows = rows.filter(state__in=filters.state) if filters.state[1:] else rows.filter(state=filters.state[0])
+        if filters.model_id is not None:
+            rows = rows.filter(model_id=filters.model_id)
+        # The bounds of the id are for the index, which knows no other time.
+        if (after := filters.created_after) is not None:
+            rows = rows.filter(pk__gte=first_id(after - _ID_SLACK), created__gt=after)
+        if (before := filters.created_before) is not None:
+            rows = rows.filter(pk__lt=first_id(before + _ID_SLACK), created__lt=before)
+        if filters.nsfw is not None:
+            rows = rows.filter(is_flagged=filters.nsfw)
+        return rows
+
     def page(self, size: int, before: UUID | None = None) -> "list[Generation]":
         """Newest first, older than `before`; one more than `size` where there is a next page.
 
@@ -382,6 +402,42 @@ class LoraUse(models.Model):
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "lora"], name="one_use_of_a_lora")]
         indexes: ClassVar = [models.Index(fields=["user", "lora", "-generation"], name="history_by_lora")]
+
+
+class Match(models.Lookup[Any]):
+    """Whether an entry of the index of words is found by a query in the database's own language."""
+
+    lookup_name = "match"
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        left, left_values = self.process_lhs(compiler, connection)
+        right, right_values = self.process_rhs(compiler, connection)
+        operator = "%s @@ %s::tsquery" if connection.vendor == "postgresql" else "%s MATCH %s"
+        return operator % (left, right), [*left_values, *right_values]
+
+
+class EntryField(models.TextField[str, str]):
+    """What the database's full text search looks into."""
+
+
+EntryField.register_lookup(Match)
+
+
+class Words(models.Model):
+    """The index of words, by which `generation.search` finds generations. It alone writes the table, which its migration makes.
+
+    SQLite: a table of FTS5, whose hidden column of its own name is the index. PostgreSQL: a table with a tsvector.
+    """
+
+    generation = models.OneToOneField(
+        Generation, models.DO_NOTHING, primary_key=True, related_name="words", db_constraint=False
+    )
+    place = models.BigIntegerField(db_column="rowid", help_text="Of SQLite alone: grows with time, as ids do.")
+    entry = EntryField(db_column="generation_words")
+
+    class Meta:
+        managed = False
+        db_table = "generation_words"
 
 
 class Exploration(models.Model):

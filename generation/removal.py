@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from generation import doorbell, media
+from generation import doorbell, media, search
 from generation.models import FINAL_STATES, Generation, Staging
 
 TRASH_DAYS = 7
@@ -121,6 +121,7 @@ def _empty(row: Generation) -> None:
             "input_thumbnail",
         ]
     )
+    search.forget([row.pk])
     row.images.update(file="", thumbnail="")
     row.share_links.all().delete()
     # A contact sheet holds the prompts that varied on it.

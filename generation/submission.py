@@ -11,7 +11,7 @@ from redis import RedisError
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken
-from generation import allowance, doorbell, forecast, idempotency, media, queue, turns
+from generation import allowance, doorbell, forecast, idempotency, media, queue, search, turns
 from generation.intake import Intake, encode_kept, thumbnail
 from generation.models import Band, DiffusionModel, Generation, Lora, LoraUse
 from generation.parameters import ImageToImageParameters, InvalidField, Priority, parse_loras
@@ -132,6 +132,7 @@ def _insert(generation: Generation, attempt: idempotency.Attempt | None = None) 
         LoraUse(generation=generation, lora_id=name, user=generation.user)
         for name in {lora.id for lora in generation.effective.loras}
     )
+    search.keep(generation)
     if attempt:
         attempt.remember(generation)
 

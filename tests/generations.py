@@ -9,7 +9,7 @@ from PIL import Image
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from generation import media
+from generation import media, search
 from generation.intake import encode_kept, thumbnail
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters
@@ -77,6 +77,7 @@ def make_generation(
         generation.phases = PHASES
         generation.is_flagged = parameters.safety_check and bool(flagged)
     generation.save(force_insert=True)
+    search.keep(generation)
     if state == State.SUCCEEDED:
         _add_images(generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name)
     return generation

@@ -1,11 +1,9 @@
 """The records of one's own: listed, shown, deleted, canceled, and their pictures."""
 
-from datetime import timedelta
 from hashlib import sha256
 from typing import Any, cast
 from uuid import UUID
 
-from django.db.models import QuerySet
 from django.http import Http404
 from django.utils.http import parse_etags
 from drf_spectacular.utils import extend_schema
@@ -24,11 +22,8 @@ from generation.api.errors import InvalidForm, problem
 from generation.api.records import record, records
 from generation.api.views import JsonView
 from generation.filters import GenerationFilters
-from generation.models import Generation, first_id
+from generation.models import Generation
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused, error_items
-
-_ID_SLACK = timedelta(minutes=10)
-"""An id is made when a request arrives, `created` once its picture was judged: never so much later."""
 
 
 class GenerationList(JsonView):
@@ -36,7 +31,9 @@ class GenerationList(JsonView):
     def get(self, request: Request) -> Response:
         """Your generations, the newest first: a page of those that the filters leave."""
         filters = _filters(request)
-        rows = _left_by(filters, Generation.objects.owned_by(request.user))
+        rows = Generation.objects.owned_by(request.user).left_by(filters)
+        if filters.prompt is not None:
+            rows = rows.filter(prompt__icontains=filters.prompt)
         pages = _Pages(filters.limit)
         found = pages.paginate_queryset(rows.select_related("user").prefetch_related("images"), request)
         links = {"next": pages.get_next_link(), "previous": pages.get_previous_link()}
@@ -125,23 +122,6 @@ def _filters(request: Request) -> GenerationFilters:
         return GenerationFilters.from_query(request.query_params.lists())
     except ValidationError as error:
         raise InvalidForm(error_items(error, GenerationFilters, "query")) from error
-
-
-def _left_by(filters: GenerationFilters, rows: QuerySet[Generation]) -> QuerySet[Generation]:
-    if filters.state:
-        rows = rows.filter(state__in=filters.state)
-    if filters.model_id is not None:
-        rows = rows.filter(model_id=filters.model_id)
-    # The bounds of the id are for the index, which knows no other time.
-    if filters.created_after is not None:
-        rows = rows.filter(pk__gte=first_id(filters.created_after - _ID_SLACK), created__gt=filters.created_after)
-    if filters.created_before is not None:
-        rows = rows.filter(pk__lt=first_id(filters.created_before + _ID_SLACK), created__lt=filters.created_before)
-    if filters.nsfw is not None:
-        rows = rows.filter(is_flagged=filters.nsfw)
-    if filters.prompt is not None:
-        rows = rows.filter(prompt__icontains=filters.prompt)
-    return rows
 
 
 def _unless_known(request: Request, data: Any) -> Response:
