@@ -188,9 +188,9 @@ def _query(user_id: int, text: str) -> str:
 
 def _cut(text: str) -> list[str]:
     """The words of a text without case and accents: letters and digits alone, which no query language gives a meaning."""
-    folded = "".join(
-        letter
-        for letter in unicodedata.normalize("NFKD", text.casefold())
-        if unicodedata.combining(letter) in _KEPT_MARKS
-    )
-    return [word[:_MAX_LETTERS] for word in _WORD.findall(unicodedata.normalize("NFC", folded).casefold())]
+    folded = text.casefold()
+    if not folded.isascii():
+        letters = unicodedata.normalize("NFKD", folded)
+        bare = "".join(letter for letter in letters if unicodedata.combining(letter) in _KEPT_MARKS)
+        folded = unicodedata.normalize("NFC", bare).casefold()
+    return [word[:_MAX_LETTERS] for word in _WORD.findall(folded)]
