@@ -5,6 +5,7 @@ from generation.pages import generation, history, selection, trash
 urlpatterns = [
     path("history/", history.history, name="history"),
     path("history/tiles", history.tiles, name="tiles"),
+    path("history/selection", selection.selection, name="selection"),
     path("history/<uuid:generation_id>/", generation.generation, name="generation"),
     path("history/<uuid:generation_id>/cancel", generation.cancel, name="cancel"),
     path("history/<uuid:generation_id>/favourite", selection.favourite, name="favourite"),

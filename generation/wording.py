@@ -1,10 +1,11 @@
 """How pages put a generation into words: day headings, states, parameters, safety, timings."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import Any
+from uuid import UUID
 
 from django.utils import timezone
 from django.utils.dateformat import format as format_date
@@ -33,7 +34,7 @@ class Group:
 
     key: str
     heading: str
-    generations: list[Generation]
+    tiles: "list[tuple[Generation, Outlook | None]]"
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,14 @@ class Outlook:
     left: str
 
 
-def grouped(generations: Iterable[Generation]) -> Iterator[Group]:
+def grouped(generations: Iterable[Generation], outlooks: Mapping[UUID, Outlook]) -> Iterator[Group]:
     """Generations of one order by time, split where the heading changes."""
     today = timezone.localdate()
     for key, group in groupby(
         generations, lambda generation: _group_key(timezone.localdate(generation.created), today)
     ):
-        members = list(group)
-        yield Group(key, _heading(timezone.localdate(members[0].created), today), members)
+        members = [(generation, outlooks.get(generation.pk)) for generation in group]
+        yield Group(key, _heading(timezone.localdate(members[0][0].created), today), members)
 
 
 def state(generation: Generation) -> str:
@@ -113,21 +114,26 @@ def last_day(generation: Generation) -> str:
 
 def outlook(generation: Generation) -> Outlook | None:
     """Where a generation that is not final stands, and when it will be done as far as that can be told; else None."""
+    return outlooks([generation]).get(generation.pk)
+
+
+def outlooks(generations: Sequence[Generation]) -> dict[UUID, Outlook]:
+    """The outlooks of those that are not final, with as many queries for many as for one."""
     now = timezone.now()
-    match generation.state:
-        case State.QUEUED:
-            expected = forecast.of_queued([generation])[generation.pk]
-            return Outlook(expected.reason.removesuffix("."), None, _left(expected.finish, now))
-        case State.RUNNING:
-            progress = doorbell.progress([generation.pk])
-            if generation.pk not in progress:
-                return Outlook("", None, "")
-            at = progress[generation.pk]
+    expected = forecast.of_queued([item for item in generations if item.state == State.QUEUED])
+    told = {
+        generation_id: Outlook(at.reason.removesuffix("."), None, _left(at.finish, now))
+        for generation_id, at in expected.items()
+    }
+    running = [item for item in generations if item.state == State.RUNNING]
+    progress = doorbell.progress([item.pk for item in running])
+    ends = forecast.of_running(running, progress)
+    for generation in running:
+        told[generation.pk] = Outlook("", None, "")
+        if (at := progress.get(generation.pk)) is not None:
             words = f"step {at.step} of {at.of}" if at.phase == "denoising" else at.phase
-            end = forecast.of_running([generation], progress).get(generation.pk)
-            return Outlook(words, at.percent, _left(end, now))
-        case _:
-            return None
+            told[generation.pk] = Outlook(words, at.percent, _left(ends.get(generation.pk), now))
+    return told
 
 
 def parameters(generation: Generation) -> list[Parameter]:

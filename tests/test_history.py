@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import wording
+from generation import forecast, wording
 from generation.models import GeneratedImage, Generation, State
 from generation.pages import history
 from tests.generations import make_generation
@@ -113,7 +113,7 @@ def test_older_pages_are_reached_by_real_links(signed_in: Client, alice: User) -
 def test_a_full_page_without_more_has_no_link(signed_in: Client, alice: User) -> None:
     for _ in range(3):
         make_generation(alice)
-    assert b"older" not in signed_in.get(HISTORY).content
+    assert b"btn older" not in signed_in.get(HISTORY).content
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -121,13 +121,14 @@ def test_a_page_that_is_added_does_not_repeat_the_heading(signed_in: Client, ali
     for _ in range(4):
         make_generation(alice)
     page = signed_in.get(HISTORY).content.decode()
-    more = re.search(r'hx-get="([^"]+)"', page)
+    more = re.search(r'hx-get="([^"]+)" hx-trigger="revealed"', page)
     link = re.search(r'class="btn older" href="([^"]+)"', page)
     assert more is not None
     assert link is not None
     assert "<h2>Today</h2>" in signed_in.get(HISTORY + link[1]).content.decode()
-    added = signed_in.get(HISTORY + more[1].replace("&amp;", "&")).content
+    added = signed_in.get(HISTORY + more[1].replace("&amp;", "&"), headers={"HX-Request": "true"}).content
     assert b"<h2>" not in added
+    assert b"<html" not in added
     assert len(shown(added)) == 1
 
 
@@ -154,14 +155,41 @@ def test_days_and_months_are_headings(signed_in: Client, alice: User) -> None:
     assert set(headings[3:]) == months
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "q=night",
+        "q=night+mak&state=succeeded",
+        "favourite=true",
+        "flagged=true&seed=1207",
+        "model_id=dreamsite/tiny-edit",
+    ],
+)
 def test_the_page_takes_the_same_queries_however_full_it_is(
-    signed_in: Client, alice: User, django_assert_num_queries: Any
+    signed_in: Client, alice: User, query: str, django_assert_num_queries: Any
 ) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
+    final = (State.SUCCEEDED, State.FAILED, State.CANCELED)
     for count in (1, 10):
         for number in range(count):
-            make_generation(alice, list(State)[number % 5], token=token, num_images_per_prompt=2)
-        with django_assert_num_queries(4):
+            generation = make_generation(alice, final[number % 3], token=token, num_images_per_prompt=2, flagged=[0])
+            generation.is_favourite = True
+            generation.save()
+        # Session, user, generations, pictures; models, LoRAs and the first month of the row above.
+        with django_assert_num_queries(7):
+            assert shown(signed_in.get(f"{HISTORY}?{query}").content) != []
+
+
+@pytest.mark.usefixtures("redis")
+def test_what_lives_takes_the_same_queries_however_much_it_is(
+    signed_in: Client, alice: User, django_assert_num_queries: Any
+) -> None:
+    for count in (1, 10):
+        for state in [State.QUEUED, State.RUNNING] * count:
+            make_generation(alice, state)
+        forecast._lines.clear()
+        with django_assert_num_queries(13):
             assert signed_in.get(HISTORY).status_code == 200
 
 
@@ -170,11 +198,11 @@ def test_tiles_show_what_there_is(signed_in: Client, alice: User) -> None:
     flagged = make_generation(alice, flagged=[0])
     failed = make_generation(alice, State.FAILED)
     page = signed_in.get(HISTORY).content.decode()
-    tiles = dict(re.findall(r'id="tile-([0-9a-f-]{36})">(.*?)</article>', page, re.DOTALL))
+    tiles = dict(re.findall(r'id="tile-([0-9a-f-]{36})"[^>]*>(.*?)</article>', page, re.DOTALL))
     assert '<span class="tag">4<' in tiles[str(several.pk)]
     assert "flagged" not in tiles[str(several.pk)]
     assert re.search(r'<label class="tag"><input type="checkbox".*flagged', tiles[str(flagged.pk)])
-    assert re.search(r'class="state">failed<', tiles[str(failed.pk)])
+    assert re.search(r'class="state"[^>]*>failed<', tiles[str(failed.pk)])
     assert f"{failed.input_thumbnail}" in tiles[str(failed.pk)]
 
 
