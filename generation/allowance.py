@@ -80,9 +80,12 @@ def rate(user: User) -> Rate | None:
     return Rate(limit, limit - len(times), reset)
 
 
-def check_room() -> None:
-    """Raises `QueueFull`. Requests that come at the same instant may pass it together: it guards the disk, nobody's right."""
-    if settings.MAX_QUEUE and Generation.objects.filter(state=State.QUEUED).count() >= settings.MAX_QUEUE:
+def check_room(requests: int = 1) -> None:
+    """Whether so many more may wait. Raises `QueueFull`.
+
+    Requests that come at the same instant may pass it together: it guards the disk, nobody's right.
+    """
+    if settings.MAX_QUEUE and Generation.objects.filter(state=State.QUEUED).count() + requests > settings.MAX_QUEUE:
         raise QueueFull
 
 
@@ -92,18 +95,35 @@ def lock(user: User) -> Share:
     return Share.objects.select_for_update().get(user=user)
 
 
-def check(user: User, cost: float) -> None:
-    """Whether this user may add a request of this cost now. Raises `OverLimit`."""
+def check(user: User, cost: float, requests: int = 1) -> None:
+    """Whether this user may add so many requests, of this cost together, now. Raises `OverLimit`."""
     limits = allowed(user)
     now = timezone.now()
-    for verdict in (_check_queued, _check_rate, _check_cost):
-        verdict(user, limits, cost, now)
+    _check_queued(user, limits, requests)
+    _check_rate(user, requests)
+    _check_cost(user, limits, cost, requests, now)
 
 
-def _check_queued(user: User, limits: Allowed, cost: float, now: datetime) -> None:
+def spent(user: User, now: datetime) -> float:
+    """The cost of what this user has asked for since midnight."""
+    today = Generation.objects.filter(user=user, pk__gte=first_id(_midnight(now)))
+    return today.aggregate(spent=Sum("cost"))["spent"] or 0.0
+
+
+def _check_queued(user: User, limits: Allowed, requests: int) -> None:
     if limits.queued is None:
         return
     queued = Generation.objects.filter(user=user, state=State.QUEUED).count()
+    if queued < limits.queued < queued + requests:
+        left = limits.queued - queued
+        raise OverLimit(
+            ErrorCode.TOO_MANY_QUEUED,
+            f"These are {requests} requests at once, and {left} more of at most {limits.queued} may wait for you now; "
+            "ask for fewer, or wait for some to start.",
+            limits.queued,
+            left,
+            _QUEUED_RETRY_SECONDS,
+        )
     if queued >= limits.queued:
         raise OverLimit(
             ErrorCode.TOO_MANY_QUEUED,
@@ -114,8 +134,18 @@ def _check_queued(user: User, limits: Allowed, cost: float, now: datetime) -> No
         )
 
 
-def _check_rate(user: User, limits: Allowed, cost: float, now: datetime) -> None:
+def _check_rate(user: User, requests: int) -> None:
     left = rate(user)
+    if left is not None and 0 < left.remaining < requests:
+        reset = left.reset or 60
+        raise OverLimit(
+            ErrorCode.TOO_MANY_REQUESTS,
+            f"These are {requests} requests at once, and {left.remaining} of the {left.limit} that you may send within "
+            f"a minute are left; ask for fewer, or try again in {reset} seconds.",
+            left.limit,
+            left.remaining,
+            reset,
+        )
     if left is not None and left.remaining == 0:
         reset = left.reset or 60
         raise OverLimit(
@@ -127,22 +157,24 @@ def _check_rate(user: User, limits: Allowed, cost: float, now: datetime) -> None
         )
 
 
-def _check_cost(user: User, limits: Allowed, cost: float, now: datetime) -> None:
+def _check_cost(user: User, limits: Allowed, cost: float, requests: int, now: datetime) -> None:
     if limits.daily_cost is None:
         return
-    midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
-    today = Generation.objects.filter(user=user, pk__gte=first_id(midnight))
-    spent = today.aggregate(spent=Sum("cost"))["spent"] or 0.0
-    left = max(0.0, limits.daily_cost - spent)
+    left = max(0.0, limits.daily_cost - spent(user, now))
     if cost > left:
         raise OverLimit(
             ErrorCode.COST_EXCEEDED,
-            f"This request costs {cost:.3g}, and {left:.3g} of {limits.daily_cost:.3g} are left for you today; ask for "
-            "fewer steps or pictures or a smaller one, or come back tomorrow.",
+            f"{'This request costs' if requests == 1 else 'These requests cost'} {cost:.3g}, and {left:.3g} of "
+            f"{limits.daily_cost:.3g} are left for you today; ask for fewer steps or pictures or a "
+            "smaller one, or come back tomorrow.",
             limits.daily_cost,
             left,
-            _seconds(midnight + timedelta(days=1) - now),
+            _seconds(_midnight(now) + timedelta(days=1) - now),
         )
+
+
+def _midnight(now: datetime) -> datetime:
+    return timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _seconds(left: timedelta) -> int:

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from accounts.models import ApiToken
+from accounts.models import ApiToken, User
 from generation.models import Generation, IdempotencyKey
 from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField
 
@@ -39,15 +39,16 @@ class KeyReused(InvalidField):
 
 @dataclass(frozen=True)
 class Attempt:
-    """A request that names itself: one token's key, and a digest of all that it asks for."""
+    """A request that names itself: a key of one token, or of a user without any, and a digest of all that it asks for."""
 
-    token: ApiToken
+    user: User
+    token: ApiToken | None
     key: str
     fingerprint: str
 
     def earlier(self) -> Generation | None:
         """What the same request made before. Raises `KeyReused`."""
-        row = _living(self.token, self.key).select_related("generation").first()
+        row = _living(self._rows()).select_related("generation").first()
         if row is None:
             return None
         if row.fingerprint != self.fingerprint:
@@ -56,10 +57,18 @@ class Attempt:
 
     def remember(self, generation: Generation) -> None:
         """Must be called in the transaction that makes the row, under the lock of the user's share."""
-        IdempotencyKey.objects.filter(token=self.token, key=self.key).delete()
+        self._rows().delete()
         IdempotencyKey.objects.create(
-            token=self.token, key=self.key, fingerprint=self.fingerprint, generation=generation
+            token=self.token,
+            user=None if self.token else self.user,
+            key=self.key,
+            fingerprint=self.fingerprint,
+            generation=generation,
         )
+
+    def _rows(self) -> QuerySet[IdempotencyKey]:
+        rows = IdempotencyKey.objects.filter(key=self.key, token=self.token)
+        return rows if self.token else rows.filter(user=self.user)
 
 
 def read(header: str) -> str:
@@ -82,7 +91,7 @@ def fingerprint(path: str, parameters: ImageToImageParameters, picture_sha256: s
 
 def is_known(token: ApiToken, key: str) -> bool:
     """Whether this key of this token is remembered, with whatever request."""
-    return _living(token, key).exists()
+    return _living(IdempotencyKey.objects.filter(token=token, key=key)).exists()
 
 
 def settled(generation: Generation, body: dict[str, Any]) -> dict[str, Any]:
@@ -103,5 +112,5 @@ def purge() -> None:
     IdempotencyKey.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_PURGED_AT_ONCE])).delete()
 
 
-def _living(token: ApiToken, key: str) -> QuerySet[IdempotencyKey]:
-    return IdempotencyKey.objects.filter(token=token, key=key, created__gte=timezone.now() - KEPT)
+def _living(rows: QuerySet[IdempotencyKey]) -> QuerySet[IdempotencyKey]:
+    return rows.filter(created__gte=timezone.now() - KEPT)

@@ -256,6 +256,15 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
             rows = rows.filter(is_flagged=filters.nsfw)
         return rows
 
+    def live(self) -> Self:
+        """What waits or runs, the newest first."""
+        return self.filter(state__in=(State.QUEUED, State.RUNNING)).order_by("-pk")
+
+    def last_prompts(self, count: int, looked_at: int = 200) -> list[str]:
+        """The last different prompts, the newest first, of so many requests."""
+        prompts = self.exclude(prompt="").order_by("-pk").values_list("prompt", flat=True)[:looked_at]
+        return list(dict.fromkeys(prompts))[:count]
+
     def page(self, size: int, before: UUID | None = None) -> "list[Generation]":
         """Newest first, older than `before`; one more than `size` where there is a next page.
 
@@ -271,6 +280,7 @@ class Generation(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="generations", db_index=False)
     token = models.ForeignKey("accounts.ApiToken", models.SET_NULL, null=True, blank=True, related_name="+")
+    in_studio = models.BooleanField("asked in the studio", default=False)
     model = models.ForeignKey(DiffusionModel, models.PROTECT, related_name="+")
     pool = models.CharField(max_length=50)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
@@ -439,6 +449,16 @@ class Words(models.Model):
         managed = False
         db_table = "generation_words"
 
+class ExplorationQuerySet(models.QuerySet["Exploration"]):
+    def counted(self) -> Self:
+        """Each with how many of its generations there are, `made`, and how many wait or run, `left`."""
+        live = Q(generations__state__in=(State.QUEUED, State.RUNNING))
+        return self.annotate(made=models.Count("generations"), left=models.Count("generations", filter=live))
+
+    def lately(self, count: int) -> "list[Exploration]":
+        """The newest, `counted`: no others are, however many there are."""
+        return list(self.filter(pk__in=list(self.values_list("pk", flat=True)[:count])).counted())
+
 
 class Exploration(models.Model):
     """A grid of generations of one picture, in which one or two fields of the request vary."""
@@ -448,6 +468,8 @@ class Exploration(models.Model):
     created = models.DateTimeField(default=timezone.now)
     columns = models.JSONField(help_text="The field that varies along a row, and its values.")
     rows = models.JSONField(null=True, blank=True, help_text="The field that varies down a column, and its values.")
+
+    objects: ClassVar[Any] = ExplorationQuerySet.as_manager()
 
     class Meta:
         ordering = ("-id",)
@@ -507,7 +529,15 @@ class Staging(models.Model):
 class IdempotencyKey(models.Model):
     """A request that its client may send again without making it twice: see `generation.idempotency`."""
 
-    token = models.ForeignKey("accounts.ApiToken", models.CASCADE, related_name="+", db_index=False)
+    token = models.ForeignKey("accounts.ApiToken", models.CASCADE, null=True, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.CASCADE,
+        null=True,
+        related_name="+",
+        db_index=False,
+        help_text="Whose it is, where it came without a token.",
+    )
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(max_length=64, help_text="SHA-256 of the request as it was understood.")
     generation = models.ForeignKey(Generation, models.CASCADE, related_name="idempotency_keys")
@@ -515,7 +545,10 @@ class IdempotencyKey(models.Model):
     answer = models.TextField(blank=True, help_text="The body that was answered, for whoever asks again.")
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["token", "key"], name="one_use_of_a_key")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["token", "key"], name="one_use_of_a_key"),
+            models.UniqueConstraint(fields=["user", "key"], condition=Q(token=None), name="one_use_of_a_users_key"),
+        ]
 
 
 class GeneratedImage(models.Model):

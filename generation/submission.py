@@ -1,8 +1,9 @@
 """From a judged request to a queued row with its input: drafted, rehearsed, submitted, or supplied later by a worker."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from django.db import DatabaseError, transaction
@@ -10,10 +11,10 @@ from django.utils import timezone
 from redis import RedisError
 from uuid_utils.compat import uuid7
 
-from accounts.models import ApiToken
+from accounts.models import ApiToken, User
 from generation import allowance, doorbell, forecast, idempotency, media, queue, search, turns
 from generation.intake import Intake, encode_kept, thumbnail
-from generation.models import Band, DiffusionModel, Generation, Lora, LoraUse
+from generation.models import Band, DiffusionModel, Exploration, Generation, Lora, LoraUse, Staging
 from generation.parameters import ImageToImageParameters, InvalidField, Priority, parse_loras
 from generation.recipes import Recipe, plan, widest
 
@@ -27,28 +28,36 @@ class Unavailable(Exception):
 
 
 def draft(
-    token: ApiToken,
+    user: User,
+    token: ApiToken | None,
     parameters: ImageToImageParameters,
     picture: Intake | None,
+    *,
+    size: tuple[int, int] | None = None,
     generation_id: UUID | None = None,
     cancel_after: timedelta | None = None,
     request_id: str = "",
     warnings: Sequence[str] = (),
+    source_id: int | None = None,
 ) -> Generation:
-    """What would be queued for a request, in no table yet. Without a picture a worker fetches it.
+    """What would be queued for a request, in no table yet; without a token it is one of the studio.
 
-    `warnings` are what was found about the request before. Raises `RequestRefused` or `InvalidField` for what cannot be done.
+    Without a picture a worker fetches it; `size` is what is known of it then, in pixels. `warnings` are what was found
+    about the request before; `source_id` is the stored result that the picture was. Raises `RequestRefused` or
+    `InvalidField` for what cannot be done.
     """
-    if parameters.priority is Priority.HIGH and not token.user.is_staff:
+    if parameters.priority is Priority.HIGH and not user.is_staff:
         raise InvalidField("priority", "high is for staff; choose low or normal")
     model = DiffusionModel.objects.usable(parameters.model_id)
     loras = Lora.objects.references(parse_loras(parameters.loras), model)
-    size = picture.size if picture else widest(model.reference(), model.limits())
+    size = picture.size if picture else size or widest(model.reference(), model.limits())
     recipe, planned = plan(parameters, model.reference(), loras, size, model.limits())
     return Generation(
         id=generation_id or uuid7(),
-        user=token.user,
+        user=user,
         token=token,
+        in_studio=token is None,
+        source_id=source_id,
         model=model,
         pool=model.pool,
         band=_BANDS[parameters.priority],
@@ -82,6 +91,35 @@ def submit(generation: Generation, picture: Intake | None, attempt: idempotency.
         raise Unavailable from error
     doorbell.ring_quietly(generation.pool)
     return generation
+
+
+def submit_together(exploration: Exploration, generations: Sequence[Generation], picture: Intake) -> None:
+    """Accept all cells of a contact sheet, drafted for one picture and with one user, or none. Raises as `submit` does."""
+    names: list[str] = []
+    cost = sum(generation.cost for generation in generations)
+    try:
+        doorbell.redis().ping()
+        allowance.check_room(len(generations))
+        # Asked first: what is turned away should cost no files. Under the lock it is asked again.
+        allowance.check(exploration.user, cost, len(generations))
+        files = _Files.of(picture)
+        for generation in generations:
+            names += _store_files(generation, files)
+        with transaction.atomic():
+            allowance.lock(exploration.user)
+            allowance.check(exploration.user, cost, len(generations))
+            exploration.save(force_insert=True)
+            for generation in generations:
+                _insert_row(generation)
+            Staging.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
+    except (RedisError, DatabaseError, media.StorageFailed) as error:
+        raise Unavailable from error
+    except allowance.OverLimit:
+        if names:
+            _discard_all(generations, names)
+        raise
+    for generation in generations:
+        doorbell.ring_quietly(generation.pool)
 
 
 def rehearse(generation: Generation) -> forecast.Forecast:
@@ -127,25 +165,50 @@ def _insert(generation: Generation, attempt: idempotency.Attempt | None = None) 
     if attempt and (earlier := attempt.earlier()):
         raise _Joined(earlier)
     allowance.check(generation.user, generation.cost)
+    _insert_row(generation)
+    if attempt:
+        attempt.remember(generation)
+
+
+def _insert_row(generation: Generation) -> None:
     generation.save(force_insert=True)
     LoraUse.objects.bulk_create(
         LoraUse(generation=generation, lora_id=name, user=generation.user)
         for name in {lora.id for lora in generation.effective.loras}
     )
     search.keep(generation)
-    if attempt:
-        attempt.remember(generation)
+
+
+def _discard_all(generations: Sequence[Generation], names: Sequence[str]) -> None:
+    if media.discard(names):
+        Staging.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What is stored of an input."""
+
+    kept: bytes
+    thumbnail: bytes
+
+    @classmethod
+    def of(cls, picture: Intake) -> Self:
+        return cls(encode_kept(picture.picture), thumbnail(picture.picture, queue.THUMBNAIL_SIDE))
 
 
 def _store_input(generation: Generation, picture: Intake) -> list[str]:
     """The names of the files, noted before. Raises `StorageFailed`."""
+    return _store_files(generation, _Files.of(picture))
+
+
+def _store_files(generation: Generation, files: _Files) -> list[str]:
     folder = f"inputs/{generation.created:%Y/%m/%d}/{generation.pk}"
     # As with outputs: an undead worker that fetched a picture must not write over a later one's.
     name = f"{folder}-{generation.attempt}" if generation.attempt else folder
     names = [f"{name}.webp", f"{name}-small.webp"]
     queue.stage(generation, names)
-    generation.input.name = media.store(names[0], encode_kept(picture.picture))
-    generation.input_thumbnail.name = media.store(names[1], thumbnail(picture.picture, queue.THUMBNAIL_SIDE))
+    generation.input.name = media.store(names[0], files.kept)
+    generation.input_thumbnail.name = media.store(names[1], files.thumbnail)
     return names
 
 

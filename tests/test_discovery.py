@@ -13,9 +13,9 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import ApiToken
 from generation import doorbell
-from generation.api.discovery import DESCRIBED
 from generation.api.schema import document
 from generation.models import DiffusionModel, Lora
+from generation.offers import DESCRIBED
 from generation.parameters import ImageToImageParameters, InvalidField
 from generation.recipes import plan
 from tests.environment import ROOT

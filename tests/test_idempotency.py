@@ -95,8 +95,8 @@ class TestRows:
         picture = Intake(scene(64, 64), (64, 64), "0" * 64, "PNG")
         parameters = ImageToImageParameters(prompt=prompt)
         digest = idempotency.fingerprint("/image-to-image", parameters, picture.sha256)
-        attempt = idempotency.Attempt(token, key, digest)
-        return submission.submit(submission.draft(token, parameters, picture), picture, attempt)
+        attempt = idempotency.Attempt(token.user, token, key, digest)
+        return submission.submit(submission.draft(token.user, token, parameters, picture), picture, attempt)
 
     def test_who_loses_the_race_leaves_nothing(self, alices: ApiToken) -> None:
         first = self.submit(alices)

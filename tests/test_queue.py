@@ -35,7 +35,7 @@ def submit(token: ApiToken, **fields: str) -> Generation:
     png.seek(0)
     picture = read_picture(png, max_pixels=10_000)
     parameters = ImageToImageParameters.from_form({"prompt": "make it night", **fields})
-    return submission.submit(submission.draft(token, parameters, picture), picture)
+    return submission.submit(submission.draft(token.user, token, parameters, picture), picture)
 
 
 def claim(worker: str = "worker-1", pool: str = "default", warm: Sequence[str] = ()) -> Generation | None:

@@ -10,8 +10,8 @@ from rest_framework.response import Response
 
 from generation.api import operations
 from generation.api.history import own
-from generation.api.records import record
 from generation.api.views import JsonView
+from generation.records import record
 
 
 class ServerSentEvent(BaseModel):

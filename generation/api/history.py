@@ -19,11 +19,11 @@ from accounts.models import User
 from generation import queue, removal
 from generation.api import operations
 from generation.api.errors import InvalidForm, problem
-from generation.api.records import record, records
 from generation.api.views import JsonView
 from generation.filters import GenerationFilters
 from generation.models import Generation
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused, error_items
+from generation.records import record, records
 
 
 class GenerationList(JsonView):

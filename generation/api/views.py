@@ -84,17 +84,20 @@ class Submission(JsonView):
         attempt = None
         if key and not form.parameters.dry_run:
             digest = f"{form.picture.sha256} {form.picture.size}" if form.picture else ""
-            attempt = idempotency.Attempt(token, key, idempotency.fingerprint(request.path, form.parameters, digest))
+            attempt = idempotency.Attempt(
+                token.user, token, key, idempotency.fingerprint(request.path, form.parameters, digest)
+            )
         generation = attempt.earlier() if attempt else None
         if generation is None:
             generation = submission.draft(
+                token.user,
                 token,
                 form.parameters,
                 form.picture,
-                scope.get("dreamsite.generation_id"),
-                cancel_after(request.headers.get("Cancel-After", "")),
-                request_ids.current(),
-                form.warnings,
+                generation_id=scope.get("dreamsite.generation_id"),
+                cancel_after=cancel_after(request.headers.get("Cancel-After", "")),
+                request_id=request_ids.current(),
+                warnings=form.warnings,
             )
             if form.parameters.dry_run:
                 return rehearsal(generation, submission.rehearse(generation))

@@ -1,0 +1,130 @@
+"""Contact sheets: one picture, with one or two fields of the request varied, as a group of generations of low priority."""
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from accounts.models import User
+from generation import queue, submission
+from generation.intake import Intake
+from generation.models import FINAL_STATES, Exploration, Generation
+from generation.parameters import ImageToImageParameters, InvalidField, Priority, error_items
+from generation.recipes import traits_of
+
+MAX_CELLS = 36
+TEXTS = ("prompt", "negative_prompt", "model_id")
+FIELDS = ("strength", "guidance_scale", "image_guidance_scale", "num_inference_steps", "seed", *TEXTS)
+"""What may vary."""
+_SEEDS = 2**32
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values of one field, as they were written. `place` is columns or rows."""
+
+    place: str
+    field: str
+    values: tuple[str, ...]
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        return {"field": self.field, "values": list(self.values)}
+
+
+def axis(place: str, field: str, text: str) -> Axis | None:
+    """Read an axis: texts by lines, numbers by whatever stands between; None where no field is chosen.
+
+    Raises `InvalidField` on the place.
+    """
+    if not field:
+        return None
+    if field not in FIELDS:
+        raise InvalidField(place, f"Choose one of {', '.join(FIELDS)}")
+    parts = text.splitlines() if field in TEXTS else re.split(r"[\s,;]+", text)
+    values = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if not values:
+        each = "one value on each line" if field in TEXTS else "values with commas between, such as 2, 4, 7.5"
+        raise InvalidField(place, f"Write {each}")
+    if len(values) > MAX_CELLS:
+        raise InvalidField(place, f"These are {len(values)} values; a sheet holds at most {MAX_CELLS} pictures")
+    return Axis(place, field, values)
+
+
+def explore(
+    user: User,
+    texts: Mapping[str, str],
+    picture: Intake,
+    columns: Axis,
+    rows: Axis | None,
+    *,
+    source_id: int | None = None,
+    request_id: str = "",
+) -> Exploration:
+    """Submit all cells of a sheet, or none. `texts` are the fields of the request that they share.
+
+    Each cell is one picture of low priority, and all have one seed unless it varies. Raises `InvalidField`, on the place
+    where a value of an axis is wrong, and what `submission.draft` and `submission.submit_together` raise.
+    """
+    exploration = Exploration(user=user, columns=columns.stored, rows=rows.stored if rows else None)
+    generations = []
+    for cell, parameters in enumerate(_cells(texts, columns, rows)):
+        try:
+            generation = submission.draft(user, None, parameters, picture, request_id=request_id, source_id=source_id)
+        except InvalidField as error:
+            raise _placed(error.item, columns, rows) from error
+        _refuse_without_effect(generation, columns, rows)
+        generation.exploration, generation.cell = exploration, cell
+        generations.append(generation)
+    submission.submit_together(exploration, generations, picture)
+    return exploration
+
+
+def cancel(user: User, exploration_id: UUID) -> int:
+    """Cancel what waits or runs of a sheet of this user; how many these were."""
+    left = Generation.objects.filter(user=user, exploration=exploration_id).exclude(state__in=FINAL_STATES)
+    return sum(queue.cancel(generation) for generation in left)
+
+
+def _cells(texts: Mapping[str, str], columns: Axis, rows: Axis | None) -> list[ImageToImageParameters]:
+    """The requests, row by row."""
+    if rows and rows.field == columns.field:
+        raise InvalidField("rows", "This varies along the columns already; choose another parameter")
+    count = len(columns.values) * len(rows.values if rows else [""])
+    if count > MAX_CELLS:
+        raise InvalidField("rows", f"These would be {count} pictures; a sheet holds at most {MAX_CELLS}")
+    shared = {**texts, "num_images_per_prompt": "1", "priority": Priority.LOW}
+    shared["seed"] = texts.get("seed") or str(secrets.randbelow(_SEEDS))
+    cells = []
+    for down, along in product(rows.values if rows else [""], columns.values):
+        varied = {columns.field: along} | ({rows.field: down} if rows else {})
+        try:
+            cells.append(ImageToImageParameters.from_form({**shared, **varied}))
+        except ValidationError as error:
+            raise _placed(error_items(error)[0], columns, rows) from error
+        except InvalidField as error:
+            raise _placed(error.item, columns, rows) from error
+    return cells
+
+
+def _placed(item: Mapping[str, Any], columns: Axis, rows: Axis | None) -> InvalidField:
+    """What is wrong with a field, said of the axis that varies it."""
+    field = item["loc"][1]
+    for one in filter(None, (columns, rows)):
+        if one.field == field:
+            return InvalidField(one.place, item["msg"], item["type"])
+    return InvalidField(field, item["msg"], item["type"])
+
+
+def _refuse_without_effect(generation: Generation, columns: Axis, rows: Axis | None) -> None:
+    idle = traits_of(generation.effective.model).without_effect
+    for one in filter(None, (columns, rows)):
+        if one.field in idle:
+            raise InvalidField(
+                one.place, f"{one.field} has no effect on {generation.model_id}; choose another parameter"
+            )

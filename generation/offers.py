@@ -1,0 +1,55 @@
+"""What may be asked of a model here: which fields have an effect, within which bounds, and what it does best with."""
+
+from generation.answers import ModelDescription, ParameterDescription, Sizes
+from generation.models import DiffusionModel
+from generation.parameters import ImageToImageParameters, bounds
+from generation.recipes import Limits, Traits, most, traits_of, within
+
+DESCRIBED = (
+    "loras",
+    "strength",
+    "guidance_scale",
+    "image_guidance_scale",
+    "negative_prompt",
+    "safety_check",
+    "seed",
+    "num_inference_steps",
+    "num_images_per_prompt",
+)
+"""The fields of a request that a model may treat in its own way, or that staff may limit on it."""
+
+
+def described(row: DiffusionModel, is_warm: bool | None = None) -> ModelDescription:
+    """A model of `DiffusionModel.objects.listed()`; `is_warm` is whether a worker has it loaded, None: nobody knows."""
+    limits = row.limits()
+    traits = within(traits_of(row.reference()), limits)
+    loras = [lora.pk for lora in row.loras.all()]
+    if not loras:
+        traits = traits.model_copy(update={"without_effect": traits.without_effect | {"loras"}})
+    return ModelDescription(
+        id=row.pk,
+        kind=row.reference().family,
+        is_default=row.is_default,
+        is_warm=is_warm,
+        cost_weight=row.cost_weight,
+        sizes=Sizes(min_side=traits.min_side, max_side=traits.max_side),
+        parameters={name: _parameter(name, traits, limits) for name in DESCRIBED},
+        loras=loras,
+    )
+
+
+def _parameter(name: str, traits: Traits, limits: Limits) -> ParameterDescription:
+    field = ImageToImageParameters.model_fields[name]
+    bound = bounds(field)
+    maximum = most(name, traits, limits) or bound.get("le")
+    recommended = traits.recommended.get(name)
+    if recommended is not None and maximum is not None:
+        recommended = min(recommended, maximum)
+    return ParameterDescription(
+        has_effect=name not in traits.without_effect,
+        default=field.default,
+        minimum=bound.get("ge"),
+        maximum=maximum,
+        recommended=recommended,
+        forced=traits.forced.get(name),
+    )
