@@ -267,7 +267,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 SIGN_UP = env.bool("SIGN_UP", default=False)
 LOGIN_URL = "sign-in"
-LOGIN_REDIRECT_URL = "history"
+LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"
 
 # Workers and the engine. One thread a worker: two such workers do nearly twice the work of one with two threads.

@@ -1,6 +1,5 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
-from django.views.generic import RedirectView
 
 from dreamsite import health
 from generation.media import serve_media
@@ -9,7 +8,6 @@ handler400 = "generation.api.errors.bad_request"
 handler404 = "generation.api.errors.not_found"
 handler500 = "generation.api.errors.server_error"
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="history"), name="home"),
     path("ready", health.ready, name="ready"),
     path("admin/rq/", include("django_rq.urls")),
     path("admin/", admin.site.urls),

@@ -22,7 +22,8 @@ from generation.waiters import News, Waiters, Watch
 HEARTBEAT_SECONDS = 15.0
 _RETRY_MILLISECONDS = 2000
 
-_PATH = re.compile(r"/generations/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/events")
+_PATH = re.compile(r"/(?:generations|history)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/events")
+"""The first answers tokens, the second the session of whoever looks at the pages."""
 _ENTRY_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _OF_ONE_ANSWER = frozenset({b"content-type", b"content-length", b"content-encoding", b"etag"})
 

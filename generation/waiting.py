@@ -17,7 +17,7 @@ from django.utils.http import parse_header_parameters
 from uuid_utils.compat import uuid7
 
 from generation import events
-from generation.asgi import Application, Message, Receive, Scope, Send, disconnected, header, send_json
+from generation.asgi import Application, Message, Receive, Scope, Send, disconnected, header, send_json, send_redirect
 from generation.preferences import Preferences, preferences
 from generation.waiters import Waiters
 
@@ -92,6 +92,9 @@ class WaitingLayer:
             elif size is not None:
                 async with self._slots:
                     await self._django(scope, _replay(body, receive), send)
+            elif scope["method"] == "POST" and scope["path"] == "/" and not header(scope, b"x-requested-with"):
+                # A person without scripts, who could make nothing of JSON.
+                await send_redirect(send, "/?refused=size")
             else:
                 await send_json(send, 413, {"detail": {"msg": "The request is too large.", "code": "upload_too_large"}})
 

@@ -54,10 +54,6 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert "private" in answer["Cache-Control"]
 
 
-def test_the_front_door_leads_to_the_history(signed_in: Client) -> None:
-    assert signed_in.get("/")["Location"] == HISTORY
-
-
 def test_pictures_can_be_fetched_from_the_page_without_a_session(signed_in: Client, alice: User) -> None:
     make_generation(alice)
     addresses = re.findall(r'<img src="([^"]+)"', signed_in.get(HISTORY).content.decode())

@@ -52,7 +52,7 @@ def page(context: BrowserContext, live_server: LiveServer) -> Iterator[Page]:
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/history/")
     yield page
     assert problems == []
 
@@ -119,7 +119,7 @@ def test_the_way_in_needs_no_mouse(page: Page, alice: User) -> None:
 
     keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    for _ in range(3):
+    for _ in range(4):
         keyboard.press("Tab")
     expect(page.get_by_role("link", name="Tokens", exact=True)).to_be_focused()
     keyboard.press("Enter")
@@ -261,7 +261,7 @@ def test_all_of_it_works_without_scripts(
     for number in range(3):
         make_generation(alice, prompt=f"number {number}")
     page = browser.new_page(java_script_enabled=False)
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/history/")
     sign_in(page)
     page.get_by_role("link", name="Older").click()
     expect(page.locator(".tile")).to_have_count(1)

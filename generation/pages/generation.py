@@ -13,6 +13,8 @@ from generation import queue, wording
 from generation.models import Generation
 from generation.pages.caching import revalidated
 
+_BACK = {"history": "history", "studio": "home"}
+
 
 @revalidated
 @login_required
@@ -48,10 +50,10 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def cancel(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Cancel one of one's own; then back to the page that asked: the history, or the generation's own."""
+    """Cancel one of one's own; then back to the page that asked: the history, the studio, or the generation's own."""
     shown = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
     if not queue.cancel(shown):
         messages.info(request, "It had ended already, so nothing was canceled.")
-    if request.POST.get("back") == "history":
-        return redirect("history")
+    if (back := _BACK.get(request.POST.get("back", ""))) is not None:
+        return redirect(back)
     return redirect("generation", shown.pk)

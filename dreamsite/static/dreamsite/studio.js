@@ -1,0 +1,210 @@
+// The studio's form made live: sliders, models, the dice, what it would cost, and submitting without leaving the page.
+{
+  const form = document.getElementById("compose");
+  const by = (id) => document.getElementById(id);
+  const ESTIMATE_AFTER = 350;
+
+  function sliders() {
+    form.querySelectorAll("[data-slider]").forEach((field) => {
+      const number = field.querySelector("[type=number]");
+      const range = field.querySelector("[type=range]");
+      range.addEventListener("input", () => {
+        number.value = range.value;
+        form.dispatchEvent(new Event("input"));
+      });
+      number.addEventListener("input", () => (range.value = number.value));
+      range.value = number.value;
+    });
+  }
+
+  // Shows what has an effect on this model; numbers nobody has touched become those that it does best with.
+  function models() {
+    const told = JSON.parse(by("behaviour").textContent);
+    const select = by("model_id");
+    let before = told[select.value];
+    const offer = (field, is_offered) => {
+      field.hidden = !is_offered;
+      field.querySelectorAll("[name]").forEach((control) => (control.disabled = !is_offered));
+    };
+    select.addEventListener("change", () => {
+      const now = told[select.value];
+      form.querySelectorAll("[data-slider]").forEach((field) => {
+        const { slider } = field.dataset;
+        const number = field.querySelector("[type=number]");
+        const range = field.querySelector("[type=range]");
+        offer(field, now.sliders[slider].shown);
+        const untouched = number.value === before.sliders[slider].value;
+        number.max = now.sliders[slider].max;
+        range.max = now.sliders[slider].span;
+        if (untouched || Number(number.value) > Number(number.max)) number.value = now.sliders[slider].value;
+        range.value = number.value;
+      });
+      offer(form.querySelector('[data-field="negative_prompt"]'), now.negative_prompt);
+      by("num_images_per_prompt").max = now.images;
+      form.querySelectorAll("[data-lora]").forEach((field) => offer(field, field.dataset.lora.split(" ").includes(select.value)));
+      before = now;
+    });
+  }
+
+  function quality() {
+    const format = by("output_format");
+    const field = form.querySelector('[data-field="output_quality"]');
+    const show = () => {
+      field.hidden = format.value === "png";
+      by("output_quality").disabled = field.hidden;
+    };
+    format.addEventListener("change", show);
+    show();
+  }
+
+  function axes() {
+    const texts = ["prompt", "negative_prompt", "model_id"];
+    const count = () => {
+      const sizes = ["columns", "rows"].map((place) => {
+        const field = by(`${place}_field`).value;
+        by(place).disabled = !field;
+        by(place).placeholder = texts.includes(field) ? "one on each line" : "2, 4, 7.5";
+        if (!field) return 0;
+        const parts = by(place).value.split(texts.includes(field) ? /\n/ : /[\s,;]+/);
+        return new Set(parts.map((part) => part.trim()).filter(Boolean)).size;
+      });
+      by("cells").textContent = sizes[0] ? `${sizes[0] * (by("rows_field").value ? sizes[1] : 1)} pictures` : "";
+    };
+    form.addEventListener("input", count);
+    count();
+  }
+
+  function complain(errors) {
+    document.querySelectorAll("[data-errors]").forEach((place) => {
+      const name = place.dataset.errors;
+      const words = errors[name] ?? [];
+      place.replaceChildren(
+        ...words.map((text) =>
+          Object.assign(document.createElement(name ? "li" : "p"), { textContent: text, className: name ? "" : "wrong" }),
+        ),
+      );
+      place.closest(".field, .axis")?.classList.toggle("invalid", words.length > 0);
+      const control = name && (name === "image" ? by("image") : form.elements[name]);
+      if (control instanceof HTMLElement) control.setAttribute("aria-invalid", String(words.length > 0));
+    });
+    by("drop").classList.toggle("invalid", Boolean(errors.image));
+    const wrong = Object.keys(errors).find((name) => name);
+    const control = wrong && by(wrong);
+    if (control instanceof HTMLElement) {
+      control.closest("details")?.setAttribute("open", "");
+      control.focus();
+    }
+  }
+
+  // Fields that nothing is wrong with any more are not accused any longer.
+  form?.addEventListener("input", (event) => {
+    const place = event.target.id && document.getElementById(`${event.target.id}-errors`);
+    if (!place) return;
+    place.replaceChildren();
+    event.target.setAttribute("aria-invalid", "false");
+    event.target.closest?.(".invalid")?.classList.remove("invalid");
+  });
+
+  function estimates() {
+    let timer = 0;
+    let asked = 0;
+    const ask = async () => {
+      const mine = ++asked;
+      const { width, height } = by("drop").dataset;
+      const has_picture = by("image").files.length || form.querySelector("[data-stored]:not([disabled])");
+      if (!by("prompt").value.trim() || !has_picture) {
+        by("estimate").textContent = "Choose a picture and say what should happen to it.";
+        return;
+      }
+      const body = new FormData(form);
+      if (by("image").files.length) body.delete("image"); // its size is enough
+      if (width) body.append("width", width), body.append("height", height);
+      if (by("image").files.length) body.append("filename", by("image").files[0].name);
+      let told;
+      try {
+        const answer = await fetch(form.dataset.estimate, { method: "POST", body });
+        if (!answer.ok) return;
+        told = await answer.json();
+      } catch {
+        return; // no estimate is no harm
+      }
+      if (mine !== asked) return;
+      const wrong = Object.values(told.errors).flat();
+      by("estimate").textContent = wrong.length ? wrong.join(" ") : told.words;
+      by("warnings").replaceChildren(
+        ...told.warnings.map((text) => Object.assign(document.createElement("p"), { textContent: text, className: "note" })),
+      );
+      if (told.curl) {
+        by("as-curl").textContent = told.curl;
+        by("as-python").textContent = told.python;
+        by("code").hidden = false;
+      }
+    };
+    const soon = () => {
+      clearTimeout(timer);
+      timer = setTimeout(ask, ESTIMATE_AFTER);
+    };
+    for (const kind of ["input", "change", "picture"]) form.addEventListener(kind, soon);
+    ask();
+  }
+
+  const fresh = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+  async function submit(event) {
+    event.preventDefault();
+    if (form.dataset.busy) return;
+    form.dataset.busy = "1";
+    const button = event.submitter ?? by("generate");
+    button.setAttribute("aria-disabled", "true");
+    const body = new FormData(form);
+    if (event.submitter?.name) body.append(event.submitter.name, event.submitter.value);
+    try {
+      const answer = await fetch(form.action, { method: "POST", body, headers: { "X-Requested-With": "fetch" } });
+      if (answer.redirected) return location.assign(answer.url); // signed out meanwhile
+      const kind = answer.headers.get("Content-Type") ?? "";
+      if (answer.status === 201 && kind.startsWith("text/html")) {
+        complain({});
+        window.showJob(await answer.text());
+        form.elements.key.value = fresh();
+      } else if (answer.status === 201) {
+        location.assign((await answer.json()).location);
+      } else if (answer.status === 413) {
+        complain({ image: ["The picture is too large; choose a smaller one."] });
+      } else if (kind.startsWith("application/json")) {
+        complain((await answer.json()).errors);
+      } else {
+        complain({ "": ["Something went wrong here; reload the page and try again."] });
+      }
+    } catch {
+      complain({ "": ["The server could not be reached; nothing is lost, try again."] });
+    } finally {
+      delete form.dataset.busy;
+      button.removeAttribute("aria-disabled");
+    }
+  }
+
+  if (form) {
+    sliders();
+    models();
+    quality();
+    axes();
+    estimates();
+    form.addEventListener("submit", submit);
+    by("dice").addEventListener("click", () => {
+      by("seed").value = crypto.getRandomValues(new Uint32Array(1))[0];
+      form.dispatchEvent(new Event("input"));
+    });
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(by("generate"));
+    });
+    form.addEventListener("click", (event) => {
+      const link = event.target.closest("[data-prompt]");
+      if (!link) return;
+      event.preventDefault();
+      by("prompt").value = link.dataset.prompt;
+      link.closest("details").open = false;
+      by("prompt").focus();
+      form.dispatchEvent(new Event("input"));
+    });
+  }
+}

@@ -1,0 +1,123 @@
+"""Contact sheets: the pictures of an exploration in their rows and columns, while they are being made and after."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.models import User
+from generation import doorbell, exploring, wording
+from generation.models import Exploration, Generation, State
+from generation.pages.caching import revalidated
+
+LABELS = {**wording.PARAMETERS, "seed": "Seed", "prompt": "Prompt", "model_id": "Model"}
+_GONE = "g"
+
+
+def title(exploration: Exploration) -> str:
+    """What varies: `Guidance × steps`."""
+    words = LABELS[exploration.columns["field"]]
+    return f"{words} × {LABELS[exploration.rows['field']].lower()}" if exploration.rows else words
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a sheet; without a generation it is of one that was deleted."""
+
+    number: int
+    words: str
+    generation: Generation | None
+    percent: int | None
+
+    @property
+    def look(self) -> str:
+        """What it looked like, in a letter or so: another one is to be drawn anew."""
+        if self.generation is None:
+            return _GONE
+        return self.generation.state[0] + ("" if self.percent is None else str(self.percent))
+
+
+@revalidated
+@login_required
+@require_safe
+def sheet(request: HttpRequest, exploration_id: UUID) -> HttpResponse:
+    """One of one's own contact sheets."""
+    exploration = get_object_or_404(Exploration, user=request.user, pk=exploration_id)
+    cells = _cells(exploration)
+    columns = exploration.columns["values"]
+    rows = exploration.rows["values"] if exploration.rows else [""]
+    first = next((cell.generation for cell in cells if cell.generation), None)
+    return render(
+        request,
+        "generation/sheet.html",
+        {
+            "sheet": exploration,
+            "title": title(exploration),
+            "first": first,
+            "columns": columns,
+            "columns_label": LABELS[exploration.columns["field"]],
+            "rows_label": LABELS[exploration.rows["field"]] if exploration.rows else "",
+            "rows": [
+                (value, cells[number * len(columns) : (number + 1) * len(columns)]) for number, value in enumerate(rows)
+            ],
+            "is_of_prompts": "prompt" in (exploration.columns["field"], (exploration.rows or {}).get("field")),
+            **_progress(cells),
+        },
+    )
+
+
+@revalidated
+@login_required
+@require_safe
+def cells(request: HttpRequest, exploration_id: UUID) -> HttpResponse:
+    """Those cells that do not look as `seen` says, with commas between, and what is still to come."""
+    exploration = get_object_or_404(Exploration, user=request.user, pk=exploration_id)
+    found = _cells(exploration)
+    seen = dict(enumerate(request.GET.get("seen", "").split(",")))
+    changed = [cell for cell in found if seen.get(cell.number) != cell.look]
+    return render(request, "generation/cells.html", {"sheet": exploration, "changed": changed, **_progress(found)})
+
+
+@login_required
+@require_POST
+def cancel(request: HttpRequest, exploration_id: UUID) -> HttpResponse:
+    """Cancel all that waits or runs of one of one's own contact sheets."""
+    exploration = get_object_or_404(Exploration, user=request.user, pk=exploration_id)
+    if not exploring.cancel(cast(User, request.user), exploration.pk):
+        messages.info(request, "All of it had ended already, so nothing was canceled.")
+    return redirect("sheet", exploration.pk)
+
+
+def _cells(exploration: Exploration) -> list[Cell]:
+    rows = exploration.rows["values"] if exploration.rows else [""]
+    columns = exploration.columns["values"]
+    own = Generation.objects.owned_by(exploration.user_id).filter(exploration=exploration)
+    found: Mapping[int | None, Generation] = {row.cell: row for row in own.prefetch_related("images")}
+    at = doorbell.progress([row.pk for row in found.values() if row.state == State.RUNNING])
+    cells = []
+    for number in range(len(rows) * len(columns)):
+        generation = found.get(number)
+        values = [(exploration.columns, columns[number % len(columns)])]
+        if exploration.rows:
+            values.insert(0, (exploration.rows, rows[number // len(columns)]))
+        words = ", ".join(f"{LABELS[axis['field']]} {value}" for axis, value in values)
+        percent = at[generation.pk].percent if generation and generation.pk in at else None
+        cells.append(Cell(number, words, generation, percent))
+    return cells
+
+
+def _progress(cells: Sequence[Cell]) -> dict[str, Any]:
+    generations = [cell.generation for cell in cells if cell.generation]
+    left = [generation for generation in generations if not generation.is_final]
+    return {
+        "all": len(cells),
+        "done": sum(generation.state == State.SUCCEEDED for generation in generations),
+        "left": len(left),
+        "seen": ",".join(cell.look for cell in cells),
+    }

@@ -1,0 +1,263 @@
+"""The studio: a picture, words, and what comes of them. Everything works as a plain form; a script makes it live."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ObjectDoesNotExist
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.crypto import get_random_string
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.models import User
+from generation import allowance, exploring, idempotency, offers, request_ids, submission, wording
+from generation.answers import ModelDescription
+from generation.models import DiffusionModel, Exploration, Generation, State
+from generation.pages import composing, sheets, snippets
+from generation.pages.caching import revalidated
+from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
+from generation.records import records
+from generation.reuse import Stored
+
+MODES = ("remix", "exact", "vary")
+LIVE_SHOWN = 12
+RECENT_SHOWN = 12
+PROMPTS_SHOWN = 12
+SHEETS_SHOWN = 6
+
+
+@revalidated
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def studio(request: HttpRequest) -> HttpResponse:
+    """The form, what of one's own still runs, and the last results; `POST` asks for pictures or a contact sheet."""
+    user = cast(User, request.user)
+    try:
+        if request.method == "POST":
+            return _post(request, user)
+        return _page(request, user, *_prefilled(user, request.GET))
+    except ObjectDoesNotExist:
+        raise Http404 from None
+
+
+@never_cache
+@login_required
+@require_POST
+def estimate(request: HttpRequest) -> HttpResponse:
+    """What the form, whose picture need not be sent, would cost and take; and itself as programs send it. JSON."""
+    user = cast(User, request.user)
+    texts = composing.texts_of(request.POST)
+    answer: dict[str, Any] = {"words": "", "warnings": [], "errors": {}}
+    try:
+        asked = composing.read(user, request.POST, request.FILES, texts)
+        known = asked.stored.size if asked.stored else composing.size_of(request.POST)
+        answer |= _snippets(request, asked.parameters, asked.stored, request.POST.get("filename", ""))
+        draft = submission.draft(user, None, asked.parameters, None, size=known)
+        answer["warnings"] = draft.warnings
+        answer["words"] = _expected(user, draft, is_known=known is not None)
+    except composing.Refused as refused:
+        answer["errors"] = refused.errors
+    except composing.REFUSALS as error:
+        answer["errors"] = composing.refusal(error).errors
+    except ObjectDoesNotExist:
+        raise Http404 from None
+    return JsonResponse(answer)
+
+
+@revalidated
+@login_required
+@require_safe
+def job(request: HttpRequest, generation_id: UUID) -> HttpResponse:
+    """One of one's own generations as the studio shows it, for the script to put in place."""
+    rows = Generation.objects.owned_by(request.user).prefetch_related("images")
+    return render(request, "generation/job.html", {"generation": get_object_or_404(rows, pk=generation_id)})
+
+
+@never_cache
+@require_safe
+def events(request: HttpRequest, generation_id: UUID) -> HttpResponse:
+    """The present of one's own generation, from which the waiting layer makes its stream of events."""
+    if not request.user.is_authenticated:
+        return JsonResponse({"detail": "Sign in again."}, status=403)
+    rows = Generation.objects.owned_by(request.user).select_related("user").prefetch_related("images")
+    found = get_object_or_404(rows, pk=generation_id)
+    absolute = request.build_absolute_uri
+    return JsonResponse({"origin": absolute("/"), "record": records([found], absolute)[0]})
+
+
+def _post(request: HttpRequest, user: User) -> HttpResponse:
+    is_scripted = request.headers.get("X-Requested-With") == "fetch"
+    values = {name: str(text) for name, text in request.POST.items() if name != "csrfmiddlewaretoken"}
+    texts = composing.texts_of(request.POST)
+    if "switch" in request.POST:
+        return _page(request, user, values, _kept(user, values), {})
+    try:
+        # Who may not ask for more costs no decoding of a picture.
+        allowance.check(user, 0.0)
+        asked = composing.read(user, request.POST, request.FILES, texts)
+        if "explore" in request.POST:
+            target = reverse("sheet", args=[_explore(request, user, asked, texts).pk])
+            return JsonResponse({"location": target}, status=201) if is_scripted else redirect(target)
+        made = _generate(request, user, asked)
+    except composing.Refused as error:
+        refused = error
+    except composing.REFUSALS as error:
+        refused = composing.refusal(error)
+    else:
+        if is_scripted:
+            made = Generation.objects.prefetch_related("images").get(pk=made.pk)
+            return render(request, "generation/job.html", {"generation": made}, status=201)
+        return redirect("generation", made.pk)
+    if is_scripted:
+        return JsonResponse({"errors": refused.errors}, status=refused.status)
+    if request.FILES.get("image"):
+        # A page cannot put a file back into a form.
+        refused.errors.setdefault("image", []).append("Choose the picture again.")
+    response = _page(request, user, values, _kept(user, values), refused.errors)
+    response.status_code = refused.status
+    return response
+
+
+def _generate(request: HttpRequest, user: User, asked: composing.Asked) -> Generation:
+    picture = asked.picture()
+    attempt = None
+    if nonce := request.POST.get("key", "")[:64]:
+        # In the key, so that a form that was changed and sent again is another request.
+        digest = f"{picture.sha256} {picture.size}"
+        print_ = idempotency.fingerprint(f"studio {nonce}", asked.parameters, digest)
+        attempt = idempotency.Attempt(user, None, print_, print_)
+    if attempt and (earlier := attempt.earlier()):
+        return earlier
+    draft = submission.draft(
+        user, None, asked.parameters, picture, request_id=request_ids.current(), source_id=asked.source_id
+    )
+    return submission.submit(draft, picture, attempt)
+
+
+def _explore(request: HttpRequest, user: User, asked: composing.Asked, texts: Mapping[str, str]) -> Exploration:
+    post = request.POST
+    columns = exploring.axis("columns", post.get("columns_field", ""), post.get("columns", ""))
+    rows = exploring.axis("rows", post.get("rows_field", ""), post.get("rows", ""))
+    if columns is None:
+        raise InvalidField("columns", "Choose what varies along the columns, and its values")
+    return exploring.explore(
+        user,
+        texts,
+        asked.picture(),
+        columns,
+        rows,
+        source_id=asked.source_id,
+        request_id=request_ids.current(),
+    )
+
+
+def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], Stored | None, composing.Errors]:
+    """The values of the form that an address asks for, its stored picture, and why that cannot be used."""
+    values: dict[str, str] = {}
+    if query.get("refused") == "size":
+        most = settings.MAX_UPLOAD_BYTES / 2**20
+        return values, None, {"image": [f"The picture was too large; choose one of less than {most:.0f} MB."]}
+    try:
+        kept = composing.stored_choice(user, query)
+    except InvalidField as error:
+        return values, None, composing.refusal(error).errors
+    if kept and query.get("from"):
+        values = composing.values_of(kept.generation)
+        mode = query.get("mode", "remix")
+        if mode not in MODES:
+            raise Generation.DoesNotExist
+        seeds = kept.generation.effective.seeds
+        values["seed"] = {"remix": "", "exact": str(seeds[0]), "vary": str(seeds[-1] + 1)}[mode]
+    for name in ("from", "source", "image"):
+        if kept and query.get(name):
+            values[name] = str(query[name])
+    for name in ("prompt", "model_id"):
+        if query.get(name):
+            values[name] = str(query[name])
+    return values, kept, {}
+
+
+def _kept(user: User, values: Mapping[str, Any]) -> Stored | None:
+    try:
+        return composing.stored_choice(user, values)
+    except InvalidField:
+        return None
+
+
+def _page(
+    request: HttpRequest, user: User, values: Mapping[str, str], kept: Stored | None, errors: composing.Errors
+) -> HttpResponse:
+    models = [offers.described(row) for row in DiffusionModel.objects.listed()]
+    own = Generation.objects.owned_by(user)
+    context: dict[str, Any] = {"errors": {**errors, "general": errors.get("", [])}, "models": models, "kept": kept}
+    if models:
+        chosen = _chosen(models, values.get("model_id") or user.default_model)
+        values = {**composing.starting_values(chosen), **values, "model_id": chosen.id}
+        context |= {
+            "values": values,
+            "chosen": chosen,
+            "sliders": composing.sliders(chosen, values, errors),
+            "loras": composing.loras(models, chosen, values),
+            "behaviour": composing.behaviour(models),
+            "negative_has_effect": chosen.parameters["negative_prompt"].has_effect,
+            "most_images": chosen.parameters["num_images_per_prompt"].maximum,
+            "most_characters": composing.limit_of("prompt"),
+            "explored": [(name, sheets.LABELS[name]) for name in exploring.FIELDS],
+            "formats": list(OutputFormat),
+            "most_cells": exploring.MAX_CELLS,
+            "key": get_random_string(22),
+            "max_bytes": settings.MAX_UPLOAD_BYTES,
+        }
+    recent = own.filter(state=State.SUCCEEDED, exploration=None)
+    live = own.live().filter(exploration=None).prefetch_related("images")
+    context |= {
+        "prompts": own.last_prompts(PROMPTS_SHOWN),
+        "live": list(live[:LIVE_SHOWN]),
+        "recent": list(recent.order_by("-pk").prefetch_related("images")[:RECENT_SHOWN]),
+        "sheets": [(one, sheets.title(one)) for one in Exploration.objects.filter(user=user).lately(SHEETS_SHOWN)],
+    }
+    return render(request, "generation/studio.html", context)
+
+
+def _chosen(models: list[ModelDescription], wanted: str) -> ModelDescription:
+    """The model of this name, or the one that requests without a name get."""
+    return next((model for model in models if model.id == wanted), models[0])
+
+
+def _expected(user: User, draft: Generation, *, is_known: bool) -> str:
+    """Time and cost in words. Raises as `submission.rehearse` does."""
+    expected = submission.rehearse(draft)
+    now = timezone.now()
+    parts = []
+    if expected.finish and expected.start:
+        parts.append(f"about {wording.seconds(max(1.0, round((expected.finish - expected.start).total_seconds())))}")
+        waits = round((expected.start - now).total_seconds())
+        parts.append(f"starts in about {wording.seconds(waits)}" if waits > 1 else "starts at once")
+    else:
+        parts.append(expected.reason.removesuffix("."))
+    limit = allowance.allowed(user).daily_cost
+    at_most = "" if is_known else "at most "
+    cost = f"costs {at_most}{draft.cost:.3g}"
+    if limit is not None:
+        cost += f" of the {max(0.0, limit - allowance.spent(user, now)):.0f} left today"
+    return " · ".join([*parts, cost])
+
+
+def _snippets(
+    request: HttpRequest, parameters: ImageToImageParameters, kept: Stored | None, filename: str
+) -> dict[str, str]:
+    dumped = parameters.model_dump(mode="json", exclude_defaults=True)
+    fields = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in dumped.items()}
+    url = request.build_absolute_uri(reverse("image-to-image"))
+    picture = filename or ("input." + str(kept.file.name).rpartition(".")[2] if kept else "picture.jpg")
+    picture_url = request.build_absolute_uri(kept.file.url) if kept else ""
+    return {
+        "curl": snippets.curl(url, fields, picture, picture_url),
+        "python": snippets.python(url, fields, picture, picture_url),
+    }
