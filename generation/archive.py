@@ -9,7 +9,7 @@ from django.utils.text import slugify
 from zipstream import ZipStream
 
 from generation import media
-from generation.models import Generation
+from generation.models import GeneratedImage, Generation
 
 RECIPES = "recipes.json"
 _WORDS_IN_NAME = 40
@@ -34,6 +34,12 @@ def pictures(generation: Generation) -> list[Picture]:
     kept = [("input", str(generation.input.name))] if generation.input else []
     kept += [(f"{image.index + 1}", str(image.file.name)) for image in generation.images.all() if image.file]
     return [Picture(f"{stem}-{part}.{stored.rpartition('.')[2]}", stored) for part, stored in kept]
+
+
+def named(image: GeneratedImage) -> Picture:
+    """This result; its name is the one that `pictures` gives it."""
+    stored = str(image.file.name)
+    return Picture(f"{_stem(image.generation)}-{image.index + 1}.{stored.rpartition('.')[2]}", stored)
 
 
 def recipe(generation: Generation) -> dict[str, Any]:

@@ -1,10 +1,13 @@
-"""How generated pictures are written to files."""
+"""How generated pictures are written to files, and read from them."""
 
 from io import BytesIO
 
 from PIL import Image
 
 from generation.parameters import OutputFormat
+
+DOWNLOAD_QUALITY = 95
+"""Of JPEG and WebP that are made of a file in another format."""
 
 _SUFFIXES = {OutputFormat.PNG: ".png", OutputFormat.JPEG: ".jpg", OutputFormat.WEBP: ".webp"}
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
@@ -26,3 +29,16 @@ def encode(picture: Image.Image, format_: OutputFormat, quality: int) -> bytes:
     file = BytesIO()
     picture.save(file, format_.upper(), **options)
     return file.getvalue()
+
+
+def decode(content: bytes) -> Image.Image:
+    """The RGB picture in a file that `encode` wrote. Files from elsewhere are for `generation.intake`."""
+    with Image.open(BytesIO(content), formats=[format_.upper() for format_ in OutputFormat]) as picture:
+        return picture.convert("RGB")
+
+
+def convert(content: bytes, name: str, format_: OutputFormat) -> bytes:
+    """A file that `encode` wrote under this name, in the wanted format; unchanged where it is in that already."""
+    if name.endswith(suffix(format_)):
+        return content
+    return encode(decode(content), format_, DOWNLOAD_QUALITY)

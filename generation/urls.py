@@ -1,6 +1,6 @@
 from django.urls import path
 
-from generation.pages import generation, history, selection, sheets, studio, trash
+from generation.pages import downloads, generation, history, notes, selection, sharing, sheets, studio, trash
 
 urlpatterns = [
     path("", studio.studio, name="home"),
@@ -17,6 +17,13 @@ urlpatterns = [
     path("history/<uuid:generation_id>/cancel", generation.cancel, name="cancel"),
     path("history/<uuid:generation_id>/favourite", selection.favourite, name="favourite"),
     path("history/<uuid:generation_id>/delete", trash.delete, name="delete"),
+    path("history/<uuid:generation_id>/notes", notes.annotate, name="annotate"),
+    path("history/<uuid:generation_id>/<int:number>.<slug:extension>", downloads.download, name="download"),
+    path("history/<uuid:generation_id>/share", sharing.share, name="share"),
+    path("history/<uuid:generation_id>/share/<int:link_id>/revoke", sharing.revoke, name="revoke-share"),
+    path("s/<str:code>", sharing.shared, name="shared"),
+    path("s/<str:code>/picture", sharing.shared_picture, name="shared-picture"),
+    path("s/<str:code>/preview.jpg", sharing.shared_preview, name="shared-preview"),
     path("trash/", trash.trash, name="trash"),
     path("trash/restore", trash.restore, name="restore"),
     path("trash/<uuid:generation_id>/delete", trash.delete_now, name="delete-now"),

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.utils import timezone
 from django.utils.dateformat import format as format_date
+from django.utils.text import Truncator
 
 from generation import doorbell, forecast, removal
 from generation.models import GeneratedImage, Generation, State
@@ -26,6 +27,9 @@ PARAMETERS = {
     "priority": "Priority",
 }
 """The request's fields that are shown as name and value, in the order in which they are."""
+
+SHARED = ("negative_prompt", "num_inference_steps", "guidance_scale", "image_guidance_scale", "strength", "loras")
+"""Those of them that a shared recipe tells."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,13 @@ def state(generation: Generation) -> str:
             raise ValueError(f"no words for the state {generation.state!r}")
 
 
+def name(generation: Generation) -> str:
+    """What it is called where there is little room: its title, else the beginning of its prompt."""
+    return Truncator(generation.title or generation.prompt or "No words").chars(48)
+
+
 def last_day(generation: Generation) -> str:
-    """When what is in the trash will be deleted, in words: `today`, `tomorrow`, `on Tuesday, 1 December`."""
+    """When what is in the trash will be deleted, in words: `today`, `tomorrow`, `on Tue, 1 Dec`."""
     if generation.trashed is None:
         raise ValueError("it is not in the trash")
     end = timezone.localdate(generation.trashed + timedelta(days=removal.TRASH_DAYS))
@@ -109,7 +118,7 @@ def last_day(generation: Generation) -> str:
         case 1:
             return "tomorrow"
         case _:
-            return f"on {format_date(end, 'l, j F')}"
+            return f"on {format_date(end, 'D, j M')}"
 
 
 def outlook(generation: Generation) -> Outlook | None:
@@ -136,12 +145,12 @@ def outlooks(generations: Sequence[Generation]) -> dict[UUID, Outlook]:
     return told
 
 
-def parameters(generation: Generation) -> list[Parameter]:
+def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> list[Parameter]:
     """The request's fields in words, each with a note where the model used another value or none."""
     recipe = generation.effective
     without_effect = traits_of(recipe.model).without_effect
     rows = []
-    for name, label in PARAMETERS.items():
+    for name in names:
         asked = generation.parameters.get(name)
         if asked is None:
             continue
@@ -151,7 +160,7 @@ def parameters(generation: Generation) -> list[Parameter]:
             note = "no effect on this model"
         elif name != "loras" and used != asked:
             note = f"the model runs with {_value(used)}"
-        rows.append(Parameter(label, _value(asked), note))
+        rows.append(Parameter(PARAMETERS[name], _value(asked), note))
     return rows
 
 

@@ -182,7 +182,7 @@ def test_the_slider_moves_by_key_and_by_pointer(page: Page, alice: User) -> None
     share = page.locator(".compare").evaluate("e => parseFloat(e.style.getPropertyValue('--at'))")
     assert abs(share - 80) < 3
 
-    page.get_by_role("link", name="Result 2").click()
+    page.get_by_role("list", name="Results").get_by_role("link", name="Result 2").click()
     page.wait_for_url("**/?picture=2")
     expect(page.locator(".strip [aria-current] img")).to_have_attribute("alt", re.compile("Result 2"))
 

@@ -1,5 +1,6 @@
 """The page of one generation, and what can be done with it."""
 
+from typing import cast
 from uuid import UUID
 
 from django.contrib import messages
@@ -9,9 +10,15 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
-from generation import queue, wording
+from accounts.models import User
+from generation import encoding, queue, sharing, wording
 from generation.models import Generation
+from generation.pages import comparing
 from generation.pages.caching import revalidated
+from generation.pages.downloads import FORMATS, NAMES
+from generation.pages.notes import NoteForm
+from generation.pages.sharing import NewLinkForm
+from generation.surroundings import around
 
 _BACK = {"history": "history", "studio": "home"}
 
@@ -20,31 +27,56 @@ _BACK = {"history": "history", "studio": "home"}
 @login_required
 @require_safe
 def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """One generation of one's own; `picture` chooses among its results, from 1."""
+    """One generation of one's own.
+
+    `picture` chooses among its results, from 1; `with` what that is compared with: see `comparing.selected`.
+    """
     shown = get_object_or_404(
         Generation.objects.owned_by(request.user).select_related("user", "token").prefetch_related("images"),
         pk=generation_id,
     )
-    if "HX-Request" in request.headers and shown.is_final:
-        # A page that waited has nothing more to wait for: it wants all of the finished one.
-        return HttpResponseClientRefresh()
+    if "HX-Request" in request.headers:
+        if shown.is_final:
+            # A page that waited has nothing more to wait for: it wants all of the finished one.
+            return HttpResponseClientRefresh()
+        return render(request, "generation/live.html", _outlook(shown))
     images = list(shown.images.all())
     number = request.GET.get("picture", "1")
     at = int(number) - 1 if number.isascii() and number.isdigit() and len(number) < 4 else 0
-    return render(
-        request,
-        "generation/generation.html",
-        {
-            "generation": shown,
-            "state": wording.state(shown),
-            "outlook": wording.outlook(shown),
-            "recipe": shown.effective,
-            "parameters": wording.parameters(shown),
-            "timings": [(part, wording.seconds(part.seconds)) for part in wording.timings(shown)],
-            "images": [(image, wording.safety(image)) for image in images],
-            "chosen": images[at] if 0 <= at < len(images) else next(iter(images), None),
-        },
-    )
+    chosen = images[at] if 0 <= at < len(images) else next(iter(images), None)
+    surroundings = around(shown, images)
+    context = _outlook(shown) | {
+        "recipe": shown.effective,
+        "parameters": wording.parameters(shown),
+        "timings": [(part, wording.seconds(part.seconds)) for part in wording.timings(shown)],
+        "images": [(image, wording.safety(image)) for image in images],
+        "chosen": chosen,
+        "around": surroundings,
+        "notes": NoteForm(instance=shown),
+        "site": request.build_absolute_uri("/")[:-1],
+    }
+    if chosen:
+        blurs = cast(User, request.user).blur_flagged
+        offered = comparing.others(shown, chosen, images, surroundings)
+        other = comparing.selected(shown, chosen, offered, request.GET.get("with", ""))
+        context |= {
+            "number": chosen.index + 1,
+            "is_veiled": blurs and chosen.nsfw,
+            "others": offered,
+            "other": other,
+            "is_other_veiled": blurs and other.is_flagged,
+            "is_unlike": comparing.is_unlike(chosen, other),
+            "formats": [(extension, NAMES[format_]) for extension, format_ in FORMATS.items()],
+            "made_as": encoding.media_type(str(chosen.file)).removeprefix("image/"),
+            "is_sharing": "sharing" in request.GET,
+            "links": sharing.living(shown),
+            "new_link": NewLinkForm(initial={"picture": chosen.index + 1}),
+        }
+    return render(request, "generation/generation.html", context)
+
+
+def _outlook(shown: Generation) -> dict[str, object]:
+    return {"generation": shown, "state": wording.state(shown), "outlook": wording.outlook(shown)}
 
 
 @login_required

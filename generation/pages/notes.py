@@ -1,0 +1,46 @@
+"""Title and note: the words of one's own on a generation."""
+
+from uuid import UUID
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST
+
+from generation.models import Generation
+
+MAX_NOTE = 4000
+
+
+class NoteForm(forms.ModelForm[Generation]):
+    """Both may be empty."""
+
+    note = forms.CharField(required=False, max_length=MAX_NOTE, widget=forms.Textarea(attrs={"rows": 4}))
+
+    class Meta:
+        model = Generation
+        fields = ("title", "note")
+        widgets = {"title": forms.TextInput(attrs={"autocomplete": "off"})}
+
+
+@login_required
+@require_POST
+def annotate(request: HttpRequest, generation_id: UUID) -> HttpResponse:
+    """Keep title and note of one of one's own; the form comes back with what is wrong, if anything is."""
+    rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
+    generation = get_object_or_404(rows)
+    form = NoteForm(request.POST, instance=Generation())
+    if form.is_valid():
+        # Nothing else of the row, which its worker may be writing to.
+        rows.update(**form.cleaned_data)
+        generation = rows.get()
+        form = NoteForm(instance=generation)
+        if "HX-Request" not in request.headers:
+            messages.success(request, "Title and note are kept.")
+            return redirect("generation", generation.pk)
+    context = {"generation": generation, "notes": form, "is_kept": not form.is_bound}
+    if "HX-Request" in request.headers:
+        return render(request, "generation/own.html", context)
+    return render(request, "generation/annotate.html", context, status=422)

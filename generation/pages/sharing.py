@@ -1,0 +1,130 @@
+"""Share links: made and revoked by the owner, and the public pages that they lead to."""
+
+from datetime import timedelta
+from hashlib import sha256
+from uuid import UUID
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.cache import get_conditional_response
+from django.views.decorators.http import require_POST, require_safe
+
+from generation import encoding, media, sharing, wording
+from generation.models import GeneratedImage, Generation, ShareLink
+
+_PUBLIC = {
+    # A copy that is kept must be asked about each time: so a link that was revoked is of no use at once.
+    "Cache-Control": "private, no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex, noimageindex",
+}
+
+
+class NewLinkForm(forms.Form):
+    """Of which picture, for how long, and how much of it is told."""
+
+    picture = forms.IntegerField(min_value=1, widget=forms.HiddenInput)
+    days = forms.TypedChoiceField(
+        label="Works for",
+        choices=[("1", "1 day"), ("7", "7 days"), ("30", "30 days"), ("0", "ever, until revoked")],
+        coerce=int,
+        initial="7",
+    )
+    with_recipe = forms.BooleanField(label="With prompt, seed and values", required=False)
+
+    def lasts(self) -> timedelta | None:
+        return timedelta(days=self.cleaned_data["days"]) if self.cleaned_data["days"] else None
+
+
+@login_required
+@require_POST
+def share(request: HttpRequest, generation_id: UUID) -> HttpResponse:
+    """Make a link to a picture of one's own; `picture` counts from 1."""
+    generation = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
+    form = NewLinkForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "No link was made: choose a picture, and for how long the link works, from the form.")
+        return redirect("generation", generation.pk)
+    image = get_object_or_404(generation.images.all(), index=form.cleaned_data["picture"] - 1)
+    try:
+        sharing.share(generation, image.index, form.lasts(), form.cleaned_data["with_recipe"])
+    except sharing.TooManyLinks:
+        messages.error(
+            request, f"No link was made: {sharing.MAX_LIVE} links to it work already. Revoke one of them first."
+        )
+    return redirect(_back(generation.pk, image.index))
+
+
+@login_required
+@require_POST
+def revoke(request: HttpRequest, generation_id: UUID, link_id: int) -> HttpResponse:
+    """End a link to a picture of one's own now."""
+    mine = Generation.objects.owned_by(request.user).filter(pk=generation_id)
+    link = get_object_or_404(ShareLink, pk=link_id, generation__in=mine)
+    sharing.revoke(ShareLink.objects.filter(pk=link.pk))
+    messages.success(request, "The link was revoked: it leads nowhere from now on.")
+    return redirect(_back(generation_id, link.index))
+
+
+@require_safe
+def shared(request: HttpRequest, code: str) -> HttpResponseBase:
+    """The page of a link, for anybody; the same 404 for all that show nothing, whatever the reason."""
+    found = sharing.shown(code)
+    if found is None:
+        return _public(render(request, "generation/unshared.html", status=404))
+    link, image = found
+    width, height = sharing.preview_size(image)
+    context = {
+        "link": link,
+        "image": image,
+        "parameters": wording.parameters(link.generation, wording.SHARED) if link.with_recipe else [],
+        "preview": {"width": width, "height": height},
+        "site": request.build_absolute_uri("/")[:-1],
+    }
+    return _public(render(request, "generation/shared.html", context))
+
+
+@require_safe
+def shared_picture(request: HttpRequest, code: str) -> HttpResponseBase:
+    """The picture of a link: its bytes, under its code alone, so that there is nothing to keep when it ends."""
+    return _picture(request, code, is_preview=False)
+
+
+@require_safe
+def shared_preview(request: HttpRequest, code: str) -> HttpResponseBase:
+    """What shows up beside the link where it is posted."""
+    return _picture(request, code, is_preview=True)
+
+
+def _picture(request: HttpRequest, code: str, *, is_preview: bool) -> HttpResponseBase:
+    found = sharing.shown(code)
+    if found is None:
+        return _public(HttpResponse("There is no picture here.", "text/plain; charset=utf-8", 404))
+    image = found[1]
+    etag = f'"{sha256(f"{image.file}:{is_preview}".encode()).hexdigest()[:32]}"'
+    known = get_conditional_response(request, etag=etag)
+    response = _public(known or _file(image, is_preview))
+    response["ETag"] = etag
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    return response
+
+
+def _file(image: GeneratedImage, is_preview: bool) -> HttpResponse:
+    if is_preview:
+        return HttpResponse(sharing.preview(image), content_type="image/jpeg")
+    return HttpResponse(media.read(str(image.file)), content_type=encoding.media_type(str(image.file)))
+
+
+def _public(response: HttpResponseBase) -> HttpResponseBase:
+    for name, value in _PUBLIC.items():
+        response[name] = value
+    return response
+
+
+def _back(generation_id: UUID, index: int) -> str:
+    return f"{reverse('generation', args=[generation_id])}?picture={index + 1}&sharing#share"

@@ -1,0 +1,60 @@
+"""Where a generation stands: beside which in its user's history, made from which, and which were made from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db.models import prefetch_related_objects
+
+from generation.models import GeneratedImage, Generation
+
+NEIGHBOURS = 5
+"""How many of each side are told."""
+
+MOST_ANCESTORS = 6
+MOST_DERIVED = 12
+
+_UPWARD = ["source" + "__generation__source" * depth for depth in range(MOST_ANCESTORS + 1)]
+# What no page of another generation shows of it.
+_UNTOLD = ("parameters", "recipe", "warnings", "phases", "note", "input_sha256")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """`newer` and `older` have the nearest first. `ancestors` are results, each made from the one before it, the last the
+    input; one whose generation was removed is among them. `derived` have the newest first. The flags say that there are more.
+    """
+
+    newer: list[Generation]
+    older: list[Generation]
+    ancestors: list[GeneratedImage]
+    has_more_ancestors: bool
+    derived: list[Generation]
+    has_more_derived: bool
+
+
+def around(generation: Generation, images: Sequence[GeneratedImage]) -> Surroundings:
+    """The surroundings of one whose results these are, in at most six queries however many there are."""
+    mine = Generation.objects.owned_by(generation.user).defer(*_UNTOLD)
+    derived = list(mine.filter(source__in=images).order_by("-pk")[: MOST_DERIVED + 1]) if images else []
+    newer = list(mine.filter(pk__gt=generation.pk).order_by("pk")[:NEIGHBOURS])
+    older = list(mine.filter(pk__lt=generation.pk).order_by("-pk")[:NEIGHBOURS])
+    prefetch_related_objects([*derived, *newer, *older], "images")
+    line = _line(generation)
+    return Surroundings(
+        newer=newer,
+        older=older,
+        ancestors=line[-MOST_ANCESTORS:],
+        has_more_ancestors=len(line) > MOST_ANCESTORS,
+        derived=derived[:MOST_DERIVED],
+        has_more_derived=len(derived) > MOST_DERIVED,
+    )
+
+
+def _line(generation: Generation) -> list[GeneratedImage]:
+    """The results it descends from, the farthest first; one more than are told where there are more."""
+    if generation.source_id is None:
+        return []
+    keys = Generation.objects.filter(pk=generation.pk).values_list(*_UPWARD).get()
+    found = GeneratedImage.objects.filter(pk__in=[key for key in keys if key], generation__user=generation.user)
+    by_key = {image.pk: image for image in found.select_related("generation")}
+    return [by_key[key] for key in reversed(keys) if key in by_key]

@@ -1,0 +1,248 @@
+"""The page of one generation: comparing, going on from it, descent, downloads, title and note, those beside it."""
+
+import re
+from io import BytesIO
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from PIL import Image, ImageChops, ImageStat
+
+from accounts.models import User
+from generation import media, removal, surroundings
+from generation.models import GeneratedImage, Generation, State
+from tests.generations import make_generation
+from tests.pictures import scene
+
+pytestmark = pytest.mark.usefixtures("redis")
+
+
+@pytest.fixture
+def signed_in(client: Client, alice: User) -> Client:
+    client.force_login(alice)
+    return client
+
+
+def page_of(generation: Generation, **query: str) -> str:
+    return reverse("generation", args=[generation.pk], query=query)
+
+
+def html(client: Client, generation: Generation, **query: str) -> str:
+    answer = client.get(page_of(generation, **query))
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def child_of(user: User, image: GeneratedImage, state: State = State.SUCCEEDED, **fields: Any) -> Generation:
+    child = make_generation(user, state, **fields)
+    Generation.objects.filter(pk=child.pk).update(source=image)
+    return child
+
+
+def before(page: str) -> str:
+    """What stands for the picture that is compared with."""
+    return page.partition('class="before"')[2].partition("</div>")[0]
+
+
+def test_going_on_is_by_links_to_the_studio(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, num_images_per_prompt=2)
+    page = html(signed_in, generation, picture="2")
+    for mode in ("remix", "exact", "vary"):
+        assert f'href="/?from={generation.pk}&amp;mode={mode}"' in page
+    assert f'href="/?source={generation.pk}&amp;image=1"' in page
+    failed = html(signed_in, make_generation(alice, State.FAILED))
+    assert "mode=exact" in failed
+    assert "mode=vary" not in failed
+    assert "?source=" not in failed
+
+
+def test_a_result_is_compared_with_what_the_address_says(signed_in: Client, alice: User) -> None:
+    other = make_generation(alice, prompt="make it snow", num_images_per_prompt=2)
+    generation = make_generation(alice, num_images_per_prompt=3)
+    own, others = generation.images.all(), other.images.all()
+    expected = {
+        "": generation.input,
+        "input": generation.input,
+        f"{generation.pk}.1": own[1].file,
+        f"{other.pk}.0": others[0].file,
+        f"{other.pk}.1": others[1].file,
+        f"{other.pk}": others[0].file,
+        # Itself, and nothing that there is.
+        f"{generation.pk}.0": generation.input,
+        f"{other.pk}.7": generation.input,
+        f"{uuid4()}.0": generation.input,
+        "\0'": generation.input,
+        "9" * 5000: generation.input,
+        f"{other.pk}.{'9' * 30}": generation.input,
+    }
+    for key, file in expected.items():
+        assert str(file) in before(html(signed_in, generation, **{"with": key}))
+
+
+def test_the_strip_offers_each_once(signed_in: Client, alice: User) -> None:
+    parent = make_generation(alice, num_images_per_prompt=2)
+    generation = child_of(alice, parent.images.get(index=1), num_images_per_prompt=2)
+    child = child_of(alice, generation.images.get(index=0))
+    for _ in range(8):
+        make_generation(alice)
+    make_generation(alice, State.FAILED)
+    strip = html(signed_in, generation).partition('aria-label="Compare with"')[2].partition("</nav>")[0]
+    keys = re.findall(r'href="\?picture=1(?:&amp;with=([^"]+))?"', strip)
+    # Input, the other result, the child, and the five of each side that have a result. The input is its parent's result.
+    assert keys[:3] == ["", f"{generation.pk}.1", f"{child.pk}.0"]
+    assert f"{parent.pk}.0" in keys
+    assert len(keys) == len(set(keys)) == 8
+
+
+def test_other_shapes_are_shown_whole(signed_in: Client, alice: User) -> None:
+    tall, wide = make_generation(alice, picture=scene(64, 96)), make_generation(alice, picture=scene(96, 64))
+    assert "compare unlike" in html(signed_in, wide, **{"with": f"{tall.pk}.0"})
+    assert "unlike" not in html(signed_in, wide)
+
+
+def test_flagged_ones_are_veiled_on_both_sides(signed_in: Client, alice: User) -> None:
+    flagged, plain = make_generation(alice, flagged=[0]), make_generation(alice)
+    assert 'class="compare flagged"' in html(signed_in, flagged)
+    page = html(signed_in, plain, **{"with": f"{flagged.pk}.0"})
+    assert 'class="compare other-flagged"' in page
+    assert 'class="veil"' in page
+    User.objects.update(blur_flagged=False)
+    for generation, query in ((flagged, {}), (plain, {"with": f"{flagged.pk}.0"})):
+        page = html(signed_in, generation, **query)
+        assert "veil" not in page
+        assert not re.search(r'class="[^"]*flagged', page)
+
+
+def test_those_beside_it_are_linked(signed_in: Client, alice: User, bob: User) -> None:
+    first, second = make_generation(alice), make_generation(alice)
+    make_generation(bob)
+    third = make_generation(alice, State.RUNNING)
+    page = html(signed_in, second)
+    assert f'rel="prev" href="{page_of(third)}"' in page
+    assert f'rel="next" href="{page_of(first)}"' in page
+    assert 'rel="next"' not in html(signed_in, first)
+    assert 'rel="prev"' not in html(signed_in, third)
+    removal.trash(Generation.objects.filter(pk=first.pk))
+    assert 'rel="next"' not in html(signed_in, second)
+
+
+def test_descent_is_shown_up_and_down(signed_in: Client, alice: User) -> None:
+    root = make_generation(alice, prompt="the root")
+    middle = child_of(alice, root.images.get(), prompt="the middle", num_images_per_prompt=2)
+    leaf = child_of(alice, middle.images.get(index=1), prompt="the leaf")
+    running = child_of(alice, middle.images.get(index=0), State.RUNNING, prompt="on its way")
+    page = html(signed_in, middle).partition('class="lineage"')[2].partition("</section>")[0]
+    assert "Where it came from, and what came of it" in page
+    order = [page.index(f"/history/{item.pk}/") for item in (root, running, leaf)]
+    assert order == sorted(order)
+    page = html(signed_in, leaf).partition('class="lineage"')[2]
+    assert f"{page_of(root)}?picture=1" in page
+    assert f"{page_of(middle)}?picture=2" in page
+    assert "What came of it" in html(signed_in, root)
+    assert 'class="lineage"' not in html(signed_in, make_generation(alice))
+
+
+def test_a_long_descent_is_cut_and_costs_no_more(
+    signed_in: Client, alice: User, django_assert_num_queries: Any
+) -> None:
+    line = [make_generation(alice)]
+    for _ in range(surroundings.MOST_ANCESTORS + 2):
+        line.append(child_of(alice, line[-1].images.get()))
+    for generation in (line[1], line[-1]):
+        with django_assert_num_queries(6):
+            surroundings.around(Generation.objects.select_related("user").get(pk=generation.pk), [])
+    page = html(signed_in, line[-1]).partition('class="lineage"')[2].partition("</section>")[0]
+    assert '<li class="more">…' in page
+    assert [item for item in line if page_of(item) in page] == line[-surroundings.MOST_ANCESTORS - 1 : -1]
+    assert '<li class="more">…' not in html(signed_in, line[surroundings.MOST_ANCESTORS])
+
+
+def test_ancestors_that_are_gone_leave_their_place(signed_in: Client, alice: User, bob: User) -> None:
+    root = make_generation(alice, prompt="the root")
+    middle = child_of(alice, root.images.get(), prompt="the middle")
+    leaf = child_of(alice, middle.images.get())
+    removal.delete(root)
+    removal.trash(Generation.objects.filter(pk=middle.pk))
+    page = html(signed_in, leaf)
+    assert re.findall(r'class="gone">([^<]+)<', page) == ["deleted", "in the trash"]
+    assert page_of(middle) not in page
+    stranger = child_of(alice, make_generation(bob).images.get())
+    assert 'class="lineage"' not in html(signed_in, stranger)
+
+
+@pytest.mark.parametrize(("extension", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
+def test_results_come_in_the_format_that_is_wanted(signed_in: Client, alice: User, extension: str, kind: str) -> None:
+    generation = make_generation(alice, num_images_per_prompt=2, prompt="Make it NIGHT, please!")
+    image = generation.images.get(index=1)
+    address = reverse("download", args=[generation.pk, 2, extension])
+    assert address in html(signed_in, generation, picture="2")
+    answer = signed_in.get(address)
+    stem = f"{generation.created:%Y-%m-%d}-make-it-night-please-{generation.pk.hex[-8:]}-2"
+    assert answer["Content-Disposition"] == f'attachment; filename="{stem}.{extension}"'
+    assert answer["Content-Type"] == f"image/{kind.lower()}"
+    stored = media.read(str(image.file))
+    assert (answer.content == stored) is (extension == "png")
+    with Image.open(BytesIO(answer.content)) as picture, Image.open(BytesIO(stored)) as original:
+        assert picture.format == kind
+        difference = ImageChops.difference(picture.convert("RGB"), original.convert("RGB"))
+        assert max(ImageStat.Stat(difference).mean) < 4
+
+
+def test_there_is_no_other_download(client: Client, alice: User, bob: User) -> None:
+    generation = make_generation(alice)
+    address = reverse("download", args=[generation.pk, 1, "jpg"])
+    assert reverse("sign-in") in client.get(address)["Location"]
+    client.force_login(bob)
+    assert client.get(address).status_code == 404
+    client.force_login(alice)
+    for number, extension in ((0, "jpg"), (2, "jpg"), (1, "gif"), (10**12, "png")):
+        assert client.get(reverse("download", args=[generation.pk, number, extension])).status_code == 404
+    assert client.post(address).status_code == 405
+    removal.trash(Generation.objects.all())
+    assert client.get(address).status_code == 404
+
+
+def test_title_and_note_are_kept(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    address = reverse("annotate", args=[generation.pk])
+    answer = signed_in.post(address, {"title": "  Night <shift> ", "note": "one\ntwo"}, follow=True)
+    page = answer.content.decode()
+    assert "Title and note are kept." in page
+    assert "Night &lt;shift&gt;</h1>" in page
+    assert "make it night" in page
+    assert "one\ntwo" in page
+    assert signed_in.post(address, {"title": "", "note": ""}).status_code == 302
+    generation.refresh_from_db()
+    assert (generation.title, generation.note, generation.state) == ("", "", State.RUNNING)
+
+
+def test_a_title_that_is_too_long_comes_back_with_a_word(signed_in: Client, alice: User) -> None:
+    address = reverse("annotate", args=[make_generation(alice).pk])
+    for title, note, wrong in (("x" * 201, "", "at most 200"), ("", "y" * 4001, "at most 4000"), ("a\0b", "", "Null")):
+        answer = signed_in.post(address, {"title": title, "note": note})
+        assert answer.status_code == 422
+        assert wrong in answer.content.decode()
+        part = signed_in.post(address, {"title": title, "note": note}, headers={"HX-Request": "true"})
+        assert wrong in part.content.decode()
+        assert part.content.decode().startswith('<div id="own">')
+    assert set(Generation.objects.values_list("title", "note")) == {("", "")}
+
+
+def test_a_page_that_stays_gets_its_part(signed_in: Client, alice: User) -> None:
+    address = reverse("annotate", args=[make_generation(alice).pk])
+    part = signed_in.post(address, {"title": "Night"}, headers={"HX-Request": "true"}).content.decode()
+    assert part.startswith('<div id="own">')
+    assert "Night</h1>" in part
+
+
+def test_bob_writes_on_nothing_of_alices(client: Client, alice: User, bob: User) -> None:
+    generation, bobs = make_generation(alice, prompt="zebra"), make_generation(bob)
+    client.force_login(bob)
+    assert client.post(reverse("annotate", args=[generation.pk]), {"title": "mine"}).status_code == 404
+    assert Generation.objects.get(pk=generation.pk).title == ""
+    page = client.get(page_of(bobs, **{"with": f"{generation.pk}.0"})).content.decode()
+    assert "zebra" not in page
+    assert str(generation.input) not in page
+    assert str(generation.images.get().file) not in page
