@@ -184,7 +184,7 @@ def test_the_slider_moves_by_key_and_by_pointer(page: Page, alice: User) -> None
 
     page.get_by_role("list", name="Results").get_by_role("link", name="Result 2").click()
     page.wait_for_url("**/?picture=2")
-    expect(page.locator(".strip [aria-current] img")).to_have_attribute("alt", re.compile("Result 2"))
+    expect(page.locator("[aria-label=Results] [aria-current] img")).to_have_attribute("alt", re.compile("Result 2"))
 
 
 def test_a_flagged_picture_is_blurred_until_its_owner_asks(page: Page, alice: User) -> None:
