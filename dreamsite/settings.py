@@ -6,6 +6,7 @@ Every variable is listed in README.md; a test compares the two. State lives only
 import os
 import secrets
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ if HTTPS:
     SECURE_HSTS_PRELOAD = True
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
+# Whose word on a client's address is taken. A proxy that is asked over HTTPS usually runs on the same host.
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=["127.0.0.1", "::1"] if HTTPS else [])
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
@@ -88,6 +91,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "axes",
     "corsheaders",
     "rest_framework",
     "drf_spectacular",
@@ -108,6 +112,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 # What is answered in JSON, errors and unknown paths included.
 API_PATHS = r"/(image-to-image|generations|models|loras|v1)(/|\Z)"
@@ -266,6 +271,17 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 SIGN_UP = env.bool("SIGN_UP", default=False)
+# Sign-ins are slowed down by django-axes: after so many wrong passwords none is looked at until they are forgotten.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=10)
+AXES_ENABLED = AXES_FAILURE_LIMIT > 0
+AXES_COOLOFF_TIME = timedelta(minutes=env.float("SIGN_IN_MINUTES", default=15.0))
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_LOCKOUT_PARAMETERS = "accounts.throttle.counted_by"
+AXES_CLIENT_IP_CALLABLE = "accounts.throttle.address"
+AXES_LOCKOUT_CALLABLE = "accounts.throttle.refuse"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"
@@ -315,6 +331,7 @@ LOGGING = {
     # What a client did wrong is the client's to read; only our own failures are worth a line.
     "loggers": {
         "django.request": {"level": "ERROR"},
+        "axes": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL", "propagate": False},
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="WARNING")},

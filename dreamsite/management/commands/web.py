@@ -46,6 +46,9 @@ class Command(BaseCommand):
             log_config=None,
             access_log=False,
             server_header=False,
+            # Else whoever connects from here could say that they come from anywhere.
+            proxy_headers=bool(settings.TRUSTED_PROXIES),
+            forwarded_allow_ips=settings.TRUSTED_PROXIES,
             timeout_keep_alive=65,
             timeout_graceful_shutdown=10,
         )
