@@ -1,6 +1,6 @@
 from django.urls import path
 
-from generation.pages import downloads, generation, history, notes, selection, sharing, sheets, studio, trash
+from generation.pages import downloads, generation, history, notes, selection, sharing, sheets, studio, trash, usage
 
 urlpatterns = [
     path("", studio.studio, name="home"),
@@ -28,4 +28,5 @@ urlpatterns = [
     path("trash/restore", trash.restore, name="restore"),
     path("trash/<uuid:generation_id>/delete", trash.delete_now, name="delete-now"),
     path("trash/empty", trash.empty, name="empty-trash"),
+    path("usage/", usage.show, name="usage"),
 ]

@@ -24,8 +24,8 @@ def three(settings: Any) -> None:
     settings.AXES_FAILURE_LIMIT = 3
 
 
-def attempt(client: Client, name: str = "alice", password: str = "wrong", path: str = SIGN_IN, **meta: Any) -> Any:
-    return client.post(path, {"username": name, "password": password}, **meta)
+def attempt(client: Client, name: str = "alice", typed: str = "wrong", path: str = SIGN_IN, **meta: Any) -> Any:
+    return client.post(path, {"username": name, "password": typed}, **meta)
 
 
 def pass_minutes(minutes: float) -> None:
@@ -34,14 +34,14 @@ def pass_minutes(minutes: float) -> None:
 
 def test_it_works(client: Client, alice: User) -> None:
     assert [attempt(client).status_code for _ in range(2)] == [200, 200]
-    assert attempt(client, password="alice-password").status_code == 302
+    assert attempt(client, typed="alice-password").status_code == 302
     assert get_user(client) == alice
 
 
 def test_too_many_wrong_passwords_are_answered_with_when_to_come_back(client: Client, alice: User) -> None:
     assert [attempt(client).status_code for _ in range(3)] == [200, 200, 429]
     pass_minutes(5.5)
-    refused = attempt(client, password="alice-password")
+    refused = attempt(client, typed="alice-password")
     assert refused.status_code == 429
     assert 560 < int(refused["Retry-After"]) <= 570
     page = refused.content.decode()
@@ -57,13 +57,13 @@ def test_it_passes_by_itself_even_while_somebody_goes_on_guessing(client: Client
     for _ in range(4):
         pass_minutes(4)
         attempt(client)
-    assert attempt(client, password="alice-password").status_code == 302
+    assert attempt(client, typed="alice-password").status_code == 302
 
 
 def test_an_account_is_guarded_from_all_addresses_together(client: Client, alice: User, bob: User) -> None:
     for number in range(3):
         attempt(client, REMOTE_ADDR=f"198.51.100.{number}")
-    assert attempt(client, password="alice-password", REMOTE_ADDR="203.0.113.9").status_code == 429
+    assert attempt(client, typed="alice-password", REMOTE_ADDR="203.0.113.9").status_code == 429
     assert attempt(client, "bob", "bob-password", REMOTE_ADDR="203.0.113.9").status_code == 302
 
 
@@ -75,12 +75,12 @@ def test_an_address_is_held_back_for_all_accounts_together(client: Client, alice
 
 
 def test_nobody_can_keep_a_person_out_of_a_browser_that_they_have_used(client: Client, alice: User) -> None:
-    assert attempt(client, password="alice-password").status_code == 302
+    assert attempt(client, typed="alice-password").status_code == 302
     client.post(reverse("sign-out"))
     stranger = Client(REMOTE_ADDR="198.51.100.1")
     assert [attempt(stranger).status_code for _ in range(4)][-1] == 429
     assert attempt(client).status_code == 200
-    assert attempt(client, password="alice-password").status_code == 302
+    assert attempt(client, typed="alice-password").status_code == 302
     client.post(reverse("sign-out"))
     assert [attempt(client).status_code for _ in range(2)] == [200, 429]
 
@@ -93,7 +93,7 @@ def test_a_forged_or_foreign_mark_of_a_known_browser_means_nothing(client: Clien
     for forged in (mark, f"{alice.pk}:x:y", "x"):
         stranger.cookies["known"] = forged
         attempt(stranger)
-    assert attempt(stranger, password="alice-password", REMOTE_ADDR="198.51.100.2").status_code == 429
+    assert attempt(stranger, typed="alice-password", REMOTE_ADDR="198.51.100.2").status_code == 429
 
 
 def test_nothing_tells_whether_there_is_such_an_account(client: Client, alice: User) -> None:
@@ -116,7 +116,7 @@ def test_it_can_be_turned_off(client: Client, alice: User, settings: Any) -> Non
 
 
 def test_passwords_are_kept_nowhere(client: Client, alice: User) -> None:
-    attempt(client, password="my-secret-guess")
+    attempt(client, typed="my-secret-guess")
     row = AccessAttempt.objects.get()
     assert "my-secret-guess" not in str(vars(row))
 
