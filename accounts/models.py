@@ -5,6 +5,7 @@ import hmac
 import secrets
 from datetime import datetime, timedelta
 from typing import ClassVar
+from uuid import uuid4
 
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import MinValueValidator
@@ -101,6 +102,29 @@ class DataExport(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["user"], condition=Q(state__in=("queued", "running")), name="one_export_at_a_time"
+            )
+        ]
+
+
+class Departure(models.Model):
+    """An account that is being deleted by a job, and afterwards the receipt: counts, and nobody's name.
+
+    The id is random: whoever left is nobody here any more, and finds the receipt by its address alone.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    user = models.OneToOneField(User, models.SET_NULL, null=True, related_name="departure")
+    created = models.DateTimeField(default=timezone.now)
+    finished = models.DateTimeField(null=True, blank=True)
+    lease_expires = models.DateTimeField(null=True, blank=True)
+    attempt = models.PositiveIntegerField(default=0, help_text="Grows with every claim.")
+    counts = models.JSONField(default=dict, help_text="What was removed so far, by kind.")
+
+    class Meta:
+        ordering = ("created",)
 
 
 class ApiToken(models.Model):

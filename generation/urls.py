@@ -1,6 +1,6 @@
 from django.urls import path
 
-from generation.pages import downloads, generation, history, notes, selection, sharing, sheets, studio, trash, usage
+from generation.pages import delete_account, downloads, export, generation, history, notes, selection, settings, sharing, sheets, studio, trash, usage
 
 urlpatterns = [
     path("", studio.studio, name="home"),
@@ -29,4 +29,10 @@ urlpatterns = [
     path("trash/<uuid:generation_id>/delete", trash.delete_now, name="delete-now"),
     path("trash/empty", trash.empty, name="empty-trash"),
     path("usage/", usage.show, name="usage"),
+    path("settings/", settings.settings, name="settings"),
+    path("settings/theme", settings.theme, name="theme"),
+    path("settings/export", export.page, name="export"),
+    path("settings/export/<uuid:export_id>.zip", export.download, name="export-file"),
+    path("settings/delete", delete_account.page, name="delete-account"),
+    path("deleted/<uuid:departure_id>", delete_account.receipt, name="account-deleted"),
 ]

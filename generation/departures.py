@@ -1,0 +1,148 @@
+"""Departures: an account is deleted with all that is in it, by a job.
+
+The account is closed at once. Its rows and files go in batches, each in one transaction with the count of what went; so
+whoever does this and dies is followed by somebody else who goes on. At the end nothing is left but a receipt of counts.
+"""
+
+import logging
+from datetime import timedelta
+
+from axes.models import AccessAttempt
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import ApiToken, DataExport, Departure, User
+from generation import allowance, exports, queue, removal
+from generation.exports import LEASE, Stopped
+from generation.models import Exploration, Generation, State
+
+logger = logging.getLogger(__name__)
+
+KEPT = timedelta(days=7)
+"""How long a receipt is kept."""
+_BATCH = 50
+_WAIT = timedelta(seconds=2)
+_NOBODY = "deleted account"
+
+
+class LastAdministrator(Exception):
+    """Nobody would be left who can administer the service."""
+
+
+def is_last_administrator(user: User) -> bool:
+    others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
+    return user.is_superuser and not others.exists()
+
+
+def leave(user: User) -> Departure:
+    """Close the account now and queue its deletion. Raises `LastAdministrator`."""
+    with transaction.atomic():
+        # Locked, so that the last two cannot leave at once.
+        list(User.objects.select_for_update().filter(is_superuser=True).order_by("pk").values_list("pk"))
+        if is_last_administrator(user):
+            raise LastAdministrator
+        User.objects.filter(pk=user.pk).update(is_active=False)
+        departure, _ = Departure.objects.get_or_create(user=user)
+    return departure
+
+
+def claim() -> Departure | None:
+    """The next departure that nobody is at, as a lease; None: there is none."""
+    now = timezone.now()
+    free = Departure.objects.filter(Q(lease_expires=None) | Q(lease_expires__lt=now), finished=None)
+    with transaction.atomic():
+        departure = free.select_for_update(skip_locked=True, of=("self",)).first()
+        if departure is None:
+            return None
+        departure.attempt += 1
+        departure.lease_expires = now + LEASE
+        departure.save(update_fields=["attempt", "lease_expires"])
+    return departure
+
+
+def carry_out(departure: Departure, stopped: Stopped) -> None:
+    """Go on with a claimed departure as far as can be gone now; the rest is for whoever claims it next."""
+    try:
+        pause = None if _remove_all(departure, stopped) else _WAIT
+    except Departure.DoesNotExist:
+        # Somebody else is at it: this process was thought dead.
+        return
+    except Exception:
+        logger.exception("departure %s failed in attempt %d; it will be tried again", departure.pk, departure.attempt)
+        pause = LEASE
+    if pause is not None:
+        mine = Departure.objects.filter(pk=departure.pk, attempt=departure.attempt, finished=None)
+        mine.update(lease_expires=timezone.now() + pause)
+
+
+def tidy() -> None:
+    """Forget receipts whose time is over."""
+    Departure.objects.filter(finished__lte=timezone.now() - KEPT).delete()
+
+
+def _remove_all(departure: Departure, stopped: Stopped) -> bool:
+    """Whether nothing is left. Work that runs takes a moment to stop, so its rows may have to be waited for."""
+    user = departure.user
+    if user is None:
+        return True
+    for generation in Generation.objects.filter(user=user, state__in=(State.QUEUED, State.RUNNING)).iterator():
+        if generation.state == State.QUEUED or not generation.cancel_requested:
+            queue.cancel(generation)
+    while not stopped():
+        erased = removal.erase(user, _BATCH, lambda counts: _count(departure, **counts))
+        if not erased:
+            break
+    for export in DataExport.objects.filter(user=user):
+        exports.remove(export)
+        _count(departure, exports=1)
+    return not stopped() and _close(departure, user)
+
+
+def _close(departure: Departure, user: User) -> bool:
+    """Remove the account itself. False: a request that was on its way has come after all, or one still runs."""
+    sessions = _sessions(user)
+    with transaction.atomic():
+        # Whoever submits takes this lock, too: what comes after finds no account.
+        allowance.lock(user)
+        if Generation.objects.filter(user=user).exists() or DataExport.objects.filter(user=user).exists():
+            return False
+        _count(
+            departure,
+            tokens=user.tokens.count(),
+            sessions=Session.objects.filter(pk__in=sessions).delete()[0],
+            explorations=Exploration.objects.filter(user=user).count(),
+        )
+        _forget_in_logs(user)
+        AccessAttempt.objects.filter(username=user.username).delete()
+        user.delete()
+        Departure.objects.filter(pk=departure.pk).update(finished=timezone.now(), lease_expires=None)
+    return True
+
+
+def _sessions(user: User) -> list[str]:
+    """The keys of the user's sessions. Only their content says whose they are, so all have to be looked at."""
+    key = str(user.pk)
+    found = (session for session in Session.objects.iterator(chunk_size=500))
+    return [session.session_key for session in found if session.get_decoded().get("_auth_user_id") == key]
+
+
+def _forget_in_logs(user: User) -> None:
+    """The admin's log of what staff did names accounts and tokens."""
+    tokens = [str(pk) for pk in user.tokens.values_list("pk", flat=True)]
+    for model, ids in ((User, [str(user.pk)]), (ApiToken, tokens)):
+        kind = ContentType.objects.get_for_model(model)
+        LogEntry.objects.filter(content_type=kind, object_id__in=ids).update(object_repr=_NOBODY)
+
+
+def _count(departure: Departure, **counts: int) -> None:
+    """Add to the receipt. Only one process is at a departure at a time, but for one that was thought dead: it is stopped."""
+    with transaction.atomic():
+        rows = Departure.objects.select_for_update().filter(pk=departure.pk, attempt=departure.attempt, finished=None)
+        row = rows.get()
+        row.counts = row.counts | {kind: row.counts.get(kind, 0) + number for kind, number in counts.items()}
+        row.lease_expires = timezone.now() + LEASE
+        row.save(update_fields=["counts", "lease_expires"])

@@ -1,0 +1,92 @@
+"""The page where one leaves for good, and the receipt."""
+
+from typing import Any, cast
+from uuid import UUID
+
+from django import forms
+from django.contrib.auth import authenticate, logout
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_safe
+
+from accounts.models import Departure, User
+from generation import departures
+from generation.departures import LastAdministrator
+from generation.models import GeneratedImage, Generation
+
+_KINDS = {
+    "generations": ("request", "requests"),
+    "pictures": ("picture", "pictures"),
+    "files": ("file", "files"),
+    "tokens": ("token", "tokens"),
+    "share_links": ("share link", "share links"),
+    "explorations": ("exploration", "explorations"),
+    "exports": ("export", "exports"),
+    "sessions": ("session", "sessions"),
+}
+
+
+class PasswordForm(forms.Form):
+    """Somebody at an open session is not yet its owner."""
+
+    password = forms.CharField(
+        label="Your password",
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.request = request
+
+    def clean_password(self) -> str:
+        """Judged as a sign-in is, so that guessing is slowed down here, too."""
+        password: str = self.cleaned_data["password"]
+        user = cast(User, self.request.user)
+        if authenticate(self.request, username=user.username, password=password) != user:
+            raise forms.ValidationError("That is not your password; nothing was deleted.")
+        return password
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def page(request: HttpRequest) -> HttpResponse:
+    """What goes, and a form that asks for the password; then the account is closed and the job begins."""
+    user = cast(User, request.user)
+    form = PasswordForm(request, request.POST if request.method == "POST" else None)
+    may_leave = not departures.is_last_administrator(user)
+    if may_leave and form.is_valid():
+        try:
+            departure = departures.leave(user)
+        except LastAdministrator:
+            # The other one left at this moment.
+            return redirect("delete-account")
+        logout(request)
+        return redirect("account-deleted", departure.pk)
+    return render(
+        request,
+        "accounts/delete_account.html",
+        {
+            "form": form,
+            "may_leave": may_leave,
+            "generations": Generation.objects.filter(user=user, deleted=None).count(),
+            "pictures": GeneratedImage.objects.filter(generation__user=user, generation__deleted=None).count(),
+            "tokens": user.tokens.count(),
+        },
+    )
+
+
+@never_cache
+@require_safe
+def receipt(request: HttpRequest, departure_id: UUID) -> HttpResponse:
+    """What was removed so far, for whoever has the address."""
+    departure = get_object_or_404(Departure, pk=departure_id)
+    counts = [
+        (count, one if count == 1 else many)
+        for kind, (one, many) in _KINDS.items()
+        if (count := departure.counts.get(kind, 0))
+    ]
+    return render(request, "accounts/account_deleted.html", {"departure": departure, "counts": counts})

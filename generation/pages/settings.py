@@ -1,0 +1,74 @@
+"""The settings of one's account: how pictures are shown, the look, what the studio starts with."""
+
+from typing import Any, cast
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from accounts.models import User
+from generation.models import DiffusionModel
+
+
+class SettingsForm(forms.ModelForm[User]):
+    """What a person decides about their own account."""
+
+    class Meta:
+        model = User
+        fields = ("blur_flagged", "theme", "default_model")
+        widgets = {"theme": forms.RadioSelect}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        names = DiffusionModel.objects.filter(enabled=True).order_by("-is_default", "id")
+        listed = list(names.values_list("id", "is_default"))
+        default = next((name for name, is_default in listed if is_default), None)
+        own = f"the service’s default, now {default}" if default else "the service’s default"
+        self.fields["default_model"] = forms.ChoiceField(
+            choices=[("", own), *((name, name) for name, _ in listed)], required=False
+        )
+        # One that was disabled since cannot be chosen, so it is not shown as if it were.
+        if self.instance.default_model not in dict(listed):
+            self.initial["default_model"] = ""
+
+
+class ThemeForm(forms.ModelForm[User]):
+    class Meta:
+        model = User
+        fields = ("theme",)
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def settings(request: HttpRequest) -> HttpResponse:
+    """One's settings, and the way to what can be done with the whole account."""
+    user = cast(User, request.user)
+    form = SettingsForm(request.POST if request.method == "POST" else None, instance=user)
+    if form.is_valid():
+        User.objects.filter(pk=user.pk).update(**form.cleaned_data)
+        messages.success(request, "Your settings were saved.")
+        return redirect("settings")
+    # A form that is wrong has changed the instance that the page's own look comes from.
+    user.refresh_from_db(fields=["theme", "blur_flagged"])
+    return render(request, "accounts/settings.html", {"form": form, "gone": _gone(user, form)})
+
+
+@login_required
+@require_POST
+def theme(request: HttpRequest) -> HttpResponse:
+    """Note the theme that was chosen with the switch of the bar, or with the admin's."""
+    form = ThemeForm(request.POST)
+    if not form.is_valid():
+        return HttpResponse("theme is auto, light or dark", status=400, content_type="text/plain")
+    User.objects.filter(pk=cast(User, request.user).pk).update(theme=form.cleaned_data["theme"])
+    return HttpResponse(status=204)
+
+
+def _gone(user: User, form: SettingsForm) -> str:
+    """The model that was chosen, if it is no longer there."""
+    return user.default_model if user.default_model and not form["default_model"].value() else ""
