@@ -449,6 +449,7 @@ class Words(models.Model):
         managed = False
         db_table = "generation_words"
 
+
 class ExplorationQuerySet(models.QuerySet["Exploration"]):
     def counted(self) -> Self:
         """Each with how many of its generations there are, `made`, and how many wait or run, `left`."""

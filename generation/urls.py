@@ -1,6 +1,20 @@
 from django.urls import path
 
-from generation.pages import delete_account, downloads, export, generation, history, notes, selection, settings, sharing, sheets, studio, trash, usage
+from generation.pages import (
+    delete_account,
+    downloads,
+    export,
+    generation,
+    history,
+    notes,
+    selection,
+    settings,
+    sharing,
+    sheets,
+    studio,
+    trash,
+    usage,
+)
 
 urlpatterns = [
     path("", studio.studio, name="home"),

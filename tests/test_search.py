@@ -146,7 +146,7 @@ def test_all_words_of_a_person_can_be_forgotten(alice: User, bob: User) -> None:
 def test_what_is_submitted_is_found_and_what_is_rehearsed_is_not(alices: Any) -> None:
     picture = read_picture(io.BytesIO(photo()), max_pixels=1_000_000)
     for prompt in ("submitted words", "rehearsed words"):
-        draft = submission.draft(alices, ImageToImageParameters(prompt=prompt), picture)
+        draft = submission.draft(alices.user, alices, ImageToImageParameters(prompt=prompt), picture)
         (submission.submit(draft, picture) if prompt.startswith("submitted") else submission.rehearse(draft))
     assert len(found(alices.user, "words")) == 1
     assert len(found(alices.user, "submitted")) == 1

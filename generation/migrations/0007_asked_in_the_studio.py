@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0003_settings_and_exports"),
-        ("generation", "0005_pages_people_come_back_to"),
+        ("generation", "0006_words"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
