@@ -81,8 +81,12 @@ class GenerationFilters(Narrowing):
 class HistoryFilters(Narrowing):
     """Of the history page. Its forms send fields that were left empty: those do not count."""
 
-    q: Annotated[Text, Field(max_length=200, description="Words of the prompt, negative prompt, title or note.")] = ""
-    lora: Annotated[Text | None, Field(max_length=200, description="Made with this LoRA.")] = None
+    q: Annotated[
+        str,
+        Field(max_length=200, description="Words of the prompt, negative prompt, title or note."),
+        AfterValidator(storable),
+    ] = ""
+    lora: Annotated[ModelId | None, Field(description="Made with this LoRA.")] = None
     since: Annotated[date | None, Field(description="On this day or later.")] = None
     until: Annotated[date | None, Field(description="On this day or earlier.")] = None
     favourite: Annotated[Truth, Field(description="Only favourites.")] = False
