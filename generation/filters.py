@@ -91,7 +91,7 @@ class HistoryFilters(Narrowing):
     until: Annotated[date | None, Field(description="On this day or earlier.")] = None
     favourite: Annotated[Truth, Field(description="Only favourites.")] = False
     flagged: Annotated[Truth, Field(description="Only with a flagged picture.")] = False
-    seed: Annotated[int | None, Field(ge=0, le=MAX_SEED, description="With a picture of this seed.")] = None
+    seed: Annotated[int | None, Field(ge=0, le=MAX_SEED, description="Made with this seed.")] = None
 
     @property
     def created_after(self) -> datetime | None:

@@ -28,7 +28,7 @@ BUNDLED_OWNER = "dreamsite/"
 MAX_PASSED_OVER = 16
 """How often a request for a cold model waits for one of the same user's that is warm."""
 
-_ID_SLACK = timedelta(minutes=10)
+ID_SLACK = timedelta(minutes=10)
 """An id is made when a request arrives, `created` once its picture was judged: never so much later."""
 
 
@@ -249,9 +249,9 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
             rows = rows.filter(model_id=filters.model_id)
         # The bounds of the id are for the index, which knows no other time.
         if (after := filters.created_after) is not None:
-            rows = rows.filter(pk__gte=first_id(after - _ID_SLACK), created__gt=after)
+            rows = rows.filter(pk__gte=first_id(after - ID_SLACK), created__gt=after)
         if (before := filters.created_before) is not None:
-            rows = rows.filter(pk__lt=first_id(before + _ID_SLACK), created__lt=before)
+            rows = rows.filter(pk__lt=first_id(before + ID_SLACK), created__lt=before)
         if filters.nsfw is not None:
             rows = rows.filter(is_flagged=filters.nsfw)
         return rows

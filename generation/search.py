@@ -1,7 +1,8 @@
 """Search: the words of a generation's prompt, negative prompt, title and note, and how a user's newest with them are found.
 
 Every word is kept with its user's id before it (`7@night`), so what a search costs depends on that user's own history, not on
-how many others there are. Words are cut and folded here, the same for both databases, so any input is a sound query:
+how many others there are. Seeds are among the words (`7@@1207`). Words are cut and folded here, the same for both databases,
+so any input is a sound query:
 
 - SQLite: a table of FTS5 whose rowid grows with time, so that the newest matches come first and reading stops with the page.
 - PostgreSQL: a table of tsvectors with a GIN index.
@@ -19,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from generation.filters import HistoryFilters
-from generation.models import Generation, first_id
+from generation.models import ID_SLACK, Generation, first_id
 
 _MAX_WORDS = 2000
 _MAX_LETTERS = 60
@@ -43,14 +44,16 @@ def page(
     found = narrowed(rows, user_id, filters)
     if before:
         found = found.filter(pk__lt=before)
-    if filters.q and connection.vendor == "sqlite":
-        # Bounds of the rowid let the scan start where the page does, and its order is that of the page.
+    if _is_search(filters) and connection.vendor == "sqlite":
+        # Bounds of the rowid let the scan start where the page does and end with it, and its order is that of the page.
         if before:
             found = found.filter(words__place__lt=_place(before) + _ROOM)
-        if (last := filters.created_before) is not None:
-            found = found.filter(words__place__lt=_place(first_id(last)) + _ROOM)
+        if (end := filters.created_before) is not None:
+            found = found.filter(words__place__lt=_place(first_id(end + ID_SLACK)))
+        if (start := filters.created_after) is not None:
+            found = found.filter(words__place__gte=_place(first_id(start - ID_SLACK)))
         found = found.order_by("-words__place")
-    elif filters.lora and not filters.q:
+    elif filters.lora and not _is_search(filters):
         found = found.order_by("-lora_uses__generation_id")
     else:
         found = found.order_by("-pk")
@@ -64,12 +67,14 @@ def narrowed(rows: QuerySet[Generation], user_id: int, filters: HistoryFilters) 
         found = found.filter(is_favourite=True)
     if filters.lora is not None:
         found = found.filter(lora_uses__lora=filters.lora, lora_uses__user=user_id)
-    if filters.seed is not None:
-        found = found.filter(images__seed=filters.seed)
-    if filters.q:
-        query = _query(user_id, filters.q)
+    if _is_search(filters):
+        query = _query(user_id, filters.q, filters.seed)
         found = found.filter(words__entry__match=query) if query else found.none()
     return found
+
+
+def _is_search(filters: HistoryFilters) -> bool:
+    return filters.q != "" or filters.seed is not None
 
 
 def keep(generation: Generation) -> None:
@@ -160,6 +165,8 @@ def _words(generation: Generation) -> Iterator[str]:
     )
     for word in _cut("\n".join(texts))[:_MAX_WORDS]:
         yield f"{generation.user_id}@{word}"
+    for seed in generation.recipe["seeds"]:
+        yield _seed(generation.user_id, seed)
 
 
 def _vector(generation: Generation) -> str:
@@ -167,16 +174,25 @@ def _vector(generation: Generation) -> str:
     return " ".join(f"'{word}':{position}" for position, word in enumerate(_words(generation), start=1))
 
 
-def _query(user_id: int, text: str) -> str:
-    """A query for all words of the text, the last one perhaps unfinished, in the database's language; empty: no words.
+def _seed(user_id: int, seed: int) -> str:
+    # No word of a text begins like this.
+    return f"{user_id}@@{seed}"
+
+
+def _query(user_id: int, text: str, seed: int | None = None) -> str:
+    """A query for the seed and all words of the text, the last one perhaps unfinished, in the database's language.
+
+    Empty: there is no word in the text.
 
     What stands together without a space, such as `black-and-white`, is looked for in this order.
     """
     terms = [words for chunk in text.split() if (words := _cut(chunk))][:_MAX_TERMS]
-    if not terms:
+    if text and not terms:
         return ""
-    is_start = len(terms[-1][-1]) >= _SHORTEST_START and not text[-1].isspace()
+    is_start = bool(terms) and len(terms[-1][-1]) >= _SHORTEST_START and not text[-1].isspace()
     phrases = [[f"{user_id}@{word}" for word in words] for words in terms]
+    if seed is not None:
+        phrases.insert(0, [_seed(user_id, seed)])
     if connection.vendor == "postgresql":
         written = ["(" + " <-> ".join(f"'{word}'" for word in words) + ")" for words in phrases]
         if is_start:

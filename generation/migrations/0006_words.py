@@ -28,7 +28,7 @@ def fill(apps, schema_editor):
     from generation import search
 
     rows = apps.get_model("generation", "Generation").objects.filter(deleted=None).order_by("pk")
-    for row in rows.only("pk", "user_id", "title", "prompt", "parameters", "note").iterator(chunk_size=1000):
+    for row in rows.only("pk", "user_id", "title", "prompt", "parameters", "recipe", "note").iterator(chunk_size=1000):
         search.keep(row)
 
 
