@@ -38,7 +38,7 @@ def test_three_ways_to_compare(page: Page, alice: User, live_server: LiveServer)
     expect(page.get_by_role("slider")).to_be_hidden()
 
     page.keyboard.press("3")
-    hold = page.get_by_role("button", name="Hold to see The input picture")
+    hold = page.get_by_role("button", name="Hold to see the input")
     assert page.evaluate(CLIP) == "inset(0px 100% 0px 0px)"
     box = hold.bounding_box()
     assert box is not None
@@ -57,7 +57,7 @@ def test_three_ways_to_compare(page: Page, alice: User, live_server: LiveServer)
     page.get_by_role("navigation", name="Compare with").get_by_role("link", name="the other").click()
     page.wait_for_url(f"**with={other.pk}.0")
     expect(page.locator("html")).to_have_attribute("data-compare", "hold")
-    expect(page.get_by_role("button", name="Hold to see the other")).to_be_visible()
+    expect(page.get_by_role("button", name="Hold to see “the other”")).to_be_visible()
     expect(page.get_by_role("button", name="Hold to compare")).to_have_attribute("aria-pressed", "true")
 
 
@@ -141,7 +141,8 @@ def test_deleting_has_a_way_back(page: Page, alice: User, live_server: LiveServe
 
     open_page(page, live_server, generation)
     page.get_by_role("button", name="Delete").click()
-    page.get_by_role("link", name="trash").click()
+    page.get_by_role("link", name="trash", exact=True).click()
+    page.wait_for_url("**/trash/")
     check_everywhere(page)
     page.get_by_text("Delete now").click()
     page.get_by_role("button", name="Delete for good").click()
@@ -179,7 +180,7 @@ def test_it_works_without_scripts(context: BrowserContext, alice: User, live_ser
     expect(plain.locator(".before .name")).to_have_text("the other")
     plain.get_by_text("Add a title or a note").click()
     plain.get_by_label("Title").fill("Night shift")
-    plain.get_by_role("button", name="Keep").click()
+    plain.get_by_role("button", name="Save").click()
     expect(plain.get_by_role("heading", level=1)).to_have_text("Night shift")
     plain.get_by_role("button", name="Favourite").click()
     expect(plain.get_by_role("button", name="Favourite")).to_have_attribute("aria-pressed", "true")

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.core.files.storage import default_storage
 from django.test import Client
 from django.urls import reverse
 from PIL import Image, ImageChops, ImageStat
@@ -204,12 +205,19 @@ def test_there_is_no_other_download(client: Client, alice: User, bob: User) -> N
     assert client.get(address).status_code == 404
 
 
+def test_a_picture_that_cannot_be_read_is_told_about(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    default_storage.delete(str(generation.images.get().file))
+    answer = signed_in.get(reverse("download", args=[generation.pk, 1, "png"]), follow=True)
+    assert "cannot be read now" in answer.content.decode()
+
+
 def test_title_and_note_are_kept(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     address = reverse("annotate", args=[generation.pk])
     answer = signed_in.post(address, {"title": "  Night <shift> ", "note": "one\ntwo"}, follow=True)
     page = answer.content.decode()
-    assert "Title and note are kept." in page
+    assert "Title and note are saved." in page
     assert "Night &lt;shift&gt;</h1>" in page
     assert "make it night" in page
     assert "one\ntwo" in page

@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from django.core.files.storage import default_storage
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -223,6 +224,14 @@ def test_bob_shares_and_revokes_nothing_of_alices(client: Client, alice: User, b
     assert anybody.get(address).status_code == 200
     assert reverse("sign-in") in anybody.post(reverse("share", args=[alices.pk]))["Location"]
     assert anybody.get(reverse("share", args=[alices.pk])).status_code in (302, 405)
+
+
+def test_a_picture_that_cannot_be_read_is_503(alice: User, anybody: Client) -> None:
+    generation = make_generation(alice)
+    address = link_to(generation)
+    default_storage.delete(str(generation.images.get().file))
+    for part in ("picture", "preview.jpg"):
+        assert anybody.get(f"{address}/{part}").status_code == 503
 
 
 def test_looking_takes_few_queries(alice: User, anybody: Client, django_assert_num_queries: Any) -> None:

@@ -1,17 +1,21 @@
 """Results as files, in the format that is wanted."""
 
+import logging
 from uuid import UUID
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, redirect
 from django.utils.http import content_disposition_header
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from generation import archive, encoding
+from generation import archive, encoding, media
 from generation.models import GeneratedImage, Generation
 from generation.parameters import OutputFormat
+
+logger = logging.getLogger(__name__)
 
 NAMES = {OutputFormat.PNG: "PNG", OutputFormat.JPEG: "JPEG", OutputFormat.WEBP: "WebP"}
 FORMATS = {encoding.suffix(format_)[1:]: format_ for format_ in OutputFormat}
@@ -30,7 +34,12 @@ def download(request: HttpRequest, generation_id: UUID, number: int, extension: 
         index=number - 1,
     )
     picture = archive.named(image)
-    content = encoding.convert(picture.read(), picture.stored, FORMATS[extension])
+    try:
+        content = encoding.convert(picture.read(), picture.stored, FORMATS[extension])
+    except media.StorageFailed:
+        logger.exception("a picture cannot be read")
+        messages.error(request, "The picture cannot be read now, so it was not downloaded; try again in a minute.")
+        return redirect("generation", generation_id)
     response = HttpResponse(content, content_type=encoding.media_type(f".{extension}"))
     name = f"{picture.name.rpartition('.')[0]}.{extension}"
     response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name) or "attachment"

@@ -38,9 +38,9 @@ def annotate(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         generation = rows.get()
         form = NoteForm(instance=generation)
         if "HX-Request" not in request.headers:
-            messages.success(request, "Title and note are kept.")
+            messages.success(request, "Title and note are saved.")
             return redirect("generation", generation.pk)
-    context = {"generation": generation, "notes": form, "is_kept": not form.is_bound}
+    context = {"generation": generation, "notes": form, "is_saved": not form.is_bound}
     if "HX-Request" in request.headers:
         return render(request, "generation/own.html", context)
     return render(request, "generation/annotate.html", context, status=422)

@@ -1,5 +1,6 @@
 """Share links: made and revoked by the owner, and the public pages that they lead to."""
 
+import logging
 from datetime import timedelta
 from hashlib import sha256
 from uuid import UUID
@@ -16,6 +17,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from generation import encoding, media, sharing, wording
 from generation.models import GeneratedImage, Generation, ShareLink
+
+logger = logging.getLogger(__name__)
 
 _PUBLIC = {
     # A copy that is kept must be asked about each time: so a link that was revoked is of no use at once.
@@ -108,7 +111,11 @@ def _picture(request: HttpRequest, code: str, *, is_preview: bool) -> HttpRespon
     image = found[1]
     etag = f'"{sha256(f"{image.file}:{is_preview}".encode()).hexdigest()[:32]}"'
     known = get_conditional_response(request, etag=etag)
-    response = _public(known or _file(image, is_preview))
+    try:
+        response = _public(known or _file(image, is_preview))
+    except media.StorageFailed:
+        logger.exception("a shared picture cannot be read")
+        return _public(HttpResponse("Try again in a minute.", "text/plain; charset=utf-8", 503))
     response["ETag"] = etag
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response
