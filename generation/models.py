@@ -365,6 +365,11 @@ class Generation(models.Model):
             models.Index(fields=["user", "-id"], condition=Q(is_favourite=True), name="favourites"),
             models.Index(fields=["user", "-id"], condition=Q(is_flagged=True), name="flagged"),
             models.Index(fields=["trashed"], condition=Q(trashed__isnull=False, deleted=None), name="trash"),
+            models.Index(
+                fields=["user", "-trashed", "-id"],
+                condition=Q(trashed__isnull=False, deleted=None),
+                name="trash_of_a_user",
+            ),
             models.Index(fields=["source"], condition=Q(source__isnull=False), name="derived"),
             models.Index(fields=["exploration", "cell"], condition=Q(exploration__isnull=False), name="contact_sheet"),
         ]

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
@@ -42,20 +41,19 @@ def delete(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @login_required
 @require_safe
 def trash(request: HttpRequest) -> HttpResponse:
-    """What can be restored, what was deleted last first; `page` counts from 1, and its nearest is shown for any other."""
-    rows = removal.in_trash(Generation.objects.trashed_by(request.user))
-    page = Paginator(rows.order_by("-trashed", "-pk").prefetch_related("images"), PAGE_SIZE).get_page(
-        request.GET.get("page")
-    )
-    return render(
-        request,
-        "generation/trash.html",
-        {
-            "page": page,
-            "binned": [(generation, wording.last_day(generation)) for generation in page],
-            "days": removal.TRASH_DAYS,
-        },
-    )
+    """What can be restored, what was deleted last first; `page` counts from 1."""
+    text = request.GET.get("page", "1")
+    page = max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 6 else 1
+    start = (page - 1) * PAGE_SIZE
+    rows = removal.in_trash(Generation.objects.trashed_by(request.user)).order_by("-trashed", "-pk")
+    found = list(rows.prefetch_related("images")[start : start + PAGE_SIZE + 1])
+    context = {
+        "binned": [(generation, wording.last_day(generation)) for generation in found[:PAGE_SIZE]],
+        "days": removal.TRASH_DAYS,
+        "newer": page - 1,
+        "older": page + 1 if len(found) > PAGE_SIZE else None,
+    }
+    return render(request, "generation/trash.html", context)
 
 
 @login_required

@@ -1,0 +1,17 @@
+from django.db import migrations, models
+from django.db.models import Q
+
+
+class Migration(migrations.Migration):
+    dependencies = [("generation", "0005_pages_people_come_back_to")]
+
+    operations = [
+        migrations.AddIndex(
+            model_name="generation",
+            index=models.Index(
+                condition=Q(trashed__isnull=False, deleted=None),
+                fields=["user", "-trashed", "-id"],
+                name="trash_of_a_user",
+            ),
+        ),
+    ]
