@@ -72,7 +72,8 @@ def tokens(request: HttpRequest) -> HttpResponse:
             "form": form,
             "made": made,
             "raw": raw,
-            "tokens": user.tokens.all(),
+            # The newest first, those that are of no use any more at the end.
+            "tokens": sorted(user.tokens.all(), key=lambda token: not token.is_usable),
             "site": request.build_absolute_uri("/")[:-1],
         },
     )

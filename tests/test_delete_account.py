@@ -10,6 +10,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user
 from django.contrib.contenttypes.models import ContentType
 from django.core.files.storage import default_storage
+from django.db import connection
 from django.db.models import F
 from django.test import Client
 from django.urls import reverse
@@ -71,6 +72,18 @@ def furnish(user: User) -> None:
     chores.work(go_on)
 
 
+def everything() -> str:
+    """All that any table holds, as text: a search index, too."""
+    with connection.cursor() as cursor:
+        tables = connection.introspection.table_names(cursor)
+        return " ".join(str(_rows(cursor, connection.ops.quote_name(table))) for table in tables)
+
+
+def _rows(cursor: Any, table: str) -> Any:
+    cursor.execute(f"SELECT * FROM {table}")  # noqa: S608  of the database's own names
+    return cursor.fetchall()
+
+
 def receipt(client: Client, address: str) -> dict[str, int]:
     page = client.get(address).content.decode()
     return {kind: int(count) for count, kind in re.findall(r"<li><strong>(\d+)</strong> ([^<]+)</li>", page)}
@@ -119,7 +132,7 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
     logged = " ".join(LogEntry.objects.values_list("object_repr", flat=True))
     assert LogEntry.objects.count() == 3
     assert not re.search("secret|alice|laptop", logged)
-    assert "alice" not in str(Departure.objects.values())
+    assert not re.search("secret|alice", everything())
 
 
 def test_the_account_is_closed_at_once(client: Client, alice: User, alices_token: str) -> None:

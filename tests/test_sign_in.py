@@ -46,7 +46,7 @@ def test_too_many_wrong_passwords_are_answered_with_when_to_come_back(client: Cl
     assert 560 < int(refused["Retry-After"]) <= 570
     page = refused.content.decode()
     assert "Try again in 10 minutes, at " in page
-    assert re.search(r"at \d\d:\d\d\.", page)
+    assert re.search(r"at \d\d:\d\d UTC\.", page)
     assert "no-store" in refused["Cache-Control"]
     assert not get_user(client).is_authenticated
 

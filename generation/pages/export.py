@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from typing import IO, cast
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.files.storage import default_storage
+from django.db import connections
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
@@ -72,6 +74,8 @@ def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
 
 
 async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
+    # A client may take its time: no connection to the database is held meanwhile.
+    await sync_to_async(connections.close_all)()
     try:
         while piece := await asyncio.to_thread(file.read, _PIECE):
             yield piece

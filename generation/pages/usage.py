@@ -82,9 +82,8 @@ def show(request: HttpRequest) -> HttpResponse:
             "measures": MEASURES,
             "ranges": DAYS,
             "total": _said(amounts.total, measure),
-            "top": top,
             "bars": _bars(amounts, measure, top),
-            "lines": [Line(_number(top * share), 100 - 100 * share) for share in (1, 0.5)] if amounts.total else [],
+            "lines": _lines(amounts, measure, top),
             "dates": _dates(amounts),
             "tokens": _rows(_by_name(amounts, used.tokens), measure),
             "models": _rows(amounts.models, measure),
@@ -145,11 +144,20 @@ def _meters(gauges: Gauges) -> list[Meter]:
 
 
 def _round_up(value: float) -> float:
-    """The least of 1, 2, 5, 10, 20 … that is not below the value, in halves that can be written."""
+    """The least round number that is not below the value, and of which half is easily written, too."""
     if value <= 0:
         return 1
     power = 10.0 ** math.floor(math.log10(value))
-    return next(power * step for step in (1, 2, 4, 6, 8, 10) if power * step >= value * (1 - 1e-9))
+    steps = (1, 2, 4, 6, 8, 10) if power == 1 else (1, 2, 3, 4, 5, 6, 8, 10)
+    return next(power * step for step in steps if power * step >= value * (1 - 1e-9))
+
+
+def _lines(amounts: Amounts, measure: str, top: float) -> list[Line]:
+    """At the top and half way, where half is a number of what is counted."""
+    if not amounts.total:
+        return []
+    shares = (1, 0.5) if measure == "cost" or top >= 2 else (1,)
+    return [Line(_number(top * share), 100 - 100 * share) for share in shares]
 
 
 def _said(value: float, measure: str) -> str:
