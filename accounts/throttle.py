@@ -69,6 +69,13 @@ def refuse(request: HttpRequest, response: HttpResponse | None, credentials: dic
     return answer
 
 
+def forget() -> None:
+    """Remove what no longer counts: it says who was here, and from where."""
+    over = AccessAttempt.objects.filter(attempt_time__lte=timezone.now() - settings.AXES_COOLOFF_TIME)
+    if over.exists():
+        over.delete()
+
+
 def _is_known(request: HttpRequest, username: str | None) -> bool:
     from accounts.models import User
 

@@ -1,5 +1,6 @@
 """Chores: long jobs about whole accounts, done one after another beside the reaper, which they must not keep waiting."""
 
+from accounts import throttle
 from generation import departures, exports
 from generation.exports import Stopped
 
@@ -17,4 +18,5 @@ def work(stopped: Stopped) -> bool:
         exports.make(export, stopped)
     exports.tidy()
     departures.tidy()
+    throttle.forget()
     return departure is not None or export is not None

@@ -54,6 +54,9 @@ def claim() -> Departure | None:
     """The next departure that nobody is at, as a lease; None: there is none."""
     now = timezone.now()
     free = Departure.objects.filter(Q(lease_expires=None) | Q(lease_expires__lt=now), finished=None)
+    if not free.exists():
+        # Asked all the time, and a transaction would keep SQLite's writers waiting.
+        return None
     with transaction.atomic():
         departure = free.select_for_update(skip_locked=True, of=("self",)).first()
         if departure is None:
@@ -81,7 +84,9 @@ def carry_out(departure: Departure, stopped: Stopped) -> None:
 
 def tidy() -> None:
     """Forget receipts whose time is over."""
-    Departure.objects.filter(finished__lte=timezone.now() - KEPT).delete()
+    over = Departure.objects.filter(finished__lte=timezone.now() - KEPT)
+    if over.exists():
+        over.delete()
 
 
 def _remove_all(departure: Departure, stopped: Stopped) -> bool:

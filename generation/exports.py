@@ -72,6 +72,9 @@ def claim() -> DataExport | None:
     """The next export that nobody makes, as a lease; None: there is none."""
     now = timezone.now()
     free = DataExport.objects.filter(Q(lease_expires=None) | Q(lease_expires__lt=now), state__in=_LIVE)
+    if not free.exists():
+        # Asked all the time, and a transaction would keep SQLite's writers waiting.
+        return None
     with transaction.atomic():
         export = free.order_by("pk").select_for_update(skip_locked=True, of=("self",)).first()
         if export is None:
@@ -152,6 +155,9 @@ def _make(export: DataExport, stopped: Stopped) -> None:
             return
     finally:
         path.unlink(missing_ok=True)
+        with suppress(OSError):
+            # Not the last one.
+            path.parent.rmdir()
     for older in DataExport.objects.filter(user=export.user_id, pk__lt=export.pk).exclude(state__in=_LIVE):
         remove(older)
 

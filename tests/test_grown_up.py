@@ -2,10 +2,12 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -258,6 +260,37 @@ def test_generations_are_listed_and_deleted(installation: Installation) -> None:
     assert [name for name in installation.s3.names() if made[0] in name] == []
 
 
+def test_a_person_takes_all_their_data_away_and_leaves(installation: Installation) -> None:
+    objects = installation.s3.names()
+    token = installation.manage("createtoken", "dora", "--name", "tests", "--create")
+    installation.manage(
+        "shell", "-v", "0", "-c", "from accounts.models import User; dora = User.objects.get(username='dora');"
+        f"dora.set_password('{PASSWORD}'); dora.save()"
+    )  # fmt: skip
+    made = httpx.post(
+        f"{installation.url}/image-to-image",
+        headers={"Authorization": f"Bearer {token}"},
+        data={"prompt": "make it night", "num_inference_steps": "1"},
+        files={"image": pictures.photo(128, 128)},
+        timeout=150,
+    )
+    assert made.status_code == 200
+    with httpx.Client(base_url=installation.url, timeout=60) as browser:
+        post(browser, "/accounts/sign-in", username="dora", password=PASSWORD)
+        post(browser, "/settings/export")
+        found = wait_until_found(browser, "/settings/export", r'href="(/settings/export/[\w-]+\.zip)"')
+        lent = browser.get(found)
+        assert lent.status_code == 302
+        assert lent.headers["Location"].startswith(f"{installation.s3.url}/{installation.s3.bucket}/exports/")
+        with zipfile.ZipFile(io.BytesIO(httpx.get(lent.headers["Location"]).content)) as taken:
+            assert taken.testzip() is None
+            assert len([name for name in taken.namelist() if name.startswith("pictures/")]) == 2
+        receipt = post(browser, "/settings/delete", password=PASSWORD).headers["Location"]
+        wait_until_found(browser, receipt, "Your account is (deleted)")
+        assert "<strong>4</strong> files" in browser.get(receipt).text
+    assert installation.s3.names() == objects
+
+
 def test_hosts_keep_nothing_to_themselves(installation: Installation) -> None:
     installation.post()
     for host in ("web", "worker-1", "reaper"):
@@ -352,3 +385,19 @@ def assert_turned_away(response: httpx.Response) -> None:
         "msg": "The service cannot take requests now; try again in 5 seconds.",
         "code": "unavailable",
     }
+
+
+def post(browser: httpx.Client, path: str, **fields: str) -> httpx.Response:
+    """Send the form of a page."""
+    browser.get(path)
+    answer = browser.post(path, data={**fields, "csrfmiddlewaretoken": browser.cookies["csrftoken"]})
+    assert answer.status_code == 302, answer.text
+    return answer
+
+
+def wait_until_found(browser: httpx.Client, path: str, pattern: str) -> str:
+    """What the page at last says."""
+    wait_until(lambda: re.search(pattern, browser.get(path).text), what=f"{pattern} on {path}")
+    found = re.search(pattern, browser.get(path).text)
+    assert found is not None
+    return found[1]

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from accounts import throttle
 from accounts.models import User
+from generation import chores
 
 SIGN_IN = "/accounts/sign-in"
 ADMIN = "/admin/login/"
@@ -113,6 +114,15 @@ def test_the_admins_sign_in_is_guarded_too(client: Client, charlie: User) -> Non
 def test_it_can_be_turned_off(client: Client, alice: User, settings: Any) -> None:
     settings.AXES_ENABLED = False
     assert {attempt(client).status_code for _ in range(5)} == {200}
+
+
+def test_what_no_longer_counts_is_forgotten(client: Client, alice: User) -> None:
+    attempt(client)
+    chores.work(lambda: False)
+    assert AccessAttempt.objects.exists()
+    pass_minutes(16)
+    chores.work(lambda: False)
+    assert not AccessAttempt.objects.exists()
 
 
 def test_passwords_are_kept_nowhere(client: Client, alice: User) -> None:
