@@ -132,7 +132,7 @@ def test_people_sign_in_and_out(client: Client, alice: User) -> None:
     answer = client.post(answer["Location"], {"username": "alice", "password": "alice-password", "next": "/tokens/"})
     assert answer["Location"] == "/tokens/"
     assert get_user(client).is_authenticated
-    assert client.get(reverse("sign-in"))["Location"] == reverse("history")
+    assert client.get(reverse("sign-in"))["Location"] == reverse("home")
     assert client.get(reverse("sign-out")).status_code == 405
     assert client.post(reverse("sign-out"))["Location"] == reverse("sign-in")
     assert not get_user(client).is_authenticated
@@ -150,7 +150,7 @@ def test_sign_in_leads_nowhere_outside(client: Client, alice: User) -> None:
     answer = client.post(
         reverse("sign-in"), {"username": "alice", "password": "alice-password", "next": "https://evil.example/"}
     )
-    assert answer["Location"] == reverse("history")
+    assert answer["Location"] == reverse("home")
 
 
 def test_forms_need_their_csrf_token(alice: User) -> None:
@@ -187,7 +187,7 @@ def test_sign_up_makes_an_ordinary_user_and_signs_in(client: Client, db: None, s
     assert answer.status_code == 200
     assert b"too short" in answer.content
     fields["password1"] = fields["password2"] = "long-and-unusual-1"
-    assert client.post(reverse("sign-up"), fields)["Location"] == reverse("history")
+    assert client.post(reverse("sign-up"), fields)["Location"] == reverse("home")
     dora = User.objects.get(username="dora")
     assert get_user(client) == dora
     assert not dora.is_staff

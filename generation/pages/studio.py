@@ -1,6 +1,7 @@
 """The studio: a picture, words, and what comes of them. Everything works as a plain form; a script makes it live."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -236,9 +237,9 @@ def _expected(user: User, draft: Generation, *, is_known: bool) -> str:
     now = timezone.now()
     parts = []
     if expected.finish and expected.start:
-        parts.append(f"about {wording.seconds(max(1.0, round((expected.finish - expected.start).total_seconds())))}")
-        waits = round((expected.start - now).total_seconds())
-        parts.append(f"starts in about {wording.seconds(waits)}" if waits > 1 else "starts at once")
+        parts.append(_about(expected.finish - expected.start))
+        waits = expected.start - now
+        parts.append("starts at once" if waits < timedelta(seconds=1.5) else f"starts in {_about(waits)}")
     else:
         parts.append(expected.reason.removesuffix("."))
     limit = allowance.allowed(user).daily_cost
@@ -247,6 +248,11 @@ def _expected(user: User, draft: Generation, *, is_known: bool) -> str:
     if limit is not None:
         cost += f" of the {max(0.0, limit - allowance.spent(user, now)):.0f} left today"
     return " · ".join([*parts, cost])
+
+
+def _about(time: timedelta) -> str:
+    count = max(1, round(time.total_seconds()))
+    return f"about {count} s" if count < 10 else f"about {wording.seconds(count)}"
 
 
 def _snippets(
