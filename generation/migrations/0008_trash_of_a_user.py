@@ -3,7 +3,7 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("generation", "0005_pages_people_come_back_to")]
+    dependencies = [("generation", "0007_asked_in_the_studio")]
 
     operations = [
         migrations.AddIndex(
