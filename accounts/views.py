@@ -49,8 +49,11 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         return redirect(settings.LOGIN_REDIRECT_URL)
     form = SignUpForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
-        login(request, form.save(), "django.contrib.auth.backends.ModelBackend")
-        return redirect(settings.LOGIN_REDIRECT_URL)
+        user = form.save()
+        login(request, user, "django.contrib.auth.backends.ModelBackend")
+        response = redirect(settings.LOGIN_REDIRECT_URL)
+        throttle.remember(response, user)
+        return response
     return render(request, "accounts/sign_up.html", {"form": form})
 
 

@@ -93,6 +93,8 @@ def _remove_all(departure: Departure, stopped: Stopped) -> bool:
     """Whether nothing is left. Work that runs takes a moment to stop, so its rows may have to be waited for."""
     user = departure.user
     if user is None:
+        # Somebody else removed the account itself.
+        Departure.objects.filter(pk=departure.pk).update(finished=timezone.now(), lease_expires=None)
         return True
     for generation in Generation.objects.filter(user=user, state__in=(State.QUEUED, State.RUNNING)).iterator():
         if generation.state == State.QUEUED or not generation.cancel_requested:

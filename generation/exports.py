@@ -95,6 +95,9 @@ def make(export: DataExport, stopped: Stopped) -> None:
     except _Left:
         _lease(export).update(state=DataExport.State.QUEUED, lease_expires=None)
     except Exception:
+        if not _lease(export).exists():
+            # Taken over by another, or gone with its user: nothing is amiss.
+            return
         logger.exception("export %s failed in attempt %d", export.pk, export.attempt)
         if export.attempt >= _MOST_ATTEMPTS:
             ended = {"state": DataExport.State.FAILED, "finished": timezone.now(), "lease_expires": None}

@@ -284,3 +284,11 @@ def test_a_receipt_is_kept_for_seven_days(client: Client, alice: User) -> None:
     Departure.objects.update(finished=F("finished") - timedelta(days=7, seconds=1))
     chores.work(go_on)
     assert client.get(address).status_code == 404
+
+
+def test_an_account_that_somebody_else_removed_is_gone_too(alice: User) -> None:
+    departures.leave(alice)
+    alice.delete()
+    assert chores.work(go_on)
+    assert Departure.objects.get().finished
+    assert not chores.work(go_on)
