@@ -5,6 +5,7 @@ whoever does this and dies is followed by somebody else who goes on. At the end 
 """
 
 import logging
+from collections.abc import Iterable
 from datetime import timedelta
 
 from axes.models import AccessAttempt
@@ -12,13 +13,13 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Model, Q
 from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, Departure, User
-from generation import allowance, exports, queue, removal
+from generation import allowance, doorbell, exports, media, queue, removal, search
 from generation.exports import LEASE, Stopped
-from generation.models import Exploration, Generation, State
+from generation.models import FINAL_STATES, Exploration, Generation, ShareLink, Staging, State
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ KEPT = timedelta(days=7)
 """How long a receipt is kept."""
 _BATCH = 50
 _WAIT = timedelta(seconds=2)
-_NOBODY = "deleted account"
+_STOPPING = timedelta(seconds=5)
+_NOBODY = "of a deleted account"
 
 
 class LastAdministrator(Exception):
@@ -99,14 +101,47 @@ def _remove_all(departure: Departure, stopped: Stopped) -> bool:
     for generation in Generation.objects.filter(user=user, state__in=(State.QUEUED, State.RUNNING)).iterator():
         if generation.state == State.QUEUED or not generation.cancel_requested:
             queue.cancel(generation)
-    while not stopped():
-        erased = removal.erase(user, _BATCH, lambda counts: _count(departure, **counts))
-        if not erased:
-            break
+    while not stopped() and _erase(departure, user):
+        pass
     for export in DataExport.objects.filter(user=user):
         exports.remove(export)
         _count(departure, exports=1)
     return not stopped() and _close(departure, user)
+
+
+def _erase(departure: Departure, user: User) -> bool:
+    """Remove a batch of the user's generations that have ended, rows, tombstones and all; whether there was one.
+
+    Those that were stopped a moment ago are left for now: their worker still gives back what was not done.
+    """
+    just_stopped = Q(started__isnull=False, cancel_requested__isnull=False, finished__gt=timezone.now() - _STOPPING)
+    ended = Generation.objects.filter(user=user, state__in=FINAL_STATES).exclude(just_stopped)
+    with transaction.atomic():
+        rows = list(ended.order_by("pk").select_for_update(of=("self",)).prefetch_related("images")[:_BATCH])
+        ids = [row.pk for row in rows]
+        # Noted for the reaper, as every file is that no row speaks of.
+        notes = [
+            Staging(generation=row.pk, attempt=row.attempt + 1, names=names) for row in rows if (names := removal.files_of(row))
+        ]
+        Staging.objects.bulk_create(notes)
+        _count(
+            departure,
+            generations=len(rows),
+            pictures=sum(bool(image.file) for row in rows for image in row.images.all()),
+            files=sum(len(note.names) for note in notes),
+            share_links=ShareLink.objects.filter(generation__in=ids).count(),
+        )
+        _forget_in_logs(Generation, ids)
+        search.forget(ids)
+        Generation.objects.filter(pk__in=ids).delete()
+    for generation_id in ids:
+        doorbell.forget(generation_id)
+    for note in notes:
+        if not media.discard(note.names):
+            # The storage is likely away: the reaper will come back to the rest.
+            break
+        note.delete()
+    return bool(rows)
 
 
 def _close(departure: Departure, user: User) -> bool:
@@ -123,7 +158,8 @@ def _close(departure: Departure, user: User) -> bool:
             sessions=Session.objects.filter(pk__in=sessions).delete()[0],
             explorations=Exploration.objects.filter(user=user).count(),
         )
-        _forget_in_logs(user)
+        _forget_in_logs(ApiToken, user.tokens.values_list("pk", flat=True))
+        _forget_in_logs(User, [user.pk])
         AccessAttempt.objects.filter(username=user.username).delete()
         user.delete()
         Departure.objects.filter(pk=departure.pk).update(finished=timezone.now(), lease_expires=None)
@@ -137,12 +173,10 @@ def _sessions(user: User) -> list[str]:
     return [session.session_key for session in found if session.get_decoded().get("_auth_user_id") == key]
 
 
-def _forget_in_logs(user: User) -> None:
-    """The admin's log of what staff did names accounts and tokens."""
-    tokens = [str(pk) for pk in user.tokens.values_list("pk", flat=True)]
-    for model, ids in ((User, [str(user.pk)]), (ApiToken, tokens)):
-        kind = ContentType.objects.get_for_model(model)
-        LogEntry.objects.filter(content_type=kind, object_id__in=ids).update(object_repr=_NOBODY)
+def _forget_in_logs(model: type[Model], ids: Iterable[object]) -> None:
+    """The admin's log of what staff did names rows: accounts, tokens, and generations by their prompts."""
+    kind = ContentType.objects.get_for_model(model)
+    LogEntry.objects.filter(content_type=kind, object_id__in=[str(pk) for pk in ids]).update(object_repr=_NOBODY)
 
 
 def _count(departure: Departure, **counts: int) -> None:

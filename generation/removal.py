@@ -8,9 +8,7 @@ What is in the trash is hidden as if it were deleted, share links included, but 
 given out before works until it expires, as a presigned one of S3 would.
 """
 
-from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
@@ -18,14 +16,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from accounts.models import User
 from generation import doorbell, media, search
-from generation.models import FINAL_STATES, Generation, ShareLink, Staging
+from generation.models import FINAL_STATES, Generation, Staging
 
 TRASH_DAYS = 7
 """How long what was put into the trash can be restored."""
 
-_STOPPING = timedelta(seconds=5)
 _WORDS = ("prompt", "negative_prompt", "image_url")
 _EMPTIED_AT_ONCE = 100
 
@@ -77,44 +73,6 @@ def delete(generation: Generation) -> bool:
     return True
 
 
-def erase(user: User, most: int, told: Callable[[dict[str, int]], None]) -> int:
-    """Remove up to so many of a user's generations that have ended, rows, tombstones and all; how many there were.
-
-    Those that were stopped a moment ago are left for now: their worker still gives back what was not done.
-    `told` gets the counts of what goes, inside the transaction: when it raises, nothing went.
-    """
-    with transaction.atomic():
-        ended = Generation.objects.filter(user=user, state__in=FINAL_STATES).order_by("pk")
-        ended = ended.exclude(
-            started__isnull=False, cancel_requested__isnull=False, finished__gt=timezone.now() - _STOPPING
-        )
-        rows: list[Generation] = list(ended.select_for_update(of=("self",)).prefetch_related("images")[:most])
-        ids = [row.pk for row in rows]
-        notes = [
-            Staging(generation=row.pk, attempt=row.attempt + 1, names=files) for row in rows if (files := _files(row))
-        ]
-        Staging.objects.bulk_create(notes)
-        told(
-            {
-                "generations": len(rows),
-                "pictures": sum(len([image for image in row.images.all() if image.file]) for row in rows),
-                "files": sum(len(note.names) for note in notes),
-                "share_links": ShareLink.objects.filter(generation__in=ids).count(),
-            }
-        )
-        _clean_log(ids)
-        search.forget(ids)
-        Generation.objects.filter(pk__in=ids).delete()
-    for generation_id in ids:
-        doorbell.forget(generation_id)
-    for note in notes:
-        if not media.discard(note.names):
-            # The storage is likely away: the reaper will come back to the rest.
-            break
-        note.delete()
-    return len(rows)
-
-
 def _last_call() -> datetime:
     return timezone.now() - timedelta(days=TRASH_DAYS)
 
@@ -126,13 +84,14 @@ def _bury(rows: QuerySet[Generation]) -> Staging | None:
         row: Generation | None = ended.select_for_update().first()
         if row is None:
             return None
-        note = Staging.objects.create(generation=row.pk, attempt=row.attempt + 1, names=_files(row))
+        note = Staging.objects.create(generation=row.pk, attempt=row.attempt + 1, names=files_of(row))
         _empty(row)
     doorbell.forget(row.pk)
     return note
 
 
-def _files(row: Generation) -> list[str]:
+def files_of(row: Generation) -> list[str]:
+    """The names of all its files in the storage; its images should be prefetched."""
     files = [row.input, row.input_thumbnail]
     for image in row.images.all():
         files += [image.file, image.thumbnail]
@@ -171,15 +130,9 @@ def _empty(row: Generation) -> None:
         row.exploration.delete()
     # A key that comes again finds a generation that is gone, not a new one.
     row.idempotency_keys.update(answer="")
-    _clean_log([row.pk])
-
-
-def _clean_log(ids: Sequence[UUID]) -> None:
-    """The admin's log of what staff did names a row by its prompt."""
+    # The admin's log of what staff did names the row by its prompt.
     kind = ContentType.objects.get_for_model(Generation)
-    for entry in LogEntry.objects.filter(content_type=kind, object_id__in=[str(pk) for pk in ids]):
-        entry.object_repr = f"deleted ({entry.object_id})"
-        entry.save(update_fields=["object_repr"])
+    LogEntry.objects.filter(content_type=kind, object_id=str(row.pk)).update(object_repr=str(row))
 
 
 def _without_words(fields: dict[str, object]) -> dict[str, object]:
