@@ -227,3 +227,10 @@ def test_flagged_ones_are_blurred_as_everywhere(signed_in: Client, alice: User) 
     assert 'class="tile succeeded flagged"' in signed_in.get(TRASH).content.decode()
     User.objects.update(blur_flagged=False)
     assert "flagged" not in signed_in.get(TRASH).content.decode()
+
+
+def test_staff_see_since_when(client: Client, alice: User, charlie: User) -> None:
+    generation = binned(alice)
+    client.force_login(charlie)
+    page = client.get(reverse("admin:generation_generation_change", args=[generation.pk])).content.decode()
+    assert re.search(r"in the trash since 20\d\d-\d\d-\d\d \d\d:\d\d \(succeeded\)", page)
