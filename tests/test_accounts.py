@@ -191,7 +191,7 @@ def test_sign_up_makes_an_ordinary_user_and_signs_in(client: Client, db: None, s
     dora = User.objects.get(username="dora")
     assert get_user(client) == dora
     assert not dora.is_staff
-    assert client.get(reverse("sign-up"))["Location"] == reverse("history")
+    assert client.get(reverse("sign-up"))["Location"] == reverse("home")
 
 
 def create_token(*arguments: str) -> str:
