@@ -148,7 +148,7 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
     search_help_text = "Words of the prompt, a username, an id, a seed, or the SHA-256 of the uploaded file."
     fieldsets = (
         (None, {"fields": ("large_pictures", "prompt", "state_in_words", "error", "warning_list")}),
-        ("Request", {"fields": ("id", "request_id", "asked_by", "token", "model", "request_fields")}),
+        ("Request", {"fields": ("id", "request_id", "asked_by", "token", "in_studio", "model", "request_fields")}),
         ("Run", {"fields": ("created", "started", "finished", "phase_list", "recipe_values")}),
         (
             "Work",

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from accounts.models import User
-from generation import queue, submission
+from generation import idempotency, queue, submission
 from generation.intake import Intake
 from generation.models import FINAL_STATES, Exploration, Generation
 from generation.parameters import ImageToImageParameters, InvalidField, Priority, error_items
@@ -65,6 +65,7 @@ def explore(
     *,
     source_id: int | None = None,
     request_id: str = "",
+    attempt: idempotency.Attempt | None = None,
 ) -> Exploration:
     """Submit all cells of a sheet, or none. `texts` are the fields of the request that they share.
 
@@ -81,8 +82,7 @@ def explore(
         _refuse_without_effect(generation, columns, rows)
         generation.exploration, generation.cell = exploration, cell
         generations.append(generation)
-    submission.submit_together(exploration, generations, picture)
-    return exploration
+    return submission.submit_together(exploration, generations, picture, attempt)
 
 
 def cancel(user: User, exploration_id: UUID) -> int:

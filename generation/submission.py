@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID
 
 from django.db import DatabaseError, transaction
@@ -93,8 +93,16 @@ def submit(generation: Generation, picture: Intake | None, attempt: idempotency.
     return generation
 
 
-def submit_together(exploration: Exploration, generations: Sequence[Generation], picture: Intake) -> None:
-    """Accept all cells of a contact sheet, drafted for one picture and with one user, or none. Raises as `submit` does."""
+def submit_together(
+    exploration: Exploration,
+    generations: Sequence[Generation],
+    picture: Intake,
+    attempt: idempotency.Attempt | None = None,
+) -> Exploration:
+    """Accept all cells of a contact sheet, drafted for one picture and with its user, or none. Raises as `submit` does.
+
+    Where the same attempt came before, it is what that one made.
+    """
     names: list[str] = []
     cost = sum(generation.cost for generation in generations)
     try:
@@ -107,19 +115,27 @@ def submit_together(exploration: Exploration, generations: Sequence[Generation],
             names += _store_files(generation, files)
         with transaction.atomic():
             allowance.lock(exploration.user)
+            if attempt and (earlier := attempt.earlier()):
+                raise _Joined(earlier)
             allowance.check(exploration.user, cost, len(generations))
             exploration.save(force_insert=True)
             for generation in generations:
                 _insert_row(generation)
+            if attempt:
+                attempt.remember(generations[0])
             Staging.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
     except (RedisError, DatabaseError, media.StorageFailed) as error:
         raise Unavailable from error
+    except _Joined as joined:
+        _discard_all(generations, names)
+        return cast(Exploration, joined.generation.exploration)
     except allowance.OverLimit:
         if names:
             _discard_all(generations, names)
         raise
     for generation in generations:
         doorbell.ring_quietly(generation.pool)
+    return exploration
 
 
 def rehearse(generation: Generation) -> forecast.Forecast:

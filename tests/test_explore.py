@@ -82,6 +82,13 @@ def test_prompts_and_seeds_vary_too(signed_in: Client) -> None:
     ]
 
 
+def test_a_double_click_is_one_sheet(signed_in: Client) -> None:
+    first, second = explore(signed_in, key="nonce"), explore(signed_in, key="nonce")
+    assert first["Location"] == second["Location"]
+    assert Generation.objects.count() == 6
+    assert explore(signed_in, key="nonce", rows="5;11")["Location"] != first["Location"]
+
+
 def test_scripts_are_told_where_the_sheet_is(signed_in: Client) -> None:
     image = SimpleUploadedFile("cat.png", photo(96, 64), "image/png")
     fields = {**FIELDS, **GRID, "rows_field": "", "image": image}

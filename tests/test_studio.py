@@ -16,6 +16,7 @@ from django.test import Client
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from pytest_django import DjangoAssertNumQueries, Settings
+from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import ApiToken, User
 from generation import media
@@ -440,6 +441,53 @@ def test_it_needs_no_mouse_and_says_what_is_wrong(open_studio: Callable[..., Pag
     expect(page.locator("#num_inference_steps")).to_have_value("1")
     page.keyboard.press("Control+Enter")
     expect(page.locator(".job.succeeded")).to_be_visible(timeout=90_000)
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_another_model_shows_its_own_parameters(
+    browser: Browser, live_server: LiveServer, redis: None, tiny_edit: DiffusionModel, alice: User
+) -> None:
+    turbo = DiffusionModel.objects.create(id="some/turbo", family="turbo", enabled=True, max_images=2)
+    Lora.objects.create(id="some/style", enabled=True).base_models.add(turbo)
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(live_server.url)
+    page.get_by_label("Username").fill("alice")
+    page.get_by_label("Password").fill("alice-password")
+    page.get_by_role("button", name="Sign in").click()
+    page.locator("#guidance_scale").fill("9")
+    page.get_by_text("Negative prompt, LoRAs, output").click()
+    expect(page.get_by_label("What to avoid")).to_be_visible()
+    expect(page.get_by_label("some/style")).to_be_hidden()
+    expect(page.locator("#strength")).to_be_disabled()
+    expect(page.locator("#output_quality")).to_be_hidden()
+    page.locator("#output_format").select_option("webp")
+    expect(page.locator("#output_quality")).to_be_visible()
+
+    page.locator("#model_id").select_option("some/turbo")
+    expect(page.locator("#strength")).to_be_visible()
+    expect(page.locator("#guidance_scale")).to_be_hidden()
+    expect(page.get_by_label("What to avoid")).to_be_hidden()
+    expect(page.get_by_label("some/style")).to_be_visible()
+    expect(page.locator("#num_inference_steps")).to_have_value("2")
+    expect(page.locator("#columns_field option[value=guidance_scale]")).to_be_disabled()
+    page.locator("#num_inference_steps").fill("3")
+    page.locator("#model_id").select_option(TINY)
+    expect(page.locator("#num_inference_steps")).to_have_value("3")
+    expect(page.locator("#guidance_scale")).to_have_value("9")
+
+    page.evaluate(
+        """bytes => {
+          const carrier = new DataTransfer();
+          carrier.items.add(new File([new Uint8Array(bytes)], "pasted.png", { type: "image/png" }));
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: carrier }));
+        }""",
+        list(photo(120, 80)),
+    )
+    expect(page.get_by_alt_text("The picture to start from: pasted.png")).to_be_visible()
+    page.get_by_label("What should happen to it?").fill("make it night")
+    expect(page.locator("#estimate")).to_contain_text("No worker is at work in its pool")
+    page.close()
 
 
 @needs_chromium

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.models import User
 from generation import allowance, exploring, idempotency, offers, request_ids, submission, wording
 from generation.answers import ModelDescription
+from generation.intake import Intake
 from generation.models import DiffusionModel, Exploration, Generation, State
 from generation.pages import composing, sheets, snippets
 from generation.pages.caching import revalidated
@@ -127,12 +128,7 @@ def _post(request: HttpRequest, user: User) -> HttpResponse:
 
 def _generate(request: HttpRequest, user: User, asked: composing.Asked) -> Generation:
     picture = asked.picture()
-    attempt = None
-    if nonce := request.POST.get("key", "")[:64]:
-        # In the key, so that a form that was changed and sent again is another request.
-        digest = f"{picture.sha256} {picture.size}"
-        print_ = idempotency.fingerprint(f"studio {nonce}", asked.parameters, digest)
-        attempt = idempotency.Attempt(user, None, print_, print_)
+    attempt = _attempt(request, user, asked, picture)
     if attempt and (earlier := attempt.earlier()):
         return earlier
     draft = submission.draft(
@@ -147,15 +143,32 @@ def _explore(request: HttpRequest, user: User, asked: composing.Asked, texts: Ma
     rows = exploring.axis("rows", post.get("rows_field", ""), post.get("rows", ""))
     if columns is None:
         raise InvalidField("columns", "Choose what varies along the columns, and its values")
+    picture = asked.picture()
+    attempt = _attempt(request, user, asked, picture, f"{columns} {rows}")
+    if attempt and (earlier := attempt.earlier()) and earlier.exploration:
+        return earlier.exploration
     return exploring.explore(
         user,
         texts,
-        asked.picture(),
+        picture,
         columns,
         rows,
         source_id=asked.source_id,
         request_id=request_ids.current(),
+        attempt=attempt,
     )
+
+
+def _attempt(
+    request: HttpRequest, user: User, asked: composing.Asked, picture: Intake, varied: str = ""
+) -> idempotency.Attempt | None:
+    """What makes a double click one request. A form that was changed and sent again is another one."""
+    nonce = request.POST.get("key", "")[:64]
+    if not nonce:
+        return None
+    digest = f"{picture.sha256} {picture.size}"
+    fingerprint = idempotency.fingerprint(f"studio {nonce} {varied}", asked.parameters, digest)
+    return idempotency.Attempt(user, None, fingerprint, fingerprint)
 
 
 def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], Stored | None, composing.Errors]:
@@ -209,7 +222,7 @@ def _page(
             "negative_has_effect": chosen.parameters["negative_prompt"].has_effect,
             "most_images": chosen.parameters["num_images_per_prompt"].maximum,
             "most_characters": composing.limit_of("prompt"),
-            "explored": [(name, sheets.LABELS[name]) for name in exploring.FIELDS],
+            "explored": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in exploring.FIELDS],
             "formats": list(OutputFormat),
             "most_cells": exploring.MAX_CELLS,
             "key": get_random_string(22),
@@ -224,6 +237,11 @@ def _page(
         "sheets": [(one, sheets.title(one)) for one in Exploration.objects.filter(user=user).lately(SHEETS_SHOWN)],
     }
     return render(request, "generation/studio.html", context)
+
+
+def _has_effect(model: ModelDescription, name: str) -> bool:
+    """Whether the model does anything with this field: always with the prompt, and its own name."""
+    return name not in model.parameters or model.parameters[name].has_effect
 
 
 def _chosen(models: list[ModelDescription], wanted: str) -> ModelDescription:

@@ -41,6 +41,12 @@
       });
       offer(form.querySelector('[data-field="negative_prompt"]'), now.negative_prompt);
       by("num_images_per_prompt").max = now.images;
+      const idle = Object.keys(now.sliders).filter((name) => !now.sliders[name].shown);
+      if (!now.negative_prompt) idle.push("negative_prompt");
+      form.querySelectorAll("[data-axis] option").forEach((option) => {
+        option.hidden = option.disabled = idle.includes(option.value);
+        if (option.disabled && option.selected) option.parentElement.value = "";
+      });
       form.querySelectorAll("[data-lora]").forEach((field) => offer(field, field.dataset.lora.split(" ").includes(select.value)));
       before = now;
     });
