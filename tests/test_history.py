@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import forecast, wording
+from generation import doorbell, forecast, wording
 from generation.models import GeneratedImage, Generation, State
 from generation.pages import history
 from tests.generations import make_generation
@@ -284,6 +284,77 @@ def test_a_result_is_chosen_in_the_address(signed_in: Client, alice: User) -> No
         page = signed_in.get(page_of(generation), {"picture": number}).content.decode()
         after = page.partition('class="after"')[2]
         assert str(files[expected]) in after.partition('class="name"')[0]
+
+
+def test_who_wants_no_blur_sees_no_blur(signed_in: Client, alice: User) -> None:
+    make_generation(alice, flagged=[0])
+    assert 'class="tile succeeded flagged"' in signed_in.get(HISTORY).content.decode()
+    User.objects.filter(pk=alice.pk).update(blur_flagged=False)
+    page = signed_in.get(HISTORY).content.decode()
+    assert 'class="tile succeeded"' in page
+    assert '<span class="tag">flagged</span>' in page
+
+
+def test_chips_say_what_is_chosen_and_how_to_give_it_up(signed_in: Client, alice: User) -> None:
+    made = [make_generation(alice, state) for state in (State.SUCCEEDED, State.FAILED, State.SUCCEEDED)]
+    Generation.objects.filter(pk=made[0].pk).update(is_favourite=True)
+    page = signed_in.get(HISTORY, {"state": "succeeded", "favourite": "true", "q": "", "under": "x"}).content.decode()
+    assert shown(page.encode()) == [made[0].pk]
+    assert re.search(r'href="\?state=succeeded" aria-current="true">★ Favourites<', page)
+    assert re.search(r'href="\?favourite=true" aria-current="true">succeeded<', page)
+    assert 'href="?favourite=true&amp;state=failed">failed<' in page
+    assert '<input type="hidden" name="state" value="succeeded">' in page
+
+
+def test_months_lead_to_where_they_end(signed_in: Client, alice: User) -> None:
+    now = timezone.localtime()
+    old = now.replace(year=now.year - 1, month=3, day=31, hour=23)
+    made = [make_generation(alice, created=when) for when in (old, old + timedelta(days=3), now)]
+    page = signed_in.get(HISTORY, {"q": "night"}).content.decode()
+    (jump,) = re.findall(rf'href="([^"]+)" aria-label="Jump to Mar {old.year}"', page)
+    address = jump.replace("&amp;", "&")
+    assert address.startswith("?q=night&before=")
+    assert shown(signed_in.get(HISTORY + address).content) == [made[0].pk]
+    assert f"Jump to Feb {old.year}" not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("seed=abc", "seed: Input should be a valid integer"),
+        ("seed=-1", "seed: "),
+        ("since=yesterday", "since: "),
+        ("state=dreaming", "state: "),
+        ("favourite=maybe", "favourite: Input should be true or false."),
+        ("q=" + "x" * 201, "q: "),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(signed_in: Client, alice: User, query: str, words: str) -> None:
+    make_generation(alice)
+    answer = signed_in.get(f"{HISTORY}?{query}")
+    assert answer.status_code == 400
+    assert words in answer.content.decode()
+    assert shown(answer.content) == []
+
+
+@pytest.mark.parametrize(
+    "query", ["q=%00", "q=%22%27%28*", "since=0001-01-01&until=9999-12-31", "seed=9223372036854775807", "x=y"]
+)
+def test_odd_questions_break_nothing(signed_in: Client, alice: User, query: str) -> None:
+    make_generation(alice)
+    assert signed_in.get(f"{HISTORY}?{query}").status_code in (200, 400)
+
+
+@pytest.mark.usefixtures("redis")
+def test_live_tiles_tell_how_far_they_are(signed_in: Client, alice: User) -> None:
+    running, queued = make_generation(alice, State.RUNNING), make_generation(alice, State.QUEUED)
+    doorbell.report([running.pk], doorbell.Progress(7, 20, "denoising"))
+    for page in (
+        signed_in.get(HISTORY).content.decode(),
+        signed_in.get(reverse("tiles"), {"live": [f"{running.pk}.running", f"{queued.pk}.queued"]}).content.decode(),
+    ):
+        assert re.search(rf'id="state-{running.pk}".*max="100" value="35".*step 7 of 20', page)
+        assert f'id="state-{queued.pk}"' in page
 
 
 def test_a_picture_that_nobody_checked_is_never_called_safe(signed_in: Client, alice: User) -> None:
