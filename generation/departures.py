@@ -121,7 +121,9 @@ def _erase(departure: Departure, user: User) -> bool:
         ids = [row.pk for row in rows]
         # Noted for the reaper, as every file is that no row speaks of.
         notes = [
-            Staging(generation=row.pk, attempt=row.attempt + 1, names=names) for row in rows if (names := removal.files_of(row))
+            Staging(generation=row.pk, attempt=row.attempt + 1, names=names)
+            for row in rows
+            if (names := removal.files_of(row))
         ]
         Staging.objects.bulk_create(notes)
         _count(

@@ -8,7 +8,7 @@ Django accepted until the generation is final: woken by an event on the Redis st
 import asyncio
 import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import IO
 from uuid import UUID
 
@@ -90,13 +90,24 @@ class WaitingLayer:
                 body.close()
                 await events.serve(followed, scope, receive, send, lambda: self._ask(_plain(scope)), self._waiters)
             elif size is not None:
-                async with self._slots:
-                    await self._django(scope, _replay(body, receive), send)
+                await self._through_a_slot(scope, _replay(body, receive), send)
             elif scope["method"] == "POST" and scope["path"] == "/" and not header(scope, b"x-requested-with"):
                 # A person without scripts, who could make nothing of JSON.
                 await send_redirect(send, "/?refused=size")
             else:
                 await send_json(send, 413, {"detail": {"msg": "The request is too large.", "code": "upload_too_large"}})
+
+    async def _through_a_slot(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let Django answer. What it streams is no more its work: a slow client of a download keeps nobody waiting."""
+        async with AsyncExitStack() as slot:
+            await slot.enter_async_context(self._slots)
+
+            async def leaving(message: Message) -> None:
+                if message.get("more_body"):
+                    await slot.aclose()
+                await send(message)
+
+            await self._django(scope, receive, leaving)
 
     async def _hold(self, scope: Scope, body: IO[bytes], receive: Receive, send: Send) -> None:
         generation_id: UUID = uuid7()

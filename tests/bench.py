@@ -1,4 +1,4 @@
-"""`make bench`: what the service adds to the model's own time, how the queue behaves, what waiting clients and previews cost.
+"""`make bench`: what the service adds to the model's own time, how the queue behaves, what clients, previews and pages cost.
 
 `python -m tests.bench NAME...` runs single parts.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from tests import bench_previews, bench_queue, bench_waiting, pictures
+from tests import bench_history, bench_previews, bench_queue, bench_waiting, pictures
 from tests.bench_queue import Line, request_form, temporary_service
 from tests.environment import ROOT
 
@@ -119,6 +119,7 @@ PARTS: dict[str, Callable[[], Iterator[Line]]] = {
     "waiting": bench_waiting.measure_waiting,
     "crowd": bench_waiting.measure_crowd,
     "previews": bench_previews.measure_previews,
+    "history": bench_history.measure_history,
 }
 
 if __name__ == "__main__":

@@ -229,10 +229,15 @@ def test_pictures_are_private(installation: Installation) -> None:
 
 def test_history_shows_pictures_of_the_bucket(installation: Installation) -> None:
     made = installation.post().json()["id"]
-    with httpx.Client(base_url=installation.url, follow_redirects=True) as browser:
+    with httpx.Client(base_url=installation.url, follow_redirects=True, timeout=30) as browser:
         browser.get("/accounts/sign-in")
         form = {"username": "alice", "password": PASSWORD, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
         page = browser.post("/accounts/sign-in", data=form)
+        for query, is_found in [("q=NIG", True), ("q=it+night&seed=7", True), ("q=%27night", True), ("seed=8", False)]:
+            found = browser.get(f"/history/?{query}")
+            assert (found.status_code, made in found.text) == (200, is_found)
+        older = browser.get(f"/history/?q=night&state=succeeded&before={made}")
+        assert (older.status_code, made in older.text) == (200, False)
     assert page.status_code == 200
     assert made in page.text
     assert f"{installation.s3.url}/{installation.s3.bucket}/outputs/" in page.text
@@ -256,6 +261,8 @@ def test_generations_are_listed_and_deleted(installation: Installation) -> None:
         assert httpx.get(picture).status_code == 200
         assert client.delete(f"/generations/{made[0]}").status_code == 204
         assert client.delete(f"/generations/{made[0]}").status_code == 410
+    words = f"SELECT count(*) FROM generation_words WHERE generation_id = '{made[0]}'"
+    assert installation.query(words) == [0]
     assert httpx.get(picture).status_code == 404
     assert [name for name in installation.s3.names() if made[0] in name] == []
 

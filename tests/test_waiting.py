@@ -11,8 +11,8 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import doorbell, events, waiters
-from generation.asgi import Message
+from generation import doorbell, events, waiters, waiting
+from generation.asgi import Message, Receive, Scope, Send
 from generation.models import Generation, State
 from tests.test_queue import claimed
 
@@ -110,3 +110,37 @@ def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
         assert kinds == ["started", "progress", "succeeded"]
 
     run(scenario)
+
+
+def test_a_slow_download_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "DJANGO_THREADS", 1)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"some", "more_body": scope["path"] == "/download"})
+
+    async def scenario() -> None:
+        layer = waiting.WaitingLayer(application)
+        taken, slow = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def taking_time(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                taken.set()
+                await slow.wait()
+
+        async def at_once(message: Message) -> None:
+            pass
+
+        def scope(path: str) -> Scope:
+            return {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
+
+        download = asyncio.create_task(layer(scope("/download"), receive, taking_time))
+        await taken.wait()
+        await asyncio.wait_for(layer(scope("/history/"), receive, at_once), 5)
+        slow.set()
+        await download
+
+    asyncio.run(scenario())
