@@ -1,17 +1,31 @@
-"""The Chromium that pages are tested with."""
+"""The Chromium that pages are tested with, and what holds on each of them."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: install Debian's chromium to look at the pages"
 )
+
+HISTORY = re.compile(r"^[^?]*/history/$")
+GROUND = "getComputedStyle(document.body).backgroundColor"
+GROUNDS: dict[Literal["light", "dark"], str] = {"light": "rgb(246, 246, 245)", "dark": "rgb(20, 20, 22)"}
+
+PICTURES = "Array.from(document.images).filter(i => i.alt === null || !i.hasAttribute('alt') || !i.width || !i.height)"
+NAMELESS = """Array.from(document.querySelectorAll("a[href], button, input:not([type=hidden]), select, summary"))
+  .filter(e => e.checkVisibility({visibilityProperty: true}))
+  .filter(e => !(e.ariaLabel || e.innerText?.trim() || e.textContent.trim()
+    || e.querySelector("img[alt]:not([alt=''])") || Array.from(e.labels ?? []).some(l => l.textContent.trim())))
+  .map(e => e.outerHTML)"""
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 # The browser calls nobody but the page's server.
 _QUIET = [
@@ -34,3 +48,29 @@ def chromium() -> Iterator[Browser]:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET)
             yield browser
             browser.close()
+
+
+def sign_in(page: Page, name: str = "alice") -> None:
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill(f"{name}-password")
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(HISTORY)
+
+
+def check_look(page: Page) -> None:
+    """What holds on every page: nothing sticks out, every picture has words and a size, every control a name."""
+    assert page.evaluate(OVERFLOW) <= 0
+    assert page.evaluate(f"{PICTURES}.map(i => i.outerHTML)") == []
+    assert page.evaluate(NAMELESS) == []
+    assert page.locator("h1").count() == 1
+
+
+def check_everywhere(page: Page) -> None:
+    """`check_look` at the width of a desk, a phone and a small phone, in dark and light."""
+    for width in (1440, 390, 320):
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme, ground in GROUNDS.items():
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate(GROUND) == ground
+            check_look(page)
+    page.set_viewport_size({"width": 1440, "height": 900})

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
+from playwright.sync_api import Browser, BrowserContext, Page
+from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
 from generation import doorbell
 from generation.models import DiffusionModel
+from tests.browser import chromium
 from tests.generations import bundled_model
 from tests.service import Service
 
@@ -98,3 +101,30 @@ def bobs_token(bob: User) -> str:
 def tiny_edit(db: None) -> DiffusionModel:
     """The bundled model's row; tests that commit find the table emptied by the ones before."""
     return bundled_model()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A fresh profile of the browser."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(10_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, live_server: LiveServer) -> Iterator[Page]:
+    """A page of the running site. The test fails on any error the browser notes, refused styles and scripts included."""
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(f"{live_server.url}/history/")
+    yield page
+    assert problems == []

@@ -8,19 +8,12 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation import chores, departures, exports
-from tests.browser import chromium, needs_chromium
+from tests.browser import GROUND, GROUNDS, check_everywhere, needs_chromium, sign_in
 from tests.generations import make_generation
-from tests.test_look import GROUND, GROUNDS, check_everywhere, sign_in
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
 
 SWITCH = "Switch between light and dark"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 class Devices:

@@ -9,13 +9,9 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation import sharing
 from generation.models import Generation
-from tests import test_look
-from tests.browser import needs_chromium
+from tests.browser import check_everywhere, needs_chromium, sign_in
 from tests.generations import make_generation
 from tests.pictures import scene
-from tests.test_look import check_everywhere, sign_in
-
-browser, context, page = test_look.browser, test_look.context, test_look.page
 
 CLIP = "getComputedStyle(document.querySelector('.before')).clipPath"
 

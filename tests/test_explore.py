@@ -14,11 +14,10 @@ from generation import queue
 from generation.exploring import axis
 from generation.models import Band, DiffusionModel, Exploration, GeneratedImage, Generation, Staging, State
 from generation.parameters import InvalidField
-from tests.browser import chromium, needs_chromium
+from tests.browser import check_everywhere, chromium, needs_chromium
 from tests.generations import make_generation
 from tests.pictures import photo
 from tests.service import Service
-from tests.test_look import check_everywhere
 
 TINY = "dreamsite/tiny-edit"
 FIELDS = {"prompt": "make it night", "model_id": TINY, "num_inference_steps": "20", "explore": "1"}

@@ -1,8 +1,6 @@
 """The pages in a real browser: by keyboard, in dark and light, on a desk and on a phone, with and without scripts."""
 
 import re
-from collections.abc import Iterator
-from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -11,76 +9,11 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation.models import Generation, State
 from generation.pages import history
-from tests.browser import chromium, needs_chromium
+from tests.browser import GROUND, GROUNDS, HISTORY, check_everywhere, needs_chromium, sign_in
 from tests.generations import make_generation
 from tests.pictures import scene
 
-HISTORY = re.compile(r"^[^?]*/history/$")
-GROUND = "getComputedStyle(document.body).backgroundColor"
-GROUNDS: dict[Literal["light", "dark"], str] = {"light": "rgb(246, 246, 245)", "dark": "rgb(20, 20, 22)"}
-
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
-
-PICTURES = "Array.from(document.images).filter(i => i.alt === null || !i.hasAttribute('alt') || !i.width || !i.height)"
-NAMELESS = """Array.from(document.querySelectorAll("a[href], button, input:not([type=hidden]), select, summary"))
-  .filter(e => e.checkVisibility({visibilityProperty: true}))
-  .filter(e => !(e.ariaLabel || e.innerText?.trim() || e.textContent.trim()
-    || e.querySelector("img[alt]:not([alt=''])") || Array.from(e.labels ?? []).some(l => l.textContent.trim())))
-  .map(e => e.outerHTML)"""
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A fresh profile of the browser."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(10_000)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(context: BrowserContext, live_server: LiveServer) -> Iterator[Page]:
-    """A page of the running site. The test fails on any error the browser notes, refused styles and scripts included."""
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(f"{live_server.url}/history/")
-    yield page
-    assert problems == []
-
-
-def sign_in(page: Page, name: str = "alice") -> None:
-    page.get_by_label("Username").fill(name)
-    page.get_by_label("Password").fill(f"{name}-password")
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(HISTORY)
-
-
-def check_look(page: Page) -> None:
-    """What holds on every page: nothing sticks out, every picture has words and a size, every control a name."""
-    assert page.evaluate(OVERFLOW) <= 0
-    assert page.evaluate(f"{PICTURES}.map(i => i.outerHTML)") == []
-    assert page.evaluate(NAMELESS) == []
-    assert page.locator("h1").count() == 1
-
-
-def check_everywhere(page: Page) -> None:
-    """`check_look` at the width of a desk, a phone and a small phone, in dark and light."""
-    for width in (1440, 390, 320):
-        page.set_viewport_size({"width": width, "height": 900})
-        for scheme, ground in GROUNDS.items():
-            page.emulate_media(color_scheme=scheme)
-            assert page.evaluate(GROUND) == ground
-            check_look(page)
-    page.set_viewport_size({"width": 1440, "height": 900})
 
 
 def test_every_page_holds_its_shape(page: Page, alice: User, live_server: LiveServer) -> None:

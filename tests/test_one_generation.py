@@ -155,9 +155,9 @@ def test_a_long_descent_is_cut_and_costs_no_more(
         with django_assert_num_queries(6):
             surroundings.around(Generation.objects.select_related("user").get(pk=generation.pk), [])
     page = html(signed_in, line[-1]).partition('class="lineage"')[2].partition("</section>")[0]
-    assert '<li class="more">…' in page
+    assert '<li class="beyond">…' in page
     assert [item for item in line if page_of(item) in page] == line[-surroundings.MOST_ANCESTORS - 1 : -1]
-    assert '<li class="more">…' not in html(signed_in, line[surroundings.MOST_ANCESTORS])
+    assert '<li class="beyond">…' not in html(signed_in, line[surroundings.MOST_ANCESTORS])
 
 
 def test_ancestors_that_are_gone_leave_their_place(signed_in: Client, alice: User, bob: User) -> None:

@@ -22,12 +22,11 @@ from accounts.models import ApiToken, User
 from generation import media
 from generation.models import DiffusionModel, Exploration, Generation, Lora, State
 from generation.pages import snippets
-from tests.browser import chromium, needs_chromium
+from tests.browser import check_everywhere, needs_chromium
 from tests.environment import ROOT
 from tests.generations import make_generation
 from tests.pictures import encoded, photo, scene
 from tests.service import Service
-from tests.test_look import check_everywhere
 
 TINY = "dreamsite/tiny-edit"
 FIELDS = {"prompt": "make it night", "model_id": TINY, "num_inference_steps": "20", "guidance_scale": "7.5"}
@@ -323,12 +322,6 @@ def test_a_token_that_is_gone_is_no_studio(signed_in: Client, alice: User) -> No
 
 
 # In a real browser, on the real service.
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -5,10 +5,12 @@ from uuid import UUID
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
+from generation import search
 from generation.models import Generation
 
 MAX_NOTE = 4000
@@ -33,9 +35,11 @@ def annotate(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     generation = get_object_or_404(rows)
     form = NoteForm(request.POST, instance=Generation())
     if form.is_valid():
-        # Nothing else of the row, which its worker may be writing to.
-        rows.update(**form.cleaned_data)
-        generation = rows.get()
+        with transaction.atomic():
+            # Nothing else of the row, which its worker may be writing to.
+            rows.update(**form.cleaned_data)
+            generation = rows.get()
+            search.keep(generation)
         form = NoteForm(instance=generation)
         if "HX-Request" not in request.headers:
             messages.success(request, "Title and note are saved.")
