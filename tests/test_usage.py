@@ -39,7 +39,7 @@ def test_it_works(client: Client, alice: User, alices: ApiToken) -> None:
     assert "dreamsite/tiny-edit 3 requests" in text(shown)
     assert "5 of 5,000" in text(shown)
     assert "4 images in the last 7 days" in text(client.get(PAGE, {"by": "images", "days": "7"}))
-    assert "7.5 in the last 90 days" in text(client.get(PAGE, {"by": "cost", "days": "90"}))
+    assert "7.5 spent in the last 90 days" in text(client.get(PAGE, {"by": "cost", "days": "90"}))
 
 
 def test_the_chart_can_be_read_without_being_seen(client: Client, alice: User) -> None:
