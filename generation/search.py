@@ -129,19 +129,6 @@ def forget(ids: Iterable[UUID]) -> None:
                 )
 
 
-def forget_all_of(user_id: int) -> None:
-    """Take all words of a user out of the index."""
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("DELETE FROM generation_words WHERE generation_words @@ %s::tsquery", [f"'{user_id}@':*"])
-        else:
-            cursor.execute(
-                "DELETE FROM generation_words WHERE rowid IN"
-                " (SELECT rowid FROM generation_words WHERE generation_words MATCH %s)",
-                [f'"{user_id}@" *'],
-            )
-
-
 def _insert(cursor: Any, placed: Sequence[tuple[int, Generation]]) -> None:
     cursor.executemany(
         "INSERT INTO generation_words (rowid, words, generation_id) VALUES (%s, %s, %s)",

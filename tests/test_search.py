@@ -137,13 +137,6 @@ def test_what_is_in_the_trash_is_not_found_and_what_is_deleted_leaves_no_word(al
     assert words_of(kept) != []
 
 
-def test_all_words_of_a_person_can_be_forgotten(alice: User, bob: User) -> None:
-    generation, other = make_generation(alice), make_generation(bob)
-    search.forget_all_of(alice.pk)
-    assert words_of(generation) == []
-    assert found(bob, "night") == [other.pk]
-
-
 @pytest.mark.usefixtures("redis")
 def test_what_is_submitted_is_found_and_what_is_rehearsed_is_not(alices: Any) -> None:
     picture = read_picture(io.BytesIO(photo()), max_pixels=1_000_000)
