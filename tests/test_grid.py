@@ -144,6 +144,7 @@ def test_the_grid_holds_its_shape(page: Page, alice: User, live_server: LiveServ
     sign_in(page)
     page.get_by_role("button", name="Select").click()
     page.locator(f"#tile-{generation.pk} .pick input").check()
+    expect(page.locator(f"#tile-{generation.pk} img")).to_have_css("filter", re.compile("blur"))
     check_everywhere(page)
     for chip in ("Date", "Seed", "State"):
         page.locator("summary.chip", has_text=chip).click()
