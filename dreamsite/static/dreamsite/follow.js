@@ -1,6 +1,10 @@
 // Follows what is being made: its place in the line, its steps with previews, and its results, in place.
 {
   const jobs = document.getElementById("jobs");
+  // Browsers open six connections to a server of HTTP/1.1, for all that a page wants of it.
+  const MOST_STREAMS = 3;
+  const later = [];
+  let streams = 0;
   const said = Object.assign(document.createElement("p"), { className: "hidden" });
   said.setAttribute("role", "status");
 
@@ -12,7 +16,21 @@
     return position > 1 ? `place ${position} in the line` : reason.replace(/\.$/, "");
   }
 
-  function follow(job) {
+  // The oldest first: they start first.
+  function follow(...added) {
+    later.push(...added);
+    while (streams < MOST_STREAMS && later.length) {
+      const job = later.shift();
+      if (!job.isConnected) continue;
+      streams += 1;
+      stream(job, () => {
+        streams -= 1;
+        follow();
+      });
+    }
+  }
+
+  function stream(job, ended) {
     const source = new EventSource(job.dataset.events);
     const bar = job.querySelector("progress");
     const words = job.querySelector("[data-words]");
@@ -49,23 +67,28 @@
     for (const end of ["succeeded", "failed", "canceled"]) {
       on(end, async () => {
         source.close();
-        const answer = await fetch(job.dataset.job, { headers: { "X-Requested-With": "fetch" } });
-        if (!answer.ok) return job.remove();
-        await replace(job, await answer.text());
+        ended();
+        await refresh(job);
         // What is left to spend has changed.
         document.getElementById("compose")?.dispatchEvent(new Event("change"));
         said.textContent = { succeeded: "It is done.", failed: "It failed.", canceled: "It was canceled." }[end];
       });
     }
     source.addEventListener("error", () => {
-      if (source.readyState === EventSource.CLOSED) words.textContent = "cannot be followed now; look at its page";
+      if (source.readyState !== EventSource.CLOSED) return;
+      words.textContent = "cannot be followed now; look at its page";
+      ended();
     });
   }
 
   const parsed = (html) => new DOMParser().parseFromString(html, "text/html").querySelector(".job");
 
-  async function replace(job, html) {
-    const next = document.importNode(parsed(html), true);
+  // Puts what the server shows of it now in its place, once it has ended.
+  async function refresh(job) {
+    const answer = await fetch(job.dataset.job);
+    if (!answer.ok) return job.remove();
+    const next = document.importNode(parsed(await answer.text()), true);
+    if (next.dataset.events) return;
     // Decoded before it is shown, so that nothing flickers.
     await Promise.allSettled(Array.from(next.querySelectorAll("img"), (image) => image.decode()));
     const held = job.contains(document.activeElement);
@@ -90,8 +113,10 @@
     form.querySelector("button").disabled = true;
     const body = new FormData(form);
     try {
-      // The stream tells of the end.
       await fetch(form.action, { method: "POST", body, redirect: "manual" });
+      // Of what runs its stream tells the end.
+      const job = form.closest(".job");
+      if (later.includes(job)) await refresh(job);
     } catch {
       form.querySelector("button").disabled = false;
     }
@@ -99,6 +124,6 @@
 
   if (jobs) {
     document.body.append(said);
-    jobs.querySelectorAll("[data-events]").forEach(follow);
+    follow(...Array.from(jobs.querySelectorAll("[data-events]")).reverse());
   }
 }
