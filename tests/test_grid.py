@@ -12,12 +12,8 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation import doorbell
 from generation.models import Generation, Lora, LoraUse, State
-from tests import test_look
-from tests.browser import needs_chromium
+from tests.browser import HISTORY, check_everywhere, needs_chromium, sign_in
 from tests.generations import make_generation
-from tests.test_look import HISTORY, check_everywhere, sign_in
-
-browser, context, page = test_look.browser, test_look.context, test_look.page
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
