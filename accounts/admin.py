@@ -1,22 +1,40 @@
-"""People and their tokens in the admin."""
+"""People, their tokens and the audit log in the admin."""
 
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.auth.admin import UserAdmin
+from django.contrib.admin.utils import unquote
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from accounts import audit
+from accounts.audit_admin import Audited
 from accounts.models import ApiToken, User
 
 
 @admin.register(User)
-class PersonAdmin(UserAdmin[User]):
+class PersonAdmin(Audited, UserAdmin[User]):
     fieldsets = (
         *(UserAdmin.fieldsets or ()),
         ("Limits", {"fields": ("max_running", "max_queued", "max_per_minute", "max_daily_cost")}),
     )
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        answer = super().user_change_password(request, id, form_url)
+        if request.method == "POST" and answer.status_code == 302 and (person := self.get_object(request, unquote(id))):
+            audit.note(request.user, "user.password", person, None, None)
+        return answer
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class AuditedGroupAdmin(Audited, GroupAdmin):
+    """Who may do what is itself worth a line in the log."""
 
 
 class Usable(admin.SimpleListFilter):
@@ -61,6 +79,7 @@ class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
         for token in usable:
             token.revoke()
             self.log_change(request, token, "Revoked.")
+            audit.note(request.user, "apitoken.revoke", token, {"revoked": None}, {"revoked": timezone.now()})
         messages.success(request, f"{len(usable)} token{'s' if len(usable) != 1 else ''} revoked.")
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -14,6 +14,8 @@ from django.db.models import Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from accounts.append_only import AppendOnly
+
 TOKEN_START = "dream_"
 PREFIX_LENGTH = len(TOKEN_START) + 8
 LAST_USED_RESOLUTION = timedelta(minutes=1)
@@ -155,6 +157,31 @@ class ApiToken(models.Model):
     def revoke(self) -> None:
         """End the token now; a revoked one keeps the time it was first revoked."""
         ApiToken.objects.filter(pk=self.pk, revoked=None).update(revoked=timezone.now())
+
+
+class AuditEntry(AppendOnly):
+    """A change that staff made: see `accounts.audit`. It holds nobody's words, since it outlives whom it is about."""
+
+    when = models.DateTimeField(default=timezone.now, db_index=True)
+    actor = models.ForeignKey(
+        User, models.SET_NULL, null=True, related_name="+", help_text="Empty: a command, or gone."
+    )
+    actor_name = models.CharField("actor", max_length=150, help_text="The username at that time.")
+    action = models.CharField(max_length=60, db_index=True, help_text="What was done, such as `generation.cancel`.")
+    kind = models.CharField(max_length=60, help_text="Of what it was done to, such as `generation.generation`.")
+    target = models.CharField(max_length=200, help_text="The id of what it was done to.")
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    request_id = models.CharField(max_length=64, help_text="The `X-Request-Id` of the request that did it.")
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit entries"
+        indexes: ClassVar = [models.Index(fields=["kind", "target", "-id"], name="audit_of_target")]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target}"
 
 
 def _digest(raw: str) -> str:

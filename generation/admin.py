@@ -22,6 +22,8 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from accounts import audit
+from accounts.audit_admin import Audited
 from generation import queue, wording
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora
 from generation.parameters import MAX_SEED
@@ -200,6 +202,9 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
         done = [generation for generation in chosen if not generation.is_final and queue.cancel(generation)]
         for generation in done:
             self.log_change(request, generation, "Canceled.")
+            audit.note(
+                request.user, "generation.cancel", generation, {"state": generation.state}, {"state": "canceled"}
+            )
         ended = len(chosen) - len(done)
         messages.success(request, f"{len(done)} canceled." + (f" {ended} had ended already." if ended else ""))
 
@@ -290,7 +295,7 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
         return f"{generation.input_width} × {generation.input_height}"
 
 
-class RepositoryAdmin(admin.ModelAdmin[Any]):
+class RepositoryAdmin(Audited, admin.ModelAdmin[Any]):
     search_fields = ("id",)
 
     @admin.display
@@ -322,8 +327,10 @@ class DiffusionModelAdmin(RepositoryAdmin):
             messages.error(request, "Select one model that is enabled.")
             return
         with transaction.atomic():
+            before = DiffusionModel.objects.filter(is_default=True).first()
             DiffusionModel.objects.filter(is_default=True).update(is_default=False)
             chosen.update(is_default=True)
+            audit.note(request.user, "diffusionmodel.default", models[0], {"default": before}, {"default": models[0]})
         self.log_change(request, models[0], "Made the default.")
         messages.success(request, f"{models[0]} is the default now.")
 

@@ -1,0 +1,143 @@
+"""The audit log in the admin, to be read and exported, and the part of other admin pages that writes it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from accounts import audit, csv_export
+from accounts.models import AuditEntry
+
+_SECRETS = frozenset({"password", "password1", "password2", "usable_password"})
+
+
+class Audited:
+    """A ModelAdmin whose changes are in the audit log, with the values before and after; passwords are only named."""
+
+    def save_related(self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)  # type: ignore[misc]
+        names = [name for name in form.changed_data if name in form.fields]
+        before = {name: _shown(name, form.get_initial_for_field(form.fields[name], name)) for name in names}
+        after = {name: _shown(name, form.cleaned_data.get(name)) for name in names}
+        if names or not change:
+            verb = "change" if change else "add"
+            audit.note(request.user, _action(form.instance, verb), form.instance, before if change else None, after)
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        audit.note(request.user, _action(obj, "delete"), obj, {"name": str(obj)}, None)
+        super().delete_model(request, obj)  # type: ignore[misc]
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            audit.note(request.user, _action(row, "delete"), row, {"name": str(row)}, None)
+        super().delete_queryset(request, queryset)  # type: ignore[misc]
+
+
+def _action(row: Model, verb: str) -> str:
+    return f"{row._meta.model_name}.{verb}"
+
+
+def _shown(name: str, value: Any) -> Any:
+    return "(not shown)" if name in _SECRETS else list(value) if isinstance(value, QuerySet) else value
+
+
+class By(admin.SimpleListFilter):
+    """A field to type a staff member's name into."""
+
+    title = "actor"
+    parameter_name = "by"
+    template = "admin/accounts/auditentry/actor_filter.html"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return []
+
+    def has_output(self) -> bool:
+        return True
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        others = [(name, value) for name, values in changelist.filter_params.items() for value in values]
+        yield {
+            "name": self.value() or "",
+            "others": [pair for pair in others if pair[0] != self.parameter_name],
+            "query_string": changelist.get_query_string(remove=[self.parameter_name]),
+        }
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+        name = (self.value() or "").replace("\0", "")
+        return queryset.filter(actor_name=name) if name else queryset
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(admin.ModelAdmin[AuditEntry]):
+    """The log: nobody adds to it, changes or deletes it here."""
+
+    list_display = ("time", "actor_name", "action", "what", "changes", "request_id")
+    list_display_links = ("time",)
+    list_filter = ("action", "kind", By)
+    list_per_page = 50
+    date_hierarchy = "when"
+    ordering = ("-id",)
+    sortable_by = ()
+    show_full_result_count = False
+    search_fields = ("=target", "=request_id")
+    search_help_text = "The id of what was changed, or of a request."
+    fields = ("time", "actor_name", "action", "kind", "what", "changes", "request_id")
+    readonly_fields = fields
+    change_list_template = "admin/accounts/auditentry/change_list.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        export = path("export/", self.admin_site.admin_view(self.export), name="accounts_auditentry_export")
+        return [export, *super().get_urls()]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def export(self, request: HttpRequest) -> HttpResponseBase:
+        """What the list shows with these filters, as CSV."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        rows = self.get_changelist_instance(request).get_queryset(request).iterator(chunk_size=500)
+        names = ("when", "actor_name", "action", "kind", "target", "before", "after", "request_id")
+        return csv_export.streamed(
+            f"audit-{timezone.now():%Y%m%d-%H%M}.csv", names, ([getattr(row, name) for name in names] for row in rows)
+        )
+
+    @admin.display(description="when")
+    def time(self, entry: AuditEntry) -> str:
+        return f"{timezone.localtime(entry.when):%Y-%m-%d %H:%M:%S}"
+
+    @admin.display(description="target")
+    def what(self, entry: AuditEntry) -> SafeString | str:
+        kind = entry.kind.replace(".", "_")
+        try:
+            address = reverse(f"admin:{kind}_change", args=[entry.target]) if kind else ""
+        except NoReverseMatch:
+            address = ""
+        name = entry.kind.rpartition(".")[2]
+        if not address:
+            return f"{name} {entry.target}".strip()
+        return format_html('{} <a href="{}">{}</a>', name, address, entry.target)
+
+    @admin.display
+    def changes(self, entry: AuditEntry) -> SafeString | str:
+        """Each value that changed, as `name: before → after`."""
+        before, after = entry.before or {}, entry.after or {}
+        lines = []
+        for name in [*before, *(name for name in after if name not in before)]:
+            old = f"{before[name]} → " if name in before else ""
+            lines.append(f"{name}: {old}{after.get(name, 'gone')}")
+        return format_html('<span class="changes">{}</span>', "\n".join(lines)) if lines else ""
