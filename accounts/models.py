@@ -49,6 +49,9 @@ class User(AbstractUser):
         max_length=200, blank=True, help_text="What the studio starts with. Empty: the service's."
     )
 
+    class Meta(AbstractUser.Meta):
+        permissions: ClassVar = [("suspend_user", "Can suspend user")]
+
 
 class ApiTokenManager(models.Manager["ApiToken"]):
     def issue(self, user: User, name: str, expires: datetime | None = None) -> tuple["ApiToken", str]:

@@ -297,6 +297,14 @@ MODELS_OFFLINE = env.bool("MODELS_OFFLINE", default=False)
 SAFETY_CHECKER = env.str("SAFETY_CHECKER", default="opennsfw")
 SAFETY_THRESHOLD = env.float("SAFETY_THRESHOLD", default=0.0) or None
 
+# Review. The share of unflagged pictures that people look at, 0 to 1; what becomes of those that they confirm.
+REVIEW_SAMPLE = env.float("REVIEW_SAMPLE", default=0.01)
+CONFIRMED_PICTURES = env.str("CONFIRMED_PICTURES", default="owner")
+if not 0 <= REVIEW_SAMPLE <= 1:
+    raise SystemExit(f"REVIEW_SAMPLE={REVIEW_SAMPLE} must be from 0 to 1.")
+if CONFIRMED_PICTURES not in ("owner", "blur", "block"):
+    raise SystemExit(f"CONFIRMED_PICTURES={CONFIRMED_PICTURES!r} must be owner, blur or block.")
+
 # Leases, in seconds: how long a claim lasts unrenewed, and how long a silent run keeps being renewed.
 LEASE_SECONDS = env.float("LEASE_SECONDS", default=15.0)
 STALL_SECONDS = env.float("STALL_SECONDS", default=300.0)

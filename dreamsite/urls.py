@@ -10,6 +10,7 @@ handler500 = "generation.api.errors.server_error"
 urlpatterns = [
     path("ready", health.ready, name="ready"),
     path("admin/rq/", include("django_rq.urls")),
+    path("admin/review/", include("generation.staff.urls")),
     path("admin/", admin.site.urls),
     re_path(r"^media/(?P<name>.+)$", serve_media, name="media"),
     path("", include("generation.api.urls")),

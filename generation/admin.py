@@ -27,12 +27,15 @@ from accounts.audit_admin import Audited
 from generation import queue, wording
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora
 from generation.parameters import MAX_SEED
+from generation.staff.decisions import ReviewDecisionAdmin
 
 admin.site.site_header = "Dreamsite"
 admin.site.site_title = "Dreamsite"
 admin.site.index_title = "Administration"
 # The lists need the width, and the breadcrumbs lead to the other tables.
 admin.site.enable_nav_sidebar = False
+
+__all__ = ["GenerationAdmin", "ReviewDecisionAdmin"]
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -150,7 +153,10 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
     search_help_text = "Words of the prompt, a username, an id, a seed, or the SHA-256 of the uploaded file."
     fieldsets = (
         (None, {"fields": ("large_pictures", "prompt", "state_in_words", "error", "warning_list")}),
-        ("Request", {"fields": ("id", "request_id", "asked_by", "token", "in_studio", "model", "request_fields")}),
+        (
+            "Request",
+            {"fields": ("id", "request_id", "asked_by", "token", "in_studio", "model_name", "request_fields")},
+        ),
         ("Run", {"fields": ("created", "started", "finished", "phase_list", "recipe_values")}),
         (
             "Work",
@@ -177,6 +183,15 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return flatten_fieldsets(self.fieldsets)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Tokens are shown to those alone who may see tokens."""
+        if request.user.has_perm("accounts.view_apitoken"):
+            return self.fieldsets
+        return [
+            (title, {"fields": tuple(name for name in options["fields"] if name != "token")})
+            for title, options in self.fieldsets
+        ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Generation]:
         return super().get_queryset(request).select_related("user", "token").prefetch_related("images")
@@ -273,7 +288,7 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
 
     @admin.display(description="user")
     def asked_by(self, generation: Generation) -> SafeString:
-        address = reverse("admin:accounts_user_change", args=[generation.user_id])
+        address = reverse("admin:generation_generation_changelist") + "?" + urlencode({"user": generation.user})
         return format_html('<a href="{}">{}</a>', address, generation.user.get_username())
 
     @admin.display(description="parameters")

@@ -6,6 +6,7 @@ A Generation's row is the truth about it. State changes are the guarded updates 
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from random import random
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from uuid_utils.compat import uuid7
 from generation.filters import GenerationFilters, HistoryFilters
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused, bounds
 from generation.recipes import Family, Limits, LoraReference, ModelReference, Recipe
+from generation.review_models import Review
 
 REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -281,7 +283,7 @@ class Generation(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="generations", db_index=False)
     token = models.ForeignKey("accounts.ApiToken", models.SET_NULL, null=True, blank=True, related_name="+")
     in_studio = models.BooleanField("asked in the studio", default=False)
-    model = models.ForeignKey(DiffusionModel, models.PROTECT, related_name="+")
+    model = models.ForeignKey(DiffusionModel, models.PROTECT, related_name="+", db_index=False)
     pool = models.CharField(max_length=50)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
 
@@ -372,7 +374,13 @@ class Generation(models.Model):
             ),
             models.Index(fields=["source"], condition=Q(source__isnull=False), name="derived"),
             models.Index(fields=["exploration", "cell"], condition=Q(exploration__isnull=False), name="contact_sheet"),
+            # What staff look for, among everybody's.
+            models.Index(fields=["model", "-id"], name="by_model"),
+            models.Index(fields=["-id"], condition=Q(is_flagged=True), name="all_flagged"),
+            models.Index(fields=["error_code", "-id"], condition=~Q(error_code=""), name="by_error"),
+            models.Index(fields=["input_sha256"], condition=~Q(input_sha256=""), name="by_input"),
         ]
+        permissions: ClassVar = [("review_generation", "Can review generations")]
 
     def __str__(self) -> str:
         return f"{'deleted' if self.deleted else self.prompt[:60]} ({self.id})"
@@ -567,14 +575,23 @@ class GeneratedImage(models.Model):
     thumbnail = models.FileField(max_length=200)
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
-    nsfw = models.BooleanField(default=False)
+    nsfw = models.BooleanField(default=False, help_text="What holds: the checker's verdict until a reviewer decides.")
     nsfw_score = models.FloatField(null=True, blank=True, help_text="0 to 1. Empty: not checked.")
     checker = models.CharField(max_length=50, blank=True, help_text="Empty: not checked.")
     threshold = models.FloatField(null=True, blank=True)
+    review = models.CharField(max_length=10, choices=Review.choices, default=Review.NONE, blank=True)
+    is_sample = models.BooleanField("sample", default=False, help_text="Chosen by chance to be reviewed.")
+    links_ended = models.DateTimeField(
+        null=True, blank=True, help_text="When the links from before it was confirmed stopped working."
+    )
 
     class Meta:
         ordering = ("index",)
         constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "index"], name="one_image_an_index")]
+        indexes: ClassVar = [
+            models.Index(fields=["review", "generation"], condition=~Q(review=""), name="in_review"),
+            models.Index(fields=["generation"], condition=Q(review="confirmed", links_ended=None), name="links_to_end"),
+        ]
 
     def __str__(self) -> str:
         return f"image {self.index} of {self.generation_id}"
@@ -586,3 +603,14 @@ class GeneratedImage(models.Model):
     @property
     def is_checked(self) -> bool:
         return self.checker != ""
+
+    @property
+    def is_flagged_by_checker(self) -> bool:
+        """The checker's own verdict, whatever people said since."""
+        return self.nsfw_score is not None and self.threshold is not None and self.nsfw_score >= self.threshold
+
+    def await_review(self, share: float) -> None:
+        """Let a person look at it, before it is saved first: what is flagged, and this share of the rest by chance."""
+        self.is_sample = not self.nsfw and random() < share  # noqa: S311  no secret hangs on it
+        if self.nsfw or self.is_sample:
+            self.review = Review.WAITING

@@ -174,6 +174,8 @@ def finish(
     A row whose lease ran out, and that nobody has claimed since, is still this attempt's: its pictures are as good. Asking
     again after a broken connection is answered with True when the first time got through.
     """
+    for image in images:
+        image.await_review(settings.REVIEW_SAMPLE)
     with transaction.atomic():
         held = Generation.objects.filter(
             pk=generation.pk, attempt=generation.attempt, state__in=(State.RUNNING, State.QUEUED)

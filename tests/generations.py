@@ -15,6 +15,7 @@ from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters
 from generation.queue import THUMBNAIL_SIDE
 from generation.recipes import plan
+from generation.review_models import Review
 from tests.pictures import encoded, scene
 
 PHASES = {"loading": 0.0, "encoding": 0.06, "denoising": 1.9, "decoding": 0.29, "safety": 0.04, "storing": 0.05}
@@ -35,11 +36,15 @@ def make_generation(
     picture: Image.Image | None = None,
     results: Sequence[Image.Image] | None = None,
     flagged: Sequence[int] = (),
+    sampled: Sequence[int] = (),
     token: ApiToken | None = None,
     created: datetime | None = None,
     **fields: Any,
 ) -> Generation:
-    """A generation of this user as it looks in this state. `fields` are request fields, `flagged` result indexes."""
+    """A generation of this user as it looks in this state. `fields` are request fields.
+
+    `flagged` and `sampled` are indexes of results.
+    """
     created = created or timezone.now()
     picture = picture or scene(96, 64)
     parameters = ImageToImageParameters(**{"prompt": "make it night", "num_inference_steps": 20, "seed": 1207} | fields)
@@ -79,11 +84,19 @@ def make_generation(
     generation.save(force_insert=True)
     search.keep(generation)
     if state == State.SUCCEEDED:
-        _add_images(generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name)
+        _add_images(
+            generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name, sampled
+        )
     return generation
 
 
-def _add_images(generation: Generation, results: Sequence[Image.Image], flagged: Sequence[int], name: str) -> None:
+def _add_images(
+    generation: Generation,
+    results: Sequence[Image.Image],
+    flagged: Sequence[int],
+    name: str,
+    sampled: Sequence[int] = (),
+) -> None:
     checked = generation.parameters["safety_check"]
     for index, (result, seed) in enumerate(zip(results, generation.effective.seeds, strict=True)):
         GeneratedImage.objects.create(
@@ -98,4 +111,6 @@ def _add_images(generation: Generation, results: Sequence[Image.Image], flagged:
             nsfw_score=(0.93 if index in flagged else 0.01) if checked else None,
             checker="opennsfw" if checked else "",
             threshold=0.8 if checked else None,
+            review=Review.WAITING if checked and index in (*flagged, *sampled) else Review.NONE,
+            is_sample=index in sampled,
         )

@@ -1,0 +1,40 @@
+"""The decisions of reviewers in the admin, to be read alone."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils import timezone
+
+from generation.review_models import ReviewDecision
+
+
+@admin.register(ReviewDecision)
+class ReviewDecisionAdmin(admin.ModelAdmin[ReviewDecision]):
+    list_display = ("time", "reviewer_name", "generation", "index", "before", "after", "reason", "score", "is_sample")
+    list_display_links = ("time",)
+    list_filter = ("after", "reason", "is_sample")
+    list_per_page = 50
+    ordering = ("-id",)
+    sortable_by = ()
+    show_full_result_count = False
+    search_fields = ("=generation", "=reviewer_name", "=request_id")
+    search_help_text = "The id of a generation or a request, or a reviewer's name."
+    fields = (
+        *("time", "reviewer_name", "generation", "index", "before", "after", "reason", "note", "seconds"),
+        *("score", "threshold", "checker", "is_sample", "undoes", "request_id"),
+    )
+    readonly_fields = fields
+
+    @admin.display(description="when")
+    def time(self, decision: ReviewDecision) -> str:
+        return f"{timezone.localtime(decision.when):%Y-%m-%d %H:%M:%S}"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
