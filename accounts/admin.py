@@ -7,10 +7,11 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
+from django.utils.safestring import SafeString
 
-from accounts import audit
+from accounts import audit, person_page
 from accounts.audit_admin import Audited
 from accounts.models import ApiToken, User
 
@@ -21,6 +22,46 @@ class PersonAdmin(Audited, UserAdmin[User]):
         *(UserAdmin.fieldsets or ()),
         ("Limits", {"fields": ("max_running", "max_queued", "max_per_minute", "max_daily_cost")}),
     )
+
+    list_display = ("username", "email", "is_active", "is_staff", "last_login")
+    actions = ("suspend", "lift")
+
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
+        return (
+            (*super().get_fieldsets(request, obj), ("Use", {"fields": person_page.FIELDS}))
+            if obj
+            else self.add_fieldsets
+        )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        return (*super().get_readonly_fields(request, obj), *person_page.FIELDS)
+
+    @admin.display(description="generations")
+    def made(self, person: User) -> SafeString:
+        return person_page.made(person)
+
+    @admin.display(description="limits")
+    def limits(self, person: User) -> str:
+        return person_page.limits(person)
+
+    @admin.display(description="flags")
+    def flags(self, person: User) -> str:
+        return person_page.flags(person)
+
+    @admin.display(description="tokens")
+    def tokens(self, person: User) -> SafeString | str:
+        return person_page.tokens(person)
+
+    def has_suspend_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("accounts.suspend_user"))
+
+    @admin.action(description="Suspend: tokens dead at once, queued work canceled", permissions=["suspend"])
+    def suspend(self, request: HttpRequest, people: QuerySet[User]) -> HttpResponseBase | None:
+        return person_page.suspend(self, request, people)
+
+    @admin.action(description="Lift the suspension", permissions=["suspend"])
+    def lift(self, request: HttpRequest, people: QuerySet[User]) -> HttpResponseBase | None:
+        return person_page.lift(self, request, people)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         answer = super().user_change_password(request, id, form_url)

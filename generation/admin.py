@@ -1,7 +1,6 @@
 """Generations to look through, models and LoRAs to allow."""
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from json import dumps
 from typing import Any
@@ -9,13 +8,12 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import flatten_fieldsets
-from django.contrib.auth import get_user_model
+from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.fields.files import FieldFile
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -24,10 +22,13 @@ from django.utils.safestring import SafeString
 
 from accounts import audit
 from accounts.audit_admin import Audited
-from generation import queue, wording
+from generation import wording
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora
 from generation.parameters import MAX_SEED
+from generation.staff import timeline
+from generation.staff.actions import ACTIONS, GenerationActions
 from generation.staff.decisions import ReviewDecisionAdmin
+from generation.staff.filters import ByDate, ByError, Flagged, OfToken, OfUser, Reviewed
 
 admin.site.site_header = "Dreamsite"
 admin.site.site_title = "Dreamsite"
@@ -37,6 +38,7 @@ admin.site.enable_nav_sidebar = False
 
 __all__ = ["GenerationAdmin", "ReviewDecisionAdmin"]
 
+_FLAG = SafeString(' class="flag"')
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -54,54 +56,6 @@ class CountlessPaginator(Paginator[Generation]):
         before = (self.page_number - 1) * self.per_page
         rows = self.object_list.prefetch_related(None).values_list("pk")
         return before + len(rows[before : before + self.per_page + 1])
-
-
-class Flagged(admin.SimpleListFilter):
-    title = "flagged"
-    parameter_name = "flagged"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "Yes"), ("no", "No")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Generation]) -> QuerySet[Generation]:
-        match self.value():
-            case "yes":
-                return queryset.filter(is_flagged=True)
-            case "no":
-                return queryset.filter(is_flagged=False)
-            case _:
-                return queryset
-
-
-class OfUser(admin.SimpleListFilter):
-    """A field to type a username into: people may be too many to be listed."""
-
-    title = "user"
-    parameter_name = "user"
-    template = "admin/generation/generation/user_filter.html"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return []
-
-    def has_output(self) -> bool:
-        return True
-
-    def choices(self, changelist: Any) -> Iterator[Any]:
-        """The name that is asked for, what else the address says, and the address without a name."""
-        others = [(name, value) for name, values in changelist.filter_params.items() for value in values]
-        yield {
-            "name": self.value() or "",
-            "others": [pair for pair in others if pair[0] != self.parameter_name],
-            "query_string": changelist.get_query_string(remove=[self.parameter_name]),
-        }
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Generation]) -> QuerySet[Generation]:
-        name = (self.value() or "").replace("\0", "")
-        if not name:
-            return queryset
-        # Found first, so that the index on user and id serves the page.
-        user = get_user_model().objects.filter(username=name).first()
-        return queryset.filter(user=user) if user else queryset.none()
 
 
 class ReadOnly:
@@ -138,10 +92,10 @@ class GeneratedImageInline(ReadOnly, admin.TabularInline[GeneratedImage, Generat
 
 
 @admin.register(Generation)
-class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
+class GenerationAdmin(GenerationActions, ReadOnly, admin.ModelAdmin[Generation]):
     list_display = ("pictures", "what", "by", "model_name", "seeds", "flags", "state_in_words", "asked_at")
     list_display_links = ("what",)
-    list_filter = ("state", "model", Flagged, OfUser)
+    list_filter = ("state", Flagged, Reviewed, OfUser, OfToken, ByDate, ByError, "model")
     list_per_page = 50
     list_max_show_all = 0
     ordering = ("-id",)
@@ -152,7 +106,7 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
     search_fields = ("prompt",)
     search_help_text = "Words of the prompt, a username, an id, a seed, or the SHA-256 of the uploaded file."
     fieldsets = (
-        (None, {"fields": ("large_pictures", "prompt", "state_in_words", "error", "warning_list")}),
+        (None, {"fields": ("prompt", "state_in_words", "error", "warning_list")}),
         (
             "Request",
             {"fields": ("id", "request_id", "asked_by", "token", "in_studio", "model_name", "request_fields")},
@@ -179,7 +133,7 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
         ("Input", {"fields": ("input_format", "input_size", "input_sha256")}),
     )
     inlines = (GeneratedImageInline,)
-    actions = ("cancel",)
+    actions = ACTIONS
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return flatten_fieldsets(self.fieldsets)
@@ -211,20 +165,26 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
             queryset = queryset.filter(_matching(word))
         return queryset, False
 
-    @admin.action(description="Cancel the selected generations", permissions=["cancel"])
-    def cancel(self, request: HttpRequest, chosen: QuerySet[Generation]) -> None:
-        """Needs Django's permission to change generations, though nobody edits one."""
-        done = [generation for generation in chosen if not generation.is_final and queue.cancel(generation)]
-        for generation in done:
-            self.log_change(request, generation, "Canceled.")
-            audit.note(
-                request.user, "generation.cancel", generation, {"state": generation.state}, {"state": "canceled"}
-            )
-        ended = len(chosen) - len(done)
-        messages.success(request, f"{len(done)} canceled." + (f" {ended} had ended already." if ended else ""))
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """A page to read; `picture` chooses among the results, from 1."""
+        more: dict[str, Any] = {}
+        if shown := self.get_object(request, unquote(object_id)):
+            images = list(shown.images.all())
+            number = request.GET.get("picture", "1")
+            at = int(number) - 1 if number.isascii() and number.isdigit() and len(number) < 4 else 0
+            more = {
+                "images": images,
+                "chosen": images[at] if 0 <= at < len(images) else next(iter(images), None),
+                "events": timeline.events(shown),
+            }
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **more})
 
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("generation.change_generation"))
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        """Tokens are asked for by those alone who may see tokens."""
+        hidden = () if request.user.has_perm("accounts.view_apitoken") else (OfToken,)
+        return [found for found in self.list_filter if found not in hidden]
 
     @admin.display
     def pictures(self, generation: Generation) -> SafeString:
@@ -257,22 +217,15 @@ class GenerationAdmin(ReadOnly, admin.ModelAdmin[Generation]):
     def flags(self, generation: Generation) -> SafeString | str:
         images = generation.images.all()
         flagged = sum(image.nsfw for image in images)
-        if flagged:
-            return format_html('<strong class="flag">{} flagged</strong>', flagged)
+        reviewed = sorted({image.get_review_display() for image in images if image.review})
+        if flagged or reviewed:
+            words = f"{flagged} flagged" if flagged else "not flagged"
+            return format_html("<strong{}>{}</strong><br>{}", _FLAG if flagged else "", words, ", ".join(reviewed))
         return "not checked" if any(not image.is_checked for image in images) else ""
 
     @admin.display(description="created")
     def asked_at(self, generation: Generation) -> str:
         return f"{timezone.localtime(generation.created):%Y-%m-%d %H:%M}"
-
-    @admin.display(description="pictures")
-    def large_pictures(self, generation: Generation) -> SafeString:
-        shots = [_shot(generation.input, generation.input_width, generation.input_height, "Input", False)]
-        shots += [
-            _shot(image.file, image.width, image.height, f"Result {image.index + 1}", image.nsfw)
-            for image in generation.images.all()
-        ]
-        return format_html('<div class="large shots">{}</div>', format_html_join("", "{}", ((shot,) for shot in shots)))
 
     @admin.display(description="state")
     def state_in_words(self, generation: Generation) -> str:

@@ -14,6 +14,7 @@ from django.utils.text import Truncator
 from generation import doorbell, forecast, removal
 from generation.models import GeneratedImage, Generation, State
 from generation.recipes import traits_of
+from generation.review_models import DECIDED
 
 PARAMETERS = {
     "num_inference_steps": "Steps",
@@ -165,10 +166,13 @@ def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> lis
 
 
 def safety(image: GeneratedImage) -> str:
-    """What the checker said; a picture that nobody checked is never called safe."""
-    if not image.is_checked:
+    """What the checker said, and a person after it; a picture that nobody checked is never called safe."""
+    if image.review in DECIDED:
+        words = "flagged by a reviewer" if image.nsfw else "found safe by a reviewer"
+    elif not image.is_checked:
         return "not checked"
-    words = "flagged" if image.nsfw else "not flagged"
+    else:
+        words = "flagged" if image.nsfw else "not flagged"
     return words if image.nsfw_score is None else f"{words}, score {image.nsfw_score:.2f}"
 
 

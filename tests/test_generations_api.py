@@ -446,9 +446,9 @@ def test_the_admin_shows_a_tombstone_as_one(client: Client, alice: User, charlie
         assert "deleted 20" in change.content.decode()
         assert "zebra" not in change.content.decode()
         assert "/media/" not in change.content.decode()
-    chosen = {"action": "cancel", "_selected_action": [generation.pk for generation in generations]}
+    chosen = {"action": "cancel", "confirmed": "yes", "_selected_action": [generation.pk for generation in generations]}
     answer = client.post("/admin/generation/generation/", chosen, follow=True).content.decode()
-    assert "0 canceled. 3 had ended already." in answer
+    assert "3 not canceled: it had ended already." in answer
 
 
 def test_the_history_does_not_show_what_was_deleted(client: Client, alice: User) -> None:

@@ -1,0 +1,122 @@
+"""What the admin shows of a person beside their account: use, limits, flags, tokens; and suspending them."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import Count, Q, QuerySet, Sum
+from django.http import HttpRequest, HttpResponseBase
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+
+from accounts.models import User
+from generation import allowance, review, suspension
+from generation.models import Generation, State, first_id
+
+FIELDS = ("made", "limits", "flags", "tokens")
+MAX_TOKENS = 20
+
+
+def made(person: User) -> SafeString:
+    """Counts of their generations, with a link to them."""
+    rows = Generation.objects.filter(user=person).order_by()
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    today = rows.filter(pk__gte=first_id(midnight)).aggregate(count=Count("pk"), cost=Sum("cost"))
+    now = rows.filter(state__in=(State.QUEUED, State.RUNNING)).aggregate(
+        queued=Count("pk", Q(state=State.QUEUED)), running=Count("pk", Q(state=State.RUNNING))
+    )
+    address = reverse("admin:generation_generation_changelist") + "?" + urlencode({"user": person.get_username()})
+    return format_html(
+        '<a href="{}">{} in all</a>; today {}, which cost {}; {} waiting, {} running now',
+        address,
+        rows.count(),
+        today["count"],
+        f"{today['cost'] or 0:.3g}",
+        now["queued"],
+        now["running"],
+    )
+
+
+def limits(person: User) -> str:
+    """What holds for them, from their own fields or the settings."""
+    holds = allowance.allowed(person)
+    told = (
+        *(("running at once", holds.running), ("queued at once", holds.queued)),
+        *(("per minute", holds.per_minute), ("cost per day", holds.daily_cost)),
+    )
+    return ", ".join(f"{'no limit' if limit is None else f'{limit:g}'} {name}" for name, limit in told)
+
+
+def flags(person: User) -> str:
+    known = review.person_record(person)
+    return (
+        f"{known.flagged} generations flagged; pictures: {known.waiting} waiting for review, "
+        f"{known.confirmed} confirmed, {known.safe} found safe"
+    )
+
+
+def tokens(person: User) -> SafeString | str:
+    """The newest tokens by name and beginning."""
+    rows = [
+        (reverse("admin:accounts_apitoken_change", args=[token.pk]), token.prefix, token.name, _state(token))
+        for token in person.tokens.all()[:MAX_TOKENS]
+    ]
+    return format_html_join(SafeString("<br>"), '<a href="{}">{}…</a> {}, {}', rows) or "none"
+
+
+def suspend(admin: Any, request: HttpRequest, people: QuerySet[User]) -> HttpResponseBase | None:
+    def deed(person: User) -> str:
+        canceled = suspension.suspend(person, cast(User, request.user))
+        return f"Suspended {person}; of their generations {canceled} {'was' if canceled == 1 else 'were'} canceled."
+
+    says = (
+        "Their tokens and sessions are refused from now on, and what they have in the queue is canceled. Pictures and "
+        "tokens stay: lifting the suspension gives all of it back."
+    )
+    return _confirmed(admin, request, people, "suspend", "Suspend", says, deed)
+
+
+def lift(admin: Any, request: HttpRequest, people: QuerySet[User]) -> HttpResponseBase | None:
+    def deed(person: User) -> str:
+        lifted = suspension.lift(person, cast(User, request.user))
+        return f"Let {person} in again." if lifted else f"Nothing to lift: {person} was not suspended."
+
+    says = "They may sign in again, and their tokens that are neither revoked nor expired work again."
+    return _confirmed(admin, request, people, "lift", "Lift the suspension", says, deed)
+
+
+def _confirmed(
+    admin: Any,
+    request: HttpRequest,
+    people: QuerySet[User],
+    action: str,
+    title: str,
+    says: str,
+    deed: Callable[[User], str],
+) -> HttpResponseBase | None:
+    """The page that asks, or once that is answered the deed for each person, which says what it did."""
+    chosen = list(people[:100])
+    if "confirmed" not in request.POST:
+        context = {
+            **admin.admin_site.each_context(request),
+            **{"title": title, "opts": User._meta, "says": says, "action": action},
+            **{"rows": chosen, "checkbox": ACTION_CHECKBOX_NAME},
+        }
+        return TemplateResponse(request, "admin/accounts/user/confirm.html", context)
+    for person in chosen:
+        try:
+            messages.success(request, deed(person))
+        except suspension.Refused as refused:
+            messages.error(request, f"Nothing changed for {person}: {refused}.")
+    return None
+
+
+def _state(token: Any) -> str:
+    if token.revoked:
+        return f"revoked {timezone.localtime(token.revoked):%Y-%m-%d}"
+    return "usable" if token.is_usable else "expired"
