@@ -584,13 +584,15 @@ class GeneratedImage(models.Model):
     links_ended = models.DateTimeField(
         null=True, blank=True, help_text="When the links from before it was confirmed stopped working."
     )
+    # Where the picture is while `file` is a cover: see `generation.confirmed`.
+    kept = models.FileField(max_length=200, blank=True)
+    kept_thumbnail = models.FileField(max_length=200, blank=True)
 
     class Meta:
         ordering = ("index",)
         constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "index"], name="one_image_an_index")]
         indexes: ClassVar = [
             models.Index(fields=["review", "generation"], condition=~Q(review=""), name="in_review"),
-            models.Index(fields=["generation"], condition=Q(review="confirmed", links_ended=None), name="links_to_end"),
         ]
 
     def __str__(self) -> str:
@@ -603,6 +605,23 @@ class GeneratedImage(models.Model):
     @property
     def is_checked(self) -> bool:
         return self.checker != ""
+
+    @property
+    def original_names(self) -> tuple[str, str]:
+        """The files of the picture and its thumbnail themselves, whatever covers them."""
+        return str((self.kept or self.file).name), str((self.kept_thumbnail or self.thumbnail).name)
+
+    @property
+    def every_name(self) -> list[str]:
+        """All files that this row names."""
+        return [str(file.name) for file in (self.file, self.thumbnail, self.kept, self.kept_thumbnail) if file]
+
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether strangers may be shown what `file` is: not what was confirmed, unless that is a blurred cover by now."""
+        if self.review != Review.CONFIRMED:
+            return True
+        return settings.CONFIRMED_PICTURES == "blur" and bool(self.kept)
 
     @property
     def is_flagged_by_checker(self) -> bool:

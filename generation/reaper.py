@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from generation import doorbell, idempotency, media, queue, removal, request_ids
+from generation import confirmed, doorbell, idempotency, media, queue, removal, request_ids
 from generation.models import FINAL_STATES, Generation, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
 
@@ -36,6 +36,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         removal.empty_trash()
         _sweep(abandoned)
         idempotency.purge()
+        confirmed.settle_all()
         _ring_for_the_forgotten()
         return reaped
 

@@ -92,10 +92,10 @@ def _bury(rows: QuerySet[Generation]) -> Staging | None:
 
 def files_of(row: Generation) -> list[str]:
     """The names of all its files in the storage; its images should be prefetched."""
-    files = [row.input, row.input_thumbnail]
+    names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
     for image in row.images.all():
-        files += [image.file, image.thumbnail]
-    return [str(file.name) for file in files if file]
+        names += image.every_name
+    return names
 
 
 def _empty(row: Generation) -> None:
@@ -123,7 +123,7 @@ def _empty(row: Generation) -> None:
         ]
     )
     search.forget([row.pk])
-    row.images.update(file="", thumbnail="")
+    row.images.update(file="", thumbnail="", kept="", kept_thumbnail="")
     row.share_links.all().delete()
     # A contact sheet holds the prompts that varied on it.
     if row.exploration and not row.exploration.generations.filter(deleted=None).exists():

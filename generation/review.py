@@ -29,7 +29,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import User
-from generation import request_ids
+from generation import confirmed, request_ids
 from generation.models import GeneratedImage, Generation, ShareLink
 from generation.review_models import DECIDED, OPEN, Reason, Review, ReviewClaim, ReviewDecision
 
@@ -267,4 +267,6 @@ def _record(image: GeneratedImage, reviewer: User, before: Review, after: Review
         told = {"review": before, "nsfw": image.nsfw}, {"review": after, "nsfw": flag}
         audit.note(reviewer, "image.undo" if decision.undoes_id else "image.review", image, *told)
     image.review, image.nsfw = after, flag
+    # Where that fails, the reaper does it.
+    confirmed.settle(image.pk)
     return decision

@@ -125,6 +125,16 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="generatedimage",
+            name="kept",
+            field=models.FileField(blank=True, max_length=200, upload_to=""),
+        ),
+        migrations.AddField(
+            model_name="generatedimage",
+            name="kept_thumbnail",
+            field=models.FileField(blank=True, max_length=200, upload_to=""),
+        ),
+        migrations.AddField(
+            model_name="generatedimage",
             name="links_ended",
             field=models.DateTimeField(
                 blank=True, help_text="When the links from before it was confirmed stopped working.", null=True
@@ -167,14 +177,6 @@ class Migration(migrations.Migration):
             model_name="generatedimage",
             index=models.Index(
                 condition=models.Q(("review", ""), _negated=True), fields=["review", "generation"], name="in_review"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="generatedimage",
-            index=models.Index(
-                condition=models.Q(("links_ended", None), ("review", "confirmed")),
-                fields=["generation"],
-                name="links_to_end",
             ),
         ),
         migrations.AddIndex(

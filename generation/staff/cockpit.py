@@ -129,7 +129,7 @@ def picture(request: HttpRequest, image_id: int, which: str) -> HttpResponse:
     image = get_object_or_404(_pictures(), pk=image_id)
     if which not in ("input", "result"):
         raise Http404
-    name = str((image.generation.input if which == "input" else image.file).name)
+    name = str(image.generation.input.name) if which == "input" else image.original_names[0]
     try:
         content = media.read(name)
     except media.StorageFailed:

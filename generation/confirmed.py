@@ -1,0 +1,115 @@
+"""What becomes of the files of a picture that a reviewer confirmed: no address from before leads to them any more.
+
+Its bytes move to names that nobody knows, and stay. `CONFIRMED_PICTURES` says what the row, and so history, API and shares,
+lead to from then on: `owner`, the picture itself, which only its owner is given new addresses of; `blur`, a blurred copy;
+`block`, a grey one. When the decision is taken back, so is that; addresses from before it stay dead.
+
+New files are noted as of no generation before they are stored, old ones in the transaction that lets go of them: what dies
+in between is swept, and what was not done is done by the reaper.
+"""
+
+import logging
+from io import BytesIO
+from pathlib import PurePosixPath
+from secrets import token_urlsafe
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from PIL import Image
+from uuid_utils.compat import uuid7
+
+from generation import encoding, media
+from generation.models import GeneratedImage, Staging
+from generation.parameters import OutputFormat
+from generation.review_models import Review
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 100
+_BLURRED_SIDE = 12
+_GREY = (128, 128, 128)
+_QUALITY = 80
+
+
+def settle(image_id: int) -> bool:
+    """Bring the files of this picture to where its review says they belong. False: the storage is away, to be tried again."""
+    image = GeneratedImage.objects.exclude(file="").filter(pk=image_id).first()
+    if image is None:
+        return True
+    try:
+        if image.review == Review.CONFIRMED and image.links_ended is None:
+            _hide(image)
+        elif image.review != Review.CONFIRMED and image.kept:
+            _show(image)
+    except media.StorageFailed:
+        logger.exception("the files of picture %s could not be moved; the reaper will try again", image_id)
+        return False
+    return True
+
+
+def settle_all() -> None:
+    """What was decided while the storage, or the process that decided it, was away; a bounded number at once."""
+    left = Q(review=Review.CONFIRMED, links_ended=None) | (~Q(review=Review.CONFIRMED) & ~Q(kept=""))
+    rows = GeneratedImage.objects.exclude(review=Review.NONE).filter(left).exclude(file="")
+    for image_id in list(rows.order_by().values_list("pk", flat=True)[:_AT_ONCE]):
+        if not settle(image_id):
+            return
+
+
+def _hide(image: GeneratedImage) -> None:
+    """Move the picture, and put a cover in its place where that is the setting."""
+    file, thumbnail = image.original_names
+    contents = [media.read(file), media.read(thumbnail)]
+    names = [_secret(file), _secret(thumbnail)]
+    fields: dict[str, object] = {"file": names[0], "thumbnail": names[1]}
+    if settings.CONFIRMED_PICTURES != "owner":
+        covers = [_secret("cover.webp"), _secret("cover.webp")]
+        fields = {"kept": names[0], "kept_thumbnail": names[1], "file": covers[0], "thumbnail": covers[1]}
+        contents += [_cover(content) for content in contents]
+        names += covers
+    note = Staging.objects.create(generation=uuid7(), attempt=0, names=names)
+    for name, content in zip(names, contents, strict=True):
+        media.store(name, content)
+    as_read = GeneratedImage.objects.filter(pk=image.pk, file=str(image.file.name), review=Review.CONFIRMED)
+    _swap(image, as_read.filter(links_ended=None), {**fields, "links_ended": timezone.now()}, note)
+
+
+def _show(image: GeneratedImage) -> None:
+    """Put the picture in the place of its cover."""
+    file, thumbnail = image.original_names
+    fields: dict[str, object] = {"file": file, "thumbnail": thumbnail, "kept": "", "kept_thumbnail": ""}
+    as_read = GeneratedImage.objects.filter(pk=image.pk, kept=str(image.kept.name)).exclude(review=Review.CONFIRMED)
+    _swap(image, as_read, fields, None)
+
+
+def _swap(
+    image: GeneratedImage, as_read: QuerySet[GeneratedImage], fields: dict[str, object], note: Staging | None
+) -> None:
+    """Let the row name other files if it still is as it was read; the ones that nobody names then are removed."""
+    old = [name for name in image.every_name if name not in fields.values()]
+    with transaction.atomic():
+        # Without its note the sweep took the new files for forgotten: then nothing may name them.
+        sound = note is None or bool(Staging.objects.filter(pk=note.pk).delete()[0])
+        held = sound and bool(as_read.update(**fields))
+        unnamed = old if held else list(note.names) if note else []
+        left = Staging.objects.create(generation=uuid7(), attempt=0, names=unnamed)
+    if media.discard(unnamed):
+        left.delete()
+
+
+def _secret(name: str) -> str:
+    return f"outputs/confirmed/{token_urlsafe(24)}{PurePosixPath(name).suffix}"
+
+
+def _cover(content: bytes) -> bytes:
+    """A copy of the same size that shows nothing: blurred beyond recognition, or grey."""
+    picture = Image.open(BytesIO(content)).convert("RGB")
+    size = picture.size
+    if settings.CONFIRMED_PICTURES == "block":
+        picture = Image.new("RGB", size, _GREY)
+    else:
+        picture.thumbnail((_BLURRED_SIDE, _BLURRED_SIDE))
+        picture = picture.convert("L").convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    return encoding.encode(picture, OutputFormat.WEBP, _QUALITY)
