@@ -24,7 +24,7 @@ ALLOWED = {
         *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
         *("generation_reviewdecision_changelist", "generation_reviewdecision_change"),
         "generation_reviewdecision_history",
-        *("review", "review-picture"),
+        *("review", "review-picture", "review-insight"),
     },
     OPERATORS: {
         *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
@@ -67,7 +67,7 @@ def _address(pattern: URLPattern, names: str) -> str | None:
         "auditentry": AuditEntry,
         "group": Group,
     }
-    if name.startswith("review-"):
+    if name in ("review-decide", "review-picture"):
         image = Generation.objects.latest("pk").images.get()
         return reverse(name, args=[image.pk, *(["result"] if name == "review-picture" else [])])
     if name == "auth_user_password_change":
