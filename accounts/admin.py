@@ -27,11 +27,10 @@ class PersonAdmin(Audited, UserAdmin[User]):
     actions = ("suspend", "lift")
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
-        return (
-            (*super().get_fieldsets(request, obj), ("Use", {"fields": person_page.FIELDS}))
-            if obj
-            else self.add_fieldsets
-        )
+        if obj is None:
+            return self.add_fieldsets
+        first, *others = super().get_fieldsets(request, obj)
+        return (first, ("Use", {"fields": person_page.FIELDS}), *others)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         return (*super().get_readonly_fields(request, obj), *person_page.FIELDS)

@@ -315,7 +315,8 @@ def _matching(word: str) -> Q:
     with suppress(ValueError):
         return Q(pk=UUID(word))
     if SHA256.fullmatch(word.lower()):
-        return Q(input_sha256=word.lower())
+        # Said twice, since the index is of rows with an input alone.
+        return Q(input_sha256=word.lower()) & ~Q(input_sha256="")
     found = Q(prompt__icontains=word) | Q(user__username__iexact=word)
     if word.isascii() and word.isdigit() and len(word) <= len(str(MAX_SEED)) and int(word) <= MAX_SEED:
         found |= Q(Exists(GeneratedImage.objects.filter(generation=OuterRef("pk"), seed=int(word))))

@@ -23,7 +23,7 @@ from uuid_utils.compat import uuid7
 from generation import encoding, media
 from generation.models import GeneratedImage, Staging
 from generation.parameters import OutputFormat
-from generation.review_models import Review
+from generation.review_models import IN_REVIEW, Review
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def settle(image_id: int) -> bool:
 def settle_all() -> None:
     """What was decided while the storage, or the process that decided it, was away; a bounded number at once."""
     left = Q(review=Review.CONFIRMED, links_ended=None) | (~Q(review=Review.CONFIRMED) & ~Q(kept=""))
-    rows = GeneratedImage.objects.exclude(review=Review.NONE).filter(left).exclude(file="")
+    rows = GeneratedImage.objects.filter(IN_REVIEW, left).exclude(file="")
     for image_id in list(rows.order_by().values_list("pk", flat=True)[:_AT_ONCE]):
         if not settle(image_id):
             return

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Avg, BooleanField, Case, Count, F, Q, Value, When
-from django.db.models.functions import Floor, Least
+from django.db.models import Avg, BooleanField, Case, Count, F, FloatField, Q, Value, When
+from django.db.models.functions import Least, Round
 
 from generation.models import GeneratedImage, first_id
 from generation.review_models import DECIDED, Reason, Review, ReviewDecision
@@ -87,7 +87,8 @@ def insight(since: datetime, checker: str = "") -> Insight:
     by_checker = Case(When(nsfw_score__gte=F("threshold"), then=True), default=False, output_field=BooleanField())
     rows = GeneratedImage.objects.filter(generation__gte=first_id(since), nsfw_score__isnull=False).order_by()
     # A score of 1 belongs to the last hundredth. What is rounded to 0.9299999 of a stored 0.93 must not fall below it.
-    step = Least(Floor(score * STEPS + 1e-6), Value(float(STEPS - 1)))
+    # Rounded, not floored: that is no function of SQLite's own.
+    step = Least(Round(score * STEPS - 0.5 + 1e-6), Value(float(STEPS - 1)), output_field=FloatField())
     groups = rows.annotate(step=step, by_checker=by_checker).values(
         "checker", "threshold", "step", "by_checker", "is_sample", "review"
     )

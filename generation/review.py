@@ -31,7 +31,7 @@ from accounts import audit
 from accounts.models import User
 from generation import confirmed, request_ids
 from generation.models import GeneratedImage, Generation, ShareLink
-from generation.review_models import DECIDED, OPEN, Reason, Review, ReviewClaim, ReviewDecision
+from generation.review_models import DECIDED, IN_REVIEW, OPEN, Reason, Review, ReviewClaim, ReviewDecision
 
 CLAIM = timedelta(minutes=5)
 UNDO = timedelta(hours=24)
@@ -87,7 +87,7 @@ def waiting(wanted: Wanted = Wanted()) -> QuerySet[GeneratedImage]:
     shared = ShareLink.objects.filter(
         Q(expires=None) | Q(expires__gt=now), generation=OuterRef("generation"), index=OuterRef("index"), revoked=None
     )
-    rows = GeneratedImage.objects.filter(review__in=OPEN, generation__deleted=None)
+    rows = GeneratedImage.objects.filter(IN_REVIEW, review__in=OPEN, generation__deleted=None)
     match wanted.why:
         case "escalated":
             rows = rows.filter(review=Review.ESCALATED)
@@ -110,7 +110,7 @@ def waiting(wanted: Wanted = Wanted()) -> QuerySet[GeneratedImage]:
 
 def counts() -> dict[Why, int]:
     """How many pictures wait, by why."""
-    rows = GeneratedImage.objects.filter(review__in=OPEN, generation__deleted=None)
+    rows = GeneratedImage.objects.filter(IN_REVIEW, review__in=OPEN, generation__deleted=None)
     found: dict[str, int] = rows.aggregate(
         escalated=Count("pk", Q(review=Review.ESCALATED)),
         flagged=Count("pk", Q(review=Review.WAITING, is_sample=False)),
@@ -218,7 +218,7 @@ def undo(reviewer: User) -> ReviewDecision:
 
 def person_record(user: User) -> PersonRecord:
     generations = Generation.objects.filter(user=user).order_by()
-    rows = GeneratedImage.objects.filter(generation__user=user).exclude(review=Review.NONE).order_by()
+    rows = GeneratedImage.objects.filter(IN_REVIEW, generation__user=user).order_by()
     by_review = dict(rows.values_list("review").annotate(Count("pk")))
     return PersonRecord(
         generations=generations.count(),

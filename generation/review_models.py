@@ -23,6 +23,10 @@ OPEN = (Review.WAITING, Review.ESCALATED)
 DECIDED = (Review.SAFE, Review.CONFIRMED)
 
 
+IN_REVIEW = ~models.Q(review="")
+"""What the partial index on the review of pictures holds. Said in queries, too: no database concludes it from other values."""
+
+
 class Reason(models.TextChoices):
     """Why a picture was confirmed."""
 

@@ -16,7 +16,7 @@ from accounts.models import ApiToken
 from accounts.typed_filter import TypedFilter
 from generation.models import GeneratedImage, Generation, first_id
 from generation.parameters import ErrorCode
-from generation.review_models import DECIDED, OPEN
+from generation.review_models import DECIDED, IN_REVIEW, OPEN
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?\Z", re.ASCII)
 Rows = QuerySet[Generation]
@@ -53,7 +53,7 @@ class Reviewed(admin.SimpleListFilter):
         if wanted is None:
             return queryset
         # From the few pictures that are in review, by their own index.
-        return queryset.filter(pk__in=GeneratedImage.objects.filter(review__in=wanted).values("generation"))
+        return queryset.filter(pk__in=GeneratedImage.objects.filter(IN_REVIEW, review__in=wanted).values("generation"))
 
 
 class ByError(admin.SimpleListFilter):
@@ -64,7 +64,10 @@ class ByError(admin.SimpleListFilter):
         return [(code.value, code.value.replace("_", " ")) for code in ErrorCode]
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        return queryset.filter(error_code=self.value()) if self.value() in set(ErrorCode) else queryset
+        if self.value() not in set(ErrorCode):
+            return queryset
+        # Said twice, since the index is of rows with an error alone, and no database concludes it.
+        return queryset.filter(error_code=self.value()).exclude(error_code="")
 
 
 class OfUser(TypedFilter):
