@@ -209,6 +209,7 @@ def announce(worker: str, pool: str, models: Iterable[str]) -> None:
 
 
 def retire(worker: str) -> None:
+    """Say that this worker takes nothing. Raises `RedisError`."""
     redis().delete(WORKERS + worker)
 
 

@@ -20,7 +20,7 @@ from redis import RedisError
 from generation import allowance, doorbell, turns
 from generation.answers import Waiting
 from generation.doorbell import AtWork, Progress
-from generation.models import DiffusionModel, Generation, Pace, State
+from generation.models import DiffusionModel, Generation, Pace, PausedPool, State
 from generation.recipes import Recipe
 
 _WEIGHT_OF_THE_NEW = 0.3
@@ -124,15 +124,19 @@ def of_queued(generations: Sequence[Generation]) -> dict[UUID, Forecast]:
         return {}
     at_work = _at_work()
     running = _running_by_user(generations)
+    paused = set(PausedPool.objects.values_list("pk", flat=True))
     forecasts = {}
     for pool in {generation.pool for generation in generations}:
-        workers = [worker for worker in at_work if worker.pool == pool]
+        workers = [worker for worker in at_work if worker.pool == pool and pool not in paused]
         warm = frozenset().union(*(worker.models for worker in workers)) if workers else frozenset()
         places = _places(pool, workers, warm)
         for generation in generations:
             if generation.pool == pool:
                 place = places.get(generation.pk, _Place(len(places) + 1, None, None))
-                reason = _reason(generation, place.position, running.get(generation.user_id, 0), workers, warm)
+                if pool in paused:
+                    reason = "Its pool is paused; nothing new starts there until staff resume it."
+                else:
+                    reason = _reason(generation, place.position, running.get(generation.user_id, 0), workers, warm)
                 forecasts[generation.pk] = Forecast(place.position, reason, place.start, place.finish)
     return forecasts
 

@@ -565,6 +565,57 @@ class IdempotencyKey(models.Model):
         ]
 
 
+class PausedPool(models.Model):
+    """A pool whose workers start nothing new. The row is the pause, so no loss of Redis lifts it."""
+
+    pool = models.CharField(max_length=50, primary_key=True)
+    since = models.DateTimeField(default=timezone.now)
+    by = models.CharField(max_length=150, help_text="The username of who paused it.")
+
+    class Meta:
+        default_permissions = ()
+        permissions = (("operate", "Can operate workers, pools and retention"),)
+
+
+class Order(models.Model):
+    """What staff want of one worker; it does that between its batches, and writes down what came of it."""
+
+    class Verb(models.TextChoices):
+        DRAIN = "drain"
+        RESUME = "resume"
+        WARM = "warm"
+        EVICT = "evict"
+        DOWNLOAD = "download"
+        DOWNLOAD_LORA = "download LoRA"
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+
+    worker = models.CharField(max_length=100)
+    pool = models.CharField(max_length=50)
+    verb = models.CharField(max_length=20, choices=Verb.choices)
+    target = models.CharField(
+        max_length=200, blank=True, help_text="The name of the model or LoRA, where it is about one."
+    )
+    by = models.CharField(max_length=150, help_text="The username of who gave it.")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
+    message = models.CharField(max_length=500, blank=True, help_text="How far it is, or what came of it.")
+    created = models.DateTimeField(default=timezone.now)
+    finished = models.DateTimeField(null=True, blank=True)
+    expires = models.DateTimeField(null=True, blank=True, help_text="While it runs: when its worker counts as lost.")
+
+    class Meta:
+        ordering = ("-id",)
+        default_permissions = ()
+        indexes: ClassVar = [models.Index(fields=["worker", "id"], condition=Q(state="waiting"), name="orders")]
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.target}".strip()
+
+
 class GeneratedImage(models.Model):
     """One picture of a generation. Flagged ones keep their pixels; hiding is done when serving."""
 

@@ -23,6 +23,7 @@ from generation.models import (
     FINAL_STATES,
     GeneratedImage,
     Generation,
+    PausedPool,
     Staging,
     State,
 )
@@ -46,8 +47,10 @@ def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
     """The next row of the pool as a lease of this worker, with those that may share its batch; empty: there is none.
 
     `warm` are the models that the worker has loaded. Each row goes to one worker, and no user has more rows running than
-    they may.
+    they may. A pool that is paused has none.
     """
+    if PausedPool.objects.filter(pk=pool).exists():
+        return []
     full = _full_users()
     with transaction.atomic():
         while batch := _pick(pool, warm, full):

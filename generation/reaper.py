@@ -10,8 +10,8 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from generation import confirmed, doorbell, idempotency, media, queue, removal, request_ids
-from generation.models import FINAL_STATES, Generation, Staging, State
+from generation import confirmed, doorbell, idempotency, media, orders, queue, removal, request_ids
+from generation.models import FINAL_STATES, Generation, PausedPool, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         _sweep(abandoned)
         idempotency.purge()
         confirmed.settle_all()
+        orders.expire()
         _ring_for_the_forgotten()
         return reaped
 
@@ -65,7 +66,8 @@ def _reap_leases() -> int:
 
 
 def _ring_for_the_forgotten() -> None:
-    for pool in Generation.objects.filter(state=State.QUEUED).order_by().values_list("pool", flat=True).distinct():
+    waiting = Generation.objects.filter(state=State.QUEUED).exclude(pool__in=PausedPool.objects.values("pk"))
+    for pool in waiting.order_by().values_list("pool", flat=True).distinct():
         if doorbell.bells(pool).is_empty():
             doorbell.ring(pool)
 

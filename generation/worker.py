@@ -4,6 +4,8 @@ One process, one pool, one engine that stays loaded. RQ calls `answer_bell`; wha
 """
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,9 @@ from rq import SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
-from generation import attempt, doorbell, queue, reaper
+from generation import attempt, cards, doorbell, orders, queue, reaper
+from generation.cards import Card
+from generation.duties import Duties
 from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import EngineError
 from generation.models import DiffusionModel
@@ -36,24 +40,70 @@ class WarmWorker(SimpleWorker):
 
     The first SIGTERM or SIGINT lets it finish what runs within `DRAIN_SECONDS`, a second one lets go of it at once. Both
     are said to the class: after Redis was away there is a new worker, and the old one may have got the signal.
+
+    Staff can drain it too: it finishes what runs and then takes nothing, until it is to resume. It hears a bell of its own
+    beside the pool's, for what staff want of it.
     """
 
     # RQ's own limit is a minute, for which nothing would be done after Redis is back.
     max_connection_wait_time = _REDIS_PAUSE_SECONDS
     drains_since: float | None = None
     must_let_go = False
+    is_drained = False
 
-    def __init__(self, pool: str, engine: Engine) -> None:
+    def __init__(self, pool: str, engine: Engine, started: float, problem: str = "") -> None:
         # A client of its own: RQ waits for bells by the minute, and changes the timeouts of the client it is given.
         connection = Redis.from_url(settings.REDIS_URL, socket_timeout=None)
+        name = doorbell.worker_name()
         super().__init__(
-            [doorbell.bells(pool, connection)],
-            name=doorbell.worker_name(),
+            [doorbell.bells(name, connection), doorbell.bells(pool, connection)],
+            name=name,
             connection=connection,
             serializer=JSONSerializer,
         )
         self.pool = pool
         self.engine = engine
+        self.started = started
+        self.problem = problem
+        self.duties = Duties()
+        self._listen()
+
+    def drain(self) -> None:
+        """Take nothing new, and leave the pool's bells to others."""
+        WarmWorker.is_drained = True
+        self._listen()
+
+    def resume(self) -> None:
+        WarmWorker.is_drained = False
+        self._listen()
+
+    def _listen(self) -> None:
+        own, pool = self.queues
+        # Twice its own: where there is one queue alone, RQ fetches in another way, and is confused by a change of ways.
+        self._ordered_queues = [own, own] if self.is_drained else [own, pool]
+
+    def show(self) -> None:
+        """Say that it is here, and ready if it is. Raises `RedisError`."""
+        if self.is_drained:
+            doorbell.retire(self.name)
+        else:
+            doorbell.announce(self.name, self.pool, self.engine.warm_models)
+        used, total = self.engine.memory
+        cards.show(
+            Card(
+                name=self.name,
+                pool=self.pool,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                device=self.engine.device,
+                memory_used=used,
+                memory_total=total,
+                started=self.started,
+                models=self.engine.warm_models,
+                is_drained=self.is_drained,
+                problem="" if self.engine.warm_models else self.problem,
+            )
+        )
 
     def must_hand_back(self) -> bool:
         if self.drains_since is None:
@@ -76,31 +126,34 @@ _worker: WarmWorker | None = None
 
 def run(pool: str, settings_: EngineSettings) -> None:
     """Load and warm the engine, announce it, and answer bells until SIGTERM or SIGINT."""
+    started = time.time()
     engine = Engine(settings_)
-    _warm_default(pool, engine)
+    problem = _warm_default(pool, engine)
     connections.close_all()
     with _repeated(REAP_SECONDS, reaper.reap), suppress(StopRequested):
-        while _work(pool, engine):
+        while _work(pool, engine, started, problem):
             # RQ's loop ends when Redis is away; the engine stays warm until it is back.
             time.sleep(_REDIS_PAUSE_SECONDS)
 
 
-def _warm_default(pool: str, engine: Engine) -> None:
-    """Load the default model. One that cannot be loaded fails its own requests, not the worker."""
+def _warm_default(pool: str, engine: Engine) -> str:
+    """Load the default model; what went wrong, in words. One that cannot be loaded fails its own requests, not the worker."""
     default = DiffusionModel.objects.filter(is_default=True, enabled=True, pool=pool).first()
     if default is None:
-        return
+        return ""
     try:
         engine.warm(default.reference())
     except EngineError as error:
         logger.error("the default model %s cannot be loaded: %r", default.pk, error.__cause__ or error)
+        return f"The default model {default.pk} could not be loaded. {error.message}"
+    return ""
 
 
-def _work(pool: str, engine: Engine) -> bool:
+def _work(pool: str, engine: Engine, started: float, problem: str) -> bool:
     """Answer bells until told to end or until Redis is away; whether to go on then."""
     global _worker
     try:
-        worker = _worker = WarmWorker(pool, engine)
+        worker = _worker = WarmWorker(pool, engine, started, problem)
         with _announced(worker):
             doorbell.ring(pool)
             if worker.drains_since is None:
@@ -111,12 +164,20 @@ def _work(pool: str, engine: Engine) -> bool:
 
 
 def answer_bell() -> None:
-    """Make what is queued in this worker's pool until nothing is left. Called by RQ, in the worker's process."""
+    """Do what staff want of this worker, and make what is queued in its pool until nothing is left.
+
+    Called by RQ, in the worker's process.
+    """
     if _worker is None:
         raise RuntimeError("bells are answered by `manage.py worker`, which loads the engine first")
     close_old_connections()
     try:
         while _worker.drains_since is None:
+            _worker.duties.carry_out(_worker)
+            if _worker.is_drained:
+                # The bell that it heard may have been for work.
+                doorbell.ring_quietly(_worker.pool)
+                break
             batch = queue.claim(_worker.pool, _worker.name, _worker.engine.warm_models)
             if not batch:
                 break
@@ -131,16 +192,23 @@ def answer_bell() -> None:
 
 @contextmanager
 def _announced(worker: WarmWorker) -> Iterator[None]:
-    """Keep saying that this worker is ready."""
-    with _repeated(
-        doorbell.ANNOUNCEMENT_SECONDS / 3,
-        lambda: doorbell.announce(worker.name, worker.pool, worker.engine.warm_models),
-    ):
-        try:
+    """Keep saying that this worker is here, and what it is doing for staff."""
+
+    def tell() -> None:
+        worker.show()
+        worker.duties.renew()
+
+    try:
+        with _repeated(doorbell.ANNOUNCEMENT_SECONDS / 3, tell):
             yield
-        finally:
-            with suppress(RedisError):
-                doorbell.retire(worker.name)
+    finally:
+        # After the last announcement, which would outlive it.
+        with suppress(RedisError):
+            doorbell.retire(worker.name)
+            cards.take_down(worker.name)
+            doorbell.bells(worker.name).delete()
+        with suppress(OperationalError, InterfaceError):
+            orders.abandon(worker.name)
 
 
 @contextmanager

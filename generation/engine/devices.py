@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import resource
 from pathlib import Path
 
 import torch
@@ -44,10 +45,19 @@ def memory_budget(device: torch.device, neighbours: int) -> int:
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1] * _GPU_SHARE)
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
-        host = min(host, int(_CGROUP_LIMIT.read_text()))
-    return int(host * _HOST_SHARE / (1 + neighbours))
+    return int(_host_memory() * _HOST_SHARE / (1 + neighbours))
+
+
+def memory(device: torch.device) -> tuple[int, int]:
+    """Bytes in use and bytes there are: on a GPU this process's tensors, else this process beside all of the host's."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device), torch.cuda.mem_get_info(device)[1]
+    page = os.sysconf("SC_PAGE_SIZE")
+    try:
+        used = int(Path("/proc/self/statm").read_text().split()[1]) * page
+    except OSError:  # macOS tells the most that was ever used, in bytes
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used, _host_memory()
 
 
 def release_memory(device: torch.device) -> None:
@@ -67,6 +77,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         words in text for words in ("can't allocate memory", "out of memory", "std::bad_alloc")
     )
+
+
+def _host_memory() -> int:
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
+        host = min(host, int(_CGROUP_LIMIT.read_text()))
+    return host
 
 
 def _computes_bfloat16() -> bool:

@@ -14,7 +14,14 @@ from PIL import Image
 
 from generation.engine import catalog, safety
 from generation.engine.calls import OfferPictures, Shot, call, prepare
-from generation.engine.devices import DTYPES, choose_device, is_out_of_memory, memory_budget, release_memory
+from generation.engine.devices import (
+    DTYPES,
+    choose_device,
+    is_out_of_memory,
+    memory,
+    memory_budget,
+    release_memory,
+)
 from generation.engine.errors import EngineError, ModelFailed, OutOfMemory
 from generation.engine.pipelines import WarmPipeline, WarmPipelines, expected_warnings_ignored, quieten
 from generation.engine.progress import Glimpse, Offer, OnStep, Progress, Span
@@ -103,6 +110,20 @@ class Engine:
     def warm_models(self) -> list[str]:
         """Ids of the models that are loaded, least recently used first."""
         return self._pipelines.models
+
+    @property
+    def device(self) -> str:
+        """What it computes on, such as `cpu` or `cuda:1`."""
+        return str(self._device)
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Bytes in use and bytes there are on the device; may be asked from any thread."""
+        return memory(self._device)
+
+    def evict(self, model_id: str) -> bool:
+        """Drop this model from memory; says whether it was there."""
+        return self._pipelines.drop(model_id)
 
     def warm(self, model: ModelReference) -> None:
         """Load the model and the safety checker and run one small step. Raises what `run` raises."""

@@ -115,6 +115,16 @@ class WarmPipelines:
             self._drop_oldest()
         return idle > 0
 
+    def drop(self, model_id: str) -> bool:
+        """Drop all revisions of this model; says whether there was any."""
+        found = [model for model in self._warm if model.id == model_id]
+        for model in found:
+            del self._warm[model]
+        if found:
+            log.info("dropped %s from memory", model_id)
+            release_memory(self._device)
+        return bool(found)
+
     def _used(self) -> int:
         if self._device.type == "cuda":
             return torch.cuda.memory_allocated(self._device)
