@@ -85,6 +85,7 @@ X_FRAME_OPTIONS = "DENY"
 
 INSTALLED_APPS = [
     "django.contrib.admin",
+    "django.contrib.humanize",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -322,6 +323,8 @@ USER_MAX_QUEUED = env.int("USER_MAX_QUEUED", default=100)
 USER_MAX_PER_MINUTE = env.int("USER_MAX_PER_MINUTE", default=60)
 USER_MAX_DAILY_COST = env.float("USER_MAX_DAILY_COST", default=5000.0)
 MAX_QUEUE = env.int("MAX_QUEUE", default=1000)
+# How many seconds a request may wait before staff are told.
+QUEUE_TARGET_SECONDS = env.float("QUEUE_TARGET_SECONDS", default=120.0)
 
 for _name in ("WORKERS", "THREADS", "MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "LEASE_SECONDS", "MAX_BATCH"):
     if globals()[_name] <= 0:

@@ -11,6 +11,8 @@ urlpatterns = [
     path("ready", health.ready, name="ready"),
     path("admin/rq/", include("django_rq.urls")),
     path("admin/review/", include("generation.staff.urls")),
+
+    path("admin/operations/", include("generation.operations.urls")),
     path("admin/", admin.site.urls),
     re_path(r"^media/(?P<name>.+)$", serve_media, name="media"),
     path("", include("generation.api.urls")),

@@ -1,0 +1,176 @@
+"""Plots as numbers for a template: where lines, bars and ticks go in an SVG of WIDTH by HEIGHT. No HTML."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils import timezone
+
+from generation import wording
+from generation.operations.figures import Figures, Spread
+
+WIDTH, HEIGHT = 640, 180
+SMALL_WIDTH, SMALL_HEIGHT = 300, 110
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 22
+
+
+@dataclass(frozen=True)
+class Tick:
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    kind: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Plot:
+    """`lines` are names and paths, `rows` the same values as a table under `columns`; `summary` says the gist in words."""
+
+    name: str
+    title: str
+    summary: str
+    width: int
+    height: int
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    columns: list[str]
+    rows: list[list[str]]
+    bars: list[Bar]
+    lines: list[tuple[str, str]]
+
+    @property
+    def left(self) -> int:
+        return _LEFT
+
+    @property
+    def right(self) -> int:
+        return self.width - _RIGHT
+
+    @property
+    def bottom(self) -> int:
+        return self.height - _BOTTOM
+
+
+def throughput(figures: Figures) -> Plot:
+    """Requests by how they ended, a stack of bars a slot."""
+    slots = figures.slots
+    kinds = ("succeeded", "canceled", "failed")
+    top = _nice(max(sum(getattr(slot, kind) for kind in kinds) for slot in slots) or 1)
+    room = HEIGHT - _TOP - _BOTTOM
+    step = (WIDTH - _LEFT - _RIGHT) / len(slots)
+    bars = []
+    for number, slot in enumerate(slots):
+        y = float(HEIGHT - _BOTTOM)
+        for kind in kinds:
+            height = getattr(slot, kind) / top * room
+            if height:
+                y -= height
+                bars.append(
+                    Bar(kind, _round(_LEFT + step * number + step * 0.1), _round(y), _round(step * 0.8), _round(height))
+                )
+    sums = {kind: sum(getattr(slot, kind) for slot in slots) for kind in kinds}
+    rows = [
+        [_when(slot.start), *(str(getattr(slot, kind)) for kind in kinds)]
+        for slot in slots
+        if any(getattr(slot, kind) for kind in kinds)
+    ]
+    return Plot(
+        name="throughput",
+        title=f"Requests of {figures.window.title}",
+        summary=", ".join(f"{sums[kind]:,} {kind}" for kind in kinds),
+        width=WIDTH,
+        height=HEIGHT,
+        x_ticks=_times(figures, WIDTH, 6),
+        y_ticks=[Tick(_round(HEIGHT - _BOTTOM - share * room), f"{top * share:g}") for share in (0, 0.5, 1)],
+        columns=["From", *(kind.capitalize() for kind in kinds)],
+        rows=rows,
+        bars=bars,
+        lines=[],
+    )
+
+
+def durations(figures: Figures) -> list[Plot]:
+    """The whole time and that of each phase that took any: the lines of p50 and p95."""
+    measured = [("whole", "From acceptance to end", [slot.whole for slot in figures.slots])]
+    phases = dict.fromkeys(phase for slot in figures.slots for phase in slot.phases)
+    measured += [
+        (phase, "Queue" if phase == "queue" else phase.capitalize(), [slot.phases.get(phase) for slot in figures.slots])
+        for phase in phases
+    ]
+    return [_duration(figures, *one) for one in measured if any(one[2])]
+
+
+def _duration(figures: Figures, name: str, title: str, spreads: Sequence[Spread | None]) -> Plot:
+    known = [spread for spread in spreads if spread]
+    top = _nice(max(spread.p95 for spread in known) or 0.001)
+    last = known[-1]
+    rows = [
+        [_when(slot.start), wording.seconds(spread.p50), wording.seconds(spread.p95)]
+        for slot, spread in zip(figures.slots, spreads, strict=True)
+        if spread
+    ]
+    room = SMALL_HEIGHT - _TOP - _BOTTOM
+    return Plot(
+        name=name,
+        title=title,
+        summary=f"lately half within {wording.seconds(last.p50)}, 95 % within {wording.seconds(last.p95)}",
+        width=SMALL_WIDTH,
+        height=SMALL_HEIGHT,
+        x_ticks=_times(figures, SMALL_WIDTH, 3),
+        y_ticks=[Tick(_round(SMALL_HEIGHT - _BOTTOM - share * room), f"{top * share:g} s") for share in (0, 1)],
+        columns=["From", "p50", "p95"],
+        rows=rows,
+        bars=[],
+        lines=[
+            ("p50", _path([spread.p50 if spread else None for spread in spreads], top)),
+            ("p95", _path([spread.p95 if spread else None for spread in spreads], top)),
+        ],
+    )
+
+
+def _path(values: Sequence[float | None], top: float) -> str:
+    """A line through the middles of the slots, with a gap where nothing is known; a point alone is a short dash."""
+    room = SMALL_HEIGHT - _TOP - _BOTTOM
+    step = (SMALL_WIDTH - _LEFT - _RIGHT) / len(values)
+    parts, is_open = [], False
+    for number, value in enumerate(values):
+        if value is None:
+            is_open = False
+            continue
+        x, y = _LEFT + step * (number + 0.5), SMALL_HEIGHT - _BOTTOM - value / top * room
+        parts.append(f"{'L' if is_open else 'M'}{_round(x)} {_round(y)}" + ("" if is_open else "h1"))
+        is_open = True
+    return "".join(parts)
+
+
+def _times(figures: Figures, width: int, count: int) -> list[Tick]:
+    slots = figures.slots
+    step = (width - _LEFT - _RIGHT) / len(slots)
+    every = math.ceil(len(slots) / count)
+    pattern = "%a %d" if figures.window.name == "week" else "%H:%M"
+    return [
+        Tick(_round(_LEFT + step * number), f"{timezone.localtime(slots[number].start):{pattern}}")
+        for number in range(0, len(slots), every)
+    ]
+
+
+def _when(start: datetime) -> str:
+    return f"{timezone.localtime(start):%a %H:%M}"
+
+
+def _nice(value: float) -> float:
+    """The least of 1, 2, 5, 10, ... that is not below this."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= value * 0.9999)
+
+
+def _round(value: float) -> float:
+    return round(value, 1)

@@ -1,0 +1,135 @@
+"""The pages of mission control, for staff with the permission `generation.operate`."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import cast
+
+from django.contrib import admin, messages
+from django.contrib.auth.decorators import permission_required
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import HttpResponseClientRefresh
+from redis import RedisError
+
+from accounts import audit
+from accounts.models import User
+from generation import cards, orders
+from generation.models import Order
+from generation.operations import board, figures, plots
+from generation.orders import OrderRefused
+
+View = Callable[..., HttpResponse]
+
+_NO_REDIS = "Redis cannot be reached, so nobody knows the workers; nothing was done. Try again when it is back."
+
+
+def for_operators(view: View) -> View:
+    """Let in who may operate; staff who may not get 403, everybody else the way to sign in."""
+    permitted = permission_required("generation.operate", raise_exception=True)(view)
+    guarded = admin.site.admin_view(permitted)
+
+    @wraps(view)
+    def guarding(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        if "HX-Request" in request.headers and not admin.site.has_permission(request):
+            # A part of a page cannot show the way to sign in.
+            return HttpResponseClientRefresh()
+        return guarded(request, *args, **kwargs)
+
+    return guarding
+
+
+@for_operators
+@never_cache
+@require_safe
+def overview(request: HttpRequest) -> HttpResponse:
+    """The whole page; `window` is one of `figures.WINDOWS`, the day where it is none."""
+    window = figures.WINDOWS.get(request.GET.get("window", ""), figures.WINDOWS["day"])
+    found = figures.figures(window)
+    return render(
+        request,
+        "admin/operations/overview.html",
+        {
+            **admin.site.each_context(request),
+            "title": "Operations",
+            "board": board.board(),
+            "models": board.warmable(),
+            "windows": figures.WINDOWS.values(),
+            "window": window,
+            "figures": found,
+            "per_slot": figures.PER_SLOT,
+            "newest": figures.NEWEST,
+            "throughput": plots.throughput(found),
+            "durations": plots.durations(found),
+        },
+    )
+
+
+@for_operators
+@never_cache
+@require_safe
+def live(request: HttpRequest) -> HttpResponse:
+    """The part of the page that changes by the second."""
+    return render(request, "admin/operations/live.html", {"board": board.board()})
+
+
+@for_operators
+@require_POST
+def pause(request: HttpRequest, pool: str) -> HttpResponse:
+    user = cast(User, request.user)
+    try:
+        with transaction.atomic():
+            if orders.pause(pool, user.get_username()):
+                audit.note(user, "pool.pause", pool, {"paused": False}, {"paused": True})
+    except OrderRefused:
+        raise Http404 from None
+    messages.success(request, f"The pool {pool} is paused: what runs goes on, nothing new starts.")
+    return redirect("operations")
+
+
+@for_operators
+@require_POST
+def resume(request: HttpRequest, pool: str) -> HttpResponse:
+    with transaction.atomic():
+        if orders.resume(pool):
+            audit.note(cast(User, request.user), "pool.resume", pool, {"paused": True}, {"paused": False})
+    messages.success(request, f"The pool {pool} goes on.")
+    return redirect("operations")
+
+
+@for_operators
+@require_POST
+def order(request: HttpRequest) -> HttpResponse:
+    """Give an order: `verb`, the `worker` to do it, and the `target` where it is about a model."""
+    user, verb = cast(User, request.user), request.POST.get("verb", "")
+    worker, target = request.POST.get("worker", "")[:100], request.POST.get("target", "")[:200]
+    if verb not in Order.Verb.values:
+        raise Http404
+    try:
+        with transaction.atomic():
+            given = orders.give(worker, Order.Verb(verb), target, user.get_username())
+            audit.note(user, f"worker.{verb.replace(' ', '_')}", worker, None, {"order": given.pk, "target": target})
+    except OrderRefused as refused:
+        messages.error(request, str(refused))
+    except RedisError:
+        messages.error(request, _NO_REDIS)
+    else:
+        messages.success(request, f"Told {worker} to {given}. It does that when it has made what it makes now.")
+    return redirect("operations")
+
+
+@for_operators
+@require_POST
+def forget(request: HttpRequest) -> HttpResponse:
+    """Take down the card of a silent worker; one that lives shows it again."""
+    worker = request.POST.get("worker", "")[:100]
+    try:
+        cards.take_down(worker)
+    except RedisError:
+        messages.error(request, _NO_REDIS)
+    else:
+        audit.note(cast(User, request.user), "worker.forget", worker, None, None)
+        messages.success(request, f"The card of {worker} was taken down.")
+    return redirect("operations")
