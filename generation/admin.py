@@ -7,10 +7,9 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.core.paginator import Paginator
-from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.fields.files import FieldFile
 from django.http import HttpRequest, HttpResponse
@@ -20,10 +19,8 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from accounts import audit
-from accounts.audit_admin import Audited
-from generation import wording
-from generation.models import DiffusionModel, GeneratedImage, Generation, Lora
+from generation import weights_admin, wording  # noqa: F401  registers models and LoRAs
+from generation.models import GeneratedImage, Generation
 from generation.parameters import MAX_SEED
 from generation.staff import timeline
 from generation.staff.actions import ACTIONS, GenerationActions
@@ -261,53 +258,6 @@ class GenerationAdmin(GenerationActions, ReadOnly, admin.ModelAdmin[Generation])
     @admin.display(description="size")
     def input_size(self, generation: Generation) -> str:
         return f"{generation.input_width} × {generation.input_height}"
-
-
-class RepositoryAdmin(Audited, admin.ModelAdmin[Any]):
-    search_fields = ("id",)
-
-    @admin.display
-    def commit(self, row: DiffusionModel | Lora) -> str:
-        return row.revision[:12]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        # The name is the key: a row saved under another name would be a second row.
-        fixed = ("id",) if obj else ()
-        return (*super().get_readonly_fields(request, obj), *fixed)
-
-
-@admin.register(DiffusionModel)
-class DiffusionModelAdmin(RepositoryAdmin):
-    list_display = ("id", "family", "enabled", "is_default", "pool", "cost_weight", "max_steps", "max_images", "commit")
-    list_filter = ("enabled", "family")
-    # The default moves from one model to another in one step, by the action.
-    readonly_fields = ("is_default",)
-    actions = ("make_default",)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Requests that name no model need it.
-        return not (obj and obj.is_default) and super().has_delete_permission(request, obj)
-
-    @admin.action(description="Make the selected model the default", permissions=["change"])
-    def make_default(self, request: HttpRequest, chosen: QuerySet[DiffusionModel]) -> None:
-        models = list(chosen)
-        if len(models) != 1 or not models[0].enabled:
-            messages.error(request, "Select one model that is enabled.")
-            return
-        with transaction.atomic():
-            before = DiffusionModel.objects.filter(is_default=True).first()
-            DiffusionModel.objects.filter(is_default=True).update(is_default=False)
-            chosen.update(is_default=True)
-            audit.note(request.user, "diffusionmodel.default", models[0], {"default": before}, {"default": models[0]})
-        self.log_change(request, models[0], "Made the default.")
-        messages.success(request, f"{models[0]} is the default now.")
-
-
-@admin.register(Lora)
-class LoraAdmin(RepositoryAdmin):
-    list_display = ("id", "enabled", "weight_name", "commit")
-    list_filter = ("enabled", "base_models")
-    filter_horizontal = ("base_models",)
 
 
 def _matching(word: str) -> Q:

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, Exists, OuterRef, Q, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from uuid_utils.compat import uuid7
@@ -78,6 +78,13 @@ class RepositoryModel(models.Model):
 
 
 class DiffusionModelQuerySet(models.QuerySet["DiffusionModel"]):
+    def allowed_to(self, user: Any) -> Self:
+        """Those that are open to all or to a group of this user. Superusers may use all."""
+        if user.is_superuser:
+            return self
+        reserved = DiffusionModel.allowed_groups.through.objects.filter(diffusionmodel=OuterRef("pk"))
+        return self.filter(~Exists(reserved) | Exists(reserved.filter(group__user=user)))
+
     def listed(self) -> Self:
         """What requests may name, the default first, each with the LoRAs that they may add to it."""
         loras = models.Prefetch("loras", Lora.objects.filter(enabled=True))
@@ -103,6 +110,12 @@ class DiffusionModel(RepositoryModel):
     )
     is_default = models.BooleanField("default", default=False, help_text="Used by requests that name no model.")
     pool = models.CharField(max_length=50, default="default", help_text="The workers that run it.")
+    allowed_groups = models.ManyToManyField(
+        "auth.Group",
+        blank=True,
+        related_name="+",
+        help_text="Who may use it; empty: everybody. To others it does not exist.",
+    )
     max_steps = models.PositiveIntegerField(
         null=True,
         blank=True,
@@ -161,10 +174,11 @@ class DiffusionModel(RepositoryModel):
 
 
 class LoraQuerySet(models.QuerySet["Lora"]):
-    def listed(self) -> Self:
-        """What requests may name, each with the enabled ones among its base models; without one it is of no use."""
-        bases = models.Prefetch("base_models", DiffusionModel.objects.filter(enabled=True))
-        return self.filter(enabled=True, base_models__enabled=True).distinct().prefetch_related(bases)
+    def listed(self, user: Any) -> Self:
+        """What this user's requests may name, each with those of its base models that they may; without one it is of no use."""
+        bases = DiffusionModel.objects.allowed_to(user).filter(enabled=True)
+        prefetched = models.Prefetch("base_models", bases)
+        return self.filter(enabled=True, base_models__in=bases).distinct().prefetch_related(prefetched)
 
     def references(self, weights: dict[str, float], model: DiffusionModel) -> list[LoraReference]:
         """The allowed LoRAs of these names, with their weights. Raises `RequestRefused`."""

@@ -4,7 +4,7 @@ A pause is a row that claims look for. An order is for one worker, which takes i
 notes it in the audit log, in the same transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -81,6 +81,20 @@ def give(worker: str, verb: Order.Verb, target: str, by: str) -> Order:
     order = Order.objects.create(worker=worker, pool=card.pool, verb=verb, target=target, by=by)
     transaction.on_commit(partial(doorbell.ring_quietly, worker))
     return order
+
+
+def give_each(pools: Iterable[str], verb: Order.Verb, target: str, by: str) -> list[Order]:
+    """Order all workers of these pools to do this; downloads one of each host, whose workers share their directory.
+
+    Raises `OrderRefused` where there is none, and `RedisError`.
+    """
+    names = set(pools)
+    there = [card for card in cards.shown() if card.pool in names and not card.is_silent]
+    if verb in (Order.Verb.DOWNLOAD, Order.Verb.DOWNLOAD_LORA):
+        there = list({card.host: card for card in there}.values())
+    if not there:
+        raise OrderRefused(f"No worker of the pool {' or '.join(sorted(names))} is there to do it; start one first.")
+    return [give(card.name, verb, target, by) for card in there]
 
 
 def _check(card: cards.Card, verb: Order.Verb, target: str) -> None:

@@ -48,7 +48,7 @@ def draft(
     """
     if parameters.priority is Priority.HIGH and not user.is_staff:
         raise InvalidField("priority", "high is for staff; choose low or normal")
-    model = DiffusionModel.objects.usable(parameters.model_id)
+    model = DiffusionModel.objects.allowed_to(user).usable(parameters.model_id)
     loras = Lora.objects.references(parse_loras(parameters.loras), model)
     size = picture.size if picture else size or widest(model.reference(), model.limits())
     recipe, planned = plan(parameters, model.reference(), loras, size, model.limits())

@@ -20,7 +20,7 @@ class Models(JsonView):
         found = [
             # Another pool's workers do not run it.
             offers.described(row, None if loaded is None else (row.pool, row.pk) in loaded)
-            for row in DiffusionModel.objects.listed()
+            for row in DiffusionModel.objects.allowed_to(request.user).listed()
         ]
         return Response(ModelList(models=found).model_dump(mode="json"))
 
@@ -31,7 +31,7 @@ class Loras(JsonView):
         """The LoRAs that you may use, and with which models."""
         found = [
             LoraDescription(id=row.pk, models=[model.pk for model in row.base_models.all()])
-            for row in Lora.objects.listed()
+            for row in Lora.objects.listed(request.user)
         ]
         return Response(LoraList(loras=found).model_dump(mode="json"))
 

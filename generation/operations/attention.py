@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from generation import wording
 from generation.cards import Card
-from generation.models import Generation, PausedPool, State, first_id
+from generation.models import Generation, Order, PausedPool, State, first_id
 from generation.operations.figures import Line
 from generation.parameters import ErrorCode
 
@@ -30,6 +30,7 @@ _LEAST_FREE_SHARE = 0.05
 _LEAST_FREE_BYTES = 2 * 1024**3
 _SLOW_SECONDS = 1.0
 _LOOKED_AT = 200
+_ORDERS = 5
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def concerns(cards: Sequence[Card] | None, lines: Sequence[Line], paused: Iterab
     """What needs attention now, the grave first. `cards` None: Redis cannot be reached."""
     now = timezone.now()
     found = [*_redis(cards), *_database(), *_pools(cards, lines, list(paused), now), *_workers(cards or [])]
-    found += [*_failures(now), *_disks()]
+    found += [*_failures(now), *_orders(now), *_disks()]
     return sorted(found, key=lambda concern: not concern.is_grave)
 
 
@@ -139,6 +140,12 @@ def _failures(now: datetime) -> Iterator[Concern]:
             f"{minutes}. The logs of the workers say why; disable it, or download it anew.",
             True,
         )
+
+
+def _orders(now: datetime) -> Iterator[Concern]:
+    verbs = (Order.Verb.WARM, Order.Verb.DOWNLOAD, Order.Verb.DOWNLOAD_LORA)
+    for order in Order.objects.filter(state=Order.State.FAILED, verb__in=verbs, finished__gte=now - RECENT)[:_ORDERS]:
+        yield Concern(f"{order.worker} was told to {order}, which failed: {order.message}", False)
 
 
 def _disks() -> Iterator[Concern]:

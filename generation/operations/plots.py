@@ -89,7 +89,7 @@ def throughput(figures: Figures) -> Plot:
         width=WIDTH,
         height=HEIGHT,
         x_ticks=_times(figures, WIDTH, 6),
-        y_ticks=[Tick(_round(HEIGHT - _BOTTOM - share * room), f"{top * share:g}") for share in (0, 0.5, 1)],
+        y_ticks=[Tick(_round(HEIGHT - _BOTTOM - share * room), f"{top * share:g}") for share in (0, 1)],
         columns=["From", *(kind.capitalize() for kind in kinds)],
         rows=rows,
         bars=bars,
@@ -110,7 +110,7 @@ def durations(figures: Figures) -> list[Plot]:
 
 def _duration(figures: Figures, name: str, title: str, spreads: Sequence[Spread | None]) -> Plot:
     known = [spread for spread in spreads if spread]
-    top = _nice(max(spread.p95 for spread in known) or 0.001)
+    top = _nice(max(0.1, *(spread.p95 for spread in known)))
     last = known[-1]
     rows = [
         [_when(slot.start), wording.seconds(spread.p50), wording.seconds(spread.p95)]

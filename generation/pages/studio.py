@@ -207,7 +207,7 @@ def _kept(user: User, values: Mapping[str, Any]) -> Stored | None:
 def _page(
     request: HttpRequest, user: User, values: Mapping[str, str], kept: Stored | None, errors: composing.Errors
 ) -> HttpResponse:
-    models = [offers.described(row) for row in DiffusionModel.objects.listed()]
+    models = [offers.described(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
     own = Generation.objects.owned_by(user)
     context: dict[str, Any] = {"errors": {**errors, "general": errors.get("", [])}, "models": models, "kept": kept}
     if models:
