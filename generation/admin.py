@@ -19,7 +19,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from generation import weights_admin, wording  # noqa: F401  registers models and LoRAs
+from generation import retention_admin, weights_admin, wording  # noqa: F401  they register their own
 from generation.models import GeneratedImage, Generation
 from generation.parameters import MAX_SEED
 from generation.staff import timeline

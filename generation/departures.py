@@ -27,6 +27,8 @@ KEPT = timedelta(days=7)
 """How long a receipt is kept."""
 _BATCH = 50
 _WAIT = timedelta(seconds=2)
+_HELD_WAIT = timedelta(hours=1)
+"""What staff put on legal hold keeps the account's last rows for as long."""
 _STOPPING = timedelta(seconds=5)
 _NOBODY = "of a deleted account"
 
@@ -72,7 +74,11 @@ def claim() -> Departure | None:
 def carry_out(departure: Departure, stopped: Stopped) -> None:
     """Go on with a claimed departure as far as can be gone now; the rest is for whoever claims it next."""
     try:
-        pause = None if _remove_all(departure, stopped) else _WAIT
+        if _remove_all(departure, stopped):
+            pause = None
+        else:
+            is_held = Generation.objects.filter(user=departure.user, held=True).exists()
+            pause = _HELD_WAIT if is_held else _WAIT
     except Departure.DoesNotExist:
         # Somebody else is at it: this process was thought dead.
         return
@@ -115,7 +121,7 @@ def _erase(departure: Departure, user: User) -> bool:
     Those that were stopped a moment ago are left for now: their worker still gives back what was not done.
     """
     just_stopped = Q(started__isnull=False, cancel_requested__isnull=False, finished__gt=timezone.now() - _STOPPING)
-    ended = Generation.objects.filter(user=user, state__in=FINAL_STATES).exclude(just_stopped)
+    ended = Generation.objects.filter(user=user, state__in=FINAL_STATES, held=False).exclude(just_stopped)
     with transaction.atomic():
         rows = list(ended.order_by("pk").select_for_update(of=("self",)).prefetch_related("images")[:_BATCH])
         ids = [row.pk for row in rows]

@@ -351,6 +351,9 @@ class Generation(models.Model):
     deleted = models.DateTimeField(
         null=True, blank=True, help_text="When its pictures and words were removed. The row stays."
     )
+    held = models.BooleanField(
+        "on legal hold", default=False, help_text="Nothing of it is removed, whoever wants it, until staff release it."
+    )
     phases = models.JSONField(default=dict, help_text="Seconds by phase.")
     request_id = models.CharField(max_length=64, blank=True, help_text="The `X-Request-Id` that it came with.")
 
@@ -386,6 +389,7 @@ class Generation(models.Model):
                 condition=Q(trashed__isnull=False, deleted=None),
                 name="trash_of_a_user",
             ),
+            models.Index(fields=["-id"], condition=Q(held=True), name="on_hold"),
             models.Index(fields=["source"], condition=Q(source__isnull=False), name="derived"),
             models.Index(fields=["exploration", "cell"], condition=Q(exploration__isnull=False), name="contact_sheet"),
             # What staff look for, among everybody's.
@@ -628,6 +632,49 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.verb} {self.target}".strip()
+
+
+class RetentionRule(models.Model):
+    """What is removed of generations of some age, and how far that has come: see `generation.retention`."""
+
+    class What(models.TextChoices):
+        UPLOADS = "uploads", "the uploaded pictures"
+        CONTENT = "content", "all pictures and words"
+        ROWS = "rows", "everything, the rows too"
+
+    what = models.CharField(
+        max_length=10,
+        choices=What.choices,
+        help_text="Pictures and words go as if their user deleted it: numbers, seeds and flags stay for staff.",
+    )
+    state = models.CharField(
+        max_length=10,
+        blank=True,
+        choices=[(state.value, state.value) for state in FINAL_STATES],
+        help_text="Empty: whichever way they ended.",
+    )
+    days = models.PositiveIntegerField(
+        "age in days",
+        validators=[MinValueValidator(1), MaxValueValidator(36_500)],
+        help_text="Counted from the request.",
+    )
+    enabled = models.BooleanField(default=False, help_text="Whether the periodic job applies it. Preview it first.")
+
+    reached = models.UUIDField(null=True, editable=False, help_text="The id up to which it was applied.")
+    is_through = models.BooleanField(default=True, editable=False)
+    began = models.DateTimeField(null=True, editable=False, help_text="When it last began with the oldest.")
+    removed = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Of how many generations something was removed since then."
+    )
+
+    class Meta:
+        ordering = ("what", "days", "id")
+        constraints: ClassVar = [models.UniqueConstraint(fields=["what", "state"], name="one_rule_a_kind")]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.get_what_display()} of {self.state or 'all'} after {self.days} day{'s' if self.days != 1 else ''}"
+        )
 
 
 class GeneratedImage(models.Model):

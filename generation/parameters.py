@@ -68,6 +68,7 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found", 404, "no such thing, or not yours"
     METHOD_NOT_ALLOWED = "method_not_allowed", 405, "the `Allow` header names what is"
     ALREADY_FINISHED = "already_finished", 409, "it has ended, so it cannot be canceled"
+    ON_HOLD = "on_hold", 409, "staff must keep it for now, so it cannot be deleted"
     NOT_FINISHED = "not_finished", 409, "it waits or runs, so it cannot be deleted; cancel it first"
     CANCELED = "canceled", 409, "its user canceled it"
     DELETED = "deleted", 410, "its user deleted it"

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from generation import confirmed, doorbell, idempotency, media, orders, queue, removal, request_ids
+from generation import confirmed, doorbell, idempotency, media, orders, queue, removal, request_ids, retention
 from generation.models import FINAL_STATES, Generation, PausedPool, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
 
@@ -38,6 +38,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         idempotency.purge()
         confirmed.settle_all()
         orders.expire()
+        retention.step_all()
         _ring_for_the_forgotten()
         return reaped
 

@@ -51,7 +51,7 @@ def empty_trash() -> int:
 
     Their files are left to the reaper's sweep, which knows what to do when the storage is away.
     """
-    due = Generation.objects.filter(deleted=None, trashed__lte=_last_call())
+    due = Generation.objects.filter(deleted=None, held=False, trashed__lte=_last_call())
     deleted = 0
     for pk in list(due.order_by("trashed").values_list("pk", flat=True)[:_EMPTIED_AT_ONCE]):
         # Not one that was restored since.
@@ -60,7 +60,7 @@ def empty_trash() -> int:
 
 
 def delete(generation: Generation) -> bool:
-    """Delete a generation that has ended. False: it has not, or was deleted before; nothing was changed.
+    """Delete a generation that has ended. False: it has not, is on legal hold, or was deleted before; nothing was changed.
 
     The files' names are noted in the transaction that empties the row. So when this process dies, or the storage is away,
     the reaper removes what is left.
@@ -78,9 +78,9 @@ def _last_call() -> datetime:
 
 
 def _bury(rows: QuerySet[Generation]) -> Staging | None:
-    """Empty the row and note its files; None when there is none that has ended and was not deleted before."""
+    """Empty the row and note its files; None where nothing has ended, was not deleted and is not on hold."""
     with transaction.atomic():
-        ended = rows.filter(state__in=FINAL_STATES, deleted=None)
+        ended = rows.filter(state__in=FINAL_STATES, deleted=None, held=False)
         row: Generation | None = ended.select_for_update().first()
         if row is None:
             return None

@@ -26,7 +26,10 @@ class RepositoryAdmin(Audited, admin.ModelAdmin[Any]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         last = Order.objects.filter(target=OuterRef("pk")).order_by("-id")
         told = {name: Subquery(last.values(name)[:1]) for name in ("verb", "state", "message")}
-        return super().get_queryset(request).annotate(**{f"order_{name}": value for name, value in told.items()})
+        rows: QuerySet[Any] = (
+            super().get_queryset(request).annotate(**{f"order_{name}": value for name, value in told.items()})
+        )
+        return rows
 
     @admin.display
     def commit(self, row: DiffusionModel | Lora) -> str:

@@ -25,6 +25,8 @@ from generation.models import Generation
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused, error_items
 from generation.records import record, records
 
+HELD = "Staff must keep this generation for now, so it cannot be deleted. Try again later, or ask them."
+
 
 class GenerationList(JsonView):
     @extend_schema(**operations.GENERATIONS)
@@ -54,7 +56,8 @@ class GenerationDetail(JsonView):
     def delete(self, request: Request, generation_id: UUID) -> Response:
         """Remove a generation of yours that has ended: its words and all its pictures, for good."""
         if not removal.delete(own(request, generation_id)):
-            own(request, generation_id)
+            if own(request, generation_id).held:
+                return problem(ErrorCode.ON_HOLD, HELD)
             return problem(ErrorCode.NOT_FINISHED, "It has not ended yet; cancel it first, or wait for its end.")
         return Response(status=status.HTTP_204_NO_CONTENT)
 

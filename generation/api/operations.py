@@ -312,6 +312,7 @@ DELETION: dict[str, Any] = {
             "It waits or runs.",
             "It has not ended yet; cancel it first, or wait for its end.",
             ErrorCode.NOT_FINISHED,
+            ErrorCode.ON_HOLD,
         ),
         410: _GONE,
         500: GENERATION["responses"][500],

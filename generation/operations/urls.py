@@ -1,6 +1,6 @@
 from django.urls import path
 
-from generation.operations import views
+from generation.operations import retention, views
 
 urlpatterns = [
     path("", views.overview, name="operations"),
@@ -9,4 +9,7 @@ urlpatterns = [
     path("pools/<str:pool>/resume", views.resume, name="operations-resume"),
     path("order", views.order, name="operations-order"),
     path("forget", views.forget, name="operations-forget"),
+    path("retention/", retention.overview, name="operations-retention"),
+    path("retention/<int:rule_id>/run", retention.run, name="operations-retention-run"),
+    path("hold", retention.hold, name="operations-hold"),
 ]

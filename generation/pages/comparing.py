@@ -60,16 +60,12 @@ def is_unlike(chosen: GeneratedImage, other: Other) -> bool:
 def _all(
     generation: Generation, chosen: GeneratedImage, images: Sequence[GeneratedImage], around: Surroundings
 ) -> Iterator[Other]:
-    yield Other(
-        INPUT,
-        "input",
-        "The input picture",
-        generation.input,
-        generation.input_thumbnail,
-        generation.input_width,
-        generation.input_height,
-        False,
-    )
+    if generation.input:
+        size = generation.input_width, generation.input_height
+        yield Other(INPUT, "input", "The input picture", generation.input, generation.input_thumbnail, *size, False)
+    else:
+        # Retention removes inputs of their own; the address without a key still needs something to show.
+        yield _other(INPUT, "input, removed", "The result itself, as its input was removed", chosen)
     for image in images:
         if image != chosen:
             name = f"result {image.index + 1}"

@@ -78,6 +78,8 @@ def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     binned = get_object_or_404(removal.in_trash(Generation.objects.trashed_by(request.user)), pk=generation_id)
     if removal.delete(binned):
         messages.success(request, "It is gone for good.")
+    elif binned.held:
+        messages.error(request, "Staff must keep this one for now, so it stays in the trash. Try again later, or ask them.")
     return redirect("trash")
 
 

@@ -1,0 +1,152 @@
+"""Retention: what is removed of generations of some age, by rules that staff make; and the legal hold that exempts one.
+
+A rule goes through the ids, oldest first, in bounded steps, and remembers how far it has come; once a day it begins anew, for
+what had not ended then or was on hold. The periodic job takes a step of each enabled rule at every round.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import ProtectedError, Q, QuerySet
+from django.utils import timezone
+
+from accounts import audit
+from generation import media, removal
+from generation.models import FINAL_STATES, Generation, RetentionRule, Staging, first_id
+
+LOOKED_AT = 500
+"""Rows that one step reads at most."""
+
+REMOVED_AT_ONCE = 20
+"""Generations of which one step of the periodic job removes something, so that a round stays short."""
+
+REMOVED_BY_HAND = 200
+MOST_COUNTED = 10_000
+
+_ROUND = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a rule would remove now: of how many generations, at most `MOST_COUNTED`, and when the oldest was made."""
+
+    count: int
+    oldest: datetime | None
+
+    @property
+    def is_capped(self) -> bool:
+        return self.count >= MOST_COUNTED
+
+
+def preview(rule: RetentionRule) -> Preview:
+    """Count, and change nothing."""
+    rows = due(rule, timezone.now())
+    oldest = rows.order_by("pk").values_list("created", flat=True).first()
+    return Preview(rows.order_by()[:MOST_COUNTED].count(), oldest)
+
+
+def due(rule: RetentionRule, now: datetime) -> QuerySet[Generation]:
+    """The generations of which this rule has something to remove."""
+    rows: QuerySet[Generation] = _old(rule, now).filter(_removable(rule))
+    return rows
+
+
+def _old(rule: RetentionRule, now: datetime) -> QuerySet[Generation]:
+    rows: QuerySet[Generation] = Generation.objects.filter(pk__lt=first_id(now - timedelta(days=rule.days)))
+    return rows
+
+
+def _removable(rule: RetentionRule) -> Q:
+    ended = Q(state=rule.state) if rule.state else Q(state__in=FINAL_STATES)
+    match rule.what:
+        case RetentionRule.What.UPLOADS:
+            return ended & Q(held=False, deleted=None) & ~Q(input="")
+        case RetentionRule.What.CONTENT:
+            return ended & Q(held=False, deleted=None)
+        case _:
+            return ended & Q(held=False)
+
+
+def step_all() -> int:
+    """A step of each enabled rule; of how many generations something was removed."""
+    return sum(step(rule, REMOVED_AT_ONCE) for rule in RetentionRule.objects.filter(enabled=True))
+
+
+def step(rule: RetentionRule, most: int) -> int:
+    """Go on with this rule: read up to `LOOKED_AT` rows, and remove of up to `most`. Of how many something was removed."""
+    now = timezone.now()
+    if rule.is_through and (rule.began is None or rule.began < now - _ROUND):
+        rule.reached, rule.is_through, rule.began, rule.removed = None, False, now, 0
+    old = _old(rule, now).filter(pk__gt=rule.reached) if rule.reached else _old(rule, now)
+    ids = list(old.order_by("pk").values_list("pk", flat=True)[:LOOKED_AT])
+    # At the end of what is old enough, the next to get so old are waited for.
+    rule.is_through = len(ids) < LOOKED_AT
+    chosen = list(Generation.objects.filter(_removable(rule), pk__in=ids).order_by("pk")[: most + 1]) if ids else []
+    if len(chosen) > most:
+        rule.is_through = False
+        chosen.pop()
+        rule.reached = chosen[-1].pk
+    elif ids:
+        rule.reached = ids[-1]
+    removed = sum(_remove(rule, row) for row in chosen)
+    fields = {name: getattr(rule, name) for name in ("reached", "is_through", "began")}
+    RetentionRule.objects.filter(pk=rule.pk).update(**fields, removed=rule.removed + removed)
+    rule.removed += removed
+    if removed and rule.is_through:
+        audit.note(None, "retention.round", rule, None, {"rule": str(rule), "generations": rule.removed})
+    return removed
+
+
+def _remove(rule: RetentionRule, row: Generation) -> bool:
+    match rule.what:
+        case RetentionRule.What.UPLOADS:
+            return _remove_upload(row)
+        case RetentionRule.What.CONTENT:
+            return removal.delete(row)
+        case _:
+            return _remove_row(row)
+
+
+def _remove_upload(row: Generation) -> bool:
+    """Remove the picture that was sent; the row keeps its digest and size. False: it was not there, or is on hold."""
+    names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
+    with transaction.atomic():
+        rows = Generation.objects.filter(pk=row.pk, input=row.input.name, held=False)
+        if not rows.update(input="", input_thumbnail=""):
+            return False
+        # Beside the note that a later deletion makes.
+        note, _ = Staging.objects.update_or_create(
+            generation=row.pk, attempt=row.attempt + 2, defaults={"names": names, "created": timezone.now()}
+        )
+    if media.discard(names):
+        note.delete()
+    return True
+
+
+def _remove_row(row: Generation) -> bool:
+    """Remove a generation with all that is its own. False: it is on hold, or something that must stay speaks of it."""
+    if row.deleted is None and not removal.delete(row):
+        return False
+    try:
+        with transaction.atomic():
+            # What cannot be removed of its files now is noted, and the reaper needs no row for that.
+            gone, _ = Generation.objects.filter(pk=row.pk, held=False).exclude(deleted=None).delete()
+    except ProtectedError:
+        return False
+    return gone > 0
+
+
+def hold(rows: QuerySet[Generation]) -> int:
+    """Put these on legal hold: nothing of them is removed until they are released. Returns how many were put there."""
+    return rows.filter(held=False, deleted=None).update(held=True)
+
+
+def release(rows: QuerySet[Generation]) -> int:
+    """Let what applies to all apply to these again. Returns how many were on hold."""
+    return rows.filter(held=True).update(held=False)
+
+
+def on_hold() -> QuerySet[Generation]:
+    rows: QuerySet[Generation] = Generation.objects.filter(held=True)
+    return rows
