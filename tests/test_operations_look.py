@@ -13,7 +13,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation import doorbell, orders
-from generation.models import Generation, Order, PausedPool, State
+from generation.models import Generation, Order, PausedPool, RetentionRule, State
 from generation.operations import figures
 from tests.browser import chromium, needs_chromium
 from tests.generations import make_generation
@@ -94,5 +94,26 @@ def test_mission_control_holds_its_shape_and_is_live(
         expect(page.get_by_text("Told atelier-2 to resume.")).to_be_visible()
         page.get_by_text("Requests of the last 24 hours as a table").click()
         expect(page.get_by_role("columnheader", name="Canceled")).to_be_visible()
+
+        # Retention: preview, and run.
+        old = make_generation(alice, created=timezone.now() - timedelta(days=40))
+        RetentionRule.objects.create(what="content", state="succeeded", days=30)
+        kept = make_generation(bob, created=timezone.now() - timedelta(days=50))
+        page.goto(f"{live_server.url}/admin/operations/retention/")
+        page.get_by_label("Id of a generation").fill(str(kept.pk))
+        page.get_by_role("button", name="Put on hold").click()
+        expect(page.get_by_text("is on legal hold.")).to_be_visible()
+        page.get_by_role("link", name="Preview").click()
+        expect(page.get_by_text("1 generation, the oldest of")).to_be_visible()
+        for width in (1440, 390, 320):
+            page.set_viewport_size({"width": width, "height": 900})
+            for scheme in SCHEMES:
+                page.emulate_media(color_scheme=scheme)
+                assert page.evaluate(OVERFLOW) <= 0
+                assert page.evaluate(NAMELESS) == []
+        page.get_by_role("button", name="Run now").click()
+        expect(page.get_by_text("removed of 1 generation. That is all for now.")).to_be_visible()
+        assert Generation.objects.get(pk=old.pk).deleted
+        assert not Generation.objects.get(pk=kept.pk).deleted
         context.close()
     assert problems == []

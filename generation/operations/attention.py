@@ -80,7 +80,7 @@ def _pools(
         elif cards is not None and not at_work:
             yield Concern(
                 f"The pool {line.pool} has no worker that takes work; {waits} in it. Resume a drained one, or start one "
-                f"with `manage.py worker --pool {line.pool}`.",
+                f"with manage.py worker --pool {line.pool}.",
                 line.depth > 0,
             )
         elif age > settings.QUEUE_TARGET_SECONDS:

@@ -66,6 +66,11 @@ class Board:
     workers: list[WorkerView] | None
     orders: list[Order]
 
+    @property
+    def there(self) -> list[Card]:
+        """The cards of those that can be told something."""
+        return [worker.card for worker in self.workers or [] if not worker.card.is_silent]
+
 
 def board() -> Board:
     """What is so now; the same number of queries however much there is."""
