@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0003_settings_and_exports"),
+        ("accounts", "0004_departures_and_one_export_at_a_time"),
     ]
 
     operations = [

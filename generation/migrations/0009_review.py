@@ -14,7 +14,7 @@ def await_review(apps, schema_editor):
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0006_suspension"),
-        ("generation", "0005_pages_people_come_back_to"),
+        ("generation", "0008_trash_of_a_user"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
         ("accounts", "0006_suspension"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
-        ("generation", "0010_review"),
+        ("generation", "0009_review"),
     ]
 
     operations = [migrations.RunPython(make_roles, migrations.RunPython.noop)]

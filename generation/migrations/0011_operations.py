@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("generation", "0005_pages_people_come_back_to"),
+        ("generation", "0010_roles"),
     ]
 
     operations = [

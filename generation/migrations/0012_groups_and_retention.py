@@ -18,10 +18,10 @@ def let_operators_operate(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0005_audit_log"),
+        ("accounts", "0006_suspension"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
-        ("generation", "0012_operations"),
+        ("generation", "0011_operations"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
