@@ -9,7 +9,7 @@ handler404 = "generation.api.errors.not_found"
 handler500 = "generation.api.errors.server_error"
 urlpatterns = [
     path("ready", health.ready, name="ready"),
-    path("admin/rq/", include("django_rq.urls")),
+    path("admin/rq/", include("generation.staff.rq_urls")),
     path("admin/review/", include("generation.staff.urls")),
 
     path("admin/operations/", include("generation.operations.urls")),

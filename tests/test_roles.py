@@ -179,3 +179,12 @@ def test_the_roles_hold_exactly_their_permissions() -> None:
     # Django makes them again after all migrations, and finds them made.
     assert Permission.objects.filter(codename="review_generation").count() == 1
     assert Permission.objects.get(codename="view_auditentry").name == "Can view audit entry"
+
+
+def test_the_pages_of_the_queue_are_for_operators(client: Client, redis: None, db: None) -> None:
+    pages = ["/admin/rq/", "/admin/rq/stats.json", "/admin/rq/queues/0/", "/admin/rq/queues/0/empty/"]
+    assert [client.get(page).status_code for page in pages] == [302] * 4
+    client.force_login(staff("dora", REVIEWERS))
+    assert [client.get(page).status_code for page in pages] == [403] * 4
+    client.force_login(staff("olga", OPERATORS))
+    assert [client.get(page).status_code for page in pages] == [200] * 4

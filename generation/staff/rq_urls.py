@@ -1,0 +1,14 @@
+"""django-rq's own pages, for those who may cancel work: their buttons empty queues and kill jobs."""
+
+import django_rq.urls
+from django.urls import URLPattern
+
+from generation.staff.access import only_with
+
+_guarded = only_with("generation.change_generation")
+
+app_name = "django_rq"
+urlpatterns = [
+    URLPattern(page.pattern, _guarded(page.callback), page.default_args, page.name)
+    for page in django_rq.urls.urlpatterns
+]
