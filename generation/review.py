@@ -77,6 +77,13 @@ def why(image: GeneratedImage) -> Why:
     return "sample" if image.is_sample else "flagged"
 
 
+def is_shared() -> Exists:
+    """Whether a share link that works leads to a picture, as an annotation of it."""
+    working = Q(expires=None) | Q(expires__gt=timezone.now())
+    links = ShareLink.objects.filter(working, generation=OuterRef("generation"), index=OuterRef("index"), revoked=None)
+    return Exists(links)
+
+
 def waiting(wanted: Wanted = Wanted()) -> QuerySet[GeneratedImage]:
     """Pictures that wait for a person, the most urgent first.
 
@@ -84,9 +91,6 @@ def waiting(wanted: Wanted = Wanted()) -> QuerySet[GeneratedImage]:
     that it is harmless, counts as one of 0.5, so that it is not always the last; one that was passed on as one of 1.
     """
     now = timezone.now()
-    shared = ShareLink.objects.filter(
-        Q(expires=None) | Q(expires__gt=now), generation=OuterRef("generation"), index=OuterRef("index"), revoked=None
-    )
     rows = GeneratedImage.objects.filter(IN_REVIEW, review__in=OPEN, generation__deleted=None)
     match wanted.why:
         case "escalated":
@@ -104,7 +108,7 @@ def waiting(wanted: Wanted = Wanted()) -> QuerySet[GeneratedImage]:
     )
     age = ExpressionWrapper(Value(now) - F("generation__finished"), output_field=DurationField())
     return rows.annotate(
-        is_shared=Exists(shared), urgency=ExpressionWrapper(weight * age, output_field=DurationField())
+        is_shared=is_shared(), urgency=ExpressionWrapper(weight * age, output_field=DurationField())
     ).order_by("-is_shared", "-urgency", "pk")
 
 

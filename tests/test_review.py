@@ -256,11 +256,18 @@ def test_the_cockpit_shows_one_picture_and_all_about_it(desk: Client, alice: Use
     earlier = flagged(alice)
     review.decide(earlier, erin, Review.CONFIRMED, Reason.NUDITY)
     image = flagged(alice, prompt="make it <night>", negative_prompt="fog")
+    ShareLink.objects.create(generation=image.generation, index=0, code="a")
     answer = desk.get(DESK)
     page = answer.content.decode()
     assert "no-store" in answer["Cache-Control"]
     for wanted in (
-        *("make it &lt;night&gt;", "to avoid: fog", "0.930 against 0.80, opennsfw", "dreamsite/tiny-edit, seed 1207"),
+        *(
+            "flagged, <strong>shared</strong>",
+            "make it &lt;night&gt;",
+            "to avoid: fog",
+            "0.930 against 0.80, opennsfw",
+            "dreamsite/tiny-edit, seed 1207",
+        ),
         *("2 generations, 2 flagged; 1 picture confirmed earlier", f'src="{DESK}{image.pk}/result"', "Nudity <kbd>"),
     ):
         assert wanted in page

@@ -152,12 +152,11 @@ def _item(image: GeneratedImage, claim: ReviewClaim | None, wanted: review.Wante
         "person": review.person_record(image.generation.user),
         "earlier": list(ReviewDecision.objects.filter(image=image)[:5]),
         "reasons": Reason.choices,
-        "is_shared": getattr(image, "is_shared", False),
     }
 
 
 def _pictures() -> Any:
-    rows = GeneratedImage.objects.filter(generation__deleted=None)
+    rows = GeneratedImage.objects.filter(generation__deleted=None).annotate(is_shared=review.is_shared())
     return rows.select_related("generation__user", "generation__model")
 
 
