@@ -59,7 +59,7 @@ def shown(code: str) -> tuple[ShareLink, GeneratedImage] | None:
     rows = ShareLink.objects.filter(_is_living(), code=code, generation__deleted=None, generation__trashed=None)
     link = rows.select_related("generation").first()
     image = link and link.generation.images.filter(index=link.index).exclude(file="").first()
-    return (link, image) if link and image else None
+    return (link, image) if link and image and image.may_be_shared else None
 
 
 def preview(image: GeneratedImage) -> bytes:

@@ -12,7 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -47,7 +47,7 @@ API_ROUTES = [
 
 
 def address(route: Any) -> str:
-    return "/" + re.sub("<.*?>", str(uuid4()), str(route.pattern).replace("<int:number>", "0"))
+    return "/" + re.sub("<.*?>", str(UUID(int=7)), str(route.pattern).replace("<int:number>", "0"))
 
 
 @contextmanager

@@ -52,9 +52,9 @@ def test_a_model_of_a_group_does_not_exist_for_others(
     assert named(client, raw_painter, "/loras") == ["someone/ink"]
     assert TURBO not in named(client, raw_other, "/models")
     assert named(client, raw_other, "/loras") == []
-    assert draft(painter, parameters, None).model_id == TURBO
+    assert draft(alice, painter, parameters, None).model_id == TURBO
     with pytest.raises(RequestRefused) as refused:
-        draft(other, parameters, None)
+        draft(bob, other, parameters, None)
     assert (refused.value.code, refused.value.message) == (
         "unknown_model",
         "There is no such model here; leave model_id empty for the default model.",

@@ -162,7 +162,9 @@ def _read(request: Request) -> Form:
         problems.append(error)
     # PostgreSQL cannot be asked for NUL, which is refused below.
     if not fields.get("num_inference_steps") and "\0" not in fields.get("model_id", ""):
-        fields["num_inference_steps"] = _best_steps(DiffusionModel.objects.usable(fields.get("model_id", "")))
+        fields["num_inference_steps"] = _best_steps(
+            DiffusionModel.objects.allowed_to(request.user).usable(fields.get("model_id", ""))
+        )
     return judged(fields, picture, problems)
 
 

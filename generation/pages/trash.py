@@ -79,7 +79,9 @@ def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     if removal.delete(binned):
         messages.success(request, "It is gone for good.")
     elif binned.held:
-        messages.error(request, "Staff must keep this one for now, so it stays in the trash. Try again later, or ask them.")
+        messages.error(
+            request, "Staff must keep this one for now, so it stays in the trash. Try again later, or ask them."
+        )
     return redirect("trash")
 
 
