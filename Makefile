@@ -8,7 +8,7 @@ run: .venv/run
 	$(BIN)/python manage.py serve
 
 test: .venv/dev
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -p tests.sharing_out -n auto --no-loadscope-reorder $(ARGS)
 
 chaos: .venv/dev
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -31,10 +31,24 @@ def main() -> None:
         for prompt in PROMPTS:
             generate(service, prompt)
         with chromium() as browser:
-            page = browser.new_page(viewport={"width": 1440, "height": 640}, color_scheme="light")
-            sign_in(page, service)
-            page.goto(f"{service.url}/history/", wait_until="networkidle")
-            page.screenshot(path=DOCS / "history.png")
+            desk = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="light")
+            sign_in(desk, service)
+            shoot(desk, f"{service.url}/history/", "history.png")
+            desk.locator(".tile > a").first.click()
+            desk.wait_for_url("**/history/*/")
+            last = desk.url.rstrip("/").rpartition("/")[2]
+            desk.emulate_media(color_scheme="dark")
+            shoot(desk, desk.url, "generation.png")
+            desk.emulate_media(color_scheme="light")
+            shoot(desk, f"{service.url}/?from={last}&mode=remix", "studio.png")
+            phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+            sign_in(phone, service)
+            shoot(phone, f"{service.url}/history/", "phone.png")
+
+
+def shoot(page: Page, url: str, name: str) -> None:
+    page.goto(url, wait_until="networkidle")
+    page.screenshot(path=DOCS / name)
 
 
 def generate(service: Service, prompt: str) -> None:

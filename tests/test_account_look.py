@@ -33,7 +33,7 @@ class Devices:
             lambda message: self.problems.append(message.text) if message.type in ("error", "warning") else None,
         )
         page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.goto(self.url)
+        page.goto(f"{self.url}/history/")
         return page
 
     def signed_in(self, name: str = "alice", scripts: bool = True) -> Page:

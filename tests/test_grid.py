@@ -152,7 +152,7 @@ def test_the_grid_holds_its_shape(page: Page, alice: User, live_server: LiveServ
 def test_choosing_and_narrowing_work_without_scripts(browser: Browser, alice: User, live_server: LiveServer) -> None:
     made = make_some(alice, 3)
     page = browser.new_page(java_script_enabled=False)
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/history/")
     sign_in(page)
     page.get_by_label("Search prompts, titles and notes").fill("number 1")
     page.get_by_role("button", name="Search").click()

@@ -232,7 +232,8 @@ def test_history_shows_pictures_of_the_bucket(installation: Installation) -> Non
     with httpx.Client(base_url=installation.url, follow_redirects=True, timeout=30) as browser:
         browser.get("/accounts/sign-in")
         form = {"username": "alice", "password": PASSWORD, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
-        page = browser.post("/accounts/sign-in", data=form)
+        browser.post("/accounts/sign-in", data=form).raise_for_status()
+        page = browser.get("/history/")
         for query, is_found in [("q=NIG", True), ("q=it+night&seed=7", True), ("q=%27night", True), ("seed=8", False)]:
             found = browser.get(f"/history/?{query}")
             assert (found.status_code, made in found.text) == (200, is_found)

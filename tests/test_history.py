@@ -185,7 +185,7 @@ def test_what_lives_takes_the_same_queries_however_much_it_is(
         for state in [State.QUEUED, State.RUNNING] * count:
             make_generation(alice, state)
         forecast._lines.clear()
-        with django_assert_num_queries(13):
+        with django_assert_num_queries(14):
             assert signed_in.get(HISTORY).status_code == 200
 
 

@@ -11,6 +11,7 @@ from django.urls import URLPattern, URLResolver, reverse
 from accounts import audit
 from accounts.models import ApiToken, AuditEntry, User
 from generation.models import DiffusionModel, Generation, Lora
+from generation.operations import urls as operations_urls
 from generation.review_models import Review, ReviewDecision
 from generation.staff import urls as review_urls
 from tests.generations import make_generation
@@ -32,6 +33,8 @@ ALLOWED = {
         *(f"generation_{model}_{page}" for model in ("diffusionmodel", "lora") for page in ("change", "history")),
         *(f"accounts_{model}_{page}" for model in ("user", "apitoken") for page in ("changelist", "change", "history")),
         *(f"accounts_auditentry_{page}" for page in ("changelist", "change", "history", "export")),
+        *(f"generation_retentionrule_{page}" for page in ("changelist", "add")),
+        *("operations", "operations-live", "operations-retention"),
     },
 }
 
@@ -49,6 +52,7 @@ def addresses() -> list[tuple[str, str]]:
 
     walk(admin.site.get_urls(), "admin:")
     walk(review_urls.urlpatterns, "")
+    walk(operations_urls.urlpatterns, "")
     return found
 
 

@@ -1,11 +1,11 @@
-"""django-rq's own pages, for those who may cancel work: their buttons empty queues and kill jobs."""
+"""django-rq's own pages, for those who operate the service: their buttons empty queues and kill jobs."""
 
 import django_rq.urls
 from django.urls import URLPattern
 
 from generation.staff.access import only_with
 
-_guarded = only_with("generation.change_generation")
+_guarded = only_with("generation.operate")
 
 app_name = "django_rq"
 urlpatterns = [

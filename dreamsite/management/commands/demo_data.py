@@ -20,6 +20,7 @@ from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, 
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters
 from generation.queue import THUMBNAIL_SIDE
 from generation.recipes import plan
+from generation.review_models import Review
 
 NAME = "demo-"
 SPAN = timedelta(days=730)
@@ -227,6 +228,7 @@ class _Maker:
                 "nsfw_score": 0.93 if flagged else 0.01,
                 "checker": "opennsfw",
                 "threshold": 0.8,
+                "review": Review.WAITING if flagged else "",
             }
 
 
@@ -252,7 +254,7 @@ def _pictures() -> dict[str, Image.Image]:
 
 
 def _insert(model: type[models.Model], rows: Sequence[dict[str, Any]]) -> None:
-    """Rows by the names of their columns' attributes.
+    """Rows by the names of their columns' attributes; what is not named gets the field's default.
 
     `bulk_create` asks each field to prepare each value, and on SQLite writes some twenty rows of so many columns at a time.
     """
@@ -260,8 +262,8 @@ def _insert(model: type[models.Model], rows: Sequence[dict[str, Any]]) -> None:
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
     values = ", ".join(["%s"] * len(fields))
-    names = [field.attname for field in fields]
-    prepared = [[_prepared(row[name]) for name in names] for row in rows]
+    defaults = {field.attname: None if field.primary_key else field.get_default() for field in fields}
+    prepared = [[_prepared(row.get(name, default)) for name, default in defaults.items()] for row in rows]
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({values})"  # noqa: S608  names of our tables
     with connection.cursor() as cursor:
         cursor.executemany(sql, prepared)
