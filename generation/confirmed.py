@@ -22,8 +22,8 @@ from uuid_utils.compat import uuid7
 
 from generation import encoding, media
 from generation.models import GeneratedImage, Staging
+from generation.models.review import IN_REVIEW, Review
 from generation.parameters import OutputFormat
-from generation.review_models import IN_REVIEW, Review
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from django.db.models import Avg, BooleanField, Case, Count, F, FloatField, Q, V
 from django.db.models.functions import Least, Round
 
 from generation.models import GeneratedImage, first_id
-from generation.review_models import DECIDED, Reason, Review, ReviewDecision
+from generation.models.review import DECIDED, Reason, Review, ReviewDecision
 
 STEPS = 100
 

@@ -31,7 +31,7 @@ from accounts import audit
 from accounts.models import User
 from generation import confirmed, request_ids
 from generation.models import GeneratedImage, Generation, ShareLink
-from generation.review_models import DECIDED, IN_REVIEW, OPEN, Reason, Review, ReviewClaim, ReviewDecision
+from generation.models.review import DECIDED, IN_REVIEW, OPEN, Reason, Review, ReviewClaim, ReviewDecision
 
 CLAIM = timedelta(minutes=5)
 UNDO = timedelta(hours=24)

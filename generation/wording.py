@@ -13,8 +13,8 @@ from django.utils.text import Truncator
 
 from generation import doorbell, forecast, removal
 from generation.models import GeneratedImage, Generation, State
+from generation.models.review import DECIDED
 from generation.recipes import traits_of
-from generation.review_models import DECIDED
 
 PARAMETERS = {
     "num_inference_steps": "Steps",

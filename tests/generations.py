@@ -12,10 +12,10 @@ from accounts.models import ApiToken, User
 from generation import media, search
 from generation.intake import encode_kept, thumbnail
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
+from generation.models.review import Review
 from generation.parameters import ErrorCode, ImageToImageParameters
 from generation.queue import THUMBNAIL_SIDE
 from generation.recipes import plan
-from generation.review_models import Review
 from tests.pictures import encoded, scene
 
 PHASES = {"loading": 0.0, "encoding": 0.06, "denoising": 1.9, "decoding": 0.29, "safety": 0.04, "storing": 0.05}

@@ -12,7 +12,7 @@ from django.utils import timezone
 from accounts.models import ApiToken, AuditEntry, User
 from generation import media, queue, retry
 from generation.models import GeneratedImage, Generation, State
-from generation.review_models import ReviewDecision
+from generation.models.review import ReviewDecision
 from generation.staff import filters
 from tests.generations import make_generation
 from tests.roles import OPERATORS, REVIEWERS, staff

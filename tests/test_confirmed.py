@@ -13,7 +13,7 @@ from PIL import Image
 from accounts.models import User
 from generation import confirmed, media, reaper, removal, review
 from generation.models import GeneratedImage, Staging
-from generation.review_models import Reason, Review
+from generation.models.review import Reason, Review
 from tests.generations import make_generation
 from tests.roles import REVIEWERS, staff
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.models import User
 from generation import insight, review
 from generation.models import GeneratedImage
-from generation.review_models import Reason, Review
+from generation.models.review import Reason, Review
 from tests.generations import make_generation
 from tests.roles import REVIEWERS, staff
 

@@ -15,8 +15,8 @@ from accounts.append_only import Unchangeable
 from accounts.models import AuditEntry, User
 from generation import queue, removal, request_ids, review
 from generation.models import GeneratedImage, Generation, ShareLink, State
+from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.review import Wanted
-from generation.review_models import Reason, Review, ReviewClaim, ReviewDecision
 from tests.generations import make_generation
 from tests.roles import REVIEWERS, staff
 

@@ -13,7 +13,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation.models import GeneratedImage
-from generation.review_models import Review, ReviewClaim, ReviewDecision
+from generation.models.review import Review, ReviewClaim, ReviewDecision
 from tests.browser import chromium, needs_chromium
 from tests.generations import make_generation
 from tests.roles import REVIEWERS, staff

@@ -14,7 +14,7 @@ from accounts import audit, csv_export
 from accounts.models import User
 from generation import queue, removal, retry, review
 from generation.models import Generation
-from generation.review_models import Reason, Review
+from generation.models.review import Reason, Review
 
 MAX_AT_ONCE = 200
 """How many generations one action changes."""

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.models import User
 from generation import media, review
 from generation.models import DiffusionModel, GeneratedImage
-from generation.review_models import Reason, Review, ReviewClaim, ReviewDecision
+from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.staff.access import only_with
 
 _SKIPPED = "review_skipped"

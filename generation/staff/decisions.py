@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
 
-from generation.review_models import ReviewDecision
+from generation.models.review import ReviewDecision
 
 
 @admin.register(ReviewDecision)

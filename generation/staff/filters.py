@@ -15,8 +15,8 @@ from django.utils.dateformat import format as format_date
 from accounts.models import ApiToken
 from accounts.typed_filter import TypedFilter
 from generation.models import GeneratedImage, Generation, first_id
+from generation.models.review import DECIDED, IN_REVIEW, OPEN
 from generation.parameters import ErrorCode
-from generation.review_models import DECIDED, IN_REVIEW, OPEN
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?\Z", re.ASCII)
 Rows = QuerySet[Generation]

@@ -6,7 +6,7 @@ from datetime import datetime
 from accounts.models import AuditEntry
 from generation import wording
 from generation.models import Generation
-from generation.review_models import ReviewDecision
+from generation.models.review import ReviewDecision
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from accounts.models import User
 from generation import media, search
 from generation.intake import encode_kept, thumbnail
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
+from generation.models.review import Review
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters
 from generation.queue import THUMBNAIL_SIDE
 from generation.recipes import plan
-from generation.review_models import Review
 
 NAME = "demo-"
 SPAN = timedelta(days=730)

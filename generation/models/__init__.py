@@ -1,0 +1,60 @@
+"""The durable record, a room for each kind of row. All others import from here."""
+
+from generation.models.gatherings import EntryField, Exploration, ExplorationQuerySet, Match, ShareLink, Words
+from generation.models.generations import (
+    FINAL_STATES,
+    ID_SLACK,
+    MAX_PASSED_OVER,
+    Band,
+    GeneratedImage,
+    Generation,
+    GenerationQuerySet,
+    LoraUse,
+    State,
+    first_id,
+)
+from generation.models.upkeep import IdempotencyKey, Order, Pace, PausedPool, RetentionRule, Share, Staging
+from generation.models.weights import (
+    BUNDLED_OWNER,
+    COMMIT,
+    REPOSITORY,
+    DiffusionModel,
+    DiffusionModelQuerySet,
+    Lora,
+    LoraQuerySet,
+    RepositoryModel,
+)
+
+__all__ = [
+    "BUNDLED_OWNER",
+    "COMMIT",
+    "FINAL_STATES",
+    "ID_SLACK",
+    "MAX_PASSED_OVER",
+    "REPOSITORY",
+    "Band",
+    "DiffusionModel",
+    "DiffusionModelQuerySet",
+    "EntryField",
+    "Exploration",
+    "ExplorationQuerySet",
+    "GeneratedImage",
+    "Generation",
+    "GenerationQuerySet",
+    "IdempotencyKey",
+    "Lora",
+    "LoraQuerySet",
+    "LoraUse",
+    "Match",
+    "Order",
+    "Pace",
+    "PausedPool",
+    "RepositoryModel",
+    "RetentionRule",
+    "Share",
+    "ShareLink",
+    "Staging",
+    "State",
+    "Words",
+    "first_id",
+]

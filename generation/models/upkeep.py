@@ -1,0 +1,166 @@
+"""What the service keeps for its own work: turns, paces, files without a row yet, keys of requests, orders, rules."""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from generation.models.generations import FINAL_STATES, Generation
+from generation.models.weights import DiffusionModel
+
+
+class Share(models.Model):
+    """What a user was lately served, for fair turns: see `generation.turns`. Its row is also the lock on their limits."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="share")
+    served = models.FloatField(default=0.0)
+
+
+class Pace(models.Model):
+    """How fast a model was here at one size and batch, as a moving average."""
+
+    model = models.ForeignKey(DiffusionModel, models.CASCADE, related_name="paces")
+    pixels = models.PositiveIntegerField()
+    images = models.PositiveSmallIntegerField()
+    step_seconds = models.FloatField()
+    other_seconds = models.FloatField(help_text="Encoding, decoding, safety and storing.")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["model", "pixels", "images"], name="one_pace")]
+
+
+class Staging(models.Model):
+    """Files that no row speaks of: noted before their first byte is written, or when their row was deleted.
+
+    The transaction that makes them a row's own removes the note. What is left after a crash says which files to remove.
+    """
+
+    generation = models.UUIDField(help_text="Its row may not exist yet.")
+    attempt = models.PositiveIntegerField(help_text="0: the input.")
+    names = models.JSONField()
+    created = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "attempt"], name="one_staging")]
+
+
+class IdempotencyKey(models.Model):
+    """A request that its client may send again without making it twice: see `generation.idempotency`."""
+
+    token = models.ForeignKey("accounts.ApiToken", models.CASCADE, null=True, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.CASCADE,
+        null=True,
+        related_name="+",
+        db_index=False,
+        help_text="Whose it is, where it came without a token.",
+    )
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of the request as it was understood.")
+    generation = models.ForeignKey(Generation, models.CASCADE, related_name="idempotency_keys")
+    created = models.DateTimeField(default=timezone.now, db_index=True)
+    answer = models.TextField(blank=True, help_text="The body that was answered, for whoever asks again.")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["token", "key"], name="one_use_of_a_key"),
+            models.UniqueConstraint(fields=["user", "key"], condition=Q(token=None), name="one_use_of_a_users_key"),
+        ]
+
+
+class PausedPool(models.Model):
+    """A pool whose workers start nothing new. The row is the pause, so no loss of Redis lifts it."""
+
+    pool = models.CharField(max_length=50, primary_key=True)
+    since = models.DateTimeField(default=timezone.now)
+    by = models.CharField(max_length=150, help_text="The username of who paused it.")
+
+    class Meta:
+        default_permissions = ()
+        permissions = (("operate", "Can operate workers, pools and retention"),)
+
+
+class Order(models.Model):
+    """What staff want of one worker; it does that between its batches, and writes down what came of it."""
+
+    class Verb(models.TextChoices):
+        DRAIN = "drain"
+        RESUME = "resume"
+        WARM = "warm"
+        EVICT = "evict"
+        DOWNLOAD = "download"
+        DOWNLOAD_LORA = "download LoRA"
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+
+    worker = models.CharField(max_length=100)
+    pool = models.CharField(max_length=50)
+    verb = models.CharField(max_length=20, choices=Verb.choices)
+    target = models.CharField(
+        max_length=200, blank=True, help_text="The name of the model or LoRA, where it is about one."
+    )
+    by = models.CharField(max_length=150, help_text="The username of who gave it.")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
+    message = models.CharField(max_length=500, blank=True, help_text="How far it is, or what came of it.")
+    created = models.DateTimeField(default=timezone.now)
+    finished = models.DateTimeField(null=True, blank=True)
+    expires = models.DateTimeField(null=True, blank=True, help_text="While it runs: when its worker counts as lost.")
+
+    class Meta:
+        ordering = ("-id",)
+        default_permissions = ()
+        indexes: ClassVar = [models.Index(fields=["worker", "id"], condition=Q(state="waiting"), name="orders")]
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.target}".strip()
+
+
+class RetentionRule(models.Model):
+    """What is removed of generations of some age, and how far that has come: see `generation.retention`."""
+
+    class What(models.TextChoices):
+        UPLOADS = "uploads", "the uploaded pictures"
+        CONTENT = "content", "all pictures and words"
+        ROWS = "rows", "everything, the rows too"
+
+    what = models.CharField(
+        max_length=10,
+        choices=What.choices,
+        help_text="Pictures and words go as if their user deleted it: numbers, seeds and flags stay for staff.",
+    )
+    state = models.CharField(
+        max_length=10,
+        blank=True,
+        choices=[(state.value, state.value) for state in FINAL_STATES],
+        help_text="Empty: whichever way they ended.",
+    )
+    days = models.PositiveIntegerField(
+        "age in days",
+        validators=[MinValueValidator(1), MaxValueValidator(36_500)],
+        help_text="Counted from the request.",
+    )
+    enabled = models.BooleanField(default=False, help_text="Whether the periodic job applies it. Preview it first.")
+
+    reached = models.UUIDField(null=True, editable=False, help_text="The id up to which it was applied.")
+    is_through = models.BooleanField(default=True, editable=False)
+    began = models.DateTimeField(null=True, editable=False, help_text="When it last began with the oldest.")
+    removed = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Of how many generations something was removed since then."
+    )
+
+    class Meta:
+        ordering = ("what", "days", "id")
+        constraints: ClassVar = [models.UniqueConstraint(fields=["what", "state"], name="one_rule_a_kind")]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.get_what_display()} of {self.state or 'all'} after {self.days} day{'s' if self.days != 1 else ''}"
+        )

@@ -1,0 +1,196 @@
+"""Models and LoRAs that may be used, and by whom."""
+
+import re
+from typing import Any, ClassVar, Self
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Exists, OuterRef, Q
+
+from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused, bounds
+from generation.recipes import Family, Limits, LoraReference, ModelReference
+
+REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+BUNDLED_OWNER = "dreamsite/"
+
+
+class RepositoryModel(models.Model):
+    """Weights that staff allow: bundled, in MODELS_DIR, or on the hub at a pinned commit."""
+
+    id = models.CharField(
+        "name",
+        primary_key=True,
+        max_length=200,
+        validators=[
+            RegexValidator(REPOSITORY, "Use the form owner/name, of letters, digits, dots, dashes and underscores.")
+        ],
+        help_text="owner/name",
+    )
+    revision = models.CharField(
+        max_length=40,
+        blank=True,
+        help_text="Commit of the hub repository. Empty for bundled weights and for directories in MODELS_DIR.",
+    )
+    enabled = models.BooleanField(default=False, help_text="Whether requests may use it.")
+
+    class Meta:
+        abstract = True
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def clean(self) -> None:
+        super().clean()
+        if self.revision and not COMMIT.fullmatch(self.revision):
+            raise ValidationError({"revision": "Pin the full commit: 40 hexadecimal digits, no branch or tag."})
+        if not self.enabled or self.revision or not REPOSITORY.match(self.id):
+            return
+        if not self.id.startswith(BUNDLED_OWNER) and not (settings.MODELS_DIR / self.id).is_dir():
+            raise ValidationError(
+                {"revision": f"Pin a commit before enabling, or put the weights into {self.id} under MODELS_DIR."}
+            )
+
+
+class DiffusionModelQuerySet(models.QuerySet["DiffusionModel"]):
+    def allowed_to(self, user: Any) -> Self:
+        """Those that are open to all or to a group of this user. Superusers may use all."""
+        if user.is_superuser:
+            return self
+        reserved = DiffusionModel.allowed_groups.through.objects.filter(diffusionmodel=OuterRef("pk"))
+        return self.filter(~Exists(reserved) | Exists(reserved.filter(group__user=user)))
+
+    def listed(self) -> Self:
+        """What requests may name, the default first, each with the LoRAs that they may add to it."""
+        loras = models.Prefetch("loras", Lora.objects.filter(enabled=True))
+        return self.filter(enabled=True).order_by("-is_default", "id").prefetch_related(loras)
+
+    def usable(self, model_id: str) -> "DiffusionModel":
+        """The enabled model of this name, the default for "". Raises `RequestRefused`."""
+        model = self.filter(Q(id=model_id) if model_id else Q(is_default=True), enabled=True).first()
+        if model is None and model_id:
+            raise RequestRefused(
+                ErrorCode.UNKNOWN_MODEL, "There is no such model here; leave model_id empty for the default model."
+            )
+        if model is None:
+            raise RequestRefused(ErrorCode.UNKNOWN_MODEL, "No default model is enabled; name one in model_id.")
+        return model
+
+
+class DiffusionModel(RepositoryModel):
+    """A model that requests may name, and what staff allow on it."""
+
+    family = models.CharField(
+        max_length=20, choices=[(family.value, family.value) for family in Family], help_text="How the model is driven."
+    )
+    is_default = models.BooleanField("default", default=False, help_text="Used by requests that name no model.")
+    pool = models.CharField(max_length=50, default="default", help_text="The workers that run it.")
+    allowed_groups = models.ManyToManyField(
+        "auth.Group",
+        blank=True,
+        related_name="+",
+        help_text="Who may use it; empty: everybody. To others it does not exist.",
+    )
+    max_steps = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[
+            MinValueValidator(1),
+            MaxValueValidator(int(bounds(ImageToImageParameters.model_fields["num_inference_steps"])["le"])),
+        ],
+    )
+    max_images = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[
+            MinValueValidator(1),
+            MaxValueValidator(int(bounds(ImageToImageParameters.model_fields["num_images_per_prompt"])["le"])),
+        ],
+    )
+    max_side = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(64)], help_text="Longest side of a result, in pixels."
+    )
+
+    cost_weight = models.FloatField(
+        default=1.0,
+        validators=[MinValueValidator(0.001)],
+        help_text="What a step of a megapixel costs, against the bundled model's.",
+    )
+    load_seconds = models.FloatField(null=True, editable=False, help_text="As last measured.")
+    batching_verified = models.CharField(
+        max_length=40, blank=True, editable=False, help_text="What `manage.py verify_batching` found to be sound."
+    )
+
+    objects: ClassVar[Any] = DiffusionModelQuerySet.as_manager()
+
+    class Meta(RepositoryModel.Meta):
+        verbose_name = "model"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["is_default"], condition=Q(is_default=True), name="one_default_model")
+        ]
+
+    def clean(self) -> None:
+        super().clean()
+        if self.is_default and not self.enabled:
+            raise ValidationError({"enabled": "The default model must be enabled."})
+        if self.pool not in settings.POOLS:
+            raise ValidationError({"pool": f"There is no such pool; choose one of {', '.join(settings.POOLS)}."})
+
+    def reference(self) -> ModelReference:
+        return ModelReference(id=self.id, revision=self.revision, family=Family(self.family))
+
+    @property
+    def may_batch(self) -> bool:
+        """Whether batches of these very weights were found to give the pictures of solo runs."""
+        return self.batching_verified == (self.revision or "bundled")
+
+    def limits(self) -> Limits:
+        return Limits(num_inference_steps=self.max_steps, num_images_per_prompt=self.max_images, side=self.max_side)
+
+
+class LoraQuerySet(models.QuerySet["Lora"]):
+    def listed(self, user: Any) -> Self:
+        """What this user's requests may name, each with those of its base models that they may; without one it is of no use."""
+        bases = DiffusionModel.objects.allowed_to(user).filter(enabled=True)
+        prefetched = models.Prefetch("base_models", bases)
+        return self.filter(enabled=True, base_models__in=bases).distinct().prefetch_related(prefetched)
+
+    def references(self, weights: dict[str, float], model: DiffusionModel) -> list[LoraReference]:
+        """The allowed LoRAs of these names, with their weights. Raises `RequestRefused`."""
+        if not weights:
+            return []
+        found = {lora.id: lora for lora in self.filter(id__in=list(weights), enabled=True, base_models=model)}
+        for name in weights:
+            if name not in found:
+                raise RequestRefused(
+                    ErrorCode.UNKNOWN_LORA,
+                    f"LoRA repository '{name}' not found among those that {model.id} may use.",
+                )
+        return [
+            LoraReference(id=name, revision=found[name].revision, weight_name=found[name].weight_name, weight=weight)
+            for name, weight in weights.items()
+        ]
+
+
+class Lora(RepositoryModel):
+    """A LoRA that requests may name."""
+
+    weight_name = models.CharField(
+        max_length=200,
+        blank=True,
+        validators=[RegexValidator(r"^[\w.-]+\.safetensors\Z", "Name a .safetensors file.")],
+        help_text="The file in the repository, where it holds several.",
+    )
+    base_models = models.ManyToManyField(DiffusionModel, related_name="loras", help_text="The models it was made for.")
+
+    objects: ClassVar[Any] = LoraQuerySet.as_manager()
+
+    class Meta(RepositoryModel.Meta):
+        verbose_name = "LoRA"
