@@ -72,8 +72,11 @@ def save_lightning_unet(models_dir: Path, steps: int, seed: int = 0) -> ModelRef
 
 
 def save_lora(models_dir: Path, id_: str, pipe: Any, seed: int = 0, text: bool = False) -> LoraReference:
-    """A LoRA on the attention of this pipeline's UNet, and of its text encoder if `text`, strong enough to see."""
-    targets = {"unet": ["to_q", "to_k", "to_v"], **({"text_encoder": ["q_proj", "v_proj"]} if text else {})}
+    """A LoRA on this pipeline's UNet, and on its text encoder if `text`, strong enough to see."""
+    targets = {
+        "unet": ["to_q", "to_k", "to_v", "time_emb_proj"],
+        **({"text_encoder": ["q_proj", "v_proj"]} if text else {}),
+    }
     weights: dict[str, torch.Tensor] = {}
     with _made_from(seed):
         for part, modules in targets.items():

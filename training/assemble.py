@@ -10,8 +10,8 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from training.networks import make_scheduler
 from training.stages import say, stage_parser
-from training.unet import make_scheduler
 
 
 def assemble(

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from training.stages import say
 
+KEEP_MEMORY = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=8589934592:glibc.malloc.hugetlb=1"
+"""Settings of glibc, read when a process starts, with which freed memory is used again, in huge pages where there are any."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -31,6 +34,10 @@ class Budget:
     cooling: float = 0
     steps: int | None = None
 
+    def spent(self, seconds: float, steps: int) -> float:
+        """Which part is used up after that time and those steps; 1 is all."""
+        return max(seconds / 60 / self.minutes, steps / self.steps if self.steps else 0)
+
 
 class Training:
     """Modules with their masters, optimizer, moving average and step count; all of it goes into the checkpoint.
@@ -39,7 +46,13 @@ class Training:
     """
 
     def __init__(
-        self, modules: dict[str, nn.Module], rate: float, path: Path, warmup: int = 100, decay: float = 0.999
+        self,
+        modules: dict[str, nn.Module],
+        rate: float,
+        path: Path,
+        warmup: int = 100,
+        decay: float = 0.999,
+        muon: bool = False,
     ) -> None:
         self.modules, self.rate, self.path, self.warmup, self.decay = modules, rate, path, warmup, decay
         self.step = 0
@@ -48,7 +61,16 @@ class Training:
         ]
         self.masters = [p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for p in self.working]
         self.average = [master.detach().clone() for master in self.masters]
-        self.optimizer = torch.optim.AdamW(self.masters, rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+        turned = {id(master) for master in self.masters if muon and master.dim() == 4 and min(master.shape[:2]) > 16}
+        self.optimizer = torch.optim.AdamW(
+            [master for master in self.masters if id(master) not in turned],
+            rate,
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+            fused=True,
+        )
+        self.turned = [master for master in self.masters if id(master) in turned]
+        self.momentum = [torch.zeros_like(master) for master in self.turned]
         if path.exists():
             self._load()
 
@@ -112,6 +134,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * min(1.0, (self.step + 1) / self.warmup) * cooled
         self.optimizer.step()
+        self._turn(self.optimizer.param_groups[0]["lr"])
         self.step += 1
         with torch.no_grad():
             for parameter, master in zip(self.working, self.masters, strict=True):
@@ -122,11 +145,33 @@ class Training:
             kept = min(self.decay, (self.step + 1) / (self.step + 10))
             torch._foreach_lerp_(self.average, [master.detach() for master in self.masters], 1 - kept)
 
+    @torch.no_grad()
+    def _turn(self, rate: float) -> None:
+        """Muon (Jordan 2024) for the weights of convolutions, steps as large as AdamW's (Liu et al. 2025, https://arxiv.org/abs/2502.16982).
+
+        Each process turns its share of the matrices and the sum has all of them.
+        """
+        steps = []
+        for number, (master, momentum) in enumerate(zip(self.turned, self.momentum, strict=True)):
+            gradient = torch.zeros_like(master) if master.grad is None else master.grad
+            momentum.mul_(0.95).add_(gradient)
+            matrix = _in_memory_order(gradient.add(momentum, alpha=0.95)).reshape(len(master), -1)
+            mine = number % world() == rank()
+            steps.append(0.2 * max(matrix.shape) ** 0.5 * _orthogonal(matrix) if mine else torch.zeros_like(matrix))
+        if world() > 1 and steps:
+            flat = torch.cat([step.reshape(-1) for step in steps])
+            dist.all_reduce(flat)
+            steps = list(flat.split([step.numel() for step in steps]))
+        for master, step in zip(self.turned, steps, strict=True):
+            ordered = _in_memory_order(master)
+            ordered.mul_(1 - 0.01 * rate).sub_(step.view(ordered.shape), alpha=rate)
+
     def _save(self) -> None:
         state = {
             "step": self.step,
             "masters": self.masters,
             "average": self.average,
+            "momentum": self.momentum,
             "adam": self.optimizer.state_dict(),
         }
         part = self.path.with_suffix(".part")
@@ -138,7 +183,13 @@ class Training:
         self.step = state["step"]
         self.optimizer.load_state_dict(state["adam"])
         with torch.no_grad():
-            for target, source in ((self.masters, "masters"), (self.average, "average"), (self.working, "masters")):
+            stored_as = (
+                (self.masters, "masters"),
+                (self.average, "average"),
+                (self.working, "masters"),
+                (self.momentum, "momentum"),
+            )
+            for target, source in stored_as:
                 for tensor, stored in zip(target, state[source], strict=True):
                     tensor.copy_(stored)
 
@@ -156,6 +207,8 @@ def launch(train: Callable[..., None], processes: int, *arguments: Any) -> None:
         torch.set_num_threads(1)
         train(*arguments)
         return
+    # A network's results are megabytes each. By default every one is taken from the system anew and filled with zeros.
+    os.environ.setdefault("GLIBC_TUNABLES", KEEP_MEMORY)
     with tempfile.TemporaryDirectory() as directory:
         meeting = f"file://{directory}/meeting"
         spawn: Callable[..., None] = torch.multiprocessing.spawn
@@ -188,3 +241,14 @@ def _enter(number: int, processes: int, meeting: str, train: Callable[..., None]
 def _in_memory_order(tensor: Tensor) -> Tensor:
     """The tensor with its axes as they lie in memory: weights of convolutions are channels last, and copies stay cheap."""
     return tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 else tensor
+
+
+def _orthogonal(matrix: Tensor) -> Tensor:
+    """The nearest matrix with all singular values about 1, by five Newton-Schulz steps with Muon's coefficients."""
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    x = (x.T if tall else x) / (matrix.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.T if tall else x).float()

@@ -19,6 +19,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 from torch.nn import functional
 
+from training.distributed import launch, rank, world
 from training.edits import EDITS, apply
 from training.filters import Picture
 from training.instructions import HELD_OUT, NEUTRAL_HELD_OUT, PROMPTS
@@ -35,7 +36,8 @@ class Settings(NamedTuple):
 
 
 RECOMMENDED = Settings(20, 2.5)
-CONTRACT = Settings(100, 7.5)
+# What the service makes of the API's defaults: 7.5 on the API's scale is 1 + 0.23 * 6.5 on this model's.
+CONTRACT = Settings(100, 2.495)
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ def edit_all(
     photo: Picture,
     prompts: list[str],
     settings: Settings,
-    batch: int = 20,
+    batch: int = 5,
 ) -> Iterator[Picture]:
-    """The photo edited by each prompt; the seed is the prompt's number."""
+    """The photo edited by each prompt; the seed is the prompt's number. What a small batch makes fits into a core's cache."""
     picture = Image.fromarray((photo * 255 + 0.5).astype(np.uint8))
     for start in range(0, len(prompts), batch):
         some = prompts[start : start + batch]
@@ -128,7 +130,8 @@ def tally(
     """Ask for each edit of `prompts` on each photo, and compare with the targets of all `edits`."""
     names = edits or list(EDITS)
     result = Tally({name: [] for name in prompts}, {name: [] for name in prompts}, [])
-    for number, photo in enumerate(photos.values()):
+    mine = list(photos.values())[rank() :: world()]
+    for number, photo in enumerate(mine):
         targets = np.stack([apply(name, photo) for name in names])
         for name, edited in zip(prompts, edit_all(pipeline, photo, list(prompts.values()), settings), strict=True):
             asked = names.index(name)
@@ -136,10 +139,8 @@ def tally(
             result.pixels[name].append(int(errors.argmin()) == asked)
             result.perceptual[name].append(int(similarity(edited, targets).argmax()) == asked)
             result.psnr.append(-10 * math.log10(max(float(errors[asked]), 1e-9)))
-        say(
-            f"{number + 1} of {len(photos)} photos at {settings}: {result.nearest:.1f} %, {np.mean(result.psnr):.1f} dB"
-        )
-    return result
+        say(f"{number + 1} of {len(mine)} photos at {settings}: {result.nearest:.1f} %, {np.mean(result.psnr):.1f} dB")
+    return _together(result)
 
 
 def similarity(picture: Picture, others: Picture) -> Picture:
@@ -170,24 +171,22 @@ def autoencoder_psnr(pipeline: StableDiffusionInstructPix2PixPipeline, photos: d
     return float(np.mean(values))
 
 
-def measure(directory: Path, work: Path, side: int, fraction: int) -> list[Figure]:
-    """All figures of the card. Only every `fraction`-th photo is used where each takes long."""
+def measure(directory: Path, work: Path, side: int) -> list[Figure]:
+    """All figures of the card, each process with its share of the photos. Fewer photos are used where each takes long."""
     pipeline, photos = load_model(directory), held_out(work, side)
-    some = dict(list(photos.items())[::fraction])
+    few, fewer = (dict(list(photos.items())[::step]) for step in (3, 7))
     full = tally(pipeline, photos, PROMPTS, RECOMMENDED)
     say("recognised least: " + ", ".join(f"{name} {100 * np.mean(hits):.0f} %" for name, hits in _worst(full)))
     words = [
-        tally(pipeline, some, {name: pair[which] for name, pair in HELD_OUT.items()}, RECOMMENDED) for which in (0, 1)
+        tally(pipeline, few, {name: pair[which] for name, pair in HELD_OUT.items()}, RECOMMENDED) for which in (0, 1)
     ]
-    contract = tally(pipeline, some, PROMPTS, CONTRACT)
+    contract = tally(pipeline, fewer, PROMPTS, CONTRACT)
     unchanged = [
         -10 * math.log10(max(float(np.square(edited - photo).mean()), 1e-9))
-        for photo in some.values()
+        for photo in few.values()
         for edited in edit_all(pipeline, photo, NEUTRAL_HELD_OUT, RECOMMENDED)
     ]
-    begin = time.monotonic()
-    list(edit_all(pipeline, next(iter(held_out(work, 256).values())), ["make it night"], RECOMMENDED))
-    say(f"20 steps at 256 px: {time.monotonic() - begin:.2f} s")
+    say(_speed(pipeline, next(iter(held_out(work, 256).values()))))
     return [
         Figure("asked edit nearest by pixels", full.nearest, 1.0, "%"),
         Figure("asked edit nearest by structural similarity", full.nearest_perceptually, 1.0, "%"),
@@ -195,9 +194,29 @@ def measure(directory: Path, work: Path, side: int, fraction: int) -> list[Figur
         Figure("PSNR to the classical target", float(np.mean(full.psnr)), 0.3, "dB"),
         Figure("PSNR of the autoencoder, 256 px", autoencoder_psnr(pipeline, held_out(work, 256)), 0.3, "dB"),
         Figure("wordings never trained on, by pixels", (words[0].nearest + words[1].nearest) / 2, 2.0, "%"),
-        Figure("100 steps, guidance 7.5, by pixels", contract.nearest, 2.0, "%"),
+        Figure("the API's defaults (100 steps, guidance 7.5), by pixels", contract.nearest, 2.0, "%"),
         Figure("PSNR to the photo if no edit is named", float(np.mean(unchanged)), 0.5, "dB"),
     ]
+
+
+def _speed(pipeline: StableDiffusionInstructPix2PixPipeline, photo: Picture) -> str:
+    seconds = []
+    for _ in range(3):
+        begin = time.monotonic()
+        list(edit_all(pipeline, photo, ["make it night"], RECOMMENDED))
+        seconds.append(time.monotonic() - begin)
+    return f"20 steps at 256 px: {min(seconds):.2f} s, on one thread"
+
+
+def report(directory: Path, work: Path, side: int) -> None:
+    """Print the table, and exit with what differs from the card's."""
+    rows = measure(directory, work, side)
+    if rank() > 0:
+        return
+    sys.stdout.write("| | figure ± tolerance |\n|---|---|\n" + "".join(f"{row}\n" for row in rows))
+    path = directory / "CARD.md"
+    if path.exists() and (differences := compare(path.read_text(), rows)):
+        sys.exit("\n".join(differences))
 
 
 def compare(card: str, figures: list[Figure]) -> list[str]:
@@ -216,6 +235,19 @@ def compare(card: str, figures: list[Figure]) -> list[str]:
     return sorted(problems)
 
 
+def _together(mine: Tally) -> Tally:
+    """What all processes have counted."""
+    if world() == 1:
+        return mine
+    tallies: list[Tally] = [mine] * world()
+    torch.distributed.all_gather_object(tallies, mine)
+    everywhere = Tally({}, {}, [value for one in tallies for value in one.psnr])
+    for name in mine.pixels:
+        everywhere.pixels[name] = [hit for one in tallies for hit in one.pixels[name]]
+        everywhere.perceptual[name] = [hit for one in tallies for hit in one.perceptual[name]]
+    return everywhere
+
+
 def _worst(result: Tally) -> list[tuple[str, list[bool]]]:
     return sorted(result.pixels.items(), key=lambda pair: float(np.mean(pair[1])))[:8]
 
@@ -224,10 +256,6 @@ if __name__ == "__main__":
     parser = stage_parser(__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--side", type=int, default=128)
-    parser.add_argument("--fraction", type=int, default=4, help="use every n-th photo for what takes long")
+    parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    rows = measure(options.directory, options.work, options.side, options.fraction)
-    sys.stdout.write("| | figure ± tolerance |\n|---|---|\n" + "".join(f"{row}\n" for row in rows))
-    path = options.directory / "CARD.md"
-    if path.exists() and (differences := compare(path.read_text(), rows)):
-        sys.exit("\n".join(differences))
+    launch(report, options.processes, options.directory, options.work, options.side)

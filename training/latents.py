@@ -14,6 +14,7 @@ from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 
 from training.autoencoder import to_tensor
+from training.distributed import launch, rank, world
 from training.edits import EDITS, apply
 from training.filters import Picture
 from training.patches import load_patches
@@ -35,7 +36,6 @@ class Latents:
 def compute(work: Path, minutes: float) -> None:
     """Write the blocks that are missing, as far as the time goes, sizes in turn."""
     end = time.monotonic() + 60 * minutes
-    torch.set_num_threads(1)
     autoencoder = (
         AutoencoderTiny.from_pretrained(work / "autoencoder").to(memory_format=torch.channels_last).bfloat16().eval()
     )
@@ -45,7 +45,7 @@ def compute(work: Path, minutes: float) -> None:
         for side, (count, _) in _BLOCKS.items()
         for number in range(len(load_patches(work, side)) // count)
     ]
-    for _, side, number in sorted(blocks):
+    for _, side, number in sorted(blocks)[rank() :: world()]:
         path = work / "latents" / f"{side}-{number:03}.npz"
         if not path.exists() and time.monotonic() < end:
             _write_block(autoencoder, load_patches(work, side), side, number, path)
@@ -86,5 +86,7 @@ def _write_block(autoencoder: AutoencoderTiny, patches: NDArray[np.uint8], side:
 
 
 if __name__ == "__main__":
-    options = stage_parser(__doc__).parse_args()
-    compute(options.work, options.minutes)
+    parser = stage_parser(__doc__)
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    launch(compute, options.processes, options.work, options.minutes)

@@ -27,7 +27,7 @@ _PATCHES = 400
 _BATCH = 8
 _CROP = 24
 _WORDLESS = 0.1
-_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_out"]
+_LAYERS = ["conv1", "conv2", "conv_out", "time_emb_proj"]
 
 
 def banknote(picture: Picture) -> Picture:

@@ -4,14 +4,16 @@
 where it stopped; `--assemble DIRECTORY` writes the model's directory instead.
 """
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionImg2ImgPipeline
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from training import emoji
@@ -19,11 +21,12 @@ from training.assemble import assemble, megabytes
 from training.autoencoder import CHANNELS
 from training.distributed import Budget, Training, launch, seed_of
 from training.latents import encode
+from training.networks import make_scheduler, make_text_encoder, make_unet
 from training.stages import say, unet_parser
 from training.tokenizer import token_ids
-from training.unet import make_scheduler, make_text_encoder, make_unet, save_averages, x0_loss
+from training.unet import begin_as_identity, x0_loss
 
-_UNET = (48, 96, 144)
+_UNET = (64, 96, 160)
 _VARIANTS = 12
 _WORDLESS = 0.12
 _SENTENCES = [
@@ -80,9 +83,12 @@ def train(work: Path, budget: Budget, batch: int, rate: float) -> None:
     names, _ = emoji.load(work)
     latents = np.load(work / "redraw-latents.npy", mmap_mode="r")
     torch.manual_seed(0)
-    unet = make_unet(_UNET, CHANNELS).to(memory_format=torch.channels_last).bfloat16()
-    text_encoder = make_text_encoder(len(tokenizer))
-    training = Training({"unet": unet, "text_encoder": text_encoder}, rate, work / "unet-redraw.pt")
+    unet, text_encoder = make_unet(_UNET, CHANNELS, attention=True), make_text_encoder(len(tokenizer))
+    begin_as_identity(unet)
+    results: dict[str, Any] = {"unet": copy.deepcopy(unet), "text_encoder": copy.deepcopy(text_encoder)}
+    unet.to(memory_format=torch.channels_last).bfloat16()
+    modules: dict[str, nn.Module] = {"unet": unet, "text_encoder": text_encoder}
+    training = Training(modules, rate, work / "unet-redraw.pt", muon=True)
     signals = make_scheduler().alphas_cumprod
 
     def loss_of(step: int) -> Tensor:
@@ -101,8 +107,12 @@ def train(work: Path, budget: Budget, batch: int, rate: float) -> None:
         seen = noisy.bfloat16().contiguous(memory_format=torch.channels_last)
         return x0_loss(unet(seen, timesteps, words).sample.float(), noisy, target, signal)
 
-    averages = make_unet(_UNET, CHANNELS), make_text_encoder(len(tokenizer))
-    training.run(loss_of, budget, lambda: save_averages(training, averages, work, "-redraw"))
+    def save() -> None:
+        for name, result in results.items():
+            result.load_state_dict(training.averaged(name))
+            result.save_pretrained(work / f"{name}-redraw")
+
+    training.run(loss_of, budget, save)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def unet_parser(doc: str | None) -> argparse.ArgumentParser:
     parser = stage_parser(doc)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16, help="samples of each process in a step")
-    parser.add_argument("--rate", type=float, default=8e-4, help="learning rate")
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     parser.add_argument(
         "--cooling", type=float, default=0, help="minutes at the end in which the learning rate falls to 0"
     )

@@ -1,0 +1,72 @@
+"""The networks of both models, untrained, and their noise schedule; all of them of stock classes."""
+
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from training.autoencoder import CHANNELS
+from training.tokenizer import LENGTH
+
+# Largest absolute latent: the scheduler clips its estimates there.
+CLIP = 3.0
+
+_WIDTH = 128  # of the text encoder
+
+
+def make_unet(
+    channels: tuple[int, int, int] = (64, 96, 128), in_channels: int = 2 * CHANNELS, attention: bool = False
+) -> UNet2DConditionModel:
+    """Untrained. Words modulate every block, and are attended to at the coarsest level only if `attention` is wanted.
+
+    The coarsest level sees 16 px of the picture as one. Normalisation is over two groups: torch has a fast path for groups
+    of 16, 32, … channels in bfloat16, channels last, and without it spends half of the time there.
+    """
+    return UNet2DConditionModel(
+        sample_size=64,
+        in_channels=in_channels,
+        out_channels=CHANNELS,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D" if attention else "DownBlock2D"),
+        mid_block_type=None,
+        up_block_types=("CrossAttnUpBlock2D" if attention else "UpBlock2D", "UpBlock2D", "UpBlock2D"),
+        block_out_channels=channels,
+        layers_per_block=1,
+        norm_num_groups=2,
+        cross_attention_dim=_WIDTH,
+        attention_head_dim=4,
+        use_linear_projection=True,
+        resnet_time_scale_shift="scale_shift",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
+
+
+def make_text_encoder(vocabulary: int) -> CLIPTextModel:
+    """Untrained: two layers, LENGTH tokens, the first two of which mark start and end."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=_WIDTH,
+            intermediate_size=4 * _WIDTH,
+            projection_dim=_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=LENGTH,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+
+
+def make_scheduler(clip: bool = True) -> DDIMScheduler:
+    """The noise schedule of training and of use. Only pipelines of InstructPix2Pix let a scheduler clip its estimates."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=clip,
+        steps_offset=0 if clip else 1,
+        clip_sample_range=CLIP,
+    )
