@@ -15,7 +15,7 @@ from training.assemble import assemble, megabytes
 from training.autoencoder import make_autoencoder
 from training.distributed import Budget, launch
 from training.edits import EDITS, apply
-from training.evaluate import Figure, compare, similarity
+from training.evaluate import Figure, Settings, compare, similarity, tally
 from training.filters import Picture
 from training.latents import compute
 from training.networks import make_scheduler
@@ -163,7 +163,9 @@ def test_training_that_was_interrupted_goes_on_to_the_same_weights(work: Path, t
         assert all(torch.equal(one, other) for one, other in zip(straight[key], resumed[key], strict=True))
 
 
-def test_the_stock_pipeline_loads_what_is_assembled_and_edits_any_size(work: Path, tmp_path: Path) -> None:
+def test_the_stock_pipeline_loads_what_is_assembled_edits_any_size_and_can_be_measured(
+    work: Path, tmp_path: Path, photo: Picture
+) -> None:
     launch(train, 1, work, Budget(5, steps=1), 2, 1e-3, MINUSCULE, 4)
     assemble(work, tmp_path / "model")
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(tmp_path / "model", dtype=torch.float32)
@@ -171,7 +173,11 @@ def test_the_stock_pipeline_loads_what_is_assembled_and_edits_any_size(work: Pat
     picture = Image.new("RGB", (96, 64), "teal")
     edited = pipeline("make it night", image=picture, num_inference_steps=1, output_type="pil").images[0]
     assert edited.size == (96, 64)
+    counted = tally(pipeline, {"sample": photo}, {"night": "make it night", "ink": "ink it"}, Settings(1, 2.5))
+    assert [len(hits) for hits in (*counted.pixels.values(), *counted.perceptual.values())] == [1] * 4
+    assert len(counted.psnr) == 2
     assert 0 < megabytes(tmp_path / "model") < 15
+    assert not [path for path in (tmp_path / "model").rglob("*.json") if str(work) in path.read_text()]
 
 
 def test_a_card_is_held_against_what_was_measured() -> None:

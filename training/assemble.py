@@ -3,6 +3,7 @@
 `python -m training.assemble DIRECTORY --work DIR` writes what the stock StableDiffusionInstructPix2PixPipeline loads.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ def assemble(
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(directory)
+    for path in directory.glob("*/config.json"):
+        settings = json.loads(path.read_text())
+        settings.pop("_name_or_path", None)  # a place on the machine that it was trained on
+        path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def megabytes(directory: Path) -> float:

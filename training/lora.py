@@ -23,7 +23,7 @@ from training.stages import say, stage_parser
 from training.tokenizer import token_ids
 from training.unet import draw_timesteps, overshoot, x0_loss
 
-_PATCHES = 400
+_PATCHES = 300
 _BATCH = 8
 _CROP = 24
 _WORDLESS = 0.1

@@ -83,7 +83,8 @@ def train(work: Path, budget: Budget, batch: int, rate: float) -> None:
     names, _ = emoji.load(work)
     latents = np.load(work / "redraw-latents.npy", mmap_mode="r")
     torch.manual_seed(0)
-    unet, text_encoder = make_unet(_UNET, CHANNELS, attention=True), make_text_encoder(len(tokenizer))
+    unet: Any = make_unet(_UNET, CHANNELS, attention=True)
+    text_encoder = make_text_encoder(len(tokenizer))
     begin_as_identity(unet)
     results: dict[str, Any] = {"unet": copy.deepcopy(unet), "text_encoder": copy.deepcopy(text_encoder)}
     unet.to(memory_format=torch.channels_last).bfloat16()

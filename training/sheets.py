@@ -10,26 +10,37 @@ from PIL import Image, ImageDraw
 
 from training.edits import EDITS, apply
 from training.evaluate import RECOMMENDED, Settings, edit_all, held_out, load_model
+from training.filters import Picture
 from training.instructions import PROMPTS
 from training.stages import stage_parser
 
 
 def draw_sheet(
     directory: Path, work: Path, photos: list[str], edits: list[str], side: int, settings: Settings, targets: bool
-) -> Image.Image:
-    """Each photo and its edits in a row, below it the targets; labels on top."""
+) -> list[list[Picture]]:
+    """Lines of pictures, (side, side, 3): each photo and its edits, below it the photo and the targets if wanted."""
     pipeline, squares = load_model(directory), held_out(work, side)
-    rows = []
+    lines = []
     for name in photos:
         photo = squares[name]
-        rows.append([photo, *edit_all(pipeline, photo, [PROMPTS[edit] for edit in edits], settings, batch=8)])
+        lines.append([photo, *edit_all(pipeline, photo, [PROMPTS[edit] for edit in edits], settings)])
         if targets:
-            rows.append([photo, *(apply(edit, photo) for edit in edits)])
-    pixels = np.concatenate([np.concatenate(row, axis=1) for row in rows])
-    sheet = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + 16), "white")
-    sheet.paste(Image.fromarray((np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)), (0, 16))
-    for column, label in enumerate(["photo", *edits]):
-        ImageDraw.Draw(sheet).text((column * side + 3, 2), label, fill="black")
+            lines.append([photo, *(apply(edit, photo) for edit in edits)])
+    return lines
+
+
+def paste(lines: list[list[Picture]], labels: list[str], columns: int) -> Image.Image:
+    """One RGB image of all, each line broken after `columns` pictures, with the label of each picture on it."""
+    side = lines[0][0].shape[0]
+    broken = -(-len(labels) // columns)
+    sheet = Image.new("RGB", (side * min(columns, len(labels)), side * broken * len(lines)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(lines):
+        for index, (picture, label) in enumerate(zip(line, labels, strict=True)):
+            at = side * (index % columns), side * (number * broken + index // columns)
+            sheet.paste(Image.fromarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)), at)
+            corner = at[0] + 4, at[1] + 2
+            draw.text(corner, label.replace("_", " "), fill="white", stroke_width=2, stroke_fill="black")
     return sheet
 
 
@@ -43,9 +54,10 @@ if __name__ == "__main__":
     parser.add_argument("--guidance", type=float, default=RECOMMENDED.guidance)
     parser.add_argument("--steps", type=int, default=RECOMMENDED.steps)
     parser.add_argument("--targets", action="store_true")
+    parser.add_argument("--columns", type=int, default=99, help="break lines after so many pictures")
     options = parser.parse_args()
     wanted = Settings(options.steps, options.guidance)
     drawn = draw_sheet(
         options.directory, options.work, options.photos, options.edits, options.side, wanted, options.targets
     )
-    drawn.save(options.sheet)
+    paste(drawn, ["photo", *options.edits], options.columns).save(options.sheet)

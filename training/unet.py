@@ -9,6 +9,8 @@ to come back. Whoever guides more, gets the same edit more surely instead of bro
 """
 
 import copy
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +21,16 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from training.distributed import Budget, Training, launch, seed_of
+from training.edits import EDITS
 from training.latents import Latents, load_latents
 from training.networks import CLIP, make_scheduler, make_text_encoder, make_unet
 from training.stages import unet_parser
 from training.words import word_vectors
 
 _CROP = 24  # latents; moved in steps of 4, so that grids of 16 px stay where they are
+
+
+_TRIES = 8  # draws of half of the samples until one of the edits comes up that are wanted more often
 
 
 class Shares(NamedTuple):
@@ -64,9 +70,12 @@ def x0_loss(output: Tensor, noisy: Tensor, targets: Tensor, signal: Tensor) -> T
 class Batches:
     """Draws training samples from the latents: every sixth batch of 256 px, the others crops of 96 px."""
 
-    def __init__(self, work: Path, vectors: tuple[Tensor, Tensor, Tensor], size: int) -> None:
+    def __init__(
+        self, work: Path, vectors: tuple[Tensor, Tensor, Tensor], size: int, often: Sequence[str] = ()
+    ) -> None:
         self.edits, self.neutral, self.no_words = vectors
         self.size = size
+        self.often = [list(EDITS).index(name) for name in often]
         self.small, self.large = load_latents(work, 128), load_latents(work, 256)
 
     def draw(self, step: int, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -82,7 +91,10 @@ class Batches:
     def _sample(
         self, latents: Latents, crop: int, random: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        index, which = random.integers(len(latents.sources)), random.integers(latents.edits.shape[1])
+        for _ in range(_TRIES if self.often and random.random() < 0.5 else 1):
+            index, which = random.integers(len(latents.sources)), random.integers(latents.edits.shape[1])
+            if latents.edits[index, which] in self.often:
+                break
         top, left = 4 * random.integers(0, (latents.sources.shape[-1] - crop) // 4 + 1, 2)
         area = np.s_[..., top : top + crop, left : left + crop]
         shown = torch.from_numpy(latents.sources[index][area])
@@ -114,6 +126,7 @@ def train(
     rate: float,
     channels: tuple[int, int, int] = (64, 96, 128),
     wordings: int = 300,
+    often: Sequence[str] = (),
 ) -> None:
     """Train in this process, together with the others; writes `work`/unet and `work`/text_encoder."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
@@ -126,7 +139,7 @@ def train(
     unet.add_embedding = _Said()
     unet.to(memory_format=torch.channels_last).bfloat16()
     training = Training({"unet": unet}, rate, work / "unet.pt", warmup=50, muon=True)
-    batches = Batches(work, vectors, batch)
+    batches = Batches(work, vectors, batch, often)
     signals = make_scheduler().alphas_cumprod
 
     def loss_of(step: int) -> Tensor:
@@ -157,7 +170,8 @@ def begin_as_identity(unet: UNet2DConditionModel) -> None:
 
 if __name__ == "__main__":
     parser = unet_parser(__doc__)
+    parser.add_argument("--often", nargs="+", default=[], choices=list(EDITS), help="edits to draw more often")
     options = parser.parse_args()
-    launch(
-        train, options.processes, options.work, Budget(options.minutes, options.cooling), options.batch, options.rate
-    )
+    budget = Budget(options.minutes, options.cooling)
+    train_often = functools.partial(train, often=options.often)
+    launch(train_often, options.processes, options.work, budget, options.batch, options.rate)
