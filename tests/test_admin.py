@@ -270,7 +270,8 @@ def test_loras_are_allowed_for_models(staff: Client, db: None) -> None:
     assert "Pin a commit before enabling" in page
     form |= {"weight_name": "ink.safetensors", "revision": "c" * 40}
     assert staff.post(address, form).status_code == 302
-    assert [model.id for model in Lora.objects.get().base_models.all()] == ["dreamsite/tiny-edit"]
+    lora = Lora.objects.get(id="someone/ink")
+    assert [model.id for model in lora.base_models.all()] == ["dreamsite/tiny-edit"]
 
 
 def test_tokens_are_listed_without_their_secret_and_revoked(staff: Client, alice: User) -> None:

@@ -82,6 +82,13 @@ def test_a_lora_works_and_does_not_leak_into_the_next_request(api: httpx.Client)
     assert pixels(post(api, loras='{"tests/swirl": "1.0"}')) == styled
 
 
+def test_the_bundled_loras_work_on_the_first_run(api: httpx.Client) -> None:
+    plain = pixels(post(api))
+    styled = {name: pixels(post(api, loras=f'{{"{name}": 1}}')) for name in ("dreamsite/banknote", "dreamsite/knitted")}
+    assert len({plain, *styled.values()}) == 3
+    assert pixels(post(api)) == plain
+
+
 def test_a_lora_that_does_not_fit_or_is_gone_is_400(api: httpx.Client) -> None:
     misfit = post(api, model_id="tests/tiny-sd", strength="1", loras='{"tests/swirl": 1}')
     assert problem(misfit) == (400, "lora_failed", "LoRA incompatible with base model: 'tests/swirl'")

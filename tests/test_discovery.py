@@ -41,7 +41,8 @@ def no_redis(settings: Settings) -> Iterator[None]:
 
 @pytest.fixture
 def known(tiny_edit: DiffusionModel) -> None:
-    """One enabled model of every kind, and one with less than the contract's default allowed."""
+    """One enabled model of every kind, and one with less than the contract's default allowed; no LoRA."""
+    Lora.objects.all().delete()
     for name, family in (
         ("stabilityai/sd-turbo", "turbo"),
         ("ByteDance/SDXL-Lightning-4step", "lightning"),
@@ -74,7 +75,9 @@ def test_it_works(service: Service, alices_key: str) -> None:
         assert (found["kind"], found["is_default"]) == ("instruct-pix2pix", True)
         assert found["sizes"] == {"min_side": 128, "max_side": 512}
         assert found["parameters"]["num_inference_steps"]["default"] == 100
-        assert isinstance(api.get("/loras").json()["loras"], list)
+        bundled_loras = {"dreamsite/banknote", "dreamsite/knitted"}
+        assert bundled_loras <= set(found["loras"])
+        assert bundled_loras <= {lora["id"] for lora in api.get("/loras").json()["loras"]}
 
 
 @pytest.mark.parametrize("path", ["/models", "/loras"])
@@ -217,6 +220,7 @@ def test_long_lists_take_no_more_queries(
 @pytest.mark.usefixtures("redis", "tiny_edit")
 def test_the_examples_are_real_answers(api: Client) -> None:
     doorbell.announce("worker-1", "default", [TINY])
+    Lora.objects.all().delete()
     add_lora("someone/watercolour", TINY)
     answers = {"/loras": api.get("/loras").json()}
     Lora.objects.all().delete()

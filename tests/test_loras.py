@@ -188,3 +188,13 @@ def test_the_least_recently_used_lora_is_dropped(models_dir: Path, pipe: Any) ->
             pass
         assert len(pipe.get_list_adapters()["unet"]) == KEPT
         pipe.unload_lora_weights()
+
+
+@pytest.mark.parametrize("name", ["dreamsite/banknote", "dreamsite/knitted"])
+def test_a_bundled_lora_is_small_gives_its_style_and_leaves_nothing_behind(engine: Engine, name: str) -> None:
+    plain = pixels(run(engine))
+    half, full = (pixels(run(engine, lora(name, weight))) for weight in (0.5, 1))
+    assert 1 < np.abs(half - plain).mean() < np.abs(full - plain).mean()
+    assert np.array_equal(plain, pixels(run(engine, lora(name, 0))))
+    assert np.array_equal(plain, pixels(run(engine)))
+    assert (BUNDLED / name.partition("/")[2] / DEFAULT_LORA_FILE).stat().st_size <= 300_000

@@ -144,8 +144,8 @@ def test_each_preview_is_that_of_its_member_and_image_and_has_no_padding(engine:
     size: dict[str, Any] = {"width": 150, "height": 107}  # laid out on 160 x 128
     members = [
         Member(recipe(seeds=(1, 2), **size), cat()),
-        Member(recipe(prompt="", seeds=(3,), **size), ImageOps.invert(cat())),
-        Member(recipe(prompt="make it black and white", seeds=(4, 5), **size), ImageOps.mirror(scene())),
+        Member(recipe(prompt="leave it as it is", seeds=(3,), **size), ImageOps.invert(cat())),
+        Member(recipe(prompt="leave it as it is", seeds=(4, 5), **size), ImageOps.mirror(scene())),
     ]
     made = results(engine.run_batch(members, ignore, viewer))
     for step in viewer.steps:
