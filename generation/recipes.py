@@ -155,7 +155,7 @@ _LIGHTNING_STEPS = {"-2step": 2, "-4step": 4, "-8step": 8}
 MODEL_TRAITS = {
     "dreamsite/tiny-edit": FAMILY_TRAITS[Family.INSTRUCT_PIX2PIX].model_copy(
         update={
-            # The card was measured at 2.5 on the model's own scale; 7.5 there exaggerates.
+            # 2.5 on the model's own scale is what its card was measured at.
             "guidance_slope": 0.23,
             # The card's: a guidance of 7.5 here is 2.5 on its own scale.
             "recommended": {"guidance_scale": 7.5, "image_guidance_scale": 1.5, "num_inference_steps": 20},
