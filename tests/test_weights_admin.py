@@ -49,9 +49,9 @@ def test_a_model_of_a_group_does_not_exist_for_others(
     other, raw_other = ApiToken.objects.issue(bob, "laptop")
     alice.groups.add(Group.objects.get(name="painters"))
     assert TURBO in named(client, raw_painter, "/models")
-    assert named(client, raw_painter, "/loras") == ["someone/ink"]
+    assert "someone/ink" in named(client, raw_painter, "/loras")
     assert TURBO not in named(client, raw_other, "/models")
-    assert named(client, raw_other, "/loras") == []
+    assert "someone/ink" not in named(client, raw_other, "/loras")
     assert draft(alice, painter, parameters, None).model_id == TURBO
     with pytest.raises(RequestRefused) as refused:
         draft(bob, other, parameters, None)
