@@ -36,7 +36,7 @@ def test_from_sign_in_to_a_picture_in_the_history(service: Service) -> None:
         expect(page.get_by_role("heading", level=1)).to_have_text("a journey by night")
         expect(page.get_by_text("424242").first).to_be_visible()
         for name in ("The input picture", "The result: a journey by night"):
-            picture = page.get_by_alt_text(name)
+            picture = page.get_by_alt_text(name).first
             expect(picture).to_be_visible()
             assert picture.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") == 160
 
