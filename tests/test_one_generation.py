@@ -254,3 +254,12 @@ def test_bob_writes_on_nothing_of_alices(client: Client, alice: User, bob: User)
     assert "zebra" not in page
     assert str(generation.input) not in page
     assert str(generation.images.get().file) not in page
+
+
+def test_a_result_whose_input_was_removed_is_still_shown(signed_in: Client, alice: User) -> None:
+    for generation in (make_generation(alice), make_generation(alice, State.FAILED)):
+        Generation.objects.filter(pk=generation.pk).update(input="", input_thumbnail="")
+        page = html(signed_in, generation)
+        assert "removed" in page
+        assert "The input picture" not in page
+    assert signed_in.get("/history/").status_code == 200

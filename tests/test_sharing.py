@@ -15,6 +15,7 @@ from PIL import Image, ImageChops, ImageStat
 from accounts.models import User
 from generation import media, removal, sharing
 from generation.models import Generation, ShareLink, State
+from generation.models.review import Review
 from tests.generations import make_generation
 from tests.pictures import scene
 
@@ -239,3 +240,11 @@ def test_looking_takes_few_queries(alice: User, anybody: Client, django_assert_n
     for part in ("", "/picture"):
         with django_assert_num_queries(2):
             anybody.get(address + part)
+
+
+def test_what_a_reviewer_confirmed_is_shared_no_more(alice: User, anybody: Client) -> None:
+    generation = make_generation(alice, flagged=[0])
+    link = link_to(generation)
+    assert anybody.get(link).status_code == 200
+    generation.images.update(review=Review.CONFIRMED)
+    assert [anybody.get(f"{link}{part}").status_code for part in ("", "/picture", "/preview.jpg")] == [404, 404, 404]

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import reaper, removal, wording
+from generation import reaper, removal, retention, wording
 from generation.api.records import answer
 from generation.models import Exploration, GeneratedImage, Generation, ShareLink, Staging, State
 from generation.pages import trash
@@ -234,3 +234,15 @@ def test_staff_see_since_when(client: Client, alice: User, charlie: User) -> Non
     client.force_login(charlie)
     page = client.get(reverse("admin:generation_generation_change", args=[generation.pk])).content.decode()
     assert re.search(r"in the trash since 20\d\d-\d\d-\d\d \d\d:\d\d \(succeeded\)", page)
+
+
+def test_what_is_on_legal_hold_stays_in_the_trash_and_says_why(signed_in: Client, alice: User) -> None:
+    held, over = binned(alice, removal.TRASH_DAYS + 2), binned(alice, removal.TRASH_DAYS + 1)
+    fresh = binned(alice)
+    retention.hold(Generation.objects.filter(pk__in=[held.pk, fresh.pk]))
+    assert removal.empty_trash() == 1
+    assert [rows(one).get().deleted is None for one in (held, over)] == [True, False]
+    told = signed_in.post(reverse("delete-now", args=[fresh.pk]), follow=True).content.decode()
+    assert "Staff must keep this one" in told
+    retention.release(rows(held))
+    assert removal.empty_trash() == 1
