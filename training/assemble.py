@@ -25,7 +25,7 @@ def assemble(
         text_encoder=CLIPTextModel.from_pretrained(work / f"text_encoder{suffix}"),
         tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(work / unet),
-        scheduler=make_scheduler(clip=kind is StableDiffusionInstructPix2PixPipeline),
+        scheduler=make_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

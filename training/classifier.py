@@ -1,7 +1,8 @@
 """Judges tiny-redraw: a small classifier of the real emoji, and how often it recognises the drawn ones.
 
 `python -m training.classifier DIRECTORY --work DIR --minutes N` trains the classifier if it is not there, then draws known
-names over coloured blobs at several strengths. It is not shipped.
+names over coloured blobs at several strengths, as the service does. It is not shipped. `--sheet SHEET.png` draws what to look
+at instead: names in columns, the inputs in the first row, more strength in each.
 """
 
 import sys
@@ -17,10 +18,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training import emoji
-from training.redraw import vary
+from training.card import Figure, hold_against_card
+from training.distributed import Budget
+from training.evaluate import load_model, middles, run_all
+from training.patches import load_patches
+from training.redraw import draw_on_ground, draw_on_white
+from training.sheets import paste
 from training.stages import say, stage_parser
 
 STRENGTHS = (0.2, 0.5, 0.7, 0.9)
+# What the service makes of the API's guidance of 7.5.
+GUIDANCE = 1.91
+
+_STEPS = 25
+_SHOWN = ["cat", "slice of pizza", "rocket", "red apple", "smiling face with sunglasses", "penguin", "hamburger"]
+_SHOWN += ["christmas tree", "tiger", "sunflower", "guitar", "house"]
+_SHOWN_STRENGTHS = (0.5, 0.7, 0.9, 1.0)
+_PHOTOS = ["chelsea", "coffee", "grace-hopper", "leMusee"]  # under the last of these
 
 _SIDE = 64
 _BATCH = 32
@@ -34,70 +48,100 @@ def make_classifier(classes: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(160 * 16, classes))
 
 
-def train(work: Path, minutes: float) -> nn.Module:
+def train(work: Path, budget: Budget) -> nn.Module:
     """Train on varied emoji, or load what was trained before."""
     names, pixels = emoji.load(work)
+    photos = load_patches(work, 128)
     torch.manual_seed(0)
     classifier = make_classifier(len(names))
     path = work / "classifier.pt"
     if path.exists():
         classifier.load_state_dict(torch.load(path, weights_only=True))
         return classifier.eval()
-    random = np.random.default_rng(51)
+    random, shape = np.random.default_rng(51), (emoji.SIDE, emoji.SIDE)
     optimizer = torch.optim.AdamW(classifier.parameters(), 1e-3)
-    begin, right = time.monotonic(), 0.0
-    while time.monotonic() - begin < 60 * minutes:
+    begin, step, right = time.monotonic(), 0, 0.0
+    while budget.spent(time.monotonic() - begin, step) < 1:
         chosen = random.integers(0, len(names), _BATCH)
-        pictures = _shrink(np.stack([vary(pixels[which], random) for which in chosen]))
+        pictures = shrink(
+            np.stack(
+                [
+                    draw_on_ground(pixels[which], photos, shape, random)
+                    if random.random() < 0.5
+                    else draw_on_white(pixels[which], shape, random)
+                    for which in chosen
+                ]
+            )
+        )
         scores = classifier(pictures + 0.05 * torch.randn_like(pictures))
         loss = functional.cross_entropy(scores, torch.from_numpy(chosen), label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        step += 1
         right += 0.02 * (float((scores.argmax(1).numpy() == chosen).mean()) - right)
-    say(f"the classifier recognises {100 * right:.0f} % of varied real emoji")
+    say(f"the classifier recognises {100 * right:.0f} % of what it is trained with")
     torch.save(classifier.state_dict(), path)
     return classifier.eval()
 
 
 def draw_blob(pixels: NDArray[np.uint8], random: np.random.Generator) -> Image.Image:
     """A soft blob in the emoji's mean colour on white, as someone would daub it."""
-    inked = pixels[pixels.min(axis=2) < 240]
-    colour = tuple(int(value) for value in inked.mean(axis=0))
+    red, green, blue = (int(value) for value in pixels[pixels[..., 3] > 127][:, :3].mean(axis=0))
     canvas = Image.new("RGB", (emoji.SIDE, emoji.SIDE), "white")
     left, upper = random.uniform(16, 32, 2)
-    ImageDraw.Draw(canvas).ellipse((left, upper, left + 76, upper + 76), fill=colour)
+    ImageDraw.Draw(canvas).ellipse((left, upper, left + 76, upper + 76), fill=(red, green, blue))
     return canvas.filter(ImageFilter.GaussianBlur(3))
 
 
+def draw(
+    pipeline: StableDiffusionImg2ImgPipeline,
+    names: list[str],
+    pictures: list[Image.Image],
+    strength: float,
+    guidance: float,
+) -> NDArray[np.uint8]:
+    """What is made of each picture when its name is asked for, (n, height, width, 3)."""
+    made = run_all(pipeline, names, pictures, strength=strength, num_inference_steps=_STEPS, guidance_scale=guidance)
+    return (np.stack(list(made)) * 255).round().astype(np.uint8)
+
+
+def draw_sheet(pipeline: StableDiffusionImg2ImgPipeline, work: Path, guidance: float) -> Image.Image:
+    """Blobs and photos in the first row, below them what is made of them."""
+    names, pixels = emoji.load(work)
+    random = np.random.default_rng(53)
+    inputs = [draw_blob(pixels[names.index(name)], random) for name in _SHOWN[: -len(_PHOTOS)]]
+    photos = middles(work, emoji.SIDE, "train")
+    inputs += [Image.fromarray((255 * photos[name] + 0.5).astype(np.uint8)) for name in _PHOTOS]
+    rows = [np.stack([np.asarray(picture) for picture in inputs])]
+    rows += [draw(pipeline, _SHOWN, inputs, strength, guidance) for strength in _SHOWN_STRENGTHS]
+    return paste([list(row.astype(np.float32) / 255) for row in rows], _SHOWN, len(_SHOWN))
+
+
 @torch.no_grad()
-def judge(pipeline: StableDiffusionImg2ImgPipeline, classifier: nn.Module, work: Path, count: int) -> list[str]:
-    """Rows of a table: for each strength, how often the named emoji is among the five likeliest, and likeness to the blob."""
+def judge(
+    pipeline: StableDiffusionImg2ImgPipeline, classifier: nn.Module, work: Path, count: int, guidance: float
+) -> list[Figure]:
+    """For each strength, how often the named emoji is among the five likeliest of all, and the likeness to the blob."""
     names, pixels = emoji.load(work)
     random = np.random.default_rng(52)
-    chosen = random.permutation(len(names))[:count]
+    chosen = random.permutation([number for number, name in enumerate(names) if name in emoji.CALLED])[:count]
     blobs = [draw_blob(pixels[which], random) for which in chosen]
-    rows = []
+    before = np.stack([np.asarray(blob) for blob in blobs])
+    figures = []
     for strength in STRENGTHS:
-        drawn = []
-        for start in range(0, count, 20):
-            drawn += pipeline(
-                [names[which] for which in chosen[start : start + 20]],
-                image=blobs[start : start + 20],
-                strength=strength,
-                num_inference_steps=25,
-                guidance_scale=3.0,
-                generator=[torch.Generator().manual_seed(number) for number in range(len(chosen[start : start + 20]))],
-            ).images
-        results = np.stack([np.asarray(picture) for picture in drawn])
-        best = classifier(_shrink(results)).topk(5).indices.numpy()
-        hits = float(np.mean([which in five for which, five in zip(chosen, best, strict=True)]))
-        errors = np.square((results.astype(np.float32) - np.stack([np.asarray(blob) for blob in blobs])) / 255).mean()
-        rows.append(f"| strength {strength} | {100 * hits:.0f} % | {-10 * np.log10(errors):.1f} dB |")
-    return rows
+        results = draw(pipeline, [names[which] for which in chosen], blobs, strength, guidance)
+        best = classifier(shrink(results)).topk(min(5, len(names))).indices.numpy()
+        hits = 100 * float((best == chosen[:, None]).any(1).mean())
+        say(f"strength {strength}: {100 * float((best[:, 0] == chosen).mean()):.0f} % are the likeliest")
+        psnr = -10 * np.log10(np.square((results.astype(np.float32) - before) / 255).mean())
+        figures.append(Figure(f"strength {strength}: named emoji among the five likeliest", hits, 10.0, "%"))
+        figures.append(Figure(f"strength {strength}: PSNR to the blob", float(psnr), 0.5, "dB"))
+    return figures
 
 
-def _shrink(pictures: NDArray[np.uint8]) -> Tensor:
+def shrink(pictures: NDArray[np.uint8]) -> Tensor:
+    """Pictures (n, height, width, 3) as the classifier takes them: (n, 3, 64, 64) in 0..1."""
     tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     return functional.interpolate(tensor, (_SIDE, _SIDE), mode="area")
 
@@ -106,8 +150,13 @@ if __name__ == "__main__":
     parser = stage_parser(__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--count", type=int, default=100, help="how many names are drawn")
+    parser.add_argument("--guidance", type=float, default=GUIDANCE, help="on the model's own scale")
+    parser.add_argument("--sheet", type=Path)
     options = parser.parse_args()
-    model = StableDiffusionImg2ImgPipeline.from_pretrained(options.directory)
-    model.set_progress_bar_config(disable=True)
-    table = judge(model, train(options.work, options.minutes), options.work, options.count)
-    sys.stdout.write("| | named in the first five | PSNR to the input |\n|---|---|---|\n" + "\n".join(table) + "\n")
+    model = load_model(options.directory, StableDiffusionImg2ImgPipeline)
+    if options.sheet:
+        draw_sheet(model, options.work, options.guidance).save(options.sheet)
+        sys.exit()
+    classifier = train(options.work, Budget(options.minutes))
+    figures = judge(model, classifier, options.work, options.count, options.guidance)
+    hold_against_card(options.directory, figures)

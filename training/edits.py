@@ -58,18 +58,20 @@ def ink(picture: Picture) -> Picture:
 
 
 def oil(picture: Picture) -> Picture:
-    """Flat strong strokes: Kuwahara filter twice, colours and contrast raised."""
+    """Flat strong strokes under an old varnish: Kuwahara filter twice, colours and contrast raised, warmed."""
     flat = saturate(kuwahara(kuwahara(picture, 6), 4), 1.45)
-    return (flat - 0.5) * 1.12 + 0.52
+    return ((flat - 0.5) * 1.2 + 0.45) * _tuple(1.12, 0.98, 0.78)
 
 
 def van_gogh(picture: Picture) -> Picture:
-    """Strokes along the edges (line integral convolution) with ridges that follow the brightness, blues and yellows."""
+    """Starry night: strokes along the edges (line integral convolution), dark ones blue, bright ones yellow, with ridges."""
     strokes = saturate(smear(picture, 7), 1.5)
-    ridges = 0.13 * np.sin(2 * np.pi * 9 * blur(luma(picture), 1.5))[..., None]
-    warmth = smoothstep(luma(strokes), 0.3, 0.7)[..., None]
-    tinted = strokes * (_tuple(0.75, 0.92, 1.3) * (1 - warmth) + _tuple(1.12, 1.02, 0.72) * warmth)
-    return tinted + ridges
+    brightness = luma(strokes)[..., None]
+    warmth = smoothstep(brightness, 0.3, 0.7)
+    tint = _tuple(0.6, 0.85, 1.35) * (1 - warmth) + _tuple(1.15, 1, 0.55) * warmth
+    paint = (_tuple(0.05, 0.2, 0.6) * (1 - warmth) + _tuple(1, 0.85, 0.25) * warmth) * (0.55 + 0.7 * brightness)
+    ridges = 0.08 * np.sin(2 * np.pi * 9 * blur(luma(picture), 1.5))[..., None]
+    return 0.45 * strokes * tint + 0.55 * paint + ridges
 
 
 def watercolour(picture: Picture) -> Picture:
@@ -88,8 +90,11 @@ def cartoon(picture: Picture) -> Picture:
 
 
 def pixel_art(picture: Picture) -> Picture:
-    """Blocks of 8 px in seven steps per channel."""
-    return np.round(np.clip(saturate(cells(picture, _squares(picture, 8)), 1.25), 0, 1) * 6) / 6
+    """Blocks of 8 px in six steps of brightness, each in the strengthened hue of its place."""
+    blocks = np.clip(saturate(cells(picture, _squares(picture, 8)), 1.5), 0, 1)
+    brightness = luma(blocks)
+    stepped = (np.floor(brightness * 6) + 0.5) / 6
+    return blocks * ((stepped + 0.02) / (brightness + 0.02))[..., None]
 
 
 def mosaic(picture: Picture) -> Picture:
@@ -215,7 +220,7 @@ def rain(picture: Picture) -> Picture:
     streaks = sum(
         (shift(drops, 2 * step, -step) + shift(drops, 2 * step + 1, -step) for step in range(8)), np.zeros_like(drops)
     )
-    return dull + 0.3 * np.clip(blur(streaks, 0.5), 0, 1)[..., None]
+    return dull + 0.18 * np.clip(blur(streaks, 0.5), 0, 1)[..., None]
 
 
 def fog(picture: Picture) -> Picture:

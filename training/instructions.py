@@ -1,8 +1,8 @@
 """The grammar of instructions: what people write when they want an edit, and what names no edit at all.
 
-An instruction is a style in a sentence ("turn it into {a pencil sketch}") or an imperative ("sketch it"); the words are in
-instructions.toml. `HELD_OUT` lists wordings that `instruction` never gives: evaluation asks for edits in words that the
-model has not been trained on.
+An instruction is a style in a sentence ("turn it into {a pencil sketch}"), an imperative ("sketch it") or how the photo is to
+be ("could you show it {at night}"); the words are in instructions.toml. `HELD_OUT` lists wordings that `instruction` never
+gives: evaluation asks for edits in words that the model has not been trained on.
 """
 
 import re
@@ -19,37 +19,85 @@ PROMPTS: dict[str, str] = {name: f"turn it into {words['styles'][0]}" for name, 
 HELD_OUT: dict[str, list[str]] = {name: words["held_out"] for name, words in _WORDS["edits"].items()}
 NEUTRAL_HELD_OUT: list[str] = _WORDS["neutral_held_out"]
 
-_FORBIDDEN = {sentence for sentences in HELD_OUT.values() for sentence in sentences} | set(NEUTRAL_HELD_OUT)
+# The first letter of a word of five letters or more, and the others: people seldom get the first wrong.
+_LONG_WORD = re.compile(r"\b([a-z])([a-z]{4,})\b")
 
 
 def instruction(edit: str, random: np.random.Generator) -> str:
-    """A random instruction for an edit, never one of HELD_OUT. Raises KeyError."""
+    """A random instruction for an edit. Raises KeyError."""
     words = _WORDS["edits"][edit]
-    if random.random() < 0.3:
-        sentence = _pick(words["imperatives"], random)
+    chance = random.random()
+    if chance < 0.3:
+        template, key, value = _pick(_WORDS["askings"], random), "i", _pick(words["imperatives"], random)
+    elif chance < 0.55:
+        template, key, value = _pick(_WORDS["complements"], random), "p", _pick(words["phrases"], random)
     else:
-        style = _pick(words["styles"], random)
-        bare = re.sub(r"^(an?|the) ", "", style)
-        sentence = _pick(_WORDS["sentences"], random).format(n=style, b=bare, s=_pick(_WORDS["subjects"], random))
+        template, key, value = _pick(_WORDS["sentences"], random), "n", _pick(words["styles"], random)
+    slots = {**_forms(value), key: value, "s": _pick(_WORDS["subjects"], random)}
+    sentence = template.format(**slots)
     if random.random() < 0.08:
         sentence = "please " + sentence
-    if sentence in _FORBIDDEN:
-        return instruction(edit, random)
     return _vary(sentence, random)
 
 
 def neutral_instruction(random: np.random.Generator) -> str:
-    """Words that name no edit, never of NEUTRAL_HELD_OUT: the photo is to stay as it is."""
+    """Words that name no edit: the photo is to stay as it is."""
     sentence = _pick(_WORDS["neutral"], random)
     while "{" in sentence:
         sentence = sentence.replace("{s}", _pick(_WORDS["subjects"], random), 1)
         sentence = sentence.replace("{w}", _pick(_WORDS["things"], random), 1)
-    if sentence in _FORBIDDEN:
-        return neutral_instruction(random)
     return _vary(sentence, random)
 
 
+def can_be_said(sentence: str) -> bool:
+    """Whether the grammar can give a sentence, for whichever edit or none; misspellings aside."""
+    edits = _WORDS["edits"].values()
+    styles = [style for words in edits for style in words["styles"]]
+    choices = {
+        "n": styles,
+        "a": [_forms(style)["a"] for style in styles],
+        "b": [_forms(style)["b"] for style in styles],
+        "i": [imperative for words in edits for imperative in words["imperatives"]],
+        "p": [phrase for words in edits for phrase in words["phrases"]],
+        "s": _WORDS["subjects"],
+        "w": _WORDS["things"],
+    }
+    slots = {key: f"(?:{'|'.join(map(re.escape, values))})" for key, values in choices.items()}
+    endings = "|".join(map(re.escape, _WORDS["endings"]))
+    return any(
+        re.fullmatch(
+            "(?:please )?" + re.sub(r"\\{(.)\\}", lambda slot: slots[slot[1]], re.escape(template)) + f"(?:{endings})",
+            sentence.lower(),
+        )
+        for kind in ("sentences", "askings", "complements", "neutral")
+        for template in _WORDS[kind]
+    )
+
+
+def misspelt(sentence: str, random: np.random.Generator) -> str:
+    """The sentence with one word as it is often misspelt, or a slip of the finger in a long word."""
+    known = [word for word in re.findall(r"\w+", sentence) if word in _WORDS["misspellings"]]
+    if known and random.random() < 0.6:
+        word = _pick(known, random)
+        return re.sub(rf"\b{word}\b", _pick(_WORDS["misspellings"][word], random), sentence)
+    long = list(_LONG_WORD.finditer(sentence))
+    if not long:
+        return sentence
+    match = long[random.integers(len(long))]
+    at = match.start() + int(random.integers(1, len(match[0]) - 1))
+    one, other = sentence[at], sentence[at + 1]
+    return sentence[:at] + _pick([one, one + one + other, other + one], random) + sentence[at + 2 :]
+
+
+def _forms(style: str) -> dict[str, str]:
+    """A style without its article, and with the indefinite one."""
+    bare = re.sub(r"^(an?|the) ", "", style)
+    return {"b": bare, "a": f"{'an' if bare[0] in 'aeiou8' else 'a'} {bare}"}
+
+
 def _vary(sentence: str, random: np.random.Generator) -> str:
+    if random.random() < 0.1:
+        sentence = misspelt(sentence, random)
     sentence += _pick(_WORDS["endings"], random)
     chance = random.random()
     return sentence if chance < 0.7 else sentence.capitalize() if chance < 0.95 else sentence.upper()

@@ -21,7 +21,7 @@ from training.latents import encode
 from training.patches import load_patches
 from training.stages import say, stage_parser
 from training.tokenizer import token_ids
-from training.unet import draw_timesteps, overshoot, x0_loss
+from training.unet import denoising_loss, draw_timesteps, overshoot
 
 _PATCHES = 300
 _BATCH = 8
@@ -78,7 +78,6 @@ def train(style: str, base: Path, work: Path, budget: Budget, rank: int = 4) -> 
         words = [
             pipeline.text_encoder(torch.tensor([token_ids(pipeline.tokenizer, text)]))[0] for text in [*prompts, ""]
         ]
-    signals = pipeline.scheduler.alphas_cumprod
 
     def loss_of(step: int) -> Tensor:
         random = np.random.default_rng(seed_of(31, step))
@@ -88,11 +87,9 @@ def train(style: str, base: Path, work: Path, budget: Budget, rank: int = 4) -> 
         source, target = (torch.from_numpy(latents[area]).float() for latents in (sources, targets))
         said = [words[-1] if random.random() < _WORDLESS else words[random.integers(len(prompts))] for _ in chosen]
         timesteps = draw_timesteps(_BATCH, random)
-        signal = signals[timesteps].view(-1, 1, 1, 1)
         noise = torch.from_numpy(random.standard_normal(target.shape, np.float32))
-        noisy = signal.sqrt() * overshoot(target, source, random) + (1 - signal).sqrt() * noise
-        seen = torch.cat([noisy, source], 1).bfloat16().contiguous(memory_format=torch.channels_last)
-        return x0_loss(unet(seen, timesteps, torch.cat(said).bfloat16()).sample.float(), noisy, target, signal)
+        noised = overshoot(target, source, random)
+        return denoising_loss(unet, timesteps, noised, noise, [source], torch.cat(said), target)
 
     def save() -> None:
         layers: dict[str, Any] = get_peft_model_state_dict(unet, training.averaged("unet"))

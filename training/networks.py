@@ -6,16 +6,11 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from training.autoencoder import CHANNELS
 from training.tokenizer import LENGTH
 
-# Largest absolute latent: the scheduler clips its estimates there.
-CLIP = 3.0
-
 _WIDTH = 128  # of the text encoder
 
 
-def make_unet(
-    channels: tuple[int, int, int] = (64, 96, 128), in_channels: int = 2 * CHANNELS, attention: bool = False
-) -> UNet2DConditionModel:
-    """Untrained. Words modulate every block, and are attended to at the coarsest level only if `attention` is wanted.
+def make_unet(channels: tuple[int, int, int] = (64, 96, 128), in_channels: int = 2 * CHANNELS) -> UNet2DConditionModel:
+    """Untrained. Words modulate every block; nothing attends to them.
 
     The coarsest level sees 16 px of the picture as one. Normalisation is over two groups: torch has a fast path for groups
     of 16, 32, … channels in bfloat16, channels last, and without it spends half of the time there.
@@ -24,15 +19,13 @@ def make_unet(
         sample_size=64,
         in_channels=in_channels,
         out_channels=CHANNELS,
-        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D" if attention else "DownBlock2D"),
+        down_block_types=("DownBlock2D", "DownBlock2D", "DownBlock2D"),
         mid_block_type=None,
-        up_block_types=("CrossAttnUpBlock2D" if attention else "UpBlock2D", "UpBlock2D", "UpBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D"),
         block_out_channels=channels,
         layers_per_block=1,
         norm_num_groups=2,
         cross_attention_dim=_WIDTH,
-        attention_head_dim=4,
-        use_linear_projection=True,
         resnet_time_scale_shift="scale_shift",
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
@@ -57,8 +50,11 @@ def make_text_encoder(vocabulary: int) -> CLIPTextModel:
     )
 
 
-def make_scheduler(clip: bool = True) -> DDIMScheduler:
-    """The noise schedule of training and of use. Only pipelines of InstructPix2Pix let a scheduler clip its estimates."""
+def make_scheduler() -> DDIMScheduler:
+    """The noise schedule of training and of use.
+
+    Estimates are not clipped: diffusers would leave the noise as it was before, and in 100 steps that lost 1.7 dB of tiny-edit.
+    """
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -66,7 +62,6 @@ def make_scheduler(clip: bool = True) -> DDIMScheduler:
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
-        clip_sample=clip,
-        steps_offset=0 if clip else 1,
-        clip_sample_range=CLIP,
+        clip_sample=False,
+        steps_offset=1,
     )

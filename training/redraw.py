@@ -4,7 +4,7 @@
 where it stopped; `--assemble DIRECTORY` writes the model's directory instead.
 """
 
-import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,106 +14,188 @@ from diffusers import AutoencoderTiny, StableDiffusionImg2ImgPipeline
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
 from training import emoji
 from training.assemble import assemble, megabytes
 from training.autoencoder import CHANNELS
-from training.distributed import Budget, Training, launch, seed_of
+from training.distributed import Budget, launch, seed_of
 from training.latents import encode
-from training.networks import make_scheduler, make_text_encoder, make_unet
+from training.networks import make_unet
+from training.patches import load_patches
 from training.stages import say, unet_parser
-from training.tokenizer import token_ids
-from training.unet import begin_as_identity, x0_loss
+from training.unet import denoising_loss, learn, step_from_noisier
+from training.words import Language, WordVectors, teach
 
-_UNET = (64, 96, 160)
-_VARIANTS = 12
+# Height and width in pixels; how many pictures of each emoji on white, and on other grounds.
+_SHAPES = (((128, 128), 12, 12), ((128, 192), 4, 4), ((192, 128), 4, 4))
+_WORDINGS = 24
 _WORDLESS = 0.12
+_PHOTOS = 600  # without an emoji, of each shape
+_PLAIN = 0.4  # share of grounds in one colour; the others are photos
+# From this timestep on, more and more of the inputs are other pictures than what is to be drawn, up to this share.
+_FOREIGN_FROM, _FOREIGN = 500, 0.8
+_FURTHEST = 60  # timesteps; 25 steps at strength 0.9 are 36 long
 _SENTENCES = [
-    "{}",
-    "{}",
-    "{}",
-    "a {}",
-    "an icon of {}",
+    *["{}"] * 6,
+    *["a {}"] * 4,
+    "an {}",
+    "the {}",
+    "one {}",
     "{} emoji",
+    "a {} emoji",
+    "an icon of {}",
+    "an icon of a {}",
     "a picture of a {}",
-    "draw a {}",
-    "turn it into a {}",
+    "a drawing of a {}",
+    "a photo of a {}",
+    "a cute {}",
+    "a big {}",
 ]
+_ASKINGS = [
+    *["{}"] * 6,
+    "draw {}",
+    "paint {}",
+    "make it {}",
+    "make {}",
+    "turn it into {}",
+    "turn this into {}",
+    "change it to {}",
+    "i want {}",
+    "show me {}",
+    "can you draw {}",
+    "{} please",
+    "{}, please",
+]
+_OTHERS = ["a picture", "something", "a nice one", "anything", "draw something", "surprise me", "whatever you like"]
+_WORDS, _MINUTES_OF_WORDS = "words-redraw.pt", 3
+_HELD_OUT = "would you sketch a small {} for me"
 
 
-def vary(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """The emoji turned, scaled, moved, perhaps mirrored, on white, (128, 128, 3)."""
-    side = pixels.shape[0]
-    angle, zoom = np.radians(random.uniform(-10, 10)), 1 / random.uniform(0.75, 1.05)
+def language_of(names: list[str]) -> Language:
+    """Sentences with one of the emoji's names."""
+
+    def speak(number: int, random: np.random.Generator) -> str:
+        if number == len(names):
+            return str(random.choice(_OTHERS))
+        said = str(random.choice(emoji.CALLED[names[number]]))
+        for sentences in (_SENTENCES, _ASKINGS):
+            said = sentences[random.integers(len(sentences))].format(said)
+        return said
+
+    asked = [(number, _HELD_OUT.format(name)) for number, name in enumerate(names)]
+    return Language(_WORDS, len(names), speak, asked)
+
+
+def draw_on_white(picture: NDArray[np.uint8], shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.uint8]:
+    """The emoji (128, 128, 4) upright in the middle, hardly moved, on white, (height, width, 3)."""
+    ground = Image.new("RGB", (shape[1], shape[0]), "white")
+    return _draw(picture, ground, random.uniform(-4, 4), random.uniform(0.9, 1.02), random.uniform(-3, 3, 2))
+
+
+def draw_on_ground(
+    picture: NDArray[np.uint8], photos: NDArray[np.uint8], shape: tuple[int, int], random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """The emoji (128, 128, 4) turned, scaled, moved, perhaps mirrored, on a colour or a photo, (height, width, 3)."""
+    height, width = shape
+    if random.random() < _PLAIN:
+        red, green, blue = (int(level) for level in random.integers(0, 256, 3))
+        ground = Image.new("RGB", (width, height), (red, green, blue))
+    else:
+        ground = Image.fromarray(photos[random.integers(len(photos))]).resize((width, height))
+    drawn = _draw(picture, ground, random.uniform(-10, 10), random.uniform(0.75, 1.05), random.uniform(-8, 8, 2))
+    return drawn[:, ::-1].copy() if random.random() < 0.4 else drawn
+
+
+def _draw(
+    picture: NDArray[np.uint8], ground: Image.Image, degrees: float, size: float, offset: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """The emoji at `size` of the shorter side, `offset` pixels (x, y) from the middle of the ground."""
+    angle, zoom = np.radians(degrees), emoji.SIDE / min(ground.size) / size
     cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
-    centre, moved = side / 2, side / 2 + random.uniform(-8, 8, 2)
-    x, y = centre - cosine * moved[0] + sine * moved[1], centre - sine * moved[0] - cosine * moved[1]
-    turned = Image.fromarray(pixels).transform(
-        (side, side),
-        Image.Transform.AFFINE,
-        (cosine, -sine, x, sine, cosine, y),
-        Image.Resampling.BICUBIC,
-        fillcolor="white",
+    middle = np.array(ground.size) / 2 + offset
+    x = emoji.SIDE / 2 - cosine * middle[0] + sine * middle[1]
+    y = emoji.SIDE / 2 - sine * middle[0] - cosine * middle[1]
+    matrix = (cosine, -sine, x, sine, cosine, y)
+    drawn = Image.fromarray(picture).transform(
+        ground.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=(255, 255, 255, 0)
     )
-    varied = np.asarray(turned)
-    return varied[:, ::-1].copy() if random.random() < 0.4 else varied
+    ground.paste(drawn, mask=drawn.getchannel("A"))
+    return np.asarray(ground)
 
 
-def compute_latents(work: Path) -> NDArray[np.float16]:
-    """Latents of varied emoji, (emoji, variants, channels, 32, 32), computed once."""
-    path = work / "redraw-latents.npy"
-    if not path.exists():
-        autoencoder = (
-            AutoencoderTiny.from_pretrained(work / "autoencoder").to(memory_format=torch.channels_last).bfloat16()
-        )
-        _, pixels = emoji.load(work)
-        random = np.random.default_rng(41)
-        rows = [
-            encode(autoencoder, np.stack([vary(picture, random) for _ in range(_VARIANTS)]).astype(np.float32) / 255)
-            for picture in pixels
-        ]
+def compute_latents(work: Path) -> None:
+    """Write latents of drawn emoji and of photos, once: `redraw-<height>x<width>.npy`, those on white first.
+
+    Their shape is (emoji, pictures, channels, height / 4, width / 4), of the photos in `redraw-photos-…` one less.
+    """
+    autoencoder: Any = AutoencoderTiny.from_pretrained(work / "autoencoder")
+    autoencoder.to(memory_format=torch.channels_last).bfloat16()
+    _, pictures = emoji.load_drawn(work)
+    photos = load_patches(work, 128)
+    for number, (shape, white, others) in enumerate(_SHAPES):
+        path = _latents_path(work, shape)
+        if path.exists():
+            continue
+        random = np.random.default_rng([41, number])
+        rows = []
+        for picture in pictures:
+            drawn = [draw_on_white(picture, shape, random) for _ in range(white)]
+            drawn += [draw_on_ground(picture, photos, shape, random) for _ in range(others)]
+            rows.append(encode(autoencoder, np.stack(drawn).astype(np.float32) / 255))
+        some = photos[random.integers(0, len(photos), _PHOTOS)]
+        resized = [np.asarray(Image.fromarray(photo).resize((shape[1], shape[0]))) for photo in some]
+        np.save(_photos_path(work, shape), encode(autoencoder, np.stack(resized).astype(np.float32) / 255))
         np.save(path, np.stack(rows))
-    return np.load(path)
+        say(str(path))
 
 
-def train(work: Path, budget: Budget, batch: int, rate: float) -> None:
+def train(work: Path, budget: Budget, batch: int, rate: float, channels: tuple[int, int, int] = (64, 96, 160)) -> None:
     """Train in this process, together with the others; writes `work`/unet-redraw and `work`/text_encoder-redraw."""
-    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    names, _ = emoji.load(work)
-    latents = np.load(work / "redraw-latents.npy", mmap_mode="r")
+    names, _ = emoji.load_drawn(work)
+    photos = [torch.from_numpy(np.load(_photos_path(work, shape))) for shape, _, _ in _SHAPES]
+    stored = [torch.from_numpy(np.load(_latents_path(work, shape))) for shape, _, _ in _SHAPES]
+
+    def loss_with(unet: nn.Module, vectors: WordVectors) -> Callable[[int], Tensor]:
+        named, unnamed, wordless = vectors
+        nothing = torch.cat([unnamed, wordless.expand_as(unnamed)])
+
+        def loss_of(step: int) -> Tensor:
+            random = np.random.default_rng(seed_of(43, step))
+            # Every fourth batch is oblong, upright and across in turn.
+            which = 0 if step % 4 else 1 + step // 4 % 2
+            _, white, others = _SHAPES[which]
+            count = batch if step % 4 else batch * 2 // 3
+            # What the words name is decided where there is much noise.
+            timesteps = torch.from_numpy((1000 * random.random(count) ** 0.5).astype(np.int64))
+            chosen = random.integers(0, len(names), count)
+            # Who redraws much of a picture asks for what the words name, on white, whatever the picture was.
+            foreign = random.random(count) < _FOREIGN * (timesteps.numpy() - _FOREIGN_FROM) / (1000 - _FOREIGN_FROM)
+            drawn = np.where(foreign, random.integers(0, white, count), random.integers(0, white + others, count))
+            targets = stored[which][chosen, drawn].float()
+            seen = np.where(foreign, random.integers(0, len(names), count), chosen)
+            noised = stored[which][seen, np.where(foreign, random.integers(0, white + others, count), drawn)].float()
+            is_photo = torch.from_numpy(foreign & (random.random(count) < 0.5)).view(-1, 1, 1, 1)
+            noised = torch.where(is_photo, photos[which][random.integers(0, _PHOTOS, count)].float(), noised)
+            said = named[chosen, random.integers(0, _WORDINGS, count)]
+            dropped = torch.from_numpy(random.random(count) < _WORDLESS)
+            said = torch.where(dropped[:, None], nothing[random.integers(0, len(nothing), count)], said)
+            noise = torch.from_numpy(random.standard_normal(targets.shape, np.float32))
+            noised, noise = step_from_noisier(unet, timesteps, noised, noise, [], said, random, _FURTHEST)
+            return denoising_loss(unet, timesteps, noised, noise, [], said, targets)
+
+        return loss_of
+
     torch.manual_seed(0)
-    unet: Any = make_unet(_UNET, CHANNELS, attention=True)
-    text_encoder = make_text_encoder(len(tokenizer))
-    begin_as_identity(unet)
-    results: dict[str, Any] = {"unet": copy.deepcopy(unet), "text_encoder": copy.deepcopy(text_encoder)}
-    unet.to(memory_format=torch.channels_last).bfloat16()
-    modules: dict[str, nn.Module] = {"unet": unet, "text_encoder": text_encoder}
-    training = Training(modules, rate, work / "unet-redraw.pt", muon=True)
-    signals = make_scheduler().alphas_cumprod
+    unet = make_unet(channels, CHANNELS)
+    learn(work, budget, rate, unet, language_of(names), _WORDINGS, loss_with, "-redraw")
 
-    def loss_of(step: int) -> Tensor:
-        random = np.random.default_rng(seed_of(43, step))
-        chosen = random.integers(0, len(names), batch)
-        target = torch.from_numpy(latents[chosen, random.integers(0, _VARIANTS, batch)].astype(np.float32))
-        texts = [
-            "" if random.random() < _WORDLESS else _SENTENCES[random.integers(len(_SENTENCES))].format(names[which])
-            for which in chosen
-        ]
-        words = text_encoder(torch.tensor([token_ids(tokenizer, text) for text in texts]))[0].bfloat16()
-        timesteps = torch.from_numpy(random.integers(0, 1000, batch))
-        signal = signals[timesteps].view(-1, 1, 1, 1)
-        noise = torch.from_numpy(random.standard_normal(target.shape, np.float32))
-        noisy = signal.sqrt() * target + (1 - signal).sqrt() * noise
-        seen = noisy.bfloat16().contiguous(memory_format=torch.channels_last)
-        return x0_loss(unet(seen, timesteps, words).sample.float(), noisy, target, signal)
 
-    def save() -> None:
-        for name, result in results.items():
-            result.load_state_dict(training.averaged(name))
-            result.save_pretrained(work / f"{name}-redraw")
+def _latents_path(work: Path, shape: tuple[int, int]) -> Path:
+    return work / f"redraw-{shape[0]}x{shape[1]}.npy"
 
-    training.run(loss_of, budget, save)
+
+def _photos_path(work: Path, shape: tuple[int, int]) -> Path:
+    return work / f"redraw-photos-{shape[0]}x{shape[1]}.npy"
 
 
 if __name__ == "__main__":
@@ -125,5 +207,9 @@ if __name__ == "__main__":
         say(f"{options.assemble}: {megabytes(options.assemble):.1f} MB")
     else:
         compute_latents(options.work)
+        if not (options.work / _WORDS).exists():
+            language = language_of(emoji.load_drawn(options.work)[0])
+            understood = teach(options.work, language, Budget(_MINUTES_OF_WORDS))
+            say(f"{100 * understood:.0f} % of the names are understood in a sentence never trained on")
         budget = Budget(options.minutes, options.cooling)
         launch(train, options.processes, options.work, budget, options.batch, options.rate)

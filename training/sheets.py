@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from training.edits import EDITS, apply
-from training.evaluate import RECOMMENDED, Settings, edit_all, held_out, load_model
+from training.evaluate import RECOMMENDED, Settings, edit_all, load_model, middles
 from training.filters import Picture
 from training.instructions import PROMPTS
 from training.stages import stage_parser
@@ -19,7 +19,8 @@ def draw_sheet(
     directory: Path, work: Path, photos: list[str], edits: list[str], side: int, settings: Settings, targets: bool
 ) -> list[list[Picture]]:
     """Lines of pictures, (side, side, 3): each photo and its edits, below it the photo and the targets if wanted."""
-    pipeline, squares = load_model(directory), held_out(work, side)
+    pipeline = load_model(directory)
+    squares = middles(work, side, "train") | middles(work, side)
     lines = []
     for name in photos:
         photo = squares[name]

@@ -10,7 +10,7 @@ to come back. Whoever guides more, gets the same edit more surely instead of bro
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +23,11 @@ from transformers import CLIPTokenizer
 from training.distributed import Budget, Training, launch, seed_of
 from training.edits import EDITS
 from training.latents import Latents, load_latents
-from training.networks import CLIP, make_scheduler, make_text_encoder, make_unet
+from training.networks import make_scheduler, make_text_encoder, make_unet
 from training.stages import unet_parser
-from training.words import word_vectors
+from training.words import INSTRUCTIONS, Language, WordVectors, word_vectors
 
+_SIGNALS = make_scheduler().alphas_cumprod
 _CROP = 24  # latents; moved in steps of 4, so that grids of 16 px stay where they are
 
 
@@ -55,7 +56,7 @@ def overshoot(targets: Tensor, mean: Tensor, random: np.random.Generator) -> Ten
     """Half of the targets moved away from the mean of the edits, up to five times as far, as guidance does."""
     count = len(targets)
     strength = np.where(random.random(count) < 0.5, 4 * random.random(count) ** 2, 0)
-    return (targets + torch.from_numpy(strength).float().view(-1, 1, 1, 1) * (targets - mean)).clip(-CLIP, CLIP)
+    return targets + torch.from_numpy(strength).float().view(-1, 1, 1, 1) * (targets - mean)
 
 
 def x0_loss(output: Tensor, noisy: Tensor, targets: Tensor, signal: Tensor) -> Tensor:
@@ -63,16 +64,13 @@ def x0_loss(output: Tensor, noisy: Tensor, targets: Tensor, signal: Tensor) -> T
 
     `signal` is the cumulative alpha of each sample, (n, 1, 1, 1).
     """
-    estimate = signal.sqrt() * noisy - (1 - signal).sqrt() * output
-    return ((estimate - targets).square() * (1 / (1 - signal)).clip(max=5)).mean()
+    return ((_estimate(output, noisy, signal) - targets).square() * (1 / (1 - signal)).clip(max=5)).mean()
 
 
 class Batches:
     """Draws training samples from the latents: every sixth batch of 256 px, the others crops of 96 px."""
 
-    def __init__(
-        self, work: Path, vectors: tuple[Tensor, Tensor, Tensor], size: int, often: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, work: Path, vectors: WordVectors, size: int, often: Sequence[str] = ()) -> None:
         self.edits, self.neutral, self.no_words = vectors
         self.size = size
         self.often = [list(EDITS).index(name) for name in often]
@@ -119,6 +117,96 @@ class _Said(nn.Module):
         return vectors
 
 
+def denoising_loss(
+    unet: nn.Module,
+    timesteps: Tensor,
+    noised: Tensor,
+    noise: Tensor,
+    shown: Sequence[Tensor],
+    said: Tensor,
+    targets: Tensor,
+) -> Tensor:
+    """`x0_loss` of the UNet, where `noised` with noise was what it saw, beside the latents in `shown`.
+
+    `said` are the vectors of words, (n, width); all latents are (n, channels, height, width).
+    """
+    output, noisy, signal = _predict(unet, timesteps, noised, noise, shown, said)
+    return x0_loss(output, noisy, targets, signal)
+
+
+@torch.no_grad()
+def step_from_noisier(
+    unet: nn.Module,
+    timesteps: Tensor,
+    noised: Tensor,
+    noise: Tensor,
+    shown: Sequence[Tensor],
+    said: Tensor,
+    random: np.random.Generator,
+    furthest: int = 999,
+) -> tuple[Tensor, Tensor]:
+    """What `denoising_loss` is to see: the first half of the samples come from a noisier timestep by a step of the UNet's own.
+
+    In use it sees its own estimates. Trained on true pictures alone it takes their errors for the picture, and the more steps,
+    the more of them add up (scheduled sampling: Bengio et al. 2015). Returns latents and noise, for `timesteps`. The step is
+    at most `furthest` long: where words and photo leave a choice, a longer one would choose another than the answer has.
+    """
+    count = len(timesteps) // 2
+    ahead = (999 - timesteps[:count]).clip(max=furthest) * torch.from_numpy(random.random(count))
+    before = timesteps[:count] + ahead.long()
+    also = [latents[:count] for latents in shown]
+    output, noisy, signal = _predict(unet, before, noised[:count], noise[:count], also, said[:count])
+    remaining = signal.sqrt() * output + (1 - signal).sqrt() * noisy
+    return torch.cat([_estimate(output, noisy, signal), noised[count:]]), torch.cat([remaining, noise[count:]])
+
+
+def _predict(
+    unet: nn.Module, timesteps: Tensor, noised: Tensor, noise: Tensor, shown: Sequence[Tensor], said: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The predicted v, the noisy latents that it was predicted from, and the cumulative alphas, (n, 1, 1, 1)."""
+    signal = _SIGNALS[timesteps].view(-1, 1, 1, 1)
+    noisy = signal.sqrt() * noised + (1 - signal).sqrt() * noise
+    seen = torch.cat([noisy, *shown], 1).bfloat16().contiguous(memory_format=torch.channels_last)
+    return unet(seen, timesteps, said.bfloat16()).sample.float(), noisy, signal
+
+
+def _estimate(output: Tensor, noisy: Tensor, signal: Tensor) -> Tensor:
+    """The latents that a v-prediction implies."""
+    return signal.sqrt() * noisy - (1 - signal).sqrt() * output
+
+
+def learn(
+    work: Path,
+    budget: Budget,
+    rate: float,
+    result: UNet2DConditionModel,
+    language: Language,
+    wordings: int,
+    loss_with: Callable[[nn.Module, WordVectors], Callable[[int], Tensor]],
+    suffix: str = "",
+) -> None:
+    """Train an untrained UNet to do what the language says; writes unet and text_encoder with the suffix in `work`.
+
+    `loss_with` is given the UNet that is trained and what `word_vectors` returns, and gives the loss of a step.
+    """
+    begin_as_identity(result)
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    text_encoder = make_text_encoder(len(tokenizer))
+    embedding: Any = result.add_embedding
+    vectors = word_vectors(work, language, tokenizer, text_encoder, embedding, wordings)
+    unet: Any = copy.deepcopy(result)
+    unet.add_embedding = _Said()
+    unet.to(memory_format=torch.channels_last).bfloat16()
+    training = Training({"unet": unet}, rate, work / f"unet{suffix}.pt", warmup=50, muon=True)
+
+    def save() -> None:
+        result.load_state_dict(training.averaged("unet"), strict=False)
+        result.save_pretrained(work / f"unet{suffix}")
+        text_encoder.save_pretrained(work / f"text_encoder{suffix}")
+
+    training.run(loss_with(unet, vectors), budget, save)
+
+
 def train(
     work: Path,
     budget: Budget,
@@ -129,35 +217,23 @@ def train(
     often: Sequence[str] = (),
 ) -> None:
     """Train in this process, together with the others; writes `work`/unet and `work`/text_encoder."""
-    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+
+    def loss_with(unet: nn.Module, vectors: WordVectors) -> Callable[[int], Tensor]:
+        batches = Batches(work, vectors, batch, often)
+
+        def loss_of(step: int) -> Tensor:
+            random = np.random.default_rng(seed_of(23, step))
+            sources, targets, means, said = batches.draw(step, random)
+            timesteps = draw_timesteps(len(targets), random)
+            noise = torch.from_numpy(random.standard_normal(targets.shape, np.float32))
+            noised = overshoot(targets, means, random)
+            noised, noise = step_from_noisier(unet, timesteps, noised, noise, [sources], said, random)
+            return denoising_loss(unet, timesteps, noised, noise, [sources], said, targets)
+
+        return loss_of
+
     torch.manual_seed(0)
-    result: Any = make_unet(channels)
-    begin_as_identity(result)
-    text_encoder = make_text_encoder(len(tokenizer))
-    vectors = word_vectors(work, tokenizer, text_encoder, result.add_embedding, wordings)
-    unet: Any = copy.deepcopy(result)
-    unet.add_embedding = _Said()
-    unet.to(memory_format=torch.channels_last).bfloat16()
-    training = Training({"unet": unet}, rate, work / "unet.pt", warmup=50, muon=True)
-    batches = Batches(work, vectors, batch, often)
-    signals = make_scheduler().alphas_cumprod
-
-    def loss_of(step: int) -> Tensor:
-        random = np.random.default_rng(seed_of(23, step))
-        sources, targets, means, said = batches.draw(step, random)
-        timesteps = draw_timesteps(len(targets), random)
-        signal = signals[timesteps].view(-1, 1, 1, 1)
-        noise = torch.from_numpy(random.standard_normal(targets.shape, np.float32))
-        noisy = signal.sqrt() * overshoot(targets, means, random) + (1 - signal).sqrt() * noise
-        seen = torch.cat([noisy, sources], 1).bfloat16().contiguous(memory_format=torch.channels_last)
-        return x0_loss(unet(seen, timesteps, said.bfloat16()).sample.float(), noisy, targets, signal)
-
-    def save() -> None:
-        result.load_state_dict(training.averaged("unet"), strict=False)
-        result.save_pretrained(work / "unet")
-        text_encoder.save_pretrained(work / "text_encoder")
-
-    training.run(loss_of, budget, save)
+    learn(work, budget, rate, make_unet(channels), INSTRUCTIONS, wordings, loss_with)
 
 
 def begin_as_identity(unet: UNet2DConditionModel) -> None:

@@ -1,11 +1,13 @@
-"""Teaches the text encoder to tell the edits apart, before the UNet sees a picture.
+"""Teaches the text encoder to tell the edits apart, or the emoji, before the UNet sees a picture.
 
 `python -m training.words --work DIR --minutes 3` trains it, together with the UNet's embedding of words, and writes `words.pt`.
 Every instruction is led to the prototype of its edit, so that the UNet meets few, well separated vectors however an edit is
-worded, and need not learn language. Training the UNet leaves both as they are.
+worded, and need not learn language. Training the UNet leaves both as they are. `training.redraw` does the same with names.
 """
 
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,33 +32,74 @@ _PIECES = 0.12
 _REPLACED = 0.15
 
 
-def teach(work: Path, budget: Budget) -> float:
-    """Train within the budget, write `work`/words.pt, and return which share of the held-out wordings is understood."""
+WordVectors = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Language:
+    """Classes of wordings, such as the edits.
+
+    `file` keeps in the work directory what `teach` learnt. `speak` gives a random wording of the class of that number, and
+    of number `count` words that name none. `asked` are numbers of classes and wordings of them that `speak` never gives.
+    """
+
+    file: str
+    count: int
+    speak: Callable[[int, np.random.Generator], str]
+    asked: Sequence[tuple[int, str]]
+
+
+def _speak_of_edits(number: int, random: np.random.Generator) -> str:
+    return instruction(list(EDITS)[number], random) if number < len(EDITS) else neutral_instruction(random)
+
+
+INSTRUCTIONS = Language(
+    "words.pt",
+    len(EDITS),
+    _speak_of_edits,
+    [(number, text) for number, name in enumerate(EDITS) for text in HELD_OUT[name]],
+)
+
+
+def teach(work: Path, language: Language, budget: Budget) -> float:
+    """Train within the budget, write the language's file, and return which share of what is asked is understood."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     tokenizer: Any = CLIPTokenizer.from_pretrained(work / "tokenizer")
     splitting: Any = CLIPTokenizer.from_pretrained(work / "tokenizer")
     splitting.backend_tokenizer.model.dropout = _PIECES
     text_encoder, embedding = make_text_encoder(len(tokenizer)), make_unet().add_embedding
-    names = list(EDITS)
-    # One for each edit, one for words that name none, one for no words.
-    prototypes = nn.Parameter(torch.randn(len(names) + 2, embedding.proj.out_features))
+    path, count = work / language.file, language.count
+    # One for each class, one for words that name none, one for no words. Those of an earlier run stay where they are, so that
+    # a UNet that was trained with them understands what the new text encoder says.
+    prototypes = nn.Parameter(torch.randn(count + 2, embedding.proj.out_features))
+    if path.exists():
+        prototypes = nn.Parameter(torch.load(path, weights_only=True)["prototypes"], requires_grad=False)
     parameters = [*text_encoder.parameters(), *embedding.parameters(), prototypes]
     optimizer = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.03)
     random = np.random.default_rng(61)
 
-    def cosines(tokens: list[list[int]]) -> Tensor:
-        vectors = embedding(text_encoder(torch.tensor(tokens))[0])
+    def vectors_of(tokens: list[list[int]]) -> Tensor:
+        return torch.as_tensor(embedding(text_encoder(torch.tensor(tokens))[0]))
+
+    def cosines(vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=1) @ functional.normalize(prototypes, dim=1).T
 
     begin, step = time.monotonic(), 0
     while (spent := budget.spent(time.monotonic() - begin, step)) < 1:
-        classes = random.integers(0, len(names), _BATCH)
-        classes[random.random(_BATCH) < _NEUTRAL_SHARE] = len(names)
-        classes[random.random(_BATCH) < _EMPTY_SHARE] = len(names) + 1
-        tokens = [_say(int(number), names, tokenizer, splitting, random) for number in classes]
-        near, answers = cosines(tokens), torch.from_numpy(classes)
-        loss = functional.cross_entropy(_SHARPNESS * near, answers) + (1 - near[range(_BATCH), answers]).mean()
+        classes = random.integers(0, count, _BATCH)
+        classes[random.random(_BATCH) < _NEUTRAL_SHARE] = count
+        classes[random.random(_BATCH) < _EMPTY_SHARE] = count + 1
+        tokens = [
+            token_ids(tokenizer, "")
+            if number > count
+            else _misspell(language.speak(int(number), random), tokenizer, splitting, random)
+            for number in classes
+        ]
+        vectors, answers = vectors_of(tokens), torch.from_numpy(classes)
+        wanted = prototypes[answers]
+        distance = (vectors - wanted).square().sum(1) / wanted.square().sum(1)
+        loss = functional.cross_entropy(_SHARPNESS * cosines(vectors), answers) + distance.mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -64,26 +107,33 @@ def teach(work: Path, budget: Budget) -> float:
             group["lr"] = 1e-3 * min(1.0, 3 * (1 - spent))
         optimizer.step()
         step += 1
-    torch.save({"text_encoder": text_encoder.state_dict(), "embedding": embedding.state_dict()}, work / "words.pt")
-    asked = [(number, text) for number, name in enumerate(names) for text in HELD_OUT[name]]
+    state = {"text_encoder": text_encoder.state_dict(), "embedding": embedding.state_dict()}
+    torch.save(state | {"prototypes": prototypes.detach()}, path)
     with torch.no_grad():
-        given = cosines([token_ids(tokenizer, text) for _, text in asked]).argmax(1).tolist()
+        given = cosines(vectors_of([token_ids(tokenizer, text) for _, text in language.asked])).argmax(1).tolist()
     say(
         f"loss {loss.item():.3f}; not understood: "
-        + ", ".join(text for (n, text), g in zip(asked, given, strict=True) if n != g)
+        + ", ".join(text for (n, text), g in zip(language.asked, given, strict=True) if n != g)
     )
-    return sum(number == answer for (number, _), answer in zip(asked, given, strict=True)) / len(asked)
+    return sum(number == answer for (number, _), answer in zip(language.asked, given, strict=True)) / len(
+        language.asked
+    )
 
 
 @torch.no_grad()
 def word_vectors(
-    work: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, embedding: nn.Module, wordings: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What the UNet is told: for each edit that many vectors, for words that name none as many, and one for no words.
+    work: Path,
+    language: Language,
+    tokenizer: CLIPTokenizer,
+    text_encoder: CLIPTextModel,
+    embedding: nn.Module,
+    wordings: int,
+) -> WordVectors:
+    """What the UNet is told: for each class that many vectors, for words that name none as many, and one for no words.
 
-    Shapes (edits, wordings, width), (wordings, width), (1, width). Loads `work`/words.pt into both modules.
+    Shapes (count, wordings, width), (wordings, width), (1, width). Loads what `teach` wrote into both modules.
     """
-    known = torch.load(work / "words.pt", weights_only=True)
+    known = torch.load(work / language.file, weights_only=True)
     text_encoder.load_state_dict(known["text_encoder"])
     embedding.load_state_dict(known["embedding"])
     random = np.random.default_rng(67)
@@ -91,17 +141,14 @@ def word_vectors(
     def vectors(texts: list[str]) -> Tensor:
         return torch.as_tensor(embedding(text_encoder(torch.tensor([token_ids(tokenizer, t) for t in texts]))[0]))
 
-    edits = torch.stack([vectors([instruction(name, random) for _ in range(wordings)]) for name in EDITS])
-    return edits, vectors([neutral_instruction(random) for _ in range(wordings)]), vectors([""])
+    *named, unnamed = (
+        vectors([language.speak(number, random) for _ in range(wordings)]) for number in range(language.count + 1)
+    )
+    return torch.stack(named), unnamed, vectors([""])
 
 
-def _say(
-    number: int, names: list[str], tokenizer: CLIPTokenizer, splitting: CLIPTokenizer, random: np.random.Generator
-) -> list[int]:
-    """Tokens of a random instruction of a class, often misspelt or with a word replaced: unknown words must not matter."""
-    if number > len(names):
-        return token_ids(tokenizer, "")
-    text = instruction(names[number], random) if number < len(names) else neutral_instruction(random)
+def _misspell(text: str, tokenizer: CLIPTokenizer, splitting: CLIPTokenizer, random: np.random.Generator) -> list[int]:
+    """Tokens of the text, often misspelt or with a word replaced: unknown words must not matter."""
     ids = token_ids(splitting if random.random() < 0.5 else tokenizer, text)
     length = ids.index(1)
     if length > 4 and random.random() < _REPLACED:
@@ -111,4 +158,5 @@ def _say(
 
 if __name__ == "__main__":
     options = stage_parser(__doc__).parse_args()
-    say(f"{100 * teach(options.work, Budget(options.minutes)):.0f} % of the wordings never trained on are understood")
+    understood = teach(options.work, INSTRUCTIONS, Budget(options.minutes))
+    say(f"{100 * understood:.0f} % of the wordings never trained on are understood")
