@@ -30,10 +30,19 @@ class PersonAdmin(Audited, UserAdmin[User]):
         if obj is None:
             return self.add_fieldsets
         first, *others = super().get_fieldsets(request, obj)
-        return (first, ("Use", {"fields": person_page.FIELDS}), *others)
+        if not self.has_change_permission(request, obj):
+            # Even the beginning of a hash is nobody's to read who cannot set another.
+            first = (None, {"fields": ("username",)})
+        # Who is active is changed by suspending alone, which cancels what they have in the queue.
+        rest = [(title, {"fields": [name for name in told["fields"] if name != "is_active"]}) for title, told in others]
+        return (first, ("Use", {"fields": person_page.FIELDS}), *rest)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         return (*super().get_readonly_fields(request, obj), *person_page.FIELDS)
+
+    @admin.display
+    def access(self, person: User) -> str:
+        return person_page.access(person)
 
     @admin.display(description="generations")
     def made(self, person: User) -> SafeString:

@@ -1,12 +1,16 @@
 """The audit log in the admin, to be read and exported, and the part of other admin pages that writes it."""
 
+import json
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -14,6 +18,7 @@ from django.utils.safestring import SafeString
 
 from accounts import audit, csv_export
 from accounts.models import AuditEntry
+from accounts.read_only import ReadOnly
 from accounts.typed_filter import TypedFilter
 
 _SECRETS = frozenset({"password", "password1", "password2", "usable_password"})
@@ -41,6 +46,10 @@ class Audited:
         super().delete_queryset(request, queryset)  # type: ignore[misc]
 
 
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+
+
 def _action(row: Model, verb: str) -> str:
     return f"{row._meta.model_name}.{verb}"
 
@@ -59,7 +68,7 @@ class By(TypedFilter):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(admin.ModelAdmin[AuditEntry]):
+class AuditEntryAdmin(ReadOnly, admin.ModelAdmin[AuditEntry]):
     """The log: nobody adds to it, changes or deletes it here."""
 
     list_display = ("time", "actor_name", "action", "what", "changes", "request_id")
@@ -80,23 +89,28 @@ class AuditEntryAdmin(admin.ModelAdmin[AuditEntry]):
         export = path("export/", self.admin_site.admin_view(self.export), name="accounts_auditentry_export")
         return [export, *super().get_urls()]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        try:
+            return super().get_changelist_instance(request)
+        except OverflowError as error:
+            # A year that no date can have: Django expects all other nonsense.
+            raise IncorrectLookupParameters from error
 
     def export(self, request: HttpRequest) -> HttpResponseBase:
         """What the list shows with these filters, as CSV."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        rows = self.get_changelist_instance(request).get_queryset(request).iterator(chunk_size=500)
+        try:
+            listed = self.get_changelist_instance(request)
+        except IncorrectLookupParameters:
+            # To the list without filters, as the list itself does.
+            return redirect(reverse("admin:accounts_auditentry_changelist") + f"?{ERROR_FLAG}=1")
+        rows = listed.get_queryset(request).iterator(chunk_size=500)
         names = ("when", "actor_name", "action", "kind", "target", "before", "after", "request_id")
         return csv_export.streamed(
-            f"audit-{timezone.now():%Y%m%d-%H%M}.csv", names, ([getattr(row, name) for name in names] for row in rows)
+            f"audit-{timezone.now():%Y%m%d-%H%M}.csv",
+            names,
+            ([_cell(getattr(row, name)) for name in names] for row in rows),
         )
 
     @admin.display(description="when")

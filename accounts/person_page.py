@@ -4,22 +4,25 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from django.contrib import messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Count, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponseBase
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from accounts import confirming
 from accounts.models import User
 from generation import allowance, review, suspension
 from generation.models import Generation, State, first_id
 
-FIELDS = ("made", "limits", "flags", "tokens")
+FIELDS = ("access", "made", "limits", "flags", "tokens")
 MAX_TOKENS = 20
+
+
+def access(person: User) -> str:
+    return "may sign in and use their tokens" if person.is_active else "suspended: neither sign-in nor token works"
 
 
 def made(person: User) -> SafeString:
@@ -71,8 +74,9 @@ def tokens(person: User) -> SafeString | str:
 
 def suspend(admin: Any, request: HttpRequest, people: QuerySet[User]) -> HttpResponseBase | None:
     def deed(person: User) -> str:
+        done = f"Suspended {person}" if person.is_active else f"{person} was suspended already"
         canceled = suspension.suspend(person, cast(User, request.user))
-        return f"Suspended {person}; of their generations {canceled} {'was' if canceled == 1 else 'were'} canceled."
+        return f"{done}; of their generations {canceled} {'was' if canceled == 1 else 'were'} canceled."
 
     says = (
         "Their tokens and sessions are refused from now on, and what they have in the queue is canceled. Pictures and "
@@ -100,20 +104,17 @@ def _confirmed(
     deed: Callable[[User], str],
 ) -> HttpResponseBase | None:
     """The page that asks, or once that is answered the deed for each person, which says what it did."""
-    chosen = list(people[:100])
-    if "confirmed" not in request.POST:
-        context = {
-            **admin.admin_site.each_context(request),
-            **{"title": title, "opts": User._meta, "says": says, "action": action},
-            **{"rows": chosen, "checkbox": ACTION_CHECKBOX_NAME},
-        }
-        return TemplateResponse(request, "admin/accounts/user/confirm.html", context)
+    chosen = confirming.chosen(request, people)
+    if chosen is None:
+        return None
+    if not confirming.is_confirmed(request):
+        return confirming.ask(admin, request, chosen, action, title, says)
     for person in chosen:
         try:
             messages.success(request, deed(person))
         except suspension.Refused as refused:
             messages.error(request, f"Nothing changed for {person}: {refused}.")
-    return None
+    return confirming.way_back(request, chosen)
 
 
 def _state(token: Any) -> str:

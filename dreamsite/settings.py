@@ -331,6 +331,7 @@ for _name in ("WORKERS", "THREADS", "MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "LE
         raise SystemExit(f"{_name}={globals()[_name]} must be above 0.")
 
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "dreamsite.formats"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_TZ = True
 LOGGING = {

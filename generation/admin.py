@@ -10,7 +10,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.core.paginator import Paginator
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.fields.files import FieldFile
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -19,13 +19,13 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from generation import retention_admin, weights_admin, wording  # noqa: F401  they register their own
+from accounts.read_only import ReadOnly
+from generation import retention_admin, search, weights_admin, wording  # noqa: F401  they register their own
 from generation.models import GeneratedImage, Generation
-from generation.parameters import MAX_SEED
 from generation.staff import timeline
 from generation.staff.actions import ACTIONS, GenerationActions
 from generation.staff.decisions import ReviewDecisionAdmin
-from generation.staff.filters import ByDate, ByError, Flagged, OfToken, OfUser, Reviewed
+from generation.staff.filters import ByDate, ByError, Flagged, Held, OfToken, OfUser, Reviewed, period
 
 admin.site.site_header = "Dreamsite"
 admin.site.site_title = "Dreamsite"
@@ -55,29 +55,19 @@ class CountlessPaginator(Paginator[Generation]):
         return before + len(rows[before : before + self.per_page + 1])
 
 
-class ReadOnly:
-    """Rows that the service writes, and that nobody edits."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Rows own files, which the admin's deletion would leave behind.
-        return False
-
-
 class GeneratedImageInline(ReadOnly, admin.TabularInline[GeneratedImage, Generation]):
     model = GeneratedImage
     verbose_name_plural = "results"
-    fields = ("picture", "seed", "size", "safety", "checker", "threshold")
+    fields = ("picture", "its_seed", "size", "safety", "checker", "threshold")
     readonly_fields = fields
 
     @admin.display
     def picture(self, image: GeneratedImage) -> SafeString:
         return _shot(image.thumbnail, 64, 64, f"Result {image.index + 1}", image.nsfw)
+
+    @admin.display(description="seed")
+    def its_seed(self, image: GeneratedImage) -> SafeString:
+        return format_html('<a href="?picture={}" title="Show this result">{}</a>', image.index + 1, image.seed)
 
     @admin.display
     def size(self, image: GeneratedImage) -> str:
@@ -90,9 +80,11 @@ class GeneratedImageInline(ReadOnly, admin.TabularInline[GeneratedImage, Generat
 
 @admin.register(Generation)
 class GenerationAdmin(GenerationActions, ReadOnly, admin.ModelAdmin[Generation]):
+    """Rows own files, which the admin's own deletion would leave behind: actions know what goes with them."""
+
     list_display = ("pictures", "what", "by", "model_name", "seeds", "flags", "state_in_words", "asked_at")
     list_display_links = ("what",)
-    list_filter = ("state", Flagged, Reviewed, OfUser, OfToken, ByDate, ByError, "model")
+    list_filter = ("state", Flagged, Reviewed, OfUser, OfToken, ByDate, ByError, Held, "model")
     list_per_page = 50
     list_max_show_all = 0
     ordering = ("-id",)
@@ -144,6 +136,10 @@ class GenerationAdmin(GenerationActions, ReadOnly, admin.ModelAdmin[Generation])
             for title, options in self.fieldsets
         ]
 
+    def get_inlines(self, request: HttpRequest, obj: Generation | None) -> Any:
+        """Results, where there are any."""
+        return self.inlines if obj and obj.images.all() else ()
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Generation]:
         return super().get_queryset(request).select_related("user", "token").prefetch_related("images")
 
@@ -157,10 +153,17 @@ class GenerationAdmin(GenerationActions, ReadOnly, admin.ModelAdmin[Generation])
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Generation], search_term: str
     ) -> tuple[QuerySet[Generation], bool]:
-        """Rows that every word of the search is found in; nothing here makes a row appear twice."""
+        """Rows that every word of the search is said of; nothing here makes a row appear twice."""
+        words = []
         for word in search_term.split():
-            queryset = queryset.filter(_matching(word))
-        return queryset, False
+            if (exact := _exactly(word)) is not None:
+                queryset = queryset.filter(exact)
+            else:
+                words.append(word)
+        if not words:
+            return queryset, False
+        start, end = period(request.GET.get(ByDate.parameter_name, "")) or (None, None)
+        return search.everybodys(queryset, " ".join(words), start, end), False
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -193,6 +196,8 @@ class GenerationAdmin(GenerationActions, ReadOnly, admin.ModelAdmin[Generation])
 
     @admin.display(description="prompt")
     def what(self, generation: Generation) -> str:
+        if generation.deleted:
+            return "deleted"
         return generation.prompt if len(generation.prompt) <= 120 else f"{generation.prompt[:119]}…"
 
     @admin.display(description="user")
@@ -226,7 +231,7 @@ class GenerationAdmin(GenerationActions, ReadOnly, admin.ModelAdmin[Generation])
 
     @admin.display(description="state")
     def state_in_words(self, generation: Generation) -> str:
-        return wording.state(generation)
+        return wording.state(generation) + (", on legal hold" if generation.held else "")
 
     @admin.display
     def error(self, generation: Generation) -> str:
@@ -260,17 +265,14 @@ class GenerationAdmin(GenerationActions, ReadOnly, admin.ModelAdmin[Generation])
         return f"{generation.input_width} × {generation.input_height}"
 
 
-def _matching(word: str) -> Q:
-    """Generations that speak of this word; an id or a digest is nothing but that."""
+def _exactly(word: str) -> Q | None:
+    """The rows that an id or a digest means; None: it is neither."""
     with suppress(ValueError):
         return Q(pk=UUID(word))
     if SHA256.fullmatch(word.lower()):
         # Said twice, since the index is of rows with an input alone.
         return Q(input_sha256=word.lower()) & ~Q(input_sha256="")
-    found = Q(prompt__icontains=word) | Q(user__username__iexact=word)
-    if word.isascii() and word.isdigit() and len(word) <= len(str(MAX_SEED)) and int(word) <= MAX_SEED:
-        found |= Q(Exists(GeneratedImage.objects.filter(generation=OuterRef("pk"), seed=int(word))))
-    return found
+    return None
 
 
 def _shot(file: FieldFile, width: int, height: int, name: str, flagged: bool) -> SafeString:

@@ -13,7 +13,6 @@ from generation.models import GeneratedImage, Generation
 
 RECIPES = "recipes.json"
 _WORDS_IN_NAME = 40
-_NOT_EFFECTIVE = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def recipe(generation: Generation) -> dict[str, Any]:
         "error": {"code": generation.error_code, "msg": generation.error_message} if generation.error_code else None,
         "model_id": generation.model_id,
         "parameters": generation.parameters,
-        "effective": generation.effective.model_dump(mode="json", exclude=_NOT_EFFECTIVE),
+        "effective": generation.effective_values,
         "loras": generation.recipe["loras"],
         "seeds": generation.recipe["seeds"],
         "warnings": generation.warnings,

@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from accounts.models import User
 from generation import idempotency, queue, submission
 from generation.intake import Intake
 from generation.models import FINAL_STATES, Exploration, Generation
-from generation.parameters import ImageToImageParameters, InvalidField, Priority, error_items
+from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField, Priority, RequestRefused, error_items
 from generation.recipes import traits_of
 
 MAX_CELLS = 36
@@ -67,22 +68,44 @@ def explore(
     request_id: str = "",
     attempt: idempotency.Attempt | None = None,
 ) -> Exploration:
-    """Submit all cells of a sheet, or none. `texts` are the fields of the request that they share.
-
-    Each cell is one picture of low priority, and all have one seed unless it varies. Raises `InvalidField`, on the place
-    where a value of an axis is wrong, and what `submission.draft` and `submission.submit_together` raise.
-    """
+    """Submit all cells of a sheet, or none. Raises as `drafts` and `submission.submit_together` do."""
     exploration = Exploration(user=user, columns=columns.stored, rows=rows.stored if rows else None)
+    generations = drafts(user, texts, picture, columns, rows)
+    for cell, generation in enumerate(generations):
+        generation.exploration, generation.cell = exploration, cell
+        generation.request_id, generation.source_id = request_id, source_id
+    return submission.submit_together(exploration, generations, picture, attempt)
+
+
+def drafts(
+    user: User,
+    texts: Mapping[str, str],
+    picture: Intake | None,
+    columns: Axis,
+    rows: Axis | None,
+    *,
+    size: tuple[int, int] | None = None,
+) -> list[Generation]:
+    """The cells of a sheet, row by row. `texts` are the fields of the request that they share.
+
+    Each is one picture of low priority, and all have one seed unless it varies. Without a picture, `size` is what is known
+    of it. Raises `InvalidField`, on the place where a value of an axis is wrong, and what `submission.draft` raises.
+    """
+    find = cache(submission.weights)
     generations = []
-    for cell, parameters in enumerate(_cells(texts, columns, rows)):
+    for parameters in _cells(texts, columns, rows):
         try:
-            generation = submission.draft(user, None, parameters, picture, request_id=request_id, source_id=source_id)
+            generation = submission.draft(user, None, parameters, picture, size=size, find=find)
         except InvalidField as error:
             raise _placed(error.item, columns, rows) from error
+        except RequestRefused as error:
+            varied = [one for one in (columns, rows) if one and one.field == "model_id"]
+            if error.code is not ErrorCode.UNKNOWN_MODEL or not varied:
+                raise
+            raise InvalidField(varied[0].place, f"{parameters.model_id}: {error.message}") from error
         _refuse_without_effect(generation, columns, rows)
-        generation.exploration, generation.cell = exploration, cell
         generations.append(generation)
-    return submission.submit_together(exploration, generations, picture, attempt)
+    return generations
 
 
 def cancel(user: User, exploration_id: UUID) -> int:

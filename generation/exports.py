@@ -7,11 +7,10 @@ database first, then stored in one go, noted before; what is left over is swept 
 
 import json
 import logging
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -20,13 +19,14 @@ from typing import IO, Any
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import DataExport, User
 from generation import archive, media
 from generation.models import Exploration, Generation, ShareLink, Staging
+from generation.repeating import repeated
 
 logger = logging.getLogger(__name__)
 
@@ -272,26 +272,15 @@ def _lease(export: DataExport) -> QuerySet[DataExport]:
     return DataExport.objects.filter(pk=export.pk, state=DataExport.State.RUNNING, attempt=export.attempt)
 
 
-@contextmanager
-def _kept(export: DataExport) -> Iterator[None]:
+def _kept(export: DataExport) -> AbstractContextManager[None]:
     """Keep the lease, and the note of what is being stored, fresh while something slow goes on."""
-    ended = threading.Event()
 
     def renew() -> None:
-        while not ended.wait(LEASE.total_seconds() / 4):
-            with suppress(Exception):
-                now = timezone.now()
-                _lease(export).update(lease_expires=now + LEASE)
-                Staging.objects.filter(generation=export.pk, attempt=export.attempt).update(created=now)
-            connections.close_all()
+        now = timezone.now()
+        _lease(export).update(lease_expires=now + LEASE)
+        Staging.objects.filter(generation=export.pk, attempt=export.attempt).update(created=now)
 
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return repeated(LEASE.total_seconds() / 4, renew, at_once=False)
 
 
 def _note(export: DataExport, attempt: int, names: Iterable[str]) -> Staging:

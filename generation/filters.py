@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Self
+from uuid import UUID
 
 from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -87,6 +88,7 @@ class HistoryFilters(Narrowing):
         AfterValidator(storable),
     ] = ""
     lora: Annotated[ModelId | None, Field(description="Made with this LoRA.")] = None
+    sheet: Annotated[UUID | None, Field(description="Of this contact sheet.")] = None
     since: Annotated[date | None, Field(description="On this day or later.")] = None
     until: Annotated[date | None, Field(description="On this day or earlier.")] = None
     favourite: Annotated[Truth, Field(description="Only favourites.")] = False

@@ -5,18 +5,23 @@ and each decided picture stands for as many as its stratum has in all, divided b
 staff picked out by hand are in neither. Scores are counted in hundredths.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from django.db.models import Avg, BooleanField, Case, Count, F, FloatField, Q, Value, When
 from django.db.models.functions import Least, Round
 
 from generation.models import GeneratedImage, first_id
-from generation.models.review import DECIDED, Reason, Review, ReviewDecision
+from generation.models.review import DECIDED, IN_REVIEW, Reason, Review, ReviewDecision
 
 STEPS = 100
+LONG_SECONDS = 0.2
+KEPT_SECONDS = 600.0
+
+_kept: dict[date, tuple[float, list[Mapping[str, Any]]]] = {}
 
 
 @dataclass(frozen=True)
@@ -82,17 +87,8 @@ class Insight:
 
 
 def insight(since: datetime, checker: str = "") -> Insight:
-    """What is known of the pictures of this checker, the busiest one for "", since then. One query."""
-    score = F("nsfw_score")
-    by_checker = Case(When(nsfw_score__gte=F("threshold"), then=True), default=False, output_field=BooleanField())
-    rows = GeneratedImage.objects.filter(generation__gte=first_id(since), nsfw_score__isnull=False).order_by()
-    # A score of 1 belongs to the last hundredth. What is rounded to 0.9299999 of a stored 0.93 must not fall below it.
-    # Rounded, not floored: that is no function of SQLite's own.
-    step = Least(Round(score * STEPS - 0.5 + 1e-6), Value(float(STEPS - 1)), output_field=FloatField())
-    groups = rows.annotate(step=step, by_checker=by_checker).values(
-        "checker", "threshold", "step", "by_checker", "is_sample", "review"
-    )
-    found: list[Mapping[str, Any]] = list(groups.annotate(count=Count("pk")))
+    """What is known of the pictures of this checker, the busiest one for "", since then. Two queries at most."""
+    found = [*_groups(since, IN_REVIEW), *_never_in_review(since)]
     sizes: dict[str, int] = {}
     for row in found:
         sizes[row["checker"]] = sizes.get(row["checker"], 0) + row["count"]
@@ -126,6 +122,38 @@ def insight(since: datetime, checker: str = "") -> Insight:
         curve=_curve(decided, weights, recall_is_known=decided_sample > 0 or unflagged == 0),
         cells=cells,
     )
+
+
+def _groups(since: datetime, which: Q) -> list[Mapping[str, Any]]:
+    score = F("nsfw_score")
+    by_checker = Case(When(nsfw_score__gte=F("threshold"), then=True), default=False, output_field=BooleanField())
+    rows = (
+        GeneratedImage.objects.filter(generation__gte=first_id(since), nsfw_score__isnull=False)
+        .filter(which)
+        .order_by()
+    )
+    # A score of 1 belongs to the last hundredth. What is rounded to 0.9299999 of a stored 0.93 must not fall below it.
+    # Rounded, not floored: that is no function of SQLite's own.
+    step = Least(Round(score * STEPS - 0.5 + 1e-6), Value(float(STEPS - 1)), output_field=FloatField())
+    groups = rows.annotate(step=step, by_checker=by_checker).values(
+        "checker", "threshold", "step", "by_checker", "is_sample", "review"
+    )
+    return list(groups.annotate(count=Count("pk")))
+
+
+def _never_in_review(since: datetime) -> list[Mapping[str, Any]]:
+    """Those that no reviewer sees: nearly all, so where counting them took long, the counts hold for a while."""
+    day = since.date()
+    start = time.monotonic()
+    if day in _kept and start - _kept[day][0] < KEPT_SECONDS:
+        return _kept[day][1]
+    found = _groups(since, ~IN_REVIEW)
+    now = time.monotonic()
+    if now - start > LONG_SECONDS:
+        for old in [old for old, (when, _) in _kept.items() if now - when >= KEPT_SECONDS]:
+            _kept.pop(old, None)
+        _kept[day] = now, found
+    return found
 
 
 def _curve(decided: list[Cell], weights: Mapping[bool, float], recall_is_known: bool) -> list[Point]:

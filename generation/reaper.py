@@ -1,6 +1,6 @@
 """Sets right what dead processes left: expired leases, passed deadlines, forgotten bells, files without a row.
 
-And deletes what has been in the trash for long enough.
+And deletes what has been in the trash for long enough, and notes how long the lines are.
 """
 
 import logging
@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from generation import confirmed, doorbell, idempotency, media, orders, queue, removal, request_ids, retention
+from generation import confirmed, doorbell, idempotency, lines, media, orders, queue, removal, request_ids, retention
 from generation.models import FINAL_STATES, Generation, PausedPool, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
 
@@ -38,6 +38,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         idempotency.purge()
         confirmed.settle_all()
         orders.expire()
+        lines.sample()
         retention.step_all()
         _ring_for_the_forgotten()
         return reaped

@@ -15,8 +15,6 @@ from generation.parameters import ErrorCode, ResponseFormat
 Absolute = Callable[[str], str]
 """Makes a URL absolute, as `request.build_absolute_uri` does."""
 
-_NOT_EFFECTIVE = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
-
 
 def record(generation: Generation, absolute: Absolute) -> dict[str, Any]:
     """The `GenerationRecord` of a generation, as JSON types, with fresh URLs."""
@@ -50,7 +48,7 @@ def _record(
         state=generation.state,
         model_id=generation.model_id,
         parameters=generation.parameters,
-        effective=effective(generation),
+        effective=generation.effective_values,
         images=[
             GeneratedMedia(
                 url=url(image),
@@ -73,11 +71,6 @@ def _record(
         finished=generation.finished,
         timings=Timings(queued=generation.queued_seconds, running=generation.running_seconds, phases=generation.phases),
     ).model_dump(mode="json")
-
-
-def effective(generation: Generation) -> dict[str, Any]:
-    """What the model is run with, as JSON types."""
-    return generation.effective.model_dump(mode="json", exclude=_NOT_EFFECTIVE)
 
 
 def _waiting(generations: Sequence[Generation]) -> dict[UUID, Waiting]:

@@ -122,7 +122,7 @@ def _empty(row: Generation) -> None:
             "input_thumbnail",
         ]
     )
-    search.forget([row.pk])
+    search.keep(row)
     row.images.update(file="", thumbnail="", kept="", kept_thumbnail="")
     row.share_links.all().delete()
     # A contact sheet holds the prompts that varied on it.

@@ -6,13 +6,15 @@ what had not ended then or was on hold. The periodic job takes a step of each en
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db import transaction
-from django.db.models import ProtectedError, Q, QuerySet
+from django.db.models import F, ProtectedError, Q, QuerySet
 from django.utils import timezone
 
 from accounts import audit
-from generation import media, removal
+from accounts.models import User
+from generation import media, removal, search
 from generation.models import FINAL_STATES, Generation, RetentionRule, Staging, first_id
 
 LOOKED_AT = 500
@@ -77,7 +79,10 @@ def step(rule: RetentionRule, most: int) -> int:
     """Go on with this rule: read up to `LOOKED_AT` rows, and remove of up to `most`. Of how many something was removed."""
     now = timezone.now()
     if rule.is_through and (rule.began is None or rule.began < now - _ROUND):
+        # The first to begin anew counts from nothing: staff and the periodic job may do so at once.
+        RetentionRule.objects.filter(pk=rule.pk, began=rule.began).update(began=now, removed=0)
         rule.reached, rule.is_through, rule.began, rule.removed = None, False, now, 0
+    was_through = rule.is_through
     old = _old(rule, now).filter(pk__gt=rule.reached) if rule.reached else _old(rule, now)
     ids = list(old.order_by("pk").values_list("pk", flat=True)[:LOOKED_AT])
     # At the end of what is old enough, the next to get so old are waited for.
@@ -91,9 +96,12 @@ def step(rule: RetentionRule, most: int) -> int:
         rule.reached = ids[-1]
     removed = sum(_remove(rule, row) for row in chosen)
     fields = {name: getattr(rule, name) for name in ("reached", "is_through", "began")}
-    RetentionRule.objects.filter(pk=rule.pk).update(**fields, removed=rule.removed + removed)
-    rule.removed += removed
-    if removed and rule.is_through:
+    own = RetentionRule.objects.filter(pk=rule.pk)
+    own.update(**fields, removed=F("removed") + removed)
+    if removed:
+        rule.removed = own.values_list("removed", flat=True).first() or removed
+    # Once a round, though its last step may find nothing more; and then for each that gets old enough meanwhile.
+    if rule.is_through and rule.removed and (removed or not was_through):
         audit.note(None, "retention.round", rule, None, {"rule": str(rule), "generations": rule.removed})
     return removed
 
@@ -132,6 +140,8 @@ def _remove_row(row: Generation) -> bool:
         with transaction.atomic():
             # What cannot be removed of its files now is noted, and the reaper needs no row for that.
             gone, _ = Generation.objects.filter(pk=row.pk, held=False).exclude(deleted=None).delete()
+            if gone:
+                search.forget([row.pk])
     except ProtectedError:
         return False
     return gone > 0
@@ -145,6 +155,21 @@ def hold(rows: QuerySet[Generation]) -> int:
 def release(rows: QuerySet[Generation]) -> int:
     """Let what applies to all apply to these again. Returns how many were on hold."""
     return rows.filter(held=True).update(held=False)
+
+
+def set_hold(generation_id: UUID, held: bool, by: User, reason: str) -> str:
+    """Put a generation on legal hold, or lift that, and note who did it and why. Empty when done, else why not."""
+    # PostgreSQL stores no NUL.
+    reason = reason.replace("\0", "").strip()
+    if not reason:
+        return "say why"
+    rows = Generation.objects.filter(pk=generation_id)
+    with transaction.atomic():
+        if not (hold(rows) if held else release(rows)):
+            return "it is on hold already, or was deleted" if held else "it is not on hold"
+        verb = "hold" if held else "release"
+        audit.note(by, f"generation.{verb}", rows.get(), {"held": not held}, {"held": held, "reason": reason[:200]})
+    return ""
 
 
 def on_hold() -> QuerySet[Generation]:

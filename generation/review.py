@@ -141,8 +141,8 @@ def next_for(reviewer: User, wanted: Wanted, besides: Collection[int] = ()) -> R
     """
     rows = waiting(wanted).exclude(pk__in=besides)
     if wanted.why != "escalated":
-        own = ReviewDecision.objects.filter(image=OuterRef("pk"), reviewer=reviewer, after=Review.ESCALATED)
-        rows = rows.exclude(Q(Exists(own)) & Q(review=Review.ESCALATED))
+        own = ReviewDecision.objects.filter(reviewer=reviewer, after=Review.ESCALATED).exclude(image=None)
+        rows = rows.exclude(review=Review.ESCALATED, pk__in=own.values("image"))
     while True:
         held = ReviewClaim.objects.filter(expires__gt=timezone.now()).exclude(reviewer=reviewer)
         image = rows.exclude(pk__in=held.values("image")).first()
@@ -203,7 +203,8 @@ def decide(
         Review(image.review),
         after,
         reason=reason if after == Review.CONFIRMED else "",
-        note=note.strip(),
+        # PostgreSQL stores no NUL.
+        note=note.replace("\0", "").strip(),
         seconds=None if seconds is None else min(max(0.0, seconds), MAX_SECONDS),
     )
 

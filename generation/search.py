@@ -1,8 +1,9 @@
-"""Search: the words of a generation's prompt, negative prompt, title and note, and how a user's newest with them are found.
+"""Search: the words of a generation's prompt, negative prompt, title and note, and how the newest with them are found.
 
 Every word is kept with its user's id before it (`7@night`), so what a search costs depends on that user's own history, not on
-how many others there are. Seeds are among the words (`7@@1207`). Words are cut and folded here, the same for both databases,
-so any input is a sound query:
+how many others there are. Seeds are among the words (`7@@1207`). For staff, who search everybody's, the user (`7@`), the seeds
+(`@@1207`) and the words that the model was given (`@night`) are kept once more. Words are cut and folded here, the same for
+both databases, so any input is a sound query:
 
 - SQLite: a table of FTS5 whose rowid grows with time, so that the newest matches come first and reading stops with the page.
 - PostgreSQL: a table of tsvectors with a GIN index.
@@ -13,22 +14,25 @@ The application keeps the index, in the transaction that changes the row: a row 
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
+from accounts.models import User
 from generation.filters import HistoryFilters
+from generation.matching import ROOM, Phrase, Span, Wanted, matching, place_of
 from generation.models import ID_SLACK, Generation, first_id
 
 _MAX_WORDS = 2000
 _MAX_LETTERS = 60
 _MAX_TERMS = 16
+_BATCH = 1000
 _SHORTEST_START = 2
 """The fewest letters that the last word of a search is taken as the start of."""
-_ROOM = 32
-"""How far from its own rowid an entry is looked for: two of one millisecond hardly ever share 21 bits, and then move up."""
 
 # Scripts that put no spaces between words: each letter counts as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -41,40 +45,77 @@ def page(
     rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, size: int, before: UUID | None = None
 ) -> list[Generation]:
     """The user's newest of `rows` that the filters leave, older than `before`; one more than `size` where there is more."""
-    found = narrowed(rows, user_id, filters)
-    if before:
-        found = found.filter(pk__lt=before)
-    if _is_search(filters) and connection.vendor == "sqlite":
-        # Bounds of the rowid let the scan start where the page does and end with it, and its order is that of the page.
-        if before:
-            found = found.filter(words__place__lt=_place(before) + _ROOM)
-        if (end := filters.created_before) is not None:
-            found = found.filter(words__place__lt=_place(first_id(end + ID_SLACK)))
-        if (start := filters.created_after) is not None:
-            found = found.filter(words__place__gte=_place(first_id(start - ID_SLACK)))
-        found = found.order_by("-words__place")
-    elif filters.lora and not _is_search(filters):
-        found = found.order_by("-lora_uses__generation_id")
-    else:
-        found = found.order_by("-pk")
-    return list(found.prefetch_related("images")[: size + 1])
+    return list(_found(rows, user_id, filters, older_than=before).prefetch_related("images")[: size + 1])
 
 
-def narrowed(rows: QuerySet[Generation], user_id: int, filters: HistoryFilters) -> QuerySet[Generation]:
-    """Those of the user's `rows` that the filters leave, in no order."""
+def beside(
+    rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, here: UUID, count: int
+) -> tuple[list[Generation], list[Generation]]:
+    """Of the user's `rows` that the filters leave those just newer than `here` and just older, the nearest first."""
+    newer = _found(rows, user_id, filters, newer_than=here)
+    older = _found(rows, user_id, filters, older_than=here)
+    return list(newer[:count]), list(older[:count])
+
+
+def _found(
+    rows: QuerySet[Generation],
+    user_id: int,
+    filters: HistoryFilters,
+    *,
+    older_than: UUID | None = None,
+    newer_than: UUID | None = None,
+) -> QuerySet[Generation]:
+    """Those of the user's `rows` that the filters leave, the newest first, but the oldest of those newer than an id."""
     found: QuerySet[Generation] = rows.left_by(filters)  # type: ignore[attr-defined]
     if filters.favourite:
         found = found.filter(is_favourite=True)
+    if filters.sheet is not None:
+        found = found.filter(exploration=filters.sheet)
     if filters.lora is not None:
         found = found.filter(lora_uses__lora=filters.lora, lora_uses__user=user_id)
-    if _is_search(filters):
-        query = _query(user_id, filters.q, filters.seed)
-        found = found.filter(words__entry__match=query) if query else found.none()
-    return found
+    if older_than:
+        found = found.filter(pk__lt=older_than)
+    if newer_than:
+        found = found.filter(pk__gt=newer_than)
+    if filters.q == "" and filters.seed is None:
+        # What the index that finds them is ordered by.
+        order = "lora_uses__generation_id" if filters.lora else "pk"
+        return found.order_by(order if newer_than else f"-{order}")
+    wanted = _wanted(user_id, filters.q, filters.seed)
+    if not wanted:
+        return found.none()
+    start, end = filters.created_after, filters.created_before
+    lows = [newer_than, first_id(start - ID_SLACK) if start else None]
+    highs = [older_than, first_id(end + ID_SLACK) if end else None]
+    span = Span(max(filter(None, lows), default=None), min(filter(None, highs), default=None))
+    sets = filters.state or filters.model_id or filters.favourite or filters.flagged or filters.sheet or filters.lora
+    return matching(found, wanted, span, are_narrowed=bool(sets), oldest_first=newer_than is not None)
 
 
-def _is_search(filters: HistoryFilters) -> bool:
-    return filters.q != "" or filters.seed is not None
+def everybodys(
+    rows: QuerySet[Generation], text: str, start: datetime | None = None, end: datetime | None = None
+) -> QuerySet[Generation]:
+    """Those of `rows` that all words of the text are said of, the newest first: as a user, a seed, or a word of the prompt.
+
+    `start` and `end` are bounds that the rows have anyway, for a search that need not look beyond them.
+    """
+    terms = _terms(text)
+    if not terms:
+        return rows.none()
+    named = Q(*(("username__iexact", chunk) for chunk, _ in terms), _connector=Q.OR)
+    users = list(User.objects.filter(named).values_list("pk", "username"))
+    alternatives = []
+    for chunk, words in terms:
+        meant = [Phrase([f"@{word}" for word in words])]
+        meant += [Phrase([_user(pk)]) for pk, name in users if name.casefold() == chunk.casefold()]
+        if chunk.isascii() and chunk.isdigit():
+            meant.append(Phrase([_seed("", chunk.lstrip("0") or "0")]))
+        alternatives.append(meant)
+    # A number is a seed, and those are known whole: to look for all that begin like it costs as much as a common word.
+    if _may_be_start(text, terms) and not terms[-1][0].isdigit():
+        alternatives[-1][0].is_start = True
+    span = Span(first_id(start) if start else None, first_id(end) if end else None)
+    return matching(rows, alternatives, span, are_narrowed=bool(rows.query.has_filters()))
 
 
 def keep(generation: Generation) -> None:
@@ -87,10 +128,10 @@ def keep(generation: Generation) -> None:
                 [generation.pk, _vector(generation)],
             )
             return
-        place = _place(generation.pk)
+        place = place_of(generation.pk)
         cursor.execute(
             "SELECT rowid, generation_id FROM generation_words WHERE rowid BETWEEN %s AND %s",
-            [place, place + _ROOM - 1],
+            [place, place + ROOM - 1],
         )
         taken = {kept_id: rowid for rowid, kept_id in cursor.fetchall()}
         if generation.pk.hex in taken:
@@ -99,20 +140,23 @@ def keep(generation: Generation) -> None:
                 [" ".join(_words(generation)), taken[generation.pk.hex]],
             )
         else:
-            free = next(at for at in range(place, place + _ROOM) if at not in taken.values())
+            free = next(at for at in range(place, place + ROOM) if at not in taken.values())
             _insert(cursor, [(free, generation)])
 
 
-def keep_new(generations: Sequence[Generation]) -> None:
-    """Put the words of many into the index, of whom none is in it, and whose ids lie apart: for filling it."""
+def keep_new(generations: Iterable[Generation]) -> None:
+    """Put the words of many into the index, in the order of their ids, where it has none of that time: for filling it."""
+    placed = _placed(generations)
     with transaction.atomic(), connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            rows = [(generation.pk, _vector(generation)) for generation in generations]
-            cursor.executemany(
-                "INSERT INTO generation_words (generation_id, generation_words) VALUES (%s, %s::tsvector)", rows
-            )
-        else:
-            _insert(cursor, [(_place(generation.pk), generation) for generation in generations])
+        while batch := list(islice(placed, _BATCH)):
+            _insert(cursor, batch)
+
+
+def _placed(generations: Iterable[Generation]) -> Iterator[tuple[int, Generation]]:
+    place = 0
+    for generation in generations:
+        place = max(place_of(generation.pk), place + 1)
+        yield place, generation
 
 
 def forget(ids: Iterable[UUID]) -> None:
@@ -122,38 +166,37 @@ def forget(ids: Iterable[UUID]) -> None:
             if connection.vendor == "postgresql":
                 cursor.execute("DELETE FROM generation_words WHERE generation_id = %s", [generation_id])
             else:
-                place = _place(generation_id)
+                place = place_of(generation_id)
                 cursor.execute(
                     "DELETE FROM generation_words WHERE rowid BETWEEN %s AND %s AND generation_id = %s",
-                    [place, place + _ROOM - 1, generation_id.hex],
+                    [place, place + ROOM - 1, generation_id.hex],
                 )
 
 
 def _insert(cursor: Any, placed: Sequence[tuple[int, Generation]]) -> None:
-    cursor.executemany(
-        "INSERT INTO generation_words (rowid, words, generation_id) VALUES (%s, %s, %s)",
-        [(place, " ".join(_words(generation)), generation.pk.hex) for place, generation in placed],
-    )
-
-
-def _place(generation_id: UUID) -> int:
-    """63 bits whose order is that of the ids: 42 bits of milliseconds, which last until 2109, and 21 random ones."""
-    bits = generation_id.int
-    return (bits >> 80 & (1 << 42) - 1) << 21 | (bits >> 64 & 0xFFF) << 9 | bits >> 53 & 0x1FF
+    if connection.vendor == "postgresql":
+        cursor.executemany(
+            "INSERT INTO generation_words (generation_id, generation_words) VALUES (%s, %s::tsvector)",
+            [(generation.pk, _vector(generation)) for _, generation in placed],
+        )
+    else:
+        cursor.executemany(
+            "INSERT INTO generation_words (rowid, words, generation_id) VALUES (%s, %s, %s)",
+            [(place, " ".join(_words(generation)), generation.pk.hex) for place, generation in placed],
+        )
 
 
 def _words(generation: Generation) -> Iterator[str]:
-    """The words of all its texts, each with the user."""
-    texts = (
-        generation.title,
-        generation.prompt,
-        str(generation.parameters.get("negative_prompt") or ""),
-        generation.note,
-    )
-    for word in _cut("\n".join(texts))[:_MAX_WORDS]:
+    """The words of all its texts, each with the user; then what staff find it by. Of a deleted one there are no texts."""
+    given = (generation.prompt, str(generation.parameters.get("negative_prompt") or ""))
+    for word in _cut("\n".join((generation.title, *given, generation.note)))[:_MAX_WORDS]:
         yield f"{generation.user_id}@{word}"
     for seed in generation.recipe["seeds"]:
         yield _seed(generation.user_id, seed)
+        yield _seed("", seed)
+    yield _user(generation.user_id)
+    for word in _cut("\n".join(given))[:_MAX_WORDS]:
+        yield f"@{word}"
 
 
 def _vector(generation: Generation) -> str:
@@ -161,32 +204,41 @@ def _vector(generation: Generation) -> str:
     return " ".join(f"'{word}':{position}" for position, word in enumerate(_words(generation), start=1))
 
 
-def _seed(user_id: int, seed: int) -> str:
+def _seed(user_id: int | str, seed: int | str) -> str:
     # No word of a text begins like this.
     return f"{user_id}@@{seed}"
 
 
-def _query(user_id: int, text: str, seed: int | None = None) -> str:
-    """A query for the seed and all words of the text, the last one perhaps unfinished, in the database's language.
+def _user(user_id: int) -> str:
+    return f"{user_id}@"
+
+
+def _wanted(user_id: int, text: str, seed: int | None = None) -> Wanted:
+    """What to look for: the seed and all words of the text, the last one perhaps unfinished.
 
     Empty: there is no word in the text.
 
     What stands together without a space, such as `black-and-white`, is looked for in this order.
     """
-    terms = [words for chunk in text.split() if (words := _cut(chunk))][:_MAX_TERMS]
+    terms = _terms(text)
     if text and not terms:
-        return ""
-    is_start = bool(terms) and len(terms[-1][-1]) >= _SHORTEST_START and not text[-1].isspace()
-    phrases = [[f"{user_id}@{word}" for word in words] for words in terms]
+        return []
+    phrases = [Phrase([f"{user_id}@{word}" for word in words]) for _, words in terms]
+    if _may_be_start(text, terms):
+        phrases[-1].is_start = True
     if seed is not None:
-        phrases.insert(0, [_seed(user_id, seed)])
-    if connection.vendor == "postgresql":
-        written = ["(" + " <-> ".join(f"'{word}'" for word in words) + ")" for words in phrases]
-        if is_start:
-            written[-1] = written[-1].removesuffix(")") + ":*)"
-        return " & ".join(written)
-    written = ['"' + " ".join(words) + '"' for words in phrases]
-    return " AND ".join(written) + (" *" if is_start else "")
+        phrases.insert(0, Phrase([_seed(user_id, seed)]))
+    return [[phrase] for phrase in phrases]
+
+
+def _terms(text: str) -> list[tuple[str, list[str]]]:
+    """What the text has between its spaces, and the words in each."""
+    return [(chunk, words) for chunk in text.split() if (words := _cut(chunk))][:_MAX_TERMS]
+
+
+def _may_be_start(text: str, terms: Sequence[tuple[str, list[str]]]) -> bool:
+    """Whether the last word may be unfinished."""
+    return bool(terms) and len(terms[-1][1][-1]) >= _SHORTEST_START and not text[-1].isspace()
 
 
 def _cut(text: str) -> list[str]:

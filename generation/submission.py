@@ -1,6 +1,6 @@
 """From a judged request to a queued row with its input: drafted, rehearsed, submitted, or supplied later by a worker."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self, cast
@@ -15,9 +15,17 @@ from accounts.models import ApiToken, User
 from generation import allowance, doorbell, forecast, idempotency, media, queue, search, turns
 from generation.intake import Intake, encode_kept, thumbnail
 from generation.models import Band, DiffusionModel, Exploration, Generation, Lora, LoraUse, Staging
-from generation.parameters import ImageToImageParameters, InvalidField, Priority, parse_loras
-from generation.recipes import Recipe, plan, widest
+from generation.parameters import (
+    ErrorCode,
+    ImageToImageParameters,
+    InvalidField,
+    Priority,
+    RequestRefused,
+    parse_loras,
+)
+from generation.recipes import LoraReference, Recipe, plan, widest
 
+Weights = tuple[DiffusionModel, list[LoraReference]]
 _BANDS = {Priority.LOW: Band.LOW, Priority.NORMAL: Band.NORMAL, Priority.HIGH: Band.HIGH}
 
 
@@ -25,6 +33,13 @@ class Unavailable(Exception):
     """The queue cannot take work now; nothing was changed. Try again in `retry_after` seconds."""
 
     retry_after = 5
+
+
+class Suspended(RequestRefused):
+    """The account was suspended since its request was let in; nothing was accepted. Its tokens are no good any more."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.INVALID_TOKEN, "This account is suspended.")
 
 
 def draft(
@@ -39,17 +54,17 @@ def draft(
     request_id: str = "",
     warnings: Sequence[str] = (),
     source_id: int | None = None,
+    find: Callable[[User, str, str], Weights] | None = None,
 ) -> Generation:
     """What would be queued for a request, in no table yet; without a token it is one of the studio.
 
     Without a picture a worker fetches it; `size` is what is known of it then, in pixels. `warnings` are what was found
-    about the request before; `source_id` is the stored result that the picture was. Raises `RequestRefused` or
-    `InvalidField` for what cannot be done.
+    about the request before; `source_id` is the stored result that the picture was; `find` may be `weights` with a memory,
+    for many drafts. Raises `RequestRefused` or `InvalidField` for what cannot be done.
     """
     if parameters.priority is Priority.HIGH and not user.is_staff:
         raise InvalidField("priority", "high is for staff; choose low or normal")
-    model = DiffusionModel.objects.allowed_to(user).usable(parameters.model_id)
-    loras = Lora.objects.references(parse_loras(parameters.loras), model)
+    model, loras = (find or weights)(user, parameters.model_id, parameters.loras)
     size = picture.size if picture else size or widest(model.reference(), model.limits())
     recipe, planned = plan(parameters, model.reference(), loras, size, model.limits())
     return Generation(
@@ -74,11 +89,17 @@ def draft(
     )
 
 
+def weights(user: User, model_id: str, loras: str) -> Weights:
+    """The model and LoRAs that this user may name like this. Raises `RequestRefused`, `InvalidField`."""
+    model = DiffusionModel.objects.allowed_to(user).usable(model_id)
+    return model, Lora.objects.references(parse_loras(loras), model)
+
+
 def submit(generation: Generation, picture: Intake | None, attempt: idempotency.Attempt | None = None) -> Generation:
     """Accept a drafted request: its input is stored, its row is `queued`, its pool hears the bell.
 
     Where the same attempt came before, it is what that one made. Raises `OverLimit` or `QueueFull` for what is too much,
-    `KeyReused`, and `Unavailable`; always with nothing half-created.
+    `KeyReused`, `Suspended`, and `Unavailable`; always with nothing half-created.
     """
     try:
         # Asked first: a request that is turned away should cost no upload of a file.
@@ -114,7 +135,7 @@ def submit_together(
         for generation in generations:
             names += _store_files(generation, files)
         with transaction.atomic():
-            allowance.lock(exploration.user)
+            _lock(exploration.user)
             if attempt and (earlier := attempt.earlier()):
                 raise _Joined(earlier)
             allowance.check(exploration.user, cost, len(generations))
@@ -129,7 +150,7 @@ def submit_together(
     except _Joined as joined:
         _discard_all(generations, names)
         return cast(Exploration, joined.generation.exploration)
-    except allowance.OverLimit:
+    except (allowance.OverLimit, Suspended):
         if names:
             _discard_all(generations, names)
         raise
@@ -139,17 +160,28 @@ def submit_together(
 
 
 def rehearse(generation: Generation) -> forecast.Forecast:
-    """What to expect if this draft were submitted now, which it is, and taken back. Raises as `submit` does."""
+    """What to expect if this draft were submitted now. Raises as `submit` does."""
+    return rehearse_together([generation])[0]
+
+
+def rehearse_together(generations: Sequence[Generation]) -> list[forecast.Forecast]:
+    """What to expect of each if these drafts of one user were submitted together now, which they are, and taken back.
+
+    Raises as `submit_together` does.
+    """
+    user, cost = generations[0].user, sum(generation.cost for generation in generations)
     try:
         doorbell.redis().ping()
-        allowance.check_room()
+        allowance.check_room(len(generations))
         with transaction.atomic():
-            _insert(generation)
-            expected = forecast.of_queued([generation])[generation.pk]
+            _lock(user)
+            allowance.check(user, cost, len(generations))
+            Generation.objects.bulk_create(generations)
+            expected = forecast.of_queued(generations)
             transaction.set_rollback(True)
     except (RedisError, DatabaseError) as error:
         raise Unavailable from error
-    return expected
+    return [expected[generation.pk] for generation in generations]
 
 
 class _Joined(Exception):
@@ -176,14 +208,21 @@ def _store(generation: Generation, picture: Intake | None, attempt: idempotency.
         raise
 
 
-def _insert(generation: Generation, attempt: idempotency.Attempt | None = None) -> None:
-    allowance.lock(generation.user)
+def _insert(generation: Generation, attempt: idempotency.Attempt | None) -> None:
+    _lock(generation.user)
     if attempt and (earlier := attempt.earlier()):
         raise _Joined(earlier)
     allowance.check(generation.user, generation.cost)
     _insert_row(generation)
     if attempt:
         attempt.remember(generation)
+
+
+def _lock(user: User) -> None:
+    """Take the lock of this user, under which they are suspended, too. Raises `Suspended`."""
+    allowance.lock(user)
+    if not User.objects.filter(pk=user.pk, is_active=True).exists():
+        raise Suspended
 
 
 def _insert_row(generation: Generation) -> None:

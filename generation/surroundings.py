@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from django.db.models import prefetch_related_objects
 
+from generation import search
+from generation.filters import HistoryFilters
 from generation.models import GeneratedImage, Generation
 
 NEIGHBOURS = 5
@@ -32,12 +34,16 @@ class Surroundings:
     has_more_derived: bool
 
 
-def around(generation: Generation, images: Sequence[GeneratedImage]) -> Surroundings:
-    """The surroundings of one whose results these are, in at most six queries however many there are."""
+def around(
+    generation: Generation, images: Sequence[GeneratedImage], filters: HistoryFilters | None = None
+) -> Surroundings:
+    """The surroundings of one whose results these are, in at most six queries however many there are.
+
+    What is newer and older is so in the history that the filters leave.
+    """
     mine = Generation.objects.owned_by(generation.user).defer(*_UNTOLD)
     derived = list(mine.filter(source__in=images).order_by("-pk")[: MOST_DERIVED + 1]) if images else []
-    newer = list(mine.filter(pk__gt=generation.pk).order_by("pk")[:NEIGHBOURS])
-    older = list(mine.filter(pk__lt=generation.pk).order_by("-pk")[:NEIGHBOURS])
+    newer, older = search.beside(mine, generation.user_id, filters or HistoryFilters(), generation.pk, NEIGHBOURS)
     prefetch_related_objects([*derived, *newer, *older], "images")
     line = _line(generation)
     return Surroundings(

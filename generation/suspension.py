@@ -1,8 +1,10 @@
 """Suspension: a person's tokens and sessions are dead at once, what they have in the queue is canceled. It can be lifted."""
 
+from django.db import transaction
+
 from accounts import audit
 from accounts.models import User
-from generation import queue
+from generation import allowance, queue
 from generation.models import Generation, State
 
 
@@ -11,7 +13,7 @@ class Refused(Exception):
 
 
 def suspend(person: User, by: User) -> int:
-    """Suspend an active person. Returns how many of their generations were canceled. Raises `Refused`.
+    """Suspend a person. Returns how many of their generations were canceled. Raises `Refused`.
 
     Tokens and sessions are refused from the next request on, since each asks whether its user is active; nothing about
     them is changed, so that lifting gives all back.
@@ -20,12 +22,16 @@ def suspend(person: User, by: User) -> int:
         raise Refused("you cannot suspend yourself")
     if person.is_staff and not by.is_superuser:
         raise Refused("only superusers suspend staff")
-    if not User.objects.filter(pk=person.pk, is_active=True).update(is_active=False):
-        return 0
+    with transaction.atomic():
+        # Whoever submits takes this lock, too: what is queued is seen below, what comes after is refused.
+        allowance.lock(person)
+        was_active = bool(User.objects.filter(pk=person.pk, is_active=True).update(is_active=False))
     person.is_active = False
+    # Of whoever was suspended already, too: a process that died in between left it.
     open_ones = Generation.objects.filter(user=person, state__in=(State.QUEUED, State.RUNNING))
     canceled = sum(queue.cancel(generation) for generation in open_ones)
-    audit.note(by, "user.suspend", person, {"is_active": True}, {"is_active": False, "canceled": canceled})
+    if was_active or canceled:
+        audit.note(by, "user.suspend", person, {"is_active": was_active}, {"is_active": False, "canceled": canceled})
     return canceled
 
 

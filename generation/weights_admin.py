@@ -47,6 +47,10 @@ class RepositoryAdmin(Audited, admin.ModelAdmin[Any]):
         fixed = ("id",) if obj else ()
         return (*super().get_readonly_fields(request, obj), *fixed)
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The name first, though it is only read where it is fixed."""
+        return ["id", *(name for name in super().get_fields(request, obj) if name != "id")]
+
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("generation.operate"))
 

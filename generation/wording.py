@@ -14,7 +14,7 @@ from django.utils.text import Truncator
 from generation import doorbell, forecast, removal
 from generation.models import GeneratedImage, Generation, State
 from generation.models.review import DECIDED
-from generation.recipes import traits_of
+from generation.recipes import Recipe, traits_of
 
 PARAMETERS = {
     "num_inference_steps": "Steps",
@@ -31,6 +31,12 @@ PARAMETERS = {
 
 SHARED = ("negative_prompt", "num_inference_steps", "guidance_scale", "image_guidance_scale", "strength", "loras")
 """Those of them that a shared recipe tells."""
+
+_WRONG = {
+    "int_parsing": "Input should be a whole number",
+    "int_from_float": "Input should be a whole number",
+    "float_parsing": "Input should be a number",
+}
 
 
 @dataclass(frozen=True)
@@ -161,8 +167,15 @@ def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> lis
             note = "no effect on this model"
         elif name != "loras" and used != asked:
             note = f"the model runs with {_value(used)}"
-        rows.append(Parameter(PARAMETERS[name], _value(asked), note))
+        words = _loras(recipe) if name == "loras" else _value(asked)
+        rows.append(Parameter(PARAMETERS[name], words, note))
     return rows
+
+
+def complaint(item: Mapping[str, Any]) -> str:
+    """What is wrong with a value, as a sentence: an item of `error_items` for people, who parse no strings."""
+    words: str = _WRONG.get(item["type"], item["msg"])
+    return words if words.endswith(".") else f"{words}."
 
 
 def safety(image: GeneratedImage) -> str:
@@ -213,6 +226,10 @@ def _heading(day: date, today: date) -> str:
     if day == today - timedelta(days=1):
         return "Yesterday"
     return format_date(day, "l, j F" if day > today - timedelta(days=7) else "F Y")
+
+
+def _loras(recipe: Recipe) -> str:
+    return ", ".join(f"{lora.id} {lora.weight:g}" for lora in recipe.loras) or "none"
 
 
 def _value(value: Any) -> str:

@@ -6,9 +6,8 @@ One process, one pool, one engine that stays loaded. RQ calls `answer_bell`; wha
 import logging
 import os
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -25,6 +24,7 @@ from generation.duties import Duties
 from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import EngineError
 from generation.models import DiffusionModel
+from generation.repeating import repeated
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def run(pool: str, settings_: EngineSettings) -> None:
     engine = Engine(settings_)
     problem = _warm_default(pool, engine)
     connections.close_all()
-    with _repeated(REAP_SECONDS, reaper.reap), suppress(StopRequested):
+    with repeated(REAP_SECONDS, reaper.reap), suppress(StopRequested):
         while _work(pool, engine, started, problem):
             # RQ's loop ends when Redis is away; the engine stays warm until it is back.
             time.sleep(_REDIS_PAUSE_SECONDS)
@@ -199,7 +199,7 @@ def _announced(worker: WarmWorker) -> Iterator[None]:
         worker.duties.renew()
 
     try:
-        with _repeated(doorbell.ANNOUNCEMENT_SECONDS / 3, tell):
+        with repeated(doorbell.ANNOUNCEMENT_SECONDS / 3, tell):
             yield
     finally:
         # After the last announcement, which would outlive it.
@@ -209,30 +209,3 @@ def _announced(worker: WarmWorker) -> Iterator[None]:
             doorbell.bells(worker.name).delete()
         with suppress(OperationalError, InterfaceError):
             orders.abandon(worker.name)
-
-
-@contextmanager
-def _repeated(seconds: float, task: Callable[[], object]) -> Iterator[None]:
-    """Do this at once and then every so many seconds, in a thread, whatever it raises."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        while True:
-            try:
-                task()
-            except (RedisError, OperationalError, InterfaceError) as error:
-                logger.warning("the database or Redis cannot be reached; trying again: %r", error)
-            except Exception:
-                logger.exception("a task of the worker failed; trying again")
-            finally:
-                connections.close_all()
-            if ended.wait(seconds):
-                return
-
-    thread = threading.Thread(target=repeat, name=f"every {seconds:g} s", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from tests import bench_history, bench_previews, bench_queue, bench_waiting, pictures
+from tests import bench_pages, bench_previews, bench_queue, bench_waiting, pictures
 from tests.bench_queue import Line, request_form, temporary_service
 from tests.environment import ROOT
 
@@ -86,7 +86,7 @@ def raw_pipeline() -> Callable[[bytes], Any]:
                 "make it night",
                 image=Image.open(BytesIO(upload)).convert("RGB"),
                 num_inference_steps=STEPS,
-                guidance_scale=1 + 0.23 * (API_GUIDANCE - 1),
+                guidance_scale=1 + 0.115 * (API_GUIDANCE - 1),
                 image_guidance_scale=1.5,
                 generator=torch.Generator().manual_seed(7),
             ).images[0]
@@ -119,7 +119,7 @@ PARTS: dict[str, Callable[[], Iterator[Line]]] = {
     "waiting": bench_waiting.measure_waiting,
     "crowd": bench_waiting.measure_crowd,
     "previews": bench_previews.measure_previews,
-    "history": bench_history.measure_history,
+    "pages": bench_pages.measure_pages,
 }
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.files.storage import default_storage
 from django.utils import timezone
 from PIL import Image
 from uuid_utils.compat import uuid7
@@ -114,3 +115,12 @@ def _add_images(
             review=Review.WAITING if checked and index in (*flagged, *sampled) else Review.NONE,
             is_sample=index in sampled,
         )
+
+
+def files_of(generation: Generation) -> list[str]:
+    images = [name for image in generation.images.all() for name in (image.file.name, image.thumbnail.name)]
+    return [str(name) for name in (generation.input.name, generation.input_thumbnail.name, *images)]
+
+
+def there(names: list[str]) -> list[str]:
+    return [name for name in names if default_storage.exists(name)]

@@ -14,7 +14,8 @@ REVIEWERS, OPERATORS = "Reviewers", "Operators"
 def staff(name: str, *groups: str) -> User:
     """A staff member of these groups."""
     if not Group.objects.exists():
-        import_module("generation.migrations.0010_roles").make_roles(apps, connection.schema_editor)
+        for migration, step in (("0010_roles", "make_roles"), ("0016_operators_delete", "grant")):
+            getattr(import_module(f"generation.migrations.{migration}"), step)(apps, connection.schema_editor)
     person = User.objects.create_user(name, password=f"{name}-password", is_staff=True)
     person.groups.set(Group.objects.filter(name__in=groups))
     return person

@@ -30,6 +30,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="shots") as folder, Service(Path(folder)) as service:
         for prompt in PROMPTS:
             generate(service, prompt)
+            if prompt == "make it a mosaic":
+                generate(service, "tiger", model_id="dreamsite/tiny-redraw", strength="0.9")
         with chromium() as browser:
             desk = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="light")
             sign_in(desk, service)
@@ -51,9 +53,9 @@ def shoot(page: Page, url: str, name: str) -> None:
     page.screenshot(path=DOCS / name)
 
 
-def generate(service: Service, prompt: str) -> None:
+def generate(service: Service, prompt: str, **more: str) -> None:
     with service.client() as client, SAMPLE.open("rb") as photo:
-        fields = {"prompt": prompt, "num_inference_steps": "20", "seed": "7"}
+        fields = {"prompt": prompt, "num_inference_steps": "20", "seed": "7", **more}
         client.post("/image-to-image", data=fields, files={"image": photo}).raise_for_status()
 
 

@@ -13,6 +13,7 @@ from typing import IO
 
 import httpx
 
+from tests import pictures
 from tests.environment import ROOT
 
 READY_SECONDS = 120
@@ -102,6 +103,10 @@ class Service:
         """An HTTP client with this token, the administrator's when none is given."""
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token or self.token}"}, timeout=120)
 
+    def files_of(self, generation_id: str) -> list[Path]:
+        """The files of a generation that are there: its input, its pictures, their thumbnails."""
+        return [path for path in (self.data_dir / "media").rglob("*") if generation_id in str(path) and path.is_file()]
+
     def _read(self, output: IO[str], ready: threading.Event) -> None:
         for line in output:
             self.output += line
@@ -122,3 +127,11 @@ def wait_until(condition: Callable[[], object], seconds: float = 30.0, what: str
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not happen within {seconds} s")
         time.sleep(0.05)
+
+
+def make_two(client: httpx.Client) -> str:
+    """A generation of the real service, with two pictures; its id."""
+    fields = {"prompt": "make it night", "num_inference_steps": "1", "num_images_per_prompt": "2"}
+    response = client.post("/image-to-image", data=fields, files={"image": pictures.photo(128, 128)})
+    assert response.status_code == 200
+    return str(response.json()["id"])

@@ -67,6 +67,8 @@ def test_every_page_holds_its_shape(devices: Devices, alice: User, charlie: User
 
     page.goto(f"{devices.url}/settings/export")
     page.get_by_role("button", name="Make the export").click()
+    expect(page.get_by_text("Your export is about to be made.")).to_be_visible()
+    page.wait_for_load_state()
     check_everywhere(page)
     chores.work(go_on)
     expect(page.get_by_role("link", name="Download the zip")).to_be_visible()

@@ -150,6 +150,15 @@ def test_a_search_finds_by_id_words_user_seed_and_file(staff: Client, alice: Use
     assert listed(staff, q=night.input_sha256.upper()) == [night.pk]
 
 
+def test_no_search_reads_through_the_prompts(staff: Client, alice: User) -> None:
+    night = make_generation(alice, prompt="Make it NIGHT, please")
+    with CaptureQueriesContext(connection) as queries:
+        assert listed(staff, q="alice night 1207") == [night.pk]
+    assert not [query["sql"] for query in queries if '"prompt" LIKE' in query["sql"]]
+    assert listed(staff, q="night", date=f"{timezone.localdate():%Y-%m-%d}") == [night.pk]
+    assert listed(staff, q="night", date="2025-03") == []
+
+
 @pytest.mark.parametrize("words", ["%", "_", "'", '"', "\\", "2" * 40, "²", "\0", "😀", "0" * 64, "a " * 200])
 def test_a_search_for_odd_words_answers(staff: Client, alice: User, words: str) -> None:
     make_generation(alice)
@@ -165,7 +174,7 @@ def test_one_generation_is_a_page_to_read(staff: Client, alice: User) -> None:
         "make it &lt;night&gt;",
         "my laptop",
         "denoising 1.9 s",
-        "&quot;guidance_scale&quot;: 2.495",
+        "&quot;guidance_scale&quot;: 1.7475",
         "&quot;guidance_scale&quot;: 7.5",
         generation.input_sha256,
         "flagged, score 0.93",
@@ -176,6 +185,7 @@ def test_one_generation_is_a_page_to_read(staff: Client, alice: User) -> None:
         first.file.url.replace("&", "&amp;"),
     ):
         assert wanted in page
+    assert f"{generation.created:%Y-%m-%d %H:%M:%S}" in page
     assert page.count("shot flagged") == 1
     assert "laid compare flagged" not in page
     assert "laid compare flagged" in staff.get(change_page(generation), {"picture": "2"}).content.decode()
@@ -232,6 +242,8 @@ def test_models_are_edited_with_words_for_what_is_wrong(staff: Client, db: None)
 
 def test_a_model_keeps_its_name(staff: Client, db: None) -> None:
     address = reverse("admin:generation_diffusionmodel_change", args=["stabilityai/sd-turbo"])
+    page = staff.get(address).content.decode()
+    assert page.index("field-id") < page.index("field-revision")
     before = DiffusionModel.objects.count()
     form = model_form(id="other/name", max_side="768", revision="b" * 40)
     assert staff.post(address, form).status_code == 302

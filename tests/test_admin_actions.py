@@ -1,6 +1,7 @@
 """What staff do in the admin: retry, cancel, delete, decide, export, suspend; each asked for first, and in the audit log."""
 
 import csv
+import re
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
@@ -10,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, AuditEntry, User
-from generation import media, queue, retry
+from generation import media, queue, removal, retry
 from generation.models import GeneratedImage, Generation, State
 from generation.models.review import ReviewDecision
 from generation.staff import filters
@@ -83,6 +84,21 @@ def test_what_cannot_be_made_again_is_told(desk: Client, alice: User) -> None:
     assert Generation.objects.count() == 2
 
 
+def test_operators_delete_what_nobody_must_keep(client: Client, alice: User) -> None:
+    client.force_login(staff("olga", OPERATORS))
+    gone, held, waiting = make_generation(alice), make_generation(alice), make_generation(alice, State.QUEUED)
+    file = gone.images.get().file
+    act(client, "hold", held, confirmed="yes", note="a claim")
+    page = act(client, "delete_for_good", gone, held, waiting, confirmed="yes")
+    assert "1 deleted." in page
+    assert "1 not deleted: it is on legal hold." in page
+    assert "1 not deleted: it has not ended, or was deleted before." in page
+    assert not file.storage.exists(str(file.name))
+    assert [row.pk for row in Generation.objects.exclude(deleted=None)] == [gone.pk]
+    entry = AuditEntry.objects.latest("pk")
+    assert (entry.action, entry.actor_name, entry.target) == ("generation.delete", "olga", str(gone.pk))
+
+
 def test_delete_takes_the_files_too(desk: Client, alice: User) -> None:
     generation = make_generation(alice)
     file = generation.images.get().file
@@ -90,6 +106,44 @@ def test_delete_takes_the_files_too(desk: Client, alice: User) -> None:
     assert "1 deleted." in act(desk, "delete_for_good", generation, confirmed="yes")
     assert not file.storage.exists(str(file.name))
     assert "Its pictures were deleted." in desk.get(change_page(generation)).content.decode()
+
+
+def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> None:
+    client.force_login(staff("olga", OPERATORS))
+    one, two = make_generation(alice), make_generation(alice)
+    assert 'name="note"' in act(client, "hold", one, two)
+    assert "2 not put on legal hold: say why." in act(client, "hold", one, two, confirmed="yes", note=" ")
+    assert "2 put on legal hold." in act(client, "hold", one, two, confirmed="yes", note="a claim")
+    assert listed(client, held="yes") == [two.pk, one.pk]
+    assert not removal.delete(one)
+    assert "1 not put on legal hold: it is on hold already" in act(client, "hold", one, confirmed="yes", note="again")
+    page = client.get(change_page(one)).content.decode()
+    assert "on legal hold" in page
+    assert "hold “a claim” <em>by olga" in page
+    assert re.search(r'<button name="action" value="lift_hold">Lift the hold</button>', page)
+    asked = act(client, "lift_hold", one, from_page="yes")
+    assert f'href="{change_page(one)}">No, take me back' in asked
+    assert 'name="from_page"' in asked
+    back = act(client, "lift_hold", one, confirmed="yes", note="settled", from_page="yes")
+    assert "1 released." in back
+    assert "release “settled”" in back
+    assert 'value="hold">Hold</button>' in back
+    assert removal.delete(one)
+    entries = AuditEntry.objects.filter(target=str(one.pk)).order_by("pk")
+    assert [(entry.action, entry.after) for entry in entries] == [
+        ("generation.hold", {"held": True, "reason": "a claim"}),
+        ("generation.release", {"held": False, "reason": "settled"}),
+    ]
+    assert "Hold</button>" not in client.get(change_page(one)).content.decode()
+
+
+def test_who_may_not_operate_holds_nothing(client: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    client.force_login(staff("rita", REVIEWERS))
+    assert "Hold</button>" not in client.get(change_page(generation)).content.decode()
+    act(client, "hold", generation, confirmed="yes", note="a claim")
+    generation.refresh_from_db()
+    assert not generation.held
 
 
 def test_pictures_are_decided_from_the_list(desk: Client, alice: User) -> None:
@@ -117,10 +171,24 @@ def test_each_action_asks_for_its_own_right(client: Client, alice: User) -> None
     for role in (REVIEWERS, OPERATORS):
         client.force_login(staff(role, role))
         page = client.get(LIST).content.decode()
-        every = ("retry", "cancel", "delete_for_good", "mark_safe", "confirm_flag", "export", "delete_selected")
+        every = (
+            "retry",
+            "cancel",
+            "hold",
+            "lift_hold",
+            "delete_for_good",
+            "mark_safe",
+            "confirm_flag",
+            "export",
+            "delete_selected",
+        )
         offered[role] = {action for action in every if f'<option value="{action}">' in page}
-    assert offered == {REVIEWERS: {"mark_safe", "confirm_flag"}, OPERATORS: {"retry", "cancel", "export"}}
+    assert offered == {
+        REVIEWERS: {"mark_safe", "confirm_flag"},
+        OPERATORS: {"retry", "cancel", "hold", "lift_hold", "delete_for_good", "export"},
+    }
     act(client, "mark_safe", generation, confirmed="yes")
+    client.force_login(User.objects.get(username=REVIEWERS))
     act(client, "delete_for_good", generation, confirmed="yes")
     assert not ReviewDecision.objects.exists()
     assert Generation.objects.get().deleted is None
@@ -138,7 +206,13 @@ def test_an_export_is_safe_to_open(desk: Client, alice: User) -> None:
     assert rows[1]["prompt"] == '\'=HYPERLINK("http://x")'
     assert rows[0]["prompt"] == "a, \n b"
     assert (rows[1]["flagged"], rows[1]["highest score"], rows[1]["seeds"]) == ("1", "0.93", "1207 1208")
-    assert AuditEntry.objects.get().action == "generation.export"
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.after) == (
+        "generation.export",
+        {"query": "", "chosen": [str(first.pk), str(second.pk)]},
+    )
+    desk.post(f"{LIST}?state__exact=failed", {**form, "select_across": "1"})
+    assert AuditEntry.objects.all()[0].after == {"query": "state__exact=failed", "chosen": "all"}
 
 
 def test_filters_narrow_by_date_token_error_and_file(desk: Client, alice: User) -> None:
@@ -222,6 +296,52 @@ def test_a_suspended_person_is_out_at_once_and_comes_back(client: Client, alice:
     assert ApiToken.objects.authenticate(raw) is not None
     assert "Nothing to lift: alice was not suspended." in act(client, "lift", alice, at=PEOPLE, confirmed="yes")
     assert list(AuditEntry.objects.values_list("action", flat=True)) == ["user.lift", "user.suspend"]
+
+
+@pytest.mark.django_db
+def test_too_many_people_at_once_are_refused_and_none_is_suspended(client: Client) -> None:
+    many = User.objects.bulk_create(User(username=f"user{number}") for number in range(201))
+    client.force_login(staff("olga", OPERATORS))
+    assert "200 at once are the most" in act(client, "suspend", *many, at=PEOPLE, confirmed="yes")
+    assert not User.objects.filter(is_active=False).exists()
+
+
+def test_a_person_is_suspended_from_their_page_and_in_no_other_way(client: Client, alice: User, charlie: User) -> None:
+    waiting, page = make_generation(alice, State.QUEUED), f"{PEOPLE}{alice.pk}/change/"
+    client.force_login(staff("olga", OPERATORS))
+    told = client.get(page).content.decode()
+    assert '<button name="action" value="suspend">Suspend</button>' in told
+    assert "may sign in and use their tokens" in told
+    for secret in ("pbkdf2", "algorithm", "Reset password", "field-password"):
+        assert secret not in told
+    assert 'name="from_page" value="yes"' in act(client, "suspend", alice, at=PEOPLE, from_page="yes")
+    form = {"action": "suspend", "_selected_action": str(alice.pk), "confirmed": "yes", "from_page": "yes"}
+    answer = client.post(PEOPLE, form, follow=True)
+    assert answer.redirect_chain[-1][0] == page
+    assert '<button name="action" value="lift">' in answer.content.decode()
+    waiting.refresh_from_db()
+    assert waiting.state == State.CANCELED
+    # The form of a superuser lets nobody in again, and puts nobody out with their work still queued.
+    client.force_login(charlie)
+    told = client.get(page).content.decode()
+    assert "Reset password" in told
+    assert 'name="is_active"' not in told
+    joined = {"date_joined_0": "2026-01-02", "date_joined_1": "03:04:05"}
+    client.post(page, {"username": "alice", "max_queued": "3", "is_active": "on", **joined})
+    assert User.objects.values_list("max_queued", "is_active").get(pk=alice.pk) == (3, False)
+
+
+def test_suspending_again_cancels_what_was_left(client: Client, alice: User, charlie: User) -> None:
+    waiting = make_generation(alice, State.QUEUED)
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    client.force_login(charlie)
+    said = act(client, "suspend", alice, at=PEOPLE, confirmed="yes")
+    assert "Alice was suspended already; of their generations 1 was canceled." in said
+    waiting.refresh_from_db()
+    assert waiting.state == State.CANCELED
+    assert AuditEntry.objects.get().after == {"is_active": False, "canceled": 1}
+    act(client, "suspend", alice, at=PEOPLE, confirmed="yes")
+    assert AuditEntry.objects.count() == 1
 
 
 def test_operators_suspend_no_staff_and_nobody_suspends_themselves(client: Client, alice: User, charlie: User) -> None:

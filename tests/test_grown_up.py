@@ -263,7 +263,8 @@ def test_generations_are_listed_and_deleted(installation: Installation) -> None:
         assert httpx.get(picture).status_code == 200
         assert client.delete(f"/generations/{made[0]}").status_code == 204
         assert client.delete(f"/generations/{made[0]}").status_code == 410
-    indexed = installation.query("SELECT generation_id::text FROM generation_words")
+    said = "SELECT generation_id::text FROM generation_words WHERE generation_words @@ '''@night'''::tsquery"
+    indexed = installation.query(said)
     assert made[0] not in indexed
     assert made[1] in indexed
     assert httpx.get(picture).status_code == 404

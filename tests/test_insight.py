@@ -121,3 +121,18 @@ def test_the_page_draws_it_with_the_same_queries_always(client: Client, pictures
 def test_odd_questions_are_answered(client: Client, db: None, query: dict[str, str]) -> None:
     client.force_login(staff("dora", REVIEWERS))
     assert "Nothing was checked in this time." in client.get(PAGE, query).content.decode()
+
+
+def test_what_took_long_to_count_is_kept_but_decisions_count_at_once(
+    pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(insight, "LONG_SECONDS", 0)
+    monkeypatch.setattr(insight, "_kept", {})
+    before = insight.insight(LONG_AGO)
+    # One that was never in review, and one that waits.
+    GeneratedImage.objects.get(index=60).delete()
+    GeneratedImage.objects.filter(index=7).update(review=Review.SAFE)
+    after = insight.insight(LONG_AGO)
+    assert (after.unflagged, after.decided_flagged) == (before.unflagged, before.decided_flagged + 1)
+    monkeypatch.setattr(insight, "KEPT_SECONDS", 0)
+    assert insight.insight(LONG_AGO).unflagged == before.unflagged - 1

@@ -89,6 +89,11 @@ def test_a_token_is_copied_and_revoked(page: Page, context: BrowserContext, alic
     page.wait_for_function("async () => (await navigator.clipboard.readText()).startsWith('curl')")
     assert f"Bearer {raw}" in page.evaluate("navigator.clipboard.readText()")
 
+    page.reload()
+    expect(page.get_by_role("heading", name="Your tokens")).to_be_visible()
+    expect(page.locator("#raw")).to_have_count(0)
+    assert alice.tokens.count() == 1
+
     expect(page.get_by_role("button", name="Revoke it")).to_be_hidden()
     page.get_by_label("Revoke laptop").click()
     page.get_by_role("button", name="Revoke it").click()
@@ -152,6 +157,39 @@ def test_more_comes_when_one_scrolls(page: Page, alice: User, monkeypatch: pytes
     assert page.locator(".grid h2").all_inner_texts() == ["Today"]
     names = page.locator(".tile .over > span").all_text_contents()
     assert names == [f"number {number}" for number in reversed(range(30))]
+
+
+def test_the_way_back_leads_to_the_same_place(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "PAGE_SIZE", 12)
+    made = [make_generation(alice, prompt=f"number {number}") for number in range(60)]
+    page.set_viewport_size({"width": 390, "height": 400})
+    sign_in(page)
+    far = page.locator(f"#to-{made[12].pk}")
+    for _ in range(40):
+        page.mouse.wheel(0, 2000)
+        page.wait_for_timeout(50)
+    far.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    before = far.bounding_box()
+    far.click()
+    page.wait_for_url(f"**/history/{made[12].pk}/")
+    for again in (page.go_back, page.reload):
+        again()
+        expect(far).to_be_in_viewport()
+        page.wait_for_timeout(500)
+        assert far.bounding_box() == before
+
+
+def test_the_words_of_a_wait_keep_off_the_edge(page: Page, alice: User, live_server: LiveServer) -> None:
+    generation = make_generation(alice, State.QUEUED)
+    page.set_viewport_size({"width": 320, "height": 700})
+    sign_in(page)
+    page.goto(f"{live_server.url}/history/{generation.pk}/")
+    frame, words = page.locator(".waiting").bounding_box(), page.locator(".live small").bounding_box()
+    assert frame is not None
+    assert words is not None
+    assert words["x"] - frame["x"] >= 8
+    assert frame["x"] + frame["width"] - words["x"] - words["width"] >= 8
 
 
 def test_what_is_being_made_appears_by_itself(page: Page, alice: User) -> None:

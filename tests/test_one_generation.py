@@ -11,8 +11,8 @@ from django.test import Client
 from django.urls import reverse
 from PIL import Image, ImageChops, ImageStat
 
-from accounts.models import User
-from generation import media, removal, surroundings
+from accounts.models import ApiToken, User
+from generation import media, removal, surroundings, wording
 from generation.models import GeneratedImage, Generation, State
 from tests.generations import make_generation
 from tests.pictures import scene
@@ -263,3 +263,124 @@ def test_a_result_whose_input_was_removed_is_still_shown(signed_in: Client, alic
         assert "removed" in page
         assert "The input picture" not in page
     assert signed_in.get("/history/").status_code == 200
+
+
+def test_one_generation_tells_everything(signed_in: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "my laptop")
+    generation = make_generation(
+        alice,
+        token=token,
+        prompt="make it <night>",
+        negative_prompt="people",
+        strength=0.5,
+        num_images_per_prompt=2,
+        flagged=[1],
+    )
+    page = signed_in.get(page_of(generation)).content.decode()
+    first, second = generation.images.all()
+    for wanted in (
+        "make it &lt;night&gt;",
+        "people",
+        "succeeded in 2.4 s",
+        "dreamsite/tiny-edit",
+        "<code>1207</code>",
+        "<code>1208</code>",
+        "not flagged, score 0.01",
+        "flagged, score 0.93",
+        "the model runs with 1.7475",
+        "no effect on this model",
+        "strength has no effect on dreamsite/tiny-edit",
+        "my laptop",
+        "denoising",
+        str(generation.pk),
+        generation.input.url.replace("&", "&amp;"),
+        first.file.url.replace("&", "&amp;"),
+        second.thumbnail.url.replace("&", "&amp;"),
+    ):
+        assert wanted in page
+    assert token.digest not in page
+    assert "every 2s" not in page
+
+
+def test_loras_are_told_in_words(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, loras='{"some/style": 0.7, "other/style": 1}')
+    weights = {"some/style": 0.7, "other/style": 1.0}
+    used = [{"id": name, "revision": "", "weight_name": "", "weight": weight} for name, weight in weights.items()]
+    Generation.objects.filter(pk=generation.pk).update(recipe={**generation.recipe, "loras": used})
+    assert "<dd>some/style 0.7, other/style 1" in signed_in.get(page_of(generation)).content.decode()
+
+
+def test_a_result_is_chosen_in_the_address(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, num_images_per_prompt=3)
+    files = [image.file.name for image in generation.images.all()]
+    for number, expected in [("1", 0), ("3", 2), ("0", 0), ("4", 0), ("x", 0), ("-1", 0), ("9" * 5000, 0), ("²", 0)]:
+        page = signed_in.get(page_of(generation), {"picture": number}).content.decode()
+        after = page.partition('class="after"')[2]
+        assert str(files[expected]) in after.partition('class="name"')[0]
+
+
+def test_a_picture_that_nobody_checked_is_never_called_safe(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, safety_check=False)
+    page = signed_in.get(page_of(generation)).content.decode()
+    assert "not checked" in page
+    assert "not flagged" not in page
+
+
+def test_a_flagged_picture_is_blurred_until_it_is_asked_for(signed_in: Client, alice: User) -> None:
+    page = signed_in.get(page_of(make_generation(alice, flagged=[0]))).content.decode()
+    assert 'class="compare flagged"' in page
+    assert '<label class="veil"><input type="checkbox"' in page
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (State.QUEUED, "waiting for a worker"),
+        (State.RUNNING, "being made"),
+        (State.FAILED, "failed after 2.4 s"),
+        (State.CANCELED, "canceled"),
+    ],
+)
+def test_every_state_has_its_words(signed_in: Client, alice: User, state: State, words: str) -> None:
+    generation = make_generation(alice, state)
+    page = signed_in.get(page_of(generation)).content.decode()
+    assert words in page
+    assert generation.error_message in page
+    assert ("every 2s" in page) is not generation.is_final
+
+
+def test_a_generation_that_lost_its_worker_says_so(alice: User) -> None:
+    assert wording.state(Generation(state=State.QUEUED, losses=1)) == "waiting again: its worker was lost"
+    assert wording.state(Generation(state=State.RUNNING, attempt=2)) == "being made, attempt 2"
+
+
+def test_a_page_that_waits_is_replaced_when_the_wait_is_over(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    headers = {"HX-Request": "true"}
+    assert b'id="live"' in signed_in.get(page_of(generation), headers=headers).content
+    Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)
+    assert signed_in.get(page_of(generation), headers=headers)["HX-Refresh"] == "true"
+
+
+def test_one_generation_takes_the_same_queries_whatever_it_holds(
+    signed_in: Client, alice: User, django_assert_num_queries: Any
+) -> None:
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    parent, made = make_generation(alice), []
+    for count in (1, 8):
+        made += [make_generation(alice, num_images_per_prompt=count, token=token if count > 1 else None)]
+        make_generation(alice)
+        with django_assert_num_queries(9):
+            assert signed_in.get(page_of(made[-1])).status_code == 200
+    Generation.objects.filter(pk=made[-1].pk).update(source=parent.images.get())
+    # Its ancestors take two more, however many there are.
+    with django_assert_num_queries(11):
+        assert signed_in.get(page_of(made[-1])).status_code == 200
+
+
+def test_a_generation_outlives_its_token_and_odd_values(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, prompt="word " * 500, seed=2**63 - 1, picture=scene(300, 20))
+    page = signed_in.get(page_of(generation)).content.decode()
+    assert "a token that is gone" in page
+    assert "The whole prompt" in page
+    assert str(2**63 - 1) in page

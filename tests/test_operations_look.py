@@ -13,7 +13,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation import doorbell, orders
-from generation.models import Generation, Order, PausedPool, RetentionRule, State
+from generation.models import Generation, LineSample, Order, PausedPool, RetentionRule, State
 from generation.operations import figures
 from tests.browser import chromium, needs_chromium
 from tests.generations import make_generation
@@ -42,6 +42,10 @@ def busy(alice: User, bob: User) -> None:
         row.finished = row.started + timedelta(seconds=3 + number % 11)
         row.save()
     make_generation(alice, State.QUEUED, created=now - timedelta(minutes=4))
+    for hour in range(20):
+        LineSample.objects.create(
+            pool="default", minute=now - timedelta(hours=hour), depth=hour % 7 * 3, oldest_seconds=hour % 5 * 40
+        )
     running = make_generation(alice, State.RUNNING)
     Generation.objects.filter(pk=running.pk).update(worker="atelier-1")
     doorbell.report([running.pk], doorbell.Progress(12, 20, "denoising"))
@@ -101,6 +105,7 @@ def test_mission_control_holds_its_shape_and_is_live(
         kept = make_generation(bob, created=timezone.now() - timedelta(days=50))
         page.goto(f"{live_server.url}/admin/operations/retention/")
         page.get_by_label("Id of a generation").fill(str(kept.pk))
+        page.get_by_label("Why?", exact=True).fill("a claim")
         page.get_by_role("button", name="Put on hold").click()
         expect(page.get_by_text("is on legal hold.")).to_be_visible()
         page.get_by_role("link", name="Preview").click()

@@ -36,7 +36,7 @@ def make(
 
 
 def test_the_api_guidance_is_mapped_onto_the_bundled_models_scale() -> None:
-    assert make(TINY)[0].guidance_scale == pytest.approx(2.495)
+    assert make(TINY)[0].guidance_scale == pytest.approx(1.7475)
     assert make(TINY, guidance_scale="1")[0].guidance_scale == 1
     assert make(DIFFUSION, guidance_scale="7.5")[0].guidance_scale == 7.5
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group
@@ -89,6 +90,32 @@ def test_steps_are_bounded_and_go_on_where_they_were(alice: User, monkeypatch: p
     assert (kept.removed, kept.is_through) == (0, False)
 
 
+def test_a_round_is_noted_though_its_last_step_finds_nothing(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "LOOKED_AT", 2)
+    for number in range(5):
+        aged(alice, 50 - number, State.FAILED if number < 2 else State.SUCCEEDED)
+    kept = rule(RetentionRule.What.CONTENT, state="failed")
+    assert [retention.step(kept, 10) for _ in range(5)] == [2, 0, 0, 0, 0]
+    assert AuditEntry.objects.get(action="retention.round", after__generations=2)
+    # What gets old enough within the day is noted, too.
+    late = aged(alice, 29, State.FAILED)
+    RetentionRule.objects.filter(pk=kept.pk).update(days=28)
+    kept.refresh_from_db()
+    assert [retention.step(kept, 10) for _ in range(2)] == [1, 0]
+    assert Generation.objects.get(pk=late.pk).deleted
+    assert AuditEntry.objects.filter(action="retention.round").count() == 2
+
+
+def test_who_runs_a_rule_at_once_counts_together(alice: User) -> None:
+    aged(alice, 40)
+    kept = rule(RetentionRule.What.CONTENT)
+    theirs, late = RetentionRule.objects.get(pk=kept.pk), RetentionRule.objects.get(pk=kept.pk)
+    assert retention.step(theirs, 10) == 1
+    aged(alice, 39)
+    assert [retention.step(kept, 10), retention.step(late, 10)] == [1, 0]
+    assert RetentionRule.objects.get(pk=kept.pk).removed == kept.removed == 2
+
+
 def test_the_periodic_job_applies_what_is_enabled(alice: User) -> None:
     old = aged(alice, 31)
     by_hand = rule(RetentionRule.What.CONTENT)
@@ -131,24 +158,34 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
     form = {"what": "content", "state": "", "days": "30"}
     made = operator.post("/admin/generation/retentionrule/add/", form, follow=True).content.decode()
     assert "All pictures and words of all after 30 days" in made
+    assert "Run now" not in made
     page = operator.get(PAGE, {"preview": ""}).content.decode()
+    assert "Run now" in page
     assert f"2 generations, the oldest of {other.created:%Y-%m-%d}" in page
     assert Generation.objects.filter(deleted=None).count() == 3
 
-    assert (
-        "is on legal hold" in operator.post("/admin/operations/hold", {"id": str(old.pk)}, follow=True).content.decode()
-    )
-    assert "is no id" in operator.post("/admin/operations/hold", {"id": "x"}, follow=True).content.decode()
-    again = operator.post("/admin/operations/hold", {"id": str(old.pk)}, follow=True).content.decode()
-    assert "on hold already" in again
+    def put(**form: str) -> str:
+        return operator.post("/admin/operations/hold", {"reason": "a claim", **form}, follow=True).content.decode()
+
+    assert "Nothing changed: say why." in put(id=str(old.pk), reason=" ")
+    assert "is on legal hold" in put(id=str(old.pk))
+    assert "is no id" in put(id="x")
+    assert "no such generation" in put(id=str(uuid4()))
+    assert "on hold already" in put(id=str(old.pk))
     assert "1 generation, the oldest" in operator.get(PAGE, {"preview": ""}).content.decode()
     ran = operator.post(f"{PAGE}{RetentionRule.objects.get().pk}/run", follow=True).content.decode()
     assert "removed of 1 generation. That is all for now." in ran
-    released = operator.post("/admin/operations/hold", {"id": str(old.pk), "release": "yes"}, follow=True)
-    assert "is released." in released.content.decode()
+    assert "is released." in put(id=str(old.pk), release="yes")
     actions = list(AuditEntry.objects.exclude(action="retention.round").order_by("pk").values_list("action", flat=True))
     assert actions[1:] == ["generation.hold", "retention.run", "generation.release"]
     assert Generation.objects.filter(deleted=None).count() == 2
+
+
+def test_a_reason_holds_nothing_that_a_database_refuses(alice: User, bob: User) -> None:
+    old = aged(alice, 31)
+    assert retention.set_hold(old.pk, True, bob, "\0 ") == "say why"
+    assert retention.set_hold(old.pk, True, bob, "case\0 7 ") == ""
+    assert AuditEntry.objects.get().after == {"held": True, "reason": "case 7"}
 
 
 def test_who_may_not_operate_sees_and_runs_nothing(client: Client, alice: User, bob: User) -> None:

@@ -341,6 +341,23 @@ def test_odd_filters_answer(desk: Client, query: dict[str, str]) -> None:
     assert desk.get(DESK, query).status_code == 200
 
 
+@pytest.mark.parametrize("number", ["9" * 19, "9" * 5000, "-1", "\0"])
+def test_odd_numbers_are_no_pictures(desk: Client, alice: User, number: str) -> None:
+    image = flagged(alice)
+    assert desk.get(DESK, {"image": number}).status_code == 404
+    assert f'data-image="{image.pk}"' in desk.post(f"{DESK}next", {"besides": number}).content.decode()
+
+
+def test_odd_forms_decide_nothing(desk: Client, alice: User) -> None:
+    address = f"{DESK}{flagged(alice).pk}/decide"
+    for seen in ("odd", "\0"):
+        answer = desk.post(address, {"seen": seen, "verdict": "safe"}, headers={"Accept": "application/json"})
+        assert (answer.status_code, "nothing was decided" in answer.json()["said"]) == (422, True)
+    assert not ReviewDecision.objects.exists()
+    desk.post(address, {"seen": "waiting", "verdict": "safe", "note": "a \0note\0 "})
+    assert ReviewDecision.objects.get().note == "a note"
+
+
 def test_it_takes_the_same_queries_however_much_waits(desk: Client, alice: User) -> None:
     counted = []
     flagged(alice, created=ago(days=1))

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -14,18 +13,12 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation.models import GeneratedImage
 from generation.models.review import Review, ReviewClaim, ReviewDecision
-from tests.browser import chromium, needs_chromium
+from tests.browser import needs_chromium
 from tests.generations import make_generation
 from tests.roles import REVIEWERS, staff
 from tests.service import wait_until
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def desk(browser: Browser, live_server: LiveServer, name: str) -> Page:
@@ -35,11 +28,13 @@ def desk(browser: Browser, live_server: LiveServer, name: str) -> Page:
     context.set_default_timeout(15_000)
     page = context.new_page()
     page.goto(f"{live_server.url}/admin/review/")
+    # The browser gives the focus when it draws the page, which may be after it has loaded.
+    expect(page.get_by_label("Username")).to_be_focused()
     page.keyboard.type(name)
     page.keyboard.press("Tab")
     page.keyboard.type(f"{name}-password")
     page.keyboard.press("Enter")
-    page.wait_for_url("**/admin/review/")
+    page.wait_for_url(f"{live_server.url}/admin/review/")
     return page
 
 
@@ -113,6 +108,16 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     expect(erin.get_by_text("Also reviewing now: dora.")).to_be_visible()
     assert shown(dora) != shown(erin)
 
+    # What Dora looks at Erin may see, but her page claims nothing and asks for nothing that it may not.
+    refused: list[str] = []
+    other = erin.context.new_page()
+    other.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
+    other.goto(f"{live_server.url}/admin/review/?image={shown(dora)}")
+    expect(other.get_by_text("dora is looking at it now.")).to_be_visible()
+    other.goto(f"{live_server.url}/admin/review/insight/")
+    assert (refused, ReviewClaim.objects.count()) == ([], 4)
+    other.close()
+
     # Dora looks away for longer than a claim lasts, and Erin takes what she had.
     contested = shown(dora)
     ReviewClaim.objects.filter(reviewer__username="dora").update(expires=timezone.now() - timedelta(seconds=1))
@@ -134,3 +139,23 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     assert ReviewDecision.objects.values("reviewer").distinct().count() == 2
     for page in (dora, erin):
         page.context.close()
+
+
+def test_who_was_signed_out_meanwhile_is_led_back(browser: Browser, live_server: LiveServer, alice: User) -> None:
+    for number in range(3):
+        make_generation(alice, flagged=[0], created=timezone.now() - timedelta(minutes=30 - number))
+    page = desk(browser, live_server, "dora")
+    first = shown(page)
+    page.goto(f"{live_server.url}/admin/review/?image={first}")
+    wait_for_the_next(page)
+    page.keyboard.press("a")
+    expect(page.get_by_text("Decided: safe.")).to_be_visible()
+    # Loaded again, the page goes on, and shows no picture that is decided.
+    page.reload()
+    assert shown(page) != first
+    wait_for_the_next(page)
+    page.context.clear_cookies(name="sessionid")
+    page.keyboard.press("a")
+    page.wait_for_url("**/admin/login/?next=/admin/review/")
+    assert ReviewDecision.objects.count() == 1
+    page.context.close()

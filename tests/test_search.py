@@ -2,17 +2,19 @@
 
 import io
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import User
-from generation import removal, search, submission
+from generation import matching, removal, retention, search, submission
 from generation.filters import HistoryFilters
 from generation.intake import read_picture
 from generation.models import Generation, Lora, LoraUse, State
@@ -133,8 +135,53 @@ def test_what_is_in_the_trash_is_not_found_and_what_is_deleted_leaves_no_word(al
     assert found(alice, "night") == [kept.pk, generation.pk]
     removal.delete(generation)
     assert found(alice, "night") == [kept.pk]
+    (left,) = words_of(generation)
+    assert set(left[0].split()) == {f"{alice.pk}@", f"{alice.pk}@@1207", "@@1207"}
+    assert "night" in words_of(kept)[0][0]
+    Generation.objects.filter(pk=generation.pk).update(created=timezone.now() - timedelta(days=2))
+    assert retention._remove_row(Generation.objects.get(pk=generation.pk))
     assert words_of(generation) == []
-    assert words_of(kept) != []
+
+
+def test_staff_find_the_words_of_all_and_nobodys_notes(alice: User, bob: User) -> None:
+    def everybodys(text: str) -> list[UUID]:
+        return [row.pk for row in search.everybodys(Generation.objects.all(), text)]
+
+    first = make_generation(alice, prompt="bob and a lighthouse", seed=5)
+    second = make_generation(bob, prompt="a lighthouse of 1200", negative_prompt="fog")
+    second.title = second.note = "private"
+    second.save()
+    search.keep(second)
+    assert everybodys("light") == everybodys("a LIGHTHOUSE") == [second.pk, first.pk]
+    assert everybodys("fog") == everybodys("1207 lighthouse") == [second.pk]
+    assert everybodys("5") == [first.pk]
+    assert everybodys("120") == []
+    assert everybodys("bob") == [second.pk, first.pk]
+    assert everybodys("Bob fog") == [second.pk]
+    assert everybodys("private") == everybodys("!") == everybodys("") == []
+    bob.username = "b.o@b"
+    bob.save()
+    assert everybodys("b.o@b") == [second.pk]
+    removal.delete(second)
+    assert everybodys("b.o@b") == everybodys("1207") == [second.pk]
+    assert everybodys("fog") == []
+
+
+def test_the_index_is_filled_anew_by_its_migration(alice: User) -> None:
+    first, second, third = (
+        make_generation(alice, State.FAILED, prompt=f"{text} words") for text in ("one", "two", "no")
+    )
+    removal.delete(third)
+    # Two of one moment.
+    twin = Generation.objects.get(pk=second.pk)
+    twin.pk = UUID(int=second.pk.int ^ 1)
+    twin.save(force_insert=True)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE generation_words SET words = 'stale'")
+    import_module("generation.migrations.0015_words_of_everybody").fill(apps, connection.schema_editor())
+    assert found(alice, "words") == [*sorted([second.pk, twin.pk], reverse=True), first.pk]
+    assert [row.pk for row in search.everybodys(Generation.objects.all(), "one")] == [first.pk]
+    assert len(search.everybodys(Generation.objects.all(), "alice")) == 4
 
 
 @pytest.mark.usefixtures("redis")
@@ -170,7 +217,7 @@ def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) ->
     text = text.encode("utf-8", "ignore").decode()
     generation = Generation(user=alice, prompt=text, parameters={}, recipe={"seeds": []})
     search.keep(generation)
-    query = search._query(alice.pk, text)
+    query = matching.written(search._wanted(alice.pk, text))
     with connection.cursor() as cursor:
         if query:
             cursor.execute("SELECT generation_id FROM generation_words WHERE generation_words MATCH %s", [query])
@@ -180,7 +227,7 @@ def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) ->
 def test_the_order_of_entries_is_that_of_ids() -> None:
     now = timezone.now()
     ids = [Generation(created=now).pk for _ in range(200)]
-    places = [search._place(pk) for pk in sorted(ids)]
+    places = [matching.place_of(pk) for pk in sorted(ids)]
     assert places == sorted(places)
     assert 0 < places[0] < 2**63
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
 
@@ -91,3 +92,15 @@ def test_it_takes_few_queries(client: Client, alice: User, django_assert_num_que
     client.force_login(alice)
     with django_assert_num_queries(4):
         client.get(PAGE)
+
+
+def test_a_model_reserved_for_others_does_not_exist(client: Client, alice: User, tiny_edit: DiffusionModel) -> None:
+    reserved = DiffusionModel.objects.create(id="somebody/secret", family="image-to-image", enabled=True)
+    painters = Group.objects.create(name="painters")
+    reserved.allowed_groups.add(painters)
+    client.force_login(alice)
+    assert reserved.pk not in client.get(PAGE).content.decode()
+    client.post(PAGE, {"theme": "dark", "default_model": reserved.pk})
+    assert User.objects.get(pk=alice.pk).default_model == ""
+    alice.groups.add(painters)
+    assert f'<option value="{reserved.pk}">' in client.get(PAGE).content.decode()

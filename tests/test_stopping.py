@@ -149,8 +149,8 @@ def test_people_cancel_from_their_history(client: Client, token: ApiToken, alice
     page = client.get(f"/history/{generation.pk}/").content.decode()
     assert "No worker is at work in its pool" in page
     assert client.get(f"/history/{generation.pk}/cancel").status_code == 405
-    answer = client.post(f"/history/{generation.pk}/cancel", {"back": "history"})
-    assert answer["Location"] == "/history/"
+    answer = client.post(f"/history/{generation.pk}/cancel", {"next": "/history/?state=queued"})
+    assert answer["Location"] == "/history/?state=queued"
     assert ended(generation)[0] == State.CANCELED
     assert "It was canceled." in client.get(f"/history/{generation.pk}/").content.decode()
 

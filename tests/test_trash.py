@@ -92,7 +92,7 @@ def test_all_are_restored_at_once(signed_in: Client, alice: User, bob: User) -> 
     for _ in range(3):
         binned(alice)
     bobs = binned(bob)
-    page = signed_in.post(reverse("restore"), {"all": "1", "back": "trash"}, follow=True)
+    page = signed_in.post(reverse("restore"), {"all": "1", "next": TRASH}, follow=True)
     assert "3 are back in the history." in page.content.decode()
     assert "The trash is empty." in page.content.decode()
     assert Generation.objects.owned_by(alice).count() == 3

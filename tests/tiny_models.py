@@ -20,6 +20,7 @@ peft: Any = import_module("peft")
 safety_checker: Any = import_module("diffusers.pipelines.stable_diffusion.safety_checker")
 
 TINY_EDIT = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTRUCT_PIX2PIX)
+TINY_REDRAW = ModelReference(id="dreamsite/tiny-redraw", revision="", family=Family.IMAGE_TO_IMAGE)
 
 quieten()
 
@@ -196,7 +197,7 @@ def _autoencoder(force_upcast: bool, **configuration: Any) -> Any:
 
 def _text_config() -> Any:
     return transformers.CLIPTextConfig(
-        vocab_size=3220,
+        vocab_size=4000,  # at least what the bundled tokenizer has
         max_position_embeddings=32,
         hidden_size=32,
         intermediate_size=37,
@@ -210,5 +211,5 @@ def _text_config() -> Any:
 
 
 def _tokenizer() -> Any:
-    """The bundled model's: 3220 tokens, of which a model reads 32."""
+    """The bundled model's, of which a model reads 32 tokens."""
     return transformers.CLIPTokenizer.from_pretrained(BUNDLED / "tiny-edit/tokenizer")

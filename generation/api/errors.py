@@ -20,7 +20,7 @@ from rest_framework.views import set_rollback
 from generation.allowance import OverLimit, QueueFull
 from generation.media import StorageFailed
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused
-from generation.submission import Unavailable
+from generation.submission import Suspended, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,10 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
             return invalid(error.items)
         case InvalidField():
             return invalid([error.item], error.code)
+        case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated() | Suspended():
+            response = problem(ErrorCode.INVALID_TOKEN, "Invalid bearer token.")
+            response["WWW-Authenticate"] = "Bearer"
+            return response
         case RequestRefused():
             return problem(error.code, error.message)
         case OverLimit():
@@ -64,10 +68,6 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
             message = f"Too many requests are waiting; try again in {QueueFull.retry_after} seconds."
             response = problem(ErrorCode.QUEUE_FULL, message)
             response["Retry-After"] = str(QueueFull.retry_after)
-            return response
-        case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated():
-            response = problem(ErrorCode.INVALID_TOKEN, "Invalid bearer token.")
-            response["WWW-Authenticate"] = "Bearer"
             return response
         case exceptions.MethodNotAllowed():
             return problem(ErrorCode.METHOD_NOT_ALLOWED, "Method Not Allowed")

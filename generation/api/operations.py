@@ -79,7 +79,7 @@ _RECORD = {
     },
     "effective": {
         "strength": 0.5,
-        "guidance_scale": 2.495,
+        "guidance_scale": 1.7475,
         "image_guidance_scale": 1.5,
         "num_inference_steps": 20,
         "seeds": [7],
@@ -368,7 +368,7 @@ def _parameter(default: Any, minimum: float | None = None, maximum: float | None
     return {**described, "recommended": None, "forced": None, **more}
 
 
-_TINY_EDIT = {
+_TINY_EDIT: dict[str, Any] = {
     "id": _MODEL,
     "kind": "instruct-pix2pix",
     "is_default": True,
@@ -376,7 +376,7 @@ _TINY_EDIT = {
     "cost_weight": 1.0,
     "sizes": {"min_side": 128, "max_side": 512},
     "parameters": {
-        "loras": _parameter("", has_effect=False),
+        "loras": _parameter(""),
         "strength": _parameter(0.8, 0, 1, has_effect=False),
         "guidance_scale": _parameter(7.5, 0, 50, recommended=7.5),
         "image_guidance_scale": _parameter(1.5, 0, 50, recommended=1.5),
@@ -386,6 +386,22 @@ _TINY_EDIT = {
         "num_inference_steps": _parameter(100, 1, 200, recommended=20),
         "num_images_per_prompt": _parameter(1, 1, 10),
     },
+    "loras": ["dreamsite/banknote", "dreamsite/knitted"],
+}
+_TINY_REDRAW = {
+    **_TINY_EDIT,
+    "id": "dreamsite/tiny-redraw",
+    "kind": "image-to-image",
+    "is_default": False,
+    "is_warm": False,
+    "sizes": {"min_side": 128, "max_side": 192},
+    "parameters": {
+        **_TINY_EDIT["parameters"],
+        "loras": _parameter("", has_effect=False),
+        "strength": _parameter(0.8, 0, 1, recommended=0.9),
+        "image_guidance_scale": _parameter(1.5, 0, 50, has_effect=False),
+        "num_inference_steps": _parameter(100, 1, 200, recommended=25),
+    },
     "loras": [],
 }
 
@@ -394,7 +410,9 @@ MODELS: dict[str, Any] = {
     "tags": ["models"],
     "summary": "Models",
     "responses": {
-        200: OpenApiResponse(ModelList, "The models.", [OpenApiExample("bundled", {"models": [_TINY_EDIT]})]),
+        200: OpenApiResponse(
+            ModelList, "The models.", [OpenApiExample("bundled", {"models": [_TINY_EDIT, _TINY_REDRAW]})]
+        ),
         401: _INVALID_TOKEN,
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],

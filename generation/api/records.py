@@ -8,7 +8,7 @@ from generation.answers import ImageResponse, Media, Rehearsal
 from generation.api.errors import problem
 from generation.models import Generation, State
 from generation.parameters import MESSAGES, ErrorCode
-from generation.records import Absolute, carries, effective, record, url_of
+from generation.records import Absolute, carries, record, url_of
 
 
 def answer(generation: Generation, absolute: Absolute) -> Response:
@@ -39,7 +39,7 @@ def rehearsal(generation: Generation, expected: forecast.Forecast) -> Response:
     """The answer to a dry run."""
     content = Rehearsal(
         model_id=generation.model_id,
-        effective=effective(generation),
+        effective=generation.effective_values,
         cost=generation.cost,
         warnings=generation.warnings,
         waiting=expected.told,

@@ -27,6 +27,9 @@ SDXL_BASE = ModelReference(
 _CHECKER = "CompVis/stable-diffusion-safety-checker"
 _CHECKER_ON_HUB = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14")
 
+# Their cards were.
+_MEASURED_IN_BFLOAT16 = {"dreamsite/tiny-edit", "dreamsite/tiny-redraw"}
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _REDUCED_COPIES = ["*.fp16*", "*.bf16*", "*.non_ema*", "*.ema_only*"]
 
@@ -58,13 +61,11 @@ class Weights:
 
 def needs_of(model: ModelReference) -> Needs:
     """What it takes to load this model: its own entry where it has one, else what its family needs."""
-    if model.id == "dreamsite/tiny-edit":
-        # Its card was measured in bfloat16. The pictures of earlier weights differed from float32 by 48 to 53 dB (9 pictures).
-        return Needs("StableDiffusionInstructPix2PixPipeline", bfloat16=True)
+    bfloat16 = model.id in _MEASURED_IN_BFLOAT16
     if model.id == "timbrooks/instruct-pix2pix":
         return Needs("StableDiffusionInstructPix2PixPipeline", scheduler="EulerAncestralDiscreteScheduler")
     if model.family is Family.INSTRUCT_PIX2PIX:
-        return Needs("StableDiffusionInstructPix2PixPipeline")
+        return Needs("StableDiffusionInstructPix2PixPipeline", bfloat16=bfloat16)
     if model.family is Family.LIGHTNING:
         steps = int(traits_of(model).forced["num_inference_steps"])
         return Needs(
@@ -75,7 +76,7 @@ def needs_of(model: ModelReference) -> Needs:
             base=SDXL_BASE,
             unet_file=f"sdxl_lightning_{steps}step_unet.safetensors",
         )
-    return Needs()
+    return Needs(bfloat16=bfloat16)
 
 
 def find_model(model: ModelReference, models_dir: Path, offline: bool) -> Weights:

@@ -13,7 +13,7 @@ from generation.models.generations import (
     State,
     first_id,
 )
-from generation.models.upkeep import IdempotencyKey, Order, Pace, PausedPool, RetentionRule, Share, Staging
+from generation.models.upkeep import IdempotencyKey, LineSample, Order, Pace, PausedPool, RetentionRule, Share, Staging
 from generation.models.weights import (
     BUNDLED_OWNER,
     COMMIT,
@@ -42,6 +42,7 @@ __all__ = [
     "Generation",
     "GenerationQuerySet",
     "IdempotencyKey",
+    "LineSample",
     "Lora",
     "LoraQuerySet",
     "LoraUse",

@@ -19,6 +19,8 @@ from generation.models.weights import DiffusionModel, Lora
 from generation.parameters import ImageToImageParameters
 from generation.recipes import Recipe
 
+_TOLD_ELSEWHERE = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
+
 MAX_PASSED_OVER = 16
 """How often a request for a cold model waits for one of the same user's that is warm."""
 
@@ -191,6 +193,8 @@ class Generation(models.Model):
         ordering = ("-id",)
         indexes: ClassVar = [
             models.Index(fields=["user", "-id"], name="history"),
+            # All that `generation.usage` and the limits ask of the rows of some days.
+            models.Index(fields=["user", "id", "token", "model", "cost"], name="usage"),
             models.Index(fields=["pool", "id"], condition=Q(state="queued"), name="queued"),
             models.Index(fields=["lease_expires"], condition=Q(state="running"), name="leased"),
             models.Index(fields=["user"], condition=Q(state="running"), name="running"),
@@ -213,7 +217,9 @@ class Generation(models.Model):
             # What staff look for, among everybody's.
             models.Index(fields=["model", "-id"], name="by_model"),
             models.Index(fields=["-id"], condition=Q(is_flagged=True), name="all_flagged"),
-            models.Index(fields=["error_code", "-id"], condition=~Q(error_code=""), name="by_error"),
+            # Flags and errors go with some states alone: the other pairs must not be looked for row by row.
+            models.Index(fields=["state", "-id"], condition=Q(is_flagged=True), name="flagged_by_state"),
+            models.Index(fields=["error_code", "-id", "state"], condition=~Q(error_code=""), name="by_error"),
             models.Index(fields=["input_sha256"], condition=~Q(input_sha256=""), name="by_input"),
         ]
         permissions: ClassVar = [("review_generation", "Can review generations")]
@@ -241,6 +247,11 @@ class Generation(models.Model):
     @property
     def effective(self) -> Recipe:
         return Recipe.model_validate(self.recipe)
+
+    @property
+    def effective_values(self) -> dict[str, Any]:
+        """The numbers that the model is run with, as JSON types."""
+        return self.effective.model_dump(mode="json", exclude=_TOLD_ELSEWHERE)
 
     @property
     def queued_seconds(self) -> float | None:

@@ -84,6 +84,19 @@ class PausedPool(models.Model):
         permissions = (("operate", "Can operate workers, pools and retention"),)
 
 
+class LineSample(models.Model):
+    """What waited in a pool at a minute: see `generation.lines`."""
+
+    pool = models.CharField(max_length=50)
+    minute = models.DateTimeField()
+    depth = models.PositiveIntegerField()
+    oldest_seconds = models.FloatField(help_text="How long the first of it had waited.")
+
+    class Meta:
+        default_permissions = ()
+        constraints: ClassVar = [models.UniqueConstraint(fields=["minute", "pool"], name="one_sample_a_minute")]
+
+
 class Order(models.Model):
     """What staff want of one worker; it does that between its batches, and writes down what came of it."""
 

@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from generation import wording
 from generation.cards import Card
+from generation.lines import Line
 from generation.models import Generation, Order, PausedPool, State, first_id
-from generation.operations.figures import Line
 from generation.parameters import ErrorCode
 
 RECENT = timedelta(minutes=15)

@@ -11,10 +11,11 @@ from redis import RedisError
 
 from generation import cards, doorbell, wording
 from generation.cards import Card
+from generation.lines import Line
+from generation.lines import lines as waiting_lines
 from generation.models import DiffusionModel, Generation, Order, PausedPool, State, first_id
-from generation.operations import attention, figures
+from generation.operations import attention
 from generation.operations.attention import Concern
-from generation.operations.figures import Line
 
 _ORDERS_SHOWN = 12
 _FAILURES_LOOKED_AT = 300
@@ -79,7 +80,7 @@ def board() -> Board:
     except RedisError:
         shown = None
     paused = {pause.pool: pause for pause in PausedPool.objects.all()}
-    lines = figures.lines(settings.POOLS)
+    lines = waiting_lines(settings.POOLS)
     rows = Generation.objects.filter(state=State.RUNNING).order_by("pk")
     running = list(rows.only("pool", "worker", "model_id", "cancel_requested"))
     orders = list(Order.objects.all()[:_ORDERS_SHOWN])

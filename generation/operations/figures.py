@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from django.db.models import Count, F, Min, QuerySet, Value
+from django.db.models import Count, F, QuerySet, Value
 from django.utils import timezone
 
 from accounts.models import User
+from generation.lines import Peak, peaks
 from generation.models import FINAL_STATES, Generation, State, first_id
 
 PER_SLOT = 150
@@ -73,7 +74,10 @@ class Slot:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of a window. `of_failures` and `of_costs` say of how many requests the codes and the costs are."""
+    """Of a window. `of_failures` and `of_costs` say of how many requests the codes and the costs are.
+
+    `lines` has for each pool the peaks of what waited, a slot each.
+    """
 
     window: Window
     slots: list[Slot]
@@ -81,20 +85,12 @@ class Figures:
     of_failures: int
     costs: list[tuple[str, float, int]]
     of_costs: int
+    lines: dict[str, list[Peak | None]]
 
     @property
     def is_sampled(self) -> bool:
         """Whether there is a slot of which only a part was looked at for durations."""
         return any(slot.succeeded > PER_SLOT for slot in self.slots)
-
-
-@dataclass(frozen=True)
-class Line:
-    """What waits in a pool, and since when the first of it."""
-
-    pool: str
-    depth: int
-    oldest: datetime | None
 
 
 _kept: dict[str, tuple[float, Figures]] = {}
@@ -120,17 +116,7 @@ def measure(window: Window, now: datetime) -> Figures:
     rows = Generation.objects.filter(pk__gte=first_id(starts[0])).order_by("-pk")
     codes = Counter(rows.filter(state=State.FAILED).values_list("error_code", flat=True)[:NEWEST])
     costs, of_costs = _costs(rows)
-    return Figures(window, slots, codes.most_common(), codes.total(), costs, of_costs)
-
-
-def lines(pools: Sequence[str]) -> list[Line]:
-    """Of these pools and all others in which something waits."""
-    waiting = Generation.objects.filter(state=State.QUEUED).order_by()
-    found = {
-        pool: (depth, oldest)
-        for pool, depth, oldest in waiting.values_list("pool").annotate(Count("pk"), Min("created"))
-    }
-    return [Line(pool, *found.get(pool, (0, None))) for pool in dict.fromkeys([*pools, *sorted(found)])]
+    return Figures(window, slots, codes.most_common(), codes.total(), costs, of_costs, peaks(list(pairwise(starts))))
 
 
 def _counts(starts: Sequence[datetime]) -> Counter[tuple[int, str]]:

@@ -1,7 +1,7 @@
 """Plots as numbers for a template: where lines, bars and ticks go in an SVG of WIDTH by HEIGHT. No HTML."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -108,36 +108,88 @@ def durations(figures: Figures) -> list[Plot]:
     return [_duration(figures, *one) for one in measured if any(one[2])]
 
 
+def waiting(figures: Figures) -> list[Plot]:
+    """What waited in each pool, and how long the first of it: the peaks of each slot."""
+    found = []
+    for number, (pool, peaks) in enumerate(figures.lines.items()):
+        known = [peak for peak in peaks if peak]
+        most, longest = max(peak.depth for peak in known), max(peak.oldest_seconds for peak in known)
+        depths = [float(peak.depth) if peak else None for peak in peaks]
+        waits = [peak.oldest_seconds if peak else None for peak in peaks]
+        found += [
+            _small(
+                figures,
+                f"depth-{number}",
+                f"Waiting in {pool}",
+                f"at most {most:,}",
+                {"depth": depths},
+                ["Most"],
+                lambda value: f"{value:,.0f}",
+                _nice(max(1, most)),
+                "",
+            ),
+            _small(
+                figures,
+                f"oldest-{number}",
+                f"Oldest wait in {pool}",
+                f"at most {wording.seconds(longest)}",
+                {"oldest": waits},
+                ["Longest"],
+                wording.seconds,
+                _nice(max(1, longest)),
+                " s",
+            ),
+        ]
+    return found
+
+
 def _duration(figures: Figures, name: str, title: str, spreads: Sequence[Spread | None]) -> Plot:
     known = [spread for spread in spreads if spread]
-    top = _nice(max(0.1, *(spread.p95 for spread in known)))
     last = known[-1]
+    series = {
+        "p50": [spread.p50 if spread else None for spread in spreads],
+        "p95": [spread.p95 if spread else None for spread in spreads],
+    }
+    summary = f"lately half within {wording.seconds(last.p50)}, 95 % within {wording.seconds(last.p95)}"
+    top = _nice(max(0.1, *(spread.p95 for spread in known)))
+    return _small(figures, name, title, summary, series, ["p50", "p95"], wording.seconds, top, " s")
+
+
+def _small(
+    figures: Figures,
+    name: str,
+    title: str,
+    summary: str,
+    series: dict[str, list[float | None]],
+    columns: list[str],
+    written: Callable[[float], str],
+    top: float,
+    unit: str,
+) -> Plot:
+    """Lines of values by slot, from 0 to `top`; all are known of the same slots."""
     rows = [
-        [_when(slot.start), wording.seconds(spread.p50), wording.seconds(spread.p95)]
-        for slot, spread in zip(figures.slots, spreads, strict=True)
-        if spread
+        [_when(slot.start), *(written(value) for value in values if value is not None)]
+        for slot, values in zip(figures.slots, zip(*series.values(), strict=True), strict=True)
+        if values[0] is not None
     ]
     room = SMALL_HEIGHT - _TOP - _BOTTOM
     return Plot(
         name=name,
         title=title,
-        summary=f"lately half within {wording.seconds(last.p50)}, 95 % within {wording.seconds(last.p95)}",
+        summary=summary,
         width=SMALL_WIDTH,
         height=SMALL_HEIGHT,
         x_ticks=_times(figures, SMALL_WIDTH, 3),
-        y_ticks=[Tick(_round(SMALL_HEIGHT - _BOTTOM - share * room), f"{top * share:g} s") for share in (0, 1)],
-        columns=["From", "p50", "p95"],
+        y_ticks=[Tick(_round(SMALL_HEIGHT - _BOTTOM - share * room), f"{top * share:g}{unit}") for share in (0, 1)],
+        columns=["From", *columns],
         rows=rows,
         bars=[],
-        lines=[
-            ("p50", _path([spread.p50 if spread else None for spread in spreads], top)),
-            ("p95", _path([spread.p95 if spread else None for spread in spreads], top)),
-        ],
+        lines=[(kind, _path(values, top)) for kind, values in series.items()],
     )
 
 
 def _path(values: Sequence[float | None], top: float) -> str:
-    """A line through the middles of the slots, with a gap where nothing is known; a point alone is a short dash."""
+    """A line through the middles of the slots, with a gap where nothing is known; one alone is a dash of its slot's width."""
     room = SMALL_HEIGHT - _TOP - _BOTTOM
     step = (SMALL_WIDTH - _LEFT - _RIGHT) / len(values)
     parts, is_open = [], False
@@ -146,7 +198,11 @@ def _path(values: Sequence[float | None], top: float) -> str:
             is_open = False
             continue
         x, y = _LEFT + step * (number + 0.5), SMALL_HEIGHT - _BOTTOM - value / top * room
-        parts.append(f"{'L' if is_open else 'M'}{_round(x)} {_round(y)}" + ("" if is_open else "h1"))
+        is_alone = not is_open and (number + 1 == len(values) or values[number + 1] is None)
+        if is_alone:
+            parts.append(f"M{_round(x - step / 2)} {_round(y)}h{_round(step)}")
+        else:
+            parts.append(f"{'L' if is_open else 'M'}{_round(x)} {_round(y)}")
         is_open = True
     return "".join(parts)
 

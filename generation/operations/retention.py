@@ -4,9 +4,9 @@ from typing import cast
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -41,27 +41,24 @@ def run(request: HttpRequest, rule_id: int) -> HttpResponse:
     audit.note(cast(User, request.user), "retention.run", rule, None, after)
     rest = "That is all for now." if rule.is_through else "There is more to look at: run it again, or enable it."
     messages.success(request, f"{rule}: removed of {removed} generation{'s' if removed != 1 else ''}. {rest}")
-    return redirect("operations-retention")
+    # Where it can be run again, with what is left.
+    return redirect(reverse("operations-retention") + "?preview")
 
 
 @for_operators
 @require_POST
 def hold(request: HttpRequest) -> HttpResponse:
-    """Put the generation of this `id` on legal hold, or with `release` take it off."""
+    """Put the generation of this `id` on legal hold, or with `release` take it off; `reason` says why."""
     try:
         wanted = UUID(request.POST.get("id", "").strip())
     except ValueError:
         messages.error(request, "That is no id of a generation; it looks like 01a2030c-14cb-74d1-9440-56bf4fa2fb08.")
         return redirect("operations-retention")
-    user, rows = cast(User, request.user), Generation.objects.filter(pk=wanted)
-    releases = "release" in request.POST
-    with transaction.atomic():
-        changed = retention.release(rows) if releases else retention.hold(rows)
-        if changed:
-            verb = "release" if releases else "hold"
-            audit.note(user, f"generation.{verb}", rows.get(), {"held": releases}, {"held": not releases})
-    if not changed and not releases:
-        messages.error(request, "There is no such generation, or it was deleted, or it is on hold already.")
-    elif changed:
-        messages.success(request, f"{wanted} is {'released' if releases else 'on legal hold'}.")
+    held, reason = "release" not in request.POST, request.POST.get("reason", "")
+    if not Generation.objects.filter(pk=wanted).exists():
+        messages.error(request, "There is no such generation.")
+    elif why_not := retention.set_hold(wanted, held, cast(User, request.user), reason):
+        messages.error(request, f"Nothing changed: {why_not}.")
+    else:
+        messages.success(request, f"{wanted} is {'on legal hold' if held else 'released'}.")
     return redirect("operations-retention")

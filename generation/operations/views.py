@@ -63,6 +63,7 @@ def overview(request: HttpRequest) -> HttpResponse:
             "newest": figures.NEWEST,
             "throughput": plots.throughput(found),
             "durations": plots.durations(found),
+            "waiting": plots.waiting(found),
         },
     )
 
@@ -126,9 +127,13 @@ def forget(request: HttpRequest) -> HttpResponse:
     """Take down the card of a silent worker; one that lives shows it again."""
     worker = request.POST.get("worker", "")[:100]
     try:
+        is_there = any(card.name == worker for card in cards.shown())
         cards.take_down(worker)
     except RedisError:
         messages.error(request, _NO_REDIS)
+        return redirect("operations")
+    if not is_there:
+        messages.info(request, f"There is no card of {worker} any more.")
     else:
         audit.note(cast(User, request.user), "worker.forget", worker, None, None)
         messages.success(request, f"The card of {worker} was taken down.")

@@ -74,7 +74,12 @@ def chips(user: User, query: QueryDict, filters: HistoryFilters) -> Chips:
     ]
     return Chips(
         menus=[menu for menu in menus if menu.is_on or menu.choices[1:]],
-        switches=[_switch(query, "favourite", "★ Favourites"), _switch(query, "flagged", "Flagged")],
+        switches=[
+            _switch(query, "favourite", "★ Favourites"),
+            _switch(query, "flagged", "Flagged"),
+            # It is chosen on the tiles and the sheet; here it can be given up.
+            *([Choice("One contact sheet", address(query, sheet=None), is_chosen=True)] if filters.sheet else []),
+        ],
         dates=_dates(filters),
         seed="" if filters.seed is None else f"Seed {filters.seed}",
         years=list(_years(user, query)),
@@ -155,4 +160,4 @@ def _years(user: User, query: QueryDict) -> Iterable[Year]:
 
 def _jump(query: QueryDict, year: int, month: int) -> str:
     after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=timezone.get_current_timezone())
-    return address(query, since=None, until=None) + f"&before={first_id(after)}"
+    return address(query, since=None, until=None, before=first_id(after))

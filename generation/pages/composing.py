@@ -183,6 +183,18 @@ def loras(models: Sequence[ModelDescription], chosen: ModelDescription, values: 
     ]
 
 
+def unavailable(chosen: ModelDescription, values: Mapping[str, str]) -> Errors:
+    """What these values name, such as those of an earlier request, that cannot be used with the model of the form."""
+    errors: Errors = {}
+    wanted = values.get("model_id")
+    if wanted and wanted != chosen.id:
+        errors["model_id"] = [f"{wanted} cannot be used here now; this is {chosen.id} instead."]
+    weights = {name.removeprefix(_LORA): text for name, text in values.items() if name.startswith(_LORA)}
+    for name in [name for name, text in weights.items() if text.strip() and name not in chosen.loras]:
+        errors.setdefault("loras", []).append(f"{name} cannot be used with this model now; it is left out.")
+    return errors
+
+
 def texts_of(post: QueryDict) -> dict[str, str]:
     """The fields of the request among those of the form."""
     texts = {name: str(post[name]).strip() for name in (*TEXTS, *SLIDERS, "safety_check") if name in post}
@@ -272,8 +284,8 @@ def limit_of(name: str) -> int:
 
 def _note(errors: Errors, item: Mapping[str, Any]) -> None:
     field = item["loc"][1]
-    words = _WORDS.get((field, item["type"]), item["msg"])
-    errors.setdefault(field, []).append(words if words.endswith(".") else f"{words}.")
+    words = _WORDS.get((field, item["type"])) or wording.complaint(item)
+    errors.setdefault(field, []).append(words)
 
 
 def _start(model: ModelDescription, name: str) -> str:

@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
@@ -16,11 +17,11 @@ from generation.models import Generation
 from generation.pages import comparing
 from generation.pages.caching import revalidated
 from generation.pages.downloads import FORMATS, NAMES
+from generation.pages.narrowing import narrowed
 from generation.pages.notes import NoteForm
+from generation.pages.requests import came_from
 from generation.pages.sharing import NewLinkForm
 from generation.surroundings import around
-
-_BACK = {"history": "history", "studio": "home"}
 
 
 @revalidated
@@ -29,7 +30,8 @@ _BACK = {"history": "history", "studio": "home"}
 def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     """One generation of one's own.
 
-    `picture` chooses among its results, from 1; `with` what that is compared with: see `comparing.selected`.
+    `picture` chooses among its results, from 1; `with` what that is compared with: see `comparing.selected`. What narrows
+    the history down does so for those beside it, too.
     """
     shown = get_object_or_404(
         Generation.objects.owned_by(request.user).select_related("user", "token").prefetch_related("images"),
@@ -44,7 +46,8 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     number = request.GET.get("picture", "1")
     at = int(number) - 1 if number.isascii() and number.isdigit() and len(number) < 4 else 0
     chosen = images[at] if 0 <= at < len(images) else next(iter(images), None)
-    surroundings = around(shown, images)
+    asked = narrowed(request.GET)
+    surroundings = around(shown, images, asked.filters)
     context = _outlook(shown) | {
         "recipe": shown.effective,
         "parameters": wording.parameters(shown),
@@ -53,6 +56,9 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         "chosen": chosen,
         "around": surroundings,
         "notes": NoteForm(instance=shown),
+        "among": asked.query,
+        "and_among": asked.appended,
+        "here": request.get_full_path(),
         "site": request.build_absolute_uri("/")[:-1],
     }
     if chosen:
@@ -82,10 +88,8 @@ def _outlook(shown: Generation) -> dict[str, object]:
 @login_required
 @require_POST
 def cancel(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Cancel one of one's own; then back to the page that asked: the history, the studio, or the generation's own."""
+    """Cancel one of one's own; then back to the page that asked."""
     shown = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
     if not queue.cancel(shown):
         messages.info(request, "It had ended already, so nothing was canceled.")
-    if (back := _BACK.get(request.POST.get("back", ""))) is not None:
-        return redirect(back)
-    return redirect("generation", shown.pk)
+    return redirect(came_from(request) or reverse("generation", args=[shown.pk]))

@@ -5,18 +5,16 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
-from pydantic import ValidationError
 
 from generation import search, wording
-from generation.filters import HistoryFilters
 from generation.models import Generation, State
 from generation.pages.caching import revalidated
 from generation.pages.chips import address, chips
+from generation.pages.narrowing import Narrowed, narrowed
 from generation.pages.requests import person
-from generation.parameters import error_items
 
 PAGE_SIZE = 48
 
@@ -31,33 +29,37 @@ def history(request: HttpRequest) -> HttpResponse:
     """
     user = person(request)
     before = _uuid(request.GET["before"]) if "before" in request.GET else None
-    filters, wrong = _filters(request.GET)
-    found = [] if wrong else search.page(Generation.objects.owned_by(user), user.pk, filters, PAGE_SIZE, before)
+    asked = narrowed(request.GET)
+    own = Generation.objects.owned_by(user)
+    found = [] if asked.wrong else search.page(own, user.pk, asked.filters, PAGE_SIZE, before)
     shown = found[:PAGE_SIZE]
     groups = list(wording.grouped(shown, wording.outlooks(shown)))
     older = None
     if len(found) > PAGE_SIZE:
-        here, last = address(request.GET).rstrip("?"), urlencode({"before": shown[-1].pk})
-        start = f"{here}&" if here else "?"
-        older = {"href": f"{start}{last}", "more": f"{start}{last}&{urlencode({'under': groups[-1].key})}"}
+        last = shown[-1].pk
+        older = {
+            "href": address(request.GET, before=last),
+            "more": address(request.GET, before=last, under=groups[-1].key),
+        }
     context: dict[str, Any] = {
         "groups": groups,
         "under": request.GET.get("under"),
         "before": before,
         "older": older,
-        "live": _live(shown),
+        "among": asked.query,
+        "live": _live(shown, asked),
     }
     if "HX-Request" in request.headers and "under" in request.GET:
         return render(request, "generation/grid.html", context)
     context |= {
-        "filters": filters,
-        "chips": chips(user, request.GET, filters),
-        "wrong": wrong,
+        "filters": asked.filters,
+        "chips": chips(user, request.GET, asked.filters),
+        "wrong": asked.wrong,
         "here": request.get_full_path(),
         "newest": address(request.GET),
         "site": request.build_absolute_uri("/")[:-1],
     }
-    return render(request, "generation/history.html", context, status=400 if wrong else 200)
+    return render(request, "generation/history.html", context, status=400 if asked.wrong else 200)
 
 
 @revalidated
@@ -73,23 +75,15 @@ def tiles(request: HttpRequest) -> HttpResponse:
     outlooks = wording.outlooks(found)
     changed = [(item, outlooks.get(item.pk)) for item in found if item.state != seen[item.pk]]
     same = [(item, outlooks[item.pk]) for item in found if item.state == seen[item.pk] and item.pk in outlooks]
-    return render(request, "generation/tiles.html", {"changed": changed, "same": same, "live": _live(found)})
+    asked = narrowed(request.GET)
+    context = {"changed": changed, "same": same, "among": asked.query, "live": _live(found, asked)}
+    return render(request, "generation/tiles.html", context)
 
 
-def _filters(query: QueryDict) -> tuple[HistoryFilters, list[str]]:
-    """What the address asks for, and what is wrong with it in words; then nothing is asked for."""
-    known = [(name, values) for name, values in query.lists() if name in HistoryFilters.model_fields]
-    try:
-        return HistoryFilters.from_query(known), []
-    except ValidationError as error:
-        items = error_items(error, HistoryFilters, "query")
-        return HistoryFilters(), [f"{str(item['loc'][-1]).replace('_', ' ')}: {item['msg']}." for item in items]
-
-
-def _live(generations: list[Generation]) -> str:
+def _live(generations: list[Generation], asked: Narrowed) -> str:
     """The query that asks for the tiles of those that are not final; empty when all are."""
     live = [f"{item.pk}.{State(item.state).value}" for item in generations if not item.is_final]
-    return urlencode({"live": live}, doseq=True)
+    return urlencode({"live": live}, doseq=True) + asked.appended if live else ""
 
 
 def _uuid(text: str) -> UUID:

@@ -8,10 +8,12 @@ from django.contrib.auth.decorators import login_required
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from generation import search
 from generation.models import Generation
+from generation.pages.requests import came_from
 
 MAX_NOTE = 4000
 
@@ -33,6 +35,7 @@ def annotate(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     """Keep title and note of one of one's own; the form comes back with what is wrong, if anything is."""
     rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
     generation = get_object_or_404(rows)
+    page = came_from(request) or reverse("generation", args=[generation_id])
     form = NoteForm(request.POST, instance=Generation())
     if form.is_valid():
         with transaction.atomic():
@@ -43,8 +46,8 @@ def annotate(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         form = NoteForm(instance=generation)
         if "HX-Request" not in request.headers:
             messages.success(request, "Title and note are saved.")
-            return redirect("generation", generation.pk)
-    context = {"generation": generation, "notes": form, "is_saved": not form.is_bound}
+            return redirect(page)
+    context = {"generation": generation, "notes": form, "is_saved": not form.is_bound, "here": page}
     if "HX-Request" in request.headers:
         return render(request, "generation/own.html", context)
     return render(request, "generation/annotate.html", context, status=422)

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_POST
 
 from generation import archive, removal
 from generation.models import Generation
+from generation.pages.narrowing import narrowed_by
 from generation.pages.requests import came_from
 from generation.pages.streaming import streamed
 from generation.pages.trash import offer_undo
@@ -68,7 +69,7 @@ def _trash(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponse:
     removal.trash(rows)
     trashed = list(Generation.objects.trashed_by(request.user).filter(pk__in=chosen).values_list("pk", flat=True))
     if trashed:
-        offer_undo(request, trashed)
+        offer_undo(request, trashed, _page(request))
     if left := len(chosen) - len(trashed):
         noun = "one has" if left == 1 else f"{left} have"
         messages.info(request, f"{noun.capitalize()} not ended yet and cannot be deleted; cancel first, or wait.")
@@ -78,9 +79,14 @@ def _trash(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponse:
 def _back(request: HttpRequest, rows: QuerySet[Generation], removed: list[UUID] | None = None) -> HttpResponse:
     """To the page that asked; to htmx, which never left it, what has changed on it."""
     if "HX-Request" not in request.headers:
-        return redirect(came_from(request) or reverse("history"))
+        return redirect(_page(request))
     changed = [] if removed else [(row, None) for row in rows.prefetch_related("images") if row.is_final]
-    return render(request, "generation/chosen.html", {"changed": changed, "removed": removed or []})
+    context = {"changed": changed, "removed": removed or [], "among": narrowed_by(_page(request)).query}
+    return render(request, "generation/chosen.html", context)
+
+
+def _page(request: HttpRequest) -> str:
+    return came_from(request) or reverse("history")
 
 
 def _say(request: HttpRequest, count: int, one: str, many: str) -> None:

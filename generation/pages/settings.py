@@ -24,14 +24,14 @@ class SettingsForm(forms.ModelForm[User]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        names = DiffusionModel.objects.filter(enabled=True).order_by("-is_default", "id")
+        names = DiffusionModel.objects.allowed_to(self.instance).filter(enabled=True).order_by("-is_default", "id")
         listed = list(names.values_list("id", "is_default"))
         default = next((name for name, is_default in listed if is_default), None)
         own = f"the service’s default, now {default}" if default else "the service’s default"
         self.fields["default_model"] = forms.ChoiceField(
             choices=[("", own), *((name, name) for name, _ in listed)], required=False
         )
-        # One that was disabled since cannot be chosen, so it is not shown as if it were.
+        # One that may not be used any more cannot be chosen, so it is not shown as if it were.
         if self.instance.default_model not in dict(listed):
             self.initial["default_model"] = ""
 

@@ -3,12 +3,13 @@
 import logging
 from datetime import timedelta
 from hashlib import sha256
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -17,6 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from generation import encoding, media, sharing, wording
 from generation.models import GeneratedImage, Generation, ShareLink
+from generation.pages.requests import came_from
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def share(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     form = NewLinkForm(request.POST)
     if not form.is_valid():
         messages.error(request, "No link was made: choose a picture, and for how long the link works, from the form.")
-        return redirect("generation", generation.pk)
+        return redirect(came_from(request) or reverse("generation", args=[generation.pk]))
     image = get_object_or_404(generation.images.all(), index=form.cleaned_data["picture"] - 1)
     try:
         sharing.share(generation, image.index, form.lasts(), form.cleaned_data["with_recipe"])
@@ -60,7 +62,7 @@ def share(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         messages.error(
             request, f"No link was made: {sharing.MAX_LIVE} links to it work already. Revoke one of them first."
         )
-    return redirect(_back(generation.pk, image.index))
+    return redirect(_back(request, generation.pk, image.index))
 
 
 @login_required
@@ -71,7 +73,7 @@ def revoke(request: HttpRequest, generation_id: UUID, link_id: int) -> HttpRespo
     link = get_object_or_404(ShareLink, pk=link_id, generation__in=mine)
     sharing.revoke(ShareLink.objects.filter(pk=link.pk))
     messages.success(request, "The link was revoked: it leads nowhere from now on.")
-    return redirect(_back(generation_id, link.index))
+    return redirect(_back(request, generation_id, link.index))
 
 
 @require_safe
@@ -133,5 +135,8 @@ def _public(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def _back(generation_id: UUID, index: int) -> str:
-    return f"{reverse('generation', args=[generation_id])}?picture={index + 1}&sharing#share"
+def _back(request: HttpRequest, generation_id: UUID, index: int) -> str:
+    """The page of the generation as it was, but for the picture, with its links unfolded."""
+    query = QueryDict(urlsplit(came_from(request)).query, mutable=True)
+    query["picture"], query["sharing"] = str(index + 1), ""
+    return f"{reverse('generation', args=[generation_id])}?{query.urlencode()}#share"

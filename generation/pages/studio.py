@@ -1,6 +1,6 @@
 """The studio: a picture, words, and what comes of them. Everything works as a plain form; a script makes it live."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ObjectDoesNotExist
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -19,6 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.models import User
 from generation import allowance, exploring, idempotency, offers, request_ids, submission, wording
 from generation.answers import ModelDescription
+from generation.forecast import Forecast
 from generation.intake import Intake
 from generation.models import DiffusionModel, Exploration, Generation, State
 from generation.pages import composing, sheets, snippets
@@ -52,17 +53,21 @@ def studio(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def estimate(request: HttpRequest) -> HttpResponse:
-    """What the form, whose picture need not be sent, would cost and take; and itself as programs send it. JSON."""
+    """What the form, whose picture need not be sent, would cost and take; and itself as programs send it. JSON.
+
+    `sheet` says the same of the contact sheet that it describes, if it does.
+    """
     user = cast(User, request.user)
     texts = composing.texts_of(request.POST)
-    answer: dict[str, Any] = {"words": "", "warnings": [], "errors": {}}
+    answer: dict[str, Any] = {"words": "", "sheet": "", "warnings": [], "errors": {}}
     try:
         asked = composing.read(user, request.POST, request.FILES, texts)
         known = asked.stored.size if asked.stored else composing.size_of(request.POST)
         answer |= _snippets(request, asked.parameters, asked.stored, request.POST.get("filename", ""))
         draft = submission.draft(user, None, asked.parameters, None, size=known)
         answer["warnings"] = draft.warnings
-        answer["words"] = _expected(user, draft, is_known=known is not None)
+        answer["sheet"] = _sheet_expected(user, request.POST, texts, known)
+        answer["words"] = _expected(user, [draft], [submission.rehearse(draft)], is_known=known is not None)
     except composing.Refused as refused:
         answer["errors"] = refused.errors
     except composing.REFUSALS as error:
@@ -138,9 +143,7 @@ def _generate(request: HttpRequest, user: User, asked: composing.Asked) -> Gener
 
 
 def _explore(request: HttpRequest, user: User, asked: composing.Asked, texts: Mapping[str, str]) -> Exploration:
-    post = request.POST
-    columns = exploring.axis("columns", post.get("columns_field", ""), post.get("columns", ""))
-    rows = exploring.axis("rows", post.get("rows_field", ""), post.get("rows", ""))
+    columns, rows = _axes(request.POST)
     if columns is None:
         raise InvalidField("columns", "Choose what varies along the columns, and its values")
     picture = asked.picture()
@@ -157,6 +160,12 @@ def _explore(request: HttpRequest, user: User, asked: composing.Asked, texts: Ma
         request_id=request_ids.current(),
         attempt=attempt,
     )
+
+
+def _axes(post: QueryDict) -> tuple[exploring.Axis | None, exploring.Axis | None]:
+    """Raises `InvalidField`."""
+    columns = exploring.axis("columns", post.get("columns_field", ""), post.get("columns", ""))
+    return columns, exploring.axis("rows", post.get("rows_field", ""), post.get("rows", ""))
 
 
 def _attempt(
@@ -209,15 +218,18 @@ def _page(
 ) -> HttpResponse:
     models = [offers.described(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
     own = Generation.objects.owned_by(user)
-    context: dict[str, Any] = {"errors": {**errors, "general": errors.get("", [])}, "models": models, "kept": kept}
+    context: dict[str, Any] = {"models": models, "kept": kept}
     if models:
         chosen = _chosen(models, values.get("model_id") or user.default_model)
+        errors = {**composing.unavailable(chosen, values), **errors}
+        loras = composing.loras(models, chosen, values)
         values = {**composing.starting_values(chosen), **values, "model_id": chosen.id}
         context |= {
             "values": values,
             "chosen": chosen,
             "sliders": composing.sliders(chosen, values, errors),
-            "loras": composing.loras(models, chosen, values),
+            "loras": loras,
+            "uses_loras": any(lora.weight and lora.fits for lora in loras),
             "behaviour": composing.behaviour(models),
             "negative_has_effect": chosen.parameters["negative_prompt"].has_effect,
             "most_images": chosen.parameters["num_images_per_prompt"].maximum,
@@ -231,6 +243,7 @@ def _page(
     recent = own.filter(state=State.SUCCEEDED, exploration=None)
     live = own.live().filter(exploration=None).prefetch_related("images")
     context |= {
+        "errors": {**errors, "general": errors.get("", [])},
         "prompts": own.last_prompts(PROMPTS_SHOWN),
         "live": list(live[:LIVE_SHOWN]),
         "recent": list(recent.order_by("-pk").prefetch_related("images")[:RECENT_SHOWN]),
@@ -249,23 +262,39 @@ def _chosen(models: list[ModelDescription], wanted: str) -> ModelDescription:
     return next((model for model in models if model.id == wanted), models[0])
 
 
-def _expected(user: User, draft: Generation, *, is_known: bool) -> str:
-    """Time and cost in words. Raises as `submission.rehearse` does."""
-    expected = submission.rehearse(draft)
+def _sheet_expected(user: User, post: QueryDict, texts: Mapping[str, str], size: tuple[int, int] | None) -> str:
+    """Time and cost of the contact sheet of the form, or what is wrong with it; empty where it describes none."""
+    try:
+        columns, rows = _axes(post)
+        if columns is None:
+            return ""
+        cells = exploring.drafts(user, texts, None, columns, rows, size=size)
+        return _expected(user, cells, submission.rehearse_together(cells), is_known=size is not None)
+    except composing.REFUSALS as error:
+        return " ".join(words for beside in composing.refusal(error).errors.values() for words in beside)
+
+
+def _expected(user: User, drafts: Sequence[Generation], expected: Sequence[Forecast], *, is_known: bool) -> str:
+    """Time and cost of these together, in words."""
     now = timezone.now()
     parts = []
-    if expected.finish and expected.start:
-        parts.append(_about(expected.finish - expected.start))
-        waits = expected.start - now
+    starts, ends = [one.start for one in expected if one.start], [one.finish for one in expected if one.finish]
+    if len(ends) == len(starts) == len(expected):
+        parts.append(_about(max(ends) - min(starts)))
+        waits = min(starts) - now
         parts.append("starts at once" if waits < timedelta(seconds=1.5) else f"starts in {_about(waits)}")
     else:
-        parts.append(expected.reason.removesuffix("."))
+        parts.append(expected[0].reason.removesuffix("."))
     limit = allowance.allowed(user).daily_cost
     at_most = "" if is_known else "at most "
-    cost = f"costs {at_most}{draft.cost:.3g}"
+    cost = f"costs {at_most}{_few_digits(sum(draft.cost for draft in drafts))}"
     if limit is not None:
         cost += f" of the {max(0.0, limit - allowance.spent(user, now)):.0f} left today"
     return " · ".join([*parts, cost])
+
+
+def _few_digits(number: float) -> str:
+    return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
 
 
 def _about(time: timedelta) -> str:

@@ -8,33 +8,36 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from generation import removal, wording
 from generation.models import Generation
 from generation.pages.caching import revalidated
+from generation.pages.requests import came_from
 
 PAGE_SIZE = 48
 _MOST_AT_ONCE = 1000
 
 
-def offer_undo(request: HttpRequest, ids: Iterable[UUID]) -> None:
-    """Say on the next page that these went into the trash, with a button that takes them out again."""
-    chosen = [str(pk) for pk in ids]
-    messages.success(request, render_to_string("generation/undo.html", {"ids": chosen}, request))
+def offer_undo(request: HttpRequest, ids: Iterable[UUID], page: str) -> None:
+    """Say on this page, the next one, that these went into the trash, with a button that takes them out again."""
+    context = {"ids": [str(pk) for pk in ids], "page": page}
+    messages.success(request, render_to_string("generation/undo.html", context, request))
 
 
 @login_required
 @require_POST
 def delete(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Put one of one's own into the trash; the history then offers to undo that."""
+    """Put one of one's own into the trash; the page that one is sent to, the history, then offers to undo that."""
     rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
     shown = get_object_or_404(rows)
     if not removal.trash(rows):
         messages.info(request, "It has not ended yet, so it was not deleted; cancel it first, or wait for its end.")
         return redirect("generation", shown.pk)
-    offer_undo(request, [shown.pk])
-    return redirect("history")
+    page = came_from(request) or reverse("history")
+    offer_undo(request, [shown.pk], page)
+    return redirect(page)
 
 
 @revalidated
@@ -68,7 +71,7 @@ def restore(request: HttpRequest) -> HttpResponse:
         messages.success(request, "It is back in the history." if count == 1 else f"{count} are back in the history.")
     else:
         messages.info(request, "There was nothing to restore: it is in the history already, or gone for good.")
-    return redirect("trash" if request.POST.get("back") == "trash" else "history")
+    return redirect(came_from(request) or reverse("history"))
 
 
 @login_required
@@ -82,7 +85,7 @@ def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         messages.error(
             request, "Staff must keep this one for now, so it stays in the trash. Try again later, or ask them."
         )
-    return redirect("trash")
+    return redirect(came_from(request) or reverse("trash"))
 
 
 @login_required

@@ -7,17 +7,13 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase
-from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from accounts import audit, csv_export
+from accounts import audit, confirming, csv_export
 from accounts.models import User
-from generation import queue, removal, retry, review
+from generation import queue, removal, retention, retry, review
 from generation.models import Generation
 from generation.models.review import Reason, Review
-
-MAX_AT_ONCE = 200
-"""How many generations one action changes."""
 
 _COLUMNS = (
     *(
@@ -40,7 +36,7 @@ Deed = Callable[[Generation], str]
 """Does something to one generation; empty when done, else why not. Raises nothing."""
 
 
-ACTIONS = ("retry", "cancel", "delete_for_good", "mark_safe", "confirm_flag", "export")
+ACTIONS = ("retry", "cancel", "hold", "lift_hold", "delete_for_good", "mark_safe", "confirm_flag", "export")
 
 
 class GenerationActions:
@@ -55,6 +51,9 @@ class GenerationActions:
 
     def has_review_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("generation.review_generation"))
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("generation.operate"))
 
     @admin.action(description="Make again (same picture, parameters and seeds)", permissions=["cancel"])
     def retry(self, request: HttpRequest, chosen: QuerySet[Generation]) -> HttpResponseBase | None:
@@ -87,6 +86,8 @@ class GenerationActions:
     @admin.action(description="Delete for good, files too", permissions=["remove"])
     def delete_for_good(self, request: HttpRequest, chosen: QuerySet[Generation]) -> HttpResponseBase | None:
         def deed(generation: Generation) -> str:
+            if generation.held:
+                return "it is on legal hold"
             if not removal.delete(generation):
                 return "it has not ended, or was deleted before"
             audit.note(request.user, "generation.delete", generation, {"deleted": None}, {"deleted": timezone.now()})
@@ -94,6 +95,18 @@ class GenerationActions:
 
         says = "Pictures and words are removed, and nothing brings them back. The row stays, with times, seeds and numbers."
         return self._confirmed(request, chosen, "delete_for_good", "Delete for good", says, deed, "deleted")
+
+    @admin.action(description="Hold (nothing of it is removed)", permissions=["operate"])
+    def hold(self, request: HttpRequest, chosen: QuerySet[Generation]) -> HttpResponseBase | None:
+        says = "Nothing of these is removed, by rules nor by their users, who are told so, until the hold is lifted."
+        deed = _holding(request, True)
+        return self._confirmed(request, chosen, "hold", "Hold", says, deed, "put on legal hold", asks="Why?")
+
+    @admin.action(description="Lift the hold", permissions=["operate"])
+    def lift_hold(self, request: HttpRequest, chosen: QuerySet[Generation]) -> HttpResponseBase | None:
+        says = "Their users may delete these again, and the rules of retention apply to them as to all."
+        deed = _holding(request, False)
+        return self._confirmed(request, chosen, "lift_hold", "Lift the hold", says, deed, "released", asks="Why?")
 
     @admin.action(description="Mark safe", permissions=["review"])
     def mark_safe(self, request: HttpRequest, chosen: QuerySet[Generation]) -> HttpResponseBase | None:
@@ -111,7 +124,12 @@ class GenerationActions:
 
     @admin.action(description="Export as CSV", permissions=["cancel"])
     def export(self, request: HttpRequest, chosen: QuerySet[Generation]) -> HttpResponseBase:
-        audit.note(request.user, "generation.export", "selection", None, {"query": request.META["QUERY_STRING"][:500]})
+        is_whole = request.POST.get("select_across") == "1"
+        after = {
+            "query": request.META["QUERY_STRING"][:500],
+            "chosen": "all" if is_whole else request.POST.getlist(ACTION_CHECKBOX_NAME)[: confirming.MAX_AT_ONCE],
+        }
+        audit.note(request.user, "generation.export", "selection", None, after)
         rows = chosen.iterator(chunk_size=500)
         return csv_export.streamed(f"generations-{timezone.now():%Y%m%d-%H%M}.csv", _COLUMNS, map(_row, rows))
 
@@ -127,23 +145,11 @@ class GenerationActions:
         **more: Any,
     ) -> HttpResponseBase | None:
         """The page that asks, or once that is answered the deed for each, and a message."""
-        rows = list(chosen[: MAX_AT_ONCE + 1])
-        if len(rows) > MAX_AT_ONCE:
-            messages.error(request, f"{MAX_AT_ONCE} at once are the most; select fewer, or narrow the list by filters.")
+        rows = confirming.chosen(request, chosen)
+        if rows is None:
             return None
-        if "confirmed" not in request.POST:
-            site = cast(Any, self).admin_site
-            context = {
-                **site.each_context(request),
-                "title": title,
-                "opts": Generation._meta,
-                "says": says,
-                "action": action,
-                "rows": rows,
-                "checkbox": ACTION_CHECKBOX_NAME,
-                **more,
-            }
-            return TemplateResponse(request, "admin/generation/generation/confirm.html", context)
+        if not confirming.is_confirmed(request):
+            return confirming.ask(self, request, rows, action, title, says, **more)
         refused: dict[str, int] = {}
         for generation in rows:
             if why := deed(generation):
@@ -153,7 +159,12 @@ class GenerationActions:
             messages.success(request, f"{done} {done_words}.")
         for why, count in refused.items():
             messages.warning(request, f"{count} not {done_words}: {why.rstrip('.')}.")
-        return None
+        return confirming.way_back(request, rows)
+
+
+def _holding(request: HttpRequest, held: bool) -> Deed:
+    reason = request.POST.get("note", "")
+    return lambda generation: retention.set_hold(generation.pk, held, cast(User, request.user), reason)
 
 
 def _decision(request: HttpRequest, after: Review) -> Deed:

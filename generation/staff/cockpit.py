@@ -32,7 +32,7 @@ def cockpit(request: HttpRequest) -> HttpResponse:
     asked = request.GET.get("image", "")
     claim, image, blocked = None, None, ""
     if asked:
-        image = get_object_or_404(_pictures(), pk=int(asked) if asked.isascii() and asked.isdigit() else 0)
+        image = get_object_or_404(_pictures(), pk=_number(asked))
         claim = review.claim_of(image, reviewer)
         if claim is None:
             holder = ReviewClaim.objects.select_related("reviewer").filter(image=image).first()
@@ -65,7 +65,7 @@ def upcoming(request: HttpRequest) -> HttpResponse:
     """
     reviewer, wanted = _reviewer(request), _wanted(request.POST)
     review.renew(reviewer, _keys(request))
-    shown = [int(text) for text in request.POST.getlist("besides") if text.isascii() and text.isdigit()]
+    shown = [_number(text) for text in request.POST.getlist("besides")[:10]]
     claim = review.next_for(reviewer, wanted, [*shown, *_skipped(request)])
     if claim is None:
         return HttpResponse("")
@@ -87,6 +87,10 @@ def decide(request: HttpRequest, image_id: int) -> HttpResponse:
         return _answer(request, "Left for later.", 200, _query(wanted))
     # What the reviewer saw decides who was first, not what is there now.
     image.review = request.POST.get("seen", "")
+    if image.review not in Review.values:
+        return _answer(
+            request, "That form is not of this page, so nothing was decided. Load it again.", 422, _query(wanted)
+        )
     seconds = None
     with suppress(ValueError):
         seconds = float(request.POST.get("seconds", ""))
@@ -182,6 +186,11 @@ def _query(wanted: review.Wanted, **more: Any) -> str:
 def _skipped(request: HttpRequest) -> Sequence[int]:
     skipped: list[int] = request.session.get(_SKIPPED, [])
     return skipped
+
+
+def _number(text: str) -> int:
+    """The key of a picture; that of none where it is no number that a database knows."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def _keys(request: HttpRequest) -> list[UUID]:

@@ -1,16 +1,14 @@
 """The decisions of reviewers in the admin, to be read alone."""
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 from django.utils import timezone
 
+from accounts.read_only import ReadOnly
 from generation.models.review import ReviewDecision
 
 
 @admin.register(ReviewDecision)
-class ReviewDecisionAdmin(admin.ModelAdmin[ReviewDecision]):
+class ReviewDecisionAdmin(ReadOnly, admin.ModelAdmin[ReviewDecision]):
     list_display = ("time", "reviewer_name", "generation", "index", "before", "after", "reason", "score", "is_sample")
     list_display_links = ("time",)
     list_filter = ("after", "reason", "is_sample")
@@ -29,12 +27,3 @@ class ReviewDecisionAdmin(admin.ModelAdmin[ReviewDecision]):
     @admin.display(description="when")
     def time(self, decision: ReviewDecision) -> str:
         return f"{timezone.localtime(decision.when):%Y-%m-%d %H:%M:%S}"
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

@@ -56,6 +56,17 @@ class Reviewed(admin.SimpleListFilter):
         return queryset.filter(pk__in=GeneratedImage.objects.filter(IN_REVIEW, review__in=wanted).values("generation"))
 
 
+class Held(admin.SimpleListFilter):
+    title = "legal hold"
+    parameter_name = "held"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "On hold")]
+
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+        return queryset.filter(held=True) if self.value() == "yes" else queryset
+
+
 class ByError(admin.SimpleListFilter):
     title = "error"
     parameter_name = "error"

@@ -65,4 +65,8 @@ def _links(generation: Generation) -> list[Event]:
 
 def _changes(generation: Generation) -> list[Event]:
     rows = AuditEntry.objects.filter(kind=Generation._meta.label_lower, target=str(generation.pk))
-    return [Event(row.when, row.action.rpartition(".")[2].replace("_", " "), row.actor_name) for row in rows]
+    found = []
+    for row in rows:
+        reason = f" “{row.after['reason']}”" if row.after and row.after.get("reason") else ""
+        found.append(Event(row.when, row.action.rpartition(".")[2].replace("_", " ") + reason, row.actor_name))
+    return found

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
+from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection, models, transaction
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
@@ -17,7 +18,7 @@ from accounts.models import User
 from generation import media, search
 from generation.intake import encode_kept, thumbnail
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
-from generation.models.review import Review
+from generation.models.review import DECIDED, Reason, Review, ReviewDecision
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters
 from generation.queue import THUMBNAIL_SIDE
 from generation.recipes import plan
@@ -48,6 +49,7 @@ DETAILS = [
 UNWANTED = ["blurry", "people", "text", "watermark", "extra fingers", "low quality", "frame", "oversaturated"]
 TITLES = ["For the hall", "Christmas card", "Keep", "Cover, second try", "For Grandma", "Poster"]
 NOTES = ["print on matte paper", "ask before posting", "best of the series so far", "too dark for print"]
+REVIEWERS = ["demo-reviewer-1", "demo-reviewer-2", "demo-reviewer-3"]
 LORAS = ["demo/ink-wash", "demo/claymation"]
 STATES = {State.SUCCEEDED: 93, State.FAILED: 4, State.CANCELED: 3}
 ERRORS = {State.FAILED: ErrorCode.OUT_OF_MEMORY, State.CANCELED: ErrorCode.CANCELED}
@@ -71,7 +73,7 @@ LOOKS: list[Callable[[Image.Image], Image.Image]] = [
 class Command(BaseCommand):
     help = (
         "Fill the database with invented generations of the users demo-1, demo-2 and so on, for looking and measuring."
-        " A tenth of them is demo-1's. They share a few pictures, so deleting one for good takes its picture from others."
+        " A tenth of them is demo-1's. They share a few pictures, which stay whatever is deleted."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -124,14 +126,19 @@ class _Maker:
         self._models = list(DiffusionModel.objects.order_by("-is_default", "pk"))
         self._loras = [Lora.objects.get_or_create(pk=name)[0].pk for name in LORAS]
         self._pictures = _pictures()
+        # Its own, so that the generations are the same whatever is decided about them.
+        self._verdicts = random.Random(8)  # noqa: S311  nothing here is a secret
         self._drafts: dict[tuple[str, str, str], Generation] = {}
         self._end = datetime.now(UTC)
 
     def add(self, done: int, count: int, whole: int) -> None:
         """The next `count` of `whole`, of which `done` are there; more and more a day as time goes on."""
         rows = [self._generation(done + number, whole) for number in range(count)]
+        # First, since the flag of a generation follows them.
+        images = [image for row in rows for image in self._images(row)]
         _insert(Generation, [vars(row) for row in rows])
-        _insert(GeneratedImage, [image for row in rows for image in self._images(row)])
+        _insert(GeneratedImage, images)
+        _insert(ReviewDecision, [self._decision(image) for image in images if image["review"] in DECIDED])
         uses = [
             {"generation_id": row.pk, "user_id": row.user_id, "lora_id": self._chance.choice(self._loras)}
             for row in rows
@@ -196,7 +203,9 @@ class _Maker:
                 error_code=code or "",
                 error_message=message,
             )
-            vars(self._drafts[key]).update(input="demo/input.webp", input_thumbnail="demo/input-small.webp")
+            vars(self._drafts[key]).update(
+                input=f"{media.SHARED}input.webp", input_thumbnail=f"{media.SHARED}input-small.webp"
+            )
         row = Generation.__new__(Generation)
         # Its constructor would take most of the time.
         vars(row).update(vars(self._drafts[key]))
@@ -215,21 +224,54 @@ class _Maker:
             return
         for index, seed in enumerate(row.recipe["seeds"]):
             look = self._look()
-            flagged = row.is_flagged and index == 0
+            reviewed = self._reviewed(row.finished or row.created, row.is_flagged and index == 0)
+            row.is_flagged = reviewed["nsfw"] or (row.is_flagged and index > 0)
             yield {
                 "generation_id": row.id,
                 "index": index,
                 "seed": seed,
-                "file": f"demo/{look}.webp",
-                "thumbnail": f"demo/{look}-small.webp",
+                "file": f"{media.SHARED}{look}.webp",
+                "thumbnail": f"{media.SHARED}{look}-small.webp",
                 "width": self._pictures[look].width,
                 "height": self._pictures[look].height,
-                "nsfw": flagged,
-                "nsfw_score": 0.93 if flagged else 0.01,
-                "checker": "opennsfw",
-                "threshold": 0.8,
-                "review": Review.WAITING if flagged else "",
+                **reviewed,
             }
+
+    def _reviewed(self, made: datetime, flagged: bool) -> dict[str, Any]:
+        """What a checker that is often right said of a picture, and reviewers who are a day behind."""
+        chance = self._verdicts
+        is_sample = not flagged and chance.random() < settings.REVIEW_SAMPLE
+        score = 0.8 + 0.2 * chance.betavariate(2, 1) if flagged else 0.8 * chance.betavariate(1, 9)
+        review = Review.WAITING if flagged or is_sample else Review.NONE
+        if review and made < self._end - timedelta(days=1) and chance.random() < 0.9:
+            is_bad = chance.random() < (5 * (score - 0.75) if flagged else score / 4)
+            review = Review.CONFIRMED if is_bad else Review.SAFE
+        return {
+            "nsfw": review == Review.CONFIRMED or (flagged and review == Review.WAITING),
+            "nsfw_score": score,
+            "checker": "opennsfw",
+            "threshold": 0.8,
+            "review": str(review),
+            "is_sample": is_sample,
+            "links_ended": made if review == Review.CONFIRMED else None,
+        }
+
+    def _decision(self, image: dict[str, Any]) -> dict[str, Any]:
+        """Of no picture, as if that were deleted: its key is not known."""
+        chance, is_confirmed = self._verdicts, image["review"] == Review.CONFIRMED
+        return {
+            **{name: image[name] for name in ("index", "threshold", "checker", "is_sample")},
+            "when": min(
+                self._end, datetime.fromtimestamp((image["generation_id"].int >> 80) / 1000, UTC) + timedelta(days=1)
+            ),
+            "generation": image["generation_id"],
+            "reviewer_name": chance.choice(REVIEWERS),
+            "before": str(Review.WAITING),
+            "after": image["review"],
+            "reason": chance.choice(Reason.values) if is_confirmed else "",
+            "seconds": chance.lognormvariate(1.2, 0.5),
+            "score": image["nsfw_score"],
+        }
 
 
 def _id(created: datetime, chance: random.Random) -> UUID:
@@ -247,9 +289,9 @@ def _pictures() -> dict[str, Image.Image]:
     parts = [whole, whole.crop((0, 0, side, side)), whole.crop((whole.width - side * 3 // 4, 0, whole.width, side))]
     pictures = {f"look-{number}": look(parts[number % 3]) for number, look in enumerate(LOOKS)}
     for name, picture in {"input": whole, **pictures}.items():
-        media.discard([f"demo/{name}.webp", f"demo/{name}-small.webp"])
-        media.store(f"demo/{name}.webp", encode_kept(picture))
-        media.store(f"demo/{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
+        for suffix, content in (("", encode_kept(picture)), ("-small", thumbnail(picture, THUMBNAIL_SIDE))):
+            default_storage.delete(f"{media.SHARED}{name}{suffix}.webp")
+            media.store(f"{media.SHARED}{name}{suffix}.webp", content)
     return pictures
 
 

@@ -103,4 +103,40 @@
     successor = null;
     count();
   });
+
+  // Where one is in a grid that has grown is kept with the page's place in the browser's history. Browsers that did not keep
+  // the page itself find the tile again when one comes back, or loads it again.
+  const MOST_PAGES = 12;
+  function remember() {
+    // The last one in sight: where that is, there is a page's height to scroll.
+    const at = links().findLast((link) => link.getBoundingClientRect().top < innerHeight);
+    if (at) history.replaceState({ ...history.state, at: at.id, top: at.getBoundingClientRect().top }, "");
+  }
+  let resting = 0;
+  const watch = () =>
+    addEventListener("scroll", () => {
+      clearTimeout(resting);
+      resting = setTimeout(remember, 150);
+    });
+
+  // Ids grow with time, so one that is gone is not looked for below where it was.
+  const isFound = (at) => (links().at(-1)?.id ?? "") <= at;
+
+  async function find({ at, top }) {
+    const more = () => document.querySelector("#tiles .older");
+    for (let pages = 0; !isFound(at) && more() && pages < MOST_PAGES; pages += 1) {
+      const settled = new Promise((resolve) => document.addEventListener("htmx:afterSettle", resolve, { once: true }));
+      more().scrollIntoView();
+      await Promise.race([settled, new Promise((resolve) => setTimeout(resolve, 5000))]);
+    }
+    const link = links().find((each) => each.id <= at);
+    if (link) scrollBy({ top: link.getBoundingClientRect().top - top, behavior: "instant" });
+  }
+
+  addEventListener("load", async () => {
+    const [way] = performance.getEntriesByType("navigation");
+    const kept = history.state;
+    if (kept?.at && !isFound(kept.at) && way?.type !== "navigate") await find(kept);
+    watch();
+  });
 }

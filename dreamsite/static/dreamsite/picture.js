@@ -5,6 +5,7 @@
   const form = document.getElementById("compose");
   const known = document.getElementById("known");
   let shown = 0;
+  let kept = null;
 
   const complain = (words) => {
     const list = document.getElementById("image-errors");
@@ -20,14 +21,22 @@
     known.textContent = `${width} × ${height}`;
   }
 
+  function hold(files) {
+    const carrier = new DataTransfer();
+    for (const one of files) carrier.items.add(one);
+    file.files = carrier.files;
+  }
+
   async function show(picture) {
-    const mine = ++shown;
     const most = Number(form.dataset.maxBytes);
     if (picture.size > most) {
-      file.value = "";
+      // What is shown stays what is sent.
+      hold(kept ? [kept] : []);
       complain(`This file has ${(picture.size / 2 ** 20).toFixed(1)} MB; choose one of at most ${(most / 2 ** 20).toFixed(0)} MB.`);
       return;
     }
+    const mine = ++shown;
+    kept = picture;
     complain("");
     // What is uploaded takes the place of what is stored.
     form.querySelectorAll("[data-stored]").forEach((field) => (field.disabled = true));
@@ -63,15 +72,14 @@
   function take(files) {
     const pictures = Array.from(files ?? []).filter((one) => one.type.startsWith("image/"));
     if (!pictures.length) return false;
-    const carrier = new DataTransfer();
-    carrier.items.add(pictures[0]);
-    file.files = carrier.files;
+    hold([pictures[0]]);
     show(pictures[0]);
     return true;
   }
 
   if (drop) {
-    file.addEventListener("change", () => file.files.length && show(file.files[0]));
+    // Some browsers empty the field when nothing is chosen after all.
+    file.addEventListener("change", () => (file.files.length ? show(file.files[0]) : hold(kept ? [kept] : [])));
     for (const kind of ["dragenter", "dragover"]) {
       document.addEventListener(kind, (event) => {
         if (!event.dataTransfer?.types.includes("Files")) return;
@@ -89,8 +97,8 @@
     document.addEventListener("paste", (event) => {
       if (take(event.clipboardData?.files)) event.preventDefault();
     });
-    const kept = drop.querySelector("img");
-    if (kept) sized(kept.getAttribute("width"), kept.getAttribute("height"));
+    const stored = drop.querySelector("img");
+    if (stored) sized(stored.getAttribute("width"), stored.getAttribute("height"));
     // Browsers keep a chosen file when one comes back to the page.
     if (file.files.length) show(file.files[0]);
   }

@@ -14,10 +14,8 @@
 
   function form(fields) {
     const data = new FormData();
-    const own = item()?.querySelector("form.verdict");
-    for (const input of own ? own.querySelectorAll("input[type=hidden]") : []) {
-      if (["csrfmiddlewaretoken", "why", "user", "model"].includes(input.name)) data.append(input.name, input.value);
-    }
+    // Of the form to take back, which is there whatever is shown: the token, and what the reviewer chose to see.
+    for (const input of document.querySelectorAll("form.undo input[type=hidden]")) data.append(input.name, input.value);
     for (const key of claims()) data.append("key", key);
     for (const [name, value] of fields) data.append(name, value);
     return data;
@@ -45,6 +43,7 @@
       return;
     }
     desk.replaceChildren(next);
+    history.replaceState(null, "", desk.dataset.empty); // loaded again, it is not the picture that is decided
     desk.tabIndex = -1;
     desk.focus({ preventScroll: true });
     since = performance.now();
@@ -61,6 +60,10 @@
         body: new FormData(sent, submitter),
         headers: { Accept: "application/json" },
       });
+      if (answer.redirected || answer.status === 403) {
+        location.reload(); // signed out meanwhile, or in as somebody else: the page itself says what to do
+        return;
+      }
       const { said } = await answer.json();
       // What was not understood can be corrected; what somebody else decided is over.
       if (answer.status !== 422) {
@@ -95,6 +98,7 @@
     document.addEventListener("visibilitychange", () => document.hidden && veil());
     window.addEventListener("pagehide", () => navigator.sendBeacon(desk.dataset.leave, form([])));
     window.addEventListener("pageshow", (event) => event.persisted && location.reload());
-    coming = prepare();
+    // Where somebody else looks at the picture, this page decides nothing and needs no next one.
+    if (claims().length) coming = prepare();
   }
 }

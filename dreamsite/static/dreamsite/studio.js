@@ -12,7 +12,9 @@
         number.value = range.value;
         form.dispatchEvent(new Event("input"));
       });
-      number.addEventListener("input", () => (range.value = number.value));
+      number.addEventListener("input", () => number.value && (range.value = number.value));
+      // Without a value it would be the default of the API, which nobody sees here.
+      number.addEventListener("change", () => (number.value ||= range.value));
       range.value = number.value;
     });
   }
@@ -120,6 +122,7 @@
       const has_picture = by("image").files.length || form.querySelector("[data-stored]:not([disabled])");
       if (!by("prompt").value.trim() || !has_picture) {
         by("estimate").textContent = "Choose a picture and say what should happen to it.";
+        by("sheet-estimate").textContent = "";
         return;
       }
       const body = new FormData(form);
@@ -129,7 +132,7 @@
       let told;
       try {
         const answer = await fetch(form.dataset.estimate, { method: "POST", body });
-        if (!answer.ok) return;
+        if (!answer.ok || answer.redirected) return;
         told = await answer.json();
       } catch {
         return; // no estimate is no harm
@@ -137,6 +140,7 @@
       if (mine !== asked) return;
       const wrong = Object.values(told.errors).flat();
       by("estimate").textContent = wrong.length ? wrong.join(" ") : told.words;
+      by("sheet-estimate").textContent = told.sheet;
       by("warnings").replaceChildren(
         ...told.warnings.map((text) => Object.assign(document.createElement("p"), { textContent: text, className: "note" })),
       );
@@ -166,9 +170,10 @@
     if (event.submitter?.name) body.append(event.submitter.name, event.submitter.value);
     try {
       const answer = await fetch(form.action, { method: "POST", body, headers: { "X-Requested-With": "fetch" } });
-      if (answer.redirected) return location.assign(answer.url); // signed out meanwhile
       const kind = answer.headers.get("Content-Type") ?? "";
-      if (answer.status === 201 && kind.startsWith("text/html")) {
+      if (answer.redirected) {
+        complain({ "": ["You were signed out. Sign in again in another tab, then press Generate here: nothing is lost."] });
+      } else if (answer.status === 201 && kind.startsWith("text/html")) {
         complain({});
         window.showJob(await answer.text());
         form.elements.key.value = fresh();

@@ -49,13 +49,16 @@
   write("theme", root.dataset.theme);
   if (unsaved) addEventListener("DOMContentLoaded", () => tell(unsaved));
 
-  document.addEventListener("click", (event) => {
-    if (event.target.closest(".theme-toggle")) return choose(read("theme") || root.dataset.theme); // the admin's own switch
-    if (!event.target.closest("[data-theme-switch]")) return;
+  function onClick(event) {
+    const ofAdmin = event.target.closest(".theme-toggle");
+    if (!ofAdmin && !event.target.closest("[data-theme-switch]")) return;
+    // The admin's own listener is deaf until the page has loaded: its switch works as ours, and only ours hears it.
+    if (ofAdmin) event.stopPropagation();
     const shown = root.dataset.theme === "auto" ? system() : root.dataset.theme;
     const wanted = shown === "dark" ? "light" : "dark";
     choose(wanted === system() ? "auto" : wanted);
-  });
+  }
+  document.addEventListener("click", onClick, true);
 
   // Another tab, and a page that the back button brings back as it was left.
   const follow = () => (root.dataset.theme = read("theme") || root.dataset.theme);

@@ -1,0 +1,51 @@
+"""Invented data: believable to those who review, and what happens to one row leaves the others whole."""
+
+import io
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.files.storage import default_storage
+from django.core.management import call_command
+from django.utils import timezone
+
+from accounts.models import User
+from generation import insight, media, removal, review
+from generation.models import GeneratedImage, Generation
+from generation.models.review import DECIDED, Reason, Review, ReviewDecision
+
+pytestmark = pytest.mark.usefixtures("redis")
+
+
+@pytest.fixture(autouse=True)
+def _filled(db: None, settings: Any) -> None:
+    settings.REVIEW_SAMPLE = 0.2
+    call_command("demo_data", generations=1500, users=2, stdout=io.StringIO())
+
+
+def test_reviewers_find_work_and_learn_from_what_was_done(charlie: User) -> None:
+    counts = review.counts()
+    assert counts["flagged"] or counts["sample"]
+    decided = GeneratedImage.objects.filter(review__in=DECIDED)
+    assert decided.count() == ReviewDecision.objects.count() > 50
+    assert not decided.filter(review=Review.SAFE, nsfw=True).exists()
+    flagged = set(GeneratedImage.objects.filter(nsfw=True).values_list("generation", flat=True))
+    assert set(Generation.objects.filter(is_flagged=True).values_list("pk", flat=True)) == flagged
+    known = insight.insight(timezone.now() - timedelta(days=800))
+    assert known.threshold == 0.8
+    assert known.curve[85].precision is not None
+    assert known.curve[85].recall is not None
+    assert sum(count for _, count in insight.reasons(timezone.now() - timedelta(days=800))) > 0
+    assert {reason for reason, _ in insight.reasons(timezone.now())} == set(Reason.values)
+    assert len(insight.reviewers(timezone.now() - timedelta(days=800))) == 3
+
+
+def test_what_is_deleted_or_confirmed_takes_no_picture_from_others(charlie: User) -> None:
+    names = {name for image in GeneratedImage.objects.all() for name in image.every_name} | {"demo/input.webp"}
+    assert all(name.startswith(media.SHARED) for name in names)
+    one, other = GeneratedImage.objects.filter(review="").select_related("generation")[:2]
+    review.decide(one, charlie, Review.CONFIRMED, Reason.OTHER)
+    assert removal.delete(other.generation)
+    one.refresh_from_db()
+    assert not str(one.file.name).startswith(media.SHARED)
+    assert [name for name in names if not default_storage.exists(name)] == []
