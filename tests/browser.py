@@ -57,6 +57,12 @@ def sign_in(page: Page, name: str = "alice") -> None:
     page.wait_for_url(HISTORY)
 
 
+def sign_out(page: Page) -> None:
+    page.locator(".account summary").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Username").wait_for()
+
+
 def check_look(page: Page) -> None:
     """What holds on every page: nothing sticks out, every picture has words and a size, every control a name."""
     assert page.evaluate(OVERFLOW) <= 0

@@ -11,10 +11,18 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation.models import DiffusionModel, Lora
-from tests.browser import check_everywhere, needs_chromium
+from tests.browser import check_everywhere, needs_chromium, sign_out
 from tests.environment import ROOT
 from tests.pictures import encoded, photo, scene
 from tests.service import Service
+
+
+def sign_in_again(page: Page, service: Service) -> None:
+    page.goto(f"{service.url}/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(service.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{service.url}/")
 
 
 @pytest.fixture
@@ -37,11 +45,7 @@ def open_studio(browser: Browser, service: Service) -> Iterator[Callable[..., Pa
             ),
         )
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(f"{service.url}/")
-        page.get_by_label("Username").fill("admin")
-        page.get_by_label("Password").fill(service.password)
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url(f"{service.url}/")
+        sign_in_again(page, service)
         return page
 
     yield open_
@@ -182,6 +186,26 @@ def test_another_model_shows_its_own_parameters(
     page.get_by_label("What should happen to it?").fill("make it night")
     expect(page.locator("#estimate")).to_contain_text("No worker is at work in its pool")
     page.close()
+
+
+@needs_chromium
+def test_it_keeps_what_was_prepared_while_another_tab_signs_out_and_in(
+    open_studio: Callable[..., Page], service: Service
+) -> None:
+    page = open_studio()
+    page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
+    page.get_by_label("What should happen to it?").fill("prepared before")
+    page.locator("#num_inference_steps").fill("1")
+    other = page.context.new_page()
+    other.goto(f"{service.url}/history/")
+    sign_out(other)
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_role("alert")).to_contain_text("You were signed out.")
+    sign_in_again(other, service)
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator(".job.succeeded")).to_contain_text("prepared before", timeout=90_000)
+    with service.client() as api:
+        assert len(api.get("/generations", params={"prompt": "prepared before"}).json()["results"]) == 1
 
 
 @needs_chromium
