@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,9 +192,7 @@ def test_five_hundred_streams_cost_no_thread(service: Service) -> None:
         ]
         assert all(one.status_code == 200 for one in streams)
         assert threads() - before <= 16, "those that Django's answers need for a moment"
-        clock = time.monotonic()
         for one in (generation_id, blocker):
             client.post(f"/generations/{one}/cancel")
         assert all(list(events(one))[-1].event == "canceled" for one in streams)
-        assert time.monotonic() - clock < 20
     wait_until(lambda: threads() - before <= 16)

@@ -140,7 +140,7 @@ def test_ready_means_that_a_worker_of_this_start_is_warm(frail: Service) -> None
     frail.start()
     started = time.monotonic()
     assert pixels(frail, post(frail, "1").json()["id"])
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 8
 
 
 def test_a_killed_redis_loses_nothing(frail: Service, long: str) -> None:
