@@ -183,6 +183,7 @@ class ModelDescription(BaseModel):
     sizes: Sizes
     parameters: dict[str, ParameterDescription] = Field(description="The fields that a model may treat in its own way.")
     loras: list[str] = Field(description="What `loras` may name with this model.")
+    examples: list[str] = Field(description="Prompts that show what it can do, as staff have listed them.")
 
 
 class ModelList(BaseModel):

@@ -1,21 +1,30 @@
 """The models that ship do what their cards say, by the service's own way to them; training measures how well."""
 
 import json
+import re
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
+from torch.nn import functional
 
 from generation.engine.catalog import BUNDLED
 from generation.engine.engine import Engine, EngineSettings
+from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters
 from generation.recipes import ModelReference, plan
 from tests.environment import ROOT
 from tests.tiny_models import TINY_EDIT, TINY_REDRAW
 from training.classifier import GUIDANCE
+from training.edits import EDITS
+from training.emoji import CALLED
 from training.evaluate import CONTRACT
+from training.tokenizer import token_ids
+from training.words import INSTRUCTIONS, heard_by
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +58,22 @@ def error(one: NDArray[np.float64], other: Image.Image | NDArray[np.float64]) ->
 def test_an_edit_does_what_it_is_told(engine: Engine, photo: Image.Image) -> None:
     made = make(engine, TINY_EDIT, photo, "make it black and white", num_inference_steps=6)
     assert np.ptp(made, axis=2).mean() < 0.25 * np.ptp(np.asarray(photo, float), axis=2).mean()
+
+
+@pytest.mark.django_db
+def test_each_example_of_the_editor_is_another_edit_and_the_redrawer_knows_all_of_its() -> None:
+    edits, redraw = (
+        DiffusionModel.objects.get(pk=f"dreamsite/{name}").example_prompts.splitlines()
+        for name in ("tiny-edit", "tiny-redraw")
+    )
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(BUNDLED / "tiny-edit", dtype=torch.float32)
+    with torch.no_grad():
+        tokens = torch.tensor([token_ids(pipeline.tokenizer, text) for text in edits])
+        said = pipeline.unet.add_embedding(pipeline.text_encoder(tokens)[0])
+    understood = functional.cosine_similarity(said[:, None], heard_by(BUNDLED / "tiny-edit", INSTRUCTIONS)[None], dim=2)
+    assert understood.argmax(1).tolist() == list(range(len(EDITS)))
+    called = {name for names in CALLED.values() for name in names}
+    assert {re.sub("^an? ", "", prompt) for prompt in redraw} <= called
 
 
 @pytest.mark.parametrize("guidance", [7.5, 20])

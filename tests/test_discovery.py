@@ -22,6 +22,7 @@ from tests.environment import ROOT
 from tests.service import Service, wait_until
 
 TINY = "dreamsite/tiny-edit"
+REDRAW = "dreamsite/tiny-redraw"
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_enabled_models_alone_are_listed_with_the_default_first(api: Client) -> 
     assert list(models(api)) == [
         TINY,
         "ByteDance/SDXL-Lightning-4step",
-        "dreamsite/tiny-redraw",
+        REDRAW,
         "someone/diffusion",
         "someone/small",
         "stabilityai/sd-turbo",
@@ -121,6 +122,8 @@ def test_loras_are_listed_where_they_are_allowed(api: Client) -> None:
     add_lora("a/of-a-disabled-model", "someone/disabled")
     found = models(api)
     assert found[TINY]["loras"] == ["a/one", "b/both"]
+    assert found[REDRAW]["examples"][:2] == ["a red apple", "a lemon"]
+    assert found["someone/small"]["examples"] == []
     assert found["someone/diffusion"]["loras"] == ["b/both"]
     assert found["stabilityai/sd-turbo"]["loras"] == []
     assert found[TINY]["parameters"]["loras"]["has_effect"]
@@ -221,6 +224,9 @@ def test_long_lists_take_no_more_queries(
 @pytest.mark.usefixtures("redis", "tiny_edit")
 def test_the_examples_are_real_answers(api: Client) -> None:
     doorbell.announce("worker-1", "default", [TINY])
+    # Two of each are enough to show what they are.
+    for name, prompts in {TINY: "turn it into a pencil sketch\nmake it night", REDRAW: "a red apple\na rocket"}.items():
+        DiffusionModel.objects.filter(pk=name).update(example_prompts=prompts)
     answers = {"/models": api.get("/models").json()}
     Lora.objects.all().delete()
     add_lora("someone/watercolour", TINY)
@@ -242,4 +248,4 @@ def test_the_readme_shows_a_part_of_the_real_answer(api: Client) -> None:
     assert set(real["parameters"]) == set(DESCRIBED)
     assert len(DESCRIBED) == 9
     parameters = {name: real["parameters"][name] for name in shown["parameters"]}
-    assert shown == {**real, "parameters": parameters}
+    assert shown == {**real, "parameters": parameters, "examples": real["examples"][:1]}

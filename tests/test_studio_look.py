@@ -146,13 +146,20 @@ def test_it_needs_no_mouse_and_says_what_is_wrong(open_studio: Callable[..., Pag
 def test_another_model_shows_its_own_parameters(
     browser: Browser, live_server: LiveServer, redis: None, tiny_edit: DiffusionModel, alice: User
 ) -> None:
-    turbo = DiffusionModel.objects.create(id="some/turbo", family="turbo", enabled=True, max_images=2)
+    DiffusionModel.objects.filter(pk=tiny_edit.pk).update(example_prompts="make it night\n\n  paint it in oil \n")
+    turbo = DiffusionModel.objects.create(
+        id="some/turbo", family="turbo", enabled=True, max_images=2, example_prompts="a <b>bold</b> cat"
+    )
     Lora.objects.create(id="some/style", enabled=True).base_models.add(turbo)
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.goto(live_server.url)
     page.get_by_label("Username").fill("alice")
     page.get_by_label("Password").fill("alice-password")
     page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("Ideas").click()
+    expect(page.locator("#ideas li")).to_have_text(["make it night", "paint it in oil"])
+    page.get_by_role("link", name="paint it in oil").click()
+    expect(page.get_by_label("What should happen to it?")).to_have_value("paint it in oil")
     page.locator("#guidance_scale").fill("9")
     page.get_by_text("Negative prompt, LoRAs, output").click()
     expect(page.get_by_label("What to avoid")).to_be_visible()
@@ -169,6 +176,9 @@ def test_another_model_shows_its_own_parameters(
     expect(page.get_by_label("some/style")).to_be_visible()
     expect(page.locator("#num_inference_steps")).to_have_value("2")
     expect(page.locator("#columns_field option[value=guidance_scale]")).to_be_disabled()
+    page.get_by_text("Ideas").click()
+    page.get_by_role("link", name="a <b>bold</b> cat").click()
+    expect(page.get_by_label("What should happen to it?")).to_have_value("a <b>bold</b> cat")
     page.locator("#num_inference_steps").fill("3")
     page.locator("#model_id").select_option("dreamsite/tiny-edit")
     expect(page.locator("#num_inference_steps")).to_have_value("3")

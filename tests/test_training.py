@@ -1,5 +1,6 @@
 """The training package: edits, words, checkpoints, and a directory that the stock pipeline loads. Nothing is downloaded."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -9,7 +10,9 @@ import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInstructPix2PixPipeline
 from PIL import Image, ImageColor
+from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from generation.engine.catalog import BUNDLED
@@ -29,7 +32,7 @@ from training.scenes import draw_scene
 from training.tokenizer import LENGTH, token_ids
 from training.tokenizer import train as train_tokenizer
 from training.unet import overshoot, step_from_noisier, train, x0_loss
-from training.words import INSTRUCTIONS, teach
+from training.words import INSTRUCTIONS, ask, heard_by, teach, tell
 
 MINUSCULE = (64, 16, 16)
 
@@ -233,8 +236,9 @@ def test_the_stock_pipeline_loads_what_is_assembled_edits_any_size_and_can_be_me
 
 
 def test_what_draws_emoji_is_trained_and_loaded_by_the_stock_pipeline(work: Path, tmp_path: Path) -> None:
-    for name in ("tokenizer", "autoencoder", "patches-128.npy"):
+    for name in ("tokenizer", "autoencoder"):
         (tmp_path / name).symlink_to(work / name)
+    np.save(tmp_path / "patches-128.npy", load_patches(work, 128)[::50])
     pictures = np.zeros((2, emoji.SIDE, emoji.SIDE, 4), np.uint8)
     pictures[:, 32:96, 32:96] = [[[[200, 30, 30, 255]]], [[[30, 30, 200, 255]]]]
     np.savez(tmp_path / "emoji.npz", names=np.array(["red apple", "whale"]), pixels=pictures)
@@ -314,8 +318,30 @@ def test_the_text_encoder_learns_to_tell_instructions_apart(work: Path, tmp_path
     understood = teach(tmp_path, INSTRUCTIONS, Budget(2, steps=60))
     assert 3 / len(EDITS) < understood <= 1
     first = torch.load(tmp_path / "words.pt", weights_only=True)
-    assert set(first) == {"text_encoder", "embedding", "prototypes"}
+    assert set(first) == {"text_encoder", "embedding", "prototypes", "tokens"}
     teach(tmp_path, INSTRUCTIONS, Budget(2, steps=2))
     second = torch.load(tmp_path / "words.pt", weights_only=True)
     assert torch.equal(first["prototypes"], second["prototypes"])
     assert not all(torch.equal(first["embedding"][name], second["embedding"][name]) for name in first["embedding"])
+
+
+def test_a_model_is_taught_new_words_and_keeps_what_its_edits_are_to_the_unet(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").symlink_to(work / "tokenizer")
+    model = shutil.copytree(BUNDLED / "tiny-edit", tmp_path / "model")
+    before = heard_by(model, INSTRUCTIONS, 10)
+    ask(model, tmp_path, INSTRUCTIONS)
+    teach(tmp_path, INSTRUCTIONS, Budget(2, steps=20))
+    weights = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
+    tell(model, tmp_path, INSTRUCTIONS)
+    after = heard_by(model, INSTRUCTIONS, 10)
+    nearest = functional.cosine_similarity(after[:, None], before[None], dim=2).argmax(1)
+    assert (nearest == torch.arange(len(before))).float().mean() > 0.9
+    changed = {
+        name
+        for name, weight in load_file(model / "unet" / "diffusion_pytorch_model.safetensors").items()
+        if not torch.equal(weight, weights[name])
+    }
+    assert {name.split(".")[0] for name in changed} == {"add_embedding"}
+    assert len(StableDiffusionInstructPix2PixPipeline.from_pretrained(model).tokenizer) == len(
+        CLIPTokenizer.from_pretrained(work / "tokenizer")
+    )

@@ -30,10 +30,15 @@ def assemble(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    save(pipeline, directory)
+
+
+def save(pipeline: Any, directory: Path) -> None:
+    """Write a pipeline in float16, without what its configurations tell of this machine."""
     pipeline.to(torch.float16).save_pretrained(directory)
     for path in directory.glob("*/config.json"):
         settings = json.loads(path.read_text())
-        settings.pop("_name_or_path", None)  # a place on the machine that it was trained on
+        settings.pop("_name_or_path", None)
         path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 

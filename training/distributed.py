@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from training.stages import say
 
@@ -211,7 +212,6 @@ def launch(train: Callable[..., None], processes: int, *arguments: Any) -> None:
     os.environ.setdefault("GLIBC_TUNABLES", KEEP_MEMORY)
     with tempfile.TemporaryDirectory() as directory:
         meeting = f"file://{directory}/meeting"
-        spawn: Callable[..., None] = torch.multiprocessing.spawn
         spawn(_enter, (processes, meeting, train, arguments), processes)
 
 

@@ -1,12 +1,14 @@
 """The grammar of instructions: what people write when they want an edit, and what names no edit at all.
 
 An instruction is a style in a sentence ("turn it into {a pencil sketch}"), an imperative ("sketch it") or how the photo is to
-be ("could you show it {at night}"); the words are in instructions.toml. `HELD_OUT` lists wordings that `instruction` never
-gives: evaluation asks for edits in words that the model has not been trained on.
+be ("could you show it {at night}"); the words are in instructions.toml. What names no edit is said in the same sentences ("turn
+it into {a dog}", "could you {add a hat}"), so that their frames alone mean nothing. `HELD_OUT` lists wordings that
+`instruction` never gives: evaluation asks for edits in words that the model has not been trained on.
 """
 
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -42,36 +44,64 @@ def instruction(edit: str, random: np.random.Generator) -> str:
 
 def neutral_instruction(random: np.random.Generator) -> str:
     """Words that name no edit: the photo is to stay as it is."""
-    sentence = _pick(_WORDS["neutral"], random)
+    chance = random.random()
+    if chance < 0.35:
+        sentence = _pick(_WORDS["neutral"], random)
+    elif chance < 0.7:
+        sentence = _pick(_WORDS["askings"], random).replace("{i}", _pick(_WORDS["wishes"], random))
+    elif chance < 0.85:
+        sentence = _pick(_WORDS["sentences"], random).format(**_forms("a {w}"), n="a {w}", s="{s}")
+    else:
+        sentence = _pick(_WORDS["complements"], random).replace("{p}", _pick(_WORDS["circumstances"], random))
     while "{" in sentence:
         sentence = sentence.replace("{s}", _pick(_WORDS["subjects"], random), 1)
         sentence = sentence.replace("{w}", _pick(_WORDS["things"], random), 1)
-    return _vary(sentence, random)
+    return _vary(re.sub(r"\ba (?=[aeiou])", "an ", sentence), random)
 
 
 def can_be_said(sentence: str) -> bool:
     """Whether the grammar can give a sentence, for whichever edit or none; misspellings aside."""
+    said = _without_n(sentence.lower())
+    kinds = ("sentences", "askings", "complements", "neutral")
+    return any(
+        # Exact patterns are large: most templates are ruled out before.
+        _loose_pattern(template).fullmatch(said) and _exact_pattern(template).fullmatch(said)
+        for kind in kinds
+        for template in _WORDS[kind]
+    )
+
+
+@cache
+def _loose_pattern(template: str) -> re.Pattern[str]:
+    return _pattern(re.sub(r"\\{.\\}", ".+", re.escape(_without_n(template))), ".*")
+
+
+@cache
+def _exact_pattern(template: str) -> re.Pattern[str]:
     edits = _WORDS["edits"].values()
     styles = [style for words in edits for style in words["styles"]]
-    choices = {
-        "n": styles,
-        "a": [_forms(style)["a"] for style in styles],
-        "b": [_forms(style)["b"] for style in styles],
-        "i": [imperative for words in edits for imperative in words["imperatives"]],
-        "p": [phrase for words in edits for phrase in words["phrases"]],
+    slots = {
+        "n": [*styles, "a {w}"],
+        "a": [*(_forms(style)["a"] for style in styles), "a {w}"],
+        "b": [*(_forms(style)["b"] for style in styles), "{w}"],
+        "i": [imperative for words in edits for imperative in words["imperatives"]] + _WORDS["wishes"],
+        "p": [phrase for words in edits for phrase in words["phrases"]] + _WORDS["circumstances"],
         "s": _WORDS["subjects"],
         "w": _WORDS["things"],
     }
-    slots = {key: f"(?:{'|'.join(map(re.escape, values))})" for key, values in choices.items()}
-    endings = "|".join(map(re.escape, _WORDS["endings"]))
-    return any(
-        re.fullmatch(
-            "(?:please )?" + re.sub(r"\\{(.)\\}", lambda slot: slots[slot[1]], re.escape(template)) + f"(?:{endings})",
-            sentence.lower(),
-        )
-        for kind in ("sentences", "askings", "complements", "neutral")
-        for template in _WORDS[kind]
-    )
+    escaped = re.escape(_without_n(template))
+    for key, values in slots.items():
+        slot = re.escape(f"{{{key}}}")
+        escaped = escaped.replace(slot, f"(?:{'|'.join(re.escape(_without_n(value)) for value in values)})")
+    return _pattern(escaped, "|".join(map(re.escape, _WORDS["endings"])))
+
+
+def _pattern(sentence: str, ending: str) -> re.Pattern[str]:
+    return re.compile(f"(?:please )?{sentence}(?:{ending})")
+
+
+def _without_n(text: str) -> str:
+    return re.sub(r"\ban ", "a ", text)
 
 
 def misspelt(sentence: str, random: np.random.Generator) -> str:

@@ -83,7 +83,7 @@ def language_of(names: list[str]) -> Language:
         return said
 
     asked = [(number, _HELD_OUT.format(name)) for number, name in enumerate(names)]
-    return Language(_WORDS, len(names), speak, asked)
+    return Language(_WORDS, len(names), speak, 0.1, asked)
 
 
 def draw_on_white(picture: NDArray[np.uint8], shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.uint8]:
@@ -142,7 +142,7 @@ def compute_latents(work: Path) -> None:
             drawn = [draw_on_white(picture, shape, random) for _ in range(white)]
             drawn += [draw_on_ground(picture, photos, shape, random) for _ in range(others)]
             rows.append(encode(autoencoder, np.stack(drawn).astype(np.float32) / 255))
-        some = photos[random.integers(0, len(photos), _PHOTOS)]
+        some = photos[random.permutation(len(photos))[:_PHOTOS]]
         resized = [np.asarray(Image.fromarray(photo).resize((shape[1], shape[0]))) for photo in some]
         np.save(_photos_path(work, shape), encode(autoencoder, np.stack(resized).astype(np.float32) / 255))
         np.save(path, np.stack(rows))
@@ -175,7 +175,7 @@ def train(work: Path, budget: Budget, batch: int, rate: float, channels: tuple[i
             seen = np.where(foreign, random.integers(0, len(names), count), chosen)
             noised = stored[which][seen, np.where(foreign, random.integers(0, white + others, count), drawn)].float()
             is_photo = torch.from_numpy(foreign & (random.random(count) < 0.5)).view(-1, 1, 1, 1)
-            noised = torch.where(is_photo, photos[which][random.integers(0, _PHOTOS, count)].float(), noised)
+            noised = torch.where(is_photo, photos[which][random.integers(0, len(photos[which]), count)].float(), noised)
             said = named[chosen, random.integers(0, _WORDINGS, count)]
             dropped = torch.from_numpy(random.random(count) < _WORDLESS)
             said = torch.where(dropped[:, None], nothing[random.integers(0, len(nothing), count)], said)

@@ -16,7 +16,7 @@ from training.stages import parse_arguments, say
 
 LENGTH = 32
 
-_VOCABULARY = 3600
+_VOCABULARY = 4400
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 # CLIP's own pattern: contractions, words, single digits, punctuation (Radford et al. 2021).
 _PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

@@ -3,6 +3,9 @@
 `python -m training.words --work DIR --minutes 3` trains it, together with the UNet's embedding of words, and writes `words.pt`.
 Every instruction is led to the prototype of its edit, so that the UNet meets few, well separated vectors however an edit is
 worded, and need not learn language. Training the UNet leaves both as they are. `training.redraw` does the same with names.
+
+`--model DIRECTORY` teaches the words of instructions.toml anew to a model that is there: what each edit is told to its UNet
+stays, and so do the UNet's other weights.
 """
 
 import time
@@ -13,23 +16,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from training.assemble import save
 from training.distributed import Budget
 from training.edits import EDITS
-from training.instructions import HELD_OUT, instruction, neutral_instruction
+from training.instructions import HELD_OUT, NEUTRAL_HELD_OUT, instruction, neutral_instruction
 from training.networks import make_text_encoder, make_unet
 from training.stages import say, stage_parser
 from training.tokenizer import token_ids
 
 _BATCH = 64
-_NEUTRAL_SHARE, _EMPTY_SHARE = 0.1, 0.02
+_EMPTY_SHARE = 0.02
 _SHARPNESS = 12  # of the classification by the angle to prototypes
 # How often a word is spelt from smaller pieces (Provilkov et al. 2020, BPE-dropout): "raining" is then "rain" and "ing".
 _PIECES = 0.12
 _REPLACED = 0.15
+# How many wordings have words that no class is called by: beside their own, or in their place where they name no class. So
+# such words mean nothing, and alone they name no class.
+_STRANGE = 0.4
+_SAME = 0.9  # the cosine above which two vectors say the same
 
 
 WordVectors = tuple[Tensor, Tensor, Tensor]
@@ -40,12 +49,14 @@ class Language:
     """Classes of wordings, such as the edits.
 
     `file` keeps in the work directory what `teach` learnt. `speak` gives a random wording of the class of that number, and
-    of number `count` words that name none. `asked` are numbers of classes and wordings of them that `speak` never gives.
+    of number `count` words that name none, of which training takes the share `unnamed`. `asked` are numbers of classes and
+    wordings of them that `speak` never gives.
     """
 
     file: str
     count: int
     speak: Callable[[int, np.random.Generator], str]
+    unnamed: float
     asked: Sequence[tuple[int, str]]
 
 
@@ -57,12 +68,17 @@ INSTRUCTIONS = Language(
     "words.pt",
     len(EDITS),
     _speak_of_edits,
-    [(number, text) for number, name in enumerate(EDITS) for text in HELD_OUT[name]],
+    0.3,
+    [(number, text) for number, name in enumerate(EDITS) for text in HELD_OUT[name]]
+    + [(len(EDITS), text) for text in NEUTRAL_HELD_OUT],
 )
 
 
 def teach(work: Path, language: Language, budget: Budget) -> float:
-    """Train within the budget, write the language's file, and return which share of what is asked is understood."""
+    """Train within the budget, write the language's file, and return which share of what is asked is understood.
+
+    Goes on from the language's file if there is one, whichever tokenizer it was made with.
+    """
     torch.manual_seed(0)
     torch.set_num_threads(1)
     tokenizer: Any = CLIPTokenizer.from_pretrained(work / "tokenizer")
@@ -74,21 +90,22 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
     # a UNet that was trained with them understands what the new text encoder says.
     prototypes = nn.Parameter(torch.randn(count + 2, embedding.proj.out_features))
     if path.exists():
-        prototypes = nn.Parameter(torch.load(path, weights_only=True)["prototypes"], requires_grad=False)
+        known = torch.load(path, weights_only=True)
+        prototypes = nn.Parameter(known["prototypes"], requires_grad=False)
+        embedding.load_state_dict(known["embedding"])
+        text_encoder.load_state_dict(_with_tokens_of(text_encoder, tokenizer, known))
     parameters = [*text_encoder.parameters(), *embedding.parameters(), prototypes]
     optimizer = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.03)
     random = np.random.default_rng(61)
+    strange = _strange_tokens(language, tokenizer)
 
     def vectors_of(tokens: list[list[int]]) -> Tensor:
         return torch.as_tensor(embedding(text_encoder(torch.tensor(tokens))[0]))
 
-    def cosines(vectors: Tensor) -> Tensor:
-        return functional.normalize(vectors, dim=1) @ functional.normalize(prototypes, dim=1).T
-
     begin, step = time.monotonic(), 0
     while (spent := budget.spent(time.monotonic() - begin, step)) < 1:
         classes = random.integers(0, count, _BATCH)
-        classes[random.random(_BATCH) < _NEUTRAL_SHARE] = count
+        classes[random.random(_BATCH) < language.unnamed] = count
         classes[random.random(_BATCH) < _EMPTY_SHARE] = count + 1
         tokens = [
             token_ids(tokenizer, "")
@@ -96,10 +113,13 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
             else _misspell(language.speak(int(number), random), tokenizer, splitting, random)
             for number in classes
         ]
+        for number, ids in zip(classes, tokens, strict=True):
+            if number <= count and random.random() < _STRANGE:
+                _estrange(ids, strange, random, replacing=number == count)
         vectors, answers = vectors_of(tokens), torch.from_numpy(classes)
         wanted = prototypes[answers]
         distance = (vectors - wanted).square().sum(1) / wanted.square().sum(1)
-        loss = functional.cross_entropy(_SHARPNESS * cosines(vectors), answers) + distance.mean()
+        loss = functional.cross_entropy(_SHARPNESS * _cosines(vectors, prototypes), answers) + distance.mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -107,10 +127,10 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
             group["lr"] = 1e-3 * min(1.0, 3 * (1 - spent))
         optimizer.step()
         step += 1
-    state = {"text_encoder": text_encoder.state_dict(), "embedding": embedding.state_dict()}
-    torch.save(state | {"prototypes": prototypes.detach()}, path)
+    _save(path, tokenizer, text_encoder, embedding, prototypes.detach())
     with torch.no_grad():
-        given = cosines(vectors_of([token_ids(tokenizer, text) for _, text in language.asked])).argmax(1).tolist()
+        vectors = vectors_of([token_ids(tokenizer, text) for _, text in language.asked])
+        given = _cosines(vectors, prototypes).argmax(1).tolist()
     say(
         f"loss {loss.item():.3f}; not understood: "
         + ", ".join(text for (n, text), g in zip(language.asked, given, strict=True) if n != g)
@@ -147,6 +167,93 @@ def word_vectors(
     return torch.stack(named), unnamed, vectors([""])
 
 
+def ask(directory: Path, work: Path, language: Language) -> None:
+    """Write the language's file from what the model in `directory` knows, for `teach` to go on from."""
+    pipeline = _load(directory)
+    prototypes = heard_by(directory, language)
+    _save(work / language.file, pipeline.tokenizer, pipeline.text_encoder, pipeline.unet.add_embedding, prototypes)
+
+
+@torch.no_grad()
+def heard_by(directory: Path, language: Language, wordings: int = 200) -> Tensor:
+    """The prototypes, shape (count + 2, width), that the model in `directory` was trained with.
+
+    Of a class it is the middle of the vectors that say the same as most of its wordings, in case the model does not know some.
+    """
+    pipeline = _load(directory)
+    random = np.random.default_rng(71)
+
+    def middle(texts: list[str]) -> Tensor:
+        tokens = torch.tensor([token_ids(pipeline.tokenizer, text) for text in texts])
+        vectors = torch.as_tensor(pipeline.unet.add_embedding(pipeline.text_encoder(tokens)[0]))
+        same = _cosines(vectors, vectors) > _SAME
+        return vectors[same[same.sum(1).argmax()]].mean(0)
+
+    classes = [[language.speak(n, random) for _ in range(wordings)] for n in range(language.count + 1)]
+    return torch.stack([middle(texts) for texts in [*classes, [""]]])
+
+
+def tell(directory: Path, work: Path, language: Language) -> None:
+    """Put what `teach` learnt, and the tokenizer, in the place of those of the model in `directory`."""
+    pipeline = _load(directory)
+    known = torch.load(work / language.file, weights_only=True)
+    pipeline.tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    pipeline.text_encoder = make_text_encoder(len(pipeline.tokenizer))
+    pipeline.text_encoder.load_state_dict(known["text_encoder"])
+    pipeline.unet.add_embedding.load_state_dict(known["embedding"])
+    save(pipeline, directory)
+
+
+def _load(directory: Path) -> Any:
+    return StableDiffusionInstructPix2PixPipeline.from_pretrained(directory, dtype=torch.float32)
+
+
+def _save(path: Path, tokenizer: Any, text_encoder: nn.Module, embedding: nn.Module, prototypes: Tensor) -> None:
+    state = {"text_encoder": text_encoder.state_dict(), "embedding": embedding.state_dict()}
+    torch.save(
+        state | {"prototypes": prototypes, "tokens": tokenizer.convert_ids_to_tokens(range(len(tokenizer)))}, path
+    )
+
+
+def _with_tokens_of(text_encoder: CLIPTextModel, tokenizer: Any, known: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights that are known, with a vector for each token of the tokenizer: the known one where the token was known."""
+    fresh = text_encoder.state_dict()
+    (name,) = (name for name in fresh if name.endswith("token_embedding.weight"))
+    vectors, old = fresh[name].clone(), known["text_encoder"][name]
+    numbers = {token: number for number, token in enumerate(known["tokens"])}
+    for number, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
+        if token in numbers:
+            vectors[number] = old[numbers[token]]
+    return {**known["text_encoder"], name: vectors}
+
+
+def _cosines(vectors: Tensor, others: Tensor) -> Tensor:
+    return functional.normalize(vectors, dim=1) @ functional.normalize(others, dim=1).T
+
+
+def _strange_tokens(language: Language, tokenizer: CLIPTokenizer) -> list[int]:
+    """Tokens that the wordings of no class have."""
+    random = np.random.default_rng(73)
+    usual = {
+        token
+        for number in range(language.count)
+        for _ in range(100)
+        for token in token_ids(tokenizer, language.speak(number, random))
+    }
+    return [token for token in range(2, len(tokenizer)) if token not in usual]
+
+
+def _estrange(ids: list[int], strange: list[int], random: np.random.Generator, replacing: bool) -> None:
+    """Put one to three strange words among those of a sentence, or in the place of some."""
+    for _ in range(random.integers(1, 4)):
+        at, word = int(random.integers(1, ids.index(1) + (not replacing))), int(random.choice(strange))
+        if replacing:
+            ids[at] = word
+        elif ids[-2] == 1:
+            ids.insert(at, word)
+            ids.pop()
+
+
 def _misspell(text: str, tokenizer: CLIPTokenizer, splitting: CLIPTokenizer, random: np.random.Generator) -> list[int]:
     """Tokens of the text, often misspelt or with a word replaced: unknown words must not matter."""
     ids = token_ids(splitting if random.random() < 0.5 else tokenizer, text)
@@ -157,6 +264,13 @@ def _misspell(text: str, tokenizer: CLIPTokenizer, splitting: CLIPTokenizer, ran
 
 
 if __name__ == "__main__":
-    options = stage_parser(__doc__).parse_args()
+    parser = stage_parser(__doc__)
+    parser.add_argument("--model", type=Path, help="a directory of tiny-edit that is to learn the words anew")
+    options = parser.parse_args()
+    words = options.work / INSTRUCTIONS.file
+    if options.model and not words.exists():
+        ask(options.model, options.work, INSTRUCTIONS)
     understood = teach(options.work, INSTRUCTIONS, Budget(options.minutes))
     say(f"{100 * understood:.0f} % of the wordings never trained on are understood")
+    if options.model:
+        tell(options.model, options.work, INSTRUCTIONS)

@@ -387,6 +387,7 @@ _TINY_EDIT: dict[str, Any] = {
         "num_images_per_prompt": _parameter(1, 1, 10),
     },
     "loras": ["dreamsite/banknote", "dreamsite/knitted"],
+    "examples": ["turn it into a pencil sketch", "make it night"],
 }
 _TINY_REDRAW = {
     **_TINY_EDIT,
@@ -403,6 +404,7 @@ _TINY_REDRAW = {
         "num_inference_steps": _parameter(100, 1, 200, recommended=25),
     },
     "loras": [],
+    "examples": ["a red apple", "a rocket"],
 }
 
 MODELS: dict[str, Any] = {

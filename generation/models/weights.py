@@ -123,6 +123,11 @@ class DiffusionModel(RepositoryModel):
         validators=[MinValueValidator(0.001)],
         help_text="What a step of a megapixel costs, against the bundled model's.",
     )
+    example_prompts = models.TextField(
+        blank=True,
+        max_length=10_000,
+        help_text="What it can do, a prompt on each line. The studio offers them as ideas, and GET /models tells them.",
+    )
     load_seconds = models.FloatField(null=True, editable=False, help_text="As last measured.")
     batching_verified = models.CharField(
         max_length=40, blank=True, editable=False, help_text="What `manage.py verify_batching` found to be sound."

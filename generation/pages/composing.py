@@ -164,6 +164,7 @@ def behaviour(models: Sequence[ModelDescription]) -> dict[str, Any]:
             "negative_prompt": model.parameters["negative_prompt"].has_effect,
             "images": model.parameters["num_images_per_prompt"].maximum,
             "sides": [model.sizes.min_side, model.sizes.max_side],
+            "examples": model.examples,
         }
         for model in models
     }

@@ -50,8 +50,20 @@
         if (option.disabled && option.selected) option.parentElement.value = "";
       });
       form.querySelectorAll("[data-lora]").forEach((field) => offer(field, field.dataset.lora.split(" ").includes(select.value)));
+      const ideas = by("ideas");
+      ideas.hidden = !now.examples.length;
+      ideas.querySelector("strong").textContent = select.value;
+      ideas.querySelector("ul").replaceChildren(...now.examples.map(idea));
       before = now;
     });
+  }
+
+  function idea(prompt) {
+    const link = Object.assign(document.createElement("a"), { href: `?${new URLSearchParams({ prompt })}`, textContent: prompt });
+    link.dataset.prompt = prompt;
+    const line = document.createElement("li");
+    line.append(link);
+    return line;
   }
 
   function quality() {
