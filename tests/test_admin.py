@@ -232,6 +232,7 @@ def test_models_are_edited_with_words_for_what_is_wrong(staff: Client, db: None)
         ({"revision": "main"}, "Pin the full commit"),
         ({"enabled": "on"}, "Pin a commit before enabling"),
         ({"pool": "nowhere"}, "There is no such pool"),
+        ({"example_prompts": "x" * 4001}, "A prompt has at most 4000 characters"),
         ({"max_steps": "0"}, "greater than or equal to 1"),
         ({"max_images": "11"}, "less than or equal to 10"),
     ]:

@@ -318,7 +318,7 @@ def test_the_text_encoder_learns_to_tell_instructions_apart(work: Path, tmp_path
     understood = teach(tmp_path, INSTRUCTIONS, Budget(2, steps=60))
     assert 3 / len(EDITS) < understood <= 1
     first = torch.load(tmp_path / "words.pt", weights_only=True)
-    assert set(first) == {"text_encoder", "embedding", "prototypes", "tokens"}
+    assert set(first) == {"text_encoder", "embedding", "prototypes", "tokens", "steps"}
     teach(tmp_path, INSTRUCTIONS, Budget(2, steps=2))
     second = torch.load(tmp_path / "words.pt", weights_only=True)
     assert torch.equal(first["prototypes"], second["prototypes"])

@@ -205,7 +205,7 @@ def measure(directory: Path, work: Path, side: int) -> list[Figure]:
     ]
     contract = tally(pipeline, fewer, PROMPTS, CONTRACT)
     kept = tally_kept(pipeline, few, NEUTRAL_HELD_OUT, RECOMMENDED)
-    say("taken for an edit most: " + ", ".join(f"{said} {100 * np.mean(hits):.0f} %" for said, hits in _worst(kept)))
+    say("kept least: " + ", ".join(f"{said} {100 * np.mean(hits):.0f} %" for said, hits in _worst(kept)))
     say(_speed(directory, next(iter(middles(work, 256).values()))))
     return [
         Figure("asked edit nearest by pixels", full.nearest, 1.0, "%"),

@@ -56,7 +56,20 @@ def neutral_instruction(random: np.random.Generator) -> str:
     while "{" in sentence:
         sentence = sentence.replace("{s}", _pick(_WORDS["subjects"], random), 1)
         sentence = sentence.replace("{w}", _pick(_WORDS["things"], random), 1)
-    return _vary(re.sub(r"\ba (?=[aeiou])", "an ", sentence), random)
+    if random.random() < 0.08:
+        sentence = "please " + sentence
+    return _vary(re.sub(r"\ba (?=[aeio]|u(?!ni))", "an ", sentence), random)
+
+
+def words_of_edits() -> list[str]:
+    """All that sentences which name an edit are made of, misspelt words too."""
+    kinds = ("sentences", "askings", "complements", "subjects", "endings")
+    misspelt = [word for words in _WORDS["misspellings"].values() for word in words]
+    texts = [text for kind in kinds for text in _WORDS[kind]] + ["please", *misspelt]
+    for words in _WORDS["edits"].values():
+        styles = [form for style in words["styles"] for form in (style, *_forms(style).values())]
+        texts += [*styles, *words["imperatives"], *words["phrases"]]
+    return texts
 
 
 def can_be_said(sentence: str) -> bool:

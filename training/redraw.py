@@ -83,7 +83,8 @@ def language_of(names: list[str]) -> Language:
         return said
 
     asked = [(number, _HELD_OUT.format(name)) for number, name in enumerate(names)]
-    return Language(_WORDS, len(names), speak, 0.1, asked)
+    called = [other for name in names for other in emoji.CALLED[name]]
+    return Language(_WORDS, len(names), speak, 0.1, [*called, *_SENTENCES, *_ASKINGS], asked)
 
 
 def draw_on_white(picture: NDArray[np.uint8], shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.uint8]:

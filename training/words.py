@@ -4,8 +4,8 @@
 Every instruction is led to the prototype of its edit, so that the UNet meets few, well separated vectors however an edit is
 worded, and need not learn language. Training the UNet leaves both as they are. `training.redraw` does the same with names.
 
-`--model DIRECTORY` teaches the words of instructions.toml anew to a model that is there: what each edit is told to its UNet
-stays, and so do the UNet's other weights.
+`--model DIRECTORY` teaches the words of instructions.toml anew to the model in that directory, in place: what each edit is told
+to its UNet stays, and so do the UNet's other weights. The work directory needs nothing but the tokenizer.
 """
 
 import time
@@ -24,7 +24,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from training.assemble import save
 from training.distributed import Budget
 from training.edits import EDITS
-from training.instructions import HELD_OUT, NEUTRAL_HELD_OUT, instruction, neutral_instruction
+from training.instructions import HELD_OUT, NEUTRAL_HELD_OUT, instruction, neutral_instruction, words_of_edits
 from training.networks import make_text_encoder, make_unet
 from training.stages import say, stage_parser
 from training.tokenizer import token_ids
@@ -49,14 +49,15 @@ class Language:
     """Classes of wordings, such as the edits.
 
     `file` keeps in the work directory what `teach` learnt. `speak` gives a random wording of the class of that number, and
-    of number `count` words that name none, of which training takes the share `unnamed`. `asked` are numbers of classes and
-    wordings of them that `speak` never gives.
+    of number `count` words that name none, of which training takes the share `unnamed`. `words` are all that wordings of
+    classes are made of. `asked` are numbers of classes and wordings of them that `speak` never gives.
     """
 
     file: str
     count: int
     speak: Callable[[int, np.random.Generator], str]
     unnamed: float
+    words: Sequence[str]
     asked: Sequence[tuple[int, str]]
 
 
@@ -69,6 +70,7 @@ INSTRUCTIONS = Language(
     len(EDITS),
     _speak_of_edits,
     0.3,
+    words_of_edits(),
     [(number, text) for number, name in enumerate(EDITS) for text in HELD_OUT[name]]
     + [(len(EDITS), text) for text in NEUTRAL_HELD_OUT],
 )
@@ -88,15 +90,16 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
     path, count = work / language.file, language.count
     # One for each class, one for words that name none, one for no words. Those of an earlier run stay where they are, so that
     # a UNet that was trained with them understands what the new text encoder says.
-    prototypes = nn.Parameter(torch.randn(count + 2, embedding.proj.out_features))
+    prototypes, earlier = nn.Parameter(torch.randn(count + 2, embedding.proj.out_features)), 0
     if path.exists():
         known = torch.load(path, weights_only=True)
+        earlier = known["steps"]
         prototypes = nn.Parameter(known["prototypes"], requires_grad=False)
         embedding.load_state_dict(known["embedding"])
         text_encoder.load_state_dict(_with_tokens_of(text_encoder, tokenizer, known))
     parameters = [*text_encoder.parameters(), *embedding.parameters(), prototypes]
     optimizer = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.03)
-    random = np.random.default_rng(61)
+    random = np.random.default_rng([61, earlier])
     strange = _strange_tokens(language, tokenizer)
 
     def vectors_of(tokens: list[list[int]]) -> Tensor:
@@ -127,7 +130,7 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
             group["lr"] = 1e-3 * min(1.0, 3 * (1 - spent))
         optimizer.step()
         step += 1
-    _save(path, tokenizer, text_encoder, embedding, prototypes.detach())
+    _save(path, tokenizer, text_encoder, embedding, prototypes.detach(), earlier + step)
     with torch.no_grad():
         vectors = vectors_of([token_ids(tokenizer, text) for _, text in language.asked])
         given = _cosines(vectors, prototypes).argmax(1).tolist()
@@ -208,11 +211,11 @@ def _load(directory: Path) -> Any:
     return StableDiffusionInstructPix2PixPipeline.from_pretrained(directory, dtype=torch.float32)
 
 
-def _save(path: Path, tokenizer: Any, text_encoder: nn.Module, embedding: nn.Module, prototypes: Tensor) -> None:
-    state = {"text_encoder": text_encoder.state_dict(), "embedding": embedding.state_dict()}
-    torch.save(
-        state | {"prototypes": prototypes, "tokens": tokenizer.convert_ids_to_tokens(range(len(tokenizer)))}, path
-    )
+def _save(
+    path: Path, tokenizer: Any, text_encoder: nn.Module, embedding: nn.Module, prototypes: Tensor, steps: int = 0
+) -> None:
+    state = {"text_encoder": text_encoder.state_dict(), "embedding": embedding.state_dict(), "prototypes": prototypes}
+    torch.save(state | {"tokens": tokenizer.convert_ids_to_tokens(range(len(tokenizer))), "steps": steps}, path)
 
 
 def _with_tokens_of(text_encoder: CLIPTextModel, tokenizer: Any, known: dict[str, Any]) -> dict[str, Tensor]:
@@ -232,15 +235,10 @@ def _cosines(vectors: Tensor, others: Tensor) -> Tensor:
 
 
 def _strange_tokens(language: Language, tokenizer: CLIPTokenizer) -> list[int]:
-    """Tokens that the wordings of no class have."""
-    random = np.random.default_rng(73)
-    usual = {
-        token
-        for number in range(language.count)
-        for _ in range(100)
-        for token in token_ids(tokenizer, language.speak(number, random))
-    }
-    return [token for token in range(2, len(tokenizer)) if token not in usual]
+    """Tokens that are no part of what the wordings of classes are made of."""
+    usual = " ".join(language.words).lower()
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    return [number for number, token in enumerate(tokens) if number > 1 and token.removesuffix("</w>") not in usual]
 
 
 def _estrange(ids: list[int], strange: list[int], random: np.random.Generator, replacing: bool) -> None:
@@ -270,6 +268,10 @@ if __name__ == "__main__":
     words = options.work / INSTRUCTIONS.file
     if options.model and not words.exists():
         ask(options.model, options.work, INSTRUCTIONS)
+    elif options.model:
+        told = torch.load(words, weights_only=True)["prototypes"]
+        if functional.cosine_similarity(told, heard_by(options.model, INSTRUCTIONS)).min() < _SAME:
+            parser.error(f"{words} belongs to another UNet than that of {options.model}; take another work directory.")
     understood = teach(options.work, INSTRUCTIONS, Budget(options.minutes))
     say(f"{100 * understood:.0f} % of the wordings never trained on are understood")
     if options.model:

@@ -147,6 +147,11 @@ class DiffusionModel(RepositoryModel):
             raise ValidationError({"enabled": "The default model must be enabled."})
         if self.pool not in settings.POOLS:
             raise ValidationError({"pool": f"There is no such pool; choose one of {', '.join(settings.POOLS)}."})
+        longest = bounds(ImageToImageParameters.model_fields["prompt"])["max_length"]
+        if any(len(line.strip()) > longest for line in self.example_prompts.splitlines()):
+            raise ValidationError(
+                {"example_prompts": f"A prompt has at most {longest} characters; shorten the longer one."}
+            )
 
     def reference(self) -> ModelReference:
         return ModelReference(id=self.id, revision=self.revision, family=Family(self.family))

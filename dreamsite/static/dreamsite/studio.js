@@ -59,7 +59,8 @@
   }
 
   function idea(prompt) {
-    const link = Object.assign(document.createElement("a"), { href: `?${new URLSearchParams({ prompt })}`, textContent: prompt });
+    const query = new URLSearchParams({ model_id: by("model_id").value, prompt });
+    const link = Object.assign(document.createElement("a"), { href: `?${query}`, textContent: prompt });
     link.dataset.prompt = prompt;
     const line = document.createElement("li");
     line.append(link);
@@ -222,12 +223,12 @@
     });
     form.addEventListener("click", (event) => {
       const link = event.target.closest("[data-prompt]");
-      if (!link) return;
+      if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
       by("prompt").value = link.dataset.prompt;
       link.closest("details").open = false;
       by("prompt").focus();
-      form.dispatchEvent(new Event("input"));
+      by("prompt").dispatchEvent(new Event("input", { bubbles: true }));
     });
   }
 }
