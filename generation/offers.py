@@ -35,7 +35,7 @@ def described(row: DiffusionModel, is_warm: bool | None = None) -> ModelDescript
         sizes=Sizes(min_side=traits.min_side, max_side=traits.max_side),
         parameters={name: _parameter(name, traits, limits) for name in DESCRIBED},
         loras=loras,
-        examples=[prompt for line in row.example_prompts.splitlines() if (prompt := line.strip())],
+        examples=row.examples,
     )
 
 

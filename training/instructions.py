@@ -37,8 +37,6 @@ def instruction(edit: str, random: np.random.Generator) -> str:
         template, key, value = _pick(_WORDS["sentences"], random), "n", _pick(words["styles"], random)
     slots = {**_forms(value), key: value, "s": _pick(_WORDS["subjects"], random)}
     sentence = template.format(**slots)
-    if random.random() < 0.08:
-        sentence = "please " + sentence
     return _vary(sentence, random)
 
 
@@ -56,8 +54,6 @@ def neutral_instruction(random: np.random.Generator) -> str:
     while "{" in sentence:
         sentence = sentence.replace("{s}", _pick(_WORDS["subjects"], random), 1)
         sentence = sentence.replace("{w}", _pick(_WORDS["things"], random), 1)
-    if random.random() < 0.08:
-        sentence = "please " + sentence
     return _vary(re.sub(r"\ba (?=[aeio]|u(?!ni))", "an ", sentence), random)
 
 
@@ -139,6 +135,8 @@ def _forms(style: str) -> dict[str, str]:
 
 
 def _vary(sentence: str, random: np.random.Generator) -> str:
+    if random.random() < 0.08:
+        sentence = "please " + sentence
     if random.random() < 0.1:
         sentence = misspelt(sentence, random)
     sentence += _pick(_WORDS["endings"], random)

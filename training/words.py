@@ -103,7 +103,7 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
     strange = _strange_tokens(language, tokenizer)
 
     def vectors_of(tokens: list[list[int]]) -> Tensor:
-        return torch.as_tensor(embedding(text_encoder(torch.tensor(tokens))[0]))
+        return _told(text_encoder, embedding, tokens)
 
     begin, step = time.monotonic(), 0
     while (spent := budget.spent(time.monotonic() - begin, step)) < 1:
@@ -162,7 +162,7 @@ def word_vectors(
     random = np.random.default_rng(67)
 
     def vectors(texts: list[str]) -> Tensor:
-        return torch.as_tensor(embedding(text_encoder(torch.tensor([token_ids(tokenizer, t) for t in texts]))[0]))
+        return _told(text_encoder, embedding, [token_ids(tokenizer, text) for text in texts])
 
     *named, unnamed = (
         vectors([language.speak(number, random) for _ in range(wordings)]) for number in range(language.count + 1)
@@ -187,8 +187,8 @@ def heard_by(directory: Path, language: Language, wordings: int = 200) -> Tensor
     random = np.random.default_rng(71)
 
     def middle(texts: list[str]) -> Tensor:
-        tokens = torch.tensor([token_ids(pipeline.tokenizer, text) for text in texts])
-        vectors = torch.as_tensor(pipeline.unet.add_embedding(pipeline.text_encoder(tokens)[0]))
+        tokens = [token_ids(pipeline.tokenizer, text) for text in texts]
+        vectors = _told(pipeline.text_encoder, pipeline.unet.add_embedding, tokens)
         same = _cosines(vectors, vectors) > _SAME
         return vectors[same[same.sum(1).argmax()]].mean(0)
 
@@ -228,6 +228,11 @@ def _with_tokens_of(text_encoder: CLIPTextModel, tokenizer: Any, known: dict[str
         if token in numbers:
             vectors[number] = old[numbers[token]]
     return {**known["text_encoder"], name: vectors}
+
+
+def _told(text_encoder: CLIPTextModel, embedding: nn.Module, tokens: list[list[int]]) -> Tensor:
+    """What the UNet is told by sentences of tokens, shape (sentences, width)."""
+    return torch.as_tensor(embedding(text_encoder(torch.tensor(tokens))[0]))
 
 
 def _cosines(vectors: Tensor, others: Tensor) -> Tensor:

@@ -148,10 +148,14 @@ class DiffusionModel(RepositoryModel):
         if self.pool not in settings.POOLS:
             raise ValidationError({"pool": f"There is no such pool; choose one of {', '.join(settings.POOLS)}."})
         longest = bounds(ImageToImageParameters.model_fields["prompt"])["max_length"]
-        if any(len(line.strip()) > longest for line in self.example_prompts.splitlines()):
+        if any(len(prompt) > longest for prompt in self.examples):
             raise ValidationError(
                 {"example_prompts": f"A prompt has at most {longest} characters; shorten the longer one."}
             )
+
+    @property
+    def examples(self) -> list[str]:
+        return [prompt for line in self.example_prompts.splitlines() if (prompt := line.strip())]
 
     def reference(self) -> ModelReference:
         return ModelReference(id=self.id, revision=self.revision, family=Family(self.family))
