@@ -95,7 +95,7 @@ def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., 
     page.get_by_role("link", name="Use as input").click()
     expect(page.get_by_text("A result of make it night")).to_be_visible()
     page.get_by_text("Recent").click()
-    page.locator("[data-prompt]").first.click()
+    page.locator("details", has_text="Recent").get_by_role("link").first.click()
     expect(page.get_by_label("What should happen to it?")).to_have_value("make it night")
     page.locator("#num_inference_steps").fill("200")
     page.keyboard.press("Control+Enter")
