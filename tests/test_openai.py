@@ -91,7 +91,7 @@ def test_what_is_wrong_is_told_as_their_clients_read_it(
     images: openai.resources.Images, arguments: dict[str, object], param: str | None, words: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as error:
-        images.edit(**{"image": PICTURE, "prompt": "make it night", **arguments})  # type: ignore[call-overload]
+        images.edit(**{"image": PICTURE, "prompt": "make it night", **arguments})
     assert error.value.param == param
     assert words in error.value.message
 

@@ -65,14 +65,13 @@ def test_a_wrong_value_is_the_sdks_own_error(service: Service, alices_key: str) 
     assert (item.loc, item.msg) == (["body", "strength"], "Input should be a number from 0 to 1")
 
 
-def test_what_takes_long_is_an_sdk_error_that_leads_to_the_pictures(tmp_path: Path) -> None:
-    with Service(tmp_path, WAIT_SECONDS="0") as impatient, sdk(impatient, impatient.token) as livepeer:
-        with pytest.raises(errors.SDKError) as caught:
-            livepeer.generate.image_to_image(request=request())
-        assert caught.value.status_code == 202
-        generation_id = json.loads(caught.value.body)["id"]
-        with impatient.client() as client:
-            wait_until(lambda: client.get(f"/generations/{generation_id}").json()["images"], 60, "the pictures")
+def test_what_takes_long_is_an_sdk_error_that_leads_to_the_pictures(service: Service, alices_key: str) -> None:
+    with sdk(service, alices_key) as livepeer, pytest.raises(errors.SDKError) as caught:
+        livepeer.generate.image_to_image(request=request(), http_headers={"Prefer": "respond-async"})
+    assert caught.value.status_code == 202
+    generation_id = json.loads(caught.value.body)["id"]
+    with service.client(alices_key) as client:
+        wait_until(lambda: client.get(f"/generations/{generation_id}").json()["images"], 60, "the pictures")
 
 
 def test_a_client_that_gave_up_waiting_and_tries_again_gets_what_it_asked_for_once(

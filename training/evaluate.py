@@ -17,6 +17,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 from torch.nn import functional
 
+from generation.engine.devices import choose_dtype
 from training.card import Figure, hold_against_card
 from training.distributed import launch, rank, world
 from training.edits import EDITS, apply
@@ -66,8 +67,9 @@ class Tally:
 
 
 def load_model(directory: Path, kind: Any = StableDiffusionInstructPix2PixPipeline) -> Any:
-    """A pipeline of the class `kind` as the service computes it: in bfloat16, channels last."""
-    pipeline = kind.from_pretrained(directory, dtype=torch.bfloat16)
+    """A pipeline of the class `kind` as the service computes it: in bfloat16 where the CPU does, channels last."""
+    dtype = choose_dtype("auto", torch.device("cpu"), faithful_in_bfloat16=True)
+    pipeline = kind.from_pretrained(directory, dtype=dtype)
     pipeline.unet.to(memory_format=torch.channels_last)
     pipeline.vae.to(memory_format=torch.channels_last)
     pipeline.set_progress_bar_config(disable=True)
