@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionInstructPix2PixPipeline
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch.nn import functional
@@ -27,7 +26,7 @@ from training.evaluate import CONTRACT
 from training.instructions import NEUTRAL_HELD_OUT
 from training.lora import STYLES
 from training.tokenizer import token_ids
-from training.words import INSTRUCTIONS, heard_by
+from training.words import INSTRUCTIONS, heard_by, load
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +72,11 @@ def test_an_edit_does_what_it_is_told(engine: Engine, photo: Image.Image) -> Non
 @pytest.mark.django_db
 def test_the_editor_tells_its_examples_apart_and_that_unknown_words_are_none_of_them() -> None:
     examples = DiffusionModel.objects.get(pk="dreamsite/tiny-edit").example_prompts.splitlines()
-    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(BUNDLED / "tiny-edit", dtype=torch.float32)
+    pipeline = load(BUNDLED / "tiny-edit")
     with torch.no_grad():
         tokens = torch.tensor([token_ids(pipeline.tokenizer, text) for text in [*examples, *NEUTRAL_HELD_OUT]])
         said = pipeline.unet.add_embedding(pipeline.text_encoder(tokens)[0])
-    known = heard_by(BUNDLED / "tiny-edit", INSTRUCTIONS, 50)
+    known = heard_by(pipeline, INSTRUCTIONS, 50)
     understood = functional.cosine_similarity(said[:, None], known[None], dim=2).argmax(1).tolist()
     assert understood[: len(examples)] == list(range(len(EDITS)))
     assert understood[len(examples) :].count(len(EDITS)) >= 0.8 * len(NEUTRAL_HELD_OUT)

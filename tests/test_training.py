@@ -32,7 +32,7 @@ from training.scenes import draw_scene
 from training.tokenizer import LENGTH, token_ids
 from training.tokenizer import train as train_tokenizer
 from training.unet import overshoot, step_from_noisier, train, x0_loss
-from training.words import INSTRUCTIONS, ask, heard_by, teach, tell
+from training.words import INSTRUCTIONS, ask, heard_by, load, teach, tell
 
 MINUSCULE = (64, 16, 16)
 
@@ -328,12 +328,12 @@ def test_the_text_encoder_learns_to_tell_instructions_apart(work: Path, tmp_path
 def test_a_model_is_taught_new_words_and_keeps_what_its_edits_are_to_the_unet(work: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer").symlink_to(work / "tokenizer")
     model = shutil.copytree(BUNDLED / "tiny-edit", tmp_path / "model")
-    before = heard_by(model, INSTRUCTIONS, 10)
+    before = heard_by(load(model), INSTRUCTIONS, 10)
     ask(model, tmp_path, INSTRUCTIONS)
     teach(tmp_path, INSTRUCTIONS, Budget(2, steps=20))
     weights = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
     tell(model, tmp_path, INSTRUCTIONS)
-    after = heard_by(model, INSTRUCTIONS, 10)
+    after = heard_by(load(model), INSTRUCTIONS, 10)
     nearest = functional.cosine_similarity(after[:, None], before[None], dim=2).argmax(1)
     assert (nearest == torch.arange(len(before))).float().mean() > 0.9
     changed = {

@@ -172,18 +172,17 @@ def word_vectors(
 
 def ask(directory: Path, work: Path, language: Language) -> None:
     """Write the language's file from what the model in `directory` knows, for `teach` to go on from."""
-    pipeline = _load(directory)
-    prototypes = heard_by(directory, language)
+    pipeline = load(directory)
+    prototypes = heard_by(pipeline, language)
     _save(work / language.file, pipeline.tokenizer, pipeline.text_encoder, pipeline.unet.add_embedding, prototypes)
 
 
 @torch.no_grad()
-def heard_by(directory: Path, language: Language, wordings: int = 200) -> Tensor:
-    """The prototypes, shape (count + 2, width), that the model in `directory` was trained with.
+def heard_by(pipeline: Any, language: Language, wordings: int = 200) -> Tensor:
+    """The prototypes, shape (count + 2, width), that the UNet of this pipeline was trained with.
 
     Of a class it is the middle of the vectors that say the same as most of its wordings, in case the model does not know some.
     """
-    pipeline = _load(directory)
     random = np.random.default_rng(71)
 
     def middle(texts: list[str]) -> Tensor:
@@ -198,7 +197,7 @@ def heard_by(directory: Path, language: Language, wordings: int = 200) -> Tensor
 
 def tell(directory: Path, work: Path, language: Language) -> None:
     """Put what `teach` learnt, and the tokenizer, in the place of those of the model in `directory`."""
-    pipeline = _load(directory)
+    pipeline = load(directory)
     known = torch.load(work / language.file, weights_only=True)
     pipeline.tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     pipeline.text_encoder = make_text_encoder(len(pipeline.tokenizer))
@@ -207,7 +206,8 @@ def tell(directory: Path, work: Path, language: Language) -> None:
     save(pipeline, directory)
 
 
-def _load(directory: Path) -> Any:
+def load(directory: Path) -> Any:
+    """The pipeline of tiny-edit in `directory`, in float32, to teach it."""
     return StableDiffusionInstructPix2PixPipeline.from_pretrained(directory, dtype=torch.float32)
 
 
@@ -275,7 +275,7 @@ if __name__ == "__main__":
         ask(options.model, options.work, INSTRUCTIONS)
     elif options.model:
         told = torch.load(words, weights_only=True)["prototypes"]
-        if functional.cosine_similarity(told, heard_by(options.model, INSTRUCTIONS)).min() < _SAME:
+        if functional.cosine_similarity(told, heard_by(load(options.model), INSTRUCTIONS)).min() < _SAME:
             parser.error(f"{words} belongs to another UNet than that of {options.model}; take another work directory.")
     understood = teach(options.work, INSTRUCTIONS, Budget(options.minutes))
     say(f"{100 * understood:.0f} % of the wordings never trained on are understood")
