@@ -14,10 +14,11 @@ from django.utils.safestring import SafeString
 from accounts import audit, person_page
 from accounts.audit_admin import Audited
 from accounts.models import ApiToken, User
+from accounts.offered import OfferedFiltersOnly
 
 
 @admin.register(User)
-class PersonAdmin(Audited, UserAdmin[User]):
+class PersonAdmin(OfferedFiltersOnly, Audited, UserAdmin[User]):
     fieldsets = (
         *(UserAdmin.fieldsets or ()),
         ("Limits", {"fields": ("max_running", "max_queued", "max_per_minute", "max_daily_cost")}),
@@ -107,7 +108,7 @@ class Usable(admin.SimpleListFilter):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
+class ApiTokenAdmin(OfferedFiltersOnly, admin.ModelAdmin[ApiToken]):
     """Tokens are read and revoked here. They are not made here, since their text could not be shown."""
 
     list_display = ("prefix", "user", "name", "created", "last_used", "expires", "revoked", "usable")

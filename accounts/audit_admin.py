@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 
 from accounts import audit, csv_export
 from accounts.models import AuditEntry
+from accounts.offered import OfferedFiltersOnly
 from accounts.read_only import ReadOnly
 from accounts.typed_filter import TypedFilter
 
@@ -68,7 +69,7 @@ class By(TypedFilter):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ReadOnly, admin.ModelAdmin[AuditEntry]):
+class AuditEntryAdmin(OfferedFiltersOnly, ReadOnly, admin.ModelAdmin[AuditEntry]):
     """The log: nobody adds to it, changes or deletes it here."""
 
     list_display = ("time", "actor_name", "action", "what", "changes", "request_id")
@@ -88,13 +89,6 @@ class AuditEntryAdmin(ReadOnly, admin.ModelAdmin[AuditEntry]):
     def get_urls(self) -> list[URLPattern]:
         export = path("export/", self.admin_site.admin_view(self.export), name="accounts_auditentry_export")
         return [export, *super().get_urls()]
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        try:
-            return super().get_changelist_instance(request)
-        except OverflowError as error:
-            # A year that no date can have: Django expects all other nonsense.
-            raise IncorrectLookupParameters from error
 
     def export(self, request: HttpRequest) -> HttpResponseBase:
         """What the list shows with these filters, as CSV."""

@@ -19,6 +19,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from accounts.offered import OfferedFiltersOnly
 from accounts.read_only import ReadOnly
 from generation import retention_admin, search, weights_admin, wording  # noqa: F401  they register their own
 from generation.models import GeneratedImage, Generation
@@ -79,7 +80,7 @@ class GeneratedImageInline(ReadOnly, admin.TabularInline[GeneratedImage, Generat
 
 
 @admin.register(Generation)
-class GenerationAdmin(GenerationActions, ReadOnly, admin.ModelAdmin[Generation]):
+class GenerationAdmin(OfferedFiltersOnly, GenerationActions, ReadOnly, admin.ModelAdmin[Generation]):
     """Rows own files, which the admin's own deletion would leave behind: actions know what goes with them."""
 
     list_display = ("pictures", "what", "by", "model_name", "seeds", "flags", "state_in_words", "asked_at")

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from generation import doorbell, media, search
@@ -32,8 +32,8 @@ def trash(rows: QuerySet[Generation]) -> int:
 
 
 def in_trash(rows: QuerySet[Generation]) -> QuerySet[Generation]:
-    """Those of the rows that can still be restored."""
-    return rows.filter(deleted=None, trashed__gt=_last_call())
+    """Those of the rows that can still be restored: for as long as staff must keep one, it is not gone."""
+    return rows.filter(Q(trashed__gt=_last_call()) | Q(trashed__isnull=False, held=True), deleted=None)
 
 
 def restore(rows: QuerySet[Generation]) -> int:
@@ -42,8 +42,11 @@ def restore(rows: QuerySet[Generation]) -> int:
 
 
 def expire(rows: QuerySet[Generation]) -> int:
-    """End the time in the trash of those of the rows that are in it; the reaper deletes them. Returns how many they are."""
-    return in_trash(rows).update(trashed=_last_call())
+    """End the time in the trash of those of the rows that are in it and not on hold; the reaper deletes them.
+
+    Returns how many they are.
+    """
+    return in_trash(rows).filter(held=False).update(trashed=_last_call())
 
 
 def empty_trash() -> int:

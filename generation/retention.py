@@ -75,10 +75,13 @@ def step_all() -> int:
     return sum(step(rule, REMOVED_AT_ONCE) for rule in RetentionRule.objects.filter(enabled=True))
 
 
-def step(rule: RetentionRule, most: int) -> int:
-    """Go on with this rule: read up to `LOOKED_AT` rows, and remove of up to `most`. Of how many something was removed."""
+def step(rule: RetentionRule, most: int, anew: bool = False) -> int:
+    """Go on with this rule: read up to `LOOKED_AT` rows, and remove of up to `most`. Of how many something was removed.
+
+    A rule that is through begins its next round in time, or `anew` now: for what was on hold, say, when it passed by.
+    """
     now = timezone.now()
-    if rule.is_through and (rule.began is None or rule.began < now - _ROUND):
+    if rule.is_through and (anew or rule.began is None or rule.began < now - _ROUND):
         # The first to begin anew counts from nothing: staff and the periodic job may do so at once.
         RetentionRule.objects.filter(pk=rule.pk, began=rule.began).update(began=now, removed=0)
         rule.reached, rule.is_through, rule.began, rule.removed = None, False, now, 0

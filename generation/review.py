@@ -141,7 +141,8 @@ def next_for(reviewer: User, wanted: Wanted, besides: Collection[int] = ()) -> R
     """
     rows = waiting(wanted).exclude(pk__in=besides)
     if wanted.why != "escalated":
-        own = ReviewDecision.objects.filter(reviewer=reviewer, after=Review.ESCALATED).exclude(image=None)
+        passed_on = ReviewDecision.objects.filter(reviewer=reviewer, after=Review.ESCALATED)
+        own = passed_on.filter(undoes=None, undone_by=None).exclude(image=None)
         rows = rows.exclude(review=Review.ESCALATED, pk__in=own.values("image"))
     while True:
         held = ReviewClaim.objects.filter(expires__gt=timezone.now()).exclude(reviewer=reviewer)

@@ -15,12 +15,13 @@ from redis import RedisError
 
 from accounts import audit
 from accounts.audit_admin import Audited
+from accounts.offered import OfferedFiltersOnly
 from generation import orders
 from generation.models import DiffusionModel, Lora, Order
 from generation.orders import OrderRefused
 
 
-class RepositoryAdmin(Audited, admin.ModelAdmin[Any]):
+class RepositoryAdmin(OfferedFiltersOnly, Audited, admin.ModelAdmin[Any]):
     search_fields = ("id",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

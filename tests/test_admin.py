@@ -345,3 +345,42 @@ def test_it_has_our_name_our_style_and_a_way_back(staff: Client) -> None:
     assert "<title>Administration | Dreamsite</title>" in page
     assert '<a href="/">View site</a>' in page
     assert "dreamsite/admin.css" in page
+
+
+ODD = {
+    "generation/generation": [
+        "note__startswith=zebra",
+        "title__gt=a",
+        "token__isnull=0",
+        "created__year=99999",
+        "prompt__regex=(",
+    ],
+    "generation/reviewdecision": ["when__year=0", "note__startswith=a"],
+    "generation/diffusionmodel": ["id__regex=("],
+    "accounts/apitoken": ["digest__startswith=a", "created__year=99999"],
+    "accounts/auditentry": ["target__regex=(", "when__year=99999", "when__regex=("],
+    "accounts/user": ["date_joined__year=99999", "email__startswith=a"],
+}
+
+
+@pytest.mark.parametrize(("kind", "query"), [(kind, query) for kind, queries in ODD.items() for query in queries])
+def test_nobody_asks_for_more_than_the_filters_offer(staff: Client, alice: User, kind: str, query: str) -> None:
+    address = f"/admin/{kind}/"
+    Generation.objects.filter(pk=make_generation(alice).pk).update(note="zebra")
+    assert staff.get(f"{address}?{query}", follow=True).redirect_chain == [(f"{address}?e=1", 302)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "query"),
+    [
+        ("accounts/auditentry", "when__year=2026&when__month=11&action=pool.pause"),
+        ("accounts/user", "is_staff__exact=1&groups__id__exact=1"),
+        ("accounts/user", "groups__isnull=True"),
+        ("accounts/apitoken", "usable=yes"),
+        ("generation/diffusionmodel", "enabled__exact=1&family__exact=turbo"),
+        ("generation/lora", "base_models__id__exact=some/model"),
+        ("generation/reviewdecision", "after__exact=safe&is_sample__exact=1"),
+    ],
+)
+def test_what_the_filters_offer_is_asked_for(staff: Client, kind: str, query: str) -> None:
+    assert staff.get(f"/admin/{kind}/?{query}").status_code == 200

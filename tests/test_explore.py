@@ -1,6 +1,7 @@
 """Contact sheets: which cells they have, all or none of them, how they are shown, canceled, and whose they are."""
 
 import re
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -207,7 +208,7 @@ def test_only_what_has_changed_comes_again(
     sheet = Exploration.objects.get()
     page = signed_in.get(f"/sheets/{sheet.pk}/").content.decode()
     address = re.search(r'hx-get="([^"]+)"', page)[1]  # type: ignore[index]
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(6):
         answer = signed_in.get(address)
     assert b"cell-" not in answer.content
     made = make_generation(alice).images.get()
@@ -219,7 +220,20 @@ def test_only_what_has_changed_comes_again(
     assert re.findall(r'id="(cell-\d+)" hx-swap-oob', changed) == ["cell-0", "cell-1"]
     assert "1 of 6 made" in changed
     assert 'class="cell flagged succeeded"' in changed
-    assert "deleted" in changed
+    assert "in the trash</span>" in changed
+    Generation.objects.filter(pk=second.pk).update(deleted=second.created)
+    assert "deleted</span>" in signed_in.get(address).content.decode()
+
+
+def test_a_sheet_in_the_trash_is_none_of_the_last_ones(signed_in: Client) -> None:
+    explore(signed_in)
+    sheet = Exploration.objects.get()
+    sheet.generations.update(state=State.SUCCEEDED)
+    sheet.generations.filter(cell__lt=4).update(trashed=sheet.created)
+    assert list(map(attrgetter("made"), Exploration.objects.lately(6))) == [2]
+    sheet.generations.update(trashed=sheet.created)
+    assert Exploration.objects.lately(6) == []
+    assert f"/sheets/{sheet.pk}/" not in signed_in.get("/").content.decode()
 
 
 def test_what_is_left_is_canceled_at_once(signed_in: Client) -> None:

@@ -169,3 +169,39 @@ def test_choosing_and_narrowing_work_without_scripts(browser: Browser, alice: Us
     page.wait_for_url("**/history/?favourite=true")
     expect(page.locator(f"#tile-{made[1].pk}")).to_be_visible()
     page.close()
+
+
+def test_what_is_chosen_stays_so_while_it_is_being_made(page: Page, alice: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    make_some(alice, 1)
+    sign_in(page)
+    for box in page.locator(".pick input").all():
+        box.check(force=True)
+    expect(page.get_by_text("2 chosen")).to_be_visible()
+    Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)
+    expect(page.locator(".tile.failed")).to_be_visible()
+    expect(page.get_by_text("2 chosen")).to_be_visible()
+    expect(page.locator(".tile.failed .pick input")).to_be_checked()
+
+
+def test_an_emptied_page_says_that_it_is_empty(page: Page, alice: User, live_server: LiveServer) -> None:
+    make_some(alice, 2)
+    sign_in(page)
+    page.goto(f"{live_server.url}/history/?q=number")
+    bar = page.get_by_role("group", name="What to do with the chosen ones")
+    for box in page.locator(".pick input").all():
+        box.check(force=True)
+    bar.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("Nothing in your history matches “number”.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Today")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".tile")).to_have_count(2)
+
+    page.goto(f"{live_server.url}/history/")
+    page.get_by_role("button", name="Select").click()
+    page.locator(".tile > a[id]").first.click()
+    page.locator(".tile > a[id]").last.click()
+    bar.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("heading", name="Your pictures will be here")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".tile")).to_have_count(2)

@@ -209,6 +209,17 @@ def test_what_is_being_made_appears_by_itself(page: Page, alice: User) -> None:
     expect(page.get_by_text("Out of memory error.")).to_be_visible()
     expect(page.locator("#live")).to_have_count(0)
 
+    Generation.objects.filter(pk=generation.pk).update(state=State.RUNNING)
+    page.reload()
+    page.get_by_text("Add a title or a note").click()
+    page.get_by_label("Note").fill("to be kept")
+    Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)
+    expect(page.locator("#live")).to_contain_text("It has ended. Save title and note")
+    expect(page.get_by_label("Note")).to_have_value("to be kept")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Out of memory error.")).to_be_visible()
+    expect(page.get_by_text("to be kept").first).to_be_visible()
+
 
 def test_the_theme_is_switched_and_remembered(page: Page, alice: User, charlie: User, live_server: LiveServer) -> None:
     switch = page.get_by_role("button", name="Switch between light and dark")

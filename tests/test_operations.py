@@ -267,6 +267,7 @@ def test_a_paused_pool_starts_nothing_and_says_why(operator: Client, alice: User
     assert [row.pk for row in queue.claim("default", "here-1")] == [waiting.pk]
     audited = AuditEntry.objects.order_by("pk").values_list("action", "target", "actor__username")
     assert list(audited) == [("pool.pause", "default", "bob"), ("pool.resume", "default", "bob")]
+    assert operator.post(f"{PAGE}pools/nope/resume").status_code == 404
     assert operator.post(f"{PAGE}pools/nowhere/pause").status_code == 404
 
 

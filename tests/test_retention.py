@@ -205,3 +205,12 @@ def test_a_page_without_its_upload_says_so(client: Client, alice: User) -> None:
     page = client.get(f"/history/{old.pk}/").content.decode()
     assert "input, removed" in page
     assert client.get("/history/").status_code == 200
+
+
+def test_a_run_by_hand_removes_what_was_on_hold_when_the_rule_passed_by(operator: Client, alice: User) -> None:
+    row, one = aged(alice, 31), rule(RetentionRule.What.UPLOADS)
+    retention.hold(Generation.objects.filter(pk=row.pk))
+    run = f"{PAGE}{one.pk}/run"
+    assert "removed of 0 generations" in operator.post(run, follow=True).content.decode()
+    retention.release(Generation.objects.filter(pk=row.pk))
+    assert "removed of 1 generation." in operator.post(run, follow=True).content.decode()

@@ -369,3 +369,31 @@ def test_it_takes_the_same_queries_however_much_waits(desk: Client, alice: User)
             desk.get(DESK)
         counted.append(len(queries))
     assert counted[0] == counted[1] <= 22
+
+
+def test_what_is_escalated_again_is_for_all_but_who_passed_it_on(alice: User, dora: User, erin: User) -> None:
+    image = flagged(alice)
+    review.decide(image, dora, Review.ESCALATED)
+    review.decide(image, erin, Review.SAFE)
+    review.undo(erin)
+    assert review.next_for(dora, Wanted()) is None
+    assert review.next_for(erin, Wanted()) is not None
+
+
+def test_who_took_a_passing_on_back_may_be_asked_again(alice: User, dora: User, erin: User) -> None:
+    image = flagged(alice)
+    review.decide(image, dora, Review.ESCALATED)
+    review.undo(dora)
+    image.refresh_from_db()
+    review.decide(image, erin, Review.ESCALATED)
+    assert review.next_for(erin, Wanted()) is None
+    assert review.next_for(dora, Wanted()) is not None
+
+
+def test_an_upload_that_was_removed_is_told_from_one_that_fails(desk: Client, alice: User) -> None:
+    image = flagged(alice)
+    assert f"{DESK}{image.pk}/input" in desk.get(DESK, {"image": image.pk}).content.decode()
+    Generation.objects.update(input="", input_thumbnail="")
+    page = desk.get(DESK, {"image": image.pk}).content.decode()
+    assert f"{DESK}{image.pk}/input" not in page
+    assert "The upload was removed." in page

@@ -54,6 +54,7 @@ def test_ten_pictures_by_keyboard_alone(
     page = desk(browser, live_server, "dora")
     picture = page.locator("#desk .after img")
     expect(picture).to_have_css("filter", "blur(28px) grayscale(1)")
+    page.keyboard.press("1")
     page.keyboard.press("v")
     expect(picture).to_have_css("filter", "grayscale(1)")
     page.keyboard.press("c")
@@ -124,6 +125,7 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     erin.goto(f"{live_server.url}/admin/review/?image={contested}")
     erin.keyboard.press("a")
     expect(erin.get_by_text("Decided: safe.")).to_be_visible()
+    dora.keyboard.press("r")
     dora.keyboard.press("1")
     expect(dora.get_by_text("erin decided first: safe. Your decision was not taken.")).to_be_visible()
 

@@ -248,3 +248,12 @@ def test_what_a_reviewer_confirmed_is_shared_no_more(alice: User, anybody: Clien
     assert anybody.get(link).status_code == 200
     generation.images.update(review=Review.CONFIRMED)
     assert [anybody.get(f"{link}{part}").status_code for part in ("", "/picture", "/preview.jpg")] == [404, 404, 404]
+
+
+def test_the_picture_stays_in_sight_however_long_its_prompt(signed_in: Client, alice: User, anybody: Client) -> None:
+    generation = make_generation(alice, prompt="a zebra " * 40 + "and a gnu")
+    make(signed_in, generation, with_recipe="on")
+    page = anybody.get(f"/s/{ShareLink.objects.get().code}").content.decode()
+    assert "gnu" not in page.partition("</h1>")[0]
+    assert "The whole prompt" in page
+    assert "and a gnu</p>" in page

@@ -297,6 +297,12 @@ def test_models_show_what_has_an_effect_on_them(signed_in: Client, alice: User) 
     page = signed_in.post("/", {**FIELDS, "switch": "1"}).content.decode()
     assert hidden.findall(page) == ["strength"], "without scripts, a button shows another model's"
     assert "make it night</textarea>" in page
+    assert 'name="num_inference_steps" value="20"' in page
+    turned = {**FIELDS, "switch": "1", "was": "dreamsite/tiny-edit", "model_id": "some/turbo", "guidance_scale": "9"}
+    page = signed_in.post("/", {**turned, "num_inference_steps": "20", "image": picture()}).content.decode()
+    assert 'name="num_inference_steps" value="2"' in page, "what nobody touched is what the other model does best with"
+    assert 'name="guidance_scale" value="9"' in page
+    assert "Choose the picture again." in page
     told = json.loads(re.search(r'<script id="behaviour" type="application/json">(.*?)</script>', page)[1])  # type: ignore[index]
     assert told["some/turbo"]["sliders"]["num_inference_steps"] == {
         "shown": True,

@@ -137,8 +137,14 @@ def test_it_needs_no_mouse_and_says_what_is_wrong(open_studio: Callable[..., Pag
     page.keyboard.press("Tab")
     page.keyboard.press("Home")
     expect(page.locator("#num_inference_steps")).to_have_value("1")
+    page.locator("#num_inference_steps").fill("")
     page.keyboard.press("Control+Enter")
     expect(page.locator(".job.succeeded")).to_be_visible(timeout=90_000)
+    expect(page.locator("#num_inference_steps")).to_have_value("1")
+    page.locator("#seed").fill("5")
+    page.keyboard.press("Enter")
+    expect(page.locator(".job.succeeded")).to_have_count(2, timeout=90_000)
+    expect(page.locator("#columns-errors")).to_be_empty()
 
 
 @needs_chromium
@@ -195,6 +201,16 @@ def test_another_model_shows_its_own_parameters(
     expect(page.get_by_alt_text("The picture to start from: pasted.png")).to_be_visible()
     page.get_by_label("What should happen to it?").fill("make it night")
     expect(page.locator("#estimate")).to_contain_text("No worker is at work in its pool")
+
+    page.locator("#model_id").select_option("some/turbo")
+    expect(page.locator("#num_inference_steps")).to_have_value("3")
+    page.goto(f"{live_server.url}/history/")
+    page.go_back()
+    expect(page.locator("#prompt")).to_have_value("make it night")
+    expect(page.locator("#model_id")).to_have_value("some/turbo")
+    expect(page.locator("#guidance_scale")).to_be_hidden()
+    expect(page.locator("#num_inference_steps")).to_have_value("3")
+    expect(page.get_by_label("Steps: ")).to_have_value("3")
     page.close()
 
 

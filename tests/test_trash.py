@@ -244,5 +244,13 @@ def test_what_is_on_legal_hold_stays_in_the_trash_and_says_why(signed_in: Client
     assert [rows(one).get().deleted is None for one in (held, over)] == [True, False]
     told = signed_in.post(reverse("delete-now", args=[fresh.pk]), follow=True).content.decode()
     assert "Staff must keep this one" in told
+    more = binned(alice)
+    told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
+    assert "1 is being deleted for good. Staff must keep 2 for now, so they stay in the trash." in told
+    assert told.count("kept by staff for now") == 2
+    assert removal.empty_trash() == 1
+    assert rows(more).get().deleted is not None
+    told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
+    assert "they stay in the trash. Try again later" in told
     retention.release(rows(held))
     assert removal.empty_trash() == 1

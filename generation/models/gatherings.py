@@ -1,6 +1,6 @@
 """What people gather generations by: words, contact sheets, links for others."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -48,14 +48,18 @@ class Words(models.Model):
 
 
 class ExplorationQuerySet(models.QuerySet["Exploration"]):
-    def counted(self) -> Self:
-        """Each with how many of its generations there are, `made`, and how many wait or run, `left`."""
+    def counted(self) -> Any:
+        """Each with how many of its generations there are to see, `made`, and how many wait or run, `left`."""
+        seen = Q(generations__deleted=None, generations__trashed=None)
         live = Q(generations__state__in=(State.QUEUED, State.RUNNING))
-        return self.annotate(made=models.Count("generations"), left=models.Count("generations", filter=live))
+        return self.annotate(
+            made=models.Count("generations", filter=seen), left=models.Count("generations", filter=live)
+        )
 
     def lately(self, count: int) -> "list[Exploration]":
-        """The newest, `counted`: no others are, however many there are."""
-        return list(self.filter(pk__in=list(self.values_list("pk", flat=True)[:count])).counted())
+        """The newest, `counted`, without those that are in the trash as a whole; no others are counted."""
+        newest = self.filter(pk__in=list(self.values_list("pk", flat=True)[:count]))
+        return list(newest.counted().filter(made__gt=0))
 
 
 class Exploration(models.Model):

@@ -36,7 +36,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 def run(request: HttpRequest, rule_id: int) -> HttpResponse:
     """Apply a rule now, to a bounded number of generations."""
     rule = get_object_or_404(RetentionRule, pk=rule_id)
-    removed = retention.step(rule, retention.REMOVED_BY_HAND)
+    removed = retention.step(rule, retention.REMOVED_BY_HAND, anew=True)
     after = {"rule": str(rule), "generations": removed}
     audit.note(cast(User, request.user), "retention.run", rule, None, after)
     rest = "That is all for now." if rule.is_through else "There is more to look at: run it again, or enable it."

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import cast
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.decorators import permission_required
 from django.db import transaction
@@ -96,6 +97,8 @@ def resume(request: HttpRequest, pool: str) -> HttpResponse:
     with transaction.atomic():
         if orders.resume(pool):
             audit.note(cast(User, request.user), "pool.resume", pool, {"paused": True}, {"paused": False})
+        elif pool not in settings.POOLS:
+            raise Http404
     messages.success(request, f"The pool {pool} goes on.")
     return redirect("operations")
 

@@ -12,12 +12,12 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
-from generation import doorbell, exploring, wording
+from generation import doorbell, exploring, removal, wording
 from generation.models import Exploration, Generation, State
 from generation.pages.caching import revalidated
 
 LABELS = {**wording.PARAMETERS, "seed": "Seed", "prompt": "Prompt", "model_id": "Model"}
-_GONE = "g"
+_GONE, _BINNED = "g", "t"
 
 
 def title(exploration: Exploration) -> str:
@@ -28,18 +28,19 @@ def title(exploration: Exploration) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a sheet; without a generation it is of one that was deleted."""
+    """One place of a sheet; without a generation it is of one that was deleted, or is in the trash."""
 
     number: int
     words: str
     generation: Generation | None
     percent: int | None
+    is_binned: bool
 
     @property
     def look(self) -> str:
         """What it looked like, in a letter or so: another one is to be drawn anew."""
         if self.generation is None:
-            return _GONE
+            return _BINNED if self.is_binned else _GONE
         return self.generation.state[0] + ("" if self.percent is None else str(self.percent))
 
 
@@ -99,6 +100,8 @@ def _cells(exploration: Exploration) -> list[Cell]:
     columns = exploration.columns["values"]
     own = Generation.objects.owned_by(exploration.user_id).filter(exploration=exploration)
     found: Mapping[int | None, Generation] = {row.cell: row for row in own.prefetch_related("images")}
+    binned = removal.in_trash(Generation.objects.trashed_by(exploration.user_id)).filter(exploration=exploration)
+    in_trash = set(binned.values_list("cell", flat=True))
     at = doorbell.progress([row.pk for row in found.values() if row.state == State.RUNNING])
     cells = []
     for number in range(len(rows) * len(columns)):
@@ -108,7 +111,7 @@ def _cells(exploration: Exploration) -> list[Cell]:
             values.insert(0, (exploration.rows, rows[number // len(columns)]))
         words = ", ".join(f"{LABELS[axis['field']]} {value}" for axis, value in values)
         percent = at[generation.pk].percent if generation and generation.pk in at else None
-        cells.append(Cell(number, words, generation, percent))
+        cells.append(Cell(number, words, generation, percent, number in in_trash))
     return cells
 
 

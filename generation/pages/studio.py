@@ -34,6 +34,9 @@ RECENT_SHOWN = 12
 PROMPTS_SHOWN = 12
 SHEETS_SHOWN = 6
 
+# A page cannot put a file back into a form.
+_CHOOSE_AGAIN = "Choose the picture again."
+
 
 @revalidated
 @login_required
@@ -103,7 +106,8 @@ def _post(request: HttpRequest, user: User) -> HttpResponse:
     values = {name: str(text) for name, text in request.POST.items() if name != "csrfmiddlewaretoken"}
     texts = composing.texts_of(request.POST)
     if "switch" in request.POST:
-        return _page(request, user, values, _kept(user, values), {})
+        again: composing.Errors = {"image": [_CHOOSE_AGAIN]} if request.FILES.get("image") else {}
+        return _page(request, user, values, _kept(user, values), again, before=values.pop("was", ""))
     try:
         # Who may not ask for more costs no decoding of a picture.
         allowance.check(user, 0.0)
@@ -124,8 +128,7 @@ def _post(request: HttpRequest, user: User) -> HttpResponse:
     if is_scripted:
         return JsonResponse({"errors": refused.errors}, status=refused.status)
     if request.FILES.get("image"):
-        # A page cannot put a file back into a form.
-        refused.errors.setdefault("image", []).append("Choose the picture again.")
+        refused.errors.setdefault("image", []).append(_CHOOSE_AGAIN)
     response = _page(request, user, values, _kept(user, values), refused.errors)
     response.status_code = refused.status
     return response
@@ -214,8 +217,14 @@ def _kept(user: User, values: Mapping[str, Any]) -> Stored | None:
 
 
 def _page(
-    request: HttpRequest, user: User, values: Mapping[str, str], kept: Stored | None, errors: composing.Errors
+    request: HttpRequest,
+    user: User,
+    values: Mapping[str, str],
+    kept: Stored | None,
+    errors: composing.Errors,
+    before: str = "",
 ) -> HttpResponse:
+    """The form with these values; those that the model `before` began with become those that the chosen one begins with."""
     models = [offers.described(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
     own = Generation.objects.owned_by(user)
     context: dict[str, Any] = {"models": models, "kept": kept}
@@ -223,6 +232,9 @@ def _page(
         chosen = _chosen(models, values.get("model_id") or user.default_model)
         errors = {**composing.unavailable(chosen, values), **errors}
         loras = composing.loras(models, chosen, values)
+        if before:
+            untouched = composing.starting_values(_chosen(models, before))
+            values = {name: value for name, value in values.items() if untouched.get(name) != value}
         values = {**composing.starting_values(chosen), **values, "model_id": chosen.id}
         context |= {
             "values": values,

@@ -91,9 +91,16 @@ def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def empty(request: HttpRequest) -> HttpResponse:
-    """Delete all that is in one's trash for good; the reaper does it."""
-    count = removal.expire(Generation.objects.trashed_by(request.user))
-    messages.success(request, f"The trash is empty; {count} {'is' if count == 1 else 'are'} being deleted for good.")
+    """Delete all that is in one's trash for good, but what is on hold; the reaper does it."""
+    rows = Generation.objects.trashed_by(request.user)
+    count = removal.expire(rows)
+    kept = removal.in_trash(rows).count()
+    going = f"{count} {'is' if count == 1 else 'are'} being deleted for good."
+    if not kept:
+        messages.success(request, f"The trash is empty; {going}")
+    else:
+        staying = f"Staff must keep {kept} for now, so {'it stays' if kept == 1 else 'they stay'} in the trash."
+        messages.error(request, f"{going} {staying}" if count else f"{staying} Try again later, or ask them.")
     return redirect("trash")
 
 

@@ -3,12 +3,13 @@
 from django.contrib import admin
 from django.utils import timezone
 
+from accounts.offered import OfferedFiltersOnly
 from accounts.read_only import ReadOnly
 from generation.models.review import ReviewDecision
 
 
 @admin.register(ReviewDecision)
-class ReviewDecisionAdmin(ReadOnly, admin.ModelAdmin[ReviewDecision]):
+class ReviewDecisionAdmin(OfferedFiltersOnly, ReadOnly, admin.ModelAdmin[ReviewDecision]):
     list_display = ("time", "reviewer_name", "generation", "index", "before", "after", "reason", "score", "is_sample")
     list_display_links = ("time",)
     list_filter = ("after", "reason", "is_sample")

@@ -89,6 +89,25 @@
   document.addEventListener("reset", () => setTimeout(count));
   addEventListener("pageshow", count);
 
+  // A tile that changes while it is chosen stays chosen; what was done with the chosen ones ends the choice.
+  let isAsked = false;
+  document.addEventListener("htmx:beforeOnLoad", (event) => (isAsked = event.detail.requestConfig.verb !== "get"));
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const before = event.detail.target.querySelector?.(".pick input");
+    const after = event.detail.fragment.querySelector(".pick input");
+    if (before && after && !isAsked) after.checked = before.checked;
+  });
+
+  // Days without pictures are not named, and a page without any says so itself.
+  function tidy() {
+    document.querySelectorAll("#tiles > h2").forEach((day) => {
+      if (!day.nextElementSibling?.matches(".tile")) day.remove();
+    });
+    if (document.querySelector("#tiles") && !document.querySelector("#tiles .tile, #tiles .older")) {
+      htmx.ajax("GET", location.href, { target: "#results", select: "#results, .empty", swap: "outerHTML" });
+    }
+  }
+
   // What is deleted takes the focus along: it goes to the tile that takes its place.
   let successor = null;
   document.addEventListener("htmx:beforeRequest", (event) => {
@@ -101,6 +120,7 @@
   document.addEventListener("htmx:afterRequest", () => {
     if (successor && (document.activeElement === document.body || !document.activeElement)) successor.focus();
     successor = null;
+    tidy();
     count();
   });
 

@@ -7,10 +7,13 @@
   const TYPED = "input:not([type=checkbox], [type=radio], [type=button], [type=submit], [type=range]), textarea, select, [contenteditable]";
   const plain = (key) => (key.length === 1 ? key.toLowerCase() : key);
 
+  // What is folded away is out of reach: the key that unfolds it comes first.
+  const isFolded = (control) => !control.matches("summary") && control.closest("details:not([open])");
+
   function wanted(key) {
     const focus = document.activeElement;
     const all = [...document.querySelectorAll("[data-key]")].filter(
-      (control) => plain(control.dataset.key) === key && !control.disabled,
+      (control) => plain(control.dataset.key) === key && !control.disabled && !isFolded(control),
     );
     const near = focus?.closest("[data-keys-of-focus]");
     return (

@@ -4,17 +4,24 @@
   const by = (id) => document.getElementById(id);
   const ESTIMATE_AFTER = 350;
 
+  const slides = () =>
+    Array.from(form.querySelectorAll("[data-slider]"), (field) => ({
+      field,
+      number: field.querySelector("[type=number]"),
+      range: field.querySelector("[type=range]"),
+    }));
+
+  // Without a value it would be the default of the API, which nobody sees here.
+  const refill = () => slides().forEach(({ number, range }) => (number.value ||= range.value));
+
   function sliders() {
-    form.querySelectorAll("[data-slider]").forEach((field) => {
-      const number = field.querySelector("[type=number]");
-      const range = field.querySelector("[type=range]");
+    slides().forEach(({ number, range }) => {
       range.addEventListener("input", () => {
         number.value = range.value;
         form.dispatchEvent(new Event("input"));
       });
       number.addEventListener("input", () => number.value && (range.value = number.value));
-      // Without a value it would be the default of the API, which nobody sees here.
-      number.addEventListener("change", () => (number.value ||= range.value));
+      number.addEventListener("change", refill);
       range.value = number.value;
     });
   }
@@ -23,17 +30,15 @@
   function models() {
     const told = JSON.parse(by("behaviour").textContent);
     const select = by("model_id");
-    let before = told[select.value];
+    let before = told[select.querySelector("[selected]").value];
     const offer = (field, is_offered) => {
       field.hidden = !is_offered;
       field.querySelectorAll("[name]").forEach((control) => (control.disabled = !is_offered));
     };
-    select.addEventListener("change", () => {
+    const show = () => {
       const now = told[select.value];
-      form.querySelectorAll("[data-slider]").forEach((field) => {
+      slides().forEach(({ field, number, range }) => {
         const { slider } = field.dataset;
-        const number = field.querySelector("[type=number]");
-        const range = field.querySelector("[type=range]");
         offer(field, now.sliders[slider].shown);
         const untouched = number.value === before.sliders[slider].value;
         number.max = now.sliders[slider].max;
@@ -55,6 +60,12 @@
       ideas.querySelector("strong").textContent = select.value;
       ideas.querySelector("ul").replaceChildren(...now.examples.map(idea));
       before = now;
+    };
+    select.addEventListener("change", show);
+    // Browsers put what was in the form back into it when one comes back, after the scripts of the page.
+    addEventListener("pageshow", () => {
+      if (told[select.value] !== before) show();
+      slides().forEach(({ number, range }) => number.value && (range.value = number.value));
     });
   }
 
@@ -168,7 +179,7 @@
       timer = setTimeout(ask, ESTIMATE_AFTER);
     };
     for (const kind of ["input", "change", "picture"]) form.addEventListener(kind, soon);
-    ask();
+    addEventListener("pageshow", ask);
   }
 
   const fresh = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -177,7 +188,8 @@
     event.preventDefault();
     if (form.dataset.busy) return;
     form.dataset.busy = "1";
-    const button = event.submitter ?? by("generate");
+    refill();
+    const button = event.submitter?.name ? event.submitter : by("generate");
     button.setAttribute("aria-disabled", "true");
     const body = new FormData(form);
     if (event.submitter?.name) body.append(event.submitter.name, event.submitter.value);
