@@ -16,7 +16,7 @@ chaos: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m tests.bench $(ARGS)
 
-# What the bundled models' cards say of them, measured again: half an hour on two cores.
+# What the bundled models' cards say of them, measured again: half an hour on two cores with AMX, more than an hour without.
 evaluate: .venv/dev
 	$(BIN)/python -m training.photos
 	$(BIN)/python -m training.evaluate generation/engine/bundled/tiny-edit $(ARGS)
