@@ -203,6 +203,8 @@
         window.showJob(await answer.text());
         form.elements.key.value = fresh();
       } else if (answer.status === 201) {
+        // The browser may keep this page for whoever comes back: it then asks for another sheet.
+        form.elements.key.value = fresh();
         location.assign((await answer.json()).location);
       } else if (answer.status === 413) {
         complain({ image: ["The picture is too large; choose a smaller one."] });
