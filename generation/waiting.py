@@ -32,6 +32,7 @@ DJANGO_THREADS = 8
 _IN_MEMORY_BYTES = 1024 * 1024
 _DISCARDED_BYTES = 64 * 1024 * 1024
 _MAX_CONTENT_TYPE_BYTES = 1000
+_ASKED_AGAIN_SECONDS = 1.0
 
 
 class WaitingLayer:
@@ -131,9 +132,16 @@ class WaitingLayer:
                     if held == generation_id and wanted.cancel_on_disconnect:
                         await self._ask(_about(scope, generation_id, "DELETE"))
                     return
-                accepted = _applied(wanted, await self._ask(_about(scope, held, "GET")))
+                accepted = _applied(wanted, await self._answer(_about(scope, held, "GET"), deadline))
         for message in accepted:
             await send(message)
+
+    async def _answer(self, scope: Scope, deadline: float) -> list[Message]:
+        """What became of a request that was accepted. While the database is away, it is asked again until the deadline."""
+        loop = asyncio.get_running_loop()
+        while (answer := await self._ask(scope))[0]["status"] == 503 and loop.time() < deadline:
+            await asyncio.sleep(_ASKED_AGAIN_SECONDS)
+        return answer
 
     async def _ask(self, scope: Scope, receive: Receive | None = None) -> list[Message]:
         """Django's whole response. The client's leaving does not reach Django: what it began, it finishes."""
