@@ -144,3 +144,36 @@ def test_a_slow_download_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -
         await download
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("prefer", "told"), [(b"", 200), (b"respond-async", 503)])
+def test_who_waits_is_answered_though_the_database_is_away_for_a_moment(
+    prefer: bytes, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_ASKED_AGAIN_SECONDS", 0.01)
+    earlier, answers = str(uuid7()).encode(), iter([503, 503, 503, 200])
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        status = 202 if scope["method"] == "POST" else next(answers)
+        await send({"type": "http.response.start", "status": status, "headers": [(b"x-generation-id", earlier)]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def scenario() -> list[Message]:
+        sent: list[Message] = []
+        bodies = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def receive() -> Message:
+            if body := next(bodies, None):
+                return body
+            await asyncio.Event().wait()
+            raise AssertionError("nobody left")
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        path, headers = "/image-to-image", [(b"prefer", prefer)] if prefer else []
+        scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+        await waiting.WaitingLayer(application)(scope, receive, send)
+        return sent
+
+    assert [message["status"] for message in asyncio.run(scenario()) if "status" in message] == [told]
