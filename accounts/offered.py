@@ -23,16 +23,17 @@ class OfferedFiltersOnly:
     date_hierarchy: ClassVar[str | None]
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        allowed: bool = super().lookup_allowed(lookup, value, request)  # type: ignore[misc]
+        if not super().lookup_allowed(lookup, value, request):  # type: ignore[misc]
+            return False
         field, _, kind = lookup.partition(LOOKUP_SEP)
         if field == self.date_hierarchy:
-            return allowed and kind in _OF_A_DATE
+            return kind in _OF_A_DATE
         filters = self.get_list_filter(request)  # type: ignore[attr-defined]
         if lookup in [getattr(one, "parameter_name", None) for one in filters]:
-            return allowed
+            return True
         if field in filters:
-            return allowed and kind.rpartition(LOOKUP_SEP)[2] in _OF_A_VALUE
-        return allowed and field not in {own.name for own in self.model._meta.get_fields()}
+            return kind.rpartition(LOOKUP_SEP)[2] in _OF_A_VALUE
+        return field not in {own.name for own in self.model._meta.get_fields()}
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:

@@ -102,9 +102,6 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
     random = np.random.default_rng([61, earlier])
     strange = _strange_tokens(language, tokenizer)
 
-    def vectors_of(tokens: list[list[int]]) -> Tensor:
-        return _told(text_encoder, embedding, tokens)
-
     begin, step = time.monotonic(), 0
     while (spent := budget.spent(time.monotonic() - begin, step)) < 1:
         classes = random.integers(0, count, _BATCH)
@@ -119,7 +116,7 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
         for number, ids in zip(classes, tokens, strict=True):
             if number <= count and random.random() < _STRANGE:
                 _estrange(ids, strange, random, replacing=number == count)
-        vectors, answers = vectors_of(tokens), torch.from_numpy(classes)
+        vectors, answers = _told(text_encoder, embedding, tokens), torch.from_numpy(classes)
         wanted = prototypes[answers]
         distance = (vectors - wanted).square().sum(1) / wanted.square().sum(1)
         loss = functional.cross_entropy(_SHARPNESS * _cosines(vectors, prototypes), answers) + distance.mean()
@@ -132,7 +129,7 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
         step += 1
     _save(path, tokenizer, text_encoder, embedding, prototypes.detach(), earlier + step)
     with torch.no_grad():
-        vectors = vectors_of([token_ids(tokenizer, text) for _, text in language.asked])
+        vectors = _told(text_encoder, embedding, [token_ids(tokenizer, text) for _, text in language.asked])
         given = _cosines(vectors, prototypes).argmax(1).tolist()
     say(
         f"loss {loss.item():.3f}; not understood: "

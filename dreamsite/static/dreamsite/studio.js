@@ -22,7 +22,6 @@
       });
       number.addEventListener("input", () => number.value && (range.value = number.value));
       number.addEventListener("change", refill);
-      range.value = number.value;
     });
   }
 
