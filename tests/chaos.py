@@ -28,7 +28,7 @@ import httpx
 from redis import Redis, RedisError
 
 from tests import pictures
-from tests.service import Service, wait_until
+from tests.service import Service, frozen, wait_until
 
 USERS = ("alice", "bob", "charlie")
 CLIENTS_OF_A_USER = 3
@@ -240,9 +240,8 @@ def _drain_worker(service: Service, dice: random.Random) -> None:
 def _freeze_worker(service: Service, dice: random.Random) -> None:
     """It comes back to life when its lease is over, and its work another's."""
     worker = _busy_worker(service, dice)
-    os.kill(worker, signal.SIGSTOP)
-    time.sleep(2 * LEASE_SECONDS)
-    os.kill(worker, signal.SIGCONT)
+    with frozen(worker):
+        time.sleep(2 * LEASE_SECONDS)
 
 
 def _kill_redis(service: Service, dice: random.Random) -> None:

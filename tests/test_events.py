@@ -3,10 +3,7 @@
 import base64
 import io
 import json
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.pictures import photo
-from tests.service import Service, wait_until
+from tests.service import Service, frozen, wait_until
 
 FINAL = ("succeeded", "failed", "canceled")
 
@@ -197,13 +194,3 @@ def test_five_hundred_streams_cost_no_thread(service: Service) -> None:
         client.post(f"/generations/{generation_id}/cancel")
         assert all(list(events(one))[-1].event == "canceled" for one in streams)
     wait_until(lambda: threads() - before <= 16)
-
-
-@contextmanager
-def frozen(process: int) -> Iterator[None]:
-    """Within this the process stands still: what is queued stays queued."""
-    os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process, signal.SIGCONT)
