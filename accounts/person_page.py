@@ -14,7 +14,8 @@ from django.utils.safestring import SafeString
 
 from accounts import confirming
 from accounts.models import User
-from generation import allowance, review, suspension
+from generation import review, suspension
+from generation.allowance import allowed
 from generation.models import Generation, State, first_id
 
 FIELDS = ("access", "made", "limits", "flags", "tokens")
@@ -47,7 +48,7 @@ def made(person: User) -> SafeString:
 
 def limits(person: User) -> str:
     """What holds for them, from their own fields or the settings."""
-    holds = allowance.allowed(person)
+    holds = allowed(person)
     told = (
         *(("running at once", holds.running), ("queued at once", holds.queued)),
         *(("per minute", holds.per_minute), ("cost per day", holds.daily_cost)),

@@ -75,14 +75,14 @@ def of(user: User, days: int) -> Usage:
 
 def now(user: User, spent_today: float) -> Gauges:
     """This user's use of each limit at this moment. `spent_today` is the cost that `of` found for today."""
-    limits = allowance.allowed(user)
+    allowed = allowance.allowed(user)
     rate = allowance.rate(user)
     rows = Generation.objects.filter(user=user)
     return Gauges(
-        cost=Gauge(spent_today, limits.daily_cost),
-        per_minute=Gauge(rate.limit - rate.remaining if rate else 0, limits.per_minute),
-        queued=Gauge(rows.filter(state=State.QUEUED).count(), limits.queued),
-        running=Gauge(rows.filter(state=State.RUNNING).count(), limits.running),
+        cost=Gauge(spent_today, allowed.daily_cost),
+        per_minute=Gauge(rate.limit - rate.remaining if rate else 0, allowed.per_minute),
+        queued=Gauge(rows.filter(state=State.QUEUED).count(), allowed.queued),
+        running=Gauge(rows.filter(state=State.RUNNING).count(), allowed.running),
     )
 
 

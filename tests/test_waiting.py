@@ -23,21 +23,21 @@ Scenario = Callable[[waiters.Waiters], Awaitable[None]]
 
 def run(scenario: Scenario) -> None:
     async def with_waiters() -> None:
-        waiting = waiters.Waiters()
-        waiting.start()
+        registry = waiters.Waiters()
+        registry.start()
         await asyncio.sleep(0.5)
         try:
-            await asyncio.wait_for(scenario(waiting), 20)
+            await asyncio.wait_for(scenario(registry), 20)
         finally:
-            await waiting.stop()
+            await registry.stop()
 
     asyncio.run(with_waiters())
 
 
 def test_an_event_wakes_the_one_who_waits_for_it() -> None:
-    async def scenario(waiting: waiters.Waiters) -> None:
+    async def scenario(registry: waiters.Waiters) -> None:
         mine, other = uuid7(), uuid7()
-        with waiting.register(mine) as done, waiting.register(other) as not_done:
+        with registry.register(mine) as done, waiting.register(other) as not_done:
             await asyncio.to_thread(doorbell.publish, mine, State.SUCCEEDED)
             await done.wait()
             assert not not_done.is_set()
@@ -49,8 +49,8 @@ def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: p
     monkeypatch.setattr(waiters, "POLL_SECONDS", 0.1)
     generation = claimed(ApiToken.objects.issue(alice, "laptop")[0])
 
-    async def scenario(waiting: waiters.Waiters) -> None:
-        with waiting.register(generation.pk) as done:
+    async def scenario(registry: waiters.Waiters) -> None:
+        with registry.register(generation.pk) as done:
             await asyncio.sleep(0.5)
             assert not done.is_set()
             await asyncio.to_thread(fail_unheard)
@@ -66,9 +66,9 @@ def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: p
 
 
 def test_events_are_heard_again_after_redis_was_restarted(redis_server: EmbeddedRedis) -> None:
-    async def scenario(waiting: waiters.Waiters) -> None:
+    async def scenario(registry: waiters.Waiters) -> None:
         ids: list[UUID] = [uuid7() for _ in range(2)]
-        with waiting.register(ids[0]) as first, waiting.register(ids[1]) as second:
+        with registry.register(ids[0]) as first, waiting.register(ids[1]) as second:
             await asyncio.to_thread(doorbell.publish, ids[0], State.SUCCEEDED)
             await first.wait()
             await asyncio.to_thread(redis_server.stop)
@@ -80,7 +80,7 @@ def test_events_are_heard_again_after_redis_was_restarted(redis_server: Embedded
 
 
 def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
-    async def scenario(waiting: waiters.Waiters) -> None:
+    async def scenario(registry: waiters.Waiters) -> None:
         generation_id = uuid7()
         states = iter([State.RUNNING, State.SUCCEEDED])
         told = ""
@@ -97,7 +97,7 @@ def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
                 # All the rest happens, and is known to have, while this is on its way.
                 await asyncio.to_thread(doorbell.publish, generation_id, "progress", {"step": 1})
                 await asyncio.to_thread(doorbell.publish, generation_id, State.SUCCEEDED)
-                while not all(watch.is_final for watch in waiting._watching[generation_id]):
+                while not all(watch.is_final for watch in registry._watching[generation_id]):
                     await asyncio.sleep(0.01)
 
         async def receive() -> Message:
@@ -105,7 +105,7 @@ def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
             raise AssertionError("nobody left")
 
         scope = {"method": "GET", "headers": [], "query_string": b""}
-        await events.serve(generation_id, scope, receive, send, ask, waiting)
+        await events.serve(generation_id, scope, receive, send, ask, registry)
         kinds = [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
         assert kinds == ["started", "progress", "succeeded"]
 
