@@ -9,8 +9,8 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
+from accounts import request_ids
 from accounts.models import AuditEntry, User
-from generation import request_ids
 
 
 def note(

@@ -7,7 +7,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsite.settings")
 django_application = get_asgi_application()
 
-from generation.request_ids import identify  # noqa: E402
+from accounts.request_ids import identify  # noqa: E402
 from generation.waiting import WaitingLayer  # noqa: E402  needs Django's settings
 
 waiting_layer = WaitingLayer(django_application)

@@ -337,7 +337,7 @@ USE_TZ = True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "generation.request_ids.AddRequestId"}},
+    "filters": {"request_id": {"()": "accounts.request_ids.AddRequestId"}},
     "formatters": {"line": {"format": "{asctime} {levelname} [{request_id}] {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
     # What a client did wrong is the client's to read; only our own failures are worth a line.

@@ -22,7 +22,15 @@ from django.utils import timezone
 from PIL import Image
 from redis import RedisError
 
-from generation import doorbell, encoding, fetching, forecast, media, queue, request_ids
+from accounts import request_ids
+from generation import (
+    doorbell,
+    encoding,
+    fetching,
+    forecast,
+    media,
+    queue,
+)
 from generation.engine.engine import Engine, Member, Picture, Result
 from generation.engine.errors import EngineError
 from generation.engine.progress import Glimpse

@@ -10,7 +10,18 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from generation import confirmed, doorbell, idempotency, lines, media, orders, queue, removal, request_ids, retention
+from accounts import request_ids
+from generation import (
+    confirmed,
+    doorbell,
+    idempotency,
+    lines,
+    media,
+    orders,
+    queue,
+    removal,
+    retention,
+)
 from generation.models import FINAL_STATES, Generation, PausedPool, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
 

@@ -1,6 +1,11 @@
 """Once more: a new generation from the picture, the parameters and the seeds of one that has ended."""
 
-from generation import allowance, media, request_ids, submission
+from accounts import request_ids
+from generation import (
+    allowance,
+    media,
+    submission,
+)
 from generation.models import Generation
 from generation.parameters import InvalidField, RequestRefused
 from generation.reuse import Stored

@@ -27,9 +27,9 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from accounts import audit
+from accounts import audit, request_ids
 from accounts.models import User
-from generation import confirmed, request_ids
+from generation import confirmed
 from generation.models import GeneratedImage, Generation, ShareLink
 from generation.models.review import DECIDED, IN_REVIEW, OPEN, Reason, Review, ReviewClaim, ReviewDecision
 

@@ -6,10 +6,9 @@ import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
 
-from accounts import audit, csv_export
+from accounts import audit, csv_export, request_ids
 from accounts.append_only import Unchangeable
 from accounts.models import ApiToken, AuditEntry, User
-from generation import request_ids
 from generation.models import DiffusionModel, State
 from tests.generations import make_generation
 from tests.test_admin import model_form

@@ -20,8 +20,14 @@ from django.test import Client
 from playwright.sync_api import Page
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from accounts import request_ids
 from accounts.models import ApiToken, User
-from generation import allowance, attempt, media, queue, request_ids
+from generation import (
+    allowance,
+    attempt,
+    media,
+    queue,
+)
 from generation.api.urls import urlpatterns
 from generation.api.views import HeldAnswer, JsonView
 from generation.engine.engine import Engine, EngineSettings

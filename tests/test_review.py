@@ -11,9 +11,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from accounts import request_ids
 from accounts.append_only import Unchangeable
 from accounts.models import AuditEntry, User
-from generation import queue, removal, request_ids, review
+from generation import (
+    queue,
+    removal,
+    review,
+)
 from generation.models import GeneratedImage, Generation, ShareLink, State
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.review import Wanted

@@ -16,8 +16,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts import request_ids
 from accounts.models import ApiToken, User
-from generation import allowance, idempotency, queue, request_ids, submission
+from generation import (
+    allowance,
+    idempotency,
+    queue,
+    submission,
+)
 from generation.api import operations
 from generation.api.errors import UploadTooLarge
 from generation.api.forms import Form, read_form

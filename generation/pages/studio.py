@@ -16,8 +16,16 @@ from django.utils.crypto import get_random_string
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from accounts import request_ids
 from accounts.models import User
-from generation import allowance, exploring, idempotency, offers, request_ids, submission, wording
+from generation import (
+    allowance,
+    exploring,
+    idempotency,
+    offers,
+    submission,
+    wording,
+)
 from generation.answers import ModelDescription
 from generation.forecast import Forecast
 from generation.intake import Intake
