@@ -202,7 +202,7 @@ S3_BUCKET = env.str("S3_BUCKET", default="")
 _default_storage: dict[str, Any] = {"BACKEND": "generation.media.SignedFileSystemStorage"}
 if S3_BUCKET:
     _default_storage = {
-        "BACKEND": "generation.s3.SharedS3Storage",
+        "BACKEND": "generation.images.s3.SharedS3Storage",
         "OPTIONS": {
             "bucket_name": S3_BUCKET,
             "endpoint_url": env.str("S3_ENDPOINT_URL", default="") or None,

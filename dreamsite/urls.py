@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 
 from dreamsite import health
-from generation.media import serve_media
+from generation.images.storage import serve_media
 
 handler400 = "generation.api.errors.bad_request"
 handler404 = "generation.api.errors.not_found"

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.text import slugify
 from zipstream import ZipStream
 
-from generation import media
+from generation.images import storage
 from generation.models import GeneratedImage, Generation
 
 RECIPES = "recipes.json"
@@ -24,7 +24,7 @@ class Picture:
 
     def read(self) -> bytes:
         """Raises `media.StorageFailed`."""
-        return media.read(self.stored)
+        return storage.read(self.stored)
 
 
 def pictures(generation: Generation) -> list[Picture]:
@@ -100,7 +100,7 @@ def zipped(generations: Iterable[Generation]) -> Iterator[bytes]:
         for picture in pictures(generation):
             try:
                 content = picture.read()
-            except media.StorageFailed:
+            except storage.StorageFailed:
                 missing.append(picture.name)
                 continue
             stream.add(content, picture.name)

@@ -25,20 +25,19 @@ from redis import RedisError
 from accounts import request_ids
 from generation import (
     doorbell,
-    encoding,
     fetching,
     forecast,
-    media,
     queue,
 )
 from generation.engine.engine import Engine, Member, Picture, Result
 from generation.engine.errors import EngineError
 from generation.engine.progress import Glimpse
-from generation.intake import thumbnail
+from generation.images import encoding, storage
+from generation.images.remote import RemoteRefused
+from generation.images.uploads import thumbnail
 from generation.models import GeneratedImage, Generation
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters, InvalidField, OutputFormat
 from generation.queue import Hold
-from generation.remote import RemoteRefused
 
 logger = logging.getLogger(__name__)
 
@@ -224,11 +223,11 @@ def _member(generation: Generation) -> Member | None:
     try:
         if not generation.input and not _persist(partial(fetching.fetch_input, generation)):
             return None
-        return Member(generation.effective, Image.open(BytesIO(media.read(str(generation.input.name)))))
+        return Member(generation.effective, Image.open(BytesIO(storage.read(str(generation.input.name)))))
     except (RemoteRefused, InvalidField) as error:
         logger.warning("the input of generation %s was not fetched: %r", generation.pk, error)
         _fail(generation, ErrorCode.IMAGE_URL_REFUSED, fetching.reason(error))
-    except media.StorageFailed:
+    except storage.StorageFailed:
         logger.exception("the input of generation %s cannot be read", generation.pk)
         _fail(generation, ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
     except Exception:
@@ -254,7 +253,7 @@ def _conclude(generation: Generation, outcome: Result | EngineError) -> dict[str
             _store(image, made.image, generation.wanted)
             told = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
             doorbell.publish(generation.pk, "image", {**told, "name": str(image.file.name)})
-    except media.StorageFailed:
+    except storage.StorageFailed:
         logger.exception("the pictures of generation %s cannot be stored", generation.pk)
         _persist(lambda: queue.discard(generation, names))
         _fail(generation, ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
@@ -289,8 +288,8 @@ def _image(generation: Generation, index: int, made: Picture, name: str) -> Gene
 
 
 def _store(image: GeneratedImage, picture: Image.Image, wanted: ImageToImageParameters) -> None:
-    media.store(str(image.file.name), encoding.encode(picture, wanted.output_format, wanted.output_quality))
-    media.store(str(image.thumbnail.name), thumbnail(picture, queue.THUMBNAIL_SIDE))
+    storage.store(str(image.file.name), encoding.encode(picture, wanted.output_format, wanted.output_quality))
+    storage.store(str(image.thumbnail.name), thumbnail(picture, queue.THUMBNAIL_SIDE))
 
 
 def _data_url(picture: Image.Image) -> str:

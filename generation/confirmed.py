@@ -20,7 +20,7 @@ from django.utils import timezone
 from PIL import Image
 from uuid_utils.compat import uuid7
 
-from generation import encoding, media
+from generation.images import encoding, storage
 from generation.models import GeneratedImage, Staging
 from generation.models.review import IN_REVIEW, Review
 from generation.parameters import OutputFormat
@@ -43,7 +43,7 @@ def settle(image_id: int) -> bool:
             _hide(image)
         elif image.review != Review.CONFIRMED and image.kept:
             _show(image)
-    except media.StorageFailed:
+    except storage.StorageFailed:
         logger.exception("the files of picture %s could not be moved; the reaper will try again", image_id)
         return False
     return True
@@ -61,7 +61,7 @@ def settle_all() -> None:
 def _hide(image: GeneratedImage) -> None:
     """Move the picture, and put a cover in its place where that is the setting."""
     file, thumbnail = image.original_names
-    contents = [media.read(file), media.read(thumbnail)]
+    contents = [storage.read(file), storage.read(thumbnail)]
     names = [_secret(file), _secret(thumbnail)]
     fields: dict[str, object] = {"file": names[0], "thumbnail": names[1]}
     if settings.CONFIRMED_PICTURES != "owner":
@@ -71,7 +71,7 @@ def _hide(image: GeneratedImage) -> None:
         names += covers
     note = Staging.objects.create(generation=uuid7(), attempt=0, names=names)
     for name, content in zip(names, contents, strict=True):
-        media.store(name, content)
+        storage.store(name, content)
     as_read = GeneratedImage.objects.filter(pk=image.pk, file=str(image.file.name), review=Review.CONFIRMED)
     _swap(image, as_read.filter(links_ended=None), {**fields, "links_ended": timezone.now()}, note)
 
@@ -95,7 +95,7 @@ def _swap(
         held = sound and bool(as_read.update(**fields))
         unnamed = old if held else list(note.names) if note else []
         left = Staging.objects.create(generation=uuid7(), attempt=0, names=unnamed)
-    if media.discard(unnamed):
+    if storage.discard(unnamed):
         left.delete()
 
 

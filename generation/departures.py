@@ -17,8 +17,16 @@ from django.db.models import Model, Q
 from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, Departure, User
-from generation import allowance, doorbell, exports, media, queue, removal, search
+from generation import (
+    allowance,
+    doorbell,
+    exports,
+    queue,
+    removal,
+    search,
+)
 from generation.exports import LEASE, Stopped
+from generation.images import storage
 from generation.models import FINAL_STATES, Exploration, Generation, ShareLink, Staging, State
 
 logger = logging.getLogger(__name__)
@@ -145,7 +153,7 @@ def _erase(departure: Departure, user: User) -> bool:
     for generation_id in ids:
         doorbell.forget(generation_id)
     for note in notes:
-        if not media.discard(note.names):
+        if not storage.discard(note.names):
             # The storage is likely away: the reaper will come back to the rest.
             break
         note.delete()

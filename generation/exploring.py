@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from accounts.models import User
 from generation import idempotency, queue, submission
-from generation.intake import Intake
+from generation.images.uploads import Intake
 from generation.models import FINAL_STATES, Exploration, Generation
 from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField, Priority, RequestRefused, error_items
 from generation.recipes import traits_of

@@ -24,7 +24,8 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import DataExport, User
-from generation import archive, media
+from generation import archive
+from generation.images import storage
 from generation.models import Exploration, Generation, ShareLink, Staging
 from generation.repeating import repeated
 
@@ -111,7 +112,7 @@ def remove(export: DataExport) -> None:
     with transaction.atomic():
         note = _note(export, export.attempt + 1, [str(export.file.name)] if export.file else [])
         DataExport.objects.filter(pk=export.pk).delete()
-    if media.discard(note.names):
+    if storage.discard(note.names):
         note.delete()
 
 
@@ -153,7 +154,7 @@ def _make(export: DataExport, stopped: Stopped) -> None:
             if held:
                 note.delete()
         if not held:
-            if media.discard([stored]):
+            if storage.discard([stored]):
                 note.delete()
             return
     finally:
@@ -237,7 +238,7 @@ def _copy(draft: zipfile.ZipFile, picture: archive.Picture) -> None:
     """Add a picture. One that is gone is left out; raises `StorageFailed` when the storage is."""
     try:
         content = picture.read()
-    except media.StorageFailed:
+    except storage.StorageFailed:
         if default_storage.exists(picture.stored):
             raise
         return

@@ -128,7 +128,7 @@ class InvalidField(Exception):
 
 
 class ImageToImageParameters(BaseModel):
-    """The text fields of the form; the picture is judged by `generation.intake`."""
+    """The text fields of the form; the picture is judged by `generation.images.uploads`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 

@@ -18,7 +18,12 @@ from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import User
-from generation import allowance, doorbell, media, turns
+from generation import (
+    allowance,
+    doorbell,
+    turns,
+)
+from generation.images import storage
 from generation.models import (
     FINAL_STATES,
     GeneratedImage,
@@ -165,7 +170,7 @@ def stage(generation: Generation, names: Sequence[str]) -> None:
 
 def discard(generation: Generation, names: Iterable[str]) -> None:
     """Remove the files that this attempt stored, and the note of them; without the one, the other stays."""
-    if media.discard(names):
+    if storage.discard(names):
         staging(generation).delete()
 
 

@@ -16,12 +16,12 @@ from generation import (
     doorbell,
     idempotency,
     lines,
-    media,
     orders,
     queue,
     removal,
     retention,
 )
+from generation.images import storage
 from generation.models import FINAL_STATES, Generation, PausedPool, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
 
@@ -100,7 +100,7 @@ def _sweep(abandoned: timedelta) -> None:
             is_over = staging.attempt > 0 and (attempt > staging.attempt or state in FINAL_STATES)
         # Looked at again after the row: whoever makes the files the row's own removes the note in the same transaction.
         if is_over and Staging.objects.filter(pk=staging.pk).exists():
-            if not media.discard(staging.names):
+            if not storage.discard(staging.names):
                 Staging.objects.filter(pk=staging.pk).update(created=timezone.now())
                 return
             staging.delete()

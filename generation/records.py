@@ -7,8 +7,9 @@ from uuid import UUID
 
 from django.conf import settings
 
-from generation import doorbell, encoding, forecast, media
+from generation import doorbell, forecast
 from generation.answers import Failure, GeneratedMedia, GenerationRecord, Progress, Timings, Waiting
+from generation.images import encoding, storage
 from generation.models import GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ResponseFormat
 
@@ -101,7 +102,7 @@ def url_of(generation: Generation, image: GeneratedImage, absolute: Absolute) ->
     if not carries(generation):
         return absolute(image.file.url)
     name = str(image.file.name)
-    return f"data:{encoding.media_type(name)};base64," + base64.b64encode(media.read(name)).decode()
+    return f"data:{encoding.media_type(name)};base64," + base64.b64encode(storage.read(name)).decode()
 
 
 def carries(generation: Generation) -> bool:

@@ -16,7 +16,8 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from generation import doorbell, media, search
+from generation import doorbell, search
+from generation.images import storage
 from generation.models import FINAL_STATES, Generation, Staging
 
 TRASH_DAYS = 7
@@ -71,7 +72,7 @@ def delete(generation: Generation) -> bool:
     note = _bury(Generation.objects.filter(pk=generation.pk))
     if note is None:
         return False
-    if media.discard(note.names):
+    if storage.discard(note.names):
         note.delete()
     return True
 

@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import User
-from generation import media, removal, search
+from generation import removal, search
+from generation.images import storage
 from generation.models import FINAL_STATES, Generation, RetentionRule, Staging, first_id
 
 LOOKED_AT = 500
@@ -130,7 +131,7 @@ def _remove_upload(row: Generation) -> bool:
         note, _ = Staging.objects.update_or_create(
             generation=row.pk, attempt=row.attempt + 2, defaults={"names": names, "created": timezone.now()}
         )
-    if media.discard(names):
+    if storage.discard(names):
         note.delete()
     return True
 

@@ -1,11 +1,8 @@
 """Once more: a new generation from the picture, the parameters and the seeds of one that has ended."""
 
 from accounts import request_ids
-from generation import (
-    allowance,
-    media,
-    submission,
-)
+from generation import allowance, submission
+from generation.images import storage
 from generation.models import Generation
 from generation.parameters import InvalidField, RequestRefused
 from generation.reuse import Stored
@@ -46,5 +43,5 @@ def again(generation: Generation) -> Generation:
         raise Impossible(str(invalid)) from invalid
     except allowance.QueueFull as full:
         raise Impossible("the queue is full") from full
-    except (submission.Unavailable, media.StorageFailed) as error:
+    except (submission.Unavailable, storage.StorageFailed) as error:
         raise Impossible("Redis, the database or the storage cannot be reached now") from error

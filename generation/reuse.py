@@ -8,8 +8,8 @@ from uuid import UUID
 from django.conf import settings
 
 from accounts.models import User
-from generation import media
-from generation.intake import Intake, read_picture
+from generation.images import storage
+from generation.images.uploads import Intake, read_picture
 from generation.models import GeneratedImage, Generation
 from generation.parameters import InvalidField
 
@@ -39,7 +39,7 @@ class Stored:
 
     def read(self) -> Intake:
         """As if it had been uploaded again. Raises `StorageFailed`, or `InvalidField` for what can be read no more."""
-        intake = read_picture(io.BytesIO(media.read(str(self.file.name))), max_pixels=settings.MAX_UPLOAD_PIXELS)
+        intake = read_picture(io.BytesIO(storage.read(str(self.file.name))), max_pixels=settings.MAX_UPLOAD_PIXELS)
         if self.image:
             return intake
         # What was kept may be smaller than what was sent, and sizes were planned by that.

@@ -11,8 +11,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from PIL import Image
 
-from generation import media
-from generation.encoding import decode, encode
+from generation.images import storage
+from generation.images.encoding import decode, encode
 from generation.models import GeneratedImage, Generation, ShareLink
 from generation.parameters import OutputFormat
 
@@ -67,7 +67,7 @@ def preview(image: GeneratedImage) -> bytes:
 
     Raises `media.StorageFailed`.
     """
-    picture = decode(media.read(str(image.file)))
+    picture = decode(storage.read(str(image.file)))
     picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     if image.nsfw:
         size = picture.size

@@ -12,8 +12,21 @@ from redis import RedisError
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from generation import allowance, doorbell, forecast, idempotency, media, queue, search, turns
-from generation.intake import Intake, encode_kept, thumbnail
+from generation import (
+    allowance,
+    doorbell,
+    forecast,
+    idempotency,
+    queue,
+    search,
+    turns,
+)
+from generation.images import storage
+from generation.images.uploads import (
+    Intake,
+    encode_kept,
+    thumbnail,
+)
 from generation.models import Band, DiffusionModel, Exploration, Generation, Lora, LoraUse, Staging
 from generation.parameters import (
     ErrorCode,
@@ -108,7 +121,7 @@ def submit(generation: Generation, picture: Intake | None, attempt: idempotency.
         _store(generation, picture, attempt)
     except _Joined as joined:
         return joined.generation
-    except (RedisError, DatabaseError, media.StorageFailed) as error:
+    except (RedisError, DatabaseError, storage.StorageFailed) as error:
         raise Unavailable from error
     doorbell.ring_quietly(generation.pool)
     return generation
@@ -145,7 +158,7 @@ def submit_together(
             if attempt:
                 attempt.remember(generations[0])
             Staging.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
-    except (RedisError, DatabaseError, media.StorageFailed) as error:
+    except (RedisError, DatabaseError, storage.StorageFailed) as error:
         raise Unavailable from error
     except _Joined as joined:
         _discard_all(generations, names)
@@ -235,7 +248,7 @@ def _insert_row(generation: Generation) -> None:
 
 
 def _discard_all(generations: Sequence[Generation], names: Sequence[str]) -> None:
-    if media.discard(names):
+    if storage.discard(names):
         Staging.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
 
 
@@ -262,8 +275,8 @@ def _store_files(generation: Generation, files: _Files) -> list[str]:
     name = f"{folder}-{generation.attempt}" if generation.attempt else folder
     names = [f"{name}.webp", f"{name}-small.webp"]
     queue.stage(generation, names)
-    generation.input.name = media.store(names[0], files.kept)
-    generation.input_thumbnail.name = media.store(names[1], files.thumbnail)
+    generation.input.name = storage.store(names[0], files.kept)
+    generation.input_thumbnail.name = storage.store(names[1], files.thumbnail)
     return names
 
 

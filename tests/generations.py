@@ -10,8 +10,9 @@ from PIL import Image
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from generation import media, search
-from generation.intake import encode_kept, thumbnail
+from generation import search
+from generation.images import storage
+from generation.images.uploads import encode_kept, thumbnail
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.models.review import Review
 from generation.parameters import ErrorCode, ImageToImageParameters
@@ -69,8 +70,8 @@ def make_generation(
         created=created,
     )
     name = f"test/{generation.pk}"
-    generation.input = media.store(f"{name}.webp", encode_kept(picture))
-    generation.input_thumbnail = media.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
+    generation.input = storage.store(f"{name}.webp", encode_kept(picture))
+    generation.input_thumbnail = storage.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
     if state != State.QUEUED:
         generation.attempt, generation.worker = 1, "here-1"
         generation.started = created + timedelta(seconds=0.02)
@@ -104,8 +105,8 @@ def _add_images(
             generation=generation,
             index=index,
             seed=seed,
-            file=media.store(f"{name}/1-{index}.png", encoded(result)),
-            thumbnail=media.store(f"{name}/1-{index}-small.webp", thumbnail(result, THUMBNAIL_SIDE)),
+            file=storage.store(f"{name}/1-{index}.png", encoded(result)),
+            thumbnail=storage.store(f"{name}/1-{index}-small.webp", thumbnail(result, THUMBNAIL_SIDE)),
             width=result.width,
             height=result.height,
             nsfw=checked and index in flagged,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from generation.remote import RemoteRefused, fetch
+from generation.images.remote import RemoteRefused, fetch
 from tests import pictures
 
 PICTURE = pictures.photo(32, 32)

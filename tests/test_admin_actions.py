@@ -11,7 +11,12 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, AuditEntry, User
-from generation import media, queue, removal, retry
+from generation import (
+    queue,
+    removal,
+    retry,
+)
+from generation.images import storage
 from generation.models import GeneratedImage, Generation, State
 from generation.models.review import ReviewDecision
 from generation.staff import filters
@@ -62,7 +67,7 @@ def test_a_retry_is_a_new_generation_of_the_same(desk: Client, alice: User) -> N
     assert made.recipe == old.recipe
     assert (made.input_sha256, made.input_width) == (old.input_sha256, old.input_width)
     assert made.input.name != old.input.name
-    assert media.read(str(made.input.name)) == media.read(str(old.input.name))
+    assert storage.read(str(made.input.name)) == storage.read(str(old.input.name))
     assert AuditEntry.objects.get().after == {"made": str(made.pk)}
     assert queue.claim("default", "here-1") == [made]
 

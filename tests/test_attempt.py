@@ -11,8 +11,13 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import ApiToken
-from generation import attempt, media, queue, reaper
+from generation import (
+    attempt,
+    queue,
+    reaper,
+)
 from generation.engine.engine import Engine, EngineSettings
+from generation.images import storage
 from generation.models import DiffusionModel, Generation, Pace, Staging, State
 from generation.parameters import ErrorCode
 from tests.test_queue import claim, expire, submit
@@ -118,7 +123,7 @@ def test_canceling_one_of_a_batch_leaves_the_others_alone(alices: ApiToken, engi
 
 def test_a_request_whose_input_is_gone_fails_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(2)]
-    media.discard([str(rows[0].input.name)])
+    storage.discard([str(rows[0].input.name)])
     attempt.make(queue.claim("default", "worker-1"), engine, lambda: False)
     assert states() == [State.FAILED, State.SUCCEEDED]
     assert Generation.objects.order_by("pk")[0].error_code == ErrorCode.STORAGE_FAILED
@@ -171,7 +176,7 @@ def test_files_of_an_attempt_that_died_while_storing_are_swept(alices: ApiToken)
     dead = held(alices)
     name = f"outputs/{dead.created:%Y/%m/%d}/{dead.pk}/1-0.png"
     queue.stage(dead, [name])
-    media.store(name, b"half a picture")
+    storage.store(name, b"half a picture")
     expire(dead)
     reaper.reap()
     assert files(dead) == ["1-0.png"]
@@ -186,7 +191,7 @@ def test_the_sweep_never_takes_what_was_finished_meanwhile(alices: ApiToken, eng
     generation = held(alices)
     name = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}/1-0.png"
     queue.stage(generation, [name])
-    media.store(name, b"a picture")
+    storage.store(name, b"a picture")
     finished = iter([True])
 
     def finish_after_the_notes_were_read(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:

@@ -11,7 +11,13 @@ from django.utils import timezone
 from PIL import Image
 
 from accounts.models import User
-from generation import confirmed, media, reaper, removal, review
+from generation import (
+    confirmed,
+    reaper,
+    removal,
+    review,
+)
+from generation.images import storage
 from generation.models import GeneratedImage, Staging
 from generation.models.review import Reason, Review
 from tests.generations import make_generation
@@ -40,7 +46,7 @@ def test_links_from_before_are_dead_and_pixels_stay(
 ) -> None:
     settings.CONFIRMED_PICTURES = setting
     image: GeneratedImage = make_generation(alice, flagged=[0]).images.get()
-    pixels, size = media.read(str(image.file.name)), (image.width, image.height)
+    pixels, size = storage.read(str(image.file.name)), (image.width, image.height)
     before = [image.file.url, image.thumbnail.url]
     assert [client.get(url).status_code for url in before] == [200, 200]
 
@@ -50,7 +56,7 @@ def test_links_from_before_are_dead_and_pixels_stay(
     assert (served == pixels) == (setting == "owner")
     assert is_grey(served) == (setting == "block")
     assert client.get(image.thumbnail.url).status_code == 200
-    assert media.read(image.original_names[0]) == pixels
+    assert storage.read(image.original_names[0]) == pixels
     assert image.may_be_shared == (setting == "blur")
     assert not Staging.objects.exists()
     client.force_login(dora)
@@ -61,7 +67,7 @@ def test_links_from_before_are_dead_and_pixels_stay(
     review.undo(dora)
     image.refresh_from_db()
     assert (image.kept.name, image.links_ended, image.may_be_shared) == ("", None, True)
-    assert media.read(str(image.file.name)) == pixels
+    assert storage.read(str(image.file.name)) == pixels
     assert (client.get(after).status_code == 200) == (setting == "owner")
     assert sum(default_storage.exists(name) for name in files) == 2
     assert size == (image.width, image.height)
@@ -74,7 +80,7 @@ def test_what_the_storage_could_not_do_is_done_by_the_reaper(
     settings.CONFIRMED_PICTURES = "blur"
     image: GeneratedImage = make_generation(alice, flagged=[0]).images.get()
     name = str(image.file.name)
-    pixels = media.read(name)
+    pixels = storage.read(name)
     # The storage is away: a directory stands where the file was.
     path = settings.MEDIA_ROOT / name
     away = path.rename(path.with_suffix(".away"))
@@ -85,7 +91,7 @@ def test_what_the_storage_could_not_do_is_done_by_the_reaper(
     image.refresh_from_db()
     assert image.links_ended
     assert not default_storage.exists(name)
-    assert media.read(image.original_names[0]) == pixels
+    assert storage.read(image.original_names[0]) == pixels
     reaper.reap()
     assert GeneratedImage.objects.get().file == image.file
 

@@ -17,7 +17,15 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, Departure, User
-from generation import chores, departures, exports, media, queue, reaper, removal
+from generation import (
+    chores,
+    departures,
+    exports,
+    queue,
+    reaper,
+    removal,
+)
+from generation.images import storage
 from generation.models import (
     Exploration,
     GeneratedImage,
@@ -217,7 +225,7 @@ class Killed(BaseException):
     """No handler of the job's sees a kill."""
 
 
-@pytest.mark.parametrize(("owner", "moment"), [(media, "discard"), (exports, "remove"), (departures, "_close")])
+@pytest.mark.parametrize(("owner", "moment"), [(storage, "discard"), (exports, "remove"), (departures, "_close")])
 def test_whoever_does_it_may_be_killed_at_any_moment(
     alice: User, before: set[str], monkeypatch: pytest.MonkeyPatch, owner: Any, moment: str
 ) -> None:

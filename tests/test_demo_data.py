@@ -10,7 +10,12 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.models import User
-from generation import insight, media, removal, review
+from generation import (
+    insight,
+    removal,
+    review,
+)
+from generation.images import storage
 from generation.models import GeneratedImage, Generation
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
 
@@ -42,10 +47,10 @@ def test_reviewers_find_work_and_learn_from_what_was_done(charlie: User) -> None
 
 def test_what_is_deleted_or_confirmed_takes_no_picture_from_others(charlie: User) -> None:
     names = {name for image in GeneratedImage.objects.all() for name in image.every_name} | {"demo/input.webp"}
-    assert all(name.startswith(media.SHARED) for name in names)
+    assert all(name.startswith(storage.SHARED) for name in names)
     one, other = GeneratedImage.objects.filter(review="").select_related("generation")[:2]
     review.decide(one, charlie, Review.CONFIRMED, Reason.OTHER)
     assert removal.delete(other.generation)
     one.refresh_from_db()
-    assert not str(one.file.name).startswith(media.SHARED)
+    assert not str(one.file.name).startswith(storage.SHARED)
     assert [name for name in names if not default_storage.exists(name)] == []

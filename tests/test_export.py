@@ -17,7 +17,14 @@ from django.test import AsyncClient, Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, User
-from generation import archive, chores, exports, media, reaper, removal
+from generation import (
+    archive,
+    chores,
+    exports,
+    reaper,
+    removal,
+)
+from generation.images import storage
 from generation.models import Generation, ShareLink, Staging, State
 from tests.generations import make_generation
 
@@ -213,9 +220,9 @@ def test_a_storage_that_is_away_is_tried_again_and_in_the_end_said(
     exports.ask(alice)
 
     def fail(name: str) -> bytes:
-        raise media.StorageFailed
+        raise storage.StorageFailed
 
-    monkeypatch.setattr(media, "read", fail)
+    monkeypatch.setattr(storage, "read", fail)
     chores.work(go_on)
     export = DataExport.objects.get()
     assert (export.state, export.attempt) == ("queued", 1)

@@ -25,12 +25,12 @@ from accounts.models import ApiToken, User
 from generation import (
     allowance,
     attempt,
-    media,
     queue,
 )
 from generation.api.urls import urlpatterns
 from generation.api.views import HeldAnswer, JsonView
 from generation.engine.engine import Engine, EngineSettings
+from generation.images import storage
 from generation.models import DiffusionModel, Generation
 from tests import pictures
 from tests.browser import chromium, needs_chromium
@@ -145,7 +145,7 @@ def test_a_batch_is_logged_with_all_its_ids_and_each_of_it_with_its_own(
         Generation.objects.filter(pk=row.pk).update(request_id=request_id)
     batch = queue.claim("default", "worker-1")
     assert batch[1].input.name
-    media.discard([batch[1].input.name])
+    storage.discard([batch[1].input.name])
     written: list[tuple[str, str]] = []
 
     class Keep(logging.Handler):

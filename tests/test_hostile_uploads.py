@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from generation import intake
+from generation.images import uploads
 from generation.parameters import InvalidField
 from tests import pictures
 
@@ -23,8 +23,8 @@ MAX_PIXELS = 4_000_000
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 
-def read(content: bytes, max_pixels: int = MAX_PIXELS) -> intake.Intake:
-    return intake.read_picture(io.BytesIO(content), max_pixels=max_pixels)
+def read(content: bytes, max_pixels: int = MAX_PIXELS) -> uploads.Intake:
+    return uploads.read_picture(io.BytesIO(content), max_pixels=max_pixels)
 
 
 def refusal(content: bytes, max_pixels: int = MAX_PIXELS) -> str:
@@ -55,7 +55,7 @@ def test_the_pixel_bound_is_exact_and_told() -> None:
 @pytest.mark.parametrize("format_", pictures.FORMATS)
 @pytest.mark.parametrize("side", [2100, 10_000, 16_000, 60_000])
 def test_a_bomb_is_refused_from_its_header(format_: str, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "_decode", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(uploads, "_decode", lambda _: pytest.fail("decoded"))
     if format_ in ("WEBP", "AVIF"):
         side = min(side, 16_384)
     bomb = pictures.header_bomb(format_, side, side)
@@ -236,8 +236,8 @@ def assert_taken_or_refused(content: bytes) -> None:
         return
     assert taken.picture.mode == "RGB"
     assert taken.picture.info == {}
-    assert 1 <= min(taken.picture.size) <= max(taken.picture.size) <= intake.MAX_KEPT_SIDE
-    assert taken.format in intake.FORMATS
+    assert 1 <= min(taken.picture.size) <= max(taken.picture.size) <= uploads.MAX_KEPT_SIDE
+    assert taken.format in uploads.FORMATS
     assert all(type(side) is int and side >= 1 for side in taken.size)
 
 

@@ -12,7 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import ApiToken
 from generation import idempotency, submission
-from generation.intake import Intake
+from generation.images.uploads import Intake
 from generation.models import Generation, IdempotencyKey, Staging
 from generation.parameters import ImageToImageParameters, InvalidField
 from tests.pictures import photo, scene

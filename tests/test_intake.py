@@ -7,7 +7,7 @@ import struct
 import pytest
 from PIL import Image, ImageChops, ImageOps
 
-from generation import intake
+from generation.images import uploads
 from tests import pictures
 
 WHITE = (255, 255, 255)
@@ -16,8 +16,8 @@ WHITE = (255, 255, 255)
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 
-def read(content: bytes) -> intake.Intake:
-    return intake.read_picture(io.BytesIO(content), max_pixels=4_000_000)
+def read(content: bytes) -> uploads.Intake:
+    return uploads.read_picture(io.BytesIO(content), max_pixels=4_000_000)
 
 
 def difference(first: Image.Image, second: Image.Image) -> int:
@@ -57,7 +57,7 @@ def test_it_works() -> None:
 
 @pytest.mark.parametrize("format_", pictures.FORMATS)
 def test_every_allowed_format_is_read_by_its_bytes(format_: str) -> None:
-    assert set(pictures.FORMATS) == set(intake.FORMATS)
+    assert set(pictures.FORMATS) == set(uploads.FORMATS)
     taken = read(pictures.photo(format_=format_))
     assert taken.format == format_
     reduced = taken.picture.reduce(8)
@@ -67,7 +67,7 @@ def test_every_allowed_format_is_read_by_its_bytes(format_: str) -> None:
 def test_an_upload_is_read_from_its_start() -> None:
     upload = io.BytesIO(pictures.photo(32, 32))
     upload.read()
-    assert intake.read_picture(upload, max_pixels=4_000_000).size == (32, 32)
+    assert uploads.read_picture(upload, max_pixels=4_000_000).size == (32, 32)
     assert not upload.closed
 
 
@@ -129,7 +129,7 @@ def test_position_camera_and_comment_are_not_kept(format_: str) -> None:
     assert type(picture) is Image.Image
     assert picture.info == {}
     assert len(picture.getexif()) == 0
-    for kept in (intake.encode_kept(picture), intake.thumbnail(picture, 64)):
+    for kept in (uploads.encode_kept(picture), uploads.thumbnail(picture, 64)):
         assert b"Secret" not in kept
         assert not any(name in kept for name in (b"EXIF", b"XMP ", b"ICCP"))
 
@@ -137,7 +137,7 @@ def test_position_camera_and_comment_are_not_kept(format_: str) -> None:
 def test_encoders_write_no_metadata_of_a_picture_that_has_some() -> None:
     picture = Image.open(io.BytesIO(pictures.phone_photo()))
     picture.info |= {"icc_profile": pictures.rgb_profile(), "xmp": b"Secret"}
-    for kept in (intake.encode_kept(picture), intake.thumbnail(picture, 64)):
+    for kept in (uploads.encode_kept(picture), uploads.thumbnail(picture, 64)):
         assert not any(name in kept for name in (b"EXIF", b"XMP ", b"ICCP", b"Secret"))
 
 
@@ -264,7 +264,7 @@ def test_a_very_long_picture_keeps_at_least_one_pixel() -> None:
 
 def test_a_kept_picture_comes_back_pixel_for_pixel() -> None:
     picture = pictures.scene(300, 200)
-    kept = Image.open(io.BytesIO(intake.encode_kept(picture)))
+    kept = Image.open(io.BytesIO(uploads.encode_kept(picture)))
     assert kept.format == "WEBP"
     assert kept.mode == "RGB"
     assert kept.tobytes() == picture.tobytes()
@@ -276,6 +276,6 @@ def test_a_kept_picture_comes_back_pixel_for_pixel() -> None:
 )
 def test_a_thumbnail_fits_and_is_never_enlarged(size: tuple[int, int], expected: tuple[int, int]) -> None:
     picture = pictures.scene(*size)
-    small = Image.open(io.BytesIO(intake.thumbnail(picture, 160)))
+    small = Image.open(io.BytesIO(uploads.thumbnail(picture, 160)))
     assert (small.format, small.size) == ("WEBP", expected)
     assert picture.size == size

@@ -12,7 +12,12 @@ from django.urls import reverse
 from PIL import Image, ImageChops, ImageStat
 
 from accounts.models import ApiToken, User
-from generation import media, removal, surroundings, wording
+from generation import (
+    removal,
+    surroundings,
+    wording,
+)
+from generation.images import storage
 from generation.models import GeneratedImage, Generation, State
 from tests.generations import make_generation
 from tests.pictures import scene
@@ -183,7 +188,7 @@ def test_results_come_in_the_format_that_is_wanted(signed_in: Client, alice: Use
     stem = f"{generation.created:%Y-%m-%d}-make-it-night-please-{generation.pk.hex[-8:]}-2"
     assert answer["Content-Disposition"] == f'attachment; filename="{stem}.{extension}"'
     assert answer["Content-Type"] == f"image/{kind.lower()}"
-    stored = media.read(str(image.file))
+    stored = storage.read(str(image.file))
     assert (answer.content == stored) is (extension == "png")
     with Image.open(BytesIO(answer.content)) as picture, Image.open(BytesIO(stored)) as original:
         assert picture.format == kind

@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
 from generation import doorbell, queue, reaper, submission
-from generation.intake import read_picture
+from generation.images.uploads import read_picture
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused
 from generation.queue import Hold

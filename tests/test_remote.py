@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from generation.intake import read_picture
+from generation.images.uploads import read_picture
 from tests.remotes import (
     PICTURE,
     Answer,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from generation.remote import MAX_URL_LENGTH, is_public
+from generation.images.remote import MAX_URL_LENGTH, is_public
 from tests.remotes import (
     PICTURE,
     answer,

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generation.remote import MAX_URL_LENGTH, RemoteRefused, check, is_public
+from generation.images.remote import (
+    MAX_URL_LENGTH,
+    RemoteRefused,
+    check,
+    is_public,
+)
 from tests.remotes import refusal
 
 # What is written

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from accounts.models import User
 from generation import matching, removal, retention, search, submission
 from generation.filters import HistoryFilters
-from generation.intake import read_picture
+from generation.images.uploads import read_picture
 from generation.models import Generation, Lora, LoraUse, State
 from generation.parameters import ImageToImageParameters
 from tests.generations import make_generation

@@ -15,7 +15,8 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 
 from accounts.models import User
-from generation import archive, media
+from generation import archive
+from generation.images import storage
 from generation.models import DiffusionModel, Generation, State
 from generation.pages import selection
 from tests.generations import make_generation
@@ -91,7 +92,7 @@ def test_an_archive_holds_every_picture_and_its_recipe(alice: User) -> None:
         }
         stem = f"{first.created:%Y-%m-%d}-stadte-bei-nacht-{first.pk.hex[-8:]}"
         assert one["images"][1]["file"] == f"{stem}-2.png"
-        assert file.read(f"{stem}-1.png") == media.read(str(first.images.all()[0].file))
+        assert file.read(f"{stem}-1.png") == storage.read(str(first.images.all()[0].file))
     assert (one["id"], one["title"], one["note"]) == (str(first.pk), "Städte bei Nacht", "for the wall")
     assert one["seeds"] == [1207, 1208]
     assert one["parameters"]["negative_prompt"] == "people"

@@ -13,7 +13,8 @@ from django.utils import timezone
 from PIL import Image, ImageChops, ImageStat
 
 from accounts.models import User
-from generation import media, removal, sharing
+from generation import removal, sharing
+from generation.images import storage
 from generation.models import Generation, ShareLink, State
 from generation.models.review import Review
 from tests.generations import make_generation
@@ -58,7 +59,7 @@ def test_it_works(signed_in: Client, alice: User, anybody: Client) -> None:
     shown = anybody.get(f"/s/{link.code}")
     assert shown.status_code == 200
     picture = anybody.get(f"/s/{link.code}/picture")
-    assert picture.content == media.read(str(generation.images.get(index=1).file))
+    assert picture.content == storage.read(str(generation.images.get(index=1).file))
     assert picture["Content-Type"] == "image/png"
 
     revoked = signed_in.post(reverse("revoke-share", args=[generation.pk, link.pk]), follow=True).content.decode()

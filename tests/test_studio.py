@@ -15,7 +15,7 @@ from PIL import Image
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import ApiToken, User
-from generation import media
+from generation.images import storage
 from generation.models import DiffusionModel, Exploration, Generation, Lora, State
 from generation.pages import snippets
 from tests.generations import make_generation
@@ -43,7 +43,7 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert (made.user, made.token, made.in_studio, made.state) == (alice, None, True, State.QUEUED)
     assert made.effective.seeds == (7,)
     assert [warning for warning in made.warnings if "fitted" not in warning] == []
-    assert Image.open(BytesIO(media.read(str(made.input.name)))).size == (96, 64)
+    assert Image.open(BytesIO(storage.read(str(made.input.name)))).size == (96, 64)
     page = signed_in.get(answer["Location"]).content.decode()
     assert "<dd>the studio</dd>" in page
     assert str(made.pk) in signed_in.get("/").content.decode(), "what still runs is shown to whoever comes back"
@@ -216,7 +216,7 @@ def test_a_stored_picture_needs_no_upload(signed_in: Client, alice: User) -> Non
     assert again.recipe == earlier.recipe, "exactly the same"
     assert (again.input_sha256, again.input_format) == (earlier.input_sha256, "JPEG")
     assert again.input.name != earlier.input.name, "each may be deleted on its own"
-    pixels = [Image.open(BytesIO(media.read(str(one.input.name)))).tobytes() for one in (earlier, again)]
+    pixels = [Image.open(BytesIO(storage.read(str(one.input.name)))).tobytes() for one in (earlier, again)]
     assert pixels[0] == pixels[1]
     assert again.source is None
 

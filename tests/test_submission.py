@@ -11,8 +11,14 @@ from PIL import Image
 from pytest_django import Settings
 
 from accounts.models import ApiToken
-from generation import attempt, fetching, media, queue, submission
+from generation import (
+    attempt,
+    fetching,
+    queue,
+    submission,
+)
 from generation.engine.engine import Engine, EngineSettings
+from generation.images import storage
 from generation.models import Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters
 from tests.pictures import photo
@@ -119,7 +125,7 @@ class TestImageUrls:
         made = Generation.objects.get()
         assert made.state == State.SUCCEEDED
         assert (made.input_format, made.input_width, made.input_height) == ("PNG", 64, 64)
-        assert Image.open(io.BytesIO(media.read(str(made.input.name)))).size == (64, 64)
+        assert Image.open(io.BytesIO(storage.read(str(made.input.name)))).size == (64, 64)
         assert made.effective.width == 128
         assert made.effective.seeds == (3,)
         assert made.cost == pytest.approx(queued.cost / 16)

@@ -10,7 +10,7 @@ import pytest
 from accounts.models import ApiToken, User
 from generation import exploring, submission, suspension
 from generation.api.errors import answer_exception
-from generation.intake import Intake, read_picture
+from generation.images.uploads import Intake, read_picture
 from generation.models import Exploration, Generation, Staging, State
 from generation.parameters import ErrorCode, ImageToImageParameters
 from tests import servers
@@ -60,7 +60,7 @@ from io import BytesIO
 from django.db import connections, transaction
 from accounts.models import User
 from generation import allowance, submission, suspension
-from generation.intake import read_picture
+from generation.images.uploads import read_picture
 from generation.models import Generation
 from generation.parameters import ImageToImageParameters
 

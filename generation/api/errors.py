@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from generation.allowance import OverLimit, QueueFull
-from generation.media import StorageFailed
+from generation.images.storage import StorageFailed
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused
 from generation.submission import Suspended, Unavailable
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 
-from generation import remote
 from generation.api.errors import InvalidForm
-from generation.intake import Intake, read_picture
+from generation.images import remote
+from generation.images.uploads import Intake, read_picture
 from generation.parameters import ImageToImageParameters, InvalidField, error_items, missing
 
 _NAMED_FIELDS = 10

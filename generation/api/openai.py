@@ -15,7 +15,7 @@ from generation.answers import Rehearsal
 from generation.api import operations
 from generation.api.forms import Form, judged, posted_form
 from generation.api.views import HeldAnswer, Submission
-from generation.intake import Intake, read_picture
+from generation.images.uploads import Intake, read_picture
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat, missing
 from generation.recipes import most, traits_of

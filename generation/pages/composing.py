@@ -15,8 +15,12 @@ from accounts.models import User
 from generation import wording
 from generation.allowance import OverLimit, QueueFull
 from generation.answers import ModelDescription
-from generation.intake import MAX_SIDE, Intake, read_picture
-from generation.media import StorageFailed
+from generation.images.storage import StorageFailed
+from generation.images.uploads import (
+    MAX_SIDE,
+    Intake,
+    read_picture,
+)
 from generation.models import GeneratedImage, Generation
 from generation.parameters import (
     MESSAGES,

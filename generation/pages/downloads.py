@@ -11,7 +11,8 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from generation import archive, encoding, media
+from generation import archive
+from generation.images import encoding, storage
 from generation.models import GeneratedImage, Generation
 from generation.parameters import OutputFormat
 
@@ -36,7 +37,7 @@ def download(request: HttpRequest, generation_id: UUID, number: int, extension: 
     picture = archive.named(image)
     try:
         content = encoding.convert(picture.read(), picture.stored, FORMATS[extension])
-    except media.StorageFailed:
+    except storage.StorageFailed:
         logger.exception("a picture cannot be read")
         messages.error(request, "The picture cannot be read now, so it was not downloaded; try again in a minute.")
         return redirect("generation", generation_id)

@@ -12,7 +12,12 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from accounts.models import User
-from generation import encoding, queue, sharing, wording
+from generation import (
+    queue,
+    sharing,
+    wording,
+)
+from generation.images import encoding
 from generation.models import Generation
 from generation.pages import comparing
 from generation.pages.caching import revalidated

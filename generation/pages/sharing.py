@@ -16,7 +16,8 @@ from django.urls import reverse
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_POST, require_safe
 
-from generation import encoding, media, sharing, wording
+from generation import sharing, wording
+from generation.images import encoding, storage
 from generation.models import GeneratedImage, Generation, ShareLink
 from generation.pages.requests import came_from
 
@@ -115,7 +116,7 @@ def _picture(request: HttpRequest, code: str, *, is_preview: bool) -> HttpRespon
     known = get_conditional_response(request, etag=etag)
     try:
         response = _public(known or _file(image, is_preview))
-    except media.StorageFailed:
+    except storage.StorageFailed:
         logger.exception("a shared picture cannot be read")
         return _public(HttpResponse("Try again in a minute.", "text/plain; charset=utf-8", 503))
     response["ETag"] = etag
@@ -126,7 +127,7 @@ def _picture(request: HttpRequest, code: str, *, is_preview: bool) -> HttpRespon
 def _file(image: GeneratedImage, is_preview: bool) -> HttpResponse:
     if is_preview:
         return HttpResponse(sharing.preview(image), content_type="image/jpeg")
-    return HttpResponse(media.read(str(image.file)), content_type=encoding.media_type(str(image.file)))
+    return HttpResponse(storage.read(str(image.file)), content_type=encoding.media_type(str(image.file)))
 
 
 def _public(response: HttpResponseBase) -> HttpResponseBase:

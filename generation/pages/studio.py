@@ -28,7 +28,7 @@ from generation import (
 )
 from generation.answers import ModelDescription
 from generation.forecast import Forecast
-from generation.intake import Intake
+from generation.images.uploads import Intake
 from generation.models import DiffusionModel, Exploration, Generation, State
 from generation.pages import composing, sheets, snippets
 from generation.pages.caching import revalidated

@@ -14,7 +14,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
-from generation import media, review
+from generation import review
+from generation.images import storage
 from generation.models import DiffusionModel, GeneratedImage
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.staff.access import only_with
@@ -135,8 +136,8 @@ def picture(request: HttpRequest, image_id: int, which: str) -> HttpResponse:
         raise Http404
     name = str(image.generation.input.name) if which == "input" else image.original_names[0]
     try:
-        content = media.read(name)
-    except media.StorageFailed:
+        content = storage.read(name)
+    except storage.StorageFailed:
         raise Http404 from None
     response = HttpResponse(content, content_type=mimetypes.guess_type(name)[0] or "application/octet-stream")
     response["X-Content-Type-Options"] = "nosniff"

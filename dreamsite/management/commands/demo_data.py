@@ -15,8 +15,9 @@ from django.db import connection, models, transaction
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from accounts.models import User
-from generation import media, search
-from generation.intake import encode_kept, thumbnail
+from generation import search
+from generation.images import storage
+from generation.images.uploads import encode_kept, thumbnail
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters
@@ -204,7 +205,7 @@ class _Maker:
                 error_message=message,
             )
             vars(self._drafts[key]).update(
-                input=f"{media.SHARED}input.webp", input_thumbnail=f"{media.SHARED}input-small.webp"
+                input=f"{storage.SHARED}input.webp", input_thumbnail=f"{storage.SHARED}input-small.webp"
             )
         row = Generation.__new__(Generation)
         # Its constructor would take most of the time.
@@ -230,8 +231,8 @@ class _Maker:
                 "generation_id": row.id,
                 "index": index,
                 "seed": seed,
-                "file": f"{media.SHARED}{look}.webp",
-                "thumbnail": f"{media.SHARED}{look}-small.webp",
+                "file": f"{storage.SHARED}{look}.webp",
+                "thumbnail": f"{storage.SHARED}{look}-small.webp",
                 "width": self._pictures[look].width,
                 "height": self._pictures[look].height,
                 **reviewed,
@@ -290,8 +291,8 @@ def _pictures() -> dict[str, Image.Image]:
     pictures = {f"look-{number}": look(parts[number % 3]) for number, look in enumerate(LOOKS)}
     for name, picture in {"input": whole, **pictures}.items():
         for suffix, content in (("", encode_kept(picture)), ("-small", thumbnail(picture, THUMBNAIL_SIDE))):
-            default_storage.delete(f"{media.SHARED}{name}{suffix}.webp")
-            media.store(f"{media.SHARED}{name}{suffix}.webp", content)
+            default_storage.delete(f"{storage.SHARED}{name}{suffix}.webp")
+            storage.store(f"{storage.SHARED}{name}{suffix}.webp", content)
     return pictures
 
 

@@ -32,7 +32,7 @@ def encode(picture: Image.Image, format_: OutputFormat, quality: int) -> bytes:
 
 
 def decode(content: bytes) -> Image.Image:
-    """The RGB picture in a file that `encode` wrote. Files from elsewhere are for `generation.intake`."""
+    """The RGB picture in a file that `encode` wrote. Files from elsewhere are for `generation.images.uploads`."""
     with Image.open(BytesIO(content), formats=[format_.upper() for format_ in OutputFormat]) as picture:
         return picture.convert("RGB")
 
