@@ -21,7 +21,10 @@ from django.utils.safestring import SafeString
 
 from accounts.offered import OfferedFiltersOnly
 from accounts.read_only import ReadOnly
-from generation import retention_admin, search, weights_admin, wording  # noqa: F401  they register their own
+from generation import (
+    wording,
+)
+from generation.library import search
 from generation.models import GeneratedImage, Generation
 from generation.staff import timeline
 from generation.staff.actions import ACTIONS, GenerationActions

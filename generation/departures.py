@@ -22,11 +22,10 @@ from generation import (
     doorbell,
     exports,
     queue,
-    removal,
-    search,
 )
 from generation.exports import LEASE, Stopped
 from generation.images import storage
+from generation.library import deletion, search
 from generation.models import FINAL_STATES, Exploration, Generation, ShareLink, Staging, State
 
 logger = logging.getLogger(__name__)
@@ -137,7 +136,7 @@ def _erase(departure: Departure, user: User) -> bool:
         notes = [
             Staging(generation=row.pk, attempt=row.attempt + 1, names=names)
             for row in rows
-            if (names := removal.files_of(row))
+            if (names := deletion.files_of(row))
         ]
         Staging.objects.bulk_create(notes)
         _count(

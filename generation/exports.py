@@ -24,8 +24,8 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import DataExport, User
-from generation import archive
 from generation.images import storage
+from generation.library import archive
 from generation.models import Exploration, Generation, ShareLink, Staging
 from generation.repeating import repeated
 

@@ -18,10 +18,10 @@ from generation import (
     lines,
     orders,
     queue,
-    removal,
     retention,
 )
 from generation.images import storage
+from generation.library import deletion
 from generation.models import FINAL_STATES, Generation, PausedPool, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
 
@@ -44,7 +44,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
             return 0
         queue.end_waiting()
         reaped = _reap_leases()
-        removal.empty_trash()
+        deletion.empty_trash()
         _sweep(abandoned)
         idempotency.purge()
         confirmed.settle_all()

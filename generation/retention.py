@@ -14,8 +14,8 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import User
-from generation import removal, search
 from generation.images import storage
+from generation.library import deletion, search
 from generation.models import FINAL_STATES, Generation, RetentionRule, Staging, first_id
 
 LOOKED_AT = 500
@@ -115,7 +115,7 @@ def _remove(rule: RetentionRule, row: Generation) -> bool:
         case RetentionRule.What.UPLOADS:
             return _remove_upload(row)
         case RetentionRule.What.CONTENT:
-            return removal.delete(row)
+            return deletion.delete(row)
         case _:
             return _remove_row(row)
 
@@ -138,7 +138,7 @@ def _remove_upload(row: Generation) -> bool:
 
 def _remove_row(row: Generation) -> bool:
     """Remove a generation with all that is its own. False: it is on hold, or something that must stay speaks of it."""
-    if row.deleted is None and not removal.delete(row):
+    if row.deleted is None and not deletion.delete(row):
         return False
     try:
         with transaction.atomic():

@@ -3,9 +3,9 @@
 from accounts import request_ids
 from generation import allowance, submission
 from generation.images import storage
+from generation.library.stored import Stored
 from generation.models import Generation
 from generation.parameters import InvalidField, RequestRefused
-from generation.reuse import Stored
 
 
 class Impossible(Exception):

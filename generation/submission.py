@@ -18,7 +18,6 @@ from generation import (
     forecast,
     idempotency,
     queue,
-    search,
     turns,
 )
 from generation.images import storage
@@ -27,6 +26,7 @@ from generation.images.uploads import (
     encode_kept,
     thumbnail,
 )
+from generation.library import search
 from generation.models import Band, DiffusionModel, Exploration, Generation, Lora, LoraUse, Staging
 from generation.parameters import (
     ErrorCode,

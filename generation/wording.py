@@ -11,7 +11,8 @@ from django.utils import timezone
 from django.utils.dateformat import format as format_date
 from django.utils.text import Truncator
 
-from generation import doorbell, forecast, removal
+from generation import doorbell, forecast
+from generation.library import deletion
 from generation.models import GeneratedImage, Generation, State
 from generation.models.review import DECIDED
 from generation.recipes import Recipe, traits_of
@@ -118,7 +119,7 @@ def last_day(generation: Generation) -> str:
     """When what is in the trash will be deleted, in words: `today`, `tomorrow`, `on Tue, 1 Dec`."""
     if generation.trashed is None:
         raise ValueError("it is not in the trash")
-    end = timezone.localdate(generation.trashed + timedelta(days=removal.TRASH_DAYS))
+    end = timezone.localdate(generation.trashed + timedelta(days=deletion.TRASH_DAYS))
     match (end - timezone.localdate()).days:
         case 0:
             return "today"

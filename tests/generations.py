@@ -10,9 +10,9 @@ from PIL import Image
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from generation import search
 from generation.images import storage
 from generation.images.uploads import encode_kept, thumbnail
+from generation.library import search
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.models.review import Review
 from generation.parameters import ErrorCode, ImageToImageParameters

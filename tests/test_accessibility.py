@@ -13,7 +13,12 @@ from playwright.sync_api import BrowserContext, Page
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import ApiToken, AuditEntry, User
-from generation import orders, removal, retention, review, sharing
+from generation import (
+    orders,
+    retention,
+    review,
+)
+from generation.library import deletion, sharing
 from generation.models import Exploration, Generation, Order, RetentionRule, State
 from generation.models.review import Review
 from tests.browser import needs_chromium, sign_in
@@ -64,7 +69,7 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
     Generation.objects.filter(pk=held.pk).update(token=token)
     retention.set_hold(held.pk, True, charlie, "a claim")
     decision = review.decide(held.images.get(), charlie, Review.SAFE)
-    removal.delete(make_generation(alice))
+    deletion.delete(make_generation(alice))
     RetentionRule.objects.create(what=RetentionRule.What.UPLOADS, days=30, enabled=True)
     show("atelier-1", models=["dreamsite/tiny-edit"])
     show("cellar-1", is_drained=True)

@@ -11,12 +11,9 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, AuditEntry, User
-from generation import (
-    queue,
-    removal,
-    retry,
-)
+from generation import queue, retry
 from generation.images import storage
+from generation.library import deletion
 from generation.models import GeneratedImage, Generation, State
 from generation.models.review import ReviewDecision
 from generation.staff import filters
@@ -120,7 +117,7 @@ def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> 
     assert "2 not put on legal hold: say why." in act(client, "hold", one, two, confirmed="yes", note=" ")
     assert "2 put on legal hold." in act(client, "hold", one, two, confirmed="yes", note="a claim")
     assert listed(client, held="yes") == [two.pk, one.pk]
-    assert not removal.delete(one)
+    assert not deletion.delete(one)
     assert "1 not put on legal hold: it is on hold already" in act(client, "hold", one, confirmed="yes", note="again")
     page = client.get(change_page(one)).content.decode()
     assert "on legal hold" in page
@@ -133,7 +130,7 @@ def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> 
     assert "1 released." in back
     assert "release “settled”" in back
     assert 'value="hold">Hold</button>' in back
-    assert removal.delete(one)
+    assert deletion.delete(one)
     entries = AuditEntry.objects.filter(target=str(one.pk)).order_by("pk")
     assert [(entry.action, entry.after) for entry in entries] == [
         ("generation.hold", {"held": True, "reason": "a claim"}),

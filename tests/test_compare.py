@@ -7,7 +7,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
-from generation import sharing
+from generation.library import sharing
 from generation.models import Generation
 from tests.browser import check_everywhere, needs_chromium, sign_in
 from tests.generations import make_generation

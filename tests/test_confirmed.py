@@ -14,10 +14,10 @@ from accounts.models import User
 from generation import (
     confirmed,
     reaper,
-    removal,
     review,
 )
 from generation.images import storage
+from generation.library import deletion
 from generation.models import GeneratedImage, Staging
 from generation.models.review import Reason, Review
 from tests.generations import make_generation
@@ -116,6 +116,6 @@ def test_deletion_takes_the_kept_files_too(alice: User, dora: User, redis: None,
     settings.CONFIRMED_PICTURES = "block"
     image = confirm(make_generation(alice, flagged=[0]).images.get(), dora)
     assert len(image.every_name) == 4
-    removal.delete(image.generation)
+    deletion.delete(image.generation)
     assert not any(default_storage.exists(name) for name in image.every_name)
     confirmed.settle_all()

@@ -23,9 +23,9 @@ from generation import (
     exports,
     queue,
     reaper,
-    removal,
 )
 from generation.images import storage
+from generation.library import deletion
 from generation.models import (
     Exploration,
     GeneratedImage,
@@ -71,7 +71,7 @@ def furnish(user: User) -> None:
     token, _ = ApiToken.objects.issue(user, "laptop")
     shown = make_generation(user, token=token, num_images_per_prompt=2, prompt="a secret wish")
     make_generation(user, State.FAILED)
-    removal.delete(make_generation(user))
+    deletion.delete(make_generation(user))
     Generation.objects.filter(pk=make_generation(user).pk).update(trashed=timezone.now())
     ShareLink.objects.create(generation=shown, code="c" * 43)
     IdempotencyKey.objects.create(token=token, key="k", fingerprint="f", generation=shown)

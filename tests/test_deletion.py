@@ -13,7 +13,12 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import ApiToken, User
-from generation import allowance, doorbell, reaper, removal
+from generation import (
+    allowance,
+    doorbell,
+    reaper,
+)
+from generation.library import deletion
 from generation.models import Generation, IdempotencyKey, Staging, State
 from generation.recipes import Recipe
 from tests.generations import files_of, make_generation, there
@@ -106,7 +111,7 @@ def test_files_that_cannot_be_removed_now_are_removed_later(alice: User, setting
     media_root, blocked = settings.MEDIA_ROOT, settings.DATA_DIR / "blocked"
     blocked.touch()
     settings.MEDIA_ROOT = blocked
-    assert all(removal.delete(generation) for generation in generations)
+    assert all(deletion.delete(generation) for generation in generations)
     first = Staging.objects.order_by("created")[0]
     reaper.reap()
     assert Staging.objects.count() == 2
@@ -124,7 +129,7 @@ def test_without_redis_it_is_deleted_all_the_same(alice: User, redis_server: Any
     names = files_of(generation)
     redis_server.stop()
     try:
-        assert removal.delete(generation)
+        assert deletion.delete(generation)
     finally:
         redis_server.start()
     assert there(names) == []
@@ -137,7 +142,7 @@ def test_the_admin_shows_a_tombstone_as_one(client: Client, alice: User, charlie
         make_generation(alice, State.CANCELED, prompt="zebra"),
     ]
     for generation in generations:
-        assert removal.delete(generation)
+        assert deletion.delete(generation)
     client.force_login(charlie)
     shown = client.get("/admin/generation/generation/").content.decode()
     assert "zebra" not in shown
@@ -157,7 +162,7 @@ def test_the_admin_shows_a_tombstone_as_one(client: Client, alice: User, charlie
 
 def test_the_history_does_not_show_what_was_deleted(client: Client, alice: User) -> None:
     kept, deleted = make_generation(alice), make_generation(alice)
-    assert removal.delete(deleted)
+    assert deletion.delete(deleted)
     client.force_login(alice)
     shown = client.get("/history/").content.decode()
     assert str(kept.pk) in shown

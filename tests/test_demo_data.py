@@ -10,12 +10,9 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.models import User
-from generation import (
-    insight,
-    removal,
-    review,
-)
+from generation import insight, review
 from generation.images import storage
+from generation.library import deletion
 from generation.models import GeneratedImage, Generation
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
 
@@ -50,7 +47,7 @@ def test_what_is_deleted_or_confirmed_takes_no_picture_from_others(charlie: User
     assert all(name.startswith(storage.SHARED) for name in names)
     one, other = GeneratedImage.objects.filter(review="").select_related("generation")[:2]
     review.decide(one, charlie, Review.CONFIRMED, Reason.OTHER)
-    assert removal.delete(other.generation)
+    assert deletion.delete(other.generation)
     one.refresh_from_db()
     assert not str(one.file.name).startswith(storage.SHARED)
     assert [name for name in names if not default_storage.exists(name)] == []

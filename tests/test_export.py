@@ -18,13 +18,12 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, User
 from generation import (
-    archive,
     chores,
     exports,
     reaper,
-    removal,
 )
 from generation.images import storage
+from generation.library import archive, deletion
 from generation.models import Generation, ShareLink, Staging, State
 from tests.generations import make_generation
 
@@ -65,7 +64,7 @@ def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any)
     trashed = make_generation(alice, prompt="make it snow")
     Generation.objects.filter(pk=trashed.pk).update(trashed=timezone.now(), title="Ümläut", note="<b>")
     deleted = make_generation(alice)
-    removal.delete(deleted)
+    deletion.delete(deleted)
     make_generation(alice, State.FAILED)
     ShareLink.objects.create(generation=kept, code="c" * 43)
     client.force_login(alice)

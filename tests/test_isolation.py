@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import DataExport, User
-from generation import chores, exports, sharing
+from generation import chores, exports
+from generation.library import sharing
 from generation.models import DiffusionModel, Exploration, Generation, ShareLink, State
 from generation.urls import urlpatterns
 from tests.browser import needs_chromium, sign_in

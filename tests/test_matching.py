@@ -16,8 +16,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from generation import matching, search
 from generation.filters import HistoryFilters
+from generation.library import search, search_plan
 from generation.models import Generation
 from tests import servers
 from tests.environment import ROOT
@@ -54,12 +54,12 @@ def filled() -> None:
 
 def found(constants: dict[str, int]) -> list[list[str]]:
     """What each search finds: in a history, its second page, beside its middle, and among everybody's of a state."""
-    kept = {name: getattr(matching, name) for name in constants}
-    vars(matching).update(constants)
+    kept = {name: getattr(search_plan, name) for name in constants}
+    vars(search_plan).update(constants)
     try:
         return [[str(pk) for pk in _ids(wanted)] for wanted in SEARCHES]
     finally:
-        vars(matching).update(kept)
+        vars(search_plan).update(kept)
 
 
 def _ids(wanted: dict[str, Any]) -> Iterator[UUID]:

@@ -12,12 +12,9 @@ from django.urls import reverse
 from PIL import Image, ImageChops, ImageStat
 
 from accounts.models import ApiToken, User
-from generation import (
-    removal,
-    surroundings,
-    wording,
-)
+from generation import wording
 from generation.images import storage
+from generation.library import deletion, related
 from generation.models import GeneratedImage, Generation, State
 from tests.generations import make_generation
 from tests.pictures import scene
@@ -130,7 +127,7 @@ def test_those_beside_it_are_linked(signed_in: Client, alice: User, bob: User) -
     assert f'rel="next" href="{page_of(first)}"' in page
     assert 'rel="next"' not in html(signed_in, first)
     assert 'rel="prev"' not in html(signed_in, third)
-    removal.trash(Generation.objects.filter(pk=first.pk))
+    deletion.trash(Generation.objects.filter(pk=first.pk))
     assert 'rel="next"' not in html(signed_in, second)
 
 
@@ -154,23 +151,23 @@ def test_a_long_descent_is_cut_and_costs_no_more(
     signed_in: Client, alice: User, django_assert_num_queries: Any
 ) -> None:
     line = [make_generation(alice)]
-    for _ in range(surroundings.MOST_ANCESTORS + 2):
+    for _ in range(related.MOST_ANCESTORS + 2):
         line.append(child_of(alice, line[-1].images.get()))
     for generation in (line[1], line[-1]):
         with django_assert_num_queries(6):
-            surroundings.around(Generation.objects.select_related("user").get(pk=generation.pk), [])
+            related.around(Generation.objects.select_related("user").get(pk=generation.pk), [])
     page = html(signed_in, line[-1]).partition('class="lineage"')[2].partition("</section>")[0]
     assert '<li class="beyond">…' in page
-    assert [item for item in line if page_of(item) in page] == line[-surroundings.MOST_ANCESTORS - 1 : -1]
-    assert '<li class="beyond">…' not in html(signed_in, line[surroundings.MOST_ANCESTORS])
+    assert [item for item in line if page_of(item) in page] == line[-related.MOST_ANCESTORS - 1 : -1]
+    assert '<li class="beyond">…' not in html(signed_in, line[related.MOST_ANCESTORS])
 
 
 def test_ancestors_that_are_gone_leave_their_place(signed_in: Client, alice: User, bob: User) -> None:
     root = make_generation(alice, prompt="the root")
     middle = child_of(alice, root.images.get(), prompt="the middle")
     leaf = child_of(alice, middle.images.get())
-    removal.delete(root)
-    removal.trash(Generation.objects.filter(pk=middle.pk))
+    deletion.delete(root)
+    deletion.trash(Generation.objects.filter(pk=middle.pk))
     page = html(signed_in, leaf)
     assert re.findall(r'class="gone">([^<]+)<', page) == ["deleted", "in the trash"]
     assert page_of(middle) not in page
@@ -206,7 +203,7 @@ def test_there_is_no_other_download(client: Client, alice: User, bob: User) -> N
     for number, extension in ((0, "jpg"), (2, "jpg"), (1, "gif"), (10**12, "png")):
         assert client.get(reverse("download", args=[generation.pk, number, extension])).status_code == 404
     assert client.post(address).status_code == 405
-    removal.trash(Generation.objects.all())
+    deletion.trash(Generation.objects.all())
     assert client.get(address).status_code == 404
 
 

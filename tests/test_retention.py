@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import AuditEntry, User
-from generation import reaper, removal, retention
+from generation import reaper, retention
+from generation.library import deletion
 from generation.models import Generation, RetentionRule, Staging, State
 from tests.generations import make_generation
 
@@ -143,12 +144,12 @@ def test_what_is_on_hold_stays(client: Client, alice: User, alices_token: str) -
     assert retention.hold(Generation.objects.filter(pk=old.pk)) == 1
     for what in RetentionRule.What:
         assert retention.step(rule(what), 10) == 0
-    assert not removal.delete(old)
+    assert not deletion.delete(old)
     answer = client.delete(f"/generations/{old.pk}", headers={"Authorization": f"Bearer {alices_token}"})
     assert (answer.status_code, answer.json()["detail"]["code"]) == (409, "on_hold")
     assert "Staff must keep this generation for now" in answer.json()["detail"]["msg"]
     retention.release(Generation.objects.filter(pk=old.pk))
-    assert removal.delete(old)
+    assert deletion.delete(old)
 
 
 def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None:

@@ -14,11 +14,8 @@ from django.utils import timezone
 from accounts import request_ids
 from accounts.append_only import Unchangeable
 from accounts.models import AuditEntry, User
-from generation import (
-    queue,
-    removal,
-    review,
-)
+from generation import queue, review
+from generation.library import deletion
 from generation.models import GeneratedImage, Generation, ShareLink, State
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.review import Wanted
@@ -240,7 +237,7 @@ def test_decisions_outlive_picture_owner_and_reviewer(alice: User, dora: User, r
     image = flagged(alice, prompt="my own words")
     generation = image.generation
     review.decide(image, dora, Review.CONFIRMED, Reason.OTHER)
-    assert removal.delete(generation)
+    assert deletion.delete(generation)
     with pytest.raises(review.Refused, match="deleted meanwhile"):
         review.decide(GeneratedImage.objects.get(), dora, Review.SAFE)
     alice.delete()
@@ -252,7 +249,7 @@ def test_decisions_outlive_picture_owner_and_reviewer(alice: User, dora: User, r
 
 def test_tombstones_do_not_wait(alice: User, dora: User, redis: None) -> None:
     image = flagged(alice)
-    removal.delete(image.generation)
+    deletion.delete(image.generation)
     assert review.next_for(dora, Wanted()) is None
     assert review.counts()[""] == 0
 

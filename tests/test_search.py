@@ -14,9 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import User
-from generation import matching, removal, retention, search, submission
+from generation import retention, submission
 from generation.filters import HistoryFilters
 from generation.images.uploads import read_picture
+from generation.library import (
+    deletion,
+    search,
+    search_plan,
+)
 from generation.models import Generation, Lora, LoraUse, State
 from generation.parameters import ImageToImageParameters
 from tests.generations import make_generation
@@ -129,11 +134,11 @@ def test_search_and_filters_go_together(alice: User, bob: User) -> None:
 
 def test_what_is_in_the_trash_is_not_found_and_what_is_deleted_leaves_no_word(alice: User) -> None:
     generation, kept = make_generation(alice), make_generation(alice)
-    removal.trash(Generation.objects.filter(pk=generation.pk))
+    deletion.trash(Generation.objects.filter(pk=generation.pk))
     assert found(alice, "night") == [kept.pk]
-    removal.restore(Generation.objects.filter(pk=generation.pk))
+    deletion.restore(Generation.objects.filter(pk=generation.pk))
     assert found(alice, "night") == [kept.pk, generation.pk]
-    removal.delete(generation)
+    deletion.delete(generation)
     assert found(alice, "night") == [kept.pk]
     (left,) = words_of(generation)
     assert set(left[0].split()) == {f"{alice.pk}@", f"{alice.pk}@@1207", "@@1207"}
@@ -162,7 +167,7 @@ def test_staff_find_the_words_of_all_and_nobodys_notes(alice: User, bob: User) -
     bob.username = "b.o@b"
     bob.save()
     assert everybodys("b.o@b") == [second.pk]
-    removal.delete(second)
+    deletion.delete(second)
     assert everybodys("b.o@b") == everybodys("1207") == [second.pk]
     assert everybodys("fog") == []
 
@@ -171,7 +176,7 @@ def test_the_index_is_filled_anew_by_its_migration(alice: User) -> None:
     first, second, third = (
         make_generation(alice, State.FAILED, prompt=f"{text} words") for text in ("one", "two", "no")
     )
-    removal.delete(third)
+    deletion.delete(third)
     # Two of one moment.
     twin = Generation.objects.get(pk=second.pk)
     twin.pk = UUID(int=second.pk.int ^ 1)
@@ -217,7 +222,7 @@ def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) ->
     text = text.encode("utf-8", "ignore").decode()
     generation = Generation(user=alice, prompt=text, parameters={}, recipe={"seeds": []})
     search.keep(generation)
-    query = matching.written(search._wanted(alice.pk, text))
+    query = search_plan.written(search._wanted(alice.pk, text))
     with connection.cursor() as cursor:
         if query:
             cursor.execute("SELECT generation_id FROM generation_words WHERE generation_words MATCH %s", [query])
@@ -227,7 +232,7 @@ def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) ->
 def test_the_order_of_entries_is_that_of_ids() -> None:
     now = timezone.now()
     ids = [Generation(created=now).pk for _ in range(200)]
-    places = [matching.place_of(pk) for pk in sorted(ids)]
+    places = [search_plan.place_of(pk) for pk in sorted(ids)]
     assert places == sorted(places)
     assert 0 < places[0] < 2**63
 

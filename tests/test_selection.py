@@ -15,8 +15,8 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 
 from accounts.models import User
-from generation import archive
 from generation.images import storage
+from generation.library import archive
 from generation.models import DiffusionModel, Generation, State
 from generation.pages import selection
 from tests.generations import make_generation

@@ -13,8 +13,8 @@ from django.utils import timezone
 from PIL import Image, ImageChops, ImageStat
 
 from accounts.models import User
-from generation import removal, sharing
 from generation.images import storage
+from generation.library import deletion, sharing
 from generation.models import Generation, ShareLink, State
 from generation.models.review import Review
 from tests.generations import make_generation
@@ -114,9 +114,9 @@ def test_every_end_is_the_same_page(alice: User, anybody: Client, how: str) -> N
             assert sharing.revoke(ShareLink.objects.all()) == 1
             assert sharing.revoke(ShareLink.objects.all()) == 0
         case "trashed":
-            removal.trash(Generation.objects.all())
+            deletion.trash(Generation.objects.all())
         case "deleted":
-            removal.delete(generation)
+            deletion.delete(generation)
         case "unknown":
             address = "/s/" + "x" * 43
         case "short":
@@ -134,9 +134,9 @@ def test_every_end_is_the_same_page(alice: User, anybody: Client, how: str) -> N
 
 def test_what_comes_back_from_the_trash_is_shared_again(alice: User, anybody: Client) -> None:
     address = link_to(make_generation(alice))
-    removal.trash(Generation.objects.all())
+    deletion.trash(Generation.objects.all())
     assert anybody.get(address).status_code == 404
-    removal.restore(Generation.objects.all())
+    deletion.restore(Generation.objects.all())
     assert anybody.get(address).status_code == 200
 
 

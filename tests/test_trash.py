@@ -12,8 +12,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import reaper, removal, retention, wording
+from generation import (
+    reaper,
+    retention,
+    wording,
+)
 from generation.api.records import answer
+from generation.library import deletion
 from generation.models import Exploration, GeneratedImage, Generation, ShareLink, Staging, State
 from generation.pages import trash
 from tests.generations import make_generation
@@ -69,11 +74,11 @@ def test_one_update_takes_many_and_a_second_none(alice: User, django_assert_num_
     made = [make_generation(alice, state) for state in State]
     mine = Generation.objects.filter(user=alice)
     with django_assert_num_queries(1):
-        assert removal.trash(mine) == 3
-    assert removal.trash(mine) == 0
+        assert deletion.trash(mine) == 3
+    assert deletion.trash(mine) == 0
     with django_assert_num_queries(1):
-        assert removal.restore(mine) == 3
-    assert removal.restore(mine) == 0
+        assert deletion.restore(mine) == 3
+    assert deletion.restore(mine) == 0
     assert Generation.objects.owned_by(alice).count() == len(made)
 
 
@@ -184,7 +189,7 @@ def test_bob_gets_nothing_of_alices(client: Client, alice: User, bob: User) -> N
     client.post(reverse("restore"), {"all": "1"})
     client.post(reverse("empty-trash"))
     assert "make it night" not in client.get(TRASH).content.decode()
-    assert removal.in_trash(Generation.objects.filter(pk=gone.pk)).exists()
+    assert deletion.in_trash(Generation.objects.filter(pk=gone.pk)).exists()
     assert rows(kept).get().trashed is None
 
 
@@ -237,10 +242,10 @@ def test_staff_see_since_when(client: Client, alice: User, charlie: User) -> Non
 
 
 def test_what_is_on_legal_hold_stays_in_the_trash_and_says_why(signed_in: Client, alice: User) -> None:
-    held, over = binned(alice, removal.TRASH_DAYS + 2), binned(alice, removal.TRASH_DAYS + 1)
+    held, over = binned(alice, deletion.TRASH_DAYS + 2), binned(alice, deletion.TRASH_DAYS + 1)
     fresh = binned(alice)
     retention.hold(Generation.objects.filter(pk__in=[held.pk, fresh.pk]))
-    assert removal.empty_trash() == 1
+    assert deletion.empty_trash() == 1
     assert [rows(one).get().deleted is None for one in (held, over)] == [True, False]
     told = signed_in.post(reverse("delete-now", args=[fresh.pk]), follow=True).content.decode()
     assert "Staff must keep this one" in told
@@ -248,9 +253,9 @@ def test_what_is_on_legal_hold_stays_in_the_trash_and_says_why(signed_in: Client
     told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
     assert "1 is being deleted for good. Staff must keep 2 for now, so they stay in the trash." in told
     assert told.count("kept by staff for now") == 2
-    assert removal.empty_trash() == 1
+    assert deletion.empty_trash() == 1
     assert rows(more).get().deleted is not None
     told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
     assert "they stay in the trash. Try again later" in told
     retention.release(rows(held))
-    assert removal.empty_trash() == 1
+    assert deletion.empty_trash() == 1

@@ -12,7 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import queue, removal, usage
+from generation import queue, usage
+from generation.library import deletion
 from generation.models import GeneratedImage, Generation, State
 from tests.generations import make_generation
 
@@ -89,7 +90,7 @@ def test_days_are_those_of_the_time_zone(alice: User, settings: Any) -> None:
 
 def test_what_was_deleted_was_used_all_the_same(alice: User) -> None:
     generation = used(alice, num_images_per_prompt=2)
-    removal.delete(Generation.objects.get(pk=generation.pk))
+    deletion.delete(Generation.objects.get(pk=generation.pk))
     found = usage.of(alice, 7).amounts
     assert [found[measure].total for measure in usage.MEASURES] == [1, 2, 2.5]
 

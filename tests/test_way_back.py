@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
-from generation import sharing
+from generation.library import sharing
 from generation.models import DiffusionModel, Generation, State
 from tests.generations import make_generation
 

@@ -16,11 +16,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import User
-from generation import queue, removal
+from generation import queue
 from generation.api import operations
 from generation.api.errors import InvalidForm, problem
 from generation.api.views import JsonView
 from generation.filters import GenerationFilters
+from generation.library import deletion
 from generation.models import Generation
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused, error_items
 from generation.records import record, records
@@ -55,7 +56,7 @@ class GenerationDetail(JsonView):
     @extend_schema(**operations.DELETION)
     def delete(self, request: Request, generation_id: UUID) -> Response:
         """Remove a generation of yours that has ended: its words and all its pictures, for good."""
-        if not removal.delete(own(request, generation_id)):
+        if not deletion.delete(own(request, generation_id)):
             if own(request, generation_id).held:
                 return problem(ErrorCode.ON_HOLD, HELD)
             return problem(ErrorCode.NOT_FINISHED, "It has not ended yet; cancel it first, or wait for its end.")

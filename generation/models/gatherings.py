@@ -31,7 +31,7 @@ EntryField.register_lookup(Match)
 
 
 class Words(models.Model):
-    """The index of words, by which `generation.search` finds generations. It alone writes the table, which its migration makes.
+    """The index of words, by which `generation.library.search` finds generations. It alone writes the table, which its migration makes.
 
     SQLite: a table of FTS5, whose hidden column of its own name is the index. PostgreSQL: a table with a tsvector.
     """

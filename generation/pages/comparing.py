@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from generation import wording
+from generation.library.related import Surroundings
 from generation.models import GeneratedImage, Generation
-from generation.surroundings import Surroundings
 
 INPUT = "input"
 _MOST = 24

@@ -21,6 +21,7 @@ from generation.images.uploads import (
     Intake,
     read_picture,
 )
+from generation.library.stored import Stored, stored
 from generation.models import GeneratedImage, Generation
 from generation.parameters import (
     MESSAGES,
@@ -31,7 +32,6 @@ from generation.parameters import (
     bounds,
     error_items,
 )
-from generation.reuse import Stored, stored
 from generation.submission import Unavailable
 
 SLIDERS = {"guidance_scale": 0.1, "image_guidance_scale": 0.05, "strength": 0.01, "num_inference_steps": 1}

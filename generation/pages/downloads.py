@@ -11,8 +11,8 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from generation import archive
 from generation.images import encoding, storage
+from generation.library import archive
 from generation.models import GeneratedImage, Generation
 from generation.parameters import OutputFormat
 

@@ -12,12 +12,10 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from accounts.models import User
-from generation import (
-    queue,
-    sharing,
-    wording,
-)
+from generation import queue, wording
 from generation.images import encoding
+from generation.library import sharing
+from generation.library.related import around
 from generation.models import Generation
 from generation.pages import comparing
 from generation.pages.caching import revalidated
@@ -26,7 +24,6 @@ from generation.pages.narrowing import narrowed
 from generation.pages.notes import NoteForm
 from generation.pages.requests import came_from
 from generation.pages.sharing import NewLinkForm
-from generation.surroundings import around
 
 
 @revalidated

@@ -9,7 +9,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from generation import search, wording
+from generation import wording
+from generation.library import search
 from generation.models import Generation, State
 from generation.pages.caching import revalidated
 from generation.pages.chips import address, chips

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from generation import search
+from generation.library import search
 from generation.models import Generation
 from generation.pages.requests import came_from
 

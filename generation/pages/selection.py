@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from generation import archive, removal
+from generation.library import archive, deletion
 from generation.models import Generation
 from generation.pages.narrowing import narrowed_by
 from generation.pages.requests import came_from
@@ -66,7 +66,7 @@ def selection(request: HttpRequest) -> HttpResponseBase:
 
 def _trash(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponse:
     chosen = list(rows.values_list("pk", flat=True))
-    removal.trash(rows)
+    deletion.trash(rows)
     trashed = list(Generation.objects.trashed_by(request.user).filter(pk__in=chosen).values_list("pk", flat=True))
     if trashed:
         offer_undo(request, trashed, _page(request))

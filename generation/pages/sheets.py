@@ -12,7 +12,12 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
-from generation import doorbell, exploring, removal, wording
+from generation import (
+    doorbell,
+    exploring,
+    wording,
+)
+from generation.library import deletion
 from generation.models import Exploration, Generation, State
 from generation.pages.caching import revalidated
 
@@ -100,7 +105,7 @@ def _cells(exploration: Exploration) -> list[Cell]:
     columns = exploration.columns["values"]
     own = Generation.objects.owned_by(exploration.user_id).filter(exploration=exploration)
     found: Mapping[int | None, Generation] = {row.cell: row for row in own.prefetch_related("images")}
-    binned = removal.in_trash(Generation.objects.trashed_by(exploration.user_id)).filter(exploration=exploration)
+    binned = deletion.in_trash(Generation.objects.trashed_by(exploration.user_id)).filter(exploration=exploration)
     in_trash = set(binned.values_list("cell", flat=True))
     at = doorbell.progress([row.pk for row in found.values() if row.state == State.RUNNING])
     cells = []

@@ -29,12 +29,12 @@ from generation import (
 from generation.answers import ModelDescription
 from generation.forecast import Forecast
 from generation.images.uploads import Intake
+from generation.library.stored import Stored
 from generation.models import DiffusionModel, Exploration, Generation, State
 from generation.pages import composing, sheets, snippets
 from generation.pages.caching import revalidated
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
 from generation.records import records
-from generation.reuse import Stored
 
 MODES = ("remix", "exact", "vary")
 LIVE_SHOWN = 12

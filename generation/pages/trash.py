@@ -11,7 +11,8 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from generation import removal, wording
+from generation import wording
+from generation.library import deletion
 from generation.models import Generation
 from generation.pages.caching import revalidated
 from generation.pages.requests import came_from
@@ -32,7 +33,7 @@ def delete(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     """Put one of one's own into the trash; the page that one is sent to, the history, then offers to undo that."""
     rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
     shown = get_object_or_404(rows)
-    if not removal.trash(rows):
+    if not deletion.trash(rows):
         messages.info(request, "It has not ended yet, so it was not deleted; cancel it first, or wait for its end.")
         return redirect("generation", shown.pk)
     page = came_from(request) or reverse("history")
@@ -48,11 +49,11 @@ def trash(request: HttpRequest) -> HttpResponse:
     text = request.GET.get("page", "1")
     page = max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 6 else 1
     start = (page - 1) * PAGE_SIZE
-    rows = removal.in_trash(Generation.objects.trashed_by(request.user)).order_by("-trashed", "-pk")
+    rows = deletion.in_trash(Generation.objects.trashed_by(request.user)).order_by("-trashed", "-pk")
     found = list(rows.prefetch_related("images")[start : start + PAGE_SIZE + 1])
     context = {
         "binned": [(generation, wording.last_day(generation)) for generation in found[:PAGE_SIZE]],
-        "days": removal.TRASH_DAYS,
+        "days": deletion.TRASH_DAYS,
         "newer": page - 1,
         "older": page + 1 if len(found) > PAGE_SIZE else None,
     }
@@ -66,7 +67,7 @@ def restore(request: HttpRequest) -> HttpResponse:
     rows = Generation.objects.trashed_by(request.user)
     if "all" not in request.POST:
         rows = rows.filter(pk__in=_ids(request))
-    count = removal.restore(rows)
+    count = deletion.restore(rows)
     if count:
         messages.success(request, "It is back in the history." if count == 1 else f"{count} are back in the history.")
     else:
@@ -78,8 +79,8 @@ def restore(request: HttpRequest) -> HttpResponse:
 @require_POST
 def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     """Delete one that is in one's trash for good."""
-    binned = get_object_or_404(removal.in_trash(Generation.objects.trashed_by(request.user)), pk=generation_id)
-    if removal.delete(binned):
+    binned = get_object_or_404(deletion.in_trash(Generation.objects.trashed_by(request.user)), pk=generation_id)
+    if deletion.delete(binned):
         messages.success(request, "It is gone for good.")
     elif binned.held:
         messages.error(
@@ -93,8 +94,8 @@ def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 def empty(request: HttpRequest) -> HttpResponse:
     """Delete all that is in one's trash for good, but what is on hold; the reaper does it."""
     rows = Generation.objects.trashed_by(request.user)
-    count = removal.expire(rows)
-    kept = removal.in_trash(rows).count()
+    count = deletion.expire(rows)
+    kept = deletion.in_trash(rows).count()
     going = f"{count} {'is' if count == 1 else 'are'} being deleted for good."
     if not kept:
         messages.success(request, f"The trash is empty; {going}")

@@ -11,7 +11,13 @@ from django.utils import timezone
 
 from accounts import audit, confirming, csv_export
 from accounts.models import User
-from generation import queue, removal, retention, retry, review
+from generation import (
+    queue,
+    retention,
+    retry,
+    review,
+)
+from generation.library import deletion
 from generation.models import Generation
 from generation.models.review import Reason, Review
 
@@ -88,7 +94,7 @@ class GenerationActions:
         def deed(generation: Generation) -> str:
             if generation.held:
                 return "it is on legal hold"
-            if not removal.delete(generation):
+            if not deletion.delete(generation):
                 return "it has not ended, or was deleted before"
             audit.note(request.user, "generation.delete", generation, {"deleted": None}, {"deleted": timezone.now()})
             return ""

@@ -15,9 +15,9 @@ from django.db import connection, models, transaction
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from accounts.models import User
-from generation import search
 from generation.images import storage
 from generation.images.uploads import encode_kept, thumbnail
+from generation.library import search
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters

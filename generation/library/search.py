@@ -24,7 +24,14 @@ from django.db.models import Q, QuerySet
 
 from accounts.models import User
 from generation.filters import HistoryFilters
-from generation.matching import ROOM, Phrase, Span, Wanted, matching, place_of
+from generation.library.search_plan import (
+    ROOM,
+    Phrase,
+    Span,
+    Wanted,
+    matching,
+    place_of,
+)
 from generation.models import ID_SLACK, Generation, first_id
 
 _MAX_WORDS = 2000

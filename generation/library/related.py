@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from django.db.models import prefetch_related_objects
 
-from generation import search
 from generation.filters import HistoryFilters
+from generation.library import search
 from generation.models import GeneratedImage, Generation
 
 NEIGHBOURS = 5

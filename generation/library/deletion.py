@@ -16,8 +16,9 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from generation import doorbell, search
+from generation import doorbell
 from generation.images import storage
+from generation.library import search
 from generation.models import FINAL_STATES, Generation, Staging
 
 TRASH_DAYS = 7
