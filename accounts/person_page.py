@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from accounts import confirming
 from accounts.models import User
 from generation import review, suspension
-from generation.allowance import allowed
+from generation.jobs.limits import allowed
 from generation.models import Generation, State, first_id
 
 FIELDS = ("access", "made", "limits", "flags", "tokens")

@@ -23,21 +23,17 @@ from PIL import Image
 from redis import RedisError
 
 from accounts import request_ids
-from generation import (
-    doorbell,
-    fetching,
-    forecast,
-    queue,
-)
+from generation import doorbell, fetching
 from generation.engine.engine import Engine, Member, Picture, Result
 from generation.engine.errors import EngineError
 from generation.engine.progress import Glimpse
 from generation.images import encoding, storage
 from generation.images.remote import RemoteRefused
 from generation.images.uploads import thumbnail
+from generation.jobs import forecast, queue
+from generation.jobs.queue import Hold
 from generation.models import GeneratedImage, Generation
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters, InvalidField, OutputFormat
-from generation.queue import Hold
 
 logger = logging.getLogger(__name__)
 

@@ -17,14 +17,10 @@ from django.db.models import Model, Q
 from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, Departure, User
-from generation import (
-    allowance,
-    doorbell,
-    exports,
-    queue,
-)
+from generation import doorbell, exports
 from generation.exports import LEASE, Stopped
 from generation.images import storage
+from generation.jobs import limits, queue
 from generation.library import deletion, search
 from generation.models import FINAL_STATES, Exploration, Generation, ShareLink, Staging, State
 
@@ -164,7 +160,7 @@ def _close(departure: Departure, user: User) -> bool:
     sessions = _sessions(user)
     with transaction.atomic():
         # Whoever submits takes this lock, too: what comes after finds no account.
-        allowance.lock(user)
+        limits.lock(user)
         if Generation.objects.filter(user=user).exists() or DataExport.objects.filter(user=user).exists():
             return False
         _count(

@@ -8,10 +8,10 @@ from typing import Protocol
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections
 
-from generation import orders
 from generation.engine import catalog
 from generation.engine.engine import Engine
 from generation.engine.errors import EngineError
+from generation.jobs import control
 from generation.models import DiffusionModel, Lora, Order
 from generation.recipes import LoraReference
 
@@ -39,26 +39,26 @@ class Duties:
 
     def carry_out(self, worker: Servant) -> None:
         """Do what waits for this worker. What fails is written down, and no failure of the worker."""
-        for order in orders.take(worker.name):
+        for order in control.take(worker.name):
             self._open.add(order.pk)
             if order.verb in (Order.Verb.DOWNLOAD, Order.Verb.DOWNLOAD_LORA):
                 threading.Thread(target=self._download, args=(order,), name=f"order {order.pk}", daemon=True).start()
                 continue
             try:
-                orders.done(order, _do(order, worker))
+                control.done(order, _do(order, worker))
             except EngineError as error:
                 logger.warning("the order %s failed: %r", order, error.__cause__ or error)
-                orders.failed(order, f"{error.message} {_first_cause(error)}")
+                control.failed(order, f"{error.message} {_first_cause(error)}")
             except Exception as error:
                 logger.exception("the order %s failed in an unforeseen way", order)
-                orders.failed(order, f"It failed in an unforeseen way: {error!r}. The log of the worker has more.")
+                control.failed(order, f"It failed in an unforeseen way: {error!r}. The log of the worker has more.")
             finally:
                 self._open.discard(order.pk)
 
     def renew(self) -> None:
         """Say that what was begun still goes on; called every few seconds from another thread."""
         if ids := list(self._open):
-            orders.renew(ids)
+            control.renew(ids)
 
     def _download(self, order: Order) -> None:
         try:
@@ -66,15 +66,15 @@ class Duties:
                 with _Teller(order):
                     directory = _fetch(order)
             except EngineError as error:
-                orders.failed(order, f"{error.message} {_first_cause(error)}")
+                control.failed(order, f"{error.message} {_first_cause(error)}")
             else:
-                orders.done(order, f"It is in {directory}.")
+                control.done(order, f"It is in {directory}.")
         except (OperationalError, InterfaceError):
             # Nobody renews it any more, so it will count as lost.
             logger.warning("what came of the order %s was not noted: the database cannot be reached", order)
         except Exception as error:
             logger.exception("the order %s failed in an unforeseen way", order)
-            orders.failed(order, f"It failed in an unforeseen way: {error!r}. The log of the worker has more.")
+            control.failed(order, f"It failed in an unforeseen way: {error!r}. The log of the worker has more.")
         finally:
             self._open.discard(order.pk)
             connections.close_all()
@@ -99,7 +99,7 @@ class _Teller:
     def _tell(self) -> None:
         while not self._ended.wait(_TELL_SECONDS):
             try:
-                orders.tell(self._order, f"{_bytes_below(self._folder) / 1e6:.0f} MB so far")
+                control.tell(self._order, f"{_bytes_below(self._folder) / 1e6:.0f} MB so far")
             except (OperationalError, InterfaceError, OSError):
                 logger.warning("how far the order %s is was not noted", self._order)
             finally:

@@ -25,9 +25,9 @@ from django.utils import timezone
 
 from accounts.models import DataExport, User
 from generation.images import storage
+from generation.jobs.periodic import repeated
 from generation.library import archive
 from generation.models import Exploration, Generation, ShareLink, Staging
-from generation.repeating import repeated
 
 logger = logging.getLogger(__name__)
 

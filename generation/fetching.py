@@ -4,9 +4,9 @@ from io import BytesIO
 
 from django.conf import settings
 
-from generation import submission
 from generation.images import remote
 from generation.images.uploads import read_picture
+from generation.jobs import submission
 from generation.models import Generation
 from generation.parameters import InvalidField
 from generation.recipes import refit

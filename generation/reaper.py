@@ -14,13 +14,15 @@ from accounts import request_ids
 from generation import (
     confirmed,
     doorbell,
-    idempotency,
-    lines,
-    orders,
-    queue,
     retention,
 )
 from generation.images import storage
+from generation.jobs import (
+    backlog,
+    control,
+    idempotency,
+    queue,
+)
 from generation.library import deletion
 from generation.models import FINAL_STATES, Generation, PausedPool, Staging, State
 from generation.parameters import MESSAGES, ErrorCode
@@ -48,8 +50,8 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         _sweep(abandoned)
         idempotency.purge()
         confirmed.settle_all()
-        orders.expire()
-        lines.sample()
+        control.expire()
+        backlog.sample()
         retention.step_all()
         _ring_for_the_forgotten()
         return reaped

@@ -7,9 +7,10 @@ from uuid import UUID
 
 from django.conf import settings
 
-from generation import doorbell, forecast
+from generation import doorbell
 from generation.answers import Failure, GeneratedMedia, GenerationRecord, Progress, Timings, Waiting
 from generation.images import encoding, storage
+from generation.jobs import forecast
 from generation.models import GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ResponseFormat
 

@@ -4,7 +4,7 @@ from django.db import transaction
 
 from accounts import audit
 from accounts.models import User
-from generation import allowance, queue
+from generation.jobs import limits, queue
 from generation.models import Generation, State
 
 
@@ -24,7 +24,7 @@ def suspend(person: User, by: User) -> int:
         raise Refused("only superusers suspend staff")
     with transaction.atomic():
         # Whoever submits takes this lock, too: what is queued is seen below, what comes after is refused.
-        allowance.lock(person)
+        limits.lock(person)
         was_active = bool(User.objects.filter(pk=person.pk, is_active=True).update(is_active=False))
     person.is_active = False
     # Of whoever was suspended already, too: a process that died in between left it.

@@ -15,8 +15,9 @@ from django.db import connections
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
-from generation import doorbell, forecast, queue
+from generation import doorbell
 from generation.answers import Waiting
+from generation.jobs import forecast, queue
 from generation.models import FINAL_STATES, Generation, State
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from redis import RedisError
 from accounts import audit
 from accounts.audit_admin import Audited
 from accounts.offered import OfferedFiltersOnly
-from generation import orders
+from generation.jobs import control
+from generation.jobs.control import OrderRefused
 from generation.models import DiffusionModel, Lora, Order
-from generation.orders import OrderRefused
 
 
 class RepositoryAdmin(OfferedFiltersOnly, Audited, admin.ModelAdmin[Any]):
@@ -59,7 +59,7 @@ class RepositoryAdmin(OfferedFiltersOnly, Audited, admin.ModelAdmin[Any]):
         """Let the workers of these pools do this, and say what was done."""
         try:
             with transaction.atomic():
-                given = orders.give_each(pools, verb, row.pk, request.user.get_username())
+                given = control.give_each(pools, verb, row.pk, request.user.get_username())
                 for order in given:
                     after = {"order": order.pk, "worker": order.worker}
                     audit.note(request.user, f"{row._meta.model_name}.{verb.name.lower()}", row, None, after)

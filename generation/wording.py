@@ -11,7 +11,8 @@ from django.utils import timezone
 from django.utils.dateformat import format as format_date
 from django.utils.text import Truncator
 
-from generation import doorbell, forecast
+from generation import doorbell
+from generation.jobs import forecast
 from generation.library import deletion
 from generation.models import GeneratedImage, Generation, State
 from generation.models.review import DECIDED

@@ -18,13 +18,19 @@ from rq import SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
-from generation import attempt, cards, doorbell, orders, queue, reaper
+from generation import (
+    attempt,
+    cards,
+    doorbell,
+    reaper,
+)
 from generation.cards import Card
 from generation.duties import Duties
 from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import EngineError
+from generation.jobs import control, queue
+from generation.jobs.periodic import repeated
 from generation.models import DiffusionModel
-from generation.repeating import repeated
 
 logger = logging.getLogger(__name__)
 
@@ -208,4 +214,4 @@ def _announced(worker: WarmWorker) -> Iterator[None]:
             cards.take_down(worker.name)
             doorbell.bells(worker.name).delete()
         with suppress(OperationalError, InterfaceError):
-            orders.abandon(worker.name)
+            control.abandon(worker.name)

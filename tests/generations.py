@@ -12,11 +12,11 @@ from uuid_utils.compat import uuid7
 from accounts.models import ApiToken, User
 from generation.images import storage
 from generation.images.uploads import encode_kept, thumbnail
+from generation.jobs.queue import THUMBNAIL_SIDE
 from generation.library import search
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.models.review import Review
 from generation.parameters import ErrorCode, ImageToImageParameters
-from generation.queue import THUMBNAIL_SIDE
 from generation.recipes import plan
 from tests.pictures import encoded, scene
 

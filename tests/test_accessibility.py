@@ -13,11 +13,8 @@ from playwright.sync_api import BrowserContext, Page
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import ApiToken, AuditEntry, User
-from generation import (
-    orders,
-    retention,
-    review,
-)
+from generation import retention, review
+from generation.jobs import control
 from generation.library import deletion, sharing
 from generation.models import Exploration, Generation, Order, RetentionRule, State
 from generation.models.review import Review
@@ -73,7 +70,7 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
     RetentionRule.objects.create(what=RetentionRule.What.UPLOADS, days=30, enabled=True)
     show("atelier-1", models=["dreamsite/tiny-edit"])
     show("cellar-1", is_drained=True)
-    orders.give("atelier-1", Order.Verb.WARM, "dreamsite/tiny-edit", "charlie")
+    control.give("atelier-1", Order.Verb.WARM, "dreamsite/tiny-edit", "charlie")
     entry, rows = AuditEntry.objects.latest("pk"), "/admin/generation/generation/"
     yield from ("/admin/", rows, f"{rows}?q=nothing", f"{rows}?state__exact=failed&date={timezone.localdate():%Y-%m}")
     for row in (whole, failed, held):

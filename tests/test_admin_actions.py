@@ -11,8 +11,8 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, AuditEntry, User
-from generation import queue, retry
 from generation.images import storage
+from generation.jobs import queue, retry
 from generation.library import deletion
 from generation.models import GeneratedImage, Generation, State
 from generation.models.review import ReviewDecision

@@ -13,8 +13,8 @@ from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from generation import queue
-from generation.allowance import OverLimit, QueueFull
+from generation.jobs import queue
+from generation.jobs.limits import OverLimit, QueueFull
 from generation.models import Generation, Staging, State
 from generation.parameters import ErrorCode
 from tests import pictures

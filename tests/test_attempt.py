@@ -11,13 +11,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import ApiToken
-from generation import (
-    attempt,
-    queue,
-    reaper,
-)
+from generation import attempt, reaper
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
+from generation.jobs import queue
 from generation.models import DiffusionModel, Generation, Pace, Staging, State
 from generation.parameters import ErrorCode
 from tests.test_queue import claim, expire, submit

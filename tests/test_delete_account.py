@@ -21,10 +21,10 @@ from generation import (
     chores,
     departures,
     exports,
-    queue,
     reaper,
 )
 from generation.images import storage
+from generation.jobs import queue
 from generation.library import deletion
 from generation.models import (
     Exploration,

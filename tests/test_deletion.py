@@ -13,11 +13,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import ApiToken, User
-from generation import (
-    allowance,
-    doorbell,
-    reaper,
-)
+from generation import doorbell, reaper
+from generation.jobs import limits
 from generation.library import deletion
 from generation.models import Generation, IdempotencyKey, Staging, State
 from generation.recipes import Recipe
@@ -100,8 +97,8 @@ def test_what_was_deleted_still_counts_for_the_limits(api: Client, alice: User, 
     settings.USER_MAX_PER_MINUTE = 1
     generation = make_generation(alice)
     assert api.delete(path_of(generation)).status_code == 204
-    with pytest.raises(allowance.OverLimit):
-        allowance.check(alice, 1.0)
+    with pytest.raises(limits.OverLimit):
+        limits.check(alice, 1.0)
 
 
 def test_files_that_cannot_be_removed_now_are_removed_later(alice: User, settings: Settings) -> None:

@@ -11,8 +11,9 @@ from playwright.sync_api import expect
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import User
-from generation import doorbell, queue
-from generation.exploring import axis
+from generation import doorbell
+from generation.jobs import queue
+from generation.jobs.contact_sheets import axis
 from generation.models import Band, DiffusionModel, Exploration, GeneratedImage, Generation, Staging, State
 from generation.parameters import InvalidField
 from tests.browser import check_everywhere, chromium, needs_chromium

@@ -6,8 +6,9 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import doorbell, forecast
-from generation.forecast import Forecast
+from generation import doorbell
+from generation.jobs import forecast
+from generation.jobs.forecast import Forecast
 from generation.models import DiffusionModel, Generation, Pace
 from tests.test_queue import claim, claimed, submit
 

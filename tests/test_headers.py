@@ -22,15 +22,12 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts import request_ids
 from accounts.models import ApiToken, User
-from generation import (
-    allowance,
-    attempt,
-    queue,
-)
+from generation import attempt
 from generation.api.urls import urlpatterns
 from generation.api.views import HeldAnswer, JsonView
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
+from generation.jobs import limits, queue
 from generation.models import DiffusionModel, Generation
 from tests import pictures
 from tests.browser import chromium, needs_chromium
@@ -206,7 +203,7 @@ def test_what_is_left_of_the_minute_is_told(
     settings.USER_MAX_PER_MINUTE = 3
     bearer = {"Authorization": f"Bearer {alices_token}"}
     with django_assert_num_queries(1):
-        assert allowance.rate(alice) == allowance.Rate(3, 3, 0)
+        assert limits.rate(alice) == limits.Rate(3, 3, 0)
     rows = [make_generation(alice) for _ in range(2)]
     for path, status in ((f"/generations/{rows[0].pk}", 200), (f"/generations/{uuid4()}", 404)):
         answer = client.get(path, headers=bearer)
@@ -218,7 +215,7 @@ def test_what_is_left_of_the_minute_is_told(
     assert "RateLimit-Limit" not in client.get(f"/generations/{rows[0].pk}")
     settings.LIMITS = False
     with django_assert_num_queries(0):
-        assert allowance.rate(alice) is None
+        assert limits.rate(alice) is None
     assert "RateLimit-Limit" not in client.get(f"/generations/{rows[0].pk}", headers=bearer)
 
 

@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import doorbell, forecast, wording
+from generation import doorbell, wording
+from generation.jobs import forecast
 from generation.models import Exploration, GeneratedImage, Generation, State
 from generation.pages import history
 from tests.generations import make_generation

@@ -11,8 +11,8 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import ApiToken
-from generation import idempotency, submission
 from generation.images.uploads import Intake
+from generation.jobs import idempotency, submission
 from generation.models import Generation, IdempotencyKey, Staging
 from generation.parameters import ImageToImageParameters, InvalidField
 from tests.pictures import photo, scene

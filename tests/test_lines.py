@@ -11,7 +11,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User
-from generation import lines, reaper
+from generation import reaper
+from generation.jobs import backlog
 from generation.models import LineSample, State
 from generation.operations import figures, plots
 from tests.generations import make_generation
@@ -33,7 +34,7 @@ def test_the_periodic_job_takes_a_sample_a_minute_and_forgets_old_ones(alice: Us
     reaper.reap()
     samples = {sample.pool: sample for sample in LineSample.objects.filter(minute__gte=now - timedelta(minutes=2))}
     assert LineSample.objects.count() <= 4
-    assert not LineSample.objects.filter(minute__lt=now - lines.KEPT).exists()
+    assert not LineSample.objects.filter(minute__lt=now - backlog.KEPT).exists()
     assert (samples["default"].depth, samples["large"].depth, samples["large"].oldest_seconds) == (2, 0, 0.0)
     assert 240 <= samples["default"].oldest_seconds < 300
 
@@ -45,11 +46,11 @@ def test_peaks_are_by_pool_and_slot_in_one_query(db: None) -> None:
     sampled(start + timedelta(minutes=12), 2, 2.0, "large")
     slots = list(pairwise(start + timedelta(minutes=10 * number) for number in range(4)))
     with CaptureQueriesContext(connection) as queries:
-        found = lines.peaks(slots)
+        found = backlog.peaks(slots)
     assert len(queries) == 1
     assert found == {
-        "default": [lines.Peak(3, 60.0), None, lines.Peak(7, 1.0)],
-        "large": [None, lines.Peak(2, 2.0), None],
+        "default": [backlog.Peak(3, 60.0), None, backlog.Peak(7, 1.0)],
+        "large": [None, backlog.Peak(2, 2.0), None],
     }
 
 

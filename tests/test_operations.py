@@ -13,8 +13,13 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import AuditEntry, User
-from generation import cards, doorbell, forecast, orders, queue
+from generation import cards, doorbell
 from generation.cards import Card
+from generation.jobs import (
+    control,
+    forecast,
+    queue,
+)
 from generation.models import DiffusionModel, Generation, Order, PausedPool, State
 from generation.operations import figures, plots
 from generation.parameters import ErrorCode
@@ -293,32 +298,32 @@ def test_orders_wait_for_their_worker(operator: Client, tiny_edit: DiffusionMode
         ("drain", "failed", "bob"),
         ("resume", "waiting", "bob"),
     ]
-    (taken,) = orders.take("here-1")
-    assert orders.take("here-1") == []
-    orders.done(taken, "It takes work again.")
-    orders.failed(taken, "too late")
+    (taken,) = control.take("here-1")
+    assert control.take("here-1") == []
+    control.done(taken, "It takes work again.")
+    control.failed(taken, "too late")
     assert "It takes work again." in text(operator)
     assert [entry.action for entry in AuditEntry.objects.order_by("pk")][:1] == ["worker.drain"]
 
 
 def test_orders_of_lost_workers_end(tiny_edit: DiffusionModel) -> None:
     show()
-    begun = orders.give("here-1", Order.Verb.WARM, tiny_edit.pk, "charlie")
-    orders.take("here-1")
-    waits = orders.give("here-1", Order.Verb.DRAIN, "", "charlie")
+    begun = control.give("here-1", Order.Verb.WARM, tiny_edit.pk, "charlie")
+    control.take("here-1")
+    waits = control.give("here-1", Order.Verb.DRAIN, "", "charlie")
     doorbell.redis().flushall()
-    orders.expire()
+    control.expire()
     assert set(Order.objects.values_list("state", flat=True)) == {"running", "waiting"}
     long_ago = timezone.now() - timedelta(minutes=2)
     Order.objects.filter(pk=begun.pk).update(expires=long_ago)
     Order.objects.filter(pk=waits.pk).update(created=long_ago)
-    orders.expire()
+    control.expire()
     assert {order.pk: order.message for order in Order.objects.all()} == {
         begun.pk: "The worker was lost.",
         waits.pk: "The worker ended before it took this.",
     }
     Order.objects.update(created=timezone.now() - timedelta(days=8))
-    orders.expire()
+    control.expire()
     assert not Order.objects.exists()
 
 

@@ -12,7 +12,8 @@ from playwright.sync_api import expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
-from generation import doorbell, orders
+from generation import doorbell
+from generation.jobs import control
 from generation.models import Generation, LineSample, Order, PausedPool, RetentionRule, State
 from generation.operations import figures
 from tests.browser import chromium, needs_chromium
@@ -53,9 +54,9 @@ def busy(alice: User, bob: User) -> None:
     show("atelier-2", host="atelier", models=["dreamsite/tiny-edit", "stabilityai/sd-turbo"], is_drained=True)
     show("cellar-1", host="cellar")
     silence("cellar-1", 80)
-    orders.give("atelier-1", Order.Verb.DRAIN, "", "charlie")
-    failed = orders.give("atelier-2", Order.Verb.WARM, "dreamsite/tiny-edit", "charlie")
-    orders.failed(failed, "Model 'dreamsite/tiny-edit' could not be loaded.")
+    control.give("atelier-1", Order.Verb.DRAIN, "", "charlie")
+    failed = control.give("atelier-2", Order.Verb.WARM, "dreamsite/tiny-edit", "charlie")
+    control.failed(failed, "Model 'dreamsite/tiny-edit' could not be loaded.")
 
 
 def test_mission_control_holds_its_shape_and_is_live(

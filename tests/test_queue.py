@@ -15,11 +15,12 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import doorbell, queue, reaper, submission
+from generation import doorbell, reaper
 from generation.images.uploads import read_picture
+from generation.jobs import queue, submission
+from generation.jobs.queue import Hold
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused
-from generation.queue import Hold
 
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 

@@ -14,7 +14,8 @@ from django.utils import timezone
 from accounts import request_ids
 from accounts.append_only import Unchangeable
 from accounts.models import AuditEntry, User
-from generation import queue, review
+from generation import review
+from generation.jobs import queue
 from generation.library import deletion
 from generation.models import GeneratedImage, Generation, ShareLink, State
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision

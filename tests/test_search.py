@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import User
-from generation import retention, submission
+from generation import retention
 from generation.filters import HistoryFilters
 from generation.images.uploads import read_picture
+from generation.jobs import submission
 from generation.library import (
     deletion,
     search,

@@ -11,11 +11,12 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import doorbell, queue, reaper
+from generation import doorbell, reaper
+from generation.jobs import queue
+from generation.jobs.queue import Hold
 from generation.models import Generation, State
 from generation.parameters import ErrorCode, InvalidField
 from generation.preferences import Preferences, cancel_after, preferences
-from generation.queue import Hold
 from tests import pictures
 from tests.generations import make_generation
 from tests.service import Service, wait_until

@@ -11,14 +11,10 @@ from PIL import Image
 from pytest_django import Settings
 
 from accounts.models import ApiToken
-from generation import (
-    attempt,
-    fetching,
-    queue,
-    submission,
-)
+from generation import attempt, fetching
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
+from generation.jobs import queue, submission
 from generation.models import Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters
 from tests.pictures import photo

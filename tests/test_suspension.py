@@ -8,9 +8,10 @@ from io import BytesIO
 import pytest
 
 from accounts.models import ApiToken, User
-from generation import exploring, submission, suspension
+from generation import suspension
 from generation.api.errors import answer_exception
 from generation.images.uploads import Intake, read_picture
+from generation.jobs import contact_sheets, submission
 from generation.models import Exploration, Generation, Staging, State
 from generation.parameters import ErrorCode, ImageToImageParameters
 from tests import servers
@@ -43,11 +44,11 @@ def test_a_request_that_was_let_in_before_is_refused(alices: ApiToken, charlie: 
 
 
 def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
-    columns = exploring.axis("columns", "seed", "1, 2")
+    columns = contact_sheets.axis("columns", "seed", "1, 2")
     assert columns
     suspension.suspend(User.objects.get(pk=alice.pk), by=charlie)
     with pytest.raises(submission.Suspended):
-        exploring.explore(alice, {"prompt": "make it night"}, picture(), columns, None)
+        contact_sheets.explore(alice, {"prompt": "make it night"}, picture(), columns, None)
     assert not Generation.objects.exists()
     assert not Exploration.objects.exists()
     assert not Staging.objects.exists()

@@ -7,7 +7,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import ApiToken, User
-from generation import queue, reaper, turns
+from generation import reaper
+from generation.jobs import fair_share, queue
 from generation.models import MAX_PASSED_OVER, DiffusionModel, Generation, Share
 from generation.parameters import ErrorCode, InvalidField
 from tests.test_queue import claim, expire, submit
@@ -93,11 +94,11 @@ def test_without_a_warm_model_arrival_decides(alices: ApiToken) -> None:
 
 def test_the_served_sum_halves_in_a_half_life() -> None:
     now = timezone.now()
-    later = now + timedelta(seconds=turns.HALF_LIFE)
-    served = turns.serve(0.0, 8.0, now)
+    later = now + timedelta(seconds=fair_share.HALF_LIFE)
+    served = fair_share.serve(0.0, 8.0, now)
     # 8 a half-life ago weigh 4 now, so with 4 more they are like 8 now.
-    assert turns.serve(served, 4.0, later) == pytest.approx(turns.serve(0.0, 8.0, later))
-    assert turns.serve(served, 1.0, now) > served
+    assert fair_share.serve(served, 4.0, later) == pytest.approx(fair_share.serve(0.0, 8.0, later))
+    assert fair_share.serve(served, 1.0, now) > served
 
 
 def test_cost_counts_the_steps_that_are_run(alices: ApiToken) -> None:
@@ -117,7 +118,7 @@ def test_what_was_not_done_does_not_count(alices: ApiToken, alice: User) -> None
     assert second.started
     one = Share.objects.get(user=alice).served
     assert first.started
-    assert one == pytest.approx(turns.serve(0.0, first.cost, first.started), abs=1e-6)
+    assert one == pytest.approx(fair_share.serve(0.0, first.cost, first.started), abs=1e-6)
     assert one < both
     queue.stop(first, ErrorCode.CANCELED, 0.25)
     assert Share.objects.get(user=alice).served == pytest.approx(one - 2, abs=1e-3)

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import queue, usage
+from generation.jobs import queue, usage
 from generation.library import deletion
 from generation.models import GeneratedImage, Generation, State
 from tests.generations import make_generation

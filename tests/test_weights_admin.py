@@ -8,9 +8,9 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import ApiToken, AuditEntry, User
+from generation.jobs.submission import draft
 from generation.models import DiffusionModel, Lora, Order
 from generation.parameters import ImageToImageParameters, RequestRefused
-from generation.submission import draft
 from tests.test_operations import show
 
 TURBO = "stabilityai/sd-turbo"

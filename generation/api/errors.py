@@ -17,10 +17,10 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from generation.allowance import OverLimit, QueueFull
 from generation.images.storage import StorageFailed
+from generation.jobs.limits import OverLimit, QueueFull
+from generation.jobs.submission import Suspended, Unavailable
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused
-from generation.submission import Suspended, Unavailable
 
 logger = logging.getLogger(__name__)
 

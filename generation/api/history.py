@@ -16,11 +16,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import User
-from generation import queue
 from generation.api import operations
 from generation.api.errors import InvalidForm, problem
 from generation.api.views import JsonView
 from generation.filters import GenerationFilters
+from generation.jobs import queue
 from generation.library import deletion
 from generation.models import Generation
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused, error_items

@@ -3,9 +3,9 @@
 from rest_framework import status
 from rest_framework.response import Response
 
-from generation import forecast, idempotency
 from generation.answers import ImageResponse, Media, Rehearsal
 from generation.api.errors import problem
+from generation.jobs import forecast, idempotency
 from generation.models import Generation, State
 from generation.parameters import MESSAGES, ErrorCode
 from generation.records import Absolute, carries, record, url_of

@@ -18,16 +18,16 @@ from rest_framework.views import APIView
 
 from accounts import request_ids
 from accounts.models import ApiToken, User
-from generation import (
-    allowance,
-    idempotency,
-    queue,
-    submission,
-)
 from generation.api import operations
 from generation.api.errors import UploadTooLarge
 from generation.api.forms import Form, read_form
 from generation.api.records import answer, rehearsal
+from generation.jobs import (
+    idempotency,
+    limits,
+    queue,
+    submission,
+)
 from generation.models import Generation
 from generation.preferences import cancel_after
 
@@ -64,7 +64,7 @@ class JsonView(APIView):
     def _tell_rate(self, response: Response) -> None:
         """Add what is left of the minute, where the answer does not speak of another limit that is reached."""
         try:
-            left = allowance.rate(self.asker) if self.asker else None
+            left = limits.rate(self.asker) if self.asker else None
         except (OperationalError, InterfaceError):
             # The answer is not made worse by what it cannot tell.
             return
@@ -85,7 +85,7 @@ class Submission(JsonView):
         key = idempotency.read(request.headers.get("Idempotency-Key", ""))
         if not (key and idempotency.is_known(token, key)):
             # Who may not ask for more costs no decoding of a picture.
-            allowance.check(token.user, 0.0)
+            limits.check(token.user, 0.0)
         form = read(request)
         attempt = None
         if key and not form.parameters.dry_run:

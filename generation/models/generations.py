@@ -1,4 +1,4 @@
-"""Generations and their pictures. A Generation's row is the truth about it: `generation.queue` alone changes its state."""
+"""Generations and their pictures. A Generation's row is the truth about it: `generation.jobs.queue` alone changes its state."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -67,7 +67,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         return self.filter(pk=generation.pk, state=State.RUNNING, attempt=generation.attempt)
 
     def in_turn(self, pool: str, warm: Sequence[str], now: datetime) -> Self:
-        """What may start in this pool, the next first: see `generation.turns` for the rule."""
+        """What may start in this pool, the next first: see `generation.jobs.fair_share` for the rule."""
         cold = Case(When(Q(model_id__in=warm) | Q(passed_over__gte=MAX_PASSED_OVER), then=0), default=1)
         rows = self.filter(Q(deadline=None) | Q(deadline__gt=now), pool=pool, state=State.QUEUED, cancel_requested=None)
         return rows.annotate(
@@ -193,7 +193,7 @@ class Generation(models.Model):
         ordering = ("-id",)
         indexes: ClassVar = [
             models.Index(fields=["user", "-id"], name="history"),
-            # All that `generation.usage` and the limits ask of the rows of some days.
+            # All that `generation.jobs.usage` and the limits ask of the rows of some days.
             models.Index(fields=["user", "id", "token", "model", "cost"], name="usage"),
             models.Index(fields=["pool", "id"], condition=Q(state="queued"), name="queued"),
             models.Index(fields=["lease_expires"], condition=Q(state="running"), name="leased"),

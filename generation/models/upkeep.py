@@ -13,7 +13,7 @@ from generation.models.weights import DiffusionModel
 
 
 class Share(models.Model):
-    """What a user was lately served, for fair turns: see `generation.turns`. Its row is also the lock on their limits."""
+    """What a user was lately served, for fair turns: see `generation.jobs.fair_share`. Its row is also the lock on their limits."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="share")
     served = models.FloatField(default=0.0)
@@ -48,7 +48,7 @@ class Staging(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """A request that its client may send again without making it twice: see `generation.idempotency`."""
+    """A request that its client may send again without making it twice: see `generation.jobs.idempotency`."""
 
     token = models.ForeignKey("accounts.ApiToken", models.CASCADE, null=True, related_name="+", db_index=False)
     user = models.ForeignKey(
@@ -85,7 +85,7 @@ class PausedPool(models.Model):
 
 
 class LineSample(models.Model):
-    """What waited in a pool at a minute: see `generation.lines`."""
+    """What waited in a pool at a minute: see `generation.jobs.backlog`."""
 
     pool = models.CharField(max_length=50)
     minute = models.DateTimeField()

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from generation import wording
 from generation.cards import Card
-from generation.lines import Line
+from generation.jobs.backlog import Line
 from generation.models import Generation, Order, PausedPool, State, first_id
 from generation.parameters import ErrorCode
 

@@ -11,8 +11,8 @@ from redis import RedisError
 
 from generation import cards, doorbell, wording
 from generation.cards import Card
-from generation.lines import Line
-from generation.lines import lines as waiting_lines
+from generation.jobs.backlog import Line
+from generation.jobs.backlog import lines as waiting_lines
 from generation.models import DiffusionModel, Generation, Order, PausedPool, State, first_id
 from generation.operations import attention
 from generation.operations.attention import Concern

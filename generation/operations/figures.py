@@ -17,7 +17,7 @@ from django.db.models import Count, F, QuerySet, Value
 from django.utils import timezone
 
 from accounts.models import User
-from generation.lines import Peak, peaks
+from generation.jobs.backlog import Peak, peaks
 from generation.models import FINAL_STATES, Generation, State, first_id
 
 PER_SLOT = 150

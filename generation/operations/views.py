@@ -17,10 +17,11 @@ from redis import RedisError
 
 from accounts import audit
 from accounts.models import User
-from generation import cards, orders
+from generation import cards
+from generation.jobs import control
+from generation.jobs.control import OrderRefused
 from generation.models import Order
 from generation.operations import board, figures, plots
-from generation.orders import OrderRefused
 
 View = Callable[..., HttpResponse]
 
@@ -83,7 +84,7 @@ def pause(request: HttpRequest, pool: str) -> HttpResponse:
     user = cast(User, request.user)
     try:
         with transaction.atomic():
-            if orders.pause(pool, user.get_username()):
+            if control.pause(pool, user.get_username()):
                 audit.note(user, "pool.pause", pool, {"paused": False}, {"paused": True})
     except OrderRefused:
         raise Http404 from None
@@ -95,7 +96,7 @@ def pause(request: HttpRequest, pool: str) -> HttpResponse:
 @require_POST
 def resume(request: HttpRequest, pool: str) -> HttpResponse:
     with transaction.atomic():
-        if orders.resume(pool):
+        if control.resume(pool):
             audit.note(cast(User, request.user), "pool.resume", pool, {"paused": True}, {"paused": False})
         elif pool not in settings.POOLS:
             raise Http404
@@ -113,7 +114,7 @@ def order(request: HttpRequest) -> HttpResponse:
         raise Http404
     try:
         with transaction.atomic():
-            given = orders.give(worker, Order.Verb(verb), target, user.get_username())
+            given = control.give(worker, Order.Verb(verb), target, user.get_username())
             audit.note(user, f"worker.{verb.replace(' ', '_')}", worker, None, {"order": given.pk, "target": target})
     except OrderRefused as refused:
         messages.error(request, str(refused))

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from accounts.models import User
 from generation import wording
-from generation.allowance import OverLimit, QueueFull
 from generation.answers import ModelDescription
 from generation.images.storage import StorageFailed
 from generation.images.uploads import (
@@ -21,6 +20,8 @@ from generation.images.uploads import (
     Intake,
     read_picture,
 )
+from generation.jobs.limits import OverLimit, QueueFull
+from generation.jobs.submission import Unavailable
 from generation.library.stored import Stored, stored
 from generation.models import GeneratedImage, Generation
 from generation.parameters import (
@@ -32,7 +33,6 @@ from generation.parameters import (
     bounds,
     error_items,
 )
-from generation.submission import Unavailable
 
 SLIDERS = {"guidance_scale": 0.1, "image_guidance_scale": 0.05, "strength": 0.01, "num_inference_steps": 1}
 """The fields that have a slider, and its steps."""

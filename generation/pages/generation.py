@@ -12,8 +12,9 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from accounts.models import User
-from generation import queue, wording
+from generation import wording
 from generation.images import encoding
+from generation.jobs import queue
 from generation.library import sharing
 from generation.library.related import around
 from generation.models import Generation

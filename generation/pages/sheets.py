@@ -12,11 +12,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
-from generation import (
-    doorbell,
-    exploring,
-    wording,
-)
+from generation import doorbell, wording
+from generation.jobs import contact_sheets
 from generation.library import deletion
 from generation.models import Exploration, Generation, State
 from generation.pages.caching import revalidated
@@ -95,7 +92,7 @@ def cells(request: HttpRequest, exploration_id: UUID) -> HttpResponse:
 def cancel(request: HttpRequest, exploration_id: UUID) -> HttpResponse:
     """Cancel all that waits or runs of one of one's own contact sheets."""
     exploration = get_object_or_404(Exploration, user=request.user, pk=exploration_id)
-    if not exploring.cancel(cast(User, request.user), exploration.pk):
+    if not contact_sheets.cancel(cast(User, request.user), exploration.pk):
         messages.info(request, "All of it had ended already, so nothing was canceled.")
     return redirect("sheet", exploration.pk)
 

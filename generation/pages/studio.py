@@ -18,17 +18,16 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts import request_ids
 from accounts.models import User
-from generation import (
-    allowance,
-    exploring,
-    idempotency,
-    offers,
-    submission,
-    wording,
-)
+from generation import offers, wording
 from generation.answers import ModelDescription
-from generation.forecast import Forecast
 from generation.images.uploads import Intake
+from generation.jobs import (
+    contact_sheets,
+    idempotency,
+    limits,
+    submission,
+)
+from generation.jobs.forecast import Forecast
 from generation.library.stored import Stored
 from generation.models import DiffusionModel, Exploration, Generation, State
 from generation.pages import composing, sheets, snippets
@@ -118,7 +117,7 @@ def _post(request: HttpRequest, user: User) -> HttpResponse:
         return _page(request, user, values, _kept(user, values), again, before=values.pop("was", ""))
     try:
         # Who may not ask for more costs no decoding of a picture.
-        allowance.check(user, 0.0)
+        limits.check(user, 0.0)
         asked = composing.read(user, request.POST, request.FILES, texts)
         if "explore" in request.POST:
             target = reverse("sheet", args=[_explore(request, user, asked, texts).pk])
@@ -161,7 +160,7 @@ def _explore(request: HttpRequest, user: User, asked: composing.Asked, texts: Ma
     attempt = _attempt(request, user, asked, picture, f"{columns} {rows}")
     if attempt and (earlier := attempt.earlier()) and earlier.exploration:
         return earlier.exploration
-    return exploring.explore(
+    return contact_sheets.explore(
         user,
         texts,
         picture,
@@ -173,10 +172,10 @@ def _explore(request: HttpRequest, user: User, asked: composing.Asked, texts: Ma
     )
 
 
-def _axes(post: QueryDict) -> tuple[exploring.Axis | None, exploring.Axis | None]:
+def _axes(post: QueryDict) -> tuple[contact_sheets.Axis | None, contact_sheets.Axis | None]:
     """Raises `InvalidField`."""
-    columns = exploring.axis("columns", post.get("columns_field", ""), post.get("columns", ""))
-    return columns, exploring.axis("rows", post.get("rows_field", ""), post.get("rows", ""))
+    columns = contact_sheets.axis("columns", post.get("columns_field", ""), post.get("columns", ""))
+    return columns, contact_sheets.axis("rows", post.get("rows_field", ""), post.get("rows", ""))
 
 
 def _attempt(
@@ -254,9 +253,9 @@ def _page(
             "negative_has_effect": chosen.parameters["negative_prompt"].has_effect,
             "most_images": chosen.parameters["num_images_per_prompt"].maximum,
             "most_characters": composing.limit_of("prompt"),
-            "explored": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in exploring.FIELDS],
+            "explored": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS],
             "formats": list(OutputFormat),
-            "most_cells": exploring.MAX_CELLS,
+            "most_cells": contact_sheets.MAX_CELLS,
             "key": get_random_string(22),
             "max_bytes": settings.MAX_UPLOAD_BYTES,
         }
@@ -288,7 +287,7 @@ def _sheet_expected(user: User, post: QueryDict, texts: Mapping[str, str], size:
         columns, rows = _axes(post)
         if columns is None:
             return ""
-        cells = exploring.drafts(user, texts, None, columns, rows, size=size)
+        cells = contact_sheets.drafts(user, texts, None, columns, rows, size=size)
         return _expected(user, cells, submission.rehearse_together(cells), is_known=size is not None)
     except composing.REFUSALS as error:
         return " ".join(words for beside in composing.refusal(error).errors.values() for words in beside)
@@ -305,11 +304,11 @@ def _expected(user: User, drafts: Sequence[Generation], expected: Sequence[Forec
         parts.append("starts at once" if waits < timedelta(seconds=1.5) else f"starts in {_about(waits)}")
     else:
         parts.append(expected[0].reason.removesuffix("."))
-    limit = allowance.allowed(user).daily_cost
+    limit = limits.allowed(user).daily_cost
     at_most = "" if is_known else "at most "
     cost = f"costs {at_most}{_few_digits(sum(draft.cost for draft in drafts))}"
     if limit is not None:
-        cost += f" of the {max(0.0, limit - allowance.spent(user, now)):.0f} left today"
+        cost += f" of the {max(0.0, limit - limits.spent(user, now)):.0f} left today"
     return " · ".join([*parts, cost])
 
 

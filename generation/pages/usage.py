@@ -12,9 +12,14 @@ from django.utils.dateformat import format as format_date
 from django.views.decorators.http import require_safe
 
 from accounts.models import User
-from generation import usage
+from generation.jobs import usage
+from generation.jobs.usage import (
+    MEASURES,
+    Amounts,
+    Gauge,
+    Gauges,
+)
 from generation.pages.caching import revalidated
-from generation.usage import MEASURES, Amounts, Gauge, Gauges
 
 DAYS = (7, 30, 90)
 _UNITS = {"requests": "request", "images": "image", "cost": "cost"}

@@ -11,12 +11,8 @@ from django.utils import timezone
 
 from accounts import audit, confirming, csv_export
 from accounts.models import User
-from generation import (
-    queue,
-    retention,
-    retry,
-    review,
-)
+from generation import retention, review
+from generation.jobs import queue, retry
 from generation.library import deletion
 from generation.models import Generation
 from generation.models.review import Reason, Review

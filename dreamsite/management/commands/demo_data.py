@@ -17,11 +17,11 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from accounts.models import User
 from generation.images import storage
 from generation.images.uploads import encode_kept, thumbnail
+from generation.jobs.queue import THUMBNAIL_SIDE
 from generation.library import search
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters
-from generation.queue import THUMBNAIL_SIDE
 from generation.recipes import plan
 
 NAME = "demo-"

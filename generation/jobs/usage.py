@@ -13,7 +13,7 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import allowance
+from generation.jobs import limits
 from generation.models import Generation, State, first_id
 
 MEASURES = ("requests", "images", "cost")
@@ -75,8 +75,8 @@ def of(user: User, days: int) -> Usage:
 
 def now(user: User, spent_today: float) -> Gauges:
     """This user's use of each limit at this moment. `spent_today` is the cost that `of` found for today."""
-    allowed = allowance.allowed(user)
-    rate = allowance.rate(user)
+    allowed = limits.allowed(user)
+    rate = limits.rate(user)
     rows = Generation.objects.filter(user=user)
     return Gauges(
         cost=Gauge(spent_today, allowed.daily_cost),

@@ -1,7 +1,7 @@
 """What a user may still ask for: queued at once, requests per minute, cost per day; and how long the whole queue may be.
 
 Defaults are settings, the admin overrides them for single users. `running at once` is kept by the claim: see
-`generation.queue`. A check under the lock of the user's `Share` is exact, however many requests arrive at once.
+`generation.jobs.queue`. A check under the lock of the user's `Share` is exact, however many requests arrive at once.
 """
 
 from dataclasses import dataclass

@@ -17,9 +17,10 @@ from django.db.models import Count, Max, Sum
 from django.utils import timezone
 from redis import RedisError
 
-from generation import allowance, doorbell, turns
+from generation import doorbell
 from generation.answers import Waiting
 from generation.doorbell import AtWork, Progress
+from generation.jobs import fair_share, limits
 from generation.models import DiffusionModel, Generation, Pace, PausedPool, State
 from generation.recipes import Recipe
 
@@ -230,7 +231,7 @@ def _in_order(waiting: Sequence[Any]) -> list[Generation]:
             row = line.pop()
             order.append(row)
             if row.attempt == 0:
-                served[user] = turns.serve(served[user], row.cost, now)
+                served[user] = fair_share.serve(served[user], row.cost, now)
         if line:
             heapq.heappush(heads, (kind, band, served[user], line[-1].pk, user))
     return order
@@ -255,7 +256,7 @@ def _reason(
 ) -> str:
     if not workers:
         return "No worker is at work in its pool."
-    limit = allowance.allowed(generation.user).running
+    limit = limits.allowed(generation.user).running
     if limit is not None and running >= limit:
         return f"As many requests of its user are running as may run at once: {running}."
     if position > 1:

@@ -1,8 +1,8 @@
 """Once more: a new generation from the picture, the parameters and the seeds of one that has ended."""
 
 from accounts import request_ids
-from generation import allowance, submission
 from generation.images import storage
+from generation.jobs import limits, submission
 from generation.library.stored import Stored
 from generation.models import Generation
 from generation.parameters import InvalidField, RequestRefused
@@ -37,11 +37,11 @@ def again(generation: Generation) -> Generation:
             source_id=generation.source_id,
         )
         return submission.submit(made, picture)
-    except (RequestRefused, allowance.OverLimit) as refused:
+    except (RequestRefused, limits.OverLimit) as refused:
         raise Impossible(refused.message) from refused
     except InvalidField as invalid:
         raise Impossible(str(invalid)) from invalid
-    except allowance.QueueFull as full:
+    except limits.QueueFull as full:
         raise Impossible("the queue is full") from full
     except (submission.Unavailable, storage.StorageFailed) as error:
         raise Impossible("Redis, the database or the storage cannot be reached now") from error

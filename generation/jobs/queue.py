@@ -18,12 +18,9 @@ from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import User
-from generation import (
-    allowance,
-    doorbell,
-    turns,
-)
+from generation import doorbell
 from generation.images import storage
+from generation.jobs import fair_share, limits
 from generation.models import (
     FINAL_STATES,
     GeneratedImage,
@@ -113,8 +110,8 @@ def _within_limits(batch: Sequence[Generation]) -> list[Generation]:
     """
     room: dict[int, float] = {}
     for user in sorted({generation.user for generation in batch}, key=lambda user: user.pk):
-        allowance.lock(user)
-        limit = allowance.allowed(user).running
+        limits.lock(user)
+        limit = limits.allowed(user).running
         running = Generation.objects.filter(user=user, state=State.RUNNING).count()
         room[user.pk] = math.inf if limit is None else limit - running
     kept = []
@@ -135,8 +132,8 @@ def _lease_to(generation: Generation, worker: str) -> None:
     generation.save(update_fields=["state", "attempt", "started", "lease_expires", "worker"])
     if generation.attempt == 1:
         # What was lost with a worker is made again at nobody's cost.
-        share = allowance.lock(generation.user)
-        share.served = turns.serve(share.served, generation.cost, now)
+        share = limits.lock(generation.user)
+        share.served = fair_share.serve(share.served, generation.cost, now)
         share.save(update_fields=["served"])
 
 
@@ -220,8 +217,8 @@ def _end_early(generation: Generation, state: State, code: ErrorCode, message: s
     held = end(generation.pk, Generation.objects.lease(generation), state, code, message, cost=cost)
     if held and generation.started:
         with transaction.atomic():
-            share = allowance.lock(generation.user)
-            share.served = turns.give_back(share.served, generation.cost - cost, generation.started)
+            share = limits.lock(generation.user)
+            share.served = fair_share.give_back(share.served, generation.cost - cost, generation.started)
             share.save(update_fields=["served"])
     return held
 

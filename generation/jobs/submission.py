@@ -12,19 +12,19 @@ from redis import RedisError
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from generation import (
-    allowance,
-    doorbell,
-    forecast,
-    idempotency,
-    queue,
-    turns,
-)
+from generation import doorbell
 from generation.images import storage
 from generation.images.uploads import (
     Intake,
     encode_kept,
     thumbnail,
+)
+from generation.jobs import (
+    fair_share,
+    forecast,
+    idempotency,
+    limits,
+    queue,
 )
 from generation.library import search
 from generation.models import Band, DiffusionModel, Exploration, Generation, Lora, LoraUse, Staging
@@ -89,7 +89,7 @@ def draft(
         model=model,
         pool=model.pool,
         band=_BANDS[parameters.priority],
-        cost=turns.cost(recipe, model.cost_weight),
+        cost=fair_share.cost(recipe, model.cost_weight),
         # Only pictures of one size share a batch.
         batch_key=recipe.batch_key if picture else "",
         deadline=timezone.now() + cancel_after if cancel_after else None,
@@ -117,7 +117,7 @@ def submit(generation: Generation, picture: Intake | None, attempt: idempotency.
     try:
         # Asked first: a request that is turned away should cost no upload of a file.
         doorbell.redis().ping()
-        allowance.check_room()
+        limits.check_room()
         _store(generation, picture, attempt)
     except _Joined as joined:
         return joined.generation
@@ -141,9 +141,9 @@ def submit_together(
     cost = sum(generation.cost for generation in generations)
     try:
         doorbell.redis().ping()
-        allowance.check_room(len(generations))
+        limits.check_room(len(generations))
         # Asked first: what is turned away should cost no files. Under the lock it is asked again.
-        allowance.check(exploration.user, cost, len(generations))
+        limits.check(exploration.user, cost, len(generations))
         files = _Files.of(picture)
         for generation in generations:
             names += _store_files(generation, files)
@@ -151,7 +151,7 @@ def submit_together(
             _lock(exploration.user)
             if attempt and (earlier := attempt.earlier()):
                 raise _Joined(earlier)
-            allowance.check(exploration.user, cost, len(generations))
+            limits.check(exploration.user, cost, len(generations))
             exploration.save(force_insert=True)
             for generation in generations:
                 _insert_row(generation)
@@ -163,7 +163,7 @@ def submit_together(
     except _Joined as joined:
         _discard_all(generations, names)
         return cast(Exploration, joined.generation.exploration)
-    except (allowance.OverLimit, Suspended):
+    except (limits.OverLimit, Suspended):
         if names:
             _discard_all(generations, names)
         raise
@@ -185,10 +185,10 @@ def rehearse_together(generations: Sequence[Generation]) -> list[forecast.Foreca
     user, cost = generations[0].user, sum(generation.cost for generation in generations)
     try:
         doorbell.redis().ping()
-        allowance.check_room(len(generations))
+        limits.check_room(len(generations))
         with transaction.atomic():
             _lock(user)
-            allowance.check(user, cost, len(generations))
+            limits.check(user, cost, len(generations))
             Generation.objects.bulk_create(generations)
             expected = forecast.of_queued(generations)
             transaction.set_rollback(True)
@@ -225,7 +225,7 @@ def _insert(generation: Generation, attempt: idempotency.Attempt | None) -> None
     _lock(generation.user)
     if attempt and (earlier := attempt.earlier()):
         raise _Joined(earlier)
-    allowance.check(generation.user, generation.cost)
+    limits.check(generation.user, generation.cost)
     _insert_row(generation)
     if attempt:
         attempt.remember(generation)
@@ -233,7 +233,7 @@ def _insert(generation: Generation, attempt: idempotency.Attempt | None) -> None
 
 def _lock(user: User) -> None:
     """Take the lock of this user, under which they are suspended, too. Raises `Suspended`."""
-    allowance.lock(user)
+    limits.lock(user)
     if not User.objects.filter(pk=user.pk, is_active=True).exists():
         raise Suspended
 
@@ -297,7 +297,7 @@ def supply(generation: Generation, picture: Intake, recipe: Recipe, warnings: Se
         "input": generation.input.name,
         "input_thumbnail": generation.input_thumbnail.name,
         "recipe": recipe.model_dump(mode="json"),
-        "cost": turns.cost(recipe, generation.model.cost_weight),
+        "cost": fair_share.cost(recipe, generation.model.cost_weight),
         "warnings": [*generation.warnings, *warnings],
     }
     with transaction.atomic():

@@ -12,8 +12,12 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from accounts.models import User
-from generation import idempotency, queue, submission
 from generation.images.uploads import Intake
+from generation.jobs import (
+    idempotency,
+    queue,
+    submission,
+)
 from generation.models import FINAL_STATES, Exploration, Generation
 from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField, Priority, RequestRefused, error_items
 from generation.recipes import traits_of
