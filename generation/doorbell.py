@@ -59,7 +59,7 @@ def bells(pool: str, connection: Redis | None = None) -> Queue:
 
 def ring(pool: str) -> None:
     """Tell the pool's workers that there is work. A bell that is lost is rung again by the reaper."""
-    bells(pool).enqueue("generation.worker.answer_bell", job_timeout=-1, result_ttl=0, failure_ttl=3600)
+    bells(pool).enqueue("generation.worker.process.answer_bell", job_timeout=-1, result_ttl=0, failure_ttl=3600)
 
 
 def ring_quietly(pool: str) -> None:

@@ -11,12 +11,13 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import ApiToken
-from generation import attempt, reaper
+from generation import reaper
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
 from generation.jobs import queue
 from generation.models import DiffusionModel, Generation, Pace, Staging, State
 from generation.parameters import ErrorCode
+from generation.worker import execution
 from tests.test_queue import claim, expire, submit
 
 STEPS = "4"
@@ -65,7 +66,7 @@ def held(token: ApiToken) -> Generation:
 
 def test_it_works(alices: ApiToken, engine: Engine) -> None:
     generation = held(alices)
-    attempt.make([generation], engine, lambda: False)
+    execution.make([generation], engine, lambda: False)
     generation.refresh_from_db()
     assert generation.state == State.SUCCEEDED
     assert generation.phases.keys() >= {"encoding", "denoising", "decoding", "safety", "storing"}
@@ -82,7 +83,7 @@ def test_compatible_requests_of_several_users_are_one_batch(
     submit(bobs, num_inference_steps="3")
     batch = queue.claim("default", "worker-1")
     assert len(batch) == 2
-    attempt.make(batch, engine, lambda: False)
+    execution.make(batch, engine, lambda: False)
     assert states() == [State.SUCCEEDED, State.SUCCEEDED, State.QUEUED]
     assert [row.images.count() for row in Generation.objects.order_by("pk")] == [2, 1, 0]
 
@@ -111,7 +112,7 @@ def test_a_model_that_was_not_verified_is_not_batched(alices: ApiToken, batching
 def test_canceling_one_of_a_batch_leaves_the_others_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(3)]
     batch = queue.claim("default", "worker-1")
-    attempt.make(batch, engine, at_step(4, lambda: queue.cancel(rows[1])))
+    execution.make(batch, engine, at_step(4, lambda: queue.cancel(rows[1])))
     assert states() == [State.SUCCEEDED, State.CANCELED, State.SUCCEEDED]
     assert files(rows[1]) == []
     rows[1].refresh_from_db()
@@ -121,14 +122,14 @@ def test_canceling_one_of_a_batch_leaves_the_others_alone(alices: ApiToken, engi
 def test_a_request_whose_input_is_gone_fails_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(2)]
     storage.discard([str(rows[0].input.name)])
-    attempt.make(queue.claim("default", "worker-1"), engine, lambda: False)
+    execution.make(queue.claim("default", "worker-1"), engine, lambda: False)
     assert states() == [State.FAILED, State.SUCCEEDED]
     assert Generation.objects.order_by("pk")[0].error_code == ErrorCode.STORAGE_FAILED
 
 
 def test_a_worker_that_must_end_hands_back(alices: ApiToken, engine: Engine) -> None:
     generation = held(alices)
-    attempt.make([generation], engine, lambda: True)
+    execution.make([generation], engine, lambda: True)
     generation.refresh_from_db()
     assert (generation.state, generation.attempt, generation.losses) == (State.QUEUED, 1, 0)
 
@@ -141,7 +142,7 @@ def test_an_undead_workers_result_changes_nothing(alices: ApiToken, engine: Engi
         reaper.reap()
         assert claim("worker-2")
 
-    attempt.make([generation], engine, at_step(4, lose))
+    execution.make([generation], engine, at_step(4, lose))
     generation.refresh_from_db()
     assert (generation.state, generation.attempt, generation.worker) == (State.RUNNING, 2, "worker-2")
     assert files(generation) == []
@@ -156,7 +157,7 @@ def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engi
         expire(generation)
         reaper.reap()
 
-    attempt.make([generation], engine, at_step(4, expire_and_reap))
+    execution.make([generation], engine, at_step(4, expire_and_reap))
     assert states() == [State.SUCCEEDED]
     assert files(generation) == ["1-0-small.webp", "1-0.png"]
 
@@ -164,7 +165,7 @@ def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engi
 def test_finishing_twice_is_finishing_once(alices: ApiToken, engine: Engine) -> None:
     """As when the connection breaks at the commit: whoever asks again is told that it is done."""
     generation = held(alices)
-    attempt.make([generation], engine, lambda: False)
+    execution.make([generation], engine, lambda: False)
     assert queue.finish(generation, [], [], {})
     assert generation.images.count() == 1
 
@@ -218,7 +219,7 @@ def test_files_of_a_submission_that_died_are_swept_after_a_while(alices: ApiToke
 def test_no_request_runs_for_longer_than_any_may(alices: ApiToken, engine: Engine, settings: Settings) -> None:
     settings.MAX_SECONDS = 0.0
     generation = held(alices)
-    attempt.make([generation], engine, lambda: False)
+    execution.make([generation], engine, lambda: False)
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.CANCELED, ErrorCode.DEADLINE)
 
@@ -226,6 +227,6 @@ def test_no_request_runs_for_longer_than_any_may(alices: ApiToken, engine: Engin
 def test_a_deadline_stops_a_run(alices: ApiToken, engine: Engine) -> None:
     generation = held(alices)
     generation.deadline = timezone.now()
-    attempt.make([generation], engine, lambda: False)
+    execution.make([generation], engine, lambda: False)
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.CANCELED, ErrorCode.DEADLINE)

@@ -22,13 +22,13 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts import request_ids
 from accounts.models import ApiToken, User
-from generation import attempt
 from generation.api.urls import urlpatterns
 from generation.api.views import HeldAnswer, JsonView
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
 from generation.jobs import limits, queue
 from generation.models import DiffusionModel, Generation
+from generation.worker import execution
 from tests import pictures
 from tests.browser import chromium, needs_chromium
 from tests.chaos import rows
@@ -159,7 +159,7 @@ def test_a_batch_is_logged_with_all_its_ids_and_each_of_it_with_its_own(
 
     try:
         engine = Engine(EngineSettings(models_dir=tmp_path, dtype="float32", offline=True))
-        attempt.make(batch, engine, break_down)
+        execution.make(batch, engine, break_down)
     finally:
         logger.removeHandler(keep)
     assert written == [

@@ -11,12 +11,12 @@ from PIL import Image
 from pytest_django import Settings
 
 from accounts.models import ApiToken
-from generation import attempt, fetching
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
 from generation.jobs import queue, submission
 from generation.models import Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters
+from generation.worker import execution, remote_input
 from tests.pictures import photo
 from tests.remotes import answer, serving
 from tests.service import Service
@@ -104,20 +104,20 @@ class TestImageUrls:
 
     def run(self, token: ApiToken, url: str, engine: Engine) -> Generation:
         generation = self.submit(token, url)
-        attempt.make(queue.claim("default", "worker-1"), engine, lambda: False)
+        execution.make(queue.claim("default", "worker-1"), engine, lambda: False)
         generation.refresh_from_db()
         return generation
 
     def test_a_worker_fetches_it(
         self, alices: ApiToken, engine: Engine, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fetching, "ALLOWED", lambda address: True)
+        monkeypatch.setattr(remote_input, "ALLOWED", lambda address: True)
         with serving(answer(PICTURE)) as server:
             queued = self.submit(alices, server.url)
             client.force_login(alices.user)
             assert client.get(f"/history/{queued.pk}/").status_code == 200
             assert client.get("/history/").status_code == 200
-            attempt.make(queue.claim("default", "worker-1"), engine, lambda: False)
+            execution.make(queue.claim("default", "worker-1"), engine, lambda: False)
         made = Generation.objects.get()
         assert made.state == State.SUCCEEDED
         assert (made.input_format, made.input_width, made.input_height) == ("PNG", 64, 64)
@@ -136,7 +136,7 @@ class TestImageUrls:
     def test_what_is_no_picture_is_refused(
         self, alices: ApiToken, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fetching, "ALLOWED", lambda address: True)
+        monkeypatch.setattr(remote_input, "ALLOWED", lambda address: True)
         with serving(answer(b"<html>")) as server:
             failed = self.run(alices, server.url, engine)
         assert (failed.state, failed.error_code) == (State.FAILED, ErrorCode.IMAGE_URL_REFUSED)

@@ -24,10 +24,10 @@ class Command(BaseCommand):
         if threads < 1:
             raise CommandError("--threads must be at least 1.")
         # Imported here: torch takes seconds to load, and only this command needs it.
-        from generation import worker
         from generation.engine.engine import EngineSettings
+        from generation.worker import process
 
-        worker.run(
+        process.run(
             pool,
             EngineSettings(
                 models_dir=settings.MODELS_DIR,

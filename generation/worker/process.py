@@ -19,18 +19,18 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
 from generation import (
-    attempt,
     cards,
     doorbell,
     reaper,
 )
 from generation.cards import Card
-from generation.duties import Duties
 from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import EngineError
 from generation.jobs import control, queue
 from generation.jobs.periodic import repeated
 from generation.models import DiffusionModel
+from generation.worker import execution
+from generation.worker.control import Duties
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def answer_bell() -> None:
             batch = queue.claim(_worker.pool, _worker.name, _worker.engine.warm_models)
             if not batch:
                 break
-            attempt.make(batch, _worker.engine, _worker.must_hand_back)
+            execution.make(batch, _worker.engine, _worker.must_hand_back)
     except (OperationalError, InterfaceError) as error:
         # The row is the truth, and the reaper rings again: nothing is lost.
         logger.warning("the database cannot be reached: %r", error)

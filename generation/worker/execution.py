@@ -23,7 +23,7 @@ from PIL import Image
 from redis import RedisError
 
 from accounts import request_ids
-from generation import doorbell, fetching
+from generation import doorbell
 from generation.engine.engine import Engine, Member, Picture, Result
 from generation.engine.errors import EngineError
 from generation.engine.progress import Glimpse
@@ -34,6 +34,7 @@ from generation.jobs import forecast, queue
 from generation.jobs.queue import Hold
 from generation.models import GeneratedImage, Generation
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters, InvalidField, OutputFormat
+from generation.worker import remote_input
 
 logger = logging.getLogger(__name__)
 
@@ -217,12 +218,12 @@ class _Leases:
 def _member(generation: Generation) -> Member | None:
     """What the engine needs, or None, and the generation failed or is another's, when there is no input to be read."""
     try:
-        if not generation.input and not _persist(partial(fetching.fetch_input, generation)):
+        if not generation.input and not _persist(partial(remote_input.fetch_input, generation)):
             return None
         return Member(generation.effective, Image.open(BytesIO(storage.read(str(generation.input.name)))))
     except (RemoteRefused, InvalidField) as error:
         logger.warning("the input of generation %s was not fetched: %r", generation.pk, error)
-        _fail(generation, ErrorCode.IMAGE_URL_REFUSED, fetching.reason(error))
+        _fail(generation, ErrorCode.IMAGE_URL_REFUSED, remote_input.reason(error))
     except storage.StorageFailed:
         logger.exception("the input of generation %s cannot be read", generation.pk)
         _fail(generation, ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
