@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from uuid import uuid4
 
-from generation.asgi import Application, Message, Receive, Scope, Send
+from generation.asgi.types import (
+    Application,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 
 _HEADER = b"x-request-id"
 _SANE = re.compile(r"[A-Za-z0-9._:-]{1,64}")

@@ -8,7 +8,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsite.settings")
 django_application = get_asgi_application()
 
 from accounts.request_ids import identify  # noqa: E402
-from generation.waiting import WaitingLayer  # noqa: E402  needs Django's settings
+from generation.asgi.long_poll import WaitingLayer  # noqa: E402  needs Django's settings
 
 waiting_layer = WaitingLayer(django_application)
 application = identify(waiting_layer)

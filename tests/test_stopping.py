@@ -12,11 +12,15 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, User
 from generation import doorbell, reaper
+from generation.asgi.preferences import (
+    Preferences,
+    cancel_after,
+    preferences,
+)
 from generation.jobs import queue
 from generation.jobs.queue import Hold
 from generation.models import Generation, State
 from generation.parameters import ErrorCode, InvalidField
-from generation.preferences import Preferences, cancel_after, preferences
 from tests import pictures
 from tests.generations import make_generation
 from tests.service import Service, wait_until

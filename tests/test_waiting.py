@@ -11,19 +11,29 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import doorbell, events, waiters, waiting
-from generation.asgi import Message, Receive, Scope, Send
+from generation import doorbell
+from generation.asgi import (
+    long_poll,
+    sse,
+    subscriptions,
+)
+from generation.asgi.types import (
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 from generation.models import Generation, State
 from tests.test_queue import claimed
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
 
-Scenario = Callable[[waiters.Waiters], Awaitable[None]]
+Scenario = Callable[[subscriptions.Waiters], Awaitable[None]]
 
 
 def run(scenario: Scenario) -> None:
     async def with_waiters() -> None:
-        registry = waiters.Waiters()
+        registry = subscriptions.Waiters()
         registry.start()
         await asyncio.sleep(0.5)
         try:
@@ -35,9 +45,9 @@ def run(scenario: Scenario) -> None:
 
 
 def test_an_event_wakes_the_one_who_waits_for_it() -> None:
-    async def scenario(registry: waiters.Waiters) -> None:
+    async def scenario(registry: subscriptions.Waiters) -> None:
         mine, other = uuid7(), uuid7()
-        with registry.register(mine) as done, waiting.register(other) as not_done:
+        with registry.register(mine) as done, long_poll.register(other) as not_done:
             await asyncio.to_thread(doorbell.publish, mine, State.SUCCEEDED)
             await done.wait()
             assert not not_done.is_set()
@@ -46,10 +56,10 @@ def test_an_event_wakes_the_one_who_waits_for_it() -> None:
 
 
 def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiters, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(subscriptions, "POLL_SECONDS", 0.1)
     generation = claimed(ApiToken.objects.issue(alice, "laptop")[0])
 
-    async def scenario(registry: waiters.Waiters) -> None:
+    async def scenario(registry: subscriptions.Waiters) -> None:
         with registry.register(generation.pk) as done:
             await asyncio.sleep(0.5)
             assert not done.is_set()
@@ -66,9 +76,9 @@ def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: p
 
 
 def test_events_are_heard_again_after_redis_was_restarted(redis_server: EmbeddedRedis) -> None:
-    async def scenario(registry: waiters.Waiters) -> None:
+    async def scenario(registry: subscriptions.Waiters) -> None:
         ids: list[UUID] = [uuid7() for _ in range(2)]
-        with registry.register(ids[0]) as first, waiting.register(ids[1]) as second:
+        with registry.register(ids[0]) as first, long_poll.register(ids[1]) as second:
             await asyncio.to_thread(doorbell.publish, ids[0], State.SUCCEEDED)
             await first.wait()
             await asyncio.to_thread(redis_server.stop)
@@ -80,7 +90,7 @@ def test_events_are_heard_again_after_redis_was_restarted(redis_server: Embedded
 
 
 def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
-    async def scenario(registry: waiters.Waiters) -> None:
+    async def scenario(registry: subscriptions.Waiters) -> None:
         generation_id = uuid7()
         states = iter([State.RUNNING, State.SUCCEEDED])
         told = ""
@@ -105,7 +115,7 @@ def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
             raise AssertionError("nobody left")
 
         scope = {"method": "GET", "headers": [], "query_string": b""}
-        await events.serve(generation_id, scope, receive, send, ask, registry)
+        await sse.serve(generation_id, scope, receive, send, ask, registry)
         kinds = [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
         assert kinds == ["started", "progress", "succeeded"]
 
@@ -113,14 +123,14 @@ def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
 
 
 def test_a_slow_download_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "DJANGO_THREADS", 1)
+    monkeypatch.setattr(long_poll, "DJANGO_THREADS", 1)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"some", "more_body": scope["path"] == "/download"})
 
     async def scenario() -> None:
-        layer = waiting.WaitingLayer(application)
+        layer = long_poll.WaitingLayer(application)
         taken, slow = asyncio.Event(), asyncio.Event()
 
         async def receive() -> Message:
@@ -150,7 +160,7 @@ def test_a_slow_download_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -
 def test_who_waits_is_answered_though_the_database_is_away_for_a_moment(
     prefer: bytes, told: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "_ASKED_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(long_poll, "_ASKED_AGAIN_SECONDS", 0.01)
     earlier, answers = str(uuid7()).encode(), iter([503, 503, 503, 200])
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -173,7 +183,7 @@ def test_who_waits_is_answered_though_the_database_is_away_for_a_moment(
 
         path, headers = "/image-to-image", [(b"prefer", prefer)] if prefer else []
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
-        await waiting.WaitingLayer(application)(scope, receive, send)
+        await long_poll.WaitingLayer(application)(scope, receive, send)
         return sent
 
     assert [message["status"] for message in asyncio.run(scenario()) if "status" in message] == [told]

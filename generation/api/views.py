@@ -22,6 +22,7 @@ from generation.api import operations
 from generation.api.errors import UploadTooLarge
 from generation.api.forms import Form, read_form
 from generation.api.records import answer, rehearsal
+from generation.asgi.preferences import cancel_after
 from generation.jobs import (
     idempotency,
     limits,
@@ -29,7 +30,6 @@ from generation.jobs import (
     submission,
 )
 from generation.models import Generation
-from generation.preferences import cancel_after
 
 
 @method_decorator(gzip_page, name="dispatch")

@@ -15,9 +15,20 @@ from uuid import UUID
 
 from django.core.files.storage import default_storage
 
-from generation.asgi import Message, Receive, Scope, Send, disconnected, header
+from generation.asgi.subscriptions import (
+    News,
+    Waiters,
+    Watch,
+)
+from generation.asgi.types import (
+    Message,
+    Receive,
+    Scope,
+    Send,
+    disconnected,
+    header,
+)
 from generation.models import FINAL_STATES, State
-from generation.waiters import News, Waiters, Watch
 
 HEARTBEAT_SECONDS = 15.0
 _RETRY_MILLISECONDS = 2000

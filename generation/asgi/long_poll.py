@@ -16,10 +16,20 @@ from django.conf import settings
 from django.utils.http import parse_header_parameters
 from uuid_utils.compat import uuid7
 
-from generation import events
-from generation.asgi import Application, Message, Receive, Scope, Send, disconnected, header, send_json, send_redirect
-from generation.preferences import Preferences, preferences
-from generation.waiters import Waiters
+from generation.asgi import sse
+from generation.asgi.preferences import Preferences, preferences
+from generation.asgi.subscriptions import Waiters
+from generation.asgi.types import (
+    Application,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    disconnected,
+    header,
+    send_json,
+    send_redirect,
+)
 
 HELD_PATHS = {
     "/image-to-image": "/generations",
@@ -87,9 +97,9 @@ class WaitingLayer:
             scope = {**scope, "headers": _readable(scope["headers"], size or 0)}
             if scope["method"] == "POST" and scope["path"] in HELD_PATHS:
                 await self._hold(scope, body, receive, send)
-            elif size is not None and (followed := events.followed(scope)):
+            elif size is not None and (followed := sse.followed(scope)):
                 body.close()
-                await events.serve(followed, scope, receive, send, lambda: self._ask(_plain(scope)), self._waiters)
+                await sse.serve(followed, scope, receive, send, lambda: self._ask(_plain(scope)), self._waiters)
             elif size is not None:
                 await self._through_a_slot(scope, _replay(body, receive), send)
             elif scope["method"] == "POST" and scope["path"] == "/" and not header(scope, b"x-requested-with"):
