@@ -14,9 +14,9 @@ from django.utils.safestring import SafeString
 
 from accounts import confirming
 from accounts.models import User
-from generation import review, suspension
 from generation.jobs.limits import allowed
 from generation.models import Generation, State, first_id
+from generation.moderation import review, suspension
 
 FIELDS = ("access", "made", "limits", "flags", "tokens")
 MAX_TOKENS = 20

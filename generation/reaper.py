@@ -11,11 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts import request_ids
-from generation import (
-    confirmed,
-    doorbell,
-    retention,
-)
+from generation import doorbell, retention
 from generation.images import storage
 from generation.jobs import (
     backlog,
@@ -25,6 +21,7 @@ from generation.jobs import (
 )
 from generation.library import deletion
 from generation.models import FINAL_STATES, Generation, PausedPool, Staging, State
+from generation.moderation import quarantine
 from generation.parameters import MESSAGES, ErrorCode
 
 logger = logging.getLogger(__name__)
@@ -49,7 +46,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         deletion.empty_trash()
         _sweep(abandoned)
         idempotency.purge()
-        confirmed.settle_all()
+        quarantine.settle_all()
         control.expire()
         backlog.sample()
         retention.step_all()

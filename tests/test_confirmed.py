@@ -11,15 +11,12 @@ from django.utils import timezone
 from PIL import Image
 
 from accounts.models import User
-from generation import (
-    confirmed,
-    reaper,
-    review,
-)
+from generation import reaper
 from generation.images import storage
 from generation.library import deletion
 from generation.models import GeneratedImage, Staging
 from generation.models.review import Reason, Review
+from generation.moderation import quarantine, review
 from tests.generations import make_generation
 from tests.roles import REVIEWERS, staff
 
@@ -98,9 +95,9 @@ def test_what_the_storage_could_not_do_is_done_by_the_reaper(
 
 def test_files_of_a_move_that_died_are_swept(alice: User, dora: User, redis: None, monkeypatch: Any) -> None:
     image: GeneratedImage = make_generation(alice, flagged=[0]).images.get()
-    monkeypatch.setattr("generation.confirmed._swap", None)
+    monkeypatch.setattr("generation.moderation.quarantine._swap", None)
     with pytest.raises(TypeError):
-        confirmed._hide(image)
+        quarantine._hide(image)
     monkeypatch.undo()
     note = Staging.objects.get()
     assert all(default_storage.exists(name) for name in note.names)
@@ -118,4 +115,4 @@ def test_deletion_takes_the_kept_files_too(alice: User, dora: User, redis: None,
     assert len(image.every_name) == 4
     deletion.delete(image.generation)
     assert not any(default_storage.exists(name) for name in image.every_name)
-    confirmed.settle_all()
+    quarantine.settle_all()

@@ -10,11 +10,11 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.models import User
-from generation import insight, review
 from generation.images import storage
 from generation.library import deletion
 from generation.models import GeneratedImage, Generation
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
+from generation.moderation import metrics, review
 
 pytestmark = pytest.mark.usefixtures("redis")
 
@@ -33,13 +33,13 @@ def test_reviewers_find_work_and_learn_from_what_was_done(charlie: User) -> None
     assert not decided.filter(review=Review.SAFE, nsfw=True).exists()
     flagged = set(GeneratedImage.objects.filter(nsfw=True).values_list("generation", flat=True))
     assert set(Generation.objects.filter(is_flagged=True).values_list("pk", flat=True)) == flagged
-    known = insight.insight(timezone.now() - timedelta(days=800))
+    known = metrics.insight(timezone.now() - timedelta(days=800))
     assert known.threshold == 0.8
     assert known.curve[85].precision is not None
     assert known.curve[85].recall is not None
-    assert sum(count for _, count in insight.reasons(timezone.now() - timedelta(days=800))) > 0
-    assert {reason for reason, _ in insight.reasons(timezone.now())} == set(Reason.values)
-    assert len(insight.reviewers(timezone.now() - timedelta(days=800))) == 3
+    assert sum(count for _, count in metrics.reasons(timezone.now() - timedelta(days=800))) > 0
+    assert {reason for reason, _ in metrics.reasons(timezone.now())} == set(Reason.values)
+    assert len(metrics.reviewers(timezone.now() - timedelta(days=800))) == 3
 
 
 def test_what_is_deleted_or_confirmed_takes_no_picture_from_others(charlie: User) -> None:

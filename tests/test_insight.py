@@ -9,9 +9,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
-from generation import insight, review
 from generation.models import GeneratedImage
 from generation.models.review import Reason, Review
+from generation.moderation import metrics, review
 from tests.generations import make_generation
 from tests.roles import REVIEWERS, staff
 
@@ -50,7 +50,7 @@ def pictures(alice: User) -> None:
 
 
 def test_the_sample_is_weighted(pictures: None) -> None:
-    known = insight.insight(LONG_AGO)
+    known = metrics.insight(LONG_AGO)
     assert (known.flagged, known.unflagged, known.decided_flagged, known.decided_sample) == (10, 90, 6, 3)
     assert (known.threshold, known.weight) == (0.8, 30)
     at = {point.threshold: point for point in known.curve}
@@ -65,7 +65,7 @@ def test_the_sample_is_weighted(pictures: None) -> None:
 
 def test_without_a_sample_there_is_no_recall(pictures: None) -> None:
     GeneratedImage.objects.filter(is_sample=True).update(review=Review.WAITING)
-    known = insight.insight(LONG_AGO)
+    known = metrics.insight(LONG_AGO)
     assert known.weight == 0
     assert {point.recall for point in known.curve} == {None}
     assert known.curve[80].precision == pytest.approx(5 / 6)
@@ -77,14 +77,14 @@ def test_without_a_sample_there_is_no_recall(pictures: None) -> None:
 def test_another_threshold_changes_flags(
     pictures: None, threshold: float, then: int, newly: int, no_longer: int
 ) -> None:
-    found = insight.change(insight.insight(LONG_AGO), threshold)
+    found = metrics.change(metrics.insight(LONG_AGO), threshold)
     assert (found.flagged_now, found.flagged_then, found.newly, found.no_longer) == (10, then, newly, no_longer)
 
 
 def test_nothing_is_known_of_nothing(db: None) -> None:
-    known = insight.insight(LONG_AGO)
+    known = metrics.insight(LONG_AGO)
     assert (known.checker, known.threshold, known.flagged) == ("", None, 0)
-    assert insight.change(known, 0.5).flagged_then == 0
+    assert metrics.change(known, 0.5).flagged_then == 0
 
 
 def test_reasons_and_reviewers_are_counted(alice: User) -> None:
@@ -93,10 +93,10 @@ def test_reasons_and_reviewers_are_counted(alice: User) -> None:
         review.decide(make_generation(alice, flagged=[0]).images.get(), by, Review.CONFIRMED, reason, seconds=2)
     review.undo(dora)
     review.decide(make_generation(alice, flagged=[0]).images.get(), dora, Review.SAFE, seconds=5)
-    assert insight.reasons(LONG_AGO) == [("nudity", 2), ("sexual", 0), ("violence", 0), ("other", 0)]
-    assert insight.reviewers(LONG_AGO) == [
-        insight.Reviewer("dora", 3, 2, 1, 3.0),
-        insight.Reviewer("erin", 1, 1, 0, 2.0),
+    assert metrics.reasons(LONG_AGO) == [("nudity", 2), ("sexual", 0), ("violence", 0), ("other", 0)]
+    assert metrics.reviewers(LONG_AGO) == [
+        metrics.Reviewer("dora", 3, 2, 1, 3.0),
+        metrics.Reviewer("erin", 1, 1, 0, 2.0),
     ]
 
 
@@ -126,13 +126,13 @@ def test_odd_questions_are_answered(client: Client, db: None, query: dict[str, s
 def test_what_took_long_to_count_is_kept_but_decisions_count_at_once(
     pictures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(insight, "LONG_SECONDS", 0)
-    monkeypatch.setattr(insight, "_kept", {})
-    before = insight.insight(LONG_AGO)
+    monkeypatch.setattr(metrics, "LONG_SECONDS", 0)
+    monkeypatch.setattr(metrics, "_kept", {})
+    before = metrics.insight(LONG_AGO)
     # One that was never in review, and one that waits.
     GeneratedImage.objects.get(index=60).delete()
     GeneratedImage.objects.filter(index=7).update(review=Review.SAFE)
-    after = insight.insight(LONG_AGO)
+    after = metrics.insight(LONG_AGO)
     assert (after.unflagged, after.decided_flagged) == (before.unflagged, before.decided_flagged + 1)
-    monkeypatch.setattr(insight, "KEPT_SECONDS", 0)
-    assert insight.insight(LONG_AGO).unflagged == before.unflagged - 1
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", 0)
+    assert metrics.insight(LONG_AGO).unflagged == before.unflagged - 1

@@ -14,12 +14,12 @@ from django.utils import timezone
 from accounts import request_ids
 from accounts.append_only import Unchangeable
 from accounts.models import AuditEntry, User
-from generation import review
 from generation.jobs import queue
 from generation.library import deletion
 from generation.models import GeneratedImage, Generation, ShareLink, State
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
-from generation.review import Wanted
+from generation.moderation import review
+from generation.moderation.review import Wanted
 from tests.generations import make_generation
 from tests.roles import REVIEWERS, staff
 

@@ -8,11 +8,11 @@ from io import BytesIO
 import pytest
 
 from accounts.models import ApiToken, User
-from generation import suspension
 from generation.api.errors import answer_exception
 from generation.images.uploads import Intake, read_picture
 from generation.jobs import contact_sheets, submission
 from generation.models import Exploration, Generation, Staging, State
+from generation.moderation import suspension
 from generation.parameters import ErrorCode, ImageToImageParameters
 from tests import servers
 from tests.environment import ROOT

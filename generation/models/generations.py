@@ -293,7 +293,7 @@ class GeneratedImage(models.Model):
     links_ended = models.DateTimeField(
         null=True, blank=True, help_text="When the links from before it was confirmed stopped working."
     )
-    # Where the picture is while `file` is a cover: see `generation.confirmed`.
+    # Where the picture is while `file` is a cover: see `generation.moderation.quarantine`.
     kept = models.FileField(max_length=200, blank=True)
     kept_thumbnail = models.FileField(max_length=200, blank=True)
 

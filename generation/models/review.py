@@ -37,7 +37,7 @@ class Reason(models.TextChoices):
 
 
 class ReviewClaim(models.Model):
-    """That a reviewer looks at a picture, until it expires: see `generation.review`."""
+    """That a reviewer looks at a picture, until it expires: see `generation.moderation.review`."""
 
     image = models.OneToOneField(
         "generation.GeneratedImage", models.CASCADE, primary_key=True, related_name="review_claim"

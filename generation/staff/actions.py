@@ -11,11 +11,12 @@ from django.utils import timezone
 
 from accounts import audit, confirming, csv_export
 from accounts.models import User
-from generation import retention, review
+from generation import retention
 from generation.jobs import queue, retry
 from generation.library import deletion
 from generation.models import Generation
 from generation.models.review import Reason, Review
+from generation.moderation import review
 
 _COLUMNS = (
     *(

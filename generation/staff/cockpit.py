@@ -14,10 +14,10 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
-from generation import review
 from generation.images import storage
 from generation.models import DiffusionModel, GeneratedImage
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
+from generation.moderation import review
 from generation.staff.access import only_with
 
 _SKIPPED = "review_skipped"

@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from generation import insight as domain
+from generation.moderation import metrics as domain
 from generation.staff.access import only_with
 
 WIDTH, HEIGHT = 600, 300

@@ -29,9 +29,9 @@ from django.utils import timezone
 
 from accounts import audit, request_ids
 from accounts.models import User
-from generation import confirmed
 from generation.models import GeneratedImage, Generation, ShareLink
 from generation.models.review import DECIDED, IN_REVIEW, OPEN, Reason, Review, ReviewClaim, ReviewDecision
+from generation.moderation import quarantine
 
 CLAIM = timedelta(minutes=5)
 UNDO = timedelta(hours=24)
@@ -67,7 +67,7 @@ class PersonRecord:
     flagged: int
     waiting: int
     safe: int
-    confirmed: int
+    quarantine: int
 
 
 def why(image: GeneratedImage) -> Why:
@@ -274,5 +274,5 @@ def _record(image: GeneratedImage, reviewer: User, before: Review, after: Review
         audit.note(reviewer, "image.undo" if decision.undoes_id else "image.review", image, *told)
     image.review, image.nsfw = after, flag
     # Where that fails, the reaper does it.
-    confirmed.settle(image.pk)
+    quarantine.settle(image.pk)
     return decision
