@@ -13,9 +13,9 @@ from playwright.sync_api import BrowserContext, Page
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import ApiToken, AuditEntry, User
-from generation import retention
 from generation.jobs import control
 from generation.library import deletion, sharing
+from generation.maintenance import retention
 from generation.models import Exploration, Generation, Order, RetentionRule, State
 from generation.models.review import Review
 from generation.moderation import review

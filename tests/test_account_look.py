@@ -7,7 +7,11 @@ from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
-from generation import chores, departures, exports
+from generation.maintenance import (
+    account_deletion,
+    account_jobs,
+    data_export,
+)
 from tests.browser import GROUND, GROUNDS, check_everywhere, needs_chromium, sign_in
 from tests.generations import make_generation
 
@@ -70,7 +74,7 @@ def test_every_page_holds_its_shape(devices: Devices, alice: User, charlie: User
     expect(page.get_by_text("Your export is about to be made.")).to_be_visible()
     page.wait_for_load_state()
     check_everywhere(page)
-    chores.work(go_on)
+    account_jobs.work(go_on)
     expect(page.get_by_role("link", name="Download the zip")).to_be_visible()
     check_everywhere(page)
 
@@ -149,10 +153,10 @@ def test_an_export_is_watched_and_fetched(devices: Devices, alice: User) -> None
     page.get_by_role("link", name="Export my data").click()
     page.get_by_role("button", name="Make the export").click()
     expect(page.get_by_text("Your export is about to be made.")).to_be_visible()
-    export = exports.claim()
+    export = data_export.claim()
     assert export is not None
     expect(page.get_by_text("0 of 3 requests are in it.")).to_be_visible()
-    exports.make(export, go_on)
+    data_export.make(export, go_on)
     link = page.get_by_role("link", name="Download the zip")
     expect(link).to_be_visible()
     assert (link.get_attribute("href") or "").endswith(f"{export.pk}.zip")
@@ -172,9 +176,9 @@ def test_one_leaves_with_a_receipt(devices: Devices, alice: User, charlie: User,
     page.get_by_role("button", name="Delete my account").click()
     expect(page.get_by_role("heading", name="Your account is being deleted")).to_be_visible()
     expect(page.get_by_role("link", name="Sign in")).to_be_visible()
-    departure = departures.claim()
+    departure = account_deletion.claim()
     assert departure is not None
-    departures.carry_out(departure, go_on)
+    account_deletion.carry_out(departure, go_on)
     if not scripts:
         page.reload()
     expect(page.get_by_role("heading", name="Your account is deleted")).to_be_visible()

@@ -11,10 +11,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import ApiToken
-from generation import reaper
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
 from generation.jobs import queue
+from generation.maintenance import reaper
 from generation.models import DiffusionModel, Generation, Pace, Staging, State
 from generation.parameters import ErrorCode
 from generation.worker import execution

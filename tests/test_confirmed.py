@@ -11,9 +11,9 @@ from django.utils import timezone
 from PIL import Image
 
 from accounts.models import User
-from generation import reaper
 from generation.images import storage
 from generation.library import deletion
+from generation.maintenance import reaper
 from generation.models import GeneratedImage, Staging
 from generation.models.review import Reason, Review
 from generation.moderation import quarantine, review

@@ -17,15 +17,15 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, Departure, User
-from generation import (
-    chores,
-    departures,
-    exports,
-    reaper,
-)
 from generation.images import storage
 from generation.jobs import queue
 from generation.library import deletion
+from generation.maintenance import (
+    account_deletion,
+    account_jobs,
+    data_export,
+    reaper,
+)
 from generation.models import (
     Exploration,
     GeneratedImage,
@@ -76,8 +76,8 @@ def furnish(user: User) -> None:
     ShareLink.objects.create(generation=shown, code="c" * 43)
     IdempotencyKey.objects.create(token=token, key="k", fingerprint="f", generation=shown)
     Exploration.objects.create(user=user, columns={})
-    exports.ask(user)
-    chores.work(go_on)
+    data_export.ask(user)
+    account_jobs.work(go_on)
 
 
 def everything() -> str:
@@ -122,7 +122,7 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
     assert not get_user(elsewhere).is_authenticated
     assert "being deleted" in client.get(address).content.decode()
 
-    assert chores.work(go_on)
+    assert account_jobs.work(go_on)
     assert receipt(client, address) == {
         "requests": 4,
         "pictures": 3,
@@ -189,34 +189,34 @@ def test_the_last_administrator_stays(client: Client, charlie: User, alice: User
     client.force_login(charlie)
     assert "You are the last administrator" in client.get(PAGE).content.decode()
     client.post(PAGE, {"password": "charlie-password"})
-    with pytest.raises(departures.LastAdministrator):
-        departures.leave(charlie)
+    with pytest.raises(account_deletion.LastAdministrator):
+        account_deletion.leave(charlie)
     User.objects.create_superuser("dora", is_active=False)
-    with pytest.raises(departures.LastAdministrator):
-        departures.leave(charlie)
+    with pytest.raises(account_deletion.LastAdministrator):
+        account_deletion.leave(charlie)
     User.objects.filter(username="dora").update(is_active=True)
-    departures.leave(charlie)
+    account_deletion.leave(charlie)
     assert not User.objects.get(pk=charlie.pk).is_active
 
 
 def test_what_waits_is_canceled_and_what_runs_is_waited_for(client: Client, alice: User) -> None:
     waiting, running = make_generation(alice, State.QUEUED), make_generation(alice, State.RUNNING)
     Generation.objects.filter(pk=running.pk).update(lease_expires=timezone.now() + timedelta(minutes=1))
-    departures.leave(alice)
-    chores.work(go_on)
+    account_deletion.leave(alice)
+    account_jobs.work(go_on)
     assert not Generation.objects.filter(pk=waiting.pk).exists()
     running.refresh_from_db()
     assert running.cancel_requested
     assert not Departure.objects.get().finished
-    assert not chores.work(go_on), "it comes back in a moment"
+    assert not account_jobs.work(go_on), "it comes back in a moment"
     running.started = None
     queue.stop(running, ErrorCode.CANCELED, 0.5)
     Departure.objects.update(lease_expires=timezone.now())
-    chores.work(go_on)
+    account_jobs.work(go_on)
     assert Generation.objects.exists(), "its worker still gives back what was not done"
     Generation.objects.update(finished=F("finished") - timedelta(seconds=10))
     Departure.objects.update(lease_expires=timezone.now())
-    chores.work(go_on)
+    account_jobs.work(go_on)
     assert Departure.objects.get().counts["generations"] == 2
     assert not User.objects.filter(pk=alice.pk).exists()
 
@@ -225,12 +225,14 @@ class Killed(BaseException):
     """No handler of the job's sees a kill."""
 
 
-@pytest.mark.parametrize(("owner", "moment"), [(storage, "discard"), (exports, "remove"), (departures, "_close")])
+@pytest.mark.parametrize(
+    ("owner", "moment"), [(storage, "discard"), (data_export, "remove"), (account_deletion, "_close")]
+)
 def test_whoever_does_it_may_be_killed_at_any_moment(
     alice: User, before: set[str], monkeypatch: pytest.MonkeyPatch, owner: Any, moment: str
 ) -> None:
     furnish(alice)
-    departures.leave(alice)
+    account_deletion.leave(alice)
 
     def kill(*_: Any, **__: Any) -> None:
         raise Killed
@@ -238,10 +240,10 @@ def test_whoever_does_it_may_be_killed_at_any_moment(
     with monkeypatch.context() as patch:
         patch.setattr(owner, moment, kill)
         with pytest.raises(Killed):
-            chores.work(go_on)
-    assert not chores.work(go_on), "its lease still holds"
+            account_jobs.work(go_on)
+    assert not account_jobs.work(go_on), "its lease still holds"
     Departure.objects.update(lease_expires=timezone.now())
-    chores.work(go_on)
+    account_jobs.work(go_on)
     departure = Departure.objects.get()
     assert departure.finished
     assert (departure.counts["generations"], departure.counts["files"]) == (4, 12)
@@ -252,54 +254,54 @@ def test_whoever_does_it_may_be_killed_at_any_moment(
 
 def test_whoever_was_thought_dead_changes_nothing_more(alice: User) -> None:
     make_generation(alice)
-    departures.leave(alice)
-    late = departures.claim()
+    account_deletion.leave(alice)
+    late = account_deletion.claim()
     assert late is not None
     Departure.objects.update(lease_expires=timezone.now())
-    assert departures.claim() is not None
-    departures.carry_out(late, go_on)
+    assert account_deletion.claim() is not None
+    account_deletion.carry_out(late, go_on)
     assert Generation.objects.count() == 1
     assert Departure.objects.get().counts == {}
 
 
 def test_a_process_that_is_told_to_end_leaves_it_to_the_next(alice: User) -> None:
     make_generation(alice)
-    departures.leave(alice)
-    departure = departures.claim()
+    account_deletion.leave(alice)
+    departure = account_deletion.claim()
     assert departure is not None
-    departures.carry_out(departure, lambda: True)
+    account_deletion.carry_out(departure, lambda: True)
     assert Generation.objects.exists()
     Departure.objects.update(lease_expires=timezone.now())
-    chores.work(go_on)
+    account_jobs.work(go_on)
     assert Departure.objects.get().finished
 
 
 def test_an_export_that_is_being_made_goes_too(alice: User) -> None:
-    exports.ask(alice)
-    making = exports.claim()
+    data_export.ask(alice)
+    making = data_export.claim()
     assert making is not None
-    departures.leave(alice)
-    chores.work(go_on)
+    account_deletion.leave(alice)
+    account_jobs.work(go_on)
     before = files()
     with pytest.raises(User.DoesNotExist):
         making.user.refresh_from_db()
-    exports.make(making, go_on)
+    data_export.make(making, go_on)
     assert files() == before
     assert not DataExport.objects.exists()
 
 
 def test_a_receipt_is_kept_for_seven_days(client: Client, alice: User) -> None:
-    address = reverse("account-deleted", args=[departures.leave(alice).pk])
-    chores.work(go_on)
+    address = reverse("account-deleted", args=[account_deletion.leave(alice).pk])
+    account_jobs.work(go_on)
     assert receipt(client, address) == {"account": 1}
     Departure.objects.update(finished=F("finished") - timedelta(days=7, seconds=1))
-    chores.work(go_on)
+    account_jobs.work(go_on)
     assert client.get(address).status_code == 404
 
 
 def test_an_account_that_somebody_else_removed_is_gone_too(alice: User) -> None:
-    departures.leave(alice)
+    account_deletion.leave(alice)
     alice.delete()
-    assert chores.work(go_on)
+    assert account_jobs.work(go_on)
     assert Departure.objects.get().finished
-    assert not chores.work(go_on)
+    assert not account_jobs.work(go_on)

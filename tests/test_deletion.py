@@ -13,9 +13,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import ApiToken, User
-from generation import doorbell, reaper
+from generation import doorbell
 from generation.jobs import limits
 from generation.library import deletion
+from generation.maintenance import reaper
 from generation.models import Generation, IdempotencyKey, Staging, State
 from generation.recipes import Recipe
 from tests.generations import files_of, make_generation, there

@@ -17,13 +17,13 @@ from django.test import AsyncClient, Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, User
-from generation import (
-    chores,
-    exports,
-    reaper,
-)
 from generation.images import storage
 from generation.library import archive, deletion
+from generation.maintenance import (
+    account_jobs,
+    data_export,
+    reaper,
+)
 from generation.models import Generation, ShareLink, Staging, State
 from tests.generations import make_generation
 
@@ -72,7 +72,7 @@ def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any)
     assert client.post(PAGE)["Location"] == PAGE
     assert "about to be made" in client.get(PAGE).content.decode()
 
-    assert chores.work(go_on)
+    assert account_jobs.work(go_on)
     page = client.get(PAGE).content.decode()
     export = DataExport.objects.get()
     assert f"{PAGE}/{export.pk}.zip" in page
@@ -100,8 +100,8 @@ def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any)
 
 
 def made(user: User) -> DataExport:
-    assert exports.ask(user)
-    assert chores.work(go_on)
+    assert data_export.ask(user)
+    assert account_jobs.work(go_on)
     return DataExport.objects.filter(user=user).latest("pk")
 
 
@@ -119,14 +119,14 @@ def test_one_is_made_at_a_time(client: Client, alice: User, bob: User) -> None:
     client.post(PAGE)
     assert "An export is being made already" in client.post(PAGE, follow=True).content.decode()
     assert DataExport.objects.count() == 1
-    assert exports.ask(bob)
+    assert data_export.ask(bob)
 
 
 def test_a_new_one_replaces_the_one_before_when_it_is_done(alice: User) -> None:
     first = made(alice)
-    exports.ask(alice)
+    data_export.ask(alice)
     assert default_storage.exists(str(first.file.name))
-    chores.work(go_on)
+    account_jobs.work(go_on)
     assert not default_storage.exists(str(first.file.name))
     assert DataExport.objects.exclude(pk=first.pk).get().state == "succeeded"
 
@@ -137,7 +137,7 @@ def test_it_is_kept_for_seven_days(client: Client, alice: User) -> None:
     DataExport.objects.update(finished=F("finished") - timedelta(days=7, seconds=1))
     assert client.get(f"{PAGE}/{export.pk}.zip").status_code == 404
     assert "Make the export" in client.get(PAGE).content.decode()
-    chores.work(go_on)
+    account_jobs.work(go_on)
     assert not DataExport.objects.exists()
     assert not default_storage.exists(str(export.file.name))
     assert not Staging.objects.exists()
@@ -153,19 +153,19 @@ def test_whoever_makes_it_may_be_killed_at_any_moment(
 ) -> None:
     for number in range(3):
         make_generation(alice, prompt=f"number {number}")
-    exports.ask(alice)
+    data_export.ask(alice)
 
     def kill(*_: Any, **__: Any) -> None:
         raise Killed
 
-    owner: Any = {"pictures": archive, "save": default_storage, "_note": exports}[moment]
+    owner: Any = {"pictures": archive, "save": default_storage, "_note": data_export}[moment]
     with monkeypatch.context() as patch:
         patch.setattr(owner, moment, kill)
         with pytest.raises(Killed):
-            chores.work(go_on)
-    assert not chores.work(go_on), "its lease still holds"
+            account_jobs.work(go_on)
+    assert not account_jobs.work(go_on), "its lease still holds"
     DataExport.objects.update(lease_expires=timezone.now())
-    assert chores.work(go_on)
+    assert account_jobs.work(go_on)
     export = DataExport.objects.get()
     assert (export.state, export.attempt, export.done, export.of) == ("succeeded", 2, 3, 3)
     reaper.reap(abandoned=timedelta(0))
@@ -174,13 +174,13 @@ def test_whoever_makes_it_may_be_killed_at_any_moment(
 
 
 def test_what_somebody_thought_dead_still_makes_is_refused(alice: User) -> None:
-    exports.ask(alice)
-    late = exports.claim()
+    data_export.ask(alice)
+    late = data_export.claim()
     assert late is not None
     DataExport.objects.update(lease_expires=timezone.now())
-    chores.work(go_on)
+    account_jobs.work(go_on)
     kept = DataExport.objects.get()
-    exports.make(late, go_on)
+    data_export.make(late, go_on)
     again = DataExport.objects.get()
     assert (again.file, again.attempt, again.state) == (kept.file, 2, "succeeded")
     assert not default_storage.exists(f"exports/{late.pk}-1.zip")
@@ -188,15 +188,15 @@ def test_what_somebody_thought_dead_still_makes_is_refused(alice: User) -> None:
 
 
 def test_a_draft_of_a_dead_process_is_swept(alice: User) -> None:
-    exports.ask(alice)
-    export = exports.claim()
+    data_export.ask(alice)
+    export = data_export.claim()
     assert export is not None
     folder = Path(settings.DATA_DIR) / "exports"
     folder.mkdir(exist_ok=True)
     left, live = folder / f"{export.pk}-0.zip", folder / f"{export.pk}-1.zip"
     for path in (left, live):
         path.touch()
-    chores.work(go_on)
+    account_jobs.work(go_on)
     assert live.exists()
     assert not left.exists()
     live.unlink()
@@ -204,10 +204,10 @@ def test_a_draft_of_a_dead_process_is_swept(alice: User) -> None:
 
 def test_a_process_that_is_told_to_end_hands_it_back(alice: User) -> None:
     make_generation(alice)
-    exports.ask(alice)
-    export = exports.claim()
+    data_export.ask(alice)
+    export = data_export.claim()
     assert export is not None
-    exports.make(export, lambda: True)
+    data_export.make(export, lambda: True)
     export.refresh_from_db()
     assert (export.state, export.lease_expires) == ("queued", None)
 
@@ -216,18 +216,18 @@ def test_a_storage_that_is_away_is_tried_again_and_in_the_end_said(
     client: Client, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_generation(alice)
-    exports.ask(alice)
+    data_export.ask(alice)
 
     def fail(name: str) -> bytes:
         raise storage.StorageFailed
 
     monkeypatch.setattr(storage, "read", fail)
-    chores.work(go_on)
+    account_jobs.work(go_on)
     export = DataExport.objects.get()
     assert (export.state, export.attempt) == ("queued", 1)
     assert export.lease_expires is not None
     DataExport.objects.update(lease_expires=None, attempt=9)
-    chores.work(go_on)
+    account_jobs.work(go_on)
     assert DataExport.objects.get().state == "failed"
     client.force_login(alice)
     page = client.get(PAGE).content.decode()
@@ -246,8 +246,8 @@ def test_a_picture_that_is_gone_is_left_out(alice: User) -> None:
 def test_it_says_how_far_it_is(client: Client, alice: User) -> None:
     for _ in range(3):
         make_generation(alice)
-    exports.ask(alice)
-    exports.claim()
+    data_export.ask(alice)
+    data_export.claim()
     DataExport.objects.update(done=2)
     client.force_login(alice)
     page = client.get(PAGE).content.decode()

@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import DataExport, User
-from generation import chores, exports
 from generation.library import sharing
+from generation.maintenance import account_jobs, data_export
 from generation.models import DiffusionModel, Exploration, Generation, ShareLink, State
 from generation.urls import urlpatterns
 from tests.browser import needs_chromium, sign_in
@@ -34,8 +34,8 @@ class Belongings:
         self.binned = make_generation(user, prompt=SECRET)
         Generation.objects.filter(pk=self.binned.pk).update(trashed=self.binned.created)
         self.link = sharing.share(self.done, 0, None, with_recipe=True)
-        exports.ask(user)
-        chores.work(lambda: False)
+        data_export.ask(user)
+        account_jobs.work(lambda: False)
         self.export = DataExport.objects.get(user=user)
         assert self.export.file
 

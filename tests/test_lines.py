@@ -11,8 +11,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User
-from generation import reaper
 from generation.jobs import backlog
+from generation.maintenance import reaper
 from generation.models import LineSample, State
 from generation.operations import figures, plots
 from tests.generations import make_generation

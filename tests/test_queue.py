@@ -15,10 +15,11 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import doorbell, reaper
+from generation import doorbell
 from generation.images.uploads import read_picture
 from generation.jobs import queue, submission
 from generation.jobs.queue import Hold
+from generation.maintenance import reaper
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused
 

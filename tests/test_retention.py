@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import AuditEntry, User
-from generation import reaper, retention
 from generation.library import deletion
+from generation.maintenance import reaper, retention
 from generation.models import Generation, RetentionRule, Staging, State
 from tests.generations import make_generation
 

@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import User
-from generation import retention
 from generation.filters import HistoryFilters
 from generation.images.uploads import read_picture
 from generation.jobs import submission
@@ -23,6 +22,7 @@ from generation.library import (
     search,
     search_plan,
 )
+from generation.maintenance import retention
 from generation.models import Generation, Lora, LoraUse, State
 from generation.parameters import ImageToImageParameters
 from tests.generations import make_generation

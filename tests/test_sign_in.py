@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from accounts import throttle
 from accounts.models import User
-from generation import chores
+from generation.maintenance import account_jobs
 
 SIGN_IN = "/accounts/sign-in"
 ADMIN = "/admin/login/"
@@ -118,10 +118,10 @@ def test_it_can_be_turned_off(client: Client, alice: User, settings: Any) -> Non
 
 def test_what_no_longer_counts_is_forgotten(client: Client, alice: User) -> None:
     attempt(client)
-    chores.work(lambda: False)
+    account_jobs.work(lambda: False)
     assert AccessAttempt.objects.exists()
     pass_minutes(16)
-    chores.work(lambda: False)
+    account_jobs.work(lambda: False)
     assert not AccessAttempt.objects.exists()
 
 

@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import doorbell, reaper
+from generation import doorbell
 from generation.asgi.preferences import (
     Preferences,
     cancel_after,
@@ -19,6 +19,7 @@ from generation.asgi.preferences import (
 )
 from generation.jobs import queue
 from generation.jobs.queue import Hold
+from generation.maintenance import reaper
 from generation.models import Generation, State
 from generation.parameters import ErrorCode, InvalidField
 from tests import pictures

@@ -12,13 +12,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import (
-    reaper,
-    retention,
-    wording,
-)
+from generation import wording
 from generation.api.records import answer
 from generation.library import deletion
+from generation.maintenance import reaper, retention
 from generation.models import Exploration, GeneratedImage, Generation, ShareLink, Staging, State
 from generation.pages import trash
 from tests.generations import make_generation

@@ -7,8 +7,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import ApiToken, User
-from generation import reaper
 from generation.jobs import fair_share, queue
+from generation.maintenance import reaper
 from generation.models import MAX_PASSED_OVER, DiffusionModel, Generation, Share
 from generation.parameters import ErrorCode, InvalidField
 from tests.test_queue import claim, expire, submit

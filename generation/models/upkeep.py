@@ -137,7 +137,7 @@ class Order(models.Model):
 
 
 class RetentionRule(models.Model):
-    """What is removed of generations of some age, and how far that has come: see `generation.retention`."""
+    """What is removed of generations of some age, and how far that has come: see `generation.maintenance.retention`."""
 
     class What(models.TextChoices):
         UPLOADS = "uploads", "the uploaded pictures"

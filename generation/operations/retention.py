@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import audit
 from accounts.models import User
-from generation import retention
+from generation.maintenance import retention
 from generation.models import Generation, RetentionRule
 from generation.operations.views import for_operators
 

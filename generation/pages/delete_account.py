@@ -12,8 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import Departure, User
-from generation import departures
-from generation.departures import LastAdministrator
+from generation.maintenance import account_deletion
+from generation.maintenance.account_deletion import LastAdministrator
 from generation.models import GeneratedImage, Generation
 
 _KINDS = {
@@ -57,10 +57,10 @@ def page(request: HttpRequest) -> HttpResponse:
     """What goes, and a form that asks for the password; then the account is closed and the job begins."""
     user = cast(User, request.user)
     form = PasswordForm(request, request.POST if request.method == "POST" else None)
-    may_leave = not departures.is_last_administrator(user)
+    may_leave = not account_deletion.is_last_administrator(user)
     if may_leave and form.is_valid():
         try:
-            departure = departures.leave(user)
+            departure = account_deletion.leave(user)
         except LastAdministrator:
             # The other one left at this moment.
             return redirect("delete-account")

@@ -19,7 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import DataExport, User
-from generation import exports
+from generation.maintenance import data_export
 
 _PIECE = 1 << 18
 _LENT_SECONDS = 60
@@ -32,10 +32,10 @@ def page(request: HttpRequest) -> HttpResponse:
     """What is being made or can be fetched; POST asks for a new export."""
     user = cast(User, request.user)
     if request.method == "POST":
-        if not exports.ask(user):
+        if not data_export.ask(user):
             messages.info(request, "An export is being made already; wait until it is done.")
         return redirect("export")
-    found = exports.of(user)
+    found = data_export.of(user)
     state = DataExport.State
     ready = next((export for export in found if export.state == state.SUCCEEDED), None)
     return render(
@@ -45,7 +45,7 @@ def page(request: HttpRequest) -> HttpResponse:
             "making": next((export for export in found if export.state in (state.QUEUED, state.RUNNING)), None),
             "failed": found[0] if found and found[0].state == state.FAILED else None,
             "ready": ready,
-            "until": ready.finished + exports.KEPT if ready and ready.finished else None,
+            "until": ready.finished + data_export.KEPT if ready and ready.finished else None,
         },
     )
 
@@ -55,7 +55,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_safe
 def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     """The file of one's own finished export, while it is kept."""
-    export = get_object_or_404(exports.ready(cast(User, request.user)), pk=export_id)
+    export = get_object_or_404(data_export.ready(cast(User, request.user)), pk=export_id)
     name = f"dreamsite-{timezone.localtime(export.created):%Y-%m-%d}.zip"
     disposition = f'attachment; filename="{name}"'
     if settings.S3_BUCKET:

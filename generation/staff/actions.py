@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from accounts import audit, confirming, csv_export
 from accounts.models import User
-from generation import retention
 from generation.jobs import queue, retry
 from generation.library import deletion
+from generation.maintenance import retention
 from generation.models import Generation
 from generation.models.review import Reason, Review
 from generation.moderation import review

@@ -18,16 +18,13 @@ from rq import SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
-from generation import (
-    cards,
-    doorbell,
-    reaper,
-)
+from generation import cards, doorbell
 from generation.cards import Card
 from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import EngineError
 from generation.jobs import control, queue
 from generation.jobs.periodic import repeated
+from generation.maintenance import reaper
 from generation.models import DiffusionModel
 from generation.worker import execution
 from generation.worker.control import Duties

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand
 from django.db import InterfaceError, OperationalError, close_old_connections
 from redis import RedisError
 
-from generation import chores, reaper
+from generation.maintenance import account_jobs, reaper
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         # Beside the reaper: an export can take minutes, for which no lease may stay expired.
         chores_thread = threading.Thread(
-            target=_repeat, args=(stop, interval, "chores", lambda: chores.work(stop.is_set)), daemon=True
+            target=_repeat, args=(stop, interval, "chores", lambda: account_jobs.work(stop.is_set)), daemon=True
         )
         chores_thread.start()
         _repeat(stop, interval, "reaping", reaper.reap)

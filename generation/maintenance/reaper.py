@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts import request_ids
-from generation import doorbell, retention
+from generation import doorbell
 from generation.images import storage
 from generation.jobs import (
     backlog,
@@ -20,6 +20,7 @@ from generation.jobs import (
     queue,
 )
 from generation.library import deletion
+from generation.maintenance import retention
 from generation.models import FINAL_STATES, Generation, PausedPool, Staging, State
 from generation.moderation import quarantine
 from generation.parameters import MESSAGES, ErrorCode

@@ -1,8 +1,8 @@
 """Chores: long jobs about whole accounts, done one after another beside the reaper, which they must not keep waiting."""
 
 from accounts import throttle
-from generation import departures, exports
-from generation.exports import Stopped
+from generation.maintenance import account_deletion, data_export
+from generation.maintenance.data_export import Stopped
 
 
 def work(stopped: Stopped) -> bool:
@@ -10,13 +10,13 @@ def work(stopped: Stopped) -> bool:
 
     Raises Django's database errors; whatever was not done is done by the next round, of any process.
     """
-    departure = departures.claim()
+    departure = account_deletion.claim()
     if departure is not None:
-        departures.carry_out(departure, stopped)
-    export = None if stopped() else exports.claim()
+        account_deletion.carry_out(departure, stopped)
+    export = None if stopped() else data_export.claim()
     if export is not None:
-        exports.make(export, stopped)
-    exports.tidy()
-    departures.tidy()
+        data_export.make(export, stopped)
+    data_export.tidy()
+    account_deletion.tidy()
     throttle.forget()
     return departure is not None or export is not None

@@ -17,11 +17,12 @@ from django.db.models import Model, Q
 from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, Departure, User
-from generation import doorbell, exports
-from generation.exports import LEASE, Stopped
+from generation import doorbell
 from generation.images import storage
 from generation.jobs import limits, queue
 from generation.library import deletion, search
+from generation.maintenance import data_export
+from generation.maintenance.data_export import LEASE, Stopped
 from generation.models import FINAL_STATES, Exploration, Generation, ShareLink, Staging, State
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _remove_all(departure: Departure, stopped: Stopped) -> bool:
     while not stopped() and _erase(departure, user):
         pass
     for export in DataExport.objects.filter(user=user):
-        exports.remove(export)
+        data_export.remove(export)
         _count(departure, exports=1)
     return not stopped() and _close(departure, user)
 
