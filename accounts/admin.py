@@ -11,10 +11,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from accounts import audit, person_page
+from accounts import audit
 from accounts.audit_admin import Audited
 from accounts.models import ApiToken, User
 from accounts.offered import OfferedFiltersOnly
+from generation.staff import users
 
 
 @admin.register(User)
@@ -36,41 +37,41 @@ class PersonAdmin(OfferedFiltersOnly, Audited, UserAdmin[User]):
             first = (None, {"fields": ("username",)})
         # Who is active is changed by suspending alone, which cancels what they have in the queue.
         rest = [(title, {"fields": [name for name in told["fields"] if name != "is_active"]}) for title, told in others]
-        return (first, ("Use", {"fields": person_page.FIELDS}), *rest)
+        return (first, ("Use", {"fields": users.FIELDS}), *rest)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        return (*super().get_readonly_fields(request, obj), *person_page.FIELDS)
+        return (*super().get_readonly_fields(request, obj), *users.FIELDS)
 
     @admin.display
     def access(self, person: User) -> str:
-        return person_page.access(person)
+        return users.access(person)
 
     @admin.display(description="generations")
     def made(self, person: User) -> SafeString:
-        return person_page.made(person)
+        return users.made(person)
 
     @admin.display(description="limits")
     def limits(self, person: User) -> str:
-        return person_page.limits(person)
+        return users.limits(person)
 
     @admin.display(description="flags")
     def flags(self, person: User) -> str:
-        return person_page.flags(person)
+        return users.flags(person)
 
     @admin.display(description="tokens")
     def tokens(self, person: User) -> SafeString | str:
-        return person_page.tokens(person)
+        return users.tokens(person)
 
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("accounts.suspend_user"))
 
     @admin.action(description="Suspend: tokens dead at once, queued work canceled", permissions=["suspend"])
     def suspend(self, request: HttpRequest, people: QuerySet[User]) -> HttpResponseBase | None:
-        return person_page.suspend(self, request, people)
+        return users.suspend(self, request, people)
 
     @admin.action(description="Lift the suspension", permissions=["suspend"])
     def lift(self, request: HttpRequest, people: QuerySet[User]) -> HttpResponseBase | None:
-        return person_page.lift(self, request, people)
+        return users.lift(self, request, people)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         answer = super().user_change_password(request, id, form_url)

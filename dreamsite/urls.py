@@ -11,7 +11,7 @@ urlpatterns = [
     path("ready", health.ready, name="ready"),
     path("admin/rq/", include("generation.staff.rq_urls")),
     path("admin/review/", include("generation.staff.urls")),
-    path("admin/operations/", include("generation.operations.urls")),
+    path("admin/operations/", include("generation.staff.operations.urls")),
     path("admin/", admin.site.urls),
     re_path(r"^media/(?P<name>.+)$", serve_media, name="media"),
     path("", include("generation.api.urls")),

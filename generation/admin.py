@@ -27,9 +27,18 @@ from generation import (
 from generation.library import search
 from generation.models import GeneratedImage, Generation
 from generation.staff import timeline
-from generation.staff.actions import ACTIONS, GenerationActions
-from generation.staff.decisions import ReviewDecisionAdmin
-from generation.staff.filters import ByDate, ByError, Flagged, Held, OfToken, OfUser, Reviewed, period
+from generation.staff.generation_actions import ACTIONS, GenerationActions
+from generation.staff.generation_filters import (
+    ByDate,
+    ByError,
+    Flagged,
+    Held,
+    OfToken,
+    OfUser,
+    Reviewed,
+    period,
+)
+from generation.staff.review_decisions import ReviewDecisionAdmin
 
 admin.site.site_header = "Dreamsite"
 admin.site.site_title = "Dreamsite"

@@ -16,7 +16,7 @@ from generation.jobs import queue, retry
 from generation.library import deletion
 from generation.models import GeneratedImage, Generation, State
 from generation.models.review import ReviewDecision
-from generation.staff import filters
+from generation.staff import generation_filters
 from tests.generations import make_generation
 from tests.roles import OPERATORS, REVIEWERS, staff
 from tests.test_admin import LIST, change_page, listed
@@ -249,7 +249,7 @@ def re_dates(page: str) -> list[str]:
 
 @pytest.mark.parametrize("text", ["", "2025-02-29", "20255", "2025-1", "0000", "٢٠٢٥", "9999"])
 def test_odd_periods_are_none(text: str) -> None:
-    assert filters.period(text) is None
+    assert generation_filters.period(text) is None
 
 
 def test_the_page_of_a_generation_tells_what_happened(desk: Client, alice: User) -> None:

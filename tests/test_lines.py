@@ -14,7 +14,7 @@ from accounts.models import User
 from generation.jobs import backlog
 from generation.maintenance import reaper
 from generation.models import LineSample, State
-from generation.operations import figures, plots
+from generation.staff.operations import charts, metrics
 from tests.generations import make_generation
 
 pytestmark = pytest.mark.usefixtures("redis")
@@ -55,18 +55,18 @@ def test_peaks_are_by_pool_and_slot_in_one_query(db: None) -> None:
 
 
 def test_mission_control_plots_them(client: Client, charlie: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "_kept", {})
+    monkeypatch.setattr(metrics, "_kept", {})
     client.force_login(charlie)
     page = "/admin/operations/?window=hour"
     assert "How much waited" not in client.get(page).content.decode()
-    monkeypatch.setattr(figures, "_kept", {})
+    monkeypatch.setattr(metrics, "_kept", {})
     now = timezone.now().replace(second=0, microsecond=0)
     for minute in range(30):
         sampled(now - timedelta(minutes=minute), minute, 3.0 * minute)
     text = client.get(page).content.decode()
     assert "<strong>Waiting in default</strong>" in text
     assert "<strong>Oldest wait in default</strong>" in text
-    depth, oldest = plots.waiting(figures.measure(figures.WINDOWS["hour"], timezone.now()))
+    depth, oldest = charts.waiting(metrics.measure(metrics.WINDOWS["hour"], timezone.now()))
     assert (depth.summary, oldest.summary) == ("at most 29", "at most 87 s")
     assert dict(depth.lines)["depth"].count("M") == 1
     assert depth.rows[-1][1] in ("0", "1")

@@ -21,8 +21,8 @@ from generation.jobs import (
     queue,
 )
 from generation.models import DiffusionModel, Generation, Order, PausedPool, State
-from generation.operations import figures, plots
 from generation.parameters import ErrorCode
+from generation.staff.operations import charts, metrics
 from tests.generations import make_generation
 
 PAGE = "/admin/operations/"
@@ -55,7 +55,7 @@ def silence(name: str, seconds: int) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh(redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "_kept", {})
+    monkeypatch.setattr(metrics, "_kept", {})
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice
         for number in range(count):
             make_generation(alice, list(State)[number % 5], created=timezone.now() - timedelta(minutes=number))
             show(f"here-{number}")
-        figures._kept.clear()
+        metrics._kept.clear()
         numbers = []
         for address in (PAGE, f"{PAGE}live"):
             with CaptureQueriesContext(connection) as queries:
@@ -200,8 +200,8 @@ def test_figures_are_of_the_window(alice: User) -> None:
     make_generation(alice, State.CANCELED)
     Generation.objects.update(cost=2.0)
     counts = {}
-    for window in figures.WINDOWS.values():
-        found = figures.measure(window, now)
+    for window in metrics.WINDOWS.values():
+        found = metrics.measure(window, now)
         assert len(found.slots) == window.slots
         counts[window.name] = [
             sum(getattr(slot, kind) for slot in found.slots) for kind in ("succeeded", "failed", "canceled")
@@ -214,21 +214,21 @@ def test_figures_are_of_the_window(alice: User) -> None:
 
 
 def test_percentiles_are_read_from_the_beginning_of_each_slot(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "PER_SLOT", 4)
+    monkeypatch.setattr(metrics, "PER_SLOT", 4)
     now = timezone.now()
-    begin = figures.WINDOWS["hour"].starts(now)[3]
+    begin = metrics.WINDOWS["hour"].starts(now)[3]
     for number in range(6):
         row = make_generation(alice, created=begin + timedelta(seconds=number))
         row.started, row.finished = row.created + timedelta(seconds=1), row.created + timedelta(seconds=2 + number)
         row.phases = {"denoising": 1.0 + number}
         row.save()
-    found = figures.measure(figures.WINDOWS["hour"], now)
+    found = metrics.measure(metrics.WINDOWS["hour"], now)
     slot = found.slots[3]
     assert slot.succeeded == 6
     assert found.is_sampled
-    assert slot.whole == figures.Spread(3.0, 5.0)
-    assert slot.phases == {"queue": figures.Spread(1.0, 1.0), "denoising": figures.Spread(2.0, 4.0)}
-    whole, *others = plots.durations(found)
+    assert slot.whole == metrics.Spread(3.0, 5.0)
+    assert slot.phases == {"queue": metrics.Spread(1.0, 1.0), "denoising": metrics.Spread(2.0, 4.0)}
+    whole, *others = charts.durations(found)
     assert [plot.name for plot in others] == ["queue", "denoising"]
     assert whole.rows[0][1:] == ["3.0 s", "5.0 s"]
     assert dict(whole.lines)["p50"].startswith("M")
@@ -236,16 +236,16 @@ def test_percentiles_are_read_from_the_beginning_of_each_slot(alice: User, monke
 
 def test_a_slot_alone_is_a_dash_that_can_be_seen(alice: User) -> None:
     make_generation(alice)
-    plot = plots.durations(figures.measure(figures.WINDOWS["day"], timezone.now()))[0]
+    plot = charts.durations(metrics.measure(metrics.WINDOWS["day"], timezone.now()))[0]
     for _, path in plot.lines:
         assert (dash := re.fullmatch(r"M[\d.]+ [\d.]+h([\d.]+)", path))
         assert float(dash[1]) > 5
 
 
 def test_an_empty_service_has_empty_plots(db: None) -> None:
-    found = figures.measure(figures.WINDOWS["week"], timezone.now())
-    plot = plots.throughput(found)
-    assert (plot.bars, plot.rows, plots.durations(found)) == ([], [], [])
+    found = metrics.measure(metrics.WINDOWS["week"], timezone.now())
+    plot = charts.throughput(found)
+    assert (plot.bars, plot.rows, charts.durations(found)) == ([], [], [])
     assert plot.summary == "0 succeeded, 0 canceled, 0 failed"
 
 

@@ -15,7 +15,7 @@ from accounts.models import User
 from generation import doorbell
 from generation.jobs import control
 from generation.models import Generation, LineSample, Order, PausedPool, RetentionRule, State
-from generation.operations import figures
+from generation.staff.operations import metrics
 from tests.browser import chromium, needs_chromium
 from tests.generations import make_generation
 from tests.test_operations import show, silence
@@ -62,7 +62,7 @@ def busy(alice: User, bob: User) -> None:
 def test_mission_control_holds_its_shape_and_is_live(
     live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "_kept", {})
+    monkeypatch.setattr(metrics, "_kept", {})
     busy(alice, bob)
     client.force_login(charlie)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value

@@ -12,8 +12,8 @@ from accounts import audit
 from accounts.models import ApiToken, AuditEntry, User
 from generation.models import DiffusionModel, Generation, Lora
 from generation.models.review import Review, ReviewDecision
-from generation.operations import urls as operations_urls
 from generation.staff import urls as review_urls
+from generation.staff.operations import urls as operations_urls
 from tests.generations import make_generation
 from tests.roles import OPERATORS, REVIEWERS, staff
 

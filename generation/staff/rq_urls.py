@@ -3,7 +3,7 @@
 import django_rq.urls
 from django.urls import URLPattern
 
-from generation.staff.access import only_with
+from generation.staff.permissions import only_with
 
 _guarded = only_with("generation.operate")
 

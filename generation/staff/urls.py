@@ -1,13 +1,13 @@
 from django.urls import path
 
-from generation.staff import cockpit, insight
+from generation.staff import review_desk, review_metrics
 
 urlpatterns = [
-    path("", cockpit.cockpit, name="review"),
-    path("next", cockpit.upcoming, name="review-next"),
-    path("undo", cockpit.undo, name="review-undo"),
-    path("insight/", insight.insight, name="review-insight"),
-    path("leave", cockpit.leave, name="review-leave"),
-    path("<int:image_id>/decide", cockpit.decide, name="review-decide"),
-    path("<int:image_id>/<str:which>", cockpit.picture, name="review-picture"),
+    path("", review_desk.cockpit, name="review"),
+    path("next", review_desk.upcoming, name="review-next"),
+    path("undo", review_desk.undo, name="review-undo"),
+    path("insight/", review_metrics.insight, name="review-insight"),
+    path("leave", review_desk.leave, name="review-leave"),
+    path("<int:image_id>/decide", review_desk.decide, name="review-decide"),
+    path("<int:image_id>/<str:which>", review_desk.picture, name="review-picture"),
 ]

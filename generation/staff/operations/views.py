@@ -21,7 +21,11 @@ from generation import cards
 from generation.jobs import control
 from generation.jobs.control import OrderRefused
 from generation.models import Order
-from generation.operations import board, figures, plots
+from generation.staff.operations import (
+    charts,
+    dashboard,
+    metrics,
+)
 
 View = Callable[..., HttpResponse]
 
@@ -48,24 +52,24 @@ def for_operators(view: View) -> View:
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
     """The whole page; `window` is one of `figures.WINDOWS`, the day where it is none."""
-    window = figures.WINDOWS.get(request.GET.get("window", ""), figures.WINDOWS["day"])
-    found = figures.figures(window)
+    window = metrics.WINDOWS.get(request.GET.get("window", ""), metrics.WINDOWS["day"])
+    found = metrics.figures(window)
     return render(
         request,
         "admin/operations/overview.html",
         {
             **admin.site.each_context(request),
             "title": "Operations",
-            "board": board.board(),
-            "models": board.warmable(),
-            "windows": figures.WINDOWS.values(),
+            "board": dashboard.board(),
+            "models": dashboard.warmable(),
+            "windows": metrics.WINDOWS.values(),
             "window": window,
             "figures": found,
-            "per_slot": figures.PER_SLOT,
-            "newest": figures.NEWEST,
-            "throughput": plots.throughput(found),
-            "durations": plots.durations(found),
-            "waiting": plots.waiting(found),
+            "per_slot": metrics.PER_SLOT,
+            "newest": metrics.NEWEST,
+            "throughput": charts.throughput(found),
+            "durations": charts.durations(found),
+            "waiting": charts.waiting(found),
         },
     )
 
@@ -75,7 +79,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
     """The part of the page that changes by the second."""
-    return render(request, "admin/operations/live.html", {"board": board.board()})
+    return render(request, "admin/operations/live.html", {"board": dashboard.board()})
 
 
 @for_operators

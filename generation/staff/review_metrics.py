@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from generation.moderation import metrics as domain
-from generation.staff.access import only_with
+from generation.staff.permissions import only_with
 
 WIDTH, HEIGHT = 600, 300
 SPANS = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from generation.operations import retention, views
+from generation.staff.operations import retention, views
 
 urlpatterns = [
     path("", views.overview, name="operations"),

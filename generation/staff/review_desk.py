@@ -18,7 +18,7 @@ from generation.images import storage
 from generation.models import DiffusionModel, GeneratedImage
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import review
-from generation.staff.access import only_with
+from generation.staff.permissions import only_with
 
 _SKIPPED = "review_skipped"
 _MOST_SKIPPED = 200

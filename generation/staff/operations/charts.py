@@ -8,7 +8,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from generation import wording
-from generation.operations.figures import Figures, Spread
+from generation.staff.operations.metrics import Figures, Spread
 
 WIDTH, HEIGHT = 640, 180
 SMALL_WIDTH, SMALL_HEIGHT = 300, 110

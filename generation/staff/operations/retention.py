@@ -14,7 +14,7 @@ from accounts import audit
 from accounts.models import User
 from generation.maintenance import retention
 from generation.models import Generation, RetentionRule
-from generation.operations.views import for_operators
+from generation.staff.operations.views import for_operators
 
 _HELD_SHOWN = 50
 

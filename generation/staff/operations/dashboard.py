@@ -14,8 +14,8 @@ from generation.cards import Card
 from generation.jobs.backlog import Line
 from generation.jobs.backlog import lines as waiting_lines
 from generation.models import DiffusionModel, Generation, Order, PausedPool, State, first_id
-from generation.operations import attention
-from generation.operations.attention import Concern
+from generation.staff.operations import alerts
+from generation.staff.operations.alerts import Concern
 
 _ORDERS_SHOWN = 12
 _FAILURES_LOOKED_AT = 300
@@ -85,7 +85,7 @@ def board() -> Board:
     running = list(rows.only("pool", "worker", "model_id", "cancel_requested"))
     orders = list(Order.objects.all()[:_ORDERS_SHOWN])
     return Board(
-        concerns=attention.concerns(shown, lines, paused.values()),
+        concerns=alerts.concerns(shown, lines, paused.values()),
         pools=[_pool(line, running, shown or [], paused.get(line.pool)) for line in lines],
         workers=None if shown is None else _workers(shown, running, orders),
         orders=orders,
