@@ -257,7 +257,7 @@ SPECTACULAR_SETTINGS = {
     ],
     "SORT_OPERATIONS": False,
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
-    "POSTPROCESSING_HOOKS": ["generation.api.schema.complete"],
+    "POSTPROCESSING_HOOKS": ["generation.api.openapi.complete"],
 }
 
 # Accounts.

@@ -13,7 +13,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import ApiToken
 from generation import doorbell
-from generation.api.schema import document
+from generation.api.openapi import document
 from generation.models import DiffusionModel, Lora
 from generation.offers import DESCRIBED
 from generation.parameters import ImageToImageParameters, InvalidField

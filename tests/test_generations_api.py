@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from generation import doorbell
-from generation.api.schema import document
+from generation.api.openapi import document
 from generation.models import DiffusionModel, Generation, Pace, State
 from tests.generations import files_of, make_generation, there
 from tests.service import Service, make_two

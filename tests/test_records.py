@@ -9,7 +9,7 @@ from PIL import Image
 from pytest_django import Settings
 
 from accounts.models import User
-from generation.api.records import answer
+from generation.api.responses import answer
 from generation.models import State
 from tests.generations import make_generation
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import load_all_checks
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from generation.api.schema import document
+from generation.api.openapi import document
 from generation.parameters import ImageToImageParameters, bounds
 from tests import pictures
 from tests.service import Service

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, User
 from generation import wording
-from generation.api.records import answer
+from generation.api.responses import answer
 from generation.library import deletion
 from generation.maintenance import reaper, retention
 from generation.models import Exploration, GeneratedImage, Generation, ShareLink, Staging, State

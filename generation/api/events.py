@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation.api import operations
-from generation.api.history import own
+from generation.api import openapi_operations
+from generation.api.generations import own
 from generation.api.views import JsonView
 from generation.records import record
 
@@ -55,7 +55,7 @@ EVENTS: dict[str, Any] = {
     "tags": ["generations"],
     "summary": "Events",
     "parameters": [
-        *operations.CANCELLATION["parameters"],
+        *openapi_operations.CANCELLATION["parameters"],
         OpenApiParameter(
             "Last-Event-ID",
             str,
@@ -65,7 +65,11 @@ EVENTS: dict[str, Any] = {
         OpenApiParameter("previews", str, description="0: send no `preview` events."),
     ],
     "responses": {
-        **{status: told for status, told in operations.GENERATION["responses"].items() if status not in (200, 304)},
+        **{
+            status: told
+            for status, told in openapi_operations.GENERATION["responses"].items()
+            if status not in (200, 304)
+        },
         (200, "text/event-stream"): OpenApiResponse(
             ServerSentEvent,
             "`queued` (its place in the line and estimates, again when they change), `started`, `progress`, `preview` (a "

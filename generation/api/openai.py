@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.answers import Rehearsal
-from generation.api import operations
+from generation.api import openapi_operations
 from generation.api.forms import Form, judged, posted_form
 from generation.api.views import HeldAnswer, Submission
 from generation.images.uploads import Intake, read_picture
@@ -93,10 +93,12 @@ EDITS: dict[str, Any] = {
         **dict.fromkeys((400, 401, 410, 413, 422, 429, 500, 503, 504), _PROBLEM),
     },
     "parameters": [
-        *operations.IMAGE_TO_IMAGE["parameters"],
-        operations.header("Preference-Applied", "What was heeded of `Prefer`.", [422], False),
-        operations.header("X-Generation-Id", "The generation that is not finished.", [422], False, format="uuid"),
-        operations.header("Location", "Its record.", [422], False, format="uri"),
+        *openapi_operations.IMAGE_TO_IMAGE["parameters"],
+        openapi_operations.header("Preference-Applied", "What was heeded of `Prefer`.", [422], False),
+        openapi_operations.header(
+            "X-Generation-Id", "The generation that is not finished.", [422], False, format="uuid"
+        ),
+        openapi_operations.header("Location", "Its record.", [422], False, format="uri"),
     ],
 }
 

@@ -18,10 +18,10 @@ from rest_framework.views import APIView
 
 from accounts import request_ids
 from accounts.models import ApiToken, User
-from generation.api import operations
+from generation.api import openapi_operations
 from generation.api.errors import UploadTooLarge
 from generation.api.forms import Form, read_form
-from generation.api.records import answer, rehearsal
+from generation.api.responses import answer, rehearsal
 from generation.asgi.preferences import cancel_after
 from generation.jobs import (
     idempotency,
@@ -115,7 +115,7 @@ class Submission(JsonView):
 
 
 class ImageToImage(Submission):
-    @extend_schema(**operations.IMAGE_TO_IMAGE)
+    @extend_schema(**openapi_operations.IMAGE_TO_IMAGE)
     def post(self, request: Request) -> Response:
         """Make pictures from a picture and a prompt, and wait for them."""
         return self.accept(request, read_form)

@@ -14,7 +14,7 @@ from generation.answers import (
     LoraList,
     ModelList,
 )
-from generation.api.schema import Body_genImageToImage
+from generation.api.openapi import Body_genImageToImage
 from generation.filters import GenerationFilters
 from generation.parameters import MAX_SEED, MESSAGES, ErrorCode
 

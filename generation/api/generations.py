@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import User
-from generation.api import operations
+from generation.api import openapi_operations
 from generation.api.errors import InvalidForm, problem
 from generation.api.views import JsonView
 from generation.filters import GenerationFilters
@@ -30,7 +30,7 @@ HELD = "Staff must keep this generation for now, so it cannot be deleted. Try ag
 
 
 class GenerationList(JsonView):
-    @extend_schema(**operations.GENERATIONS)
+    @extend_schema(**openapi_operations.GENERATIONS)
     def get(self, request: Request) -> Response:
         """Your generations, the newest first: a page of those that the filters leave."""
         filters = _filters(request)
@@ -48,12 +48,12 @@ class GenerationList(JsonView):
 
 
 class GenerationDetail(JsonView):
-    @extend_schema(**operations.GENERATION)
+    @extend_schema(**openapi_operations.GENERATION)
     def get(self, request: Request, generation_id: UUID) -> Response:
         """The durable record of a generation of yours."""
         return _unless_known(request, record(own(request, generation_id), request.build_absolute_uri))
 
-    @extend_schema(**operations.DELETION)
+    @extend_schema(**openapi_operations.DELETION)
     def delete(self, request: Request, generation_id: UUID) -> Response:
         """Remove a generation of yours that has ended: its words and all its pictures, for good."""
         if not deletion.delete(own(request, generation_id)):
@@ -64,7 +64,7 @@ class GenerationDetail(JsonView):
 
 
 class GenerationImage(JsonView):
-    @extend_schema(**operations.IMAGE)
+    @extend_schema(**openapi_operations.IMAGE)
     def get(self, request: Request, generation_id: UUID, number: int) -> Response:
         """A picture of a generation of yours, by a fresh URL that needs no token; `number` counts from 0."""
         for image in own(request, generation_id).images.all():
@@ -75,7 +75,7 @@ class GenerationImage(JsonView):
 
 
 class Cancellation(JsonView):
-    @extend_schema(**operations.CANCELLATION)
+    @extend_schema(**openapi_operations.CANCELLATION)
     def post(self, request: Request, generation_id: UUID) -> Response:
         """Cancel a generation of yours: at once while it is queued, within a step while it runs."""
         generation = own(request, generation_id)

@@ -7,13 +7,13 @@ from rest_framework.response import Response
 
 from generation import doorbell, offers
 from generation.answers import LoraDescription, LoraList, ModelList
-from generation.api import operations
+from generation.api import openapi_operations
 from generation.api.views import JsonView
 from generation.models import DiffusionModel, Lora
 
 
 class Models(JsonView):
-    @extend_schema(**operations.MODELS)
+    @extend_schema(**openapi_operations.MODELS)
     def get(self, request: Request) -> Response:
         """The models that you may use, the default first, and what each makes of the fields of a request."""
         loaded = _loaded()
@@ -26,7 +26,7 @@ class Models(JsonView):
 
 
 class Loras(JsonView):
-    @extend_schema(**operations.LORAS)
+    @extend_schema(**openapi_operations.LORAS)
     def get(self, request: Request) -> Response:
         """The LoRAs that you may use, and with which models."""
         found = [
