@@ -18,7 +18,7 @@ from accounts.models import User
 from generation.images import storage
 from generation.library import archive
 from generation.models import DiffusionModel, Generation, State
-from generation.pages import selection
+from generation.pages import bulk_actions
 from tests.generations import make_generation
 
 
@@ -196,7 +196,7 @@ def test_odd_choices_are_answered_in_words(signed_in: Client, alice: User, monke
     assert signed_in.post(reverse("selection"), {"do": "delete", "id": ["x", "\0"]}).status_code == 302
     assert b"Nothing was chosen" in signed_in.get("/history/").content
     assert choose(signed_in, "explode", generation).status_code == 400
-    monkeypatch.setattr(selection, "MOST_AT_ONCE", 0)
+    monkeypatch.setattr(bulk_actions, "MOST_AT_ONCE", 0)
     choose(signed_in, "delete", generation)
     assert b"choose at most 0 at once" in signed_in.get("/history/").content
     generation.refresh_from_db()

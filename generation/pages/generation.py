@@ -18,10 +18,10 @@ from generation.jobs import queue
 from generation.library import sharing
 from generation.library.related import around
 from generation.models import Generation
-from generation.pages import comparing
+from generation.pages import compare
 from generation.pages.caching import revalidated
 from generation.pages.downloads import FORMATS, NAMES
-from generation.pages.narrowing import narrowed
+from generation.pages.history_query import narrowed
 from generation.pages.notes import NoteForm
 from generation.pages.requests import came_from
 from generation.pages.sharing import NewLinkForm
@@ -66,15 +66,15 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     }
     if chosen:
         blurs = cast(User, request.user).blur_flagged
-        offered = comparing.others(shown, chosen, images, surroundings)
-        other = comparing.selected(shown, chosen, offered, request.GET.get("with", ""))
+        offered = compare.others(shown, chosen, images, surroundings)
+        other = compare.selected(shown, chosen, offered, request.GET.get("with", ""))
         context |= {
             "number": chosen.index + 1,
             "is_veiled": blurs and chosen.nsfw,
             "others": offered,
             "other": other,
             "is_other_veiled": blurs and other.is_flagged,
-            "is_unlike": comparing.is_unlike(chosen, other),
+            "is_unlike": compare.is_unlike(chosen, other),
             "formats": [(extension, NAMES[format_]) for extension, format_ in FORMATS.items()],
             "made_as": encoding.media_type(str(chosen.file)).removeprefix("image/"),
             "is_sharing": "sharing" in request.GET,

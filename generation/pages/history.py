@@ -13,8 +13,8 @@ from generation import wording
 from generation.library import search
 from generation.models import Generation, State
 from generation.pages.caching import revalidated
-from generation.pages.chips import address, chips
-from generation.pages.narrowing import Narrowed, narrowed
+from generation.pages.history_filters import address, chips
+from generation.pages.history_query import Narrowed, narrowed
 from generation.pages.requests import person
 
 PAGE_SIZE = 48

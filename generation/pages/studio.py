@@ -30,7 +30,11 @@ from generation.jobs import (
 from generation.jobs.forecast import Forecast
 from generation.library.stored import Stored
 from generation.models import DiffusionModel, Exploration, Generation, State
-from generation.pages import composing, sheets, snippets
+from generation.pages import (
+    contact_sheets,
+    snippets,
+    studio_form,
+)
 from generation.pages.caching import revalidated
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
 from generation.records import records
@@ -68,20 +72,20 @@ def estimate(request: HttpRequest) -> HttpResponse:
     `sheet` says the same of the contact sheet that it describes, if it does.
     """
     user = cast(User, request.user)
-    texts = composing.texts_of(request.POST)
+    texts = studio_form.texts_of(request.POST)
     answer: dict[str, Any] = {"words": "", "sheet": "", "warnings": [], "errors": {}}
     try:
-        asked = composing.read(user, request.POST, request.FILES, texts)
-        known = asked.stored.size if asked.stored else composing.size_of(request.POST)
+        asked = studio_form.read(user, request.POST, request.FILES, texts)
+        known = asked.stored.size if asked.stored else studio_form.size_of(request.POST)
         answer |= _snippets(request, asked.parameters, asked.stored, request.POST.get("filename", ""))
         draft = submission.draft(user, None, asked.parameters, None, size=known)
         answer["warnings"] = draft.warnings
         answer["sheet"] = _sheet_expected(user, request.POST, texts, known)
         answer["words"] = _expected(user, [draft], [submission.rehearse(draft)], is_known=known is not None)
-    except composing.Refused as refused:
+    except studio_form.Refused as refused:
         answer["errors"] = refused.errors
-    except composing.REFUSALS as error:
-        answer["errors"] = composing.refusal(error).errors
+    except studio_form.REFUSALS as error:
+        answer["errors"] = studio_form.refusal(error).errors
     except ObjectDoesNotExist:
         raise Http404 from None
     return JsonResponse(answer)
@@ -111,22 +115,22 @@ def events(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 def _post(request: HttpRequest, user: User) -> HttpResponse:
     is_scripted = request.headers.get("X-Requested-With") == "fetch"
     values = {name: str(text) for name, text in request.POST.items() if name != "csrfmiddlewaretoken"}
-    texts = composing.texts_of(request.POST)
+    texts = studio_form.texts_of(request.POST)
     if "switch" in request.POST:
-        again: composing.Errors = {"image": [_CHOOSE_AGAIN]} if request.FILES.get("image") else {}
+        again: studio_form.Errors = {"image": [_CHOOSE_AGAIN]} if request.FILES.get("image") else {}
         return _page(request, user, values, _kept(user, values), again, before=values.pop("was", ""))
     try:
         # Who may not ask for more costs no decoding of a picture.
         limits.check(user, 0.0)
-        asked = composing.read(user, request.POST, request.FILES, texts)
+        asked = studio_form.read(user, request.POST, request.FILES, texts)
         if "explore" in request.POST:
             target = reverse("sheet", args=[_explore(request, user, asked, texts).pk])
             return JsonResponse({"location": target}, status=201) if is_scripted else redirect(target)
         made = _generate(request, user, asked)
-    except composing.Refused as error:
+    except studio_form.Refused as error:
         refused = error
-    except composing.REFUSALS as error:
-        refused = composing.refusal(error)
+    except studio_form.REFUSALS as error:
+        refused = studio_form.refusal(error)
     else:
         if is_scripted:
             made = Generation.objects.prefetch_related("images").get(pk=made.pk)
@@ -141,7 +145,7 @@ def _post(request: HttpRequest, user: User) -> HttpResponse:
     return response
 
 
-def _generate(request: HttpRequest, user: User, asked: composing.Asked) -> Generation:
+def _generate(request: HttpRequest, user: User, asked: studio_form.Asked) -> Generation:
     picture = asked.picture()
     attempt = _attempt(request, user, asked, picture)
     if attempt and (earlier := attempt.earlier()):
@@ -152,7 +156,7 @@ def _generate(request: HttpRequest, user: User, asked: composing.Asked) -> Gener
     return submission.submit(draft, picture, attempt)
 
 
-def _explore(request: HttpRequest, user: User, asked: composing.Asked, texts: Mapping[str, str]) -> Exploration:
+def _explore(request: HttpRequest, user: User, asked: studio_form.Asked, texts: Mapping[str, str]) -> Exploration:
     columns, rows = _axes(request.POST)
     if columns is None:
         raise InvalidField("columns", "Choose what varies along the columns, and its values")
@@ -179,7 +183,7 @@ def _axes(post: QueryDict) -> tuple[contact_sheets.Axis | None, contact_sheets.A
 
 
 def _attempt(
-    request: HttpRequest, user: User, asked: composing.Asked, picture: Intake, varied: str = ""
+    request: HttpRequest, user: User, asked: studio_form.Asked, picture: Intake, varied: str = ""
 ) -> idempotency.Attempt | None:
     """What makes a double click one request. A form that was changed and sent again is another one."""
     nonce = request.POST.get("key", "")[:64]
@@ -190,18 +194,18 @@ def _attempt(
     return idempotency.Attempt(user, None, fingerprint, fingerprint)
 
 
-def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], Stored | None, composing.Errors]:
+def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], Stored | None, studio_form.Errors]:
     """The values of the form that an address asks for, its stored picture, and why that cannot be used."""
     values: dict[str, str] = {}
     if query.get("refused") == "size":
         most = settings.MAX_UPLOAD_BYTES / 2**20
         return values, None, {"image": [f"The picture was too large; choose one of less than {most:.0f} MB."]}
     try:
-        kept = composing.stored_choice(user, query)
+        kept = studio_form.stored_choice(user, query)
     except InvalidField as error:
-        return values, None, composing.refusal(error).errors
+        return values, None, studio_form.refusal(error).errors
     if kept and query.get("from"):
-        values = composing.values_of(kept.generation)
+        values = studio_form.values_of(kept.generation)
         mode = query.get("mode", "remix")
         if mode not in MODES:
             raise Generation.DoesNotExist
@@ -218,7 +222,7 @@ def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], St
 
 def _kept(user: User, values: Mapping[str, Any]) -> Stored | None:
     try:
-        return composing.stored_choice(user, values)
+        return studio_form.stored_choice(user, values)
     except InvalidField:
         return None
 
@@ -228,7 +232,7 @@ def _page(
     user: User,
     values: Mapping[str, str],
     kept: Stored | None,
-    errors: composing.Errors,
+    errors: studio_form.Errors,
     before: str = "",
 ) -> HttpResponse:
     """The form with these values; those that the model `before` began with become those that the chosen one begins with."""
@@ -237,23 +241,25 @@ def _page(
     context: dict[str, Any] = {"models": models, "kept": kept}
     if models:
         chosen = _chosen(models, values.get("model_id") or user.default_model)
-        errors = {**composing.unavailable(chosen, values), **errors}
-        loras = composing.loras(models, chosen, values)
+        errors = {**studio_form.unavailable(chosen, values), **errors}
+        loras = studio_form.loras(models, chosen, values)
         if before:
-            untouched = composing.starting_values(_chosen(models, before))
+            untouched = studio_form.starting_values(_chosen(models, before))
             values = {name: value for name, value in values.items() if untouched.get(name) != value}
-        values = {**composing.starting_values(chosen), **values, "model_id": chosen.id}
+        values = {**studio_form.starting_values(chosen), **values, "model_id": chosen.id}
         context |= {
             "values": values,
             "chosen": chosen,
-            "sliders": composing.sliders(chosen, values, errors),
+            "sliders": studio_form.sliders(chosen, values, errors),
             "loras": loras,
             "uses_loras": any(lora.weight and lora.fits for lora in loras),
-            "behaviour": composing.behaviour(models),
+            "behaviour": studio_form.behaviour(models),
             "negative_has_effect": chosen.parameters["negative_prompt"].has_effect,
             "most_images": chosen.parameters["num_images_per_prompt"].maximum,
-            "most_characters": composing.limit_of("prompt"),
-            "explored": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS],
+            "most_characters": studio_form.limit_of("prompt"),
+            "explored": [
+                (name, contact_sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS
+            ],
             "formats": list(OutputFormat),
             "most_cells": contact_sheets.MAX_CELLS,
             "key": get_random_string(22),
@@ -266,7 +272,9 @@ def _page(
         "prompts": own.last_prompts(PROMPTS_SHOWN),
         "live": list(live[:LIVE_SHOWN]),
         "recent": list(recent.order_by("-pk").prefetch_related("images")[:RECENT_SHOWN]),
-        "sheets": [(one, sheets.title(one)) for one in Exploration.objects.filter(user=user).lately(SHEETS_SHOWN)],
+        "sheets": [
+            (one, contact_sheets.title(one)) for one in Exploration.objects.filter(user=user).lately(SHEETS_SHOWN)
+        ],
     }
     return render(request, "generation/studio.html", context)
 
@@ -289,8 +297,8 @@ def _sheet_expected(user: User, post: QueryDict, texts: Mapping[str, str], size:
             return ""
         cells = contact_sheets.drafts(user, texts, None, columns, rows, size=size)
         return _expected(user, cells, submission.rehearse_together(cells), is_known=size is not None)
-    except composing.REFUSALS as error:
-        return " ".join(words for beside in composing.refusal(error).errors.values() for words in beside)
+    except studio_form.REFUSALS as error:
+        return " ".join(words for beside in studio_form.refusal(error).errors.values() for words in beside)
 
 
 def _expected(user: User, drafts: Sequence[Generation], expected: Sequence[Forecast], *, is_known: bool) -> str:

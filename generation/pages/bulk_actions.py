@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 
 from generation.library import archive, deletion
 from generation.models import Generation
-from generation.pages.narrowing import narrowed_by
+from generation.pages.history_query import narrowed_by
 from generation.pages.requests import came_from
 from generation.pages.streaming import streamed
 from generation.pages.trash import offer_undo
