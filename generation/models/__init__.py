@@ -1,5 +1,15 @@
 """The durable record, a room for each kind of row. All others import from here."""
 
+from generation.models.diffusion import (
+    BUNDLED_OWNER,
+    COMMIT,
+    REPOSITORY,
+    DiffusionModel,
+    DiffusionModelQuerySet,
+    Lora,
+    LoraQuerySet,
+    RepositoryModel,
+)
 from generation.models.gatherings import EntryField, Exploration, ExplorationQuerySet, Match, ShareLink, Words
 from generation.models.generations import (
     FINAL_STATES,
@@ -14,16 +24,6 @@ from generation.models.generations import (
     first_id,
 )
 from generation.models.upkeep import IdempotencyKey, LineSample, Order, Pace, PausedPool, RetentionRule, Share, Staging
-from generation.models.weights import (
-    BUNDLED_OWNER,
-    COMMIT,
-    REPOSITORY,
-    DiffusionModel,
-    DiffusionModelQuerySet,
-    Lora,
-    LoraQuerySet,
-    RepositoryModel,
-)
 
 __all__ = [
     "BUNDLED_OWNER",

@@ -14,8 +14,8 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from generation.filters import GenerationFilters, HistoryFilters
+from generation.models.diffusion import DiffusionModel, Lora
 from generation.models.review import Review
-from generation.models.weights import DiffusionModel, Lora
 from generation.parameters import ImageToImageParameters
 from generation.recipes import Recipe
 

@@ -8,8 +8,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from generation.models.diffusion import DiffusionModel
 from generation.models.generations import FINAL_STATES, Generation
-from generation.models.weights import DiffusionModel
 
 
 class Share(models.Model):
