@@ -21,9 +21,7 @@ from django.utils.safestring import SafeString
 
 from accounts.offered import OfferedFiltersOnly
 from accounts.read_only import ReadOnly
-from generation import (
-    wording,
-)
+from generation import display
 from generation.library import search
 from generation.models import GeneratedImage, Generation
 from generation.staff import timeline
@@ -88,7 +86,7 @@ class GeneratedImageInline(ReadOnly, admin.TabularInline[GeneratedImage, Generat
 
     @admin.display
     def safety(self, image: GeneratedImage) -> str:
-        return wording.safety(image)
+        return display.safety(image)
 
 
 @admin.register(Generation)
@@ -244,7 +242,7 @@ class GenerationAdmin(OfferedFiltersOnly, GenerationActions, ReadOnly, admin.Mod
 
     @admin.display(description="state")
     def state_in_words(self, generation: Generation) -> str:
-        return wording.state(generation) + (", on legal hold" if generation.held else "")
+        return display.state(generation) + (", on legal hold" if generation.held else "")
 
     @admin.display
     def error(self, generation: Generation) -> str:
@@ -270,7 +268,7 @@ class GenerationAdmin(OfferedFiltersOnly, GenerationActions, ReadOnly, admin.Mod
     @admin.display(description="phases")
     def phase_list(self, generation: Generation) -> str:
         return (
-            ", ".join(f"{part.name} {wording.seconds(part.seconds)}" for part in wording.timings(generation)) or "none"
+            ", ".join(f"{part.name} {display.seconds(part.seconds)}" for part in display.timings(generation)) or "none"
         )
 
     @admin.display(description="size")

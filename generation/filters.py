@@ -9,8 +9,8 @@ from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from generation.answers import StateName
 from generation.parameters import MAX_SEED, storable
+from generation.responses import StateName
 
 # Inside of what databases and ids of version 7 can be compared with, whatever is added or taken.
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)

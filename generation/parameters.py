@@ -1,4 +1,4 @@
-"""The wire contract of `POST /image-to-image`: its fields, and the codes of its errors; `generation.answers` has the bodies.
+"""The wire contract of `POST /image-to-image`: its fields, and the codes of its errors; `generation.responses` has the bodies.
 
 Every name, default, bound and help text of a request field is written here and nowhere else: form parsing, 422 bodies, the
 OpenAPI document and the pages read it from these models. Field names and defaults are those of Livepeer's AI gateway.

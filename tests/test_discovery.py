@@ -14,8 +14,8 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from accounts.models import ApiToken
 from generation import doorbell
 from generation.api.openapi import document
+from generation.capabilities import DESCRIBED
 from generation.models import DiffusionModel, Lora
-from generation.offers import DESCRIBED
 from generation.parameters import ImageToImageParameters, InvalidField
 from generation.recipes import plan
 from tests.environment import ROOT

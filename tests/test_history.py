@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import doorbell, wording
+from generation import display, doorbell
 from generation.jobs import forecast
 from generation.models import Exploration, GeneratedImage, Generation, State
 from generation.pages import history
@@ -335,13 +335,13 @@ def test_pictures_have_their_size_and_their_words(signed_in: Client, alice: User
     [(0.021, "0.02 s"), (2.42, "2.4 s"), (48.4, "48 s"), (119.4, "119 s"), (200, "3 min 20 s"), (239.7, "4 min 0 s")],
 )
 def test_durations_read_as_people_say_them(took: float, words: str) -> None:
-    assert wording.seconds(took) == words
+    assert display.seconds(took) == words
 
 
 def test_scores_are_told_as_they_were_stored() -> None:
-    assert wording.safety(GeneratedImage(checker="", nsfw_score=None)) == "not checked"
-    assert wording.safety(GeneratedImage(checker="opennsfw", nsfw_score=0.931, nsfw=True)) == "flagged, score 0.93"
-    assert wording.safety(GeneratedImage(checker="other", nsfw_score=None)) == "not flagged"
+    assert display.safety(GeneratedImage(checker="", nsfw_score=None)) == "not checked"
+    assert display.safety(GeneratedImage(checker="opennsfw", nsfw_score=0.931, nsfw=True)) == "flagged, score 0.93"
+    assert display.safety(GeneratedImage(checker="other", nsfw_score=None)) == "not flagged"
 
 
 def test_pages_of_errors_need_nothing_that_may_be_broken(client: Client, db: None) -> None:

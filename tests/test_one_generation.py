@@ -12,7 +12,7 @@ from django.urls import reverse
 from PIL import Image, ImageChops, ImageStat
 
 from accounts.models import ApiToken, User
-from generation import wording
+from generation import display
 from generation.images import storage
 from generation.library import deletion, related
 from generation.models import GeneratedImage, Generation, State
@@ -352,8 +352,8 @@ def test_every_state_has_its_words(signed_in: Client, alice: User, state: State,
 
 
 def test_a_generation_that_lost_its_worker_says_so(alice: User) -> None:
-    assert wording.state(Generation(state=State.QUEUED, losses=1)) == "waiting again: its worker was lost"
-    assert wording.state(Generation(state=State.RUNNING, attempt=2)) == "being made, attempt 2"
+    assert display.state(Generation(state=State.QUEUED, losses=1)) == "waiting again: its worker was lost"
+    assert display.state(Generation(state=State.RUNNING, attempt=2)) == "being made, attempt 2"
 
 
 def test_a_page_that_waits_is_replaced_when_the_wait_is_over(signed_in: Client, alice: User) -> None:

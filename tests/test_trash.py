@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import wording
+from generation import display
 from generation.api.responses import answer
 from generation.library import deletion
 from generation.maintenance import reaper, retention
@@ -83,11 +83,11 @@ def test_each_tells_its_last_day(signed_in: Client, alice: User) -> None:
     first, last = binned(alice, 1.5), binned(alice, 6.99)
     page = signed_in.get(TRASH).content.decode()
     for generation in (first, last):
-        assert f"gone for good {wording.last_day(rows(generation).get())}" in page
+        assert f"gone for good {display.last_day(rows(generation).get())}" in page
     noon = timezone.localtime().replace(hour=12)
-    assert wording.last_day(Generation(trashed=noon - timedelta(days=7))) == "today"
-    assert wording.last_day(Generation(trashed=noon - timedelta(days=6))) == "tomorrow"
-    assert re.fullmatch(r"on \w{3}, \d+ \w{3}", wording.last_day(Generation(trashed=noon)))
+    assert display.last_day(Generation(trashed=noon - timedelta(days=7))) == "today"
+    assert display.last_day(Generation(trashed=noon - timedelta(days=6))) == "tomorrow"
+    assert re.fullmatch(r"on \w{3}, \d+ \w{3}", display.last_day(Generation(trashed=noon)))
 
 
 def test_all_are_restored_at_once(signed_in: Client, alice: User, bob: User) -> None:

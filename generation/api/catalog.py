@@ -5,11 +5,15 @@ from redis import RedisError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import doorbell, offers
-from generation.answers import LoraDescription, LoraList, ModelList
+from generation import capabilities, doorbell
 from generation.api import openapi_operations
 from generation.api.views import JsonView
 from generation.models import DiffusionModel, Lora
+from generation.responses import (
+    LoraDescription,
+    LoraList,
+    ModelList,
+)
 
 
 class Models(JsonView):
@@ -19,7 +23,7 @@ class Models(JsonView):
         loaded = _loaded()
         found = [
             # Another pool's workers do not run it.
-            offers.described(row, None if loaded is None else (row.pool, row.pk) in loaded)
+            capabilities.described(row, None if loaded is None else (row.pool, row.pk) in loaded)
             for row in DiffusionModel.objects.allowed_to(request.user).listed()
         ]
         return Response(ModelList(models=found).model_dump(mode="json"))

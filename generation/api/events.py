@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from generation.api import openapi_operations
 from generation.api.generations import own
 from generation.api.views import JsonView
-from generation.records import record
+from generation.serializers import record
 
 
 class ServerSentEvent(BaseModel):

@@ -24,7 +24,7 @@ from generation.jobs import queue
 from generation.library import deletion
 from generation.models import Generation
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused, error_items
-from generation.records import record, records
+from generation.serializers import record, records
 
 HELD = "Staff must keep this generation for now, so it cannot be deleted. Try again later, or ask them."
 

@@ -11,7 +11,6 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation.answers import Rehearsal
 from generation.api import openapi_operations
 from generation.api.forms import Form, judged, posted_form
 from generation.api.views import HeldAnswer, Submission
@@ -19,6 +18,7 @@ from generation.images.uploads import Intake, read_picture
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat, missing
 from generation.recipes import most, traits_of
+from generation.responses import Rehearsal
 
 _NAMES = {
     "n": "num_images_per_prompt",

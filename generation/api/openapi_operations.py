@@ -5,7 +5,10 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from pydantic import BaseModel
 
-from generation.answers import (
+from generation.api.openapi import Body_genImageToImage
+from generation.filters import GenerationFilters
+from generation.parameters import MAX_SEED, MESSAGES, ErrorCode
+from generation.responses import (
     GenerationPage,
     GenerationRecord,
     HTTPError,
@@ -14,9 +17,6 @@ from generation.answers import (
     LoraList,
     ModelList,
 )
-from generation.api.openapi import Body_genImageToImage
-from generation.filters import GenerationFilters
-from generation.parameters import MAX_SEED, MESSAGES, ErrorCode
 
 
 def problem_response(summary: str, message: str, *codes: ErrorCode) -> OpenApiResponse:

@@ -3,12 +3,21 @@
 from rest_framework import status
 from rest_framework.response import Response
 
-from generation.answers import ImageResponse, Media, Rehearsal
 from generation.api.errors import problem
 from generation.jobs import forecast, idempotency
 from generation.models import Generation, State
 from generation.parameters import MESSAGES, ErrorCode
-from generation.records import Absolute, carries, record, url_of
+from generation.responses import (
+    ImageResponse,
+    Media,
+    Rehearsal,
+)
+from generation.serializers import (
+    Absolute,
+    carries,
+    record,
+    url_of,
+)
 
 
 def answer(generation: Generation, absolute: Absolute) -> Response:

@@ -16,9 +16,9 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from generation import doorbell
-from generation.answers import Waiting
 from generation.jobs import forecast, queue
 from generation.models import FINAL_STATES, Generation, State
+from generation.responses import Waiting
 
 logger = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from django.utils import timezone
 from redis import RedisError
 
 from generation import doorbell
-from generation.answers import Waiting
 from generation.doorbell import AtWork, Progress
 from generation.jobs import fair_share, limits
 from generation.models import DiffusionModel, Generation, Pace, PausedPool, State
 from generation.recipes import Recipe
+from generation.responses import Waiting
 
 _WEIGHT_OF_THE_NEW = 0.3
 """Of the moving average: the last ten runs make nearly all of it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from generation import wording
+from generation import display
 from generation.library.related import Surroundings
 from generation.models import GeneratedImage, Generation
 
@@ -84,7 +84,7 @@ def _alternating(one: Sequence[Generation], two: Sequence[Generation]) -> Iterat
 
 
 def _elsewhere(generation: Generation, image: GeneratedImage) -> Other:
-    name = wording.name(generation)
+    name = display.name(generation)
     return _other(f"{generation.pk}.{image.index}", name, name, image)
 
 

@@ -12,13 +12,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
-from generation import doorbell, wording
+from generation import display, doorbell
 from generation.jobs import contact_sheets
 from generation.library import deletion
 from generation.models import Exploration, Generation, State
 from generation.pages.caching import revalidated
 
-LABELS = {**wording.PARAMETERS, "seed": "Seed", "prompt": "Prompt", "model_id": "Model"}
+LABELS = {**display.PARAMETERS, "seed": "Seed", "prompt": "Prompt", "model_id": "Model"}
 _GONE, _BINNED = "g", "t"
 
 

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from accounts.models import User
-from generation import wording
+from generation import display
 from generation.images import encoding
 from generation.jobs import queue
 from generation.library import sharing
@@ -53,9 +53,9 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     surroundings = around(shown, images, asked.filters)
     context = _outlook(shown) | {
         "recipe": shown.effective,
-        "parameters": wording.parameters(shown),
-        "timings": [(part, wording.seconds(part.seconds)) for part in wording.timings(shown)],
-        "images": [(image, wording.safety(image)) for image in images],
+        "parameters": display.parameters(shown),
+        "timings": [(part, display.seconds(part.seconds)) for part in display.timings(shown)],
+        "images": [(image, display.safety(image)) for image in images],
         "chosen": chosen,
         "around": surroundings,
         "notes": NoteForm(instance=shown),
@@ -85,7 +85,7 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 
 
 def _outlook(shown: Generation) -> dict[str, object]:
-    return {"generation": shown, "state": wording.state(shown), "outlook": wording.outlook(shown)}
+    return {"generation": shown, "state": display.state(shown), "outlook": display.outlook(shown)}
 
 
 @login_required

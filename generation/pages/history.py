@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from generation import wording
+from generation import display
 from generation.library import search
 from generation.models import Generation, State
 from generation.pages.caching import revalidated
@@ -34,7 +34,7 @@ def history(request: HttpRequest) -> HttpResponse:
     own = Generation.objects.owned_by(user)
     found = [] if asked.wrong else search.page(own, user.pk, asked.filters, PAGE_SIZE, before)
     shown = found[:PAGE_SIZE]
-    groups = list(wording.grouped(shown, wording.outlooks(shown)))
+    groups = list(display.grouped(shown, display.outlooks(shown)))
     older = None
     if len(found) > PAGE_SIZE:
         last = shown[-1].pk
@@ -73,7 +73,7 @@ def tiles(request: HttpRequest) -> HttpResponse:
         generation_id, _, known_state = text.partition(".")
         seen[_uuid(generation_id)] = known_state
     found = list(Generation.objects.owned_by(request.user).filter(pk__in=seen).prefetch_related("images"))
-    outlooks = wording.outlooks(found)
+    outlooks = display.outlooks(found)
     changed = [(item, outlooks.get(item.pk)) for item in found if item.state != seen[item.pk]]
     same = [(item, outlooks[item.pk]) for item in found if item.state == seen[item.pk] and item.pk in outlooks]
     asked = narrowed(request.GET)

@@ -6,7 +6,7 @@ from urllib.parse import urlencode, urlsplit
 from django.http import QueryDict
 from pydantic import ValidationError
 
-from generation import wording
+from generation import display
 from generation.filters import HistoryFilters
 from generation.parameters import error_items
 
@@ -32,7 +32,7 @@ def narrowed(given: QueryDict) -> Narrowed:
         filters = HistoryFilters.from_query(known)
     except ValidationError as error:
         items = error_items(error, HistoryFilters, "query")
-        wrong = [f"{str(item['loc'][-1]).replace('_', ' ')}: {wording.complaint(item)}" for item in items]
+        wrong = [f"{str(item['loc'][-1]).replace('_', ' ')}: {display.complaint(item)}" for item in items]
         return Narrowed(HistoryFilters(), "", wrong)
     pairs = [(name, value) for name, values in known for value in values if value]
     return Narrowed(filters, f"?{urlencode(pairs)}" if pairs else "", [])

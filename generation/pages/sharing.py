@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_POST, require_safe
 
-from generation import wording
+from generation import display
 from generation.images import encoding, storage
 from generation.library import sharing
 from generation.models import GeneratedImage, Generation, ShareLink
@@ -89,7 +89,7 @@ def shared(request: HttpRequest, code: str) -> HttpResponseBase:
     context = {
         "link": link,
         "image": image,
-        "parameters": wording.parameters(link.generation, wording.SHARED) if link.with_recipe else [],
+        "parameters": display.parameters(link.generation, display.SHARED) if link.with_recipe else [],
         "preview": {"width": width, "height": height},
         "site": request.build_absolute_uri("/")[:-1],
     }

@@ -18,8 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts import request_ids
 from accounts.models import User
-from generation import offers, wording
-from generation.answers import ModelDescription
+from generation import capabilities, display
 from generation.images.uploads import Intake
 from generation.jobs import (
     contact_sheets,
@@ -37,7 +36,8 @@ from generation.pages import (
 )
 from generation.pages.caching import revalidated
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
-from generation.records import records
+from generation.responses import ModelDescription
+from generation.serializers import records
 
 MODES = ("remix", "exact", "vary")
 LIVE_SHOWN = 12
@@ -236,7 +236,7 @@ def _page(
     before: str = "",
 ) -> HttpResponse:
     """The form with these values; those that the model `before` began with become those that the chosen one begins with."""
-    models = [offers.described(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
+    models = [capabilities.described(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
     own = Generation.objects.owned_by(user)
     context: dict[str, Any] = {"models": models, "kept": kept}
     if models:
@@ -326,7 +326,7 @@ def _few_digits(number: float) -> str:
 
 def _about(time: timedelta) -> str:
     count = max(1, round(time.total_seconds()))
-    return f"about {count} s" if count < 10 else f"about {wording.seconds(count)}"
+    return f"about {count} s" if count < 10 else f"about {display.seconds(count)}"
 
 
 def _snippets(

@@ -12,8 +12,7 @@ from django.utils.datastructures import MultiValueDict
 from pydantic import ValidationError
 
 from accounts.models import User
-from generation import wording
-from generation.answers import ModelDescription
+from generation import display
 from generation.images.storage import StorageFailed
 from generation.images.uploads import (
     MAX_SIDE,
@@ -33,6 +32,7 @@ from generation.parameters import (
     bounds,
     error_items,
 )
+from generation.responses import ModelDescription
 
 SLIDERS = {"guidance_scale": 0.1, "image_guidance_scale": 0.05, "strength": 0.01, "num_inference_steps": 1}
 """The fields that have a slider, and its steps."""
@@ -137,7 +137,7 @@ def sliders(model: ModelDescription, values: Mapping[str, str], errors: Errors |
         found.append(
             Slider(
                 name=name,
-                label=wording.PARAMETERS[name],
+                label=display.PARAMETERS[name],
                 help=str(field.description),
                 value=values.get(name) or _start(model, name),
                 minimum=float(told.minimum or 0),
@@ -289,7 +289,7 @@ def limit_of(name: str) -> int:
 
 def _note(errors: Errors, item: Mapping[str, Any]) -> None:
     field = item["loc"][1]
-    words = _WORDS.get((field, item["type"])) or wording.complaint(item)
+    words = _WORDS.get((field, item["type"])) or display.complaint(item)
     errors.setdefault(field, []).append(words)
 
 

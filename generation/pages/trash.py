@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from generation import wording
+from generation import display
 from generation.library import deletion
 from generation.models import Generation
 from generation.pages.caching import revalidated
@@ -52,7 +52,7 @@ def trash(request: HttpRequest) -> HttpResponse:
     rows = deletion.in_trash(Generation.objects.trashed_by(request.user)).order_by("-trashed", "-pk")
     found = list(rows.prefetch_related("images")[start : start + PAGE_SIZE + 1])
     context = {
-        "binned": [(generation, wording.last_day(generation)) for generation in found[:PAGE_SIZE]],
+        "binned": [(generation, display.last_day(generation)) for generation in found[:PAGE_SIZE]],
         "days": deletion.TRASH_DAYS,
         "newer": page - 1,
         "older": page + 1 if len(found) > PAGE_SIZE else None,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from accounts.models import AuditEntry
-from generation import wording
+from generation import display
 from generation.models import Generation
 from generation.models.review import ReviewDecision
 
@@ -34,7 +34,7 @@ def _own(generation: Generation) -> list[Event]:
     if generation.cancel_requested:
         found.append(Event(generation.cancel_requested, "asked to stop"))
     if generation.finished:
-        words = wording.state(generation) if not generation.deleted else generation.state
+        words = display.state(generation) if not generation.deleted else generation.state
         why = f": {generation.error_message}" if generation.error_message else ""
         found.append(Event(generation.finished, words + why))
     if generation.trashed:

@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import Count, Value
 from django.utils import timezone
 
-from generation import wording
+from generation import display
 from generation.cards import Card
 from generation.jobs.backlog import Line
 from generation.models import Generation, Order, PausedPool, State, first_id
@@ -63,7 +63,7 @@ def _database() -> Iterator[Concern]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     if (took := time.monotonic() - begun) > _SLOW_SECONDS:
-        yield Concern(f"The database took {wording.seconds(took)} to answer the least of questions.", True)
+        yield Concern(f"The database took {display.seconds(took)} to answer the least of questions.", True)
 
 
 def _pools(
@@ -85,8 +85,8 @@ def _pools(
             )
         elif age > settings.QUEUE_TARGET_SECONDS:
             yield Concern(
-                f"The pool {line.pool} is behind: its oldest request has waited {wording.seconds(age)}, and "
-                f"{wording.seconds(settings.QUEUE_TARGET_SECONDS)} is the target; {waits}.",
+                f"The pool {line.pool} is behind: its oldest request has waited {display.seconds(age)}, and "
+                f"{display.seconds(settings.QUEUE_TARGET_SECONDS)} is the target; {waits}.",
                 True,
             )
 
@@ -95,7 +95,7 @@ def _workers(cards: Sequence[Card]) -> Iterator[Concern]:
     for card in cards:
         if card.is_silent:
             yield Concern(
-                f"The worker {card.name} of the pool {card.pool} has been silent for {wording.seconds(card.silence)}: its "
+                f"The worker {card.name} of the pool {card.pool} has been silent for {display.seconds(card.silence)}: its "
                 f"process (pid {card.pid} on {card.host}) is gone or hangs. What it was making is made by another.",
                 False,
             )

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from generation import wording
+from generation import display
 from generation.staff.operations.metrics import Figures, Spread
 
 WIDTH, HEIGHT = 640, 180
@@ -132,10 +132,10 @@ def waiting(figures: Figures) -> list[Plot]:
                 figures,
                 f"oldest-{number}",
                 f"Oldest wait in {pool}",
-                f"at most {wording.seconds(longest)}",
+                f"at most {display.seconds(longest)}",
                 {"oldest": waits},
                 ["Longest"],
-                wording.seconds,
+                display.seconds,
                 _nice(max(1, longest)),
                 " s",
             ),
@@ -150,9 +150,9 @@ def _duration(figures: Figures, name: str, title: str, spreads: Sequence[Spread 
         "p50": [spread.p50 if spread else None for spread in spreads],
         "p95": [spread.p95 if spread else None for spread in spreads],
     }
-    summary = f"lately half within {wording.seconds(last.p50)}, 95 % within {wording.seconds(last.p95)}"
+    summary = f"lately half within {display.seconds(last.p50)}, 95 % within {display.seconds(last.p95)}"
     top = _nice(max(0.1, *(spread.p95 for spread in known)))
-    return _small(figures, name, title, summary, series, ["p50", "p95"], wording.seconds, top, " s")
+    return _small(figures, name, title, summary, series, ["p50", "p95"], display.seconds, top, " s")
 
 
 def _small(

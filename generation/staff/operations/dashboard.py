@@ -9,7 +9,11 @@ from django.conf import settings
 from django.utils import timezone
 from redis import RedisError
 
-from generation import cards, doorbell, wording
+from generation import (
+    cards,
+    display,
+    doorbell,
+)
 from generation.cards import Card
 from generation.jobs.backlog import Line
 from generation.jobs.backlog import lines as waiting_lines
@@ -100,7 +104,7 @@ def warmable() -> list[DiffusionModel]:
 def _pool(line: Line, running: Sequence[Generation], shown: Sequence[Card], pause: PausedPool | None) -> PoolView:
     return PoolView(
         line=line,
-        oldest=wording.seconds(max(0.0, (timezone.now() - line.oldest).total_seconds())) if line.oldest else "",
+        oldest=display.seconds(max(0.0, (timezone.now() - line.oldest).total_seconds())) if line.oldest else "",
         running=sum(row.pool == line.pool for row in running),
         workers=sum(card.pool == line.pool and not (card.is_silent or card.is_drained) for card in shown),
         pause=pause,
@@ -126,7 +130,7 @@ def _workers(shown: Sequence[Card], running: Sequence[Generation], orders: Seque
                 doing=_doing(card, runs, is_draining),
                 runs=runs,
                 uptime=_long(time.time() - card.started),
-                silence=wording.seconds(card.silence),
+                silence=display.seconds(card.silence),
                 memory=f"{card.memory_used / 1e9:.1f} of {card.memory_total / 1e9:.0f} GB",
                 memory_percent=round(100 * card.memory_used / card.memory_total) if card.memory_total else 0,
                 failure=failures.get(card.name, ""),

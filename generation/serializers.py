@@ -8,11 +8,18 @@ from uuid import UUID
 from django.conf import settings
 
 from generation import doorbell
-from generation.answers import Failure, GeneratedMedia, GenerationRecord, Progress, Timings, Waiting
 from generation.images import encoding, storage
 from generation.jobs import forecast
 from generation.models import GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ResponseFormat
+from generation.responses import (
+    Failure,
+    GeneratedMedia,
+    GenerationRecord,
+    Progress,
+    Timings,
+    Waiting,
+)
 
 Absolute = Callable[[str], str]
 """Makes a URL absolute, as `request.build_absolute_uri` does."""

@@ -1,9 +1,13 @@
 """What may be asked of a model here: which fields have an effect, within which bounds, and what it does best with."""
 
-from generation.answers import ModelDescription, ParameterDescription, Sizes
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
 from generation.recipes import Limits, Traits, most, traits_of, within
+from generation.responses import (
+    ModelDescription,
+    ParameterDescription,
+    Sizes,
+)
 
 DESCRIBED = (
     "loras",
