@@ -10,7 +10,8 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from generation import doorbell
+from generation.broker import workers
+from generation.broker.connection import redis_client
 from generation.models import DiffusionModel
 
 
@@ -39,7 +40,7 @@ def _database() -> bool:
 
 
 def _redis() -> bool:
-    return bool(doorbell.redis().ping())
+    return bool(redis_client().ping())
 
 
 def _storage() -> bool:
@@ -50,7 +51,7 @@ def _storage() -> bool:
 
 def _worker() -> bool:
     default = DiffusionModel.objects.filter(is_default=True, enabled=True).first()
-    return any(default is None or worker.pool == default.pool for worker in doorbell.at_work())
+    return any(default is None or worker.pool == default.pool for worker in workers.ready())
 
 
 CHECKS: dict[str, Callable[[], bool]] = {

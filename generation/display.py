@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.dateformat import format as format_date
 from django.utils.text import Truncator
 
-from generation import doorbell
+from generation.broker import progress
 from generation.jobs import forecast
 from generation.library import deletion
 from generation.models import GeneratedImage, Generation, State
@@ -144,11 +144,11 @@ def outlooks(generations: Sequence[Generation]) -> dict[UUID, Outlook]:
         for generation_id, at in expected.items()
     }
     running = [item for item in generations if item.state == State.RUNNING]
-    progress = doorbell.progress([item.pk for item in running])
-    ends = forecast.of_running(running, progress)
+    progress_of = progress.latest([item.pk for item in running])
+    ends = forecast.of_running(running, progress_of)
     for generation in running:
         told[generation.pk] = Outlook("", None, "")
-        if (at := progress.get(generation.pk)) is not None:
+        if (at := progress_of.get(generation.pk)) is not None:
             words = f"step {at.step} of {at.of}" if at.phase == "denoising" else at.phase
             told[generation.pk] = Outlook(words, at.percent, _left(ends.get(generation.pk), now))
     return told

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from generation import doorbell
+from generation.broker import progress
 from generation.images import encoding, storage
 from generation.jobs import forecast
 from generation.models import GeneratedImage, Generation, State
@@ -91,7 +91,7 @@ def _waiting(generations: Sequence[Generation]) -> dict[UUID, Waiting]:
 def _progress(generations: Sequence[Generation]) -> dict[UUID, Progress]:
     """Where those are that run and have said something."""
     running = [generation for generation in generations if generation.state == State.RUNNING]
-    found = doorbell.progress([generation.pk for generation in running])
+    found = progress.latest([generation.pk for generation in running])
     ends = forecast.of_running(running, found)
     return {
         generation_id: Progress(

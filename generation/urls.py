@@ -2,7 +2,6 @@ from django.urls import path
 
 from generation.pages import (
     bulk_actions,
-    contact_sheets,
     delete_account,
     downloads,
     export,
@@ -11,6 +10,7 @@ from generation.pages import (
     notes,
     settings,
     sharing,
+    sheets,
     studio,
     trash,
     usage,
@@ -20,9 +20,9 @@ urlpatterns = [
     path("", studio.studio, name="home"),
     path("studio/estimate", studio.estimate, name="estimate"),
     path("studio/<uuid:generation_id>", studio.job, name="job"),
-    path("sheets/<uuid:exploration_id>/", contact_sheets.sheet, name="sheet"),
-    path("sheets/<uuid:exploration_id>/cells", contact_sheets.cells, name="sheet-cells"),
-    path("sheets/<uuid:exploration_id>/cancel", contact_sheets.cancel, name="sheet-cancel"),
+    path("sheets/<uuid:exploration_id>/", sheets.sheet, name="sheet"),
+    path("sheets/<uuid:exploration_id>/cells", sheets.cells, name="sheet-cells"),
+    path("sheets/<uuid:exploration_id>/cancel", sheets.cancel, name="sheet-cancel"),
     path("history/<uuid:generation_id>/events", studio.events, name="events"),
     path("history/", history.history, name="history"),
     path("history/tiles", history.tiles, name="tiles"),

@@ -15,7 +15,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import doorbell
+from generation.broker.connection import redis_client
 from generation.models import DiffusionModel
 from tests.browser import chromium
 from tests.generations import bundled_model
@@ -38,7 +38,7 @@ def redis_server() -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def redis(redis_server: EmbeddedRedis) -> None:
     """An empty Redis."""
-    doorbell.redis().flushall()
+    redis_client().flushall()
 
 
 @pytest.fixture(scope="session")

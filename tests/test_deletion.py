@@ -13,7 +13,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import ApiToken, User
-from generation import doorbell
+from generation.broker.connection import redis_client
 from generation.jobs import limits
 from generation.library import deletion
 from generation.maintenance import reaper
@@ -69,14 +69,14 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     key = IdempotencyKey.objects.create(token=alices, key="k", fingerprint="f", generation=generation, answer="zebra")
     LogEntry.objects.log_actions(charlie.pk, [generation], 2, "Canceled.")
     stream = f"dreamsite:stream:{generation.pk}"
-    doorbell.redis().xadd(stream, {"prompt": "zebra"})
+    redis_client().xadd(stream, {"prompt": "zebra"})
     names = files_of(generation)
     assert there(names) == names
 
     assert api.delete(path_of(generation)).status_code == 204
     assert there(names) == []
     assert not Staging.objects.exists()
-    assert not doorbell.redis().exists(stream)
+    assert not redis_client().exists(stream)
     assert "zebra" not in json.dumps(list(Generation.objects.values()), default=str)
     assert "zebra" not in json.dumps(list(LogEntry.objects.values()), default=str)
 

@@ -12,14 +12,15 @@ from jsonschema import Draft202012Validator
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import ApiToken
-from generation import doorbell
 from generation.api.openapi import document
+from generation.broker.connection import redis_client
 from generation.capabilities import DESCRIBED
 from generation.models import DiffusionModel, Lora
 from generation.parameters import ImageToImageParameters, InvalidField
 from generation.recipes import plan
 from tests.environment import ROOT
 from tests.service import Service, wait_until
+from tests.support.workers import register_worker
 
 TINY = "dreamsite/tiny-edit"
 REDRAW = "dreamsite/tiny-redraw"
@@ -35,9 +36,9 @@ def api(client: Client, alices_token: str) -> Client:
 def no_redis(settings: Settings) -> Iterator[None]:
     """Redis is where nobody listens."""
     settings.REDIS_URL = f"unix://{settings.DATA_DIR}/nobody.sock"
-    doorbell.redis.cache_clear()
+    redis_client.cache_clear()
     yield
-    doorbell.redis.cache_clear()
+    redis_client.cache_clear()
 
 
 @pytest.fixture
@@ -196,9 +197,9 @@ def test_what_is_said_is_what_happens_to_a_request(api: Client) -> None:
 @pytest.mark.usefixtures("redis", "known")
 def test_a_model_is_warm_where_a_worker_of_its_pool_has_it_loaded(api: Client) -> None:
     assert not any(model["is_warm"] for model in models(api).values())
-    doorbell.announce("worker-1", "default", [TINY, "someone/diffusion"])
-    doorbell.announce("worker-2", "other", ["someone/small"])
-    doorbell.announce("worker-3", "default", [])
+    register_worker("worker-1", "default", [TINY, "someone/diffusion"])
+    register_worker("worker-2", "other", ["someone/small"])
+    register_worker("worker-3", "default", [])
     assert {name for name, model in models(api).items() if model["is_warm"]} == {TINY, "someone/diffusion"}
 
 
@@ -223,7 +224,7 @@ def test_long_lists_take_no_more_queries(
 
 @pytest.mark.usefixtures("redis", "tiny_edit")
 def test_the_examples_are_real_answers(api: Client) -> None:
-    doorbell.announce("worker-1", "default", [TINY])
+    register_worker("worker-1", "default", [TINY])
     # Two of each are enough to show what they are.
     for name, prompts in {TINY: "turn it into a pencil sketch\nmake it night", REDRAW: "a red apple\na rocket"}.items():
         DiffusionModel.objects.filter(pk=name).update(example_prompts=prompts)
@@ -241,7 +242,7 @@ def test_the_examples_are_real_answers(api: Client) -> None:
 
 @pytest.mark.usefixtures("redis", "tiny_edit")
 def test_the_readme_shows_a_part_of_the_real_answer(api: Client) -> None:
-    doorbell.announce("worker-1", "default", [TINY])
+    register_worker("worker-1", "default", [TINY])
     section = (ROOT / "README.md").read_text().partition("## Which models")[2]
     (shown,) = json.loads(re.findall(r"```json\n(.*?)```", section, re.DOTALL)[0])["models"]
     real = models(api)[TINY]

@@ -11,7 +11,6 @@ from playwright.sync_api import expect
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import User
-from generation import doorbell
 from generation.jobs import queue
 from generation.jobs.contact_sheets import axis
 from generation.models import Band, DiffusionModel, Exploration, GeneratedImage, Generation, Staging, State
@@ -20,6 +19,7 @@ from tests.browser import check_everywhere, chromium, needs_chromium
 from tests.generations import make_generation
 from tests.pictures import photo
 from tests.service import Service
+from tests.support.workers import register_worker
 
 TINY = "dreamsite/tiny-edit"
 FIELDS = {"prompt": "make it night", "model_id": TINY, "num_inference_steps": "20", "explore": "1"}
@@ -135,7 +135,7 @@ def test_what_a_sheet_would_cost_and_take_is_told_before(
 ) -> None:
     tiny_edit.paces.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
     asked = {**FIELDS, **GRID, "width": "512", "height": "384"}
-    doorbell.announce("here-1", "default", [TINY])
+    register_worker("here-1", "default", [TINY])
     told = signed_in.post("/studio/estimate", asked).json()
     # Three of 5 steps and three of 10, one after the other.
     assert told["sheet"] == "about 10 s · starts at once · costs 8.85 of the 5000 left today"

@@ -6,10 +6,11 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import doorbell
+from generation.broker import progress
 from generation.jobs import forecast
 from generation.jobs.forecast import Forecast
 from generation.models import DiffusionModel, Generation, Pace
+from tests.support.workers import register_worker
 from tests.test_queue import claim, claimed, submit
 
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
@@ -45,7 +46,7 @@ def is_later(seconds: float, end: datetime, before: datetime) -> bool:
 
 
 def test_it_works(token: ApiToken, pace: Pace) -> None:
-    doorbell.announce("worker-1", "default", [MODEL])
+    register_worker("worker-1", "default", [MODEL])
     first, second = (submit(token, num_inference_steps="20") for _ in range(2))
     expected = of_queued(second)
     assert (expected.position, expected.reason) == (2, "1 request runs before it.")
@@ -60,24 +61,24 @@ def scale(generation: Generation) -> float:
 
 def test_two_workers_share_the_line(token: ApiToken, pace: Pace) -> None:
     for name in ("worker-1", "worker-2"):
-        doorbell.announce(name, "default", [MODEL])
+        register_worker(name, "default", [MODEL])
     rows = [submit(token, num_inference_steps="20") for _ in range(4)]
     assert ends_in(6.0 * scale(rows[3]), rows[3])
 
 
 def test_what_runs_counts_for_what_is_left_of_it(token: ApiToken, pace: Pace) -> None:
-    doorbell.announce("worker-1", "default", [MODEL])
+    register_worker("worker-1", "default", [MODEL])
     running = claimed(token)
-    doorbell.report([running.pk], doorbell.Progress(75, 100, "denoising"))
+    progress.report([running.pk], progress.Progress(75, 100, "denoising"))
     waiting = submit(token, num_inference_steps="20")
     assert ends_in((11.0 * 0.25 + 3.0) * scale(waiting), waiting)
     before = timezone.now()
-    finish = forecast.of_running([running], doorbell.progress([running.pk]))[running.pk]
+    finish = forecast.of_running([running], progress.latest([running.pk]))[running.pk]
     assert is_later(11.0 * 0.25 * scale(running), finish, before)
 
 
 def test_the_line_is_that_of_the_claims(token: ApiToken, bob: User, pace: Pace) -> None:
-    doorbell.announce("worker-1", "default", [MODEL])
+    register_worker("worker-1", "default", [MODEL])
     bobs = ApiToken.objects.issue(bob, "laptop")[0]
     rows = [submit(token), submit(token), submit(bobs), submit(token, priority="low"), submit(bobs)]
     places = {row.pk: of_queued(row).position for row in rows}
@@ -89,9 +90,9 @@ def test_reasons_are_words(token: ApiToken, alice: User) -> None:
     row = submit(token)
     assert of_queued(row).reason == "No worker is at work in its pool."
     assert of_queued(row).finish is None
-    doorbell.announce("worker-1", "default", ["someone/else"])
+    register_worker("worker-1", "default", ["someone/else"])
     assert of_queued(row).reason == "It is next; its model must be loaded first."
-    doorbell.announce("worker-1", "default", [MODEL])
+    register_worker("worker-1", "default", [MODEL])
     assert of_queued(row).reason == "It is next, as soon as a worker is free."
     User.objects.filter(pk=alice.pk).update(max_running=1)
     assert claim() == row
@@ -101,7 +102,7 @@ def test_reasons_are_words(token: ApiToken, alice: User) -> None:
 
 
 def test_nothing_is_promised_before_anything_was_measured(token: ApiToken) -> None:
-    doorbell.announce("worker-1", "default", [MODEL])
+    register_worker("worker-1", "default", [MODEL])
     assert of_queued(submit(token)).finish is None
 
 
@@ -117,13 +118,13 @@ def test_it_learns(token: ApiToken) -> None:
 
 def test_a_cold_model_takes_its_loading_too(token: ApiToken, pace: Pace) -> None:
     DiffusionModel.objects.filter(pk=MODEL).update(load_seconds=30.0)
-    doorbell.announce("worker-1", "default", ["someone/else"])
+    register_worker("worker-1", "default", ["someone/else"])
     row = submit(token, num_inference_steps="20")
     assert ends_in(30.0 + 3.0 * scale(row), row)
 
 
 def test_estimates_move_with_time(token: ApiToken, pace: Pace) -> None:
-    doorbell.announce("worker-1", "default", [MODEL])
+    register_worker("worker-1", "default", [MODEL])
     expected = of_queued(submit(token))
     assert expected.start
     assert expected.start - timezone.now() < timedelta(seconds=1)

@@ -15,11 +15,12 @@ from jsonschema import Draft202012Validator
 from pytest_django import Settings
 
 from accounts.models import User
-from generation import doorbell
 from generation.api.openapi import document
+from generation.broker import progress
 from generation.models import DiffusionModel, Generation, Pace, State
 from tests.generations import files_of, make_generation, there
 from tests.service import Service, make_two
+from tests.support.workers import register_worker
 
 pytestmark = pytest.mark.usefixtures("redis")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -227,7 +228,7 @@ def test_all_that_is_wrong_is_named_at_once(api: Client) -> None:
 def pace(tiny_edit: DiffusionModel) -> None:
     """A worker is at work, and how fast it is was measured."""
     Pace.objects.create(model=tiny_edit, pixels=128 * 128, images=1, step_seconds=0.1, other_seconds=1.0)
-    doorbell.announce("here-1", "default", [tiny_edit.id])
+    register_worker("here-1", "default", [tiny_edit.id])
 
 
 def test_a_page_takes_the_same_queries_however_full_it_is(api: Client, alice: User, pace: None) -> None:
@@ -239,7 +240,7 @@ def test_a_page_takes_the_same_queries_however_full_it_is(api: Client, alice: Us
             make_generation(alice, State.QUEUED)
             make_generation(alice, State.FAILED)
             running = make_generation(alice, State.RUNNING)
-            doorbell.report([running.pk], doorbell.Progress(5, 20, "denoising"))
+            progress.report([running.pk], progress.Progress(5, 20, "denoising"))
         with CaptureQueriesContext(connection) as queries:
             found = page(api, limit=100)["results"]
         counted.append(len(queries))

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
-from generation import doorbell
+from generation.broker import progress
 from generation.models import Generation, Lora, LoraUse, State
 from tests.browser import HISTORY, check_everywhere, needs_chromium, sign_in
 from tests.generations import make_generation
@@ -126,7 +126,7 @@ def test_many_are_chosen_and_taken_away(page: Page, alice: User, tmp_path: Path)
 def test_a_tile_tells_how_far_it_is(page: Page, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     sign_in(page)
-    doorbell.report([generation.pk], doorbell.Progress(7, 20, "denoising"))
+    progress.report([generation.pk], progress.Progress(7, 20, "denoising"))
     expect(page.locator(".tile .state")).to_contain_text("step 7 of 20")
     assert page.locator(".tile progress").get_attribute("value") is not None
 

@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import display, doorbell
+from generation import display
+from generation.broker import progress
 from generation.jobs import forecast
 from generation.models import Exploration, GeneratedImage, Generation, State
 from generation.pages import history
@@ -307,7 +308,7 @@ def test_odd_questions_break_nothing(signed_in: Client, alice: User, query: str)
 @pytest.mark.usefixtures("redis")
 def test_live_tiles_tell_how_far_they_are(signed_in: Client, alice: User) -> None:
     running, queued = make_generation(alice, State.RUNNING), make_generation(alice, State.QUEUED)
-    doorbell.report([running.pk], doorbell.Progress(7, 20, "denoising"))
+    progress.report([running.pk], progress.Progress(7, 20, "denoising"))
     for page in (
         signed_in.get(HISTORY).content.decode(),
         signed_in.get(reverse("tiles"), {"live": [f"{running.pk}.running", f"{queued.pk}.queued"]}).content.decode(),

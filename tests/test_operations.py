@@ -13,8 +13,9 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import AuditEntry, User
-from generation import cards, doorbell
-from generation.cards import Card
+from generation.broker import workers
+from generation.broker.connection import redis_client
+from generation.broker.workers import WorkerInfo
 from generation.jobs import (
     control,
     forecast,
@@ -24,13 +25,14 @@ from generation.models import DiffusionModel, Generation, Order, PausedPool, Sta
 from generation.parameters import ErrorCode
 from generation.staff.operations import charts, metrics
 from tests.generations import make_generation
+from tests.support.workers import register_worker
 
 PAGE = "/admin/operations/"
 
 
-def show(name: str = "here-1", **fields: Any) -> Card:
+def show(name: str = "here-1", **fields: Any) -> WorkerInfo:
     """A worker's card, as a live worker shows it."""
-    card = Card(
+    card = WorkerInfo(
         **{
             "name": name,
             "pool": "default",
@@ -44,13 +46,13 @@ def show(name: str = "here-1", **fields: Any) -> Card:
             **fields,
         }
     )
-    cards.show(card)
+    workers.heartbeat(card)
     return card
 
 
 def silence(name: str, seconds: int) -> None:
     """As if the worker had shown its card so long ago."""
-    doorbell.redis().expire(f"dreamsite:card:{name}", 3600 - seconds)
+    redis_client().expire(f"dreamsite:worker:{name}", 3600 - seconds)
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +181,7 @@ def test_failures_are_a_concern_when_they_are_more_than_usual(operator: Client, 
 
 
 def test_without_redis_the_page_says_so(operator: Client, settings: Settings) -> None:
-    doorbell.redis.cache_clear()
+    redis_client.cache_clear()
     try:
         settings.REDIS_URL = "redis://127.0.0.1:1"
         page = text(operator)
@@ -188,7 +190,7 @@ def test_without_redis_the_page_says_so(operator: Client, settings: Settings) ->
         answer = operator.post(f"{PAGE}order", {"verb": "drain", "worker": "here-1"}, follow=True)
         assert "nothing was done" in answer.content.decode()
     finally:
-        doorbell.redis.cache_clear()
+        redis_client.cache_clear()
     assert not Order.objects.exists()
 
 
@@ -251,7 +253,7 @@ def test_an_empty_service_has_empty_plots(db: None) -> None:
 
 def test_a_paused_pool_starts_nothing_and_says_why(operator: Client, alice: User, bob: User) -> None:
     show()
-    doorbell.announce("here-1", "default", [])
+    register_worker("here-1", "default", [])
     waiting = make_generation(alice, State.QUEUED)
     page = operator.post(f"{PAGE}pools/default/pause", follow=True).content.decode()
     assert "The pool default is paused" in page
@@ -263,9 +265,9 @@ def test_a_paused_pool_starts_nothing_and_says_why(operator: Client, alice: User
         None,
         None,
     )
-    doorbell.redis().flushall()
+    redis_client().flushall()
     assert queue.claim("default", "here-1") == []
-    doorbell.announce("here-1", "default", [])
+    register_worker("here-1", "default", [])
     operator.post(f"{PAGE}pools/default/pause")
     with pytest.MonkeyPatch.context():
         operator.post(f"{PAGE}pools/default/resume")
@@ -311,7 +313,7 @@ def test_orders_of_lost_workers_end(tiny_edit: DiffusionModel) -> None:
     begun = control.give("here-1", Order.Verb.WARM, tiny_edit.pk, "charlie")
     control.take("here-1")
     waits = control.give("here-1", Order.Verb.DRAIN, "", "charlie")
-    doorbell.redis().flushall()
+    redis_client().flushall()
     control.expire()
     assert set(Order.objects.values_list("state", flat=True)) == {"running", "waiting"}
     long_ago = timezone.now() - timedelta(minutes=2)
@@ -332,7 +334,7 @@ def test_a_silent_worker_is_forgotten_on_request(operator: Client) -> None:
     silence("gone-1", 60)
     assert "gone-1" in text(operator)
     operator.post(f"{PAGE}forget", {"worker": "gone-1"})
-    assert cards.shown() == []
+    assert workers.registered() == []
     assert AuditEntry.objects.get().action == "worker.forget"
     for name in ("gone-1", ""):
         operator.post(f"{PAGE}forget", {"worker": name})

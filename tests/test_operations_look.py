@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
-from generation import doorbell
+from generation.broker import progress
 from generation.jobs import control
 from generation.models import Generation, LineSample, Order, PausedPool, RetentionRule, State
 from generation.staff.operations import metrics
@@ -49,7 +49,7 @@ def busy(alice: User, bob: User) -> None:
         )
     running = make_generation(alice, State.RUNNING)
     Generation.objects.filter(pk=running.pk).update(worker="atelier-1")
-    doorbell.report([running.pk], doorbell.Progress(12, 20, "denoising"))
+    progress.report([running.pk], progress.Progress(12, 20, "denoising"))
     show("atelier-1", host="atelier", device="cuda:0", memory_used=9_400_000_000, memory_total=24_000_000_000)
     show("atelier-2", host="atelier", models=["dreamsite/tiny-edit", "stabilityai/sd-turbo"], is_drained=True)
     show("cellar-1", host="cellar")

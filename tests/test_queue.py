@@ -15,7 +15,8 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import doorbell
+from generation.broker import queues
+from generation.broker.connection import redis_client
 from generation.images.uploads import read_picture
 from generation.jobs import queue, submission
 from generation.jobs.queue import Hold
@@ -64,7 +65,7 @@ def image_of(generation: Generation) -> GeneratedImage:
 
 def test_it_works(token: ApiToken) -> None:
     generation = submit(token, seed="7")
-    assert doorbell.bells("default").count == 1
+    assert queues.rq_queue("default").count == 1
     mine = claim()
     assert mine == generation
     assert (mine.state, mine.attempt, mine.worker) == (State.RUNNING, 1, "worker-1")
@@ -144,11 +145,11 @@ def test_handing_back_uses_up_no_chance(token: ApiToken) -> None:
 
 def test_a_lost_bell_is_rung_again(token: ApiToken) -> None:
     submit(token)
-    doorbell.redis().flushall()
+    redis_client().flushall()
     reaper.reap()
-    assert doorbell.bells("default").count == 1
+    assert queues.rq_queue("default").count == 1
     reaper.reap()
-    assert doorbell.bells("default").count == 1
+    assert queues.rq_queue("default").count == 1
 
 
 def test_finals_are_those_that_need_no_more_waiting(token: ApiToken) -> None:

@@ -11,12 +11,12 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation import doorbell
 from generation.asgi.preferences import (
     Preferences,
     cancel_after,
     preferences,
 )
+from generation.broker import progress
 from generation.jobs import queue
 from generation.jobs.queue import Hold
 from generation.maintenance import reaper
@@ -51,9 +51,9 @@ def test_what_is_queued_is_canceled_at_once(token: ApiToken) -> None:
 
 def test_what_runs_is_told_by_redis_and_by_the_row(token: ApiToken) -> None:
     generation = claimed(token)
-    assert doorbell.report([generation.pk], doorbell.Progress(1, 20, "denoising")).to_stop == set()
+    assert progress.report([generation.pk], progress.Progress(1, 20, "denoising")).cancel == set()
     assert queue.cancel(generation)
-    assert doorbell.report([generation.pk], doorbell.Progress(2, 20, "denoising")).to_stop == {generation.pk}
+    assert progress.report([generation.pk], progress.Progress(2, 20, "denoising")).cancel == {generation.pk}
     assert queue.renew(generation) is Hold.TO_STOP
     assert queue.stop(generation, ErrorCode.CANCELED, 0.1)
     assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)

@@ -11,7 +11,6 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
-from generation import doorbell
 from generation.asgi import (
     long_poll,
     sse,
@@ -23,6 +22,7 @@ from generation.asgi.types import (
     Scope,
     Send,
 )
+from generation.broker import progress
 from generation.models import Generation, State
 from tests.test_queue import claimed
 
@@ -47,8 +47,8 @@ def run(scenario: Scenario) -> None:
 def test_an_event_wakes_the_one_who_waits_for_it() -> None:
     async def scenario(registry: subscriptions.Waiters) -> None:
         mine, other = uuid7(), uuid7()
-        with registry.register(mine) as done, long_poll.register(other) as not_done:
-            await asyncio.to_thread(doorbell.publish, mine, State.SUCCEEDED)
+        with registry.register(mine) as done, registry.register(other) as not_done:
+            await asyncio.to_thread(progress.publish, mine, State.SUCCEEDED)
             await done.wait()
             assert not not_done.is_set()
 
@@ -78,12 +78,12 @@ def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: p
 def test_events_are_heard_again_after_redis_was_restarted(redis_server: EmbeddedRedis) -> None:
     async def scenario(registry: subscriptions.Waiters) -> None:
         ids: list[UUID] = [uuid7() for _ in range(2)]
-        with registry.register(ids[0]) as first, long_poll.register(ids[1]) as second:
-            await asyncio.to_thread(doorbell.publish, ids[0], State.SUCCEEDED)
+        with registry.register(ids[0]) as first, registry.register(ids[1]) as second:
+            await asyncio.to_thread(progress.publish, ids[0], State.SUCCEEDED)
             await first.wait()
             await asyncio.to_thread(redis_server.stop)
             await asyncio.to_thread(redis_server.start)
-            await asyncio.to_thread(doorbell.publish, ids[1], State.SUCCEEDED)
+            await asyncio.to_thread(progress.publish, ids[1], State.SUCCEEDED)
             await second.wait()
 
     run(scenario)
@@ -105,8 +105,8 @@ def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
             told += text
             if "event: started" in text:
                 # All the rest happens, and is known to have, while this is on its way.
-                await asyncio.to_thread(doorbell.publish, generation_id, "progress", {"step": 1})
-                await asyncio.to_thread(doorbell.publish, generation_id, State.SUCCEEDED)
+                await asyncio.to_thread(progress.publish, generation_id, "progress", {"step": 1})
+                await asyncio.to_thread(progress.publish, generation_id, State.SUCCEEDED)
                 while not all(watch.is_final for watch in registry._watching[generation_id]):
                     await asyncio.sleep(0.01)
 

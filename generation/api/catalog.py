@@ -5,9 +5,10 @@ from redis import RedisError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import capabilities, doorbell
+from generation import capabilities
 from generation.api import openapi_operations
 from generation.api.views import JsonView
+from generation.broker import workers
 from generation.models import DiffusionModel, Lora
 from generation.responses import (
     LoraDescription,
@@ -43,6 +44,6 @@ class Loras(JsonView):
 def _loaded() -> set[tuple[str, str]] | None:
     """Pool and model wherever a worker that is ready has one loaded; None when Redis cannot be reached."""
     try:
-        return {(worker.pool, model) for worker in doorbell.at_work() for model in worker.models}
+        return {(worker.pool, model) for worker in workers.ready() for model in worker.models}
     except RedisError:
         return None

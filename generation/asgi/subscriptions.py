@@ -15,7 +15,7 @@ from django.db import connections
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
-from generation import doorbell
+from generation.broker import progress
 from generation.jobs import forecast, queue
 from generation.models import FINAL_STATES, Generation, State
 from generation.responses import Waiting
@@ -101,7 +101,7 @@ class Waiters:
         """What happened to this generation after the entry of this id; nothing while Redis is away."""
         try:
             entries: Any = await self._redis.xrange(
-                doorbell.stream_of(generation_id), min=f"({after}" if after else "-"
+                progress.stream_key(generation_id), min=f"({after}" if after else "-"
             )
         except (RedisError, OSError):
             return []
@@ -109,7 +109,7 @@ class Waiters:
 
     async def want_previews(self, generation_id: UUID) -> None:
         """Let the worker make previews, for a while."""
-        key, seconds = doorbell.watched(generation_id)
+        key, seconds = progress.preview_flag(generation_id)
         with suppress(RedisError, OSError):
             await self._redis.set(key, 1, ex=seconds)
 
@@ -128,7 +128,7 @@ class Waiters:
             redis: Redis = Redis.from_url(settings.REDIS_URL, socket_timeout=30, decode_responses=True)
             try:
                 while True:
-                    streams: Any = await redis.xread({doorbell.EVENTS: last}, count=1000, block=10_000)
+                    streams: Any = await redis.xread({progress.EVENTS: last}, count=1000, block=10_000)
                     for _, entries in streams or []:
                         for entry_id, fields in entries:
                             last = entry_id

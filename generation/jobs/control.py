@@ -14,7 +14,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from redis import RedisError
 
-from generation import cards, doorbell
+from generation.broker import queues, workers
 from generation.models import DiffusionModel, Generation, Lora, Order, PausedPool, State
 
 LEASE = timedelta(seconds=30)
@@ -50,11 +50,11 @@ def _ring_for_each_worker(pool: str) -> None:
     """All of them may have something to do."""
     waiting = Generation.objects.filter(pool=pool, state=State.QUEUED).count()
     try:
-        workers = sum(worker.pool == pool for worker in doorbell.at_work())
+        count = sum(worker.pool == pool for worker in workers.ready())
     except RedisError:
-        workers = 1
-    for _ in range(min(waiting, workers)):
-        doorbell.ring_quietly(pool)
+        count = 1
+    for _ in range(min(waiting, count)):
+        queues.try_wake_workers(pool)
 
 
 def give(worker: str, verb: Order.Verb, target: str, by: str) -> Order:
@@ -62,8 +62,8 @@ def give(worker: str, verb: Order.Verb, target: str, by: str) -> Order:
 
     `target` is the name of a model or LoRA, or empty. Raises `OrderRefused`, and `RedisError` since workers are known there.
     """
-    card = next((card for card in cards.shown() if card.name == worker), None)
-    if card is None or card.is_silent:
+    card = next((card for card in workers.registered() if card.name == worker), None)
+    if card is None or card.is_stale:
         raise OrderRefused(f"The worker {worker} is not there any more; choose another.")
     _check(card, verb, target)
     same = Order.objects.filter(_OPEN, worker=worker, verb=verb, target=target)
@@ -79,7 +79,7 @@ def give(worker: str, verb: Order.Verb, target: str, by: str) -> Order:
             "The opposite was wanted before it was taken.",
         )
     order = Order.objects.create(worker=worker, pool=card.pool, verb=verb, target=target, by=by)
-    transaction.on_commit(partial(doorbell.ring_quietly, worker))
+    transaction.on_commit(partial(queues.try_wake_workers, worker))
     return order
 
 
@@ -89,7 +89,7 @@ def give_each(pools: Iterable[str], verb: Order.Verb, target: str, by: str) -> l
     Raises `OrderRefused` where there is none, and `RedisError`.
     """
     names = set(pools)
-    there = [card for card in cards.shown() if card.pool in names and not card.is_silent]
+    there = [card for card in workers.registered() if card.pool in names and not card.is_stale]
     if verb in (Order.Verb.DOWNLOAD, Order.Verb.DOWNLOAD_LORA):
         there = list({card.host: card for card in there}.values())
     if not there:
@@ -97,7 +97,7 @@ def give_each(pools: Iterable[str], verb: Order.Verb, target: str, by: str) -> l
     return [give(card.name, verb, target, by) for card in there]
 
 
-def _check(card: cards.Card, verb: Order.Verb, target: str) -> None:
+def _check(card: workers.WorkerInfo, verb: Order.Verb, target: str) -> None:
     if verb in MODEL_VERBS:
         model = DiffusionModel.objects.filter(pk=target).first()
         if model is None:
@@ -147,14 +147,14 @@ def expire() -> None:
     _end(Order.objects.filter(state=Order.State.RUNNING, expires__lt=now), Order.State.FAILED, "The worker was lost.")
     waiting = list(Order.objects.filter(state=Order.State.WAITING))
     if waiting:
-        there = {card.name for card in cards.shown() if not card.is_silent}
+        there = {card.name for card in workers.registered() if not card.is_stale}
         for order in waiting:
             if order.worker in there:
-                if doorbell.bells(order.worker).is_empty():
-                    doorbell.ring(order.worker)
+                if queues.rq_queue(order.worker).is_empty():
+                    queues.wake_workers(order.worker)
             elif order.created < now - _UNTAKEN:
                 failed(order, "The worker ended before it took this.")
-                doorbell.bells(order.worker).delete()
+                queues.rq_queue(order.worker).delete()
     Order.objects.exclude(_OPEN).filter(created__lt=now - _KEPT).delete()
 
 

@@ -17,8 +17,9 @@ from django.db.models import Count, Max, Sum
 from django.utils import timezone
 from redis import RedisError
 
-from generation import doorbell
-from generation.doorbell import AtWork, Progress
+from generation.broker import progress
+from generation.broker.progress import Progress
+from generation.broker.workers import WorkerInfo, ready
 from generation.jobs import fair_share, limits
 from generation.models import DiffusionModel, Generation, Pace, PausedPool, State
 from generation.recipes import Recipe
@@ -142,7 +143,7 @@ def of_queued(generations: Sequence[Generation]) -> dict[UUID, Forecast]:
     return forecasts
 
 
-def _places(pool: str, workers: Sequence[AtWork], warm: frozenset[str]) -> dict[UUID, _Place]:
+def _places(pool: str, workers: Sequence[WorkerInfo], warm: frozenset[str]) -> dict[UUID, _Place]:
     looks = _looks(pool, workers)
     line = _lines.get(pool)
     if line is None or line.looks != looks or time.monotonic() - line.played > _LINE_SECONDS:
@@ -156,7 +157,7 @@ def _running_by_user(generations: Sequence[Generation]) -> dict[int, int]:
     return dict(rows.values_list("user").annotate(Count("pk")))
 
 
-def _looks(pool: str, workers: Sequence[AtWork]) -> object:
+def _looks(pool: str, workers: Sequence[WorkerInfo]) -> object:
     """Something that changes when the line does: clients that wait together ask about the same one."""
     live = Generation.objects.filter(pool=pool, state__in=(State.QUEUED, State.RUNNING)).order_by()
     rows = live.values_list("state").annotate(Count("pk"), Max("created"), Sum("attempt"))
@@ -202,13 +203,13 @@ def of_running(generations: Sequence[Generation], at: Mapping[UUID, Progress]) -
     for generation in reported:
         seconds = paces.run_seconds(generation.effective)
         if seconds is not None:
-            ends[generation.pk] = now + timedelta(seconds=seconds * (1 - at[generation.pk].done))
+            ends[generation.pk] = now + timedelta(seconds=seconds * (1 - at[generation.pk].fraction))
     return ends
 
 
-def _at_work() -> list[AtWork]:
+def _at_work() -> list[WorkerInfo]:
     try:
-        return doorbell.at_work()
+        return ready()
     except RedisError:
         return []
 
@@ -239,12 +240,12 @@ def _in_order(waiting: Sequence[Any]) -> list[Generation]:
 
 def _free_times(running: Sequence[Generation], workers: int, paces: Paces, now: datetime) -> list[datetime]:
     """When each worker gets free, soonest first; empty when there is none."""
-    at = doorbell.progress([row.pk for row in running])
+    at = progress.latest([row.pk for row in running])
     busy: dict[str, datetime] = {}
     for row in running:
         seconds = paces.run_seconds(row.effective) or 0.0
-        progress = at.get(row.pk)
-        ends = now + timedelta(seconds=seconds * (1 - (progress.done if progress else 0.0)))
+        reached = at.get(row.pk)
+        ends = now + timedelta(seconds=seconds * (1 - (reached.fraction if reached else 0.0)))
         busy[row.worker] = max(ends, busy.get(row.worker, now))
     free = [*busy.values(), *[now] * max(0, workers - len(busy))][:workers]
     heapq.heapify(free)
@@ -252,7 +253,7 @@ def _free_times(running: Sequence[Generation], workers: int, paces: Paces, now: 
 
 
 def _reason(
-    generation: Generation, position: int, running: int, workers: Sequence[AtWork], warm: frozenset[str]
+    generation: Generation, position: int, running: int, workers: Sequence[WorkerInfo], warm: frozenset[str]
 ) -> str:
     if not workers:
         return "No worker is at work in its pool."

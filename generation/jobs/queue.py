@@ -18,7 +18,7 @@ from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import User
-from generation import doorbell
+from generation.broker import progress, queues
 from generation.images import storage
 from generation.jobs import fair_share, limits
 from generation.models import (
@@ -70,7 +70,7 @@ def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
 
 
 def _tell_of_start(generation: Generation) -> None:
-    doorbell.publish(generation.pk, "started", {"attempt": generation.attempt})
+    progress.publish(generation.pk, "started", {"attempt": generation.attempt})
 
 
 def _pick(pool: str, warm: Sequence[str], full: set[int]) -> list[Generation]:
@@ -196,7 +196,7 @@ def finish(
             GeneratedImage.objects.bulk_create(images)
             staging(generation).delete()
     if held:
-        doorbell.publish(generation.pk, State.SUCCEEDED)
+        progress.publish(generation.pk, State.SUCCEEDED)
         return True
     return Generation.objects.filter(pk=generation.pk, attempt=generation.attempt, state=State.SUCCEEDED).exists()
 
@@ -231,7 +231,7 @@ def cancel(generation: Generation) -> bool:
         if end(generation.pk, rows.filter(state=State.QUEUED), State.CANCELED, code, MESSAGES[code], cost=0.0):
             return True
         if rows.filter(state=State.RUNNING).update(cancel_requested=timezone.now()):
-            doorbell.ask_to_stop(generation.pk)
+            progress.request_cancel(generation.pk)
             return True
         state = rows.values_list("state", flat=True).first()
         if state is None or state in FINAL_STATES:
@@ -256,7 +256,7 @@ def hand_back(generation: Generation) -> None:
     """Return a row that a stopping worker will not finish; it is the next to start, and has lost no chance."""
     rows = Generation.objects.lease(generation)
     if rows.filter(cancel_requested=None).update(state=State.QUEUED, lease_expires=None, worker=""):
-        doorbell.ring_quietly(generation.pool)
+        queues.try_wake_workers(generation.pool)
     else:
         stop(generation, ErrorCode.CANCELED, 0.0)
 
@@ -269,7 +269,7 @@ def end(
         state=state, finished=timezone.now(), lease_expires=None, error_code=code, error_message=message, **fields
     )
     if held:
-        doorbell.publish(generation_id, state)
+        progress.publish(generation_id, state)
     return bool(held)
 
 

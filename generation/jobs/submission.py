@@ -12,7 +12,8 @@ from redis import RedisError
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from generation import doorbell
+from generation.broker import queues
+from generation.broker.connection import redis_client
 from generation.images import storage
 from generation.images.uploads import (
     Intake,
@@ -116,14 +117,14 @@ def submit(generation: Generation, picture: Intake | None, attempt: idempotency.
     """
     try:
         # Asked first: a request that is turned away should cost no upload of a file.
-        doorbell.redis().ping()
+        redis_client().ping()
         limits.check_room()
         _store(generation, picture, attempt)
     except _Joined as joined:
         return joined.generation
     except (RedisError, DatabaseError, storage.StorageFailed) as error:
         raise Unavailable from error
-    doorbell.ring_quietly(generation.pool)
+    queues.try_wake_workers(generation.pool)
     return generation
 
 
@@ -140,7 +141,7 @@ def submit_together(
     names: list[str] = []
     cost = sum(generation.cost for generation in generations)
     try:
-        doorbell.redis().ping()
+        redis_client().ping()
         limits.check_room(len(generations))
         # Asked first: what is turned away should cost no files. Under the lock it is asked again.
         limits.check(exploration.user, cost, len(generations))
@@ -168,7 +169,7 @@ def submit_together(
             _discard_all(generations, names)
         raise
     for generation in generations:
-        doorbell.ring_quietly(generation.pool)
+        queues.try_wake_workers(generation.pool)
     return exploration
 
 
@@ -184,7 +185,7 @@ def rehearse_together(generations: Sequence[Generation]) -> list[forecast.Foreca
     """
     user, cost = generations[0].user, sum(generation.cost for generation in generations)
     try:
-        doorbell.redis().ping()
+        redis_client().ping()
         limits.check_room(len(generations))
         with transaction.atomic():
             _lock(user)

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from generation import doorbell
+from generation.broker import progress
 from generation.images import storage
 from generation.library import search
 from generation.models import FINAL_STATES, Generation, Staging
@@ -91,7 +91,7 @@ def _bury(rows: QuerySet[Generation]) -> Staging | None:
             return None
         note = Staging.objects.create(generation=row.pk, attempt=row.attempt + 1, names=files_of(row))
         _empty(row)
-    doorbell.forget(row.pk)
+    progress.forget(row.pk)
     return note
 
 

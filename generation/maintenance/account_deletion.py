@@ -17,7 +17,7 @@ from django.db.models import Model, Q
 from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, Departure, User
-from generation import doorbell
+from generation.broker import progress
 from generation.images import storage
 from generation.jobs import limits, queue
 from generation.library import deletion, search
@@ -147,7 +147,7 @@ def _erase(departure: Departure, user: User) -> bool:
         search.forget(ids)
         Generation.objects.filter(pk__in=ids).delete()
     for generation_id in ids:
-        doorbell.forget(generation_id)
+        progress.forget(generation_id)
     for note in notes:
         if not storage.discard(note.names):
             # The storage is likely away: the reaper will come back to the rest.

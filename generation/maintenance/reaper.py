@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts import request_ids
-from generation import doorbell
+from generation.broker import lock, queues
 from generation.images import storage
 from generation.jobs import (
     backlog,
@@ -39,7 +39,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
 
     Raises Django's database errors and `RedisError`; whatever was not done is done by the next round.
     """
-    with doorbell.reaper_alone() as alone:
+    with lock.reaper_lock() as alone:
         if not alone:
             return 0
         queue.end_waiting()
@@ -81,8 +81,8 @@ def _reap_leases() -> int:
 def _ring_for_the_forgotten() -> None:
     waiting = Generation.objects.filter(state=State.QUEUED).exclude(pool__in=PausedPool.objects.values("pk"))
     for pool in waiting.order_by().values_list("pool", flat=True).distinct():
-        if doorbell.bells(pool).is_empty():
-            doorbell.ring(pool)
+        if queues.rq_queue(pool).is_empty():
+            queues.wake_workers(pool)
 
 
 def _sweep(abandoned: timedelta) -> None:

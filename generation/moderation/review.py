@@ -67,7 +67,7 @@ class PersonRecord:
     flagged: int
     waiting: int
     safe: int
-    quarantine: int
+    confirmed: int
 
 
 def why(image: GeneratedImage) -> Why:

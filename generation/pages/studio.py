@@ -30,7 +30,7 @@ from generation.jobs.forecast import Forecast
 from generation.library.stored import Stored
 from generation.models import DiffusionModel, Exploration, Generation, State
 from generation.pages import (
-    contact_sheets,
+    sheets,
     snippets,
     studio_form,
 )
@@ -257,9 +257,7 @@ def _page(
             "negative_has_effect": chosen.parameters["negative_prompt"].has_effect,
             "most_images": chosen.parameters["num_images_per_prompt"].maximum,
             "most_characters": studio_form.limit_of("prompt"),
-            "explored": [
-                (name, contact_sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS
-            ],
+            "explored": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS],
             "formats": list(OutputFormat),
             "most_cells": contact_sheets.MAX_CELLS,
             "key": get_random_string(22),
@@ -272,9 +270,7 @@ def _page(
         "prompts": own.last_prompts(PROMPTS_SHOWN),
         "live": list(live[:LIVE_SHOWN]),
         "recent": list(recent.order_by("-pk").prefetch_related("images")[:RECENT_SHOWN]),
-        "sheets": [
-            (one, contact_sheets.title(one)) for one in Exploration.objects.filter(user=user).lately(SHEETS_SHOWN)
-        ],
+        "sheets": [(one, sheets.title(one)) for one in Exploration.objects.filter(user=user).lately(SHEETS_SHOWN)],
     }
     return render(request, "generation/studio.html", context)
 

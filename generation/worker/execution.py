@@ -23,7 +23,7 @@ from PIL import Image
 from redis import RedisError
 
 from accounts import request_ids
-from generation import doorbell
+from generation.broker.progress import ControlFlags, Progress, publish, report
 from generation.engine.engine import Engine, Member, Picture, Result
 from generation.engine.errors import EngineError
 from generation.engine.progress import Glimpse
@@ -123,9 +123,9 @@ class _Run:
         if phase != "storing" and self._must_hand_back():
             raise HandBack
         now = timezone.now()
-        wishes = self._tell(doorbell.Progress(step, of, phase))
-        self._watched = wishes.watched
-        to_stop = wishes.to_stop | self.leases.to_stop
+        flags = self._tell(Progress(step, of, phase))
+        self._watched = flags.preview
+        to_stop = flags.cancel | self.leases.to_stop
         for generation in self.remaining():
             if generation.pk in self.leases.lost:
                 with request_ids.about(generation.request_id):
@@ -147,17 +147,17 @@ class _Run:
             generation = self.members[glimpse.member]
             if generation.pk in self._watched & self.active.keys():
                 at = {"index": glimpse.image, "step": self.step, "of": self.of}
-                doorbell.publish(generation.pk, "preview", {**at, "image": _data_url(glimpse.picture)})
+                publish(generation.pk, "preview", {**at, "image": _data_url(glimpse.picture)})
 
-    def _tell(self, progress: doorbell.Progress) -> doorbell.Wishes:
+    def _tell(self, progress: Progress) -> ControlFlags:
         """Report to Redis; while it is away the steps do not wait for it."""
         if time.monotonic() < self._redis_rests_until:
-            return doorbell.Wishes()
+            return ControlFlags()
         try:
-            return doorbell.report(list(self.active), progress)
+            return report(list(self.active), progress)
         except RedisError:
             self._redis_rests_until = time.monotonic() + _REDIS_PAUSE_SECONDS
-            return doorbell.Wishes()
+            return ControlFlags()
 
     def _stop(self, generation: Generation, code: ErrorCode, share_done: float) -> None:
         with request_ids.about(generation.request_id):
@@ -249,7 +249,7 @@ def _conclude(generation: Generation, outcome: Result | EngineError) -> dict[str
         for image, made in zip(images, outcome.pictures, strict=True):
             _store(image, made.image, generation.wanted)
             told = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
-            doorbell.publish(generation.pk, "image", {**told, "name": str(image.file.name)})
+            publish(generation.pk, "image", {**told, "name": str(image.file.name)})
     except storage.StorageFailed:
         logger.exception("the pictures of generation %s cannot be stored", generation.pk)
         _persist(lambda: queue.discard(generation, names))

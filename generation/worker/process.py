@@ -18,8 +18,8 @@ from rq import SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
-from generation import cards, doorbell
-from generation.cards import Card
+from generation.broker import queues, workers
+from generation.broker.workers import WorkerInfo
 from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import EngineError
 from generation.jobs import control, queue
@@ -57,9 +57,9 @@ class WarmWorker(SimpleWorker):
     def __init__(self, pool: str, engine: Engine, started: float, problem: str = "") -> None:
         # A client of its own: RQ waits for bells by the minute, and changes the timeouts of the client it is given.
         connection = Redis.from_url(settings.REDIS_URL, socket_timeout=None)
-        name = doorbell.worker_name()
+        name = workers.new_name()
         super().__init__(
-            [doorbell.bells(name, connection), doorbell.bells(pool, connection)],
+            [queues.rq_queue(name, connection), queues.rq_queue(pool, connection)],
             name=name,
             connection=connection,
             serializer=JSONSerializer,
@@ -85,15 +85,11 @@ class WarmWorker(SimpleWorker):
         # Twice its own: where there is one queue alone, RQ fetches in another way, and is confused by a change of ways.
         self._ordered_queues = [own, own] if self.is_drained else [own, pool]
 
-    def show(self) -> None:
+    def send_heartbeat(self) -> None:
         """Say that it is here, and ready if it is. Raises `RedisError`."""
-        if self.is_drained:
-            doorbell.retire(self.name)
-        else:
-            doorbell.announce(self.name, self.pool, self.engine.warm_models)
         used, total = self.engine.memory
-        cards.show(
-            Card(
+        workers.heartbeat(
+            WorkerInfo(
                 name=self.name,
                 pool=self.pool,
                 host=socket.gethostname(),
@@ -158,7 +154,7 @@ def _work(pool: str, engine: Engine, started: float, problem: str) -> bool:
     try:
         worker = _worker = WarmWorker(pool, engine, started, problem)
         with _announced(worker):
-            doorbell.ring(pool)
+            queues.wake_workers(pool)
             if worker.drains_since is None:
                 worker.work(logging_level="WARNING")
     except RedisError:
@@ -179,7 +175,7 @@ def answer_bell() -> None:
             _worker.duties.carry_out(_worker)
             if _worker.is_drained:
                 # The bell that it heard may have been for work.
-                doorbell.ring_quietly(_worker.pool)
+                queues.try_wake_workers(_worker.pool)
                 break
             batch = queue.claim(_worker.pool, _worker.name, _worker.engine.warm_models)
             if not batch:
@@ -198,17 +194,16 @@ def _announced(worker: WarmWorker) -> Iterator[None]:
     """Keep saying that this worker is here, and what it is doing for staff."""
 
     def tell() -> None:
-        worker.show()
+        worker.send_heartbeat()
         worker.duties.renew()
 
     try:
-        with repeated(doorbell.ANNOUNCEMENT_SECONDS / 3, tell):
+        with repeated(workers.HEARTBEAT_SECONDS, tell):
             yield
     finally:
         # After the last announcement, which would outlive it.
         with suppress(RedisError):
-            doorbell.retire(worker.name)
-            cards.take_down(worker.name)
-            doorbell.bells(worker.name).delete()
+            workers.remove(worker.name)
+            queues.rq_queue(worker.name).delete()
         with suppress(OperationalError, InterfaceError):
             control.abandon(worker.name)

@@ -19,7 +19,7 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts.models import ApiToken, User
 from dreamsite import embedded_redis, health
 from dreamsite.supervisor import Child, Supervisor
-from generation import cards, doorbell
+from generation.broker import workers
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,7 @@ class Command(BaseCommand):
             supervisor.start([Child("redis", embedded_redis.command(settings.DATA_DIR))])
             embedded_redis.wait_until_answering(settings.DATA_DIR)
             # Those that are on file are of a start before this one.
-            doorbell.forget_workers()
-            cards.take_down_all()
+            workers.remove_all()
         call_command("migrate", interactive=False, verbosity=0)
         self._greet_first_start(url)
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]

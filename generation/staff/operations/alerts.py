@@ -15,7 +15,7 @@ from django.db.models import Count, Value
 from django.utils import timezone
 
 from generation import display
-from generation.cards import Card
+from generation.broker.workers import WorkerInfo
 from generation.jobs.backlog import Line
 from generation.models import Generation, Order, PausedPool, State, first_id
 from generation.parameters import ErrorCode
@@ -41,7 +41,7 @@ class Concern:
     is_grave: bool
 
 
-def concerns(cards: Sequence[Card] | None, lines: Sequence[Line], paused: Iterable[PausedPool]) -> list[Concern]:
+def concerns(cards: Sequence[WorkerInfo] | None, lines: Sequence[Line], paused: Iterable[PausedPool]) -> list[Concern]:
     """What needs attention now, the grave first. `cards` None: Redis cannot be reached."""
     now = timezone.now()
     found = [*_redis(cards), *_database(), *_pools(cards, lines, list(paused), now), *_workers(cards or [])]
@@ -49,7 +49,7 @@ def concerns(cards: Sequence[Card] | None, lines: Sequence[Line], paused: Iterab
     return sorted(found, key=lambda concern: not concern.is_grave)
 
 
-def _redis(cards: Sequence[Card] | None) -> Iterator[Concern]:
+def _redis(cards: Sequence[WorkerInfo] | None) -> Iterator[Concern]:
     if cards is None:
         yield Concern(
             "Redis cannot be reached: requests are turned away with 503, workers hear no bells, and which workers are "
@@ -67,13 +67,13 @@ def _database() -> Iterator[Concern]:
 
 
 def _pools(
-    cards: Sequence[Card] | None, lines: Sequence[Line], paused: Sequence[PausedPool], now: datetime
+    cards: Sequence[WorkerInfo] | None, lines: Sequence[Line], paused: Sequence[PausedPool], now: datetime
 ) -> Iterator[Concern]:
     pauses = {pause.pool: pause for pause in paused}
     for line in lines:
         waits = f"{line.depth} request{'s wait' if line.depth != 1 else ' waits'}"
         age = (now - line.oldest).total_seconds() if line.oldest else 0.0
-        at_work = [card for card in cards or [] if card.pool == line.pool and not (card.is_silent or card.is_drained)]
+        at_work = [card for card in cards or [] if card.pool == line.pool and not (card.is_stale or card.is_drained)]
         if pause := pauses.get(line.pool):
             since = f"{timezone.localtime(pause.since):%Y-%m-%d %H:%M}"
             yield Concern(f"The pool {line.pool} is paused since {since} by {pause.by}; {waits} in it.", line.depth > 0)
@@ -91,11 +91,11 @@ def _pools(
             )
 
 
-def _workers(cards: Sequence[Card]) -> Iterator[Concern]:
+def _workers(cards: Sequence[WorkerInfo]) -> Iterator[Concern]:
     for card in cards:
-        if card.is_silent:
+        if card.is_stale:
             yield Concern(
-                f"The worker {card.name} of the pool {card.pool} has been silent for {display.seconds(card.silence)}: its "
+                f"The worker {card.name} of the pool {card.pool} has been silent for {display.seconds(card.seconds_since_heartbeat)}: its "
                 f"process (pid {card.pid} on {card.host}) is gone or hangs. What it was making is made by another.",
                 False,
             )

@@ -9,12 +9,9 @@ from django.conf import settings
 from django.utils import timezone
 from redis import RedisError
 
-from generation import (
-    cards,
-    display,
-    doorbell,
-)
-from generation.cards import Card
+from generation import display
+from generation.broker import progress, workers
+from generation.broker.workers import WorkerInfo
 from generation.jobs.backlog import Line
 from generation.jobs.backlog import lines as waiting_lines
 from generation.models import DiffusionModel, Generation, Order, PausedPool, State, first_id
@@ -50,7 +47,7 @@ class Run:
 class WorkerView:
     """A worker: its card, what it is doing in a word, what it makes, and the last of its failures within the day."""
 
-    card: Card
+    card: WorkerInfo
     doing: str
     runs: list[Run]
     uptime: str
@@ -72,15 +69,15 @@ class Board:
     orders: list[Order]
 
     @property
-    def there(self) -> list[Card]:
+    def there(self) -> list[WorkerInfo]:
         """The cards of those that can be told something."""
-        return [worker.card for worker in self.workers or [] if not worker.card.is_silent]
+        return [worker.card for worker in self.workers or [] if not worker.card.is_stale]
 
 
 def board() -> Board:
     """What is so now; the same number of queries however much there is."""
     try:
-        shown: list[Card] | None = cards.shown()
+        shown: list[WorkerInfo] | None = workers.registered()
     except RedisError:
         shown = None
     paused = {pause.pool: pause for pause in PausedPool.objects.all()}
@@ -101,18 +98,18 @@ def warmable() -> list[DiffusionModel]:
     return list(DiffusionModel.objects.filter(enabled=True))
 
 
-def _pool(line: Line, running: Sequence[Generation], shown: Sequence[Card], pause: PausedPool | None) -> PoolView:
+def _pool(line: Line, running: Sequence[Generation], shown: Sequence[WorkerInfo], pause: PausedPool | None) -> PoolView:
     return PoolView(
         line=line,
         oldest=display.seconds(max(0.0, (timezone.now() - line.oldest).total_seconds())) if line.oldest else "",
         running=sum(row.pool == line.pool for row in running),
-        workers=sum(card.pool == line.pool and not (card.is_silent or card.is_drained) for card in shown),
+        workers=sum(card.pool == line.pool and not (card.is_stale or card.is_drained) for card in shown),
         pause=pause,
     )
 
 
-def _workers(shown: Sequence[Card], running: Sequence[Generation], orders: Sequence[Order]) -> list[WorkerView]:
-    progress = doorbell.progress([row.pk for row in running])
+def _workers(shown: Sequence[WorkerInfo], running: Sequence[Generation], orders: Sequence[Order]) -> list[WorkerView]:
+    progress_of = progress.latest([row.pk for row in running])
     failures = _last_failures()
     open_orders = {(order.worker, order.verb) for order in orders if order.state in ("waiting", "running")}
     views = []
@@ -120,7 +117,7 @@ def _workers(shown: Sequence[Card], running: Sequence[Generation], orders: Seque
         runs = []
         for row in running:
             if row.worker == card.name:
-                at = progress.get(row.pk)
+                at = progress_of.get(row.pk)
                 words = f"step {at.step} of {at.of}" if at and at.phase == "denoising" else at.phase if at else ""
                 runs.append(Run(row, words or "begun", at.percent if at else None))
         is_draining = (card.name, Order.Verb.DRAIN) in open_orders
@@ -130,19 +127,19 @@ def _workers(shown: Sequence[Card], running: Sequence[Generation], orders: Seque
                 doing=_doing(card, runs, is_draining),
                 runs=runs,
                 uptime=_long(time.time() - card.started),
-                silence=display.seconds(card.silence),
+                silence=display.seconds(card.seconds_since_heartbeat),
                 memory=f"{card.memory_used / 1e9:.1f} of {card.memory_total / 1e9:.0f} GB",
                 memory_percent=round(100 * card.memory_used / card.memory_total) if card.memory_total else 0,
                 failure=failures.get(card.name, ""),
-                may_drain=not (card.is_silent or card.is_drained or is_draining),
-                may_resume=card.is_drained and not card.is_silent,
+                may_drain=not (card.is_stale or card.is_drained or is_draining),
+                may_resume=card.is_drained and not card.is_stale,
             )
         )
     return views
 
 
-def _doing(card: Card, runs: Sequence[Run], is_draining: bool) -> str:
-    if card.is_silent:
+def _doing(card: WorkerInfo, runs: Sequence[Run], is_draining: bool) -> str:
+    if card.is_stale:
         return "silent"
     if card.is_drained:
         return "drained"

@@ -17,7 +17,7 @@ from redis import RedisError
 
 from accounts import audit
 from accounts.models import User
-from generation import cards
+from generation.broker import workers
 from generation.jobs import control
 from generation.jobs.control import OrderRefused
 from generation.models import Order
@@ -135,8 +135,8 @@ def forget(request: HttpRequest) -> HttpResponse:
     """Take down the card of a silent worker; one that lives shows it again."""
     worker = request.POST.get("worker", "")[:100]
     try:
-        is_there = any(card.name == worker for card in cards.shown())
-        cards.take_down(worker)
+        is_there = any(card.name == worker for card in workers.registered())
+        workers.remove(worker)
     except RedisError:
         messages.error(request, _NO_REDIS)
         return redirect("operations")

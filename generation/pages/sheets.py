@@ -12,7 +12,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
-from generation import display, doorbell
+from generation import display
+from generation.broker import progress
 from generation.jobs import contact_sheets
 from generation.library import deletion
 from generation.models import Exploration, Generation, State
@@ -104,7 +105,7 @@ def _cells(exploration: Exploration) -> list[Cell]:
     found: Mapping[int | None, Generation] = {row.cell: row for row in own.prefetch_related("images")}
     binned = deletion.in_trash(Generation.objects.trashed_by(exploration.user_id)).filter(exploration=exploration)
     in_trash = set(binned.values_list("cell", flat=True))
-    at = doorbell.progress([row.pk for row in found.values() if row.state == State.RUNNING])
+    at = progress.latest([row.pk for row in found.values() if row.state == State.RUNNING])
     cells = []
     for number in range(len(rows) * len(columns)):
         generation = found.get(number)

@@ -1,0 +1,129 @@
+"""Events, progress and cancel flags of generations."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from redis import RedisError
+from redis.client import Pipeline
+
+from generation.broker.connection import redis_client
+from generation.models import FINAL_STATES
+
+logger = logging.getLogger(__name__)
+
+EVENTS = "dreamsite:events"
+"""A stream of generation ids and event names. The events' data is in a stream for each generation."""
+
+_PROGRESS = "dreamsite:progress:"
+_CANCEL = "dreamsite:cancel:"
+_STREAM = "dreamsite:stream:"
+_PREVIEW = "dreamsite:preview:"
+_MAX_EVENTS = 10_000
+_MAX_STREAM_EVENTS = 1000
+_STREAM_SECONDS = 3600
+_FINAL_STREAM_SECONDS = 600
+_PREVIEW_SECONDS = 60
+_PROGRESS_SECONDS = 600
+_CANCEL_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: `step` of `of`, and the phase."""
+
+    step: int
+    of: int
+    phase: str
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.step // self.of if self.of else 0
+
+    @property
+    def fraction(self) -> float:
+        """0 to 1."""
+        return self.step / self.of if self.of else 0.0
+
+
+@dataclass(frozen=True)
+class ControlFlags:
+    """What clients want of running generations: which to cancel, and of which to send previews."""
+
+    cancel: frozenset[UUID] = frozenset()
+    preview: frozenset[UUID] = frozenset()
+
+
+def publish(generation_id: UUID, event: str, data: Mapping[str, Any] | None = None) -> None:
+    """Send an event to the subscribers of a generation. Best effort: they poll the database too."""
+    try:
+        with redis_client().pipeline(transaction=False) as pipe:
+            _add_event(pipe, generation_id, event, data or {})
+            pipe.execute()
+    except RedisError:
+        logger.warning("no event for generation %s: Redis cannot be reached", generation_id)
+
+
+def report(ids: Sequence[UUID], progress: Progress) -> ControlFlags:
+    """Store and publish the progress of a batch, and return its control flags. One round trip. Raises `RedisError`."""
+    text = json.dumps([progress.step, progress.of, progress.phase])
+    with redis_client().pipeline(transaction=False) as pipe:
+        for generation_id in ids:
+            pipe.set(f"{_PROGRESS}{generation_id}", text, ex=_PROGRESS_SECONDS)
+            _add_event(pipe, generation_id, "progress", {**asdict(progress), "percent": progress.percent})
+        pipe.mget([f"{_CANCEL}{generation_id}" for generation_id in ids])
+        pipe.mget([f"{_PREVIEW}{generation_id}" for generation_id in ids])
+        *_, cancel, preview = pipe.execute()
+    return ControlFlags(_flagged(ids, cancel), _flagged(ids, preview))
+
+
+def latest(ids: Sequence[UUID]) -> dict[UUID, Progress]:
+    """Return the last reported progress by id, without those that reported none; empty while Redis is away."""
+    if not ids:
+        return {}
+    try:
+        texts: Any = redis_client().mget([f"{_PROGRESS}{generation_id}" for generation_id in ids])
+    except RedisError:
+        return {}
+    return {generation_id: Progress(*json.loads(text)) for generation_id, text in zip(ids, texts, strict=True) if text}
+
+
+def request_cancel(generation_id: UUID) -> None:
+    """Ask the worker to cancel at its next step. Best effort: the worker reads the row with every renewal of its lease."""
+    try:
+        redis_client().set(f"{_CANCEL}{generation_id}", 1, ex=_CANCEL_SECONDS)
+    except RedisError:
+        logger.warning("generation %s is canceled a little later: Redis cannot be reached", generation_id)
+
+
+def forget(generation_id: UUID) -> None:
+    """Delete all keys of a deleted generation. Best effort: they expire by themselves."""
+    try:
+        redis_client().delete(*(f"{prefix}{generation_id}" for prefix in (_PROGRESS, _CANCEL, _STREAM)))
+    except RedisError:
+        logger.warning("the keys of generation %s are left to expire: Redis cannot be reached", generation_id)
+
+
+def stream_key(generation_id: UUID) -> str:
+    """Return the key of a generation's event stream. Its entries have `event`, and `data` as a JSON object."""
+    return f"{_STREAM}{generation_id}"
+
+
+def preview_flag(generation_id: UUID) -> tuple[str, int]:
+    """Return the key of the flag that asks for previews, and its time to live in seconds."""
+    return f"{_PREVIEW}{generation_id}", _PREVIEW_SECONDS
+
+
+def _add_event(pipe: Pipeline, generation_id: UUID, event: str, data: Mapping[str, Any]) -> None:
+    stream = stream_key(generation_id)
+    pipe.xadd(stream, {"event": event, "data": json.dumps(data)}, maxlen=_MAX_STREAM_EVENTS, approximate=True)
+    pipe.expire(stream, _FINAL_STREAM_SECONDS if event in FINAL_STATES else _STREAM_SECONDS)
+    # Added last, so that whoever it wakes finds the data.
+    pipe.xadd(EVENTS, {"id": str(generation_id), "event": event}, maxlen=_MAX_EVENTS, approximate=True)
+
+
+def _flagged(ids: Sequence[UUID], flags: Sequence[bytes | None]) -> frozenset[UUID]:
+    return frozenset(generation_id for generation_id, flag in zip(ids, flags, strict=True) if flag is not None)

@@ -1,0 +1,94 @@
+"""The registry of workers: one key for each, written with every heartbeat."""
+
+import json
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from generation.broker.connection import redis_client
+
+HEARTBEAT_SECONDS = 2.0
+STALE_SECONDS = 3 * HEARTBEAT_SECONDS
+"""A worker that misses its heartbeat for this long counts as gone."""
+
+_KEY = "dreamsite:worker:"
+_KEPT_SECONDS = 3600
+"""How long a worker without a heartbeat is still listed."""
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """A worker's entry in the registry.
+
+    Memory is in bytes, `started` a Unix time, `models` the loaded ones. `problem` is a sentence on why the default model is not
+    loaded, empty if it is. `seconds_since_heartbeat` is measured by Redis's clock.
+    """
+
+    name: str
+    pool: str
+    host: str
+    pid: int
+    device: str
+    memory_used: int
+    memory_total: int
+    started: float
+    models: list[str] = field(default_factory=list)
+    is_drained: bool = False
+    problem: str = ""
+    seconds_since_heartbeat: float = 0.0
+
+    @property
+    def is_stale(self) -> bool:
+        return self.seconds_since_heartbeat > STALE_SECONDS
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes work."""
+        return not (self.is_stale or self.is_drained)
+
+
+def new_name() -> str:
+    return f"{socket.gethostname()}-{time.time_ns():x}"
+
+
+def heartbeat(worker: WorkerInfo) -> None:
+    """Write the worker's entry; call it every `HEARTBEAT_SECONDS`. Raises `RedisError`."""
+    redis_client().set(_KEY + worker.name, json.dumps(asdict(worker)), ex=_KEPT_SECONDS)
+
+
+def remove(name: str) -> None:
+    """Remove a worker that has ended. Raises `RedisError`."""
+    redis_client().delete(_KEY + name)
+
+
+def remove_all() -> None:
+    """Empty the registry; for the start of a service whose workers are all gone. Raises `RedisError`."""
+    for key in _keys():
+        redis_client().delete(key)
+
+
+def registered() -> list[WorkerInfo]:
+    """Return all workers with a heartbeat within the last hour, by pool and name. Raises `RedisError`."""
+    keys = list(_keys())
+    with redis_client().pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.get(key)
+            pipe.pttl(key)
+        replies: list[Any] = pipe.execute()
+    workers = [
+        WorkerInfo(**json.loads(text) | {"seconds_since_heartbeat": max(0.0, _KEPT_SECONDS - ttl / 1000)})
+        for text, ttl in zip(replies[::2], replies[1::2], strict=True)
+        if text
+    ]
+    return sorted(workers, key=lambda worker: (worker.pool, worker.name))
+
+
+def ready() -> list[WorkerInfo]:
+    """Return the workers that take work. Raises `RedisError`."""
+    return [worker for worker in registered() if worker.is_ready]
+
+
+def _keys() -> Iterable[Any]:
+    return redis_client().scan_iter(match=_KEY + "*", count=1000)

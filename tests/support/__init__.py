@@ -1,0 +1,1 @@
+"""What tests share: people's generations, pictures, servers, services and browsers."""
