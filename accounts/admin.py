@@ -14,12 +14,12 @@ from django.utils.safestring import SafeString
 from accounts import audit
 from accounts.audit_admin import Audited
 from accounts.models import ApiToken, User
-from accounts.offered import OfferedFiltersOnly
+from accounts.strict_lookups import StrictLookupsMixin
 from generation.staff import users
 
 
 @admin.register(User)
-class PersonAdmin(OfferedFiltersOnly, Audited, UserAdmin[User]):
+class PersonAdmin(StrictLookupsMixin, Audited, UserAdmin[User]):
     fieldsets = (
         *(UserAdmin.fieldsets or ()),
         ("Limits", {"fields": ("max_running", "max_queued", "max_per_minute", "max_daily_cost")}),
@@ -76,7 +76,7 @@ class PersonAdmin(OfferedFiltersOnly, Audited, UserAdmin[User]):
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         answer = super().user_change_password(request, id, form_url)
         if request.method == "POST" and answer.status_code == 302 and (person := self.get_object(request, unquote(id))):
-            audit.note(request.user, "user.password", person, None, None)
+            audit.record(request.user, "user.password", person, None, None)
         return answer
 
 
@@ -109,7 +109,7 @@ class Usable(admin.SimpleListFilter):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(OfferedFiltersOnly, admin.ModelAdmin[ApiToken]):
+class ApiTokenAdmin(StrictLookupsMixin, admin.ModelAdmin[ApiToken]):
     """Tokens are read and revoked here. They are not made here, since their text could not be shown."""
 
     list_display = ("prefix", "user", "name", "created", "last_used", "expires", "revoked", "usable")
@@ -130,7 +130,7 @@ class ApiTokenAdmin(OfferedFiltersOnly, admin.ModelAdmin[ApiToken]):
         for token in usable:
             token.revoke()
             self.log_change(request, token, "Revoked.")
-            audit.note(request.user, "apitoken.revoke", token, {"revoked": None}, {"revoked": timezone.now()})
+            audit.record(request.user, "apitoken.revoke", token, {"revoked": None}, {"revoked": timezone.now()})
         messages.success(request, f"{len(usable)} token{'s' if len(usable) != 1 else ''} revoked.")
 
     def has_add_permission(self, request: HttpRequest) -> bool:

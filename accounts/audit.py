@@ -13,7 +13,7 @@ from accounts import request_ids
 from accounts.models import AuditEntry, User
 
 
-def note(
+def record(
     actor: User | AnonymousUser | None,
     action: str,
     target: Model | str,

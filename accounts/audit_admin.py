@@ -18,9 +18,9 @@ from django.utils.safestring import SafeString
 
 from accounts import audit, csv_export
 from accounts.models import AuditEntry
-from accounts.offered import OfferedFiltersOnly
-from accounts.read_only import ReadOnly
-from accounts.typed_filter import TypedFilter
+from accounts.read_only_admin import ReadOnlyAdminMixin
+from accounts.strict_lookups import StrictLookupsMixin
+from accounts.text_input_filter import TextInputFilter
 
 _SECRETS = frozenset({"password", "password1", "password2", "usable_password"})
 
@@ -35,15 +35,15 @@ class Audited:
         after = {name: _shown(name, form.cleaned_data.get(name)) for name in names}
         if names or not change:
             verb = "change" if change else "add"
-            audit.note(request.user, _action(form.instance, verb), form.instance, before if change else None, after)
+            audit.record(request.user, _action(form.instance, verb), form.instance, before if change else None, after)
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
-        audit.note(request.user, _action(obj, "delete"), obj, {"name": str(obj)}, None)
+        audit.record(request.user, _action(obj, "delete"), obj, {"name": str(obj)}, None)
         super().delete_model(request, obj)  # type: ignore[misc]
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         for row in queryset:
-            audit.note(request.user, _action(row, "delete"), row, {"name": str(row)}, None)
+            audit.record(request.user, _action(row, "delete"), row, {"name": str(row)}, None)
         super().delete_queryset(request, queryset)  # type: ignore[misc]
 
 
@@ -59,7 +59,7 @@ def _shown(name: str, value: Any) -> Any:
     return "(not shown)" if name in _SECRETS else list(value) if isinstance(value, QuerySet) else value
 
 
-class By(TypedFilter):
+class By(TextInputFilter):
     title = "actor"
     parameter_name = "by"
     label = "Username of the staff member"
@@ -69,7 +69,7 @@ class By(TypedFilter):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(OfferedFiltersOnly, ReadOnly, admin.ModelAdmin[AuditEntry]):
+class AuditEntryAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, admin.ModelAdmin[AuditEntry]):
     """The log: nobody adds to it, changes or deletes it here."""
 
     list_display = ("time", "actor_name", "action", "what", "changes", "request_id")

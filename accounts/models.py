@@ -114,7 +114,7 @@ class DataExport(models.Model):
         ]
 
 
-class Departure(models.Model):
+class AccountDeletion(models.Model):
     """An account that is being deleted by a job, and afterwards the receipt: counts, and nobody's name.
 
     The id is random: whoever left is nobody here any more, and finds the receipt by its address alone.

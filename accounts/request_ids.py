@@ -25,13 +25,13 @@ def current() -> str:
     return _current.get()
 
 
-def sane(text: str) -> str:
+def sanitize(text: str) -> str:
     """The client's id, or a new one where it is no 1 to 64 letters, digits and `._:-`, which are safe in any log."""
     return text if _SANE.fullmatch(text) else uuid4().hex
 
 
 @contextmanager
-def about(*ids: str) -> Iterator[None]:
+def bind(*ids: str) -> Iterator[None]:
     """Let the log lines of this block carry these ids, with commas between; empty ones are left out."""
     token = _current.set(",".join(filter(None, ids)))
     try:
@@ -48,7 +48,7 @@ class AddRequestId(logging.Filter):
         return True
 
 
-def identify(application: Application) -> Application:
+def request_id_middleware(application: Application) -> Application:
     """An ASGI application around this one: each request has one sane `X-Request-Id`, and its response tells it."""
 
     async def identified(scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +57,7 @@ def identify(application: Application) -> Application:
             return
         named = [value.decode("latin-1") for name, value in scope["headers"] if name == _HEADER]
         # Several may be of several origins: none of them is to be believed.
-        request_id = sane(named[0] if len(named) == 1 else "")
+        request_id = sanitize(named[0] if len(named) == 1 else "")
         header = (_HEADER, request_id.encode())
         others = [(name, value) for name, value in scope["headers"] if name != _HEADER]
 

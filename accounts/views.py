@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from accounts import throttle
+from accounts import lockout
 from accounts.forms import NewTokenForm, SignUpForm
 from accounts.models import ApiToken, User
 
@@ -32,7 +32,7 @@ class SignIn(LoginView):
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         response = super().form_valid(form)
-        throttle.remember(response, form.get_user())
+        lockout.remember_device(response, form.get_user())
         return response
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         user = form.save()
         login(request, user, "django.contrib.auth.backends.ModelBackend")
         response = redirect(settings.LOGIN_REDIRECT_URL)
-        throttle.remember(response, user)
+        lockout.remember_device(response, user)
         return response
     return render(request, "accounts/sign_up.html", {"form": form})
 

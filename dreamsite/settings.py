@@ -278,9 +278,9 @@ AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=10)
 AXES_ENABLED = AXES_FAILURE_LIMIT > 0
 AXES_COOLOFF_TIME = timedelta(minutes=env.float("SIGN_IN_MINUTES", default=15.0))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_LOCKOUT_PARAMETERS = "accounts.throttle.counted_by"
-AXES_CLIENT_IP_CALLABLE = "accounts.throttle.address"
-AXES_LOCKOUT_CALLABLE = "accounts.throttle.refuse"
+AXES_LOCKOUT_PARAMETERS = "accounts.lockout.lockout_parameters"
+AXES_CLIENT_IP_CALLABLE = "accounts.lockout.address"
+AXES_LOCKOUT_CALLABLE = "accounts.lockout.lockout_response"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 LOGIN_URL = "sign-in"

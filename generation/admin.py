@@ -19,8 +19,8 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from accounts.offered import OfferedFiltersOnly
-from accounts.read_only import ReadOnly
+from accounts.read_only_admin import ReadOnlyAdminMixin
+from accounts.strict_lookups import StrictLookupsMixin
 from generation import display
 from generation.library import search
 from generation.models import GeneratedImage, Generation
@@ -66,7 +66,7 @@ class CountlessPaginator(Paginator[Generation]):
         return before + len(rows[before : before + self.per_page + 1])
 
 
-class GeneratedImageInline(ReadOnly, admin.TabularInline[GeneratedImage, Generation]):
+class GeneratedImageInline(ReadOnlyAdminMixin, admin.TabularInline[GeneratedImage, Generation]):
     model = GeneratedImage
     verbose_name_plural = "results"
     fields = ("picture", "its_seed", "size", "safety", "checker", "threshold")
@@ -90,7 +90,7 @@ class GeneratedImageInline(ReadOnly, admin.TabularInline[GeneratedImage, Generat
 
 
 @admin.register(Generation)
-class GenerationAdmin(OfferedFiltersOnly, GenerationActions, ReadOnly, admin.ModelAdmin[Generation]):
+class GenerationAdmin(StrictLookupsMixin, GenerationActions, ReadOnlyAdminMixin, admin.ModelAdmin[Generation]):
     """Rows own files, which the admin's own deletion would leave behind: actions know what goes with them."""
 
     list_display = ("pictures", "what", "by", "model_name", "seeds", "flags", "state_in_words", "asked_at")
@@ -117,11 +117,11 @@ class GenerationAdmin(OfferedFiltersOnly, GenerationActions, ReadOnly, admin.Mod
             {
                 "fields": (
                     "pool",
-                    "band",
+                    "priority",
                     "cost",
                     "worker",
                     "attempt",
-                    "losses",
+                    "crash_count",
                     "lease_expires",
                     "deadline",
                     "cancel_requested",
@@ -174,7 +174,7 @@ class GenerationAdmin(OfferedFiltersOnly, GenerationActions, ReadOnly, admin.Mod
         if not words:
             return queryset, False
         start, end = period(request.GET.get(ByDate.parameter_name, "")) or (None, None)
-        return search.everybodys(queryset, " ".join(words), start, end), False
+        return search.search_all(queryset, " ".join(words), start, end), False
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -242,7 +242,7 @@ class GenerationAdmin(OfferedFiltersOnly, GenerationActions, ReadOnly, admin.Mod
 
     @admin.display(description="state")
     def state_in_words(self, generation: Generation) -> str:
-        return display.state(generation) + (", on legal hold" if generation.held else "")
+        return display.state(generation) + (", on legal hold" if generation.legal_hold else "")
 
     @admin.display
     def error(self, generation: Generation) -> str:

@@ -2,7 +2,13 @@
 
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
-from generation.recipes import Limits, Traits, most, traits_of, within
+from generation.recipes import (
+    Limits,
+    Traits,
+    clamp,
+    max_allowed,
+    traits_of,
+)
 from generation.responses import (
     ModelDescription,
     ParameterDescription,
@@ -26,7 +32,7 @@ DESCRIBED = (
 def described(row: DiffusionModel, is_warm: bool | None = None) -> ModelDescription:
     """A model of `DiffusionModel.objects.listed()`; `is_warm` is whether a worker has it loaded, None: nobody knows."""
     limits = row.limits()
-    traits = within(traits_of(row.reference()), limits)
+    traits = clamp(traits_of(row.reference()), limits)
     loras = [lora.pk for lora in row.loras.all()]
     if not loras:
         traits = traits.model_copy(update={"without_effect": traits.without_effect | {"loras"}})
@@ -46,7 +52,7 @@ def described(row: DiffusionModel, is_warm: bool | None = None) -> ModelDescript
 def _parameter(name: str, traits: Traits, limits: Limits) -> ParameterDescription:
     field = ImageToImageParameters.model_fields[name]
     bound = bounds(field)
-    maximum = most(name, traits, limits) or bound.get("le")
+    maximum = max_allowed(name, traits, limits) or bound.get("le")
     recommended = traits.recommended.get(name)
     if recommended is not None and maximum is not None:
         recommended = min(recommended, maximum)

@@ -96,7 +96,7 @@ def state(generation: Generation) -> str:
     took = generation.running_seconds
     match generation.state:
         case State.QUEUED:
-            return "waiting for a worker" if not generation.losses else "waiting again: its worker was lost"
+            return "waiting for a worker" if not generation.crash_count else "waiting again: its worker was lost"
         case State.RUNNING:
             if generation.cancel_requested:
                 return "stopping"
@@ -156,7 +156,7 @@ def outlooks(generations: Sequence[Generation]) -> dict[UUID, Outlook]:
 
 def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> list[Parameter]:
     """The request's fields in words, each with a note where the model used another value or none."""
-    recipe = generation.effective
+    recipe = generation.get_recipe()
     without_effect = traits_of(recipe.model).without_effect
     rows = []
     for name in names:

@@ -41,7 +41,7 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 
 
-class Narrowing(BaseModel):
+class BaseFilters(BaseModel):
     """What both have. All that is asked for must hold; what is left out does not count."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,7 +61,7 @@ class Narrowing(BaseModel):
         return cls.model_validate({name: values if name == "state" else values[-1] for name, values in query})
 
 
-class GenerationFilters(Narrowing):
+class GenerationFilters(BaseFilters):
     """Of the API. An empty value is wrong, as is a name that does not exist."""
 
     created_after: Annotated[Moment | None, Field(description="Later than this. A time without an offset is UTC.")] = (
@@ -79,7 +79,7 @@ class GenerationFilters(Narrowing):
     ] = None
 
 
-class HistoryFilters(Narrowing):
+class HistoryFilters(BaseFilters):
     """Of the history page. Its forms send fields that were left empty: those do not count."""
 
     q: Annotated[

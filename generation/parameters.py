@@ -22,7 +22,7 @@ MAX_LORAS = 4
 
 
 class Priority(StrEnum):
-    """The band of a request: a higher one runs before every lower one."""
+    """The priority of a request: a higher one runs before every lower one."""
 
     LOW = "low"
     NORMAL = "normal"

@@ -186,7 +186,7 @@ def traits_of(model: ModelReference) -> Traits:
     return traits
 
 
-def within(traits: Traits, limits: Limits) -> Traits:
+def clamp(traits: Traits, limits: Limits) -> Traits:
     """The rules with no side above what staff allow."""
     if limits.side is None:
         return traits
@@ -194,7 +194,7 @@ def within(traits: Traits, limits: Limits) -> Traits:
     return traits.model_copy(update={"min_side": min(traits.min_side, longest), "max_side": longest})
 
 
-def most(field: str, traits: Traits, limits: Limits) -> int | None:
+def max_allowed(field: str, traits: Traits, limits: Limits) -> int | None:
     """The most of a request field that staff allow, None for no limit of theirs: a forced value knows none."""
     allowed: int | None = None if field in traits.forced else getattr(limits, field, None)
     return allowed
@@ -212,9 +212,9 @@ def plan(
     `size` is width and height of the upright input picture, in pixels. Raises `InvalidField` where a limit is passed, or
     where strength and steps leave nothing to do.
     """
-    traits = within(traits_of(model), limits)
+    traits = clamp(traits_of(model), limits)
     for name in ("num_inference_steps", "num_images_per_prompt"):
-        allowed = most(name, traits, limits)
+        allowed = max_allowed(name, traits, limits)
         if allowed is not None and getattr(parameters, name) > allowed:
             raise InvalidField(name, f"Input should be a number from 1 to {allowed} for {model.id}", "less_than_equal")
     values: dict[str, Any] = parameters.model_dump(
@@ -251,15 +251,15 @@ def plan(
     return recipe, warnings
 
 
-def widest(model: ModelReference, limits: Limits = NO_LIMITS) -> tuple[int, int]:
+def largest_size(model: ModelReference, limits: Limits = NO_LIMITS) -> tuple[int, int]:
     """The size that costs most on this model: what is planned with until the picture is known."""
-    side = within(traits_of(model), limits).max_side
+    side = clamp(traits_of(model), limits).max_side
     return side, side
 
 
 def refit(recipe: Recipe, size: tuple[int, int], limits: Limits = NO_LIMITS) -> tuple[Recipe, list[str]]:
     """The recipe for a picture whose size was not known when it was planned, and what is to be said about that."""
-    traits = within(traits_of(recipe.model), limits)
+    traits = clamp(traits_of(recipe.model), limits)
     width, height = fit(size, traits)
     warnings = _fitted(size, (width, height), recipe.model, traits)
     return recipe.model_copy(update={"width": width, "height": height}), warnings

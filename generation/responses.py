@@ -94,7 +94,7 @@ class GenerationRecord(BaseModel):
     timings: Timings
 
 
-class Rehearsal(BaseModel):
+class DryRun(BaseModel):
     """What would happen to a request that was sent with `dry_run`. Nothing was made."""
 
     model_id: str
@@ -104,7 +104,7 @@ class Rehearsal(BaseModel):
     waiting: Waiting = Field(description="Where it would stand in the line if it were sent now.")
 
 
-class ImageResponseOrRehearsal(RootModel[ImageResponse | Rehearsal]):
+class ImageResponseOrDryRun(RootModel[ImageResponse | DryRun]):
     """Pictures, or with `dry_run` what would happen."""
 
 

@@ -115,5 +115,5 @@ def url_of(generation: Generation, image: GeneratedImage, absolute: Absolute) ->
 
 def carries(generation: Generation) -> bool:
     """Whether answers about it carry the pictures: as the request says, else as the server is set."""
-    wanted = generation.wanted.response_format
+    wanted = generation.get_parameters().response_format
     return settings.IMAGE_URLS == "data" if wanted is None else wanted is ResponseFormat.DATA

@@ -29,7 +29,7 @@ def asked() -> dict[str, Any]:
         "of one, failed": "user=demo-2&state__exact=failed",
         "in a month a year ago": f"date={month}",
         "failed in a month a year ago": f"date={month}&state__exact=failed",
-        "on hold, none": "held=yes",
+        "on hold, none": "legal_hold=yes",
         "a word that is in a fifth": "q=fog",
         "a word that is in a tenth": "q=lighthouse",
         "a start of words": "q=li",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from generation.engine.engine import Engine, EngineSettings
-from generation.engine.progress import Glimpse
+from generation.engine.progress import Preview
 from generation.recipes import Recipe
 from tests import pictures
 from tests.bench_queue import Line
@@ -42,7 +42,7 @@ def _looks(engine: Engine, side: int, steps: int) -> tuple[list[float], float]:
     """The seconds of each preview of a run that looks at every step, and of all its steps together with them."""
     seconds: list[float] = []
 
-    def offer(look: Callable[[], list[Glimpse]]) -> None:
+    def offer(look: Callable[[], list[Preview]]) -> None:
         start = time.perf_counter()
         assert len(look()) == 1
         seconds.append(time.perf_counter() - start)

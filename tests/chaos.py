@@ -52,7 +52,7 @@ from generation.models import Generation, Staging
 reaper.reap(abandoned=timedelta(0))
 print(json.dumps({
     "rows": [{
-        "id": str(row.pk), "state": row.state, "code": row.error_code, "attempt": row.attempt, "losses": row.losses,
+        "id": str(row.pk), "state": row.state, "code": row.error_code, "attempt": row.attempt, "crash_count": row.crash_count,
         "wanted": row.images_wanted, "images": [image.file.name for image in row.images.all()],
         "others": [row.input.name, row.input_thumbnail.name, *(image.thumbnail.name for image in row.images.all())],
     } for row in Generation.objects.prefetch_related("images")],
@@ -343,7 +343,7 @@ def _wait_for_quiet(service: Service, report: Report) -> None:
 
 
 def _unfinished(service: Service, *states: str) -> list[tuple[Any, ...]]:
-    query = "SELECT id, state, attempt, losses, worker FROM generation_generation WHERE state IN (?, ?)"
+    query = "SELECT id, state, attempt, crash_count, worker FROM generation_generation WHERE state IN (?, ?)"
     return rows(service, query, states[0], states[-1])
 
 
@@ -384,7 +384,7 @@ def _faults_of(
             yield f"other pictures than the undisturbed ones of {one.wish}"
     elif row["images"]:
         yield "pictures without success"
-    elif row["state"] == "failed" and (row["code"], row["losses"]) != ("worker_lost", 3):
+    elif row["state"] == "failed" and (row["code"], row["crash_count"]) != ("worker_lost", 3):
         yield "failed for no good reason"
     elif row["state"] == "canceled" and (one is None or not one.was_canceled):
         yield "canceled by nobody"
@@ -399,7 +399,7 @@ def _digests(row: dict[str, Any], media: Path) -> list[str]:
 def _figures(ledger: Sequence[dict[str, Any]]) -> str:
     states = Counter(row["state"] for row in ledger)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    again, lost = sum(row["attempt"] > 1 for row in ledger), sum(row["losses"] for row in ledger)
+    again, lost = sum(row["attempt"] > 1 for row in ledger), sum(row["crash_count"] for row in ledger)
     return f"{counted}; {again} were begun again, {lost} leases were lost"
 
 

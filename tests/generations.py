@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from generation.images import storage
-from generation.images.uploads import encode_kept, thumbnail
+from generation.images.uploads import encode_input, thumbnail
 from generation.jobs.queue import THUMBNAIL_SIDE
 from generation.library import search
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
@@ -70,7 +70,7 @@ def make_generation(
         created=created,
     )
     name = f"test/{generation.pk}"
-    generation.input = storage.store(f"{name}.webp", encode_kept(picture))
+    generation.input = storage.store(f"{name}.webp", encode_input(picture))
     generation.input_thumbnail = storage.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
     if state != State.QUEUED:
         generation.attempt, generation.worker = 1, "here-1"
@@ -84,7 +84,7 @@ def make_generation(
         generation.phases = PHASES
         generation.is_flagged = parameters.safety_check and bool(flagged)
     generation.save(force_insert=True)
-    search.keep(generation)
+    search.index(generation)
     if state == State.SUCCEEDED:
         _add_images(
             generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name, sampled
@@ -100,7 +100,7 @@ def _add_images(
     sampled: Sequence[int] = (),
 ) -> None:
     checked = generation.parameters["safety_check"]
-    for index, (result, seed) in enumerate(zip(results, generation.effective.seeds, strict=True)):
+    for index, (result, seed) in enumerate(zip(results, generation.get_recipe().seeds, strict=True)):
         GeneratedImage.objects.create(
             generation=generation,
             index=index,

@@ -16,7 +16,13 @@ from accounts.models import ApiToken, AuditEntry, User
 from generation.jobs import control
 from generation.library import deletion, sharing
 from generation.maintenance import retention
-from generation.models import Exploration, Generation, Order, RetentionRule, State
+from generation.models import (
+    ContactSheet,
+    Generation,
+    RetentionRule,
+    State,
+    WorkerCommand,
+)
 from generation.models.review import Review
 from generation.moderation import review
 from tests.browser import needs_chromium, sign_in
@@ -38,9 +44,9 @@ def pages(alice: User) -> Iterator[str]:
     running, failed = make_generation(alice, State.RUNNING), make_generation(alice, State.FAILED)
     gone = make_generation(alice)
     Generation.objects.filter(pk=gone.pk).update(trashed=gone.created)
-    sheet = Exploration.objects.create(user=alice, columns={"field": "seed", "values": ["1", "2"]})
+    sheet = ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1", "2"]})
     for cell in range(2):
-        Generation.objects.filter(pk=make_generation(alice, seed=cell).pk).update(exploration=sheet, cell=cell)
+        Generation.objects.filter(pk=make_generation(alice, seed=cell).pk).update(contact_sheet=sheet, cell=cell)
     link = sharing.share(whole, 0, None, with_recipe=True)
     yield from ("/", f"/?from={whole.pk}", "/history/", "/history/?q=nothing", "/history/?state=failed")
     for generation in (whole, running, failed):
@@ -71,7 +77,7 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
     RetentionRule.objects.create(what=RetentionRule.What.UPLOADS, days=30, enabled=True)
     show("atelier-1", models=["dreamsite/tiny-edit"])
     show("cellar-1", is_drained=True)
-    control.give("atelier-1", Order.Verb.WARM, "dreamsite/tiny-edit", "charlie")
+    control.send("atelier-1", WorkerCommand.Action.WARM, "dreamsite/tiny-edit", "charlie")
     entry, rows = AuditEntry.objects.latest("pk"), "/admin/generation/generation/"
     yield from ("/admin/", rows, f"{rows}?q=nothing", f"{rows}?state__exact=failed&date={timezone.localdate():%Y-%m}")
     for row in (whole, failed, held):

@@ -74,7 +74,7 @@ def test_every_page_holds_its_shape(devices: Devices, alice: User, charlie: User
     expect(page.get_by_text("Your export is about to be made.")).to_be_visible()
     page.wait_for_load_state()
     check_everywhere(page)
-    account_jobs.work(go_on)
+    account_jobs.run_all(go_on)
     expect(page.get_by_role("link", name="Download the zip")).to_be_visible()
     check_everywhere(page)
 
@@ -156,7 +156,7 @@ def test_an_export_is_watched_and_fetched(devices: Devices, alice: User) -> None
     export = data_export.claim()
     assert export is not None
     expect(page.get_by_text("0 of 3 requests are in it.")).to_be_visible()
-    data_export.make(export, go_on)
+    data_export.run(export, go_on)
     link = page.get_by_role("link", name="Download the zip")
     expect(link).to_be_visible()
     assert (link.get_attribute("href") or "").endswith(f"{export.pk}.zip")
@@ -178,7 +178,7 @@ def test_one_leaves_with_a_receipt(devices: Devices, alice: User, charlie: User,
     expect(page.get_by_role("link", name="Sign in")).to_be_visible()
     departure = account_deletion.claim()
     assert departure is not None
-    account_deletion.carry_out(departure, go_on)
+    account_deletion.run(departure, go_on)
     if not scripts:
         page.reload()
     expect(page.get_by_role("heading", name="Your account is deleted")).to_be_visible()

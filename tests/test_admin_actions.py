@@ -72,7 +72,7 @@ def test_a_retry_is_a_new_generation_of_the_same(desk: Client, alice: User) -> N
 def test_a_retry_keeps_random_seeds_and_needs_no_token(alice: User) -> None:
     old = make_generation(alice, State.FAILED)
     old.parameters["seed"] = None
-    made = retry.again(old)
+    made = retry.retry(old)
     assert made.token is None
     assert made.recipe["seeds"] == old.recipe["seeds"]
 
@@ -116,7 +116,7 @@ def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> 
     assert 'name="note"' in act(client, "hold", one, two)
     assert "2 not put on legal hold: say why." in act(client, "hold", one, two, confirmed="yes", note=" ")
     assert "2 put on legal hold." in act(client, "hold", one, two, confirmed="yes", note="a claim")
-    assert listed(client, held="yes") == [two.pk, one.pk]
+    assert listed(client, legal_hold="yes") == [two.pk, one.pk]
     assert not deletion.delete(one)
     assert "1 not put on legal hold: it is on hold already" in act(client, "hold", one, confirmed="yes", note="again")
     page = client.get(change_page(one)).content.decode()
@@ -133,8 +133,8 @@ def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> 
     assert deletion.delete(one)
     entries = AuditEntry.objects.filter(target=str(one.pk)).order_by("pk")
     assert [(entry.action, entry.after) for entry in entries] == [
-        ("generation.hold", {"held": True, "reason": "a claim"}),
-        ("generation.release", {"held": False, "reason": "settled"}),
+        ("generation.hold", {"legal_hold": True, "reason": "a claim"}),
+        ("generation.release", {"legal_hold": False, "reason": "settled"}),
     ]
     assert "Hold</button>" not in client.get(change_page(one)).content.decode()
 
@@ -145,7 +145,7 @@ def test_who_may_not_operate_holds_nothing(client: Client, alice: User) -> None:
     assert "Hold</button>" not in client.get(change_page(generation)).content.decode()
     act(client, "hold", generation, confirmed="yes", note="a claim")
     generation.refresh_from_db()
-    assert not generation.held
+    assert not generation.legal_hold
 
 
 def test_pictures_are_decided_from_the_list(desk: Client, alice: User) -> None:

@@ -15,7 +15,11 @@ from uuid_utils.compat import uuid7
 from accounts.models import ApiToken, User
 from generation.jobs import queue
 from generation.jobs.limits import OverLimit, QueueFull
-from generation.models import Generation, Staging, State
+from generation.models import (
+    Generation,
+    StagedFiles,
+    State,
+)
 from generation.parameters import ErrorCode
 from tests import pictures
 from tests.service import Service
@@ -77,7 +81,7 @@ def test_what_failed_or_never_started_costs_nothing(token: ApiToken) -> None:
 
 def test_what_was_stopped_costs_what_was_done(token: ApiToken) -> None:
     generation = claimed(token)
-    assert queue.stop(generation, ErrorCode.CANCELED, 0.25)
+    assert queue.finish_canceled(generation, ErrorCode.CANCELED, 0.25)
     assert Generation.objects.get().cost == pytest.approx(generation.cost / 4)
 
 
@@ -104,7 +108,7 @@ def test_the_whole_queue_is_bounded_before_anything_is_stored(token: ApiToken, s
     submit(token)
     with pytest.raises(QueueFull):
         submit(token)
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 def test_limits_can_be_lifted(token: ApiToken, settings: Settings) -> None:
@@ -138,7 +142,7 @@ def test_fifty_at_once_get_exactly_what_is_allowed(token: ApiToken, settings: Se
     with ThreadPoolExecutor(16) as pool:
         accepted = list(pool.map(attempt, range(50)))
     assert (sum(accepted), Generation.objects.count()) == (7, 7)
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,13 @@ from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
 from generation.jobs import queue
 from generation.maintenance import reaper
-from generation.models import DiffusionModel, Generation, Pace, Staging, State
+from generation.models import (
+    DiffusionModel,
+    Generation,
+    RunTiming,
+    StagedFiles,
+    State,
+)
 from generation.parameters import ErrorCode
 from generation.worker import execution
 from tests.test_queue import claim, expire, submit
@@ -37,15 +43,15 @@ def batching(settings: Settings, tiny_edit: DiffusionModel) -> None:
 
 
 def at_step(number: int, event: Callable[[], object]) -> Callable[[], bool]:
-    """A `must_hand_back` that lets something happen when it is asked for this time."""
+    """A `should_release` that lets something happen when it is asked for this time."""
     asked = iter(range(1, 1000))
 
-    def must_hand_back() -> bool:
+    def should_release() -> bool:
         if next(asked) == number:
             event()
         return False
 
-    return must_hand_back
+    return should_release
 
 
 def states() -> list[str]:
@@ -66,13 +72,13 @@ def held(token: ApiToken) -> Generation:
 
 def test_it_works(alices: ApiToken, engine: Engine) -> None:
     generation = held(alices)
-    execution.make([generation], engine, lambda: False)
+    execution.run([generation], engine, lambda: False)
     generation.refresh_from_db()
     assert generation.state == State.SUCCEEDED
     assert generation.phases.keys() >= {"encoding", "denoising", "decoding", "safety", "storing"}
     assert files(generation) == ["1-0-small.webp", "1-0.png"]
-    assert Pace.objects.get().step_seconds > 0
-    assert not Staging.objects.exists()
+    assert RunTiming.objects.get().step_seconds > 0
+    assert not StagedFiles.objects.exists()
 
 
 def test_compatible_requests_of_several_users_are_one_batch(
@@ -83,7 +89,7 @@ def test_compatible_requests_of_several_users_are_one_batch(
     submit(bobs, num_inference_steps="3")
     batch = queue.claim("default", "worker-1")
     assert len(batch) == 2
-    execution.make(batch, engine, lambda: False)
+    execution.run(batch, engine, lambda: False)
     assert states() == [State.SUCCEEDED, State.SUCCEEDED, State.QUEUED]
     assert [row.images.count() for row in Generation.objects.order_by("pk")] == [2, 1, 0]
 
@@ -112,7 +118,7 @@ def test_a_model_that_was_not_verified_is_not_batched(alices: ApiToken, batching
 def test_canceling_one_of_a_batch_leaves_the_others_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(3)]
     batch = queue.claim("default", "worker-1")
-    execution.make(batch, engine, at_step(4, lambda: queue.cancel(rows[1])))
+    execution.run(batch, engine, at_step(4, lambda: queue.cancel(rows[1])))
     assert states() == [State.SUCCEEDED, State.CANCELED, State.SUCCEEDED]
     assert files(rows[1]) == []
     rows[1].refresh_from_db()
@@ -122,16 +128,16 @@ def test_canceling_one_of_a_batch_leaves_the_others_alone(alices: ApiToken, engi
 def test_a_request_whose_input_is_gone_fails_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(2)]
     storage.discard([str(rows[0].input.name)])
-    execution.make(queue.claim("default", "worker-1"), engine, lambda: False)
+    execution.run(queue.claim("default", "worker-1"), engine, lambda: False)
     assert states() == [State.FAILED, State.SUCCEEDED]
     assert Generation.objects.order_by("pk")[0].error_code == ErrorCode.STORAGE_FAILED
 
 
 def test_a_worker_that_must_end_hands_back(alices: ApiToken, engine: Engine) -> None:
     generation = held(alices)
-    execution.make([generation], engine, lambda: True)
+    execution.run([generation], engine, lambda: True)
     generation.refresh_from_db()
-    assert (generation.state, generation.attempt, generation.losses) == (State.QUEUED, 1, 0)
+    assert (generation.state, generation.attempt, generation.crash_count) == (State.QUEUED, 1, 0)
 
 
 def test_an_undead_workers_result_changes_nothing(alices: ApiToken, engine: Engine, settings: Settings) -> None:
@@ -142,11 +148,11 @@ def test_an_undead_workers_result_changes_nothing(alices: ApiToken, engine: Engi
         reaper.reap()
         assert claim("worker-2")
 
-    execution.make([generation], engine, at_step(4, lose))
+    execution.run([generation], engine, at_step(4, lose))
     generation.refresh_from_db()
     assert (generation.state, generation.attempt, generation.worker) == (State.RUNNING, 2, "worker-2")
     assert files(generation) == []
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engine: Engine) -> None:
@@ -157,7 +163,7 @@ def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engi
         expire(generation)
         reaper.reap()
 
-    execution.make([generation], engine, at_step(4, expire_and_reap))
+    execution.run([generation], engine, at_step(4, expire_and_reap))
     assert states() == [State.SUCCEEDED]
     assert files(generation) == ["1-0-small.webp", "1-0.png"]
 
@@ -165,7 +171,7 @@ def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engi
 def test_finishing_twice_is_finishing_once(alices: ApiToken, engine: Engine) -> None:
     """As when the connection breaks at the commit: whoever asks again is told that it is done."""
     generation = held(alices)
-    execution.make([generation], engine, lambda: False)
+    execution.run([generation], engine, lambda: False)
     assert queue.finish(generation, [], [], {})
     assert generation.images.count() == 1
 
@@ -181,7 +187,7 @@ def test_files_of_an_attempt_that_died_while_storing_are_swept(alices: ApiToken)
     assert claim()
     reaper.reap()
     assert files(dead) == []
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 def test_the_sweep_never_takes_what_was_finished_meanwhile(alices: ApiToken, engine: Engine) -> None:
@@ -206,7 +212,7 @@ def test_the_sweep_never_takes_what_was_finished_meanwhile(alices: ApiToken, eng
 
 def test_files_of_a_submission_that_died_are_swept_after_a_while(alices: ApiToken) -> None:
     row = submit(alices)
-    Staging.objects.create(generation=row.pk, attempt=0, names=[str(row.input.name), str(row.input_thumbnail.name)])
+    StagedFiles.objects.create(generation=row.pk, attempt=0, names=[str(row.input.name), str(row.input_thumbnail.name)])
     reaper.reap(abandoned=timedelta())
     assert default_storage.exists(str(row.input.name))
     Generation.objects.all().delete()
@@ -219,7 +225,7 @@ def test_files_of_a_submission_that_died_are_swept_after_a_while(alices: ApiToke
 def test_no_request_runs_for_longer_than_any_may(alices: ApiToken, engine: Engine, settings: Settings) -> None:
     settings.MAX_SECONDS = 0.0
     generation = held(alices)
-    execution.make([generation], engine, lambda: False)
+    execution.run([generation], engine, lambda: False)
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.CANCELED, ErrorCode.DEADLINE)
 
@@ -227,6 +233,6 @@ def test_no_request_runs_for_longer_than_any_may(alices: ApiToken, engine: Engin
 def test_a_deadline_stops_a_run(alices: ApiToken, engine: Engine) -> None:
     generation = held(alices)
     generation.deadline = timezone.now()
-    execution.make([generation], engine, lambda: False)
+    execution.run([generation], engine, lambda: False)
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.CANCELED, ErrorCode.DEADLINE)

@@ -23,9 +23,9 @@ def staff(client: Client, charlie: User) -> Client:
 
 
 def test_it_works(charlie: User, alice: User) -> None:
-    with request_ids.about("request-1"):
-        audit.note(charlie, "user.change", alice, {"max_queued": None}, {"max_queued": 3})
-        audit.note(None, "worker.drain", "here-1", None, {"draining": True})
+    with request_ids.bind("request-1"):
+        audit.record(charlie, "user.change", alice, {"max_queued": None}, {"max_queued": 3})
+        audit.record(None, "worker.drain", "here-1", None, {"draining": True})
     drain, change = AuditEntry.objects.all()
     assert (change.actor_name, change.action, change.kind, change.target) == (
         "charlie",
@@ -38,7 +38,7 @@ def test_it_works(charlie: User, alice: User) -> None:
 
 
 def test_nobody_edits_or_deletes_an_entry(staff: Client, charlie: User) -> None:
-    entry = audit.note(charlie, "pool.pause", "default", None, None)
+    entry = audit.record(charlie, "pool.pause", "default", None, None)
     entry.action = "other"
     for change in (
         entry.save,
@@ -57,7 +57,7 @@ def test_nobody_edits_or_deletes_an_entry(staff: Client, charlie: User) -> None:
 
 
 def test_an_entry_outlives_its_actor(charlie: User) -> None:
-    audit.note(charlie, "pool.pause", "default", None, None)
+    audit.record(charlie, "pool.pause", "default", None, None)
     charlie.delete()
     entry = AuditEntry.objects.get()
     assert (entry.actor, entry.actor_name) == (None, "charlie")
@@ -108,9 +108,9 @@ def test_passwords_and_rights_are_noted_without_secrets(staff: Client, alice: Us
 
 def test_the_page_filters_searches_and_exports(staff: Client, charlie: User, alice: User) -> None:
     generation = make_generation(alice, State.FAILED)
-    with request_ids.about("request-7"):
-        audit.note(charlie, "generation.retry", generation, None, {"made": "=1+1"})
-    audit.note(alice, "worker.drain", "=cmd", None, None)
+    with request_ids.bind("request-7"):
+        audit.record(charlie, "generation.retry", generation, None, {"made": "=1+1"})
+    audit.record(alice, "worker.drain", "=cmd", None, None)
     page = staff.get(LIST).content.decode()
     assert "worker.drain" in page
     assert f'<a href="/admin/generation/generation/{generation.pk}/change/">' in page

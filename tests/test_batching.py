@@ -15,7 +15,12 @@ from pytest_django import Settings
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from generation.engine.catalog import SDXL_BASE
-from generation.engine.engine import Engine, EngineSettings, Member, Result
+from generation.engine.engine import (
+    BatchItem,
+    Engine,
+    EngineSettings,
+    Result,
+)
 from generation.engine.errors import EngineError, LoraFailed, ModelFailed, OutOfMemory
 from generation.engine.guidance import PerImage, per_image
 from generation.models import DiffusionModel
@@ -95,8 +100,8 @@ def recipe(model: ModelReference = TINY_EDIT, **changes: Any) -> Recipe:
     return Recipe(**values | changes)
 
 
-def member(model: ModelReference = TINY_EDIT, picture: Image.Image | None = None, **changes: Any) -> Member:
-    return Member(recipe(model, **changes), picture or scene())
+def member(model: ModelReference = TINY_EDIT, picture: Image.Image | None = None, **changes: Any) -> BatchItem:
+    return BatchItem(recipe(model, **changes), picture or scene())
 
 
 def ignore(done: int, of: int, phase: str) -> None:

@@ -42,7 +42,15 @@ def test_the_audit_finds(change: dict[str, Any], trouble: str, tmp_path: Path) -
     (tmp_path / "bob.webp").touch()
     if change.get("images") != ["other/1-0.png"]:
         (tmp_path / "other" / "1-0.png").unlink()
-    alices = {"id": "alice", "state": "succeeded", "code": "", "attempt": 1, "losses": 0, "wanted": 1, "others": []}
+    alices = {
+        "id": "alice",
+        "state": "succeeded",
+        "code": "",
+        "attempt": 1,
+        "crash_count": 0,
+        "wanted": 1,
+        "others": [],
+    }
     bobs = {**alices, "id": "bob", "images": ["bob/1-0.png"], "others": ["bob.webp"], **change}
     ledger = {"rows": [{**alices, "images": ["alice/1-0.png"]}, bobs], "staging": []}
     troubles = chaos.audit(ledger, [Accepted("alice", WISH, ""), Accepted("bob", WISH, "")], tmp_path)

@@ -14,7 +14,7 @@ from accounts.models import User
 from generation.images import storage
 from generation.library import deletion
 from generation.maintenance import reaper
-from generation.models import GeneratedImage, Staging
+from generation.models import GeneratedImage, StagedFiles
 from generation.models.review import Reason, Review
 from generation.moderation import quarantine, review
 from tests.generations import make_generation
@@ -55,7 +55,7 @@ def test_links_from_before_are_dead_and_pixels_stay(
     assert client.get(image.thumbnail.url).status_code == 200
     assert storage.read(image.original_names[0]) == pixels
     assert image.may_be_shared == (setting == "blur")
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
     client.force_login(dora)
     assert client.get(f"/admin/review/{image.pk}/result").content == pixels
 
@@ -63,12 +63,12 @@ def test_links_from_before_are_dead_and_pixels_stay(
     files = image.every_name
     review.undo(dora)
     image.refresh_from_db()
-    assert (image.kept.name, image.links_ended, image.may_be_shared) == ("", None, True)
+    assert (image.original.name, image.quarantined, image.may_be_shared) == ("", None, True)
     assert storage.read(str(image.file.name)) == pixels
     assert (client.get(after).status_code == 200) == (setting == "owner")
     assert sum(default_storage.exists(name) for name in files) == 2
     assert size == (image.width, image.height)
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 def test_what_the_storage_could_not_do_is_done_by_the_reaper(
@@ -82,11 +82,11 @@ def test_what_the_storage_could_not_do_is_done_by_the_reaper(
     path = settings.MEDIA_ROOT / name
     away = path.rename(path.with_suffix(".away"))
     confirm(image, dora)
-    assert (image.nsfw, image.links_ended, image.may_be_shared) == (True, None, False)
+    assert (image.nsfw, image.quarantined, image.may_be_shared) == (True, None, False)
     away.rename(path)
     reaper.reap()
     image.refresh_from_db()
-    assert image.links_ended
+    assert image.quarantined
     assert not default_storage.exists(name)
     assert storage.read(image.original_names[0]) == pixels
     reaper.reap()
@@ -97,13 +97,13 @@ def test_files_of_a_move_that_died_are_swept(alice: User, dora: User, redis: Non
     image: GeneratedImage = make_generation(alice, flagged=[0]).images.get()
     monkeypatch.setattr("generation.moderation.quarantine._swap", None)
     with pytest.raises(TypeError):
-        quarantine._hide(image)
+        quarantine._move_out(image)
     monkeypatch.undo()
-    note = Staging.objects.get()
+    note = StagedFiles.objects.get()
     assert all(default_storage.exists(name) for name in note.names)
     reaper.reap()
-    assert Staging.objects.filter(pk=note.pk).exists()
-    Staging.objects.update(created=timezone.now() - timedelta(hours=1))
+    assert StagedFiles.objects.filter(pk=note.pk).exists()
+    StagedFiles.objects.update(created=timezone.now() - timedelta(hours=1))
     reaper.reap()
     assert not any(default_storage.exists(name) for name in note.names)
     assert default_storage.exists(str(image.file.name))
@@ -115,4 +115,4 @@ def test_deletion_takes_the_kept_files_too(alice: User, dora: User, redis: None,
     assert len(image.every_name) == 4
     deletion.delete(image.generation)
     assert not any(default_storage.exists(name) for name in image.every_name)
-    quarantine.settle_all()
+    quarantine.apply_all()

@@ -16,7 +16,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import ApiToken, DataExport, Departure, User
+from accounts.models import (
+    AccountDeletion,
+    ApiToken,
+    DataExport,
+    User,
+)
 from generation.images import storage
 from generation.jobs import queue
 from generation.library import deletion
@@ -27,12 +32,12 @@ from generation.maintenance import (
     reaper,
 )
 from generation.models import (
-    Exploration,
+    ContactSheet,
     GeneratedImage,
     Generation,
     IdempotencyKey,
     ShareLink,
-    Staging,
+    StagedFiles,
     State,
 )
 from generation.parameters import ErrorCode
@@ -75,9 +80,9 @@ def furnish(user: User) -> None:
     Generation.objects.filter(pk=make_generation(user).pk).update(trashed=timezone.now())
     ShareLink.objects.create(generation=shown, code="c" * 43)
     IdempotencyKey.objects.create(token=token, key="k", fingerprint="f", generation=shown)
-    Exploration.objects.create(user=user, columns={})
-    data_export.ask(user)
-    account_jobs.work(go_on)
+    ContactSheet.objects.create(user=user, columns={})
+    data_export.request(user)
+    account_jobs.run_all(go_on)
 
 
 def everything() -> str:
@@ -122,21 +127,21 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
     assert not get_user(elsewhere).is_authenticated
     assert "being deleted" in client.get(address).content.decode()
 
-    assert account_jobs.work(go_on)
+    assert account_jobs.run_all(go_on)
     assert receipt(client, address) == {
         "requests": 4,
         "pictures": 3,
         "files": 3 * 2 + 2 * 3,
         "token": 1,
         "share link": 1,
-        "exploration": 1,
+        "contact_sheet": 1,
         "export": 1,
         "session": 1,
         "account": 1,
     }
     assert set(User.objects.values_list("username", flat=True)) == {"bob", "charlie"}
     assert list(Generation.objects.all()) == [bystander]
-    for model in (ApiToken, ShareLink, IdempotencyKey, Exploration, DataExport, Staging, AccessAttempt):
+    for model in (ApiToken, ShareLink, IdempotencyKey, ContactSheet, DataExport, StagedFiles, AccessAttempt):
         assert not model.objects.exists()
     assert GeneratedImage.objects.count() == 1
     assert files() == kept
@@ -162,7 +167,7 @@ def test_the_password_is_asked_for(client: Client, alice: User, password: str) -
     assert client.post(PAGE, {"password": password}).status_code == 200
     alice.refresh_from_db()
     assert alice.is_active
-    assert not Departure.objects.exists()
+    assert not AccountDeletion.objects.exists()
 
 
 def test_the_password_of_another_is_none(client: Client, alice: User, bob: User) -> None:
@@ -190,34 +195,34 @@ def test_the_last_administrator_stays(client: Client, charlie: User, alice: User
     assert "You are the last administrator" in client.get(PAGE).content.decode()
     client.post(PAGE, {"password": "charlie-password"})
     with pytest.raises(account_deletion.LastAdministrator):
-        account_deletion.leave(charlie)
+        account_deletion.request(charlie)
     User.objects.create_superuser("dora", is_active=False)
     with pytest.raises(account_deletion.LastAdministrator):
-        account_deletion.leave(charlie)
+        account_deletion.request(charlie)
     User.objects.filter(username="dora").update(is_active=True)
-    account_deletion.leave(charlie)
+    account_deletion.request(charlie)
     assert not User.objects.get(pk=charlie.pk).is_active
 
 
 def test_what_waits_is_canceled_and_what_runs_is_waited_for(client: Client, alice: User) -> None:
     waiting, running = make_generation(alice, State.QUEUED), make_generation(alice, State.RUNNING)
     Generation.objects.filter(pk=running.pk).update(lease_expires=timezone.now() + timedelta(minutes=1))
-    account_deletion.leave(alice)
-    account_jobs.work(go_on)
+    account_deletion.request(alice)
+    account_jobs.run_all(go_on)
     assert not Generation.objects.filter(pk=waiting.pk).exists()
     running.refresh_from_db()
     assert running.cancel_requested
-    assert not Departure.objects.get().finished
-    assert not account_jobs.work(go_on), "it comes back in a moment"
+    assert not AccountDeletion.objects.get().finished
+    assert not account_jobs.run_all(go_on), "it comes back in a moment"
     running.started = None
-    queue.stop(running, ErrorCode.CANCELED, 0.5)
-    Departure.objects.update(lease_expires=timezone.now())
-    account_jobs.work(go_on)
+    queue.finish_canceled(running, ErrorCode.CANCELED, 0.5)
+    AccountDeletion.objects.update(lease_expires=timezone.now())
+    account_jobs.run_all(go_on)
     assert Generation.objects.exists(), "its worker still gives back what was not done"
     Generation.objects.update(finished=F("finished") - timedelta(seconds=10))
-    Departure.objects.update(lease_expires=timezone.now())
-    account_jobs.work(go_on)
-    assert Departure.objects.get().counts["generations"] == 2
+    AccountDeletion.objects.update(lease_expires=timezone.now())
+    account_jobs.run_all(go_on)
+    assert AccountDeletion.objects.get().counts["generations"] == 2
     assert not User.objects.filter(pk=alice.pk).exists()
 
 
@@ -232,7 +237,7 @@ def test_whoever_does_it_may_be_killed_at_any_moment(
     alice: User, before: set[str], monkeypatch: pytest.MonkeyPatch, owner: Any, moment: str
 ) -> None:
     furnish(alice)
-    account_deletion.leave(alice)
+    account_deletion.request(alice)
 
     def kill(*_: Any, **__: Any) -> None:
         raise Killed
@@ -240,68 +245,68 @@ def test_whoever_does_it_may_be_killed_at_any_moment(
     with monkeypatch.context() as patch:
         patch.setattr(owner, moment, kill)
         with pytest.raises(Killed):
-            account_jobs.work(go_on)
-    assert not account_jobs.work(go_on), "its lease still holds"
-    Departure.objects.update(lease_expires=timezone.now())
-    account_jobs.work(go_on)
-    departure = Departure.objects.get()
+            account_jobs.run_all(go_on)
+    assert not account_jobs.run_all(go_on), "its lease still holds"
+    AccountDeletion.objects.update(lease_expires=timezone.now())
+    account_jobs.run_all(go_on)
+    departure = AccountDeletion.objects.get()
     assert departure.finished
     assert (departure.counts["generations"], departure.counts["files"]) == (4, 12)
     reaper.reap(abandoned=timedelta(0))
     assert files() == before
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 def test_whoever_was_thought_dead_changes_nothing_more(alice: User) -> None:
     make_generation(alice)
-    account_deletion.leave(alice)
+    account_deletion.request(alice)
     late = account_deletion.claim()
     assert late is not None
-    Departure.objects.update(lease_expires=timezone.now())
+    AccountDeletion.objects.update(lease_expires=timezone.now())
     assert account_deletion.claim() is not None
-    account_deletion.carry_out(late, go_on)
+    account_deletion.run(late, go_on)
     assert Generation.objects.count() == 1
-    assert Departure.objects.get().counts == {}
+    assert AccountDeletion.objects.get().counts == {}
 
 
 def test_a_process_that_is_told_to_end_leaves_it_to_the_next(alice: User) -> None:
     make_generation(alice)
-    account_deletion.leave(alice)
+    account_deletion.request(alice)
     departure = account_deletion.claim()
     assert departure is not None
-    account_deletion.carry_out(departure, lambda: True)
+    account_deletion.run(departure, lambda: True)
     assert Generation.objects.exists()
-    Departure.objects.update(lease_expires=timezone.now())
-    account_jobs.work(go_on)
-    assert Departure.objects.get().finished
+    AccountDeletion.objects.update(lease_expires=timezone.now())
+    account_jobs.run_all(go_on)
+    assert AccountDeletion.objects.get().finished
 
 
 def test_an_export_that_is_being_made_goes_too(alice: User) -> None:
-    data_export.ask(alice)
+    data_export.request(alice)
     making = data_export.claim()
     assert making is not None
-    account_deletion.leave(alice)
-    account_jobs.work(go_on)
+    account_deletion.request(alice)
+    account_jobs.run_all(go_on)
     before = files()
     with pytest.raises(User.DoesNotExist):
         making.user.refresh_from_db()
-    data_export.make(making, go_on)
+    data_export.run(making, go_on)
     assert files() == before
     assert not DataExport.objects.exists()
 
 
 def test_a_receipt_is_kept_for_seven_days(client: Client, alice: User) -> None:
-    address = reverse("account-deleted", args=[account_deletion.leave(alice).pk])
-    account_jobs.work(go_on)
+    address = reverse("account-deleted", args=[account_deletion.request(alice).pk])
+    account_jobs.run_all(go_on)
     assert receipt(client, address) == {"account": 1}
-    Departure.objects.update(finished=F("finished") - timedelta(days=7, seconds=1))
-    account_jobs.work(go_on)
+    AccountDeletion.objects.update(finished=F("finished") - timedelta(days=7, seconds=1))
+    account_jobs.run_all(go_on)
     assert client.get(address).status_code == 404
 
 
 def test_an_account_that_somebody_else_removed_is_gone_too(alice: User) -> None:
-    account_deletion.leave(alice)
+    account_deletion.request(alice)
     alice.delete()
-    assert account_jobs.work(go_on)
-    assert Departure.objects.get().finished
-    assert not account_jobs.work(go_on)
+    assert account_jobs.run_all(go_on)
+    assert AccountDeletion.objects.get().finished
+    assert not account_jobs.run_all(go_on)

@@ -17,7 +17,12 @@ from generation.broker.connection import redis_client
 from generation.jobs import limits
 from generation.library import deletion
 from generation.maintenance import reaper
-from generation.models import Generation, IdempotencyKey, Staging, State
+from generation.models import (
+    Generation,
+    IdempotencyKey,
+    StagedFiles,
+    State,
+)
 from generation.recipes import Recipe
 from tests.generations import files_of, make_generation, there
 from tests.service import Service, make_two, wait_until
@@ -75,7 +80,7 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
 
     assert api.delete(path_of(generation)).status_code == 204
     assert there(names) == []
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
     assert not redis_client().exists(stream)
     assert "zebra" not in json.dumps(list(Generation.objects.values()), default=str)
     assert "zebra" not in json.dumps(list(LogEntry.objects.values()), default=str)
@@ -85,8 +90,8 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     assert (row.input_sha256, row.created) == (generation.input_sha256, generation.created)
     assert row.deleted is not None
     assert timezone.now() - row.deleted < timedelta(seconds=10)
-    assert row.effective == Recipe.model_validate(generation.recipe | {"prompt": "", "negative_prompt": ""})
-    assert row.effective.seeds == (1207, 1208)
+    assert row.get_recipe() == Recipe.model_validate(generation.recipe | {"prompt": "", "negative_prompt": ""})
+    assert row.get_recipe().seeds == (1207, 1208)
     assert [(image.nsfw, image.file.name, image.thumbnail.name) for image in row.images.all()] == (
         [(False, "", ""), (True, "", "")] if state == State.SUCCEEDED else []
     )
@@ -110,16 +115,16 @@ def test_files_that_cannot_be_removed_now_are_removed_later(alice: User, setting
     blocked.touch()
     settings.MEDIA_ROOT = blocked
     assert all(deletion.delete(generation) for generation in generations)
-    first = Staging.objects.order_by("created")[0]
+    first = StagedFiles.objects.order_by("created")[0]
     reaper.reap()
-    assert Staging.objects.count() == 2
+    assert StagedFiles.objects.count() == 2
     # The one that failed is tried last the next time.
-    assert Staging.objects.order_by("created").last() == first
+    assert StagedFiles.objects.order_by("created").last() == first
     settings.MEDIA_ROOT = media_root
     assert there(names) == names
     reaper.reap()
     assert there(names) == []
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 def test_without_redis_it_is_deleted_all_the_same(alice: User, redis_server: Any) -> None:

@@ -33,7 +33,7 @@ def test_reviewers_find_work_and_learn_from_what_was_done(charlie: User) -> None
     assert not decided.filter(review=Review.SAFE, nsfw=True).exists()
     flagged = set(GeneratedImage.objects.filter(nsfw=True).values_list("generation", flat=True))
     assert set(Generation.objects.filter(is_flagged=True).values_list("pk", flat=True)) == flagged
-    known = metrics.insight(timezone.now() - timedelta(days=800))
+    known = metrics.review_metrics(timezone.now() - timedelta(days=800))
     assert known.threshold == 0.8
     assert known.curve[85].precision is not None
     assert known.curve[85].recall is not None

@@ -13,7 +13,15 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from accounts.models import User
 from generation.jobs import queue
 from generation.jobs.contact_sheets import axis
-from generation.models import Band, DiffusionModel, Exploration, GeneratedImage, Generation, Staging, State
+from generation.models import (
+    ContactSheet,
+    DiffusionModel,
+    GeneratedImage,
+    Generation,
+    PriorityLevel,
+    StagedFiles,
+    State,
+)
 from generation.parameters import InvalidField
 from tests.browser import check_everywhere, chromium, needs_chromium
 from tests.generations import make_generation
@@ -39,16 +47,16 @@ def explore(client: Client, **fields: Any) -> Any:
 
 def test_it_works(signed_in: Client, alice: User) -> None:
     answer = explore(signed_in, num_images_per_prompt="4")
-    sheet = Exploration.objects.get()
+    sheet = ContactSheet.objects.get()
     assert (answer.status_code, answer["Location"]) == (302, f"/sheets/{sheet.pk}/")
     cells = list(sheet.generations.order_by("cell"))
-    asked = [(cell.wanted.guidance_scale, cell.wanted.num_inference_steps) for cell in cells]
+    asked = [(cell.get_parameters().guidance_scale, cell.get_parameters().num_inference_steps) for cell in cells]
     assert asked == [(2, 5), (4, 5), (7.5, 5), (2, 10), (4, 10), (7.5, 10)]
-    assert {len(cell.effective.seeds) for cell in cells} == {1}
-    assert len({cell.effective.seeds for cell in cells}) == 1, "one seed, or they could not be compared"
-    assert {(cell.user, cell.band, cell.in_studio) for cell in cells} == {(alice, Band.LOW, True)}
+    assert {len(cell.get_recipe().seeds) for cell in cells} == {1}
+    assert len({cell.get_recipe().seeds for cell in cells}) == 1, "one seed, or they could not be compared"
+    assert {(cell.user, cell.priority, cell.in_studio) for cell in cells} == {(alice, PriorityLevel.LOW, True)}
     assert len({cell.input.name for cell in cells}) == 6, "each may be deleted on its own"
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
     page = signed_in.get(answer["Location"]).content.decode()
     assert "<h1>Guidance × steps</h1>" in page
     assert [cell.strip() for cell in re.findall(r'scope="col"><small>Guidance</small>(.*?)</th>', page)] == [
@@ -75,7 +83,7 @@ def test_prompts_and_seeds_vary_too(signed_in: Client) -> None:
         rows="1 2",
     )
     cells = Generation.objects.order_by("cell")
-    assert [(cell.prompt, cell.effective.seeds[0]) for cell in cells] == [
+    assert [(cell.prompt, cell.get_recipe().seeds[0]) for cell in cells] == [
         ("make it night", 1),
         ("make it, at last, snow", 1),
         ("make it night", 2),
@@ -94,7 +102,7 @@ def test_scripts_are_told_where_the_sheet_is(signed_in: Client) -> None:
     image = SimpleUploadedFile("cat.png", photo(96, 64), "image/png")
     fields = {**FIELDS, **GRID, "rows_field": "", "image": image}
     answer = signed_in.post("/", fields, headers={"X-Requested-With": "fetch"})
-    assert (answer.status_code, answer.json()) == (201, {"location": f"/sheets/{Exploration.objects.get().pk}/"})
+    assert (answer.status_code, answer.json()) == (201, {"location": f"/sheets/{ContactSheet.objects.get().pk}/"})
     assert Generation.objects.count() == 3
 
 
@@ -124,7 +132,7 @@ def test_what_cannot_be_is_said_beside_its_axis(
     assert words in beside[1]
     assert answer.status_code in (400, 422)
     assert not Generation.objects.exists()
-    assert not Exploration.objects.exists()
+    assert not ContactSheet.objects.exists()
 
 
 def test_what_a_sheet_would_cost_and_take_is_told_before(
@@ -133,7 +141,7 @@ def test_what_a_sheet_would_cost_and_take_is_told_before(
     settings: Settings,
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    tiny_edit.paces.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
+    tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
     asked = {**FIELDS, **GRID, "width": "512", "height": "384"}
     register_worker("here-1", "default", [TINY])
     told = signed_in.post("/studio/estimate", asked).json()
@@ -160,7 +168,7 @@ def test_what_a_sheet_would_cost_and_take_is_told_before(
     assert "These are 6 requests at once, and 5 more of at most 5 may wait" in told["sheet"]
     assert "costs 3.93" in told["words"]
     assert not Generation.objects.exists()
-    assert not Exploration.objects.exists()
+    assert not ContactSheet.objects.exists()
 
 
 def test_values_are_read_as_people_write_them() -> None:
@@ -184,15 +192,15 @@ def test_limits_are_kept_for_the_whole(signed_in: Client, settings: Settings) ->
     settings.USER_MAX_DAILY_COST, settings.MAX_QUEUE = 1000, 5
     assert explore(signed_in).status_code == 503
     assert not Generation.objects.exists()
-    assert not Exploration.objects.exists()
-    assert not Staging.objects.exists()
+    assert not ContactSheet.objects.exists()
+    assert not StagedFiles.objects.exists()
     settings.MAX_QUEUE = 6
     assert explore(signed_in).status_code == 302
 
 
 def test_a_sheet_is_its_owners_alone(signed_in: Client, client: Client, bob: User) -> None:
     explore(signed_in)
-    sheet = Exploration.objects.get()
+    sheet = ContactSheet.objects.get()
     client.force_login(bob)
     for address in (f"/sheets/{sheet.pk}/", f"/sheets/{sheet.pk}/cells"):
         assert client.get(address).status_code == 404
@@ -206,7 +214,7 @@ def test_only_what_has_changed_comes_again(
     signed_in: Client, alice: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     explore(signed_in)
-    sheet = Exploration.objects.get()
+    sheet = ContactSheet.objects.get()
     page = signed_in.get(f"/sheets/{sheet.pk}/").content.decode()
     address = re.search(r'hx-get="([^"]+)"', page)[1]  # type: ignore[index]
     with django_assert_num_queries(6):
@@ -228,18 +236,18 @@ def test_only_what_has_changed_comes_again(
 
 def test_a_sheet_in_the_trash_is_none_of_the_last_ones(signed_in: Client) -> None:
     explore(signed_in)
-    sheet = Exploration.objects.get()
+    sheet = ContactSheet.objects.get()
     sheet.generations.update(state=State.SUCCEEDED)
     sheet.generations.filter(cell__lt=4).update(trashed=sheet.created)
-    assert list(map(attrgetter("made"), Exploration.objects.lately(6))) == [2]
+    assert list(map(attrgetter("made"), ContactSheet.objects.lately(6))) == [2]
     sheet.generations.update(trashed=sheet.created)
-    assert Exploration.objects.lately(6) == []
+    assert ContactSheet.objects.lately(6) == []
     assert f"/sheets/{sheet.pk}/" not in signed_in.get("/").content.decode()
 
 
 def test_what_is_left_is_canceled_at_once(signed_in: Client) -> None:
     explore(signed_in)
-    sheet = Exploration.objects.get()
+    sheet = ContactSheet.objects.get()
     queue.claim("default", "here-1", [TINY])
     answer = signed_in.post(f"/sheets/{sheet.pk}/cancel", follow=True)
     states = list(sheet.generations.order_by("cell").values_list("state", "cancel_requested"))
@@ -282,7 +290,7 @@ def test_a_sheet_fills_while_one_looks(service: Service) -> None:
 
 def test_the_history_leads_to_the_sheet_and_back(signed_in: Client, alice: User, bob: User) -> None:
     explore(signed_in)
-    sheet = Exploration.objects.get()
+    sheet = ContactSheet.objects.get()
     alone = make_generation(alice)
     cells = list(sheet.generations.order_by("cell"))
     whole = signed_in.get("/history/").content.decode()

@@ -24,7 +24,12 @@ from generation.maintenance import (
     data_export,
     reaper,
 )
-from generation.models import Generation, ShareLink, Staging, State
+from generation.models import (
+    Generation,
+    ShareLink,
+    StagedFiles,
+    State,
+)
 from tests.generations import make_generation
 
 PAGE = "/settings/export"
@@ -72,7 +77,7 @@ def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any)
     assert client.post(PAGE)["Location"] == PAGE
     assert "about to be made" in client.get(PAGE).content.decode()
 
-    assert account_jobs.work(go_on)
+    assert account_jobs.run_all(go_on)
     page = client.get(PAGE).content.decode()
     export = DataExport.objects.get()
     assert f"{PAGE}/{export.pk}.zip" in page
@@ -100,8 +105,8 @@ def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any)
 
 
 def made(user: User) -> DataExport:
-    assert data_export.ask(user)
-    assert account_jobs.work(go_on)
+    assert data_export.request(user)
+    assert account_jobs.run_all(go_on)
     return DataExport.objects.filter(user=user).latest("pk")
 
 
@@ -119,14 +124,14 @@ def test_one_is_made_at_a_time(client: Client, alice: User, bob: User) -> None:
     client.post(PAGE)
     assert "An export is being made already" in client.post(PAGE, follow=True).content.decode()
     assert DataExport.objects.count() == 1
-    assert data_export.ask(bob)
+    assert data_export.request(bob)
 
 
 def test_a_new_one_replaces_the_one_before_when_it_is_done(alice: User) -> None:
     first = made(alice)
-    data_export.ask(alice)
+    data_export.request(alice)
     assert default_storage.exists(str(first.file.name))
-    account_jobs.work(go_on)
+    account_jobs.run_all(go_on)
     assert not default_storage.exists(str(first.file.name))
     assert DataExport.objects.exclude(pk=first.pk).get().state == "succeeded"
 
@@ -137,10 +142,10 @@ def test_it_is_kept_for_seven_days(client: Client, alice: User) -> None:
     DataExport.objects.update(finished=F("finished") - timedelta(days=7, seconds=1))
     assert client.get(f"{PAGE}/{export.pk}.zip").status_code == 404
     assert "Make the export" in client.get(PAGE).content.decode()
-    account_jobs.work(go_on)
+    account_jobs.run_all(go_on)
     assert not DataExport.objects.exists()
     assert not default_storage.exists(str(export.file.name))
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 class Killed(BaseException):
@@ -153,7 +158,7 @@ def test_whoever_makes_it_may_be_killed_at_any_moment(
 ) -> None:
     for number in range(3):
         make_generation(alice, prompt=f"number {number}")
-    data_export.ask(alice)
+    data_export.request(alice)
 
     def kill(*_: Any, **__: Any) -> None:
         raise Killed
@@ -162,33 +167,33 @@ def test_whoever_makes_it_may_be_killed_at_any_moment(
     with monkeypatch.context() as patch:
         patch.setattr(owner, moment, kill)
         with pytest.raises(Killed):
-            account_jobs.work(go_on)
-    assert not account_jobs.work(go_on), "its lease still holds"
+            account_jobs.run_all(go_on)
+    assert not account_jobs.run_all(go_on), "its lease still holds"
     DataExport.objects.update(lease_expires=timezone.now())
-    assert account_jobs.work(go_on)
+    assert account_jobs.run_all(go_on)
     export = DataExport.objects.get()
     assert (export.state, export.attempt, export.done, export.of) == ("succeeded", 2, 3, 3)
     reaper.reap(abandoned=timedelta(0))
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
     assert default_storage.exists(str(export.file.name))
 
 
 def test_what_somebody_thought_dead_still_makes_is_refused(alice: User) -> None:
-    data_export.ask(alice)
+    data_export.request(alice)
     late = data_export.claim()
     assert late is not None
     DataExport.objects.update(lease_expires=timezone.now())
-    account_jobs.work(go_on)
+    account_jobs.run_all(go_on)
     kept = DataExport.objects.get()
-    data_export.make(late, go_on)
+    data_export.run(late, go_on)
     again = DataExport.objects.get()
     assert (again.file, again.attempt, again.state) == (kept.file, 2, "succeeded")
     assert not default_storage.exists(f"exports/{late.pk}-1.zip")
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 def test_a_draft_of_a_dead_process_is_swept(alice: User) -> None:
-    data_export.ask(alice)
+    data_export.request(alice)
     export = data_export.claim()
     assert export is not None
     folder = Path(settings.DATA_DIR) / "exports"
@@ -196,7 +201,7 @@ def test_a_draft_of_a_dead_process_is_swept(alice: User) -> None:
     left, live = folder / f"{export.pk}-0.zip", folder / f"{export.pk}-1.zip"
     for path in (left, live):
         path.touch()
-    account_jobs.work(go_on)
+    account_jobs.run_all(go_on)
     assert live.exists()
     assert not left.exists()
     live.unlink()
@@ -204,10 +209,10 @@ def test_a_draft_of_a_dead_process_is_swept(alice: User) -> None:
 
 def test_a_process_that_is_told_to_end_hands_it_back(alice: User) -> None:
     make_generation(alice)
-    data_export.ask(alice)
+    data_export.request(alice)
     export = data_export.claim()
     assert export is not None
-    data_export.make(export, lambda: True)
+    data_export.run(export, lambda: True)
     export.refresh_from_db()
     assert (export.state, export.lease_expires) == ("queued", None)
 
@@ -216,18 +221,18 @@ def test_a_storage_that_is_away_is_tried_again_and_in_the_end_said(
     client: Client, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_generation(alice)
-    data_export.ask(alice)
+    data_export.request(alice)
 
     def fail(name: str) -> bytes:
         raise storage.StorageFailed
 
     monkeypatch.setattr(storage, "read", fail)
-    account_jobs.work(go_on)
+    account_jobs.run_all(go_on)
     export = DataExport.objects.get()
     assert (export.state, export.attempt) == ("queued", 1)
     assert export.lease_expires is not None
     DataExport.objects.update(lease_expires=None, attempt=9)
-    account_jobs.work(go_on)
+    account_jobs.run_all(go_on)
     assert DataExport.objects.get().state == "failed"
     client.force_login(alice)
     page = client.get(PAGE).content.decode()
@@ -246,7 +251,7 @@ def test_a_picture_that_is_gone_is_left_out(alice: User) -> None:
 def test_it_says_how_far_it_is(client: Client, alice: User) -> None:
     for _ in range(3):
         make_generation(alice)
-    data_export.ask(alice)
+    data_export.request(alice)
     data_export.claim()
     DataExport.objects.update(done=2)
     client.force_login(alice)

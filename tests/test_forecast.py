@@ -9,7 +9,11 @@ from accounts.models import ApiToken, User
 from generation.broker import progress
 from generation.jobs import forecast
 from generation.jobs.forecast import Forecast
-from generation.models import DiffusionModel, Generation, Pace
+from generation.models import (
+    DiffusionModel,
+    Generation,
+    RunTiming,
+)
 from tests.support.workers import register_worker
 from tests.test_queue import claim, claimed, submit
 
@@ -23,9 +27,9 @@ def token(alice: User) -> ApiToken:
 
 
 @pytest.fixture
-def pace(tiny_edit: DiffusionModel) -> Pace:
+def pace(tiny_edit: DiffusionModel) -> RunTiming:
     """A tenth of a second for a step of one picture of 128 x 128, and a second for all else."""
-    return Pace.objects.create(model_id=MODEL, pixels=128 * 128, images=1, step_seconds=0.1, other_seconds=1.0)
+    return RunTiming.objects.create(model_id=MODEL, pixels=128 * 128, images=1, step_seconds=0.1, other_seconds=1.0)
 
 
 def of_queued(generation: Generation) -> Forecast:
@@ -45,7 +49,7 @@ def is_later(seconds: float, end: datetime, before: datetime) -> bool:
     return before - slack <= moment <= timezone.now() + slack
 
 
-def test_it_works(token: ApiToken, pace: Pace) -> None:
+def test_it_works(token: ApiToken, pace: RunTiming) -> None:
     register_worker("worker-1", "default", [MODEL])
     first, second = (submit(token, num_inference_steps="20") for _ in range(2))
     expected = of_queued(second)
@@ -55,18 +59,18 @@ def test_it_works(token: ApiToken, pace: Pace) -> None:
 
 
 def scale(generation: Generation) -> float:
-    recipe = generation.effective
+    recipe = generation.get_recipe()
     return recipe.width * recipe.height / (128 * 128)
 
 
-def test_two_workers_share_the_line(token: ApiToken, pace: Pace) -> None:
+def test_two_workers_share_the_line(token: ApiToken, pace: RunTiming) -> None:
     for name in ("worker-1", "worker-2"):
         register_worker(name, "default", [MODEL])
     rows = [submit(token, num_inference_steps="20") for _ in range(4)]
     assert ends_in(6.0 * scale(rows[3]), rows[3])
 
 
-def test_what_runs_counts_for_what_is_left_of_it(token: ApiToken, pace: Pace) -> None:
+def test_what_runs_counts_for_what_is_left_of_it(token: ApiToken, pace: RunTiming) -> None:
     register_worker("worker-1", "default", [MODEL])
     running = claimed(token)
     progress.report([running.pk], progress.Progress(75, 100, "denoising"))
@@ -77,7 +81,7 @@ def test_what_runs_counts_for_what_is_left_of_it(token: ApiToken, pace: Pace) ->
     assert is_later(11.0 * 0.25 * scale(running), finish, before)
 
 
-def test_the_line_is_that_of_the_claims(token: ApiToken, bob: User, pace: Pace) -> None:
+def test_the_line_is_that_of_the_claims(token: ApiToken, bob: User, pace: RunTiming) -> None:
     register_worker("worker-1", "default", [MODEL])
     bobs = ApiToken.objects.issue(bob, "laptop")[0]
     rows = [submit(token), submit(token), submit(bobs), submit(token, priority="low"), submit(bobs)]
@@ -108,22 +112,22 @@ def test_nothing_is_promised_before_anything_was_measured(token: ApiToken) -> No
 
 def test_it_learns(token: ApiToken) -> None:
     row = submit(token, num_inference_steps="10")
-    forecast.learn([row], {"denoising": 2.0, "encoding": 0.1, "decoding": 0.1, "safety": 0.1, "storing": 0.1})
-    forecast.learn([row], {"loading": 4.0, "denoising": 4.0, "decoding": 0.4})
-    pace = Pace.objects.get()
+    forecast.record([row], {"denoising": 2.0, "encoding": 0.1, "decoding": 0.1, "safety": 0.1, "storing": 0.1})
+    forecast.record([row], {"loading": 4.0, "denoising": 4.0, "decoding": 0.4})
+    pace = RunTiming.objects.get()
     assert pace.step_seconds == pytest.approx(0.2 + 0.3 * 0.2)
     assert pace.other_seconds == pytest.approx(0.4)
     assert DiffusionModel.objects.get(pk=MODEL).load_seconds == 4.0
 
 
-def test_a_cold_model_takes_its_loading_too(token: ApiToken, pace: Pace) -> None:
+def test_a_cold_model_takes_its_loading_too(token: ApiToken, pace: RunTiming) -> None:
     DiffusionModel.objects.filter(pk=MODEL).update(load_seconds=30.0)
     register_worker("worker-1", "default", ["someone/else"])
     row = submit(token, num_inference_steps="20")
     assert ends_in(30.0 + 3.0 * scale(row), row)
 
 
-def test_estimates_move_with_time(token: ApiToken, pace: Pace) -> None:
+def test_estimates_move_with_time(token: ApiToken, pace: RunTiming) -> None:
     register_worker("worker-1", "default", [MODEL])
     expected = of_queued(submit(token))
     assert expected.start

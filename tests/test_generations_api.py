@@ -17,7 +17,12 @@ from pytest_django import Settings
 from accounts.models import User
 from generation.api.openapi import document
 from generation.broker import progress
-from generation.models import DiffusionModel, Generation, Pace, State
+from generation.models import (
+    DiffusionModel,
+    Generation,
+    RunTiming,
+    State,
+)
 from tests.generations import files_of, make_generation, there
 from tests.service import Service, make_two
 from tests.support.workers import register_worker
@@ -227,7 +232,7 @@ def test_all_that_is_wrong_is_named_at_once(api: Client) -> None:
 @pytest.fixture
 def pace(tiny_edit: DiffusionModel) -> None:
     """A worker is at work, and how fast it is was measured."""
-    Pace.objects.create(model=tiny_edit, pixels=128 * 128, images=1, step_seconds=0.1, other_seconds=1.0)
+    RunTiming.objects.create(model=tiny_edit, pixels=128 * 128, images=1, step_seconds=0.1, other_seconds=1.0)
     register_worker("here-1", "default", [tiny_edit.id])
 
 

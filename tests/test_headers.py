@@ -97,7 +97,7 @@ def test_the_clients_id_is_kept_and_reaches_the_row(service: Service, alices_key
 
 @pytest.mark.parametrize("text", ["", "a b", "a\r\nSet-Cookie: a=b", "a\n", "é", "a,b", "a]", "\x00", "x" * 65, "１"])
 def test_an_id_that_could_harm_a_log_is_replaced(text: str) -> None:
-    assert MADE.fullmatch(request_ids.sane(text))
+    assert MADE.fullmatch(request_ids.sanitize(text))
 
 
 def test_hostile_headers_are_replaced(service: Service) -> None:
@@ -159,7 +159,7 @@ def test_a_batch_is_logged_with_all_its_ids_and_each_of_it_with_its_own(
 
     try:
         engine = Engine(EngineSettings(models_dir=tmp_path, dtype="float32", offline=True))
-        execution.make(batch, engine, break_down)
+        execution.run(batch, engine, break_down)
     finally:
         logger.removeHandler(keep)
     assert written == [
@@ -178,7 +178,7 @@ def test_requests_at_the_same_time_keep_their_ids_apart() -> None:
         seen[scope["path"]] = [request_ids.current(), await asyncio.to_thread(request_ids.current)]
 
     async def serve() -> None:
-        identified: Any = request_ids.identify(application)
+        identified: Any = request_ids.request_id_middleware(application)
         scopes = [
             {"type": "http", "path": str(number), "headers": [(b"x-request-id", str(number).encode())]}
             for number in range(20)

@@ -15,7 +15,12 @@ from accounts.models import ApiToken, User
 from generation import display
 from generation.broker import progress
 from generation.jobs import forecast
-from generation.models import Exploration, GeneratedImage, Generation, State
+from generation.models import (
+    ContactSheet,
+    GeneratedImage,
+    Generation,
+    State,
+)
 from generation.pages import history
 from tests.generations import make_generation
 
@@ -170,12 +175,12 @@ def test_the_page_takes_the_same_queries_however_full_it_is(
     signed_in: Client, alice: User, query: str, count: int, django_assert_num_queries: Any
 ) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
-    sheet = Exploration.objects.create(user=alice, columns={"field": "seed", "values": ["1207"]})
+    sheet = ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1207"]})
     final = (State.SUCCEEDED, State.FAILED, State.CANCELED)
     for more in (1, 10):
         for number in range(more):
             generation = make_generation(alice, final[number % 3], token=token, num_images_per_prompt=2, flagged=[0])
-            generation.is_favourite, generation.exploration = True, sheet
+            generation.is_favourite, generation.contact_sheet = True, sheet
             generation.save()
         # Session, user, generations, pictures; models, LoRAs and the first month of the row above.
         with django_assert_num_queries(count):
@@ -189,7 +194,7 @@ def test_what_lives_takes_the_same_queries_however_much_it_is(
     for count in (1, 10):
         for state in [State.QUEUED, State.RUNNING] * count:
             make_generation(alice, state)
-        forecast._lines.clear()
+        forecast._forecasts.clear()
         with django_assert_num_queries(14):
             assert signed_in.get(HISTORY).status_code == 200
 

@@ -23,8 +23,8 @@ MAX_PIXELS = 4_000_000
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 
-def read(content: bytes, max_pixels: int = MAX_PIXELS) -> uploads.Intake:
-    return uploads.read_picture(io.BytesIO(content), max_pixels=max_pixels)
+def read(content: bytes, max_pixels: int = MAX_PIXELS) -> uploads.Upload:
+    return uploads.read_upload(io.BytesIO(content), max_pixels=max_pixels)
 
 
 def refusal(content: bytes, max_pixels: int = MAX_PIXELS) -> str:
@@ -236,7 +236,7 @@ def assert_taken_or_refused(content: bytes) -> None:
         return
     assert taken.picture.mode == "RGB"
     assert taken.picture.info == {}
-    assert 1 <= min(taken.picture.size) <= max(taken.picture.size) <= uploads.MAX_KEPT_SIDE
+    assert 1 <= min(taken.picture.size) <= max(taken.picture.size) <= uploads.MAX_INPUT_SIDE
     assert taken.format in uploads.FORMATS
     assert all(type(side) is int and side >= 1 for side in taken.size)
 

@@ -11,9 +11,13 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import ApiToken
-from generation.images.uploads import Intake
+from generation.images.uploads import Upload
 from generation.jobs import idempotency, submission
-from generation.models import Generation, IdempotencyKey, Staging
+from generation.models import (
+    Generation,
+    IdempotencyKey,
+    StagedFiles,
+)
 from generation.parameters import ImageToImageParameters, InvalidField
 from tests.pictures import photo, scene
 from tests.service import Service
@@ -92,17 +96,17 @@ def test_other_keys_are_refused(header: str) -> None:
 @pytest.mark.usefixtures("redis", "tiny_edit")
 class TestRows:
     def submit(self, token: ApiToken, key: str = "key", prompt: str = "make it night") -> Generation:
-        picture = Intake(scene(64, 64), (64, 64), "0" * 64, "PNG")
+        picture = Upload(scene(64, 64), (64, 64), "0" * 64, "PNG")
         parameters = ImageToImageParameters(prompt=prompt)
         digest = idempotency.fingerprint("/image-to-image", parameters, picture.sha256)
-        attempt = idempotency.Attempt(token.user, token, key, digest)
-        return submission.submit(submission.draft(token.user, token, parameters, picture), picture, attempt)
+        attempt = idempotency.IdempotentRequest(token.user, token, key, digest)
+        return submission.submit(submission.build(token.user, token, parameters, picture), picture, attempt)
 
     def test_who_loses_the_race_leaves_nothing(self, alices: ApiToken) -> None:
         first = self.submit(alices)
         assert self.submit(alices).pk == first.pk
         assert Generation.objects.count() == 1
-        assert not Staging.objects.exists()
+        assert not StagedFiles.objects.exists()
 
     def test_after_a_day_a_key_is_free_again_and_purged(self, alices: ApiToken) -> None:
         first, other = self.submit(alices), self.submit(alices, "other")

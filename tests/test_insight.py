@@ -50,7 +50,7 @@ def pictures(alice: User) -> None:
 
 
 def test_the_sample_is_weighted(pictures: None) -> None:
-    known = metrics.insight(LONG_AGO)
+    known = metrics.review_metrics(LONG_AGO)
     assert (known.flagged, known.unflagged, known.decided_flagged, known.decided_sample) == (10, 90, 6, 3)
     assert (known.threshold, known.weight) == (0.8, 30)
     at = {point.threshold: point for point in known.curve}
@@ -65,7 +65,7 @@ def test_the_sample_is_weighted(pictures: None) -> None:
 
 def test_without_a_sample_there_is_no_recall(pictures: None) -> None:
     GeneratedImage.objects.filter(is_sample=True).update(review=Review.WAITING)
-    known = metrics.insight(LONG_AGO)
+    known = metrics.review_metrics(LONG_AGO)
     assert known.weight == 0
     assert {point.recall for point in known.curve} == {None}
     assert known.curve[80].precision == pytest.approx(5 / 6)
@@ -77,12 +77,12 @@ def test_without_a_sample_there_is_no_recall(pictures: None) -> None:
 def test_another_threshold_changes_flags(
     pictures: None, threshold: float, then: int, newly: int, no_longer: int
 ) -> None:
-    found = metrics.change(metrics.insight(LONG_AGO), threshold)
+    found = metrics.change(metrics.review_metrics(LONG_AGO), threshold)
     assert (found.flagged_now, found.flagged_then, found.newly, found.no_longer) == (10, then, newly, no_longer)
 
 
 def test_nothing_is_known_of_nothing(db: None) -> None:
-    known = metrics.insight(LONG_AGO)
+    known = metrics.review_metrics(LONG_AGO)
     assert (known.checker, known.threshold, known.flagged) == ("", None, 0)
     assert metrics.change(known, 0.5).flagged_then == 0
 
@@ -128,11 +128,11 @@ def test_what_took_long_to_count_is_kept_but_decisions_count_at_once(
 ) -> None:
     monkeypatch.setattr(metrics, "LONG_SECONDS", 0)
     monkeypatch.setattr(metrics, "_kept", {})
-    before = metrics.insight(LONG_AGO)
+    before = metrics.review_metrics(LONG_AGO)
     # One that was never in review, and one that waits.
     GeneratedImage.objects.get(index=60).delete()
     GeneratedImage.objects.filter(index=7).update(review=Review.SAFE)
-    after = metrics.insight(LONG_AGO)
+    after = metrics.review_metrics(LONG_AGO)
     assert (after.unflagged, after.decided_flagged) == (before.unflagged, before.decided_flagged + 1)
     monkeypatch.setattr(metrics, "KEPT_SECONDS", 0)
-    assert metrics.insight(LONG_AGO).unflagged == before.unflagged - 1
+    assert metrics.review_metrics(LONG_AGO).unflagged == before.unflagged - 1

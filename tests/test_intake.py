@@ -16,8 +16,8 @@ WHITE = (255, 255, 255)
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 
-def read(content: bytes) -> uploads.Intake:
-    return uploads.read_picture(io.BytesIO(content), max_pixels=4_000_000)
+def read(content: bytes) -> uploads.Upload:
+    return uploads.read_upload(io.BytesIO(content), max_pixels=4_000_000)
 
 
 def difference(first: Image.Image, second: Image.Image) -> int:
@@ -67,7 +67,7 @@ def test_every_allowed_format_is_read_by_its_bytes(format_: str) -> None:
 def test_an_upload_is_read_from_its_start() -> None:
     upload = io.BytesIO(pictures.photo(32, 32))
     upload.read()
-    assert uploads.read_picture(upload, max_pixels=4_000_000).size == (32, 32)
+    assert uploads.read_upload(upload, max_pixels=4_000_000).size == (32, 32)
     assert not upload.closed
 
 
@@ -129,7 +129,7 @@ def test_position_camera_and_comment_are_not_kept(format_: str) -> None:
     assert type(picture) is Image.Image
     assert picture.info == {}
     assert len(picture.getexif()) == 0
-    for kept in (uploads.encode_kept(picture), uploads.thumbnail(picture, 64)):
+    for kept in (uploads.encode_input(picture), uploads.thumbnail(picture, 64)):
         assert b"Secret" not in kept
         assert not any(name in kept for name in (b"EXIF", b"XMP ", b"ICCP"))
 
@@ -137,7 +137,7 @@ def test_position_camera_and_comment_are_not_kept(format_: str) -> None:
 def test_encoders_write_no_metadata_of_a_picture_that_has_some() -> None:
     picture = Image.open(io.BytesIO(pictures.phone_photo()))
     picture.info |= {"icc_profile": pictures.rgb_profile(), "xmp": b"Secret"}
-    for kept in (uploads.encode_kept(picture), uploads.thumbnail(picture, 64)):
+    for kept in (uploads.encode_input(picture), uploads.thumbnail(picture, 64)):
         assert not any(name in kept for name in (b"EXIF", b"XMP ", b"ICCP", b"Secret"))
 
 
@@ -264,7 +264,7 @@ def test_a_very_long_picture_keeps_at_least_one_pixel() -> None:
 
 def test_a_kept_picture_comes_back_pixel_for_pixel() -> None:
     picture = pictures.scene(300, 200)
-    kept = Image.open(io.BytesIO(uploads.encode_kept(picture)))
+    kept = Image.open(io.BytesIO(uploads.encode_input(picture)))
     assert kept.format == "WEBP"
     assert kept.mode == "RGB"
     assert kept.tobytes() == picture.tobytes()

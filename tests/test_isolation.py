@@ -13,7 +13,13 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import DataExport, User
 from generation.library import sharing
 from generation.maintenance import account_jobs, data_export
-from generation.models import DiffusionModel, Exploration, Generation, ShareLink, State
+from generation.models import (
+    ContactSheet,
+    DiffusionModel,
+    Generation,
+    ShareLink,
+    State,
+)
 from generation.urls import urlpatterns
 from tests.browser import needs_chromium, sign_in
 from tests.generations import make_generation
@@ -29,13 +35,13 @@ class Belongings:
     def __init__(self, user: User) -> None:
         self.done = make_generation(user, prompt=SECRET, flagged=[0], num_images_per_prompt=2)
         self.live = make_generation(user, State.RUNNING, prompt=SECRET)
-        self.sheet = Exploration.objects.create(user=user, columns={"field": "prompt", "values": [SECRET]})
-        Generation.objects.filter(pk=self.done.pk).update(title=SECRET, note=SECRET, exploration=self.sheet, cell=0)
+        self.sheet = ContactSheet.objects.create(user=user, columns={"field": "prompt", "values": [SECRET]})
+        Generation.objects.filter(pk=self.done.pk).update(title=SECRET, note=SECRET, contact_sheet=self.sheet, cell=0)
         self.binned = make_generation(user, prompt=SECRET)
         Generation.objects.filter(pk=self.binned.pk).update(trashed=self.binned.created)
         self.link = sharing.share(self.done, 0, None, with_recipe=True)
-        data_export.ask(user)
-        account_jobs.work(lambda: False)
+        data_export.request(user)
+        account_jobs.run_all(lambda: False)
         self.export = DataExport.objects.get(user=user)
         assert self.export.file
 
@@ -49,7 +55,7 @@ class Belongings:
             for generation in generations:
                 known = {
                     "generation_id": generation.pk,
-                    "exploration_id": self.sheet.pk,
+                    "contact_sheet_id": self.sheet.pk,
                     "export_id": self.export.pk,
                     "link_id": self.link.pk,
                     "number": 1,
@@ -61,7 +67,7 @@ class Belongings:
         """All that somebody else could have changed."""
         kept = ("pk", "state", "cancel_requested", "trashed", "deleted", "title", "note", "is_favourite")
         rows: list[Any] = list(Generation.objects.order_by("pk").values_list(*kept))
-        return [*rows, *ShareLink.objects.values_list("pk", "revoked"), *Exploration.objects.values_list("pk")]
+        return [*rows, *ShareLink.objects.values_list("pk", "revoked"), *ContactSheet.objects.values_list("pk")]
 
     def marks(self) -> list[str]:
         """What betrays them on a page."""

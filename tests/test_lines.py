@@ -13,7 +13,7 @@ from pytest_django import Settings
 from accounts.models import User
 from generation.jobs import backlog
 from generation.maintenance import reaper
-from generation.models import LineSample, State
+from generation.models import QueueSample, State
 from generation.staff.operations import charts, metrics
 from tests.generations import make_generation
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("redis")
 
 
 def sampled(minute: datetime, depth: int, oldest_seconds: float, pool: str = "default") -> None:
-    LineSample.objects.create(pool=pool, minute=minute, depth=depth, oldest_seconds=oldest_seconds)
+    QueueSample.objects.create(pool=pool, minute=minute, depth=depth, oldest_seconds=oldest_seconds)
 
 
 def test_the_periodic_job_takes_a_sample_a_minute_and_forgets_old_ones(alice: User, settings: Settings) -> None:
@@ -32,9 +32,9 @@ def test_the_periodic_job_takes_a_sample_a_minute_and_forgets_old_ones(alice: Us
     sampled(now - timedelta(days=9), 1, 1.0)
     reaper.reap()
     reaper.reap()
-    samples = {sample.pool: sample for sample in LineSample.objects.filter(minute__gte=now - timedelta(minutes=2))}
-    assert LineSample.objects.count() <= 4
-    assert not LineSample.objects.filter(minute__lt=now - backlog.KEPT).exists()
+    samples = {sample.pool: sample for sample in QueueSample.objects.filter(minute__gte=now - timedelta(minutes=2))}
+    assert QueueSample.objects.count() <= 4
+    assert not QueueSample.objects.filter(minute__lt=now - backlog.RETENTION).exists()
     assert (samples["default"].depth, samples["large"].depth, samples["large"].oldest_seconds) == (2, 0, 0.0)
     assert 240 <= samples["default"].oldest_seconds < 300
 

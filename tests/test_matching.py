@@ -70,10 +70,10 @@ def _ids(wanted: dict[str, Any]) -> Iterator[UUID]:
     if first:
         middle = first[len(first) // 2]
         yield from (row.pk for row in search.page(own, user.pk, filters, SIZE, middle))
-        for side in search.beside(own, user.pk, filters, middle, 5):
+        for side in search.neighbours(own, user.pk, filters, middle, 5):
             yield from (row.pk for row in side)
     for rows in (Generation.objects.all(), Generation.objects.filter(state="failed")):
-        yield from (row.pk for row in search.everybodys(rows, wanted.get("q", "demo-3"))[:SIZE])
+        yield from (row.pk for row in search.search_all(rows, wanted.get("q", "demo-3"))[:SIZE])
 
 
 def test_searches_find_the_same_from_both_sides(db: None) -> None:
@@ -108,7 +108,7 @@ def test_words_that_few_rows_are_looked_for_in_are_whole(alice: User) -> None:
 
     def count(text: str) -> int:
         with CaptureQueriesContext(connection) as queries:
-            made = len(search.everybodys(rows, text))
+            made = len(search.search_all(rows, text))
         assert "MATCH" not in queries[-1]["sql"]
         return made
 

@@ -155,7 +155,7 @@ def test_a_long_descent_is_cut_and_costs_no_more(
         line.append(child_of(alice, line[-1].images.get()))
     for generation in (line[1], line[-1]):
         with django_assert_num_queries(6):
-            related.around(Generation.objects.select_related("user").get(pk=generation.pk), [])
+            related.related_to(Generation.objects.select_related("user").get(pk=generation.pk), [])
     page = html(signed_in, line[-1]).partition('class="lineage"')[2].partition("</section>")[0]
     assert '<li class="beyond">…' in page
     assert [item for item in line if page_of(item) in page] == line[-related.MOST_ANCESTORS - 1 : -1]
@@ -352,7 +352,7 @@ def test_every_state_has_its_words(signed_in: Client, alice: User, state: State,
 
 
 def test_a_generation_that_lost_its_worker_says_so(alice: User) -> None:
-    assert display.state(Generation(state=State.QUEUED, losses=1)) == "waiting again: its worker was lost"
+    assert display.state(Generation(state=State.QUEUED, crash_count=1)) == "waiting again: its worker was lost"
     assert display.state(Generation(state=State.RUNNING, attempt=2)) == "being made, attempt 2"
 
 

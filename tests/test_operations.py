@@ -21,7 +21,13 @@ from generation.jobs import (
     forecast,
     queue,
 )
-from generation.models import DiffusionModel, Generation, Order, PausedPool, State
+from generation.models import (
+    DiffusionModel,
+    Generation,
+    PausedPool,
+    State,
+    WorkerCommand,
+)
 from generation.parameters import ErrorCode
 from generation.staff.operations import charts, metrics
 from tests.generations import make_generation
@@ -126,7 +132,7 @@ def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice
         for number in range(count):
             make_generation(alice, list(State)[number % 5], created=timezone.now() - timedelta(minutes=number))
             show(f"here-{number}")
-        metrics._kept.clear()
+        metrics._cache.clear()
         numbers = []
         for address in (PAGE, f"{PAGE}live"):
             with CaptureQueriesContext(connection) as queries:
@@ -187,11 +193,11 @@ def test_without_redis_the_page_says_so(operator: Client, settings: Settings) ->
         page = text(operator)
         assert "Redis cannot be reached: requests are turned away with 503" in page
         assert "nobody knows which workers are there" in page
-        answer = operator.post(f"{PAGE}order", {"verb": "drain", "worker": "here-1"}, follow=True)
+        answer = operator.post(f"{PAGE}order", {"action": "drain", "worker": "here-1"}, follow=True)
         assert "nothing was done" in answer.content.decode()
     finally:
         redis_client.cache_clear()
-    assert not Order.objects.exists()
+    assert not WorkerCommand.objects.exists()
 
 
 def test_figures_are_of_the_window(alice: User) -> None:
@@ -286,47 +292,47 @@ def test_orders_wait_for_their_worker(operator: Client, tiny_edit: DiffusionMode
     def tell(**fields: str) -> str:
         return operator.post(f"{PAGE}order", {"worker": "here-1", **fields}, follow=True).content.decode()
 
-    assert "Told here-1 to drain." in tell(verb="drain")
+    assert "Told here-1 to drain." in tell(action="drain")
     assert "draining" in text(operator)
-    tell(verb="drain")
-    assert Order.objects.count() == 1
-    assert "The worker gone-1 is not there any more" in tell(verb="drain", worker="gone-1")
-    assert "There is no model &#x27;no/such&#x27;" in tell(verb="warm", target="no/such")
+    tell(action="drain")
+    assert WorkerCommand.objects.count() == 1
+    assert "The worker gone-1 is not there any more" in tell(action="drain", worker="gone-1")
+    assert "There is no model &#x27;no/such&#x27;" in tell(action="warm", target="no/such")
     DiffusionModel.objects.filter(pk="stabilityai/sd-turbo").update(pool="other")
-    assert "belongs to the pool other" in tell(verb="warm", target="stabilityai/sd-turbo")
-    assert operator.post(f"{PAGE}order", {"worker": "here-1", "verb": "explode"}).status_code == 404
-    tell(verb="resume")
-    assert list(Order.objects.order_by("pk").values_list("verb", "state", "by")) == [
+    assert "belongs to the pool other" in tell(action="warm", target="stabilityai/sd-turbo")
+    assert operator.post(f"{PAGE}order", {"worker": "here-1", "action": "explode"}).status_code == 404
+    tell(action="resume")
+    assert list(WorkerCommand.objects.order_by("pk").values_list("action", "state", "by")) == [
         ("drain", "failed", "bob"),
         ("resume", "waiting", "bob"),
     ]
-    (taken,) = control.take("here-1")
-    assert control.take("here-1") == []
-    control.done(taken, "It takes work again.")
-    control.failed(taken, "too late")
+    (taken,) = control.claim("here-1")
+    assert control.claim("here-1") == []
+    control.succeed(taken, "It takes work again.")
+    control.fail(taken, "too late")
     assert "It takes work again." in text(operator)
     assert [entry.action for entry in AuditEntry.objects.order_by("pk")][:1] == ["worker.drain"]
 
 
 def test_orders_of_lost_workers_end(tiny_edit: DiffusionModel) -> None:
     show()
-    begun = control.give("here-1", Order.Verb.WARM, tiny_edit.pk, "charlie")
-    control.take("here-1")
-    waits = control.give("here-1", Order.Verb.DRAIN, "", "charlie")
+    begun = control.send("here-1", WorkerCommand.Action.WARM, tiny_edit.pk, "charlie")
+    control.claim("here-1")
+    waits = control.send("here-1", WorkerCommand.Action.DRAIN, "", "charlie")
     redis_client().flushall()
     control.expire()
-    assert set(Order.objects.values_list("state", flat=True)) == {"running", "waiting"}
+    assert set(WorkerCommand.objects.values_list("state", flat=True)) == {"running", "waiting"}
     long_ago = timezone.now() - timedelta(minutes=2)
-    Order.objects.filter(pk=begun.pk).update(expires=long_ago)
-    Order.objects.filter(pk=waits.pk).update(created=long_ago)
+    WorkerCommand.objects.filter(pk=begun.pk).update(expires=long_ago)
+    WorkerCommand.objects.filter(pk=waits.pk).update(created=long_ago)
     control.expire()
-    assert {order.pk: order.message for order in Order.objects.all()} == {
+    assert {order.pk: order.message for order in WorkerCommand.objects.all()} == {
         begun.pk: "The worker was lost.",
         waits.pk: "The worker ended before it took this.",
     }
-    Order.objects.update(created=timezone.now() - timedelta(days=8))
+    WorkerCommand.objects.update(created=timezone.now() - timedelta(days=8))
     control.expire()
-    assert not Order.objects.exists()
+    assert not WorkerCommand.objects.exists()
 
 
 def test_a_silent_worker_is_forgotten_on_request(operator: Client) -> None:

@@ -14,7 +14,14 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation.broker import progress
 from generation.jobs import control
-from generation.models import Generation, LineSample, Order, PausedPool, RetentionRule, State
+from generation.models import (
+    Generation,
+    PausedPool,
+    QueueSample,
+    RetentionRule,
+    State,
+    WorkerCommand,
+)
 from generation.staff.operations import metrics
 from tests.browser import chromium, needs_chromium
 from tests.generations import make_generation
@@ -44,7 +51,7 @@ def busy(alice: User, bob: User) -> None:
         row.save()
     make_generation(alice, State.QUEUED, created=now - timedelta(minutes=4))
     for hour in range(20):
-        LineSample.objects.create(
+        QueueSample.objects.create(
             pool="default", minute=now - timedelta(hours=hour), depth=hour % 7 * 3, oldest_seconds=hour % 5 * 40
         )
     running = make_generation(alice, State.RUNNING)
@@ -54,9 +61,9 @@ def busy(alice: User, bob: User) -> None:
     show("atelier-2", host="atelier", models=["dreamsite/tiny-edit", "stabilityai/sd-turbo"], is_drained=True)
     show("cellar-1", host="cellar")
     silence("cellar-1", 80)
-    control.give("atelier-1", Order.Verb.DRAIN, "", "charlie")
-    failed = control.give("atelier-2", Order.Verb.WARM, "dreamsite/tiny-edit", "charlie")
-    control.failed(failed, "Model 'dreamsite/tiny-edit' could not be loaded.")
+    control.send("atelier-1", WorkerCommand.Action.DRAIN, "", "charlie")
+    failed = control.send("atelier-2", WorkerCommand.Action.WARM, "dreamsite/tiny-edit", "charlie")
+    control.fail(failed, "Model 'dreamsite/tiny-edit' could not be loaded.")
 
 
 def test_mission_control_holds_its_shape_and_is_live(

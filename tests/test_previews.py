@@ -14,10 +14,15 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from generation.engine.canvas import Box
 from generation.engine.catalog import BUNDLED
-from generation.engine.engine import Engine, EngineSettings, Member, Result
+from generation.engine.engine import (
+    BatchItem,
+    Engine,
+    EngineSettings,
+    Result,
+)
 from generation.engine.pipelines import expected_warnings_ignored
 from generation.engine.previews import Previews, fit, render
-from generation.engine.progress import Glimpse
+from generation.engine.progress import Preview
 from generation.recipes import Family, ModelReference, Recipe
 from tests.environment import ROOT
 from tests.pictures import scene
@@ -76,9 +81,9 @@ class Viewer:
     """Looks at every step and keeps what it was shown."""
 
     def __init__(self) -> None:
-        self.steps: list[list[Glimpse]] = []
+        self.steps: list[list[Preview]] = []
 
-    def __call__(self, look: Callable[[], list[Glimpse]]) -> None:
+    def __call__(self, look: Callable[[], list[Preview]]) -> None:
         self.steps.append(look())
 
 
@@ -143,9 +148,9 @@ def test_each_preview_is_that_of_its_member_and_image_and_has_no_padding(engine:
     viewer = Viewer()
     size: dict[str, Any] = {"width": 150, "height": 107}  # laid out on 160 x 128
     members = [
-        Member(recipe(seeds=(1, 2), **size), cat()),
-        Member(recipe(prompt="leave it as it is", seeds=(3,), **size), ImageOps.invert(cat())),
-        Member(recipe(prompt="leave it as it is", seeds=(4, 5), **size), ImageOps.mirror(scene())),
+        BatchItem(recipe(seeds=(1, 2), **size), cat()),
+        BatchItem(recipe(prompt="leave it as it is", seeds=(3,), **size), ImageOps.invert(cat())),
+        BatchItem(recipe(prompt="leave it as it is", seeds=(4, 5), **size), ImageOps.mirror(scene())),
     ]
     made = results(engine.run_batch(members, ignore, viewer))
     for step in viewer.steps:
@@ -171,7 +176,7 @@ def test_previews_keep_their_places_where_images_are_made_in_several_calls(
     before("UNet2DConditionModel", allow_two)
     viewer = Viewer()
     changes: dict[str, Any] = {"num_inference_steps": 2}
-    members = [Member(recipe(seeds=(1,), **changes), cat()), Member(recipe(seeds=(2, 3, 4), **changes), scene())]
+    members = [BatchItem(recipe(seeds=(1,), **changes), cat()), BatchItem(recipe(seeds=(2, 3, 4), **changes), scene())]
     results(engine.run_batch(members, ignore, viewer))
     places = [[(one.member, one.image) for one in step] for step in viewer.steps]
     assert places == [[(0, 0), (1, 0)], [(1, 1), (1, 2)]]
@@ -241,7 +246,9 @@ def test_a_viewer_that_breaks_does_not_break_the_run(engine: Engine, caplog: pyt
     def give_up(look: object) -> None:
         raise OSError("nobody is there")
 
-    made = results(engine.run_batch([Member(recipe(), scene()), Member(recipe(seeds=(8,)), cat())], ignore, give_up))
+    made = results(
+        engine.run_batch([BatchItem(recipe(), scene()), BatchItem(recipe(seeds=(8,)), cat())], ignore, give_up)
+    )
     assert len(made) == 2
     assert caplog.messages == ["previews could not be shown"] * 2
 

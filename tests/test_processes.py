@@ -123,9 +123,7 @@ def test_a_worker_that_is_told_to_end_finishes_what_it_has_begun(tmp_path: Path,
         assert record(patient, generation_id)["state"] == "running"
         os.kill(worker, signal.SIGTERM)
         wait_until(lambda: record(patient, generation_id)["state"] == "queued", 10, "the handing back")
-        code = (
-            "from generation.models import Generation; row = Generation.objects.last(); print(row.attempt, row.losses)"
-        )
+        code = "from generation.models import Generation; row = Generation.objects.last(); print(row.attempt, row.crash_count)"
         assert patient.manage("shell", "-v", "0", "-c", code) == "1 0"
 
 

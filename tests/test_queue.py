@@ -17,9 +17,9 @@ from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
 from generation.broker import queues
 from generation.broker.connection import redis_client
-from generation.images.uploads import read_picture
+from generation.images.uploads import read_upload
 from generation.jobs import queue, submission
-from generation.jobs.queue import Hold
+from generation.jobs.queue import LeaseStatus
 from generation.maintenance import reaper
 from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused
@@ -36,9 +36,9 @@ def submit(token: ApiToken, **fields: str) -> Generation:
     png = BytesIO()
     Image.new("RGB", (32, 24), "teal").save(png, "PNG")
     png.seek(0)
-    picture = read_picture(png, max_pixels=10_000)
+    picture = read_upload(png, max_pixels=10_000)
     parameters = ImageToImageParameters.from_form({"prompt": "make it night", **fields})
-    return submission.submit(submission.draft(token.user, token, parameters, picture), picture)
+    return submission.submit(submission.build(token.user, token, parameters, picture), picture)
 
 
 def claim(worker: str = "worker-1", pool: str = "default", warm: Sequence[str] = ()) -> Generation | None:
@@ -69,7 +69,7 @@ def test_it_works(token: ApiToken) -> None:
     mine = claim()
     assert mine == generation
     assert (mine.state, mine.attempt, mine.worker) == (State.RUNNING, 1, "worker-1")
-    assert queue.renew(mine) is Hold.HELD
+    assert queue.renew(mine) is LeaseStatus.HELD
     assert queue.finish(mine, [image_of(mine)], ["a warning"], {"denoising": 1.0})
     generation.refresh_from_db()
     assert (generation.state, generation.warnings[-1]) == (State.SUCCEEDED, "a warning")
@@ -105,12 +105,12 @@ def test_an_expired_lease_goes_back_and_its_late_result_changes_nothing(token: A
     assert reaper.reap() == 1
     again = claim("worker-2")
     assert again is not None
-    assert (again.pk, again.attempt, again.losses) == (lost.pk, 2, 1)
+    assert (again.pk, again.attempt, again.crash_count) == (lost.pk, 2, 1)
 
-    assert queue.renew(lost) is Hold.LOST
+    assert queue.renew(lost) is LeaseStatus.LOST
     assert not queue.finish(lost, [image_of(lost)], [], {})
     assert not queue.fail(lost, ErrorCode.INTERNAL, "late")
-    queue.hand_back(lost)
+    queue.release(lost)
     again.refresh_from_db()
     assert (again.state, again.worker, again.images.count()) == (State.RUNNING, "worker-2", 0)
     assert queue.finish(again, [image_of(again)], [], {})
@@ -119,7 +119,7 @@ def test_an_expired_lease_goes_back_and_its_late_result_changes_nothing(token: A
 def test_a_renewed_lease_is_not_reaped(token: ApiToken) -> None:
     generation = claimed(token)
     expire(generation)
-    assert queue.renew(generation) is Hold.HELD
+    assert queue.renew(generation) is LeaseStatus.HELD
     assert reaper.reap() == 0
 
 
@@ -138,9 +138,9 @@ def test_a_request_that_loses_its_worker_three_times_fails(token: ApiToken) -> N
 def test_handing_back_uses_up_no_chance(token: ApiToken) -> None:
     for _ in range(5):
         generation = claimed(token)
-        queue.hand_back(generation)
+        queue.release(generation)
         generation.refresh_from_db()
-        assert (generation.state, generation.losses) == (State.QUEUED, 0)
+        assert (generation.state, generation.crash_count) == (State.QUEUED, 0)
 
 
 def test_a_lost_bell_is_rung_again(token: ApiToken) -> None:
@@ -156,7 +156,7 @@ def test_finals_are_those_that_need_no_more_waiting(token: ApiToken) -> None:
     done, waiting = claimed(token), submit(token)
     queue.fail(done, ErrorCode.MODEL_FAILED, "It failed.")
     not_yet_submitted = uuid7()
-    assert queue.finals([done.pk, waiting.pk, not_yet_submitted]) == [done.pk]
+    assert queue.finished_ids([done.pk, waiting.pk, not_yet_submitted]) == [done.pk]
 
 
 @pytest.mark.django_db(transaction=True)

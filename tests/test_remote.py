@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from generation.images.uploads import read_picture
+from generation.images.uploads import read_upload
 from tests.remotes import (
     PICTURE,
     Answer,
@@ -31,7 +31,7 @@ def test_a_picture_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with serving(answer()) as server:
         content = get(server.url + "?a=1&b=%20#part")
-    assert read_picture(io.BytesIO(content), max_pixels=2000).size == (32, 32)
+    assert read_upload(io.BytesIO(content), max_pixels=2000).size == (32, 32)
     line, *headers = server.requests[0].removesuffix("\r\n\r\n").split("\r\n")
     assert line == "GET /picture.png?a=1&b=%20 HTTP/1.1"
     assert dict(header.split(": ") for header in headers) == {

@@ -15,7 +15,12 @@ from django.utils import timezone
 from accounts.models import AuditEntry, User
 from generation.library import deletion
 from generation.maintenance import reaper, retention
-from generation.models import Generation, RetentionRule, Staging, State
+from generation.models import (
+    Generation,
+    RetentionRule,
+    StagedFiles,
+    State,
+)
 from tests.generations import make_generation
 
 PAGE = "/admin/operations/retention/"
@@ -56,7 +61,7 @@ def test_each_kind_of_rule_removes_what_it_says(alice: User) -> None:
 
     assert retention.step(rule(RetentionRule.What.ROWS), 10) == 1
     assert list(Generation.objects.all()) == [young]
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 def test_a_rule_is_about_one_state_or_all_that_have_ended(alice: User) -> None:
@@ -186,7 +191,7 @@ def test_a_reason_holds_nothing_that_a_database_refuses(alice: User, bob: User) 
     old = aged(alice, 31)
     assert retention.set_hold(old.pk, True, bob, "\0 ") == "say why"
     assert retention.set_hold(old.pk, True, bob, "case\0 7 ") == ""
-    assert AuditEntry.objects.get().after == {"held": True, "reason": "case 7"}
+    assert AuditEntry.objects.get().after == {"legal_hold": True, "reason": "case 7"}
 
 
 def test_who_may_not_operate_sees_and_runs_nothing(client: Client, alice: User, bob: User) -> None:

@@ -19,7 +19,7 @@ from generation.library import deletion
 from generation.models import GeneratedImage, Generation, ShareLink, State
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import review
-from generation.moderation.review import Wanted
+from generation.moderation.review import ReviewFilter
 from tests.generations import make_generation
 from tests.roles import REVIEWERS, staff
 
@@ -55,10 +55,10 @@ def ago(**delta: int) -> Any:
 
 def test_it_works(alice: User, dora: User) -> None:
     image = flagged(alice)
-    claim = review.next_for(dora, Wanted())
+    claim = review.next_for(dora, ReviewFilter())
     assert claim is not None
     assert claim.image_id == image.pk
-    with request_ids.about("request-1"):
+    with request_ids.bind("request-1"):
         review.decide(image, dora, Review.SAFE, seconds=1.5, note=" a statue ")
     image.refresh_from_db()
     assert (image.review, image.nsfw, image.is_flagged_by_checker) == (Review.SAFE, False, True)
@@ -75,7 +75,7 @@ def test_it_works(alice: User, dora: User) -> None:
         *("request-1", 0.93, 0.8, "opennsfw", False),
     )
     assert not ReviewClaim.objects.exists()
-    assert review.next_for(dora, Wanted()) is None
+    assert review.next_for(dora, ReviewFilter()) is None
     assert AuditEntry.objects.get().after == {"review": "safe", "nsfw": False}
 
 
@@ -103,20 +103,20 @@ def test_the_most_urgent_comes_first(alice: User, bob: User) -> None:
     ShareLink.objects.create(generation=young.generation, index=0, code="b", revoked=timezone.now())
     ShareLink.objects.create(generation=young.generation, index=0, code="c", expires=ago(days=1))
     assert list(review.waiting()) == [shared, old, sample, young]
-    assert list(review.waiting(Wanted(why="sample"))) == [sample]
-    assert list(review.waiting(Wanted(why="flagged", user="alice"))) == [shared, young]
-    assert list(review.waiting(Wanted(model="stabilityai/sd-turbo"))) == []
+    assert list(review.waiting(ReviewFilter(why="sample"))) == [sample]
+    assert list(review.waiting(ReviewFilter(why="flagged", user="alice"))) == [shared, young]
+    assert list(review.waiting(ReviewFilter(model="stabilityai/sd-turbo"))) == []
     assert review.counts() == {"": 4, "flagged": 3, "escalated": 0, "sample": 1}
 
 
 def test_two_reviewers_get_different_pictures(alice: User, dora: User, erin: User) -> None:
     flagged(alice)
     flagged(alice)
-    first, second = review.next_for(dora, Wanted()), review.next_for(erin, Wanted())
+    first, second = review.next_for(dora, ReviewFilter()), review.next_for(erin, ReviewFilter())
     assert first is not None
     assert second is not None
     assert first.image_id != second.image_id
-    assert review.next_for(erin, Wanted(), [second.image_id]) is None
+    assert review.next_for(erin, ReviewFilter(), [second.image_id]) is None
     assert [str(claim.reviewer) for claim in review.at_work(dora)] == ["erin"]
     # Left by the page that has it, by its key alone.
     review.release(dora, [uuid4()])
@@ -138,7 +138,7 @@ def test_a_claim_ends_after_five_minutes_unless_renewed(alice: User, dora: User,
     assert review.claim_of(image, erin) is None
     ReviewClaim.objects.update(expires=ago(seconds=1))
     assert review.claim_of(image, erin) is not None
-    with pytest.raises(review.Refused, match="erin is looking at it now"):
+    with pytest.raises(review.ReviewRefused, match="erin is looking at it now"):
         review.decide(image, dora, Review.SAFE)
 
 
@@ -146,7 +146,7 @@ def test_of_two_decisions_one_wins(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     same = GeneratedImage.objects.get(pk=image.pk)
     review.decide(image, dora, Review.CONFIRMED, Reason.NUDITY)
-    with pytest.raises(review.Refused, match=r"dora decided first: confirmed\. Your decision was not taken\."):
+    with pytest.raises(review.ReviewRefused, match=r"dora decided first: confirmed\. Your decision was not taken\."):
         review.decide(same, erin, Review.SAFE)
     assert ReviewDecision.objects.count() == 1
     assert GeneratedImage.objects.get().nsfw
@@ -157,8 +157,8 @@ def test_what_is_passed_on_is_for_others(alice: User, dora: User, erin: User) ->
     review.decide(image, dora, Review.ESCALATED, note="not sure")
     image.refresh_from_db()
     assert (image.review, image.nsfw) == (Review.ESCALATED, True)
-    assert review.next_for(dora, Wanted()) is None
-    assert review.next_for(erin, Wanted()) is not None
+    assert review.next_for(dora, ReviewFilter()) is None
+    assert review.next_for(erin, ReviewFilter()) is not None
     assert review.counts()["escalated"] == 1
 
 
@@ -180,10 +180,10 @@ def test_a_sample_that_is_confirmed_becomes_flagged_everywhere(
 
 def test_undo_is_a_further_row(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
-    with pytest.raises(review.Refused, match="nothing to take back"):
+    with pytest.raises(review.ReviewRefused, match="nothing to take back"):
         review.undo(dora)
     review.decide(image, dora, Review.SAFE)
-    with pytest.raises(review.Refused, match="nothing to take back"):
+    with pytest.raises(review.ReviewRefused, match="nothing to take back"):
         review.undo(erin)
     review.undo(dora)
     image.refresh_from_db()
@@ -192,12 +192,12 @@ def test_undo_is_a_further_row(alice: User, dora: User, erin: User) -> None:
         ("safe", "waiting", True),
         ("waiting", "safe", False),
     ]
-    with pytest.raises(review.Refused, match="nothing to take back"):
+    with pytest.raises(review.ReviewRefused, match="nothing to take back"):
         review.undo(dora)
     # Once somebody else has decided since, it stays.
     review.decide(image, dora, Review.ESCALATED)
     review.decide(image, erin, Review.SAFE)
-    with pytest.raises(review.Refused, match="erin has decided about that picture since"):
+    with pytest.raises(review.ReviewRefused, match="erin has decided about that picture since"):
         review.undo(dora)
 
 
@@ -212,7 +212,7 @@ def test_undo_is_a_further_row(alice: User, dora: User, erin: User) -> None:
 )
 def test_what_is_no_decision_is_refused(alice: User, dora: User, after: Review, fields: Any, says: str) -> None:
     image = flagged(alice)
-    with pytest.raises(review.Refused, match=says):
+    with pytest.raises(review.ReviewRefused, match=says):
         review.decide(image, dora, after, **fields)
     assert not ReviewDecision.objects.exists()
 
@@ -239,7 +239,7 @@ def test_decisions_outlive_picture_owner_and_reviewer(alice: User, dora: User, r
     generation = image.generation
     review.decide(image, dora, Review.CONFIRMED, Reason.OTHER)
     assert deletion.delete(generation)
-    with pytest.raises(review.Refused, match="deleted meanwhile"):
+    with pytest.raises(review.ReviewRefused, match="deleted meanwhile"):
         review.decide(GeneratedImage.objects.get(), dora, Review.SAFE)
     alice.delete()
     dora.delete()
@@ -251,7 +251,7 @@ def test_decisions_outlive_picture_owner_and_reviewer(alice: User, dora: User, r
 def test_tombstones_do_not_wait(alice: User, dora: User, redis: None) -> None:
     image = flagged(alice)
     deletion.delete(image.generation)
-    assert review.next_for(dora, Wanted()) is None
+    assert review.next_for(dora, ReviewFilter()) is None
     assert review.counts()[""] == 0
 
 
@@ -379,8 +379,8 @@ def test_what_is_escalated_again_is_for_all_but_who_passed_it_on(alice: User, do
     review.decide(image, dora, Review.ESCALATED)
     review.decide(image, erin, Review.SAFE)
     review.undo(erin)
-    assert review.next_for(dora, Wanted()) is None
-    assert review.next_for(erin, Wanted()) is not None
+    assert review.next_for(dora, ReviewFilter()) is None
+    assert review.next_for(erin, ReviewFilter()) is not None
 
 
 def test_who_took_a_passing_on_back_may_be_asked_again(alice: User, dora: User, erin: User) -> None:
@@ -389,8 +389,8 @@ def test_who_took_a_passing_on_back_may_be_asked_again(alice: User, dora: User, 
     review.undo(dora)
     image.refresh_from_db()
     review.decide(image, erin, Review.ESCALATED)
-    assert review.next_for(erin, Wanted()) is None
-    assert review.next_for(dora, Wanted()) is not None
+    assert review.next_for(erin, ReviewFilter()) is None
+    assert review.next_for(dora, ReviewFilter()) is not None
 
 
 def test_an_upload_that_was_removed_is_told_from_one_that_fails(desk: Client, alice: User) -> None:

@@ -86,7 +86,7 @@ def things(alice: User, charlie: User) -> None:
     ApiToken.objects.issue(alice, "laptop")
     Lora.objects.create(id="someone/ink")
     image = make_generation(alice, flagged=[0]).images.get()
-    audit.note(charlie, "pool.pause", "default", None, None)
+    audit.record(charlie, "pool.pause", "default", None, None)
     ReviewDecision.objects.create(image=image, generation=image.generation_id, index=0, after=Review.SAFE)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from accounts.models import User
 from generation.filters import HistoryFilters
-from generation.images.uploads import read_picture
+from generation.images.uploads import read_upload
 from generation.jobs import submission
 from generation.library import (
     deletion,
@@ -47,11 +47,11 @@ def test_all_texts_of_a_generation_are_searched(alice: User) -> None:
     generation = make_generation(alice, prompt="a harbour", negative_prompt="people")
     generation.title, generation.note = "Ålesund", "for the kitchen wall"
     generation.save()
-    search.keep(generation)
+    search.index(generation)
     for text in ("harbour", "people", "ålesund", "kitchen harbour"):
         assert found(alice, text) == [generation.pk]
     generation.title = ""
-    search.keep(generation)
+    search.index(generation)
     assert found(alice, "ålesund") == []
 
 
@@ -151,13 +151,13 @@ def test_what_is_in_the_trash_is_not_found_and_what_is_deleted_leaves_no_word(al
 
 def test_staff_find_the_words_of_all_and_nobodys_notes(alice: User, bob: User) -> None:
     def everybodys(text: str) -> list[UUID]:
-        return [row.pk for row in search.everybodys(Generation.objects.all(), text)]
+        return [row.pk for row in search.search_all(Generation.objects.all(), text)]
 
     first = make_generation(alice, prompt="bob and a lighthouse", seed=5)
     second = make_generation(bob, prompt="a lighthouse of 1200", negative_prompt="fog")
     second.title = second.note = "private"
     second.save()
-    search.keep(second)
+    search.index(second)
     assert everybodys("light") == everybodys("a LIGHTHOUSE") == [second.pk, first.pk]
     assert everybodys("fog") == everybodys("1207 lighthouse") == [second.pk]
     assert everybodys("5") == [first.pk]
@@ -186,16 +186,16 @@ def test_the_index_is_filled_anew_by_its_migration(alice: User) -> None:
         cursor.execute("UPDATE generation_words SET words = 'stale'")
     import_module("generation.migrations.0015_words_of_everybody").fill(apps, connection.schema_editor())
     assert found(alice, "words") == [*sorted([second.pk, twin.pk], reverse=True), first.pk]
-    assert [row.pk for row in search.everybodys(Generation.objects.all(), "one")] == [first.pk]
-    assert len(search.everybodys(Generation.objects.all(), "alice")) == 4
+    assert [row.pk for row in search.search_all(Generation.objects.all(), "one")] == [first.pk]
+    assert len(search.search_all(Generation.objects.all(), "alice")) == 4
 
 
 @pytest.mark.usefixtures("redis")
 def test_what_is_submitted_is_found_and_what_is_rehearsed_is_not(alices: Any) -> None:
-    picture = read_picture(io.BytesIO(photo()), max_pixels=1_000_000)
+    picture = read_upload(io.BytesIO(photo()), max_pixels=1_000_000)
     for prompt in ("submitted words", "rehearsed words"):
-        draft = submission.draft(alices.user, alices, ImageToImageParameters(prompt=prompt), picture)
-        (submission.submit(draft, picture) if prompt.startswith("submitted") else submission.rehearse(draft))
+        draft = submission.build(alices.user, alices, ImageToImageParameters(prompt=prompt), picture)
+        (submission.submit(draft, picture) if prompt.startswith("submitted") else submission.estimate(draft))
     assert len(found(alices.user, "words")) == 1
     assert len(found(alices.user, "submitted")) == 1
 
@@ -204,14 +204,14 @@ def test_generations_of_one_moment_keep_apart(alice: User) -> None:
     first = make_generation(alice, prompt="first words")
     twin = make_generation(alice, prompt="second words")
     Generation.objects.filter(pk=twin.pk).delete()
-    search.forget([twin.pk])
+    search.unindex([twin.pk])
     twin.pk = UUID(int=first.pk.int ^ 1)
     twin.save(force_insert=True)
-    search.keep(twin)
-    search.keep(twin)
+    search.index(twin)
+    search.index(twin)
     assert found(alice, "first") == [first.pk]
     assert found(alice, "second") == [twin.pk]
-    search.forget([first.pk])
+    search.unindex([first.pk])
     assert found(alice, "words") == [twin.pk]
 
 
@@ -222,8 +222,8 @@ def test_generations_of_one_moment_keep_apart(alice: User) -> None:
 def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) -> None:
     text = text.encode("utf-8", "ignore").decode()
     generation = Generation(user=alice, prompt=text, parameters={}, recipe={"seeds": []})
-    search.keep(generation)
-    query = search_plan.written(search._wanted(alice.pk, text))
+    search.index(generation)
+    query = search_plan.to_query(search._wanted(alice.pk, text))
     with connection.cursor() as cursor:
         if query:
             cursor.execute("SELECT generation_id FROM generation_words WHERE generation_words MATCH %s", [query])
@@ -233,7 +233,7 @@ def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) ->
 def test_the_order_of_entries_is_that_of_ids() -> None:
     now = timezone.now()
     ids = [Generation(created=now).pk for _ in range(200)]
-    places = [search_plan.place_of(pk) for pk in sorted(ids)]
+    places = [search_plan.rowid_of(pk) for pk in sorted(ids)]
     assert places == sorted(places)
     assert 0 < places[0] < 2**63
 

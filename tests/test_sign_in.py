@@ -11,7 +11,7 @@ from django.db.models import F
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
-from accounts import throttle
+from accounts import lockout
 from accounts.models import User
 from generation.maintenance import account_jobs
 
@@ -118,10 +118,10 @@ def test_it_can_be_turned_off(client: Client, alice: User, settings: Any) -> Non
 
 def test_what_no_longer_counts_is_forgotten(client: Client, alice: User) -> None:
     attempt(client)
-    account_jobs.work(lambda: False)
+    account_jobs.run_all(lambda: False)
     assert AccessAttempt.objects.exists()
     pass_minutes(16)
-    account_jobs.work(lambda: False)
+    account_jobs.run_all(lambda: False)
     assert not AccessAttempt.objects.exists()
 
 
@@ -142,4 +142,4 @@ def test_passwords_are_kept_nowhere(client: Client, alice: User) -> None:
 )
 def test_what_an_address_is(remote: str, told_apart_by: str | None) -> None:
     request = RequestFactory().get("/", REMOTE_ADDR=remote, headers={"X-Forwarded-For": "203.0.113.1"})
-    assert throttle.address(request) == told_apart_by
+    assert lockout.address(request) == told_apart_by

@@ -18,7 +18,7 @@ from generation.asgi.preferences import (
 )
 from generation.broker import progress
 from generation.jobs import queue
-from generation.jobs.queue import Hold
+from generation.jobs.queue import LeaseStatus
 from generation.maintenance import reaper
 from generation.models import Generation, State
 from generation.parameters import ErrorCode, InvalidField
@@ -54,8 +54,8 @@ def test_what_runs_is_told_by_redis_and_by_the_row(token: ApiToken) -> None:
     assert progress.report([generation.pk], progress.Progress(1, 20, "denoising")).cancel == set()
     assert queue.cancel(generation)
     assert progress.report([generation.pk], progress.Progress(2, 20, "denoising")).cancel == {generation.pk}
-    assert queue.renew(generation) is Hold.TO_STOP
-    assert queue.stop(generation, ErrorCode.CANCELED, 0.1)
+    assert queue.renew(generation) is LeaseStatus.CANCEL_REQUESTED
+    assert queue.finish_canceled(generation, ErrorCode.CANCELED, 0.1)
     assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
     assert not queue.finish(generation, [image_of(generation)], [], {})
 
@@ -73,7 +73,7 @@ def test_a_wish_to_stop_outlives_its_worker(token: ApiToken) -> None:
     queue.cancel(handed_back)
     expire(lost)
     reaper.reap()
-    queue.hand_back(handed_back)
+    queue.release(handed_back)
     assert ended(lost) == ended(handed_back) == (State.CANCELED, ErrorCode.CANCELED)
 
 
@@ -105,7 +105,7 @@ def test_a_wish_that_meets_a_hand_back_is_not_lost(token: ApiToken) -> None:
 
 def test_what_began_and_was_handed_back_meets_its_deadline_as_running(token: ApiToken) -> None:
     generation = claimed(token)
-    queue.hand_back(generation)
+    queue.release(generation)
     Generation.objects.filter(pk=generation.pk).update(deadline=timezone.now())
     reaper.reap()
     assert ended(generation) == (State.CANCELED, ErrorCode.DEADLINE)

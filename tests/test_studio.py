@@ -16,7 +16,13 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import ApiToken, User
 from generation.images import storage
-from generation.models import DiffusionModel, Exploration, Generation, Lora, State
+from generation.models import (
+    ContactSheet,
+    DiffusionModel,
+    Generation,
+    Lora,
+    State,
+)
 from generation.pages import snippets
 from tests.generations import make_generation
 from tests.pictures import photo, scene
@@ -41,7 +47,7 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     made = Generation.objects.get()
     assert (answer.status_code, answer["Location"]) == (302, f"/history/{made.pk}/")
     assert (made.user, made.token, made.in_studio, made.state) == (alice, None, True, State.QUEUED)
-    assert made.effective.seeds == (7,)
+    assert made.get_recipe().seeds == (7,)
     assert [warning for warning in made.warnings if "fitted" not in warning] == []
     assert Image.open(BytesIO(storage.read(str(made.input.name)))).size == (96, 64)
     page = signed_in.get(answer["Location"]).content.decode()
@@ -248,7 +254,7 @@ def test_what_is_gone_is_refused_kindly(signed_in: Client, alice: User) -> None:
 
 
 def test_what_it_would_cost_and_take(signed_in: Client, tiny_edit: DiffusionModel, settings: Settings) -> None:
-    tiny_edit.paces.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
+    tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
     told = signed_in.post("/studio/estimate", {**FIELDS, "width": "512", "height": "384"}).json()
     assert told["words"].endswith("No worker is at work in its pool · costs 3.93 of the 5000 left today")
     small = signed_in.post("/studio/estimate", {**FIELDS, "width": "2000", "height": "1000"}).json()
@@ -331,9 +337,9 @@ def test_it_takes_the_same_queries_whatever_there_is(
             assert signed_in.get("/").status_code == 200
 
     make_generation(alice), make_generation(alice, State.RUNNING)
-    Exploration.objects.create(user=alice, columns={"field": "seed", "values": ["1"]})
+    ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1"]})
     all_of_it()
-    Exploration.objects.create(user=alice, columns={"field": "seed", "values": ["1"]})
+    ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1"]})
     for number in range(6):
         make_generation(alice, State.QUEUED, num_images_per_prompt=2)
         make_generation(alice, num_images_per_prompt=3, prompt=f"number {number}")

@@ -100,11 +100,11 @@ def test_addresses_are_not_fetched_unless_the_server_is_told_to(api: httpx.Clien
 class TestImageUrls:
     def submit(self, token: ApiToken, url: str) -> Generation:
         parameters = ImageToImageParameters(prompt="make it night", image_url=url, num_inference_steps=2, seed=3)
-        return submission.submit(submission.draft(token.user, token, parameters, None), None)
+        return submission.submit(submission.build(token.user, token, parameters, None), None)
 
     def run(self, token: ApiToken, url: str, engine: Engine) -> Generation:
         generation = self.submit(token, url)
-        execution.make(queue.claim("default", "worker-1"), engine, lambda: False)
+        execution.run(queue.claim("default", "worker-1"), engine, lambda: False)
         generation.refresh_from_db()
         return generation
 
@@ -117,13 +117,13 @@ class TestImageUrls:
             client.force_login(alices.user)
             assert client.get(f"/history/{queued.pk}/").status_code == 200
             assert client.get("/history/").status_code == 200
-            execution.make(queue.claim("default", "worker-1"), engine, lambda: False)
+            execution.run(queue.claim("default", "worker-1"), engine, lambda: False)
         made = Generation.objects.get()
         assert made.state == State.SUCCEEDED
         assert (made.input_format, made.input_width, made.input_height) == ("PNG", 64, 64)
         assert Image.open(io.BytesIO(storage.read(str(made.input.name)))).size == (64, 64)
-        assert made.effective.width == 128
-        assert made.effective.seeds == (3,)
+        assert made.get_recipe().width == 128
+        assert made.get_recipe().seeds == (3,)
         assert made.cost == pytest.approx(queued.cost / 16)
         assert "was fitted to 128 x 128" in made.warnings[-1]
 

@@ -9,9 +9,14 @@ import pytest
 
 from accounts.models import ApiToken, User
 from generation.api.errors import answer_exception
-from generation.images.uploads import Intake, read_picture
+from generation.images.uploads import Upload, read_upload
 from generation.jobs import contact_sheets, submission
-from generation.models import Exploration, Generation, Staging, State
+from generation.models import (
+    ContactSheet,
+    Generation,
+    StagedFiles,
+    State,
+)
 from generation.moderation import suspension
 from generation.parameters import ErrorCode, ImageToImageParameters
 from tests import servers
@@ -21,12 +26,12 @@ from tests.pictures import photo
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 
 
-def picture() -> Intake:
-    return read_picture(BytesIO(photo()), max_pixels=1_000_000)
+def picture() -> Upload:
+    return read_upload(BytesIO(photo()), max_pixels=1_000_000)
 
 
 def drafted(token: ApiToken) -> Generation:
-    return submission.draft(token.user, token, ImageToImageParameters(prompt="make it night"), picture())
+    return submission.build(token.user, token, ImageToImageParameters(prompt="make it night"), picture())
 
 
 def test_a_request_that_was_let_in_before_is_refused(alices: ApiToken, charlie: User) -> None:
@@ -35,12 +40,12 @@ def test_a_request_that_was_let_in_before_is_refused(alices: ApiToken, charlie: 
     with pytest.raises(submission.Suspended) as refused:
         submission.submit(late, picture())
     with pytest.raises(submission.Suspended):
-        submission.rehearse(late)
+        submission.estimate(late)
     answer = answer_exception(refused.value, {})
     assert (answer.status_code, answer.data["detail"]["code"]) == (401, ErrorCode.INVALID_TOKEN)
     assert answer["WWW-Authenticate"] == "Bearer"
     assert list(Generation.objects.values_list("pk", "state")) == [(queued.pk, State.CANCELED)]
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
@@ -50,8 +55,8 @@ def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
     with pytest.raises(submission.Suspended):
         contact_sheets.explore(alice, {"prompt": "make it night"}, picture(), columns, None)
     assert not Generation.objects.exists()
-    assert not Exploration.objects.exists()
-    assert not Staging.objects.exists()
+    assert not ContactSheet.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 RACE = """

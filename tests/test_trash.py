@@ -16,7 +16,14 @@ from generation import display
 from generation.api.responses import answer
 from generation.library import deletion
 from generation.maintenance import reaper, retention
-from generation.models import Exploration, GeneratedImage, Generation, ShareLink, Staging, State
+from generation.models import (
+    ContactSheet,
+    GeneratedImage,
+    Generation,
+    ShareLink,
+    StagedFiles,
+    State,
+)
 from generation.pages import trash
 from tests.generations import make_generation
 
@@ -138,13 +145,13 @@ def test_the_reaper_deletes_what_has_been_there_for_a_week(alice: User) -> None:
     assert rows(kept).get().deleted is None
     assert rows(gone).get().deleted is not None
     assert [name for name in names if default_storage.exists(name)] == []
-    assert not Staging.objects.exists()
+    assert not StagedFiles.objects.exists()
 
 
 def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None:
     generation = binned(alice, 8)
-    sheet = Exploration.objects.create(user=alice, columns={"field": "prompt", "values": ["zebra"]})
-    rows(generation).update(title="zebra", note="zebra", is_favourite=True, exploration=sheet)
+    sheet = ContactSheet.objects.create(user=alice, columns={"field": "prompt", "values": ["zebra"]})
+    rows(generation).update(title="zebra", note="zebra", is_favourite=True, contact_sheet=sheet)
     ShareLink.objects.create(generation=generation, code="c")
     child = make_generation(alice)
     Generation.objects.filter(pk=child.pk).update(source=generation.images.get())
@@ -152,7 +159,7 @@ def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None
     row = rows(generation).get()
     assert (row.title, row.note, row.is_favourite) == ("", "", False)
     assert not ShareLink.objects.exists()
-    assert not Exploration.objects.exists()
+    assert not ContactSheet.objects.exists()
     # The line of descent stays, as a place where something was.
     assert Generation.objects.get(pk=child.pk).source == GeneratedImage.objects.get(generation=row)
 
@@ -186,7 +193,7 @@ def test_bob_gets_nothing_of_alices(client: Client, alice: User, bob: User) -> N
     client.post(reverse("restore"), {"all": "1"})
     client.post(reverse("empty-trash"))
     assert "make it night" not in client.get(TRASH).content.decode()
-    assert deletion.in_trash(Generation.objects.filter(pk=gone.pk)).exists()
+    assert deletion.restorable(Generation.objects.filter(pk=gone.pk)).exists()
     assert rows(kept).get().trashed is None
 
 

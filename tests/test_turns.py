@@ -9,7 +9,12 @@ from pytest_django import Settings
 from accounts.models import ApiToken, User
 from generation.jobs import fair_share, queue
 from generation.maintenance import reaper
-from generation.models import MAX_PASSED_OVER, DiffusionModel, Generation, Share
+from generation.models import (
+    MAX_AFFINITY_SKIPS,
+    DiffusionModel,
+    Generation,
+    UserShare,
+)
 from generation.parameters import ErrorCode, InvalidField
 from tests.test_queue import claim, expire, submit
 
@@ -73,16 +78,16 @@ def test_a_lost_attempt_counts_once(alices: ApiToken, alice: User) -> None:
     for _ in range(2):
         held = claim()
         assert held
-        served = Share.objects.get(user=alice).served
-        queue.hand_back(held)
-    assert Share.objects.get(user=alice).served == served
+        served = UserShare.objects.get(user=alice).decayed_usage
+        queue.release(held)
+    assert UserShare.objects.get(user=alice).decayed_usage == served
 
 
 def test_a_warm_model_is_preferred_but_not_for_ever(alices: ApiToken, settings: Settings) -> None:
     DiffusionModel.objects.create(id="someone/cold", family="image-to-image", enabled=True)
     cold = submit(alices, model_id="someone/cold")
-    warm = [submit(alices) for _ in range(MAX_PASSED_OVER + 3)]
-    expected = [*warm[:MAX_PASSED_OVER], cold, *warm[MAX_PASSED_OVER:]]
+    warm = [submit(alices) for _ in range(MAX_AFFINITY_SKIPS + 3)]
+    expected = [*warm[:MAX_AFFINITY_SKIPS], cold, *warm[MAX_AFFINITY_SKIPS:]]
     assert order("dreamsite/tiny-edit") == expected
 
 
@@ -95,16 +100,16 @@ def test_without_a_warm_model_arrival_decides(alices: ApiToken) -> None:
 def test_the_served_sum_halves_in_a_half_life() -> None:
     now = timezone.now()
     later = now + timedelta(seconds=fair_share.HALF_LIFE)
-    served = fair_share.serve(0.0, 8.0, now)
+    served = fair_share.charge(0.0, 8.0, now)
     # 8 a half-life ago weigh 4 now, so with 4 more they are like 8 now.
-    assert fair_share.serve(served, 4.0, later) == pytest.approx(fair_share.serve(0.0, 8.0, later))
-    assert fair_share.serve(served, 1.0, now) > served
+    assert fair_share.charge(served, 4.0, later) == pytest.approx(fair_share.charge(0.0, 8.0, later))
+    assert fair_share.charge(served, 1.0, now) > served
 
 
 def test_cost_counts_the_steps_that_are_run(alices: ApiToken) -> None:
     DiffusionModel.objects.create(id="someone/model", family="image-to-image", enabled=True, cost_weight=3.0)
     row = submit(alices, model_id="someone/model", strength="0.5", num_inference_steps="20", num_images_per_prompt="2")
-    recipe = row.effective
+    recipe = row.get_recipe()
     assert row.cost == pytest.approx(10 * recipe.width * recipe.height / 1e6 * 2 * 3.0)
 
 
@@ -113,15 +118,15 @@ def test_what_was_not_done_does_not_count(alices: ApiToken, alice: User) -> None
     for row in (first, second):
         assert claim() == row
         row.refresh_from_db()
-    both = Share.objects.get(user=alice).served
+    both = UserShare.objects.get(user=alice).decayed_usage
     queue.fail(second, ErrorCode.MODEL_FAILED, "It failed.")
     assert second.started
-    one = Share.objects.get(user=alice).served
+    one = UserShare.objects.get(user=alice).decayed_usage
     assert first.started
-    assert one == pytest.approx(fair_share.serve(0.0, first.cost, first.started), abs=1e-6)
+    assert one == pytest.approx(fair_share.charge(0.0, first.cost, first.started), abs=1e-6)
     assert one < both
-    queue.stop(first, ErrorCode.CANCELED, 0.25)
-    assert Share.objects.get(user=alice).served == pytest.approx(one - 2, abs=1e-3)
+    queue.finish_canceled(first, ErrorCode.CANCELED, 0.25)
+    assert UserShare.objects.get(user=alice).decayed_usage == pytest.approx(one - 2, abs=1e-3)
 
 
 def test_who_may_run_nothing_does_not_stop_the_others(

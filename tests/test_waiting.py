@@ -28,12 +28,12 @@ from tests.test_queue import claimed
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
 
-Scenario = Callable[[subscriptions.Waiters], Awaitable[None]]
+Scenario = Callable[[subscriptions.Subscriptions], Awaitable[None]]
 
 
 def run(scenario: Scenario) -> None:
     async def with_waiters() -> None:
-        registry = subscriptions.Waiters()
+        registry = subscriptions.Subscriptions()
         registry.start()
         await asyncio.sleep(0.5)
         try:
@@ -45,7 +45,7 @@ def run(scenario: Scenario) -> None:
 
 
 def test_an_event_wakes_the_one_who_waits_for_it() -> None:
-    async def scenario(registry: subscriptions.Waiters) -> None:
+    async def scenario(registry: subscriptions.Subscriptions) -> None:
         mine, other = uuid7(), uuid7()
         with registry.register(mine) as done, registry.register(other) as not_done:
             await asyncio.to_thread(progress.publish, mine, State.SUCCEEDED)
@@ -59,7 +59,7 @@ def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: p
     monkeypatch.setattr(subscriptions, "POLL_SECONDS", 0.1)
     generation = claimed(ApiToken.objects.issue(alice, "laptop")[0])
 
-    async def scenario(registry: subscriptions.Waiters) -> None:
+    async def scenario(registry: subscriptions.Subscriptions) -> None:
         with registry.register(generation.pk) as done:
             await asyncio.sleep(0.5)
             assert not done.is_set()
@@ -76,7 +76,7 @@ def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: p
 
 
 def test_events_are_heard_again_after_redis_was_restarted(redis_server: EmbeddedRedis) -> None:
-    async def scenario(registry: subscriptions.Waiters) -> None:
+    async def scenario(registry: subscriptions.Subscriptions) -> None:
         ids: list[UUID] = [uuid7() for _ in range(2)]
         with registry.register(ids[0]) as first, registry.register(ids[1]) as second:
             await asyncio.to_thread(progress.publish, ids[0], State.SUCCEEDED)
@@ -90,7 +90,7 @@ def test_events_are_heard_again_after_redis_was_restarted(redis_server: Embedded
 
 
 def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
-    async def scenario(registry: subscriptions.Waiters) -> None:
+    async def scenario(registry: subscriptions.Subscriptions) -> None:
         generation_id = uuid7()
         states = iter([State.RUNNING, State.SUCCEEDED])
         told = ""
@@ -130,7 +130,7 @@ def test_a_slow_download_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -
         await send({"type": "http.response.body", "body": b"some", "more_body": scope["path"] == "/download"})
 
     async def scenario() -> None:
-        layer = long_poll.WaitingLayer(application)
+        layer = long_poll.LongPollMiddleware(application)
         taken, slow = asyncio.Event(), asyncio.Event()
 
         async def receive() -> Message:
@@ -183,7 +183,7 @@ def test_who_waits_is_answered_though_the_database_is_away_for_a_moment(
 
         path, headers = "/image-to-image", [(b"prefer", prefer)] if prefer else []
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
-        await long_poll.WaitingLayer(application)(scope, receive, send)
+        await long_poll.LongPollMiddleware(application)(scope, receive, send)
         return sent
 
     assert [message["status"] for message in asyncio.run(scenario()) if "status" in message] == [told]

@@ -8,8 +8,12 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import ApiToken, AuditEntry, User
-from generation.jobs.submission import draft
-from generation.models import DiffusionModel, Lora, Order
+from generation.jobs.submission import build
+from generation.models import (
+    DiffusionModel,
+    Lora,
+    WorkerCommand,
+)
 from generation.parameters import ImageToImageParameters, RequestRefused
 from tests.test_operations import show
 
@@ -52,9 +56,9 @@ def test_a_model_of_a_group_does_not_exist_for_others(
     assert "someone/ink" in named(client, raw_painter, "/loras")
     assert TURBO not in named(client, raw_other, "/models")
     assert "someone/ink" not in named(client, raw_other, "/loras")
-    assert draft(alice, painter, parameters, None).model_id == TURBO
+    assert build(alice, painter, parameters, None).model_id == TURBO
     with pytest.raises(RequestRefused) as refused:
-        draft(bob, other, parameters, None)
+        build(bob, other, parameters, None)
     assert (refused.value.code, refused.value.message) == (
         "unknown_model",
         "There is no such model here; leave model_id empty for the default model.",
@@ -87,7 +91,7 @@ def test_models_are_fetched_and_warmed_by_workers(staff: Client, turbo: Diffusio
     assert "Told here-1, here-2, there-1 to warm" in do("warm")
     do("download")
     do("download", LORAS, "someone/ink")
-    given = list(Order.objects.order_by("pk").values_list("verb", "worker", "target"))
+    given = list(WorkerCommand.objects.order_by("pk").values_list("action", "worker", "target"))
     assert given == [
         ("warm", "here-1", TURBO),
         ("warm", "here-2", TURBO),
@@ -97,7 +101,7 @@ def test_models_are_fetched_and_warmed_by_workers(staff: Client, turbo: Diffusio
         ("download LoRA", "here-2", "someone/ink"),
         ("download LoRA", "there-1", "someone/ink"),
     ]
-    Order.objects.filter(verb="download").update(state="running", message="120 MB so far")
+    WorkerCommand.objects.filter(action="download").update(state="running", message="120 MB so far")
     assert "download: running, 120 MB so far" in staff.get(MODELS).content.decode()
     assert AuditEntry.objects.filter(action="diffusionmodel.warm").count() == 3
     assert AuditEntry.objects.filter(action="lora.download_lora").count() == 2
@@ -110,4 +114,4 @@ def test_who_may_not_operate_orders_nothing(client: Client, bob: User, turbo: Di
     show("here-1")
     assert "Warm the selected" not in client.get(MODELS).content.decode()
     client.post(MODELS, {"action": "warm", "_selected_action": [TURBO]})
-    assert not Order.objects.exists()
+    assert not WorkerCommand.objects.exists()

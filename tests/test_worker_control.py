@@ -48,9 +48,9 @@ def worker_of(client: httpx.Client) -> str:
     return str(names[0])
 
 
-def tell(client: httpx.Client, verb: str, target: str = "") -> None:
-    told = send(client, f"{PAGE}order", {"verb": verb, "worker": worker_of(client), "target": target})
-    assert f"to {verb}" in told
+def tell(client: httpx.Client, action: str, target: str = "") -> None:
+    told = send(client, f"{PAGE}order", {"action": action, "worker": worker_of(client), "target": target})
+    assert f"to {action}" in told
 
 
 def test_a_worker_is_drained_while_a_request_runs_and_resumes(service_to_operate: Service, admin: httpx.Client) -> None:

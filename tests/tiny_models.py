@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from generation.engine.catalog import BUNDLED, DEFAULT_LORA_FILE
-from generation.engine.pipelines import expected_warnings_ignored, quieten
+from generation.engine.pipelines import expected_warnings_ignored, silence_libraries
 from generation.recipes import Family, LoraReference, ModelReference
 
 # Only half typed, so taken untyped.
@@ -22,7 +22,7 @@ safety_checker: Any = import_module("diffusers.pipelines.stable_diffusion.safety
 TINY_EDIT = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTRUCT_PIX2PIX)
 TINY_REDRAW = ModelReference(id="dreamsite/tiny-redraw", revision="", family=Family.IMAGE_TO_IMAGE)
 
-quieten()
+silence_libraries()
 
 
 def save_stable_diffusion(models_dir: Path, id_: str, seed: int = 0) -> ModelReference:

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 
 from generation.api.errors import InvalidForm
 from generation.images import remote
-from generation.images.uploads import Intake, read_picture
+from generation.images.uploads import Upload, read_upload
 from generation.parameters import ImageToImageParameters, InvalidField, error_items, missing
 
 _NAMED_FIELDS = 10
@@ -25,7 +25,7 @@ class Form:
     """What a request asks for. Without a picture it names the address of one."""
 
     parameters: ImageToImageParameters
-    picture: Intake | None
+    picture: Upload | None
     warnings: Sequence[str]
 
 
@@ -68,7 +68,7 @@ def read_form(request: Request) -> Form:
     return judged({**dict.fromkeys(ignored, ""), **texts}, picture, problems)
 
 
-def judged(texts: Mapping[str, str], picture: Intake | None, problems: Sequence[InvalidField]) -> Form:
+def judged(texts: Mapping[str, str], picture: Upload | None, problems: Sequence[InvalidField]) -> Form:
     """The form of these texts, with the problems that were found in the rest of it. Raises `InvalidForm`."""
     fields = [problem.item for problem in problems if problem.item["loc"][1] != "image"]
     wrong = {item["loc"][1] for item in fields}
@@ -85,7 +85,7 @@ def judged(texts: Mapping[str, str], picture: Intake | None, problems: Sequence[
     return Form(parameters, picture, _ignored(set(texts) - {"image", *ImageToImageParameters.model_fields}))
 
 
-def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Intake | None:
+def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Upload | None:
     if texts.get("image_url"):
         if not settings.FETCH_IMAGE_URLS:
             raise InvalidField("image_url", "This server fetches no pictures; send the picture itself as image")
@@ -97,7 +97,7 @@ def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Intake | None:
             raise InvalidField("image_url", error.message) from None
         return None
     if "image" in files:
-        return read_picture(files["image"], max_pixels=settings.MAX_UPLOAD_PIXELS)
+        return read_upload(files["image"], max_pixels=settings.MAX_UPLOAD_PIXELS)
     if texts.get("image"):
         raise InvalidField("image", "Send image as a file part of multipart/form-data, not as text")
     raise InvalidField("image", missing("image")["msg"], "missing")

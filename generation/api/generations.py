@@ -57,7 +57,7 @@ class GenerationDetail(JsonView):
     def delete(self, request: Request, generation_id: UUID) -> Response:
         """Remove a generation of yours that has ended: its words and all its pictures, for good."""
         if not deletion.delete(own(request, generation_id)):
-            if own(request, generation_id).held:
+            if own(request, generation_id).legal_hold:
                 return problem(ErrorCode.ON_HOLD, HELD)
             return problem(ErrorCode.NOT_FINISHED, "It has not ended yet; cancel it first, or wait for its end.")
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -14,11 +14,11 @@ from rest_framework.response import Response
 from generation.api import openapi_operations
 from generation.api.forms import Form, judged, posted_form
 from generation.api.views import HeldAnswer, Submission
-from generation.images.uploads import Intake, read_picture
+from generation.images.uploads import Upload, read_upload
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat, missing
-from generation.recipes import most, traits_of
-from generation.responses import Rehearsal
+from generation.recipes import max_allowed, traits_of
+from generation.responses import DryRun
 
 _NAMES = {
     "n": "num_images_per_prompt",
@@ -46,7 +46,7 @@ class EditedImages(BaseModel):
     data: list[EditedImage]
 
 
-class EditedImagesOrRehearsal(RootModel[EditedImages | Rehearsal]):
+class EditedImagesOrRehearsal(RootModel[EditedImages | DryRun]):
     """Pictures, or with `dry_run` what would happen."""
 
 
@@ -159,7 +159,7 @@ def _read(request: Request) -> Form:
         pictures = [one for name in ("image", "image[]") for one in files.getlist(name)]
         if len(pictures) != 1:
             raise InvalidField("image", "Send one picture" if pictures else missing("image")["msg"])
-        picture = _within(read_picture(pictures[0], max_pixels=settings.MAX_UPLOAD_PIXELS), box)
+        picture = _within(read_upload(pictures[0], max_pixels=settings.MAX_UPLOAD_PIXELS), box)
     except InvalidField as error:
         problems.append(error)
     # PostgreSQL cannot be asked for NUL, which is refused below.
@@ -177,7 +177,7 @@ def _best_steps(model: DiffusionModel) -> str:
         return ""
     default = ImageToImageParameters.model_fields["num_inference_steps"].default
     steps = int(traits.recommended.get("num_inference_steps", default))
-    allowed = most("num_inference_steps", traits, model.limits())
+    allowed = max_allowed("num_inference_steps", traits, model.limits())
     return str(steps if allowed is None else min(steps, allowed))
 
 
@@ -190,7 +190,7 @@ def _box(size: str) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def _within(upload: Intake, box: tuple[int, int] | None) -> Intake:
+def _within(upload: Upload, box: tuple[int, int] | None) -> Upload:
     """The picture, made smaller where it is larger than the box."""
     if box is None or (upload.size[0] <= box[0] and upload.size[1] <= box[1]):
         return upload

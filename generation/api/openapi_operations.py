@@ -13,7 +13,7 @@ from generation.responses import (
     GenerationRecord,
     HTTPError,
     HTTPValidationError,
-    ImageResponseOrRehearsal,
+    ImageResponseOrDryRun,
     LoraList,
     ModelList,
 )
@@ -136,7 +136,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
     "request": {"multipart/form-data": Body_genImageToImage},
     "responses": {
         200: OpenApiResponse(
-            ImageResponseOrRehearsal,
+            ImageResponseOrDryRun,
             "The pictures; with `dry_run` what would happen.",
             [OpenApiExample("made", _ANSWER)],
         ),

@@ -8,9 +8,9 @@ from generation.jobs import forecast, idempotency
 from generation.models import Generation, State
 from generation.parameters import MESSAGES, ErrorCode
 from generation.responses import (
+    DryRun,
     ImageResponse,
     Media,
-    Rehearsal,
 )
 from generation.serializers import (
     Absolute,
@@ -46,7 +46,7 @@ def answer(generation: Generation, absolute: Absolute) -> Response:
 
 def rehearsal(generation: Generation, expected: forecast.Forecast) -> Response:
     """The answer to a dry run."""
-    content = Rehearsal(
+    content = DryRun(
         model_id=generation.model_id,
         effective=generation.effective_values,
         cost=generation.cost,

@@ -90,12 +90,12 @@ class Submission(JsonView):
         attempt = None
         if key and not form.parameters.dry_run:
             digest = f"{form.picture.sha256} {form.picture.size}" if form.picture else ""
-            attempt = idempotency.Attempt(
+            attempt = idempotency.IdempotentRequest(
                 token.user, token, key, idempotency.fingerprint(request.path, form.parameters, digest)
             )
         generation = attempt.earlier() if attempt else None
         if generation is None:
-            generation = submission.draft(
+            generation = submission.build(
                 token.user,
                 token,
                 form.parameters,
@@ -106,7 +106,7 @@ class Submission(JsonView):
                 warnings=form.warnings,
             )
             if form.parameters.dry_run:
-                return rehearsal(generation, submission.rehearse(generation))
+                return rehearsal(generation, submission.estimate(generation))
             generation = submission.submit(generation, form.picture, attempt)
         if "dreamsite.generation_id" in scope:
             # The waiting layer asks again when it lets its client go: a record, with its forecast, would be for nobody.

@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from generation.asgi import sse
 from generation.asgi.preferences import Preferences, preferences
-from generation.asgi.subscriptions import Waiters
+from generation.asgi.subscriptions import Subscriptions
 from generation.asgi.types import (
     Application,
     Message,
@@ -45,7 +45,7 @@ _MAX_CONTENT_TYPE_BYTES = 1000
 _ASKED_AGAIN_SECONDS = 1.0
 
 
-class WaitingLayer:
+class LongPollMiddleware:
     """An ASGI application around Django's. Keys it adds to the scope, which no client can set:
 
     `dreamsite.generation_id` the id a submission must use; `dreamsite.body_too_large` the body was over the limit and is
@@ -55,7 +55,7 @@ class WaitingLayer:
     def __init__(self, django: Application) -> None:
         self._django = django
         self._slots = asyncio.Semaphore(DJANGO_THREADS)
-        self._waiters = Waiters()
+        self._waiters = Subscriptions()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def release(self) -> None:
@@ -94,12 +94,12 @@ class WaitingLayer:
             if size is None:
                 scope = {**scope, "dreamsite.body_too_large": True}
                 send = _closing(send)
-            scope = {**scope, "headers": _readable(scope["headers"], size or 0)}
+            scope = {**scope, "headers": _normalized_headers(scope["headers"], size or 0)}
             if scope["method"] == "POST" and scope["path"] in HELD_PATHS:
                 await self._hold(scope, body, receive, send)
             elif size is not None and (followed := sse.followed(scope)):
                 body.close()
-                await sse.serve(followed, scope, receive, send, lambda: self._ask(_plain(scope)), self._waiters)
+                await sse.serve(followed, scope, receive, send, lambda: self._ask(_get_scope(scope)), self._waiters)
             elif size is not None:
                 await self._through_a_slot(scope, _replay(body, receive), send)
             elif scope["method"] == "POST" and scope["path"] == "/" and not header(scope, b"x-requested-with"):
@@ -123,7 +123,7 @@ class WaitingLayer:
     async def _hold(self, scope: Scope, body: IO[bytes], receive: Receive, send: Send) -> None:
         generation_id: UUID = uuid7()
         wanted = preferences(header(scope, b"prefer"))
-        deadline = asyncio.get_running_loop().time() + _patience(wanted)
+        deadline = asyncio.get_running_loop().time() + _max_wait(wanted)
         with ExitStack() as registered:
             done = registered.enter_context(self._waiters.register(generation_id))
             accepted = await self._ask({**scope, "dreamsite.generation_id": generation_id}, _replay(body, None))
@@ -135,14 +135,14 @@ class WaitingLayer:
                     done = registered.enter_context(self._waiters.register(held))
                     # The alias has another status for what is not finished.
                     plainly = {**scope, "path": "/image-to-image"}
-                    if (await self._ask(_about(plainly, held, "GET")))[0]["status"] != 202:
+                    if (await self._ask(_answer_scope(plainly, held, "GET")))[0]["status"] != 202:
                         done.set()
                 if not await _wait(done, receive, deadline):
                     # Who only joined a request has not to end it.
                     if held == generation_id and wanted.cancel_on_disconnect:
-                        await self._ask(_about(scope, generation_id, "DELETE"))
+                        await self._ask(_answer_scope(scope, generation_id, "DELETE"))
                     return
-                accepted = _applied(wanted, await self._answer(_about(scope, held, "GET"), deadline))
+                accepted = _applied(wanted, await self._answer(_answer_scope(scope, held, "GET"), deadline))
         for message in accepted:
             await send(message)
 
@@ -165,7 +165,7 @@ class WaitingLayer:
         return messages
 
 
-def _about(scope: Scope, generation_id: UUID, method: str) -> Scope:
+def _answer_scope(scope: Scope, generation_id: UUID, method: str) -> Scope:
     """What makes a held request one of the layer itself about this generation."""
     path = f"{HELD_PATHS[scope['path']]}/{generation_id}/answer"
     return {
@@ -183,13 +183,13 @@ def _held(accepted: Sequence[Message]) -> UUID:
     return UUID(next(value for name, value in accepted[0]["headers"] if name.lower() == b"x-generation-id").decode())
 
 
-def _plain(scope: Scope) -> Scope:
+def _get_scope(scope: Scope) -> Scope:
     """The request as one for the whole answer, in clear."""
     unwanted = (b"accept-encoding", b"if-none-match")
     return {**scope, "method": "GET", "headers": [pair for pair in scope["headers"] if pair[0] not in unwanted]}
 
 
-def _patience(wanted: Preferences) -> float:
+def _max_wait(wanted: Preferences) -> float:
     """For how many seconds this client is held: as long as it says, and not at all if it only says not to be."""
     if wanted.wait is not None:
         return min(wanted.wait, settings.WAIT_SECONDS)
@@ -201,7 +201,7 @@ def _applied(wanted: Preferences, answer: Sequence[Message]) -> list[Message]:
     start, *body = answer
     heeded = {
         "respond-async": wanted.respond_async and start["status"] == 202,
-        f"wait={_patience(wanted):g}": wanted.wait is not None,
+        f"wait={_max_wait(wanted):g}": wanted.wait is not None,
         "cancel-on-disconnect": wanted.cancel_on_disconnect,
     }
     if applied := ", ".join(name for name, was_heeded in heeded.items() if was_heeded):
@@ -232,7 +232,7 @@ async def _read_body(receive: Receive, body: IO[bytes]) -> int | None:
     return size if size <= settings.MAX_UPLOAD_BYTES else None
 
 
-def _readable(headers: Iterable[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
+def _normalized_headers(headers: Iterable[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
     """The headers as Django can read them.
 
     With the length of the body: DRF takes a chunked one, which has no Content-Length, for empty. And with a Content-Type

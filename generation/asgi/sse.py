@@ -16,9 +16,9 @@ from uuid import UUID
 from django.core.files.storage import default_storage
 
 from generation.asgi.subscriptions import (
-    News,
-    Waiters,
-    Watch,
+    Event,
+    Subscription,
+    Subscriptions,
 )
 from generation.asgi.types import (
     Message,
@@ -48,7 +48,9 @@ def followed(scope: Scope) -> UUID | None:
     return UUID(match[1]) if match else None
 
 
-async def serve(generation_id: UUID, scope: Scope, receive: Receive, send: Send, ask: Ask, waiters: Waiters) -> None:
+async def serve(
+    generation_id: UUID, scope: Scope, receive: Receive, send: Send, ask: Ask, waiters: Subscriptions
+) -> None:
     """Answer with events until the end of the generation, or until the client leaves."""
     with waiters.watch(generation_id) as watch:
         answer = await ask()
@@ -77,7 +79,9 @@ async def serve(generation_id: UUID, scope: Scope, receive: Receive, send: Send,
 class _Stream:
     """The events of one generation to one client."""
 
-    def __init__(self, generation_id: UUID, scope: Scope, send: Send, ask: Ask, waiters: Waiters, watch: Watch) -> None:
+    def __init__(
+        self, generation_id: UUID, scope: Scope, send: Send, ask: Ask, waiters: Subscriptions, watch: Subscription
+    ) -> None:
         self._id = generation_id
         self._send = send
         self._ask = ask
@@ -145,7 +149,7 @@ class _Stream:
             self._wish_ends = time.monotonic() + HEARTBEAT_SECONDS
             await self._waiters.want_previews(self._id)
 
-    async def _pass_on(self, one: News) -> None:
+    async def _pass_on(self, one: Event) -> None:
         data = json.loads(one.data)
         if one.event == "preview" and not self._wants_previews:
             return
@@ -169,9 +173,9 @@ class _Stream:
         await self._send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
 
-def _newest(news: Sequence[News]) -> list[News]:
+def _newest(news: Sequence[Event]) -> list[Event]:
     """What somebody who comes late needs of it: the progress and the previews of the present alone, and all else."""
-    newest: dict[tuple[str, int], News] = {}
+    newest: dict[tuple[str, int], Event] = {}
     for one in news:
         key = (one.event, json.loads(one.data).get("index", 0) if one.event in ("preview", "image") else 0)
         newest.pop(key, None)

@@ -27,7 +27,7 @@ _READING_CONNECTIONS = 8
 
 
 @dataclass(eq=False)
-class Watch:
+class Subscription:
     """One client that follows a generation: `stirred` is set when any of the rest may have changed, or there is news."""
 
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
@@ -37,7 +37,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class News:
+class Event:
     """One entry of the stream of a generation, by its id there."""
 
     id: str
@@ -46,12 +46,12 @@ class News:
     """A JSON object."""
 
 
-class Waiters:
+class Subscriptions:
     """Those who wait for the end of a generation, and those who watch all that happens to it."""
 
     def __init__(self) -> None:
         self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
-        self._watching: defaultdict[UUID, set[Watch]] = defaultdict(set)
+        self._watching: defaultdict[UUID, set[Subscription]] = defaultdict(set)
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
         pool = BlockingConnectionPool.from_url(
@@ -86,9 +86,9 @@ class Waiters:
                 del self._waiting[generation_id]
 
     @contextmanager
-    def watch(self, generation_id: UUID) -> Iterator[Watch]:
+    def watch(self, generation_id: UUID) -> Iterator[Subscription]:
         """Watch one generation, from before its present state is asked for until the client has its end or is gone."""
-        watch = Watch()
+        watch = Subscription()
         self._watching[generation_id].add(watch)
         try:
             yield watch
@@ -97,7 +97,7 @@ class Waiters:
             if not self._watching[generation_id]:
                 del self._watching[generation_id]
 
-    async def news(self, generation_id: UUID, after: str = "") -> list[News]:
+    async def news(self, generation_id: UUID, after: str = "") -> list[Event]:
         """What happened to this generation after the entry of this id; nothing while Redis is away."""
         try:
             entries: Any = await self._redis.xrange(
@@ -105,7 +105,7 @@ class Waiters:
             )
         except (RedisError, OSError):
             return []
-        return [News(entry_id, fields["event"], fields["data"]) for entry_id, fields in entries]
+        return [Event(entry_id, fields["event"], fields["data"]) for entry_id, fields in entries]
 
     async def want_previews(self, generation_id: UUID) -> None:
         """Let the worker make previews, for a while."""
@@ -148,7 +148,7 @@ class Waiters:
                 continue
             try:
                 finals, queued = await loop.run_in_executor(
-                    self._thread, _look, {*self._waiting, *self._watching}, list(self._watching)
+                    self._thread, _poll_database, {*self._waiting, *self._watching}, list(self._watching)
                 )
             except Exception:  # noqa: BLE001  a database that is away must not end the polling
                 logger.warning("the database cannot be asked for finished generations; trying again")
@@ -168,11 +168,13 @@ class Waiters:
             watch.stirred.set()
 
 
-def _look(ids: set[UUID], watched: Sequence[UUID]) -> tuple[list[UUID], dict[UUID, Waiting]]:
+def _poll_database(ids: set[UUID], watched: Sequence[UUID]) -> tuple[list[UUID], dict[UUID, Waiting]]:
     """Which of the ids are final; what those of the watched that are queued wait for."""
     try:
         queued = list(Generation.objects.filter(pk__in=watched, state=State.QUEUED)) if watched else []
         forecasts = forecast.of_queued(queued)
-        return queue.finals(list(ids)), {generation_id: expected.told for generation_id, expected in forecasts.items()}
+        return queue.finished_ids(list(ids)), {
+            generation_id: expected.told for generation_id, expected in forecasts.items()
+        }
     finally:
         connections.close_all()

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from generation.engine.canvas import Box, lay_out
+from generation.engine.canvas import Box, pad_to_multiple
 from generation.engine.errors import ModelFailed
 from generation.engine.guidance import per_image, sound_guidance
 from generation.engine.pipelines import WarmPipeline
-from generation.engine.progress import Span
-from generation.engine.prompts import unread
+from generation.engine.progress import ProgressSlice
+from generation.engine.prompts import truncation_warnings
 from generation.recipes import Recipe, traits_of
 
 OfferPictures = Callable[[Callable[[], list[Image.Image]]], None]
@@ -21,7 +21,7 @@ OfferPictures = Callable[[Callable[[], list[Image.Image]]], None]
 
 
 @dataclass(frozen=True)
-class Shot:
+class ImageJob:
     """One image to make, and what is its own in a call. `box` is the wanted part of `canvas`, the picture laid out."""
 
     recipe: Recipe
@@ -32,22 +32,24 @@ class Shot:
     image_guidance_scale: float
 
 
-def prepare(warm: WarmPipeline, recipe: Recipe, picture: Image.Image) -> tuple[list[Shot], list[str]]:
+def prepare(warm: WarmPipeline, recipe: Recipe, picture: Image.Image) -> tuple[list[ImageJob], list[str]]:
     """The shots of this recipe, one for each seed, and warnings for what will not be as asked."""
-    canvas, box = lay_out(picture, (recipe.width, recipe.height), traits_of(recipe.model))
+    canvas, box = pad_to_multiple(picture, (recipe.width, recipe.height), traits_of(recipe.model))
     guidance, image_guidance, warnings = sound_guidance(recipe)
-    warnings += unread(warm.pipe, "prompt", recipe.prompt)
+    warnings += truncation_warnings(warm.pipe, "prompt", recipe.prompt)
     if recipe.negative_prompt and "negative_prompt" not in traits_of(recipe.model).without_effect:
         if "negative_prompt" not in warm.arguments:
             warnings.append(f"negative_prompt has no effect on {recipe.model.id}.")
         elif not recipe.is_guided:
             warnings.append("negative_prompt had no effect, since it needs a guidance_scale above 1.")
         else:
-            warnings += unread(warm.pipe, "negative_prompt", recipe.negative_prompt)
-    return [Shot(recipe, seed, canvas, box, guidance, image_guidance) for seed in recipe.seeds], warnings
+            warnings += truncation_warnings(warm.pipe, "negative_prompt", recipe.negative_prompt)
+    return [ImageJob(recipe, seed, canvas, box, guidance, image_guidance) for seed in recipe.seeds], warnings
 
 
-def call(warm: WarmPipeline, shots: Sequence[Shot], report: Span, offer: OfferPictures | None) -> list[Image.Image]:
+def call(
+    warm: WarmPipeline, shots: Sequence[ImageJob], report: ProgressSlice, offer: OfferPictures | None
+) -> list[Image.Image]:
     """The images of these shots, whose recipes have one `batch_key`. Raises `ModelFailed`, or what diffusers raises."""
     pipe = warm.pipe
 
@@ -86,7 +88,7 @@ def call(warm: WarmPipeline, shots: Sequence[Shot], report: Span, offer: OfferPi
             vae.to(warm.dtype)
 
 
-def _arguments(warm: WarmPipeline, shots: Sequence[Shot]) -> dict[str, Any]:
+def _arguments(warm: WarmPipeline, shots: Sequence[ImageJob]) -> dict[str, Any]:
     """The arguments that this pipeline takes: lists of what each image has its own of, and what all of them share."""
     shared, canvas = shots[0].recipe, shots[0].canvas
     negative_prompts = [shot.recipe.negative_prompt for shot in shots]
@@ -106,7 +108,7 @@ def _arguments(warm: WarmPipeline, shots: Sequence[Shot]) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name in warm.arguments and value is not None}
 
 
-def _cut(image: Image.Image, shot: Shot) -> Image.Image:
+def _cut(image: Image.Image, shot: ImageJob) -> Image.Image:
     size = shot.canvas.size
     if image.size != size:  # some pipelines choose a size of their own
         image = image.resize(size, Image.Resampling.LANCZOS)

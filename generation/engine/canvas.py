@@ -8,7 +8,7 @@ from generation.recipes import Traits
 Box = tuple[int, int, int, int]
 
 
-def lay_out(picture: Image.Image, size: tuple[int, int], traits: Traits) -> tuple[Image.Image, Box]:
+def pad_to_multiple(picture: Image.Image, size: tuple[int, int], traits: Traits) -> tuple[Image.Image, Box]:
     """An RGB picture with sides that the model can do, and the box (left, upper, right, lower) of the wanted part.
 
     The wanted part is `picture` scaled to `size`, width and height in pixels. Around it the picture is mirrored at its

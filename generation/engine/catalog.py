@@ -35,7 +35,7 @@ _REDUCED_COPIES = ["*.fp16*", "*.bf16*", "*.non_ema*", "*.ema_only*"]
 
 
 @dataclass(frozen=True)
-class Needs:
+class LoadSpec:
     """What it takes to load a model; classes are named as in diffusers.
 
     `scheduler` replaces the model's own, with `scheduler_changes` to its configuration. `base` is the model that lends
@@ -59,16 +59,16 @@ class Weights:
     unet: Path | None = None
 
 
-def needs_of(model: ModelReference) -> Needs:
+def load_spec(model: ModelReference) -> LoadSpec:
     """What it takes to load this model: its own entry where it has one, else what its family needs."""
     bfloat16 = model.id in _MEASURED_IN_BFLOAT16
     if model.id == "timbrooks/instruct-pix2pix":
-        return Needs("StableDiffusionInstructPix2PixPipeline", scheduler="EulerAncestralDiscreteScheduler")
+        return LoadSpec("StableDiffusionInstructPix2PixPipeline", scheduler="EulerAncestralDiscreteScheduler")
     if model.family is Family.INSTRUCT_PIX2PIX:
-        return Needs("StableDiffusionInstructPix2PixPipeline", bfloat16=bfloat16)
+        return LoadSpec("StableDiffusionInstructPix2PixPipeline", bfloat16=bfloat16)
     if model.family is Family.LIGHTNING:
         steps = int(traits_of(model).forced["num_inference_steps"])
-        return Needs(
+        return LoadSpec(
             # The text-to-image class takes any `image` without a word and ignores it.
             "StableDiffusionXLImg2ImgPipeline",
             scheduler="EulerDiscreteScheduler",
@@ -76,7 +76,7 @@ def needs_of(model: ModelReference) -> Needs:
             base=SDXL_BASE,
             unet_file=f"sdxl_lightning_{steps}step_unet.safetensors",
         )
-    return Needs(bfloat16=bfloat16)
+    return LoadSpec(bfloat16=bfloat16)
 
 
 def find_model(model: ModelReference, models_dir: Path, offline: bool) -> Weights:
@@ -84,7 +84,7 @@ def find_model(model: ModelReference, models_dir: Path, offline: bool) -> Weight
 
     Raises `ModelFailed`.
     """
-    needs = needs_of(model)
+    needs = load_spec(model)
     try:
         if needs.base is None:
             return Weights(_find_pipeline(model, models_dir, offline))

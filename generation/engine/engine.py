@@ -13,7 +13,12 @@ import torch
 from PIL import Image
 
 from generation.engine import catalog, safety
-from generation.engine.calls import OfferPictures, Shot, call, prepare
+from generation.engine.calls import (
+    ImageJob,
+    OfferPictures,
+    call,
+    prepare,
+)
 from generation.engine.devices import (
     DTYPES,
     choose_device,
@@ -23,8 +28,19 @@ from generation.engine.devices import (
     release_memory,
 )
 from generation.engine.errors import EngineError, ModelFailed, OutOfMemory
-from generation.engine.pipelines import WarmPipeline, WarmPipelines, expected_warnings_ignored, quieten
-from generation.engine.progress import Glimpse, Offer, OnStep, Progress, Span
+from generation.engine.pipelines import (
+    WarmPipeline,
+    WarmPipelines,
+    expected_warnings_ignored,
+    silence_libraries,
+)
+from generation.engine.progress import (
+    OnStep,
+    Preview,
+    PreviewSink,
+    Progress,
+    ProgressSlice,
+)
 from generation.recipes import ModelReference, Recipe, traits_of
 
 log = logging.getLogger(__name__)
@@ -62,7 +78,7 @@ class EngineSettings:
 
 
 @dataclass(frozen=True)
-class Member:
+class BatchItem:
     """One request of a run: a recipe, and an RGB picture of any size."""
 
     recipe: Recipe
@@ -94,7 +110,7 @@ class Engine:
     """Warm models, their LoRAs and the safety checker."""
 
     def __init__(self, settings: EngineSettings) -> None:
-        quieten()
+        silence_libraries()
         torch.set_num_threads(settings.threads)
         self._settings = settings
         self._device = choose_device(settings.device)
@@ -104,7 +120,7 @@ class Engine:
             else settings.memory_budget
         )
         self._pipelines = WarmPipelines(settings.models_dir, settings.offline, self._device, settings.dtype, budget)
-        self._judge: safety.Judge | None = None
+        self._judge: safety.SafetyChecker | None = None
 
     @property
     def warm_models(self) -> list[str]:
@@ -144,18 +160,18 @@ class Engine:
         )
         self.run(recipe, Image.new("RGB", (side, side), "grey"), lambda done, of, phase: None)
 
-    def run(self, recipe: Recipe, picture: Image.Image, on_step: OnStep, offer: Offer | None = None) -> Result:
+    def run(self, recipe: Recipe, picture: Image.Image, on_step: OnStep, offer: PreviewSink | None = None) -> Result:
         """The pictures of this recipe, made of an RGB picture of any size. Previews of them are offered to `offer`.
 
         Raises what `on_step` raised, within one step and without decoding, or an `EngineError`.
         """
-        (result,) = self.run_batch([Member(recipe, picture)], on_step, offer)
+        (result,) = self.run_batch([BatchItem(recipe, picture)], on_step, offer)
         if isinstance(result, EngineError):
             raise result
         return result
 
     def run_batch(
-        self, members: Sequence[Member], on_step: OnStep, offer: Offer | None = None
+        self, members: Sequence[BatchItem], on_step: OnStep, offer: PreviewSink | None = None
     ) -> list[Result | EngineError]:
         """The pictures of each member, or what it failed with. All images of all members are made in one call if they can.
 
@@ -175,7 +191,7 @@ class Engine:
                 raise
             return [_failure(error, members[0].recipe.model)] * len(members)
 
-    def _run(self, members: Sequence[Member], progress: Progress) -> list[Result | EngineError]:
+    def _run(self, members: Sequence[BatchItem], progress: Progress) -> list[Result | EngineError]:
         shared = members[0].recipe
         steps = shared.executed_steps
         progress(0, steps, "loading")
@@ -205,7 +221,7 @@ class Engine:
         calls = 0
         while parts := [live for part in parts if (live := [one for one in part if one.slot.failure is None])]:
             part, *later = parts
-            span = Span(progress, calls * steps, steps, (calls + len(parts)) * steps)
+            span = ProgressSlice(progress, calls * steps, steps, (calls + len(parts)) * steps)
             error = self._fill(warm, part, span)
             smaller = error and self._smaller(parts, error)
             if smaller:
@@ -216,7 +232,7 @@ class Engine:
             parts = later
             calls += 1
 
-    def _fill(self, warm: WarmPipeline, part: Sequence["_Wanted"], span: Span) -> Exception | None:
+    def _fill(self, warm: WarmPipeline, part: Sequence["_Wanted"], span: ProgressSlice) -> Exception | None:
         """Put the images of one call into their slots. Returns what it broke with, raises what `on_step` raised."""
         try:
             images = call(warm, [one.shot for one in part], span, _offering(part, span.progress.offer))
@@ -259,7 +275,7 @@ class Engine:
             for image, seed, verdict in zip(slot.images, seeds, self._judge(slot.images), strict=True)
         ]
 
-    def _load_judge(self) -> safety.Judge:
+    def _load_judge(self) -> safety.SafetyChecker:
         settings = self._settings
         if settings.safety_checker == "opennsfw":
             return safety.open_nsfw(settings.safety_threshold, settings.threads)
@@ -272,7 +288,7 @@ class _Slot:
     """How far one member of a run is: what is to be made, what was made, or why it failed."""
 
     recipe: Recipe
-    shots: list[Shot] = field(default_factory=list)
+    shots: list[ImageJob] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     images: list[Image.Image] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
@@ -293,19 +309,19 @@ class _Wanted(NamedTuple):
     """An image to make, the slot that it is for, and its place: which member's, and which of that one's images."""
 
     slot: _Slot
-    shot: Shot
+    shot: ImageJob
     member: int
     image: int
 
 
-def _offering(part: Sequence[_Wanted], offer: Offer | None) -> OfferPictures | None:
+def _offering(part: Sequence[_Wanted], offer: PreviewSink | None) -> OfferPictures | None:
     """Offers small pictures of these images as glimpses. What goes wrong with them is logged, and the run goes on."""
     if offer is None:
         return None
 
     def offer_pictures(look: Callable[[], list[Image.Image]]) -> None:
         try:
-            offer(lambda: [Glimpse(one.member, one.image, small) for one, small in zip(part, look(), strict=False)])
+            offer(lambda: [Preview(one.member, one.image, small) for one, small in zip(part, look(), strict=False)])
         except Exception:
             log.warning("previews could not be shown", exc_info=True)
 

@@ -17,7 +17,12 @@ import transformers
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from safetensors.torch import load_file
 
-from generation.engine.catalog import Weights, find_lora, find_model, needs_of
+from generation.engine.catalog import (
+    Weights,
+    find_lora,
+    find_model,
+    load_spec,
+)
 from generation.engine.devices import choose_dtype, is_out_of_memory, release_memory
 from generation.engine.errors import ModelFailed
 from generation.engine.loras import Loras
@@ -29,7 +34,7 @@ log = logging.getLogger(__name__)
 _NEEDED_ARGUMENTS = {"prompt", "image", "generator", "callback_on_step_end"}
 
 
-def quieten() -> None:
+def silence_libraries() -> None:
     """Keep the libraries off the terminal: what matters of their messages is raised as an exception too."""
     # diffusers logs as errors what it then raises.
     diffusers.utils.logging.set_verbosity(logging.CRITICAL)
@@ -138,7 +143,7 @@ class WarmPipelines:
 
     def _load(self, model: ModelReference) -> WarmPipeline:
         weights = find_model(model, self._models_dir, self._offline)
-        dtype = choose_dtype(self._dtype, self._device, needs_of(model).bfloat16)
+        dtype = choose_dtype(self._dtype, self._device, load_spec(model).bfloat16)
         while True:
             try:
                 pipe = load(model, weights, self._device, dtype)
@@ -155,7 +160,7 @@ class WarmPipelines:
 
 def load(model: ModelReference, weights: Weights, device: torch.device, dtype: torch.dtype) -> Any:
     """The pipeline of this model on the device, every network wholly in `dtype`. Raises what diffusers raises."""
-    needs = needs_of(model)
+    needs = load_spec(model)
     parts: dict[str, Any] = {}
     if "safety_checker" in json.loads((weights.pipeline / "model_index.json").read_text()):
         # Results are judged by `safety`, which leaves them as they are.

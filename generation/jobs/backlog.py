@@ -11,13 +11,17 @@ from django.conf import settings
 from django.db.models import Count, Max, Min, Value
 from django.utils import timezone
 
-from generation.models import Generation, LineSample, State
+from generation.models import (
+    Generation,
+    QueueSample,
+    State,
+)
 
-KEPT = timedelta(days=8)
+RETENTION = timedelta(days=8)
 
 
 @dataclass(frozen=True)
-class Line:
+class PoolBacklog:
     """What waits in a pool, and since when the first of it."""
 
     pool: str
@@ -33,42 +37,42 @@ class Peak:
     oldest_seconds: float
 
 
-def lines(pools: Sequence[str]) -> list[Line]:
+def backlogs(pools: Sequence[str]) -> list[PoolBacklog]:
     """Of these pools and all others in which something waits."""
     waiting = Generation.objects.filter(state=State.QUEUED).order_by()
     found = {
         pool: (depth, oldest)
         for pool, depth, oldest in waiting.values_list("pool").annotate(Count("pk"), Min("created"))
     }
-    return [Line(pool, *found.get(pool, (0, None))) for pool in dict.fromkeys([*pools, *sorted(found)])]
+    return [PoolBacklog(pool, *found.get(pool, (0, None))) for pool in dict.fromkeys([*pools, *sorted(found)])]
 
 
 def sample() -> bool:
     """Write down what waits now, once a minute, and forget what is old. False: this minute has its sample."""
     now = timezone.now()
     minute = now.replace(second=0, microsecond=0)
-    if LineSample.objects.filter(minute=minute).exists():
+    if QueueSample.objects.filter(minute=minute).exists():
         return False
-    LineSample.objects.bulk_create(
+    QueueSample.objects.bulk_create(
         (
-            LineSample(
+            QueueSample(
                 pool=line.pool,
                 minute=minute,
                 depth=line.depth,
                 oldest_seconds=max(0.0, (now - line.oldest).total_seconds()) if line.oldest else 0.0,
             )
-            for line in lines(settings.POOLS)
+            for line in backlogs(settings.POOLS)
         ),
         ignore_conflicts=True,
     )
-    LineSample.objects.filter(minute__lt=minute - KEPT).delete()
+    QueueSample.objects.filter(minute__lt=minute - RETENTION).delete()
     return True
 
 
 def peaks(slots: Sequence[tuple[datetime, datetime]]) -> dict[str, list[Peak | None]]:
     """By pool, the peak of each slot; None where there is no sample. One query."""
     parts = [
-        LineSample.objects.filter(minute__gte=start, minute__lt=end)
+        QueueSample.objects.filter(minute__gte=start, minute__lt=end)
         .order_by()
         .values("pool")
         .annotate(most=Max("depth"), longest=Max("oldest_seconds"), slot=Value(number))

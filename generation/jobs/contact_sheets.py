@@ -12,13 +12,17 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from accounts.models import User
-from generation.images.uploads import Intake
+from generation.images.uploads import Upload
 from generation.jobs import (
     idempotency,
     queue,
     submission,
 )
-from generation.models import FINAL_STATES, Exploration, Generation
+from generation.models import (
+    FINAL_STATES,
+    ContactSheet,
+    Generation,
+)
 from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField, Priority, RequestRefused, error_items
 from generation.recipes import traits_of
 
@@ -64,27 +68,27 @@ def axis(place: str, field: str, text: str) -> Axis | None:
 def explore(
     user: User,
     texts: Mapping[str, str],
-    picture: Intake,
+    picture: Upload,
     columns: Axis,
     rows: Axis | None,
     *,
     source_id: int | None = None,
     request_id: str = "",
-    attempt: idempotency.Attempt | None = None,
-) -> Exploration:
+    attempt: idempotency.IdempotentRequest | None = None,
+) -> ContactSheet:
     """Submit all cells of a sheet, or none. Raises as `drafts` and `submission.submit_together` do."""
-    exploration = Exploration(user=user, columns=columns.stored, rows=rows.stored if rows else None)
+    contact_sheet = ContactSheet(user=user, columns=columns.stored, rows=rows.stored if rows else None)
     generations = drafts(user, texts, picture, columns, rows)
     for cell, generation in enumerate(generations):
-        generation.exploration, generation.cell = exploration, cell
+        generation.contact_sheet, generation.cell = contact_sheet, cell
         generation.request_id, generation.source_id = request_id, source_id
-    return submission.submit_together(exploration, generations, picture, attempt)
+    return submission.submit_together(contact_sheet, generations, picture, attempt)
 
 
 def drafts(
     user: User,
     texts: Mapping[str, str],
-    picture: Intake | None,
+    picture: Upload | None,
     columns: Axis,
     rows: Axis | None,
     *,
@@ -99,7 +103,7 @@ def drafts(
     generations = []
     for parameters in _cells(texts, columns, rows):
         try:
-            generation = submission.draft(user, None, parameters, picture, size=size, find=find)
+            generation = submission.build(user, None, parameters, picture, size=size, find=find)
         except InvalidField as error:
             raise _placed(error.item, columns, rows) from error
         except RequestRefused as error:
@@ -112,9 +116,9 @@ def drafts(
     return generations
 
 
-def cancel(user: User, exploration_id: UUID) -> int:
+def cancel(user: User, contact_sheet_id: UUID) -> int:
     """Cancel what waits or runs of a sheet of this user; how many these were."""
-    left = Generation.objects.filter(user=user, exploration=exploration_id).exclude(state__in=FINAL_STATES)
+    left = Generation.objects.filter(user=user, contact_sheet=contact_sheet_id).exclude(state__in=FINAL_STATES)
     return sum(queue.cancel(generation) for generation in left)
 
 
@@ -149,7 +153,7 @@ def _placed(item: Mapping[str, Any], columns: Axis, rows: Axis | None) -> Invali
 
 
 def _refuse_without_effect(generation: Generation, columns: Axis, rows: Axis | None) -> None:
-    idle = traits_of(generation.effective.model).without_effect
+    idle = traits_of(generation.get_recipe().model).without_effect
     for one in filter(None, (columns, rows)):
         if one.field in idle:
             raise InvalidField(

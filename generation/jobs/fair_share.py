@@ -24,15 +24,15 @@ def cost(recipe: Recipe, weight: float) -> float:
     return recipe.executed_steps * megapixels * len(recipe.seeds) * weight
 
 
-def serve(served: float, cost: float, now: datetime) -> float:
-    """The new `Share.served` of a user who had `served` (0: nothing yet) and is served `cost` now."""
+def charge(usage: float, cost: float, now: datetime) -> float:
+    """The new `UserShare.decayed_usage` of a user who had `served` (0: nothing yet) and is served `cost` now."""
     added = now.timestamp() / HALF_LIFE + math.log2(max(cost, LEAST_COST))
-    high, low = max(served, added), min(served, added)
+    high, low = max(usage, added), min(usage, added)
     return high + math.log2(1 + 2.0 ** (low - high))
 
 
-def give_back(served: float, cost: float, when: datetime) -> float:
-    """The new `Share.served` of a user who was served `cost` less at `when` than was counted then."""
-    left = 1 - cost * 2.0 ** (when.timestamp() / HALF_LIFE - served)
+def refund(usage: float, cost: float, when: datetime) -> float:
+    """The new `UserShare.decayed_usage` of a user who was served `cost` less at `when` than was counted then."""
+    left = 1 - cost * 2.0 ** (when.timestamp() / HALF_LIFE - usage)
     # Rounding leaves a trace of what was all there was.
-    return served + math.log2(left) if left > 1e-6 else 0.0
+    return usage + math.log2(left) if left > 1e-6 else 0.0

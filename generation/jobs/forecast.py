@@ -21,15 +21,21 @@ from generation.broker import progress
 from generation.broker.progress import Progress
 from generation.broker.workers import WorkerInfo, ready
 from generation.jobs import fair_share, limits
-from generation.models import DiffusionModel, Generation, Pace, PausedPool, State
+from generation.models import (
+    DiffusionModel,
+    Generation,
+    PausedPool,
+    RunTiming,
+    State,
+)
 from generation.recipes import Recipe
 from generation.responses import Waiting
 
 _WEIGHT_OF_THE_NEW = 0.3
 """Of the moving average: the last ten runs make nearly all of it."""
 
-_MAX_PLAYED = 1000
-_LINE_SECONDS = 1.0
+_MAX_SIMULATED = 1000
+_CACHE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,15 @@ class Forecast:
         )
 
 
-def learn(generations: Sequence[Generation], timings: Mapping[str, float]) -> None:
+def record(generations: Sequence[Generation], timings: Mapping[str, float]) -> None:
     """Note how long the phases (seconds) of a batch took; all of it ran in one call."""
-    recipe = generations[0].effective
+    recipe = generations[0].get_recipe()
     images = sum(generation.images_wanted for generation in generations)
     steps = recipe.executed_steps
     step_seconds = timings.get("denoising", 0.0) / steps
     other_seconds = sum(timings.get(phase, 0.0) for phase in ("encoding", "decoding", "safety", "storing"))
     with transaction.atomic():
-        pace, is_new = Pace.objects.select_for_update().get_or_create(
+        pace, is_new = RunTiming.objects.select_for_update().get_or_create(
             model_id=recipe.model.id,
             pixels=_rounded(recipe.width * recipe.height),
             images=images,
@@ -75,12 +81,12 @@ def _rounded(pixels: int) -> int:
     return round(2 ** (round(4 * math.log2(pixels)) / 4))
 
 
-class Paces:
+class RunTimeEstimator:
     """What was measured, to be asked for recipes."""
 
     def __init__(self) -> None:
-        self._paces: dict[str, list[Pace]] = {}
-        for pace in Pace.objects.all():
+        self._paces: dict[str, list[RunTiming]] = {}
+        for pace in RunTiming.objects.all():
             self._paces.setdefault(pace.model_id, []).append(pace)
         loads = DiffusionModel.objects.values_list("pk", "load_seconds")
         self._loads = {model_id: seconds or 0.0 for model_id, seconds in loads}
@@ -109,7 +115,7 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Line:
+class _PoolForecast:
     """A pool's line as it was played at `played`, monotonic seconds, and what it looked like then."""
 
     played: float
@@ -117,14 +123,14 @@ class _Line:
     places: dict[UUID, _Place]
 
 
-_lines: dict[str, _Line] = {}
+_forecasts: dict[str, _PoolForecast] = {}
 
 
 def of_queued(generations: Sequence[Generation]) -> dict[UUID, Forecast]:
     """The forecasts of queued generations, at most `_LINE_SECONDS` old. A pool is asked about once, however many wait in it."""
     if not generations:
         return {}
-    at_work = _at_work()
+    at_work = _ready_workers()
     running = _running_by_user(generations)
     paused = set(PausedPool.objects.values_list("pk", flat=True))
     forecasts = {}
@@ -144,10 +150,10 @@ def of_queued(generations: Sequence[Generation]) -> dict[UUID, Forecast]:
 
 
 def _places(pool: str, workers: Sequence[WorkerInfo], warm: frozenset[str]) -> dict[UUID, _Place]:
-    looks = _looks(pool, workers)
-    line = _lines.get(pool)
-    if line is None or line.looks != looks or time.monotonic() - line.played > _LINE_SECONDS:
-        line = _lines[pool] = _Line(time.monotonic(), looks, _play(pool, len(workers), warm))
+    looks = _state_of_pool(pool, workers)
+    line = _forecasts.get(pool)
+    if line is None or line.looks != looks or time.monotonic() - line.played > _CACHE_SECONDS:
+        line = _forecasts[pool] = _PoolForecast(time.monotonic(), looks, _simulate(pool, len(workers), warm))
     return line.places
 
 
@@ -157,24 +163,24 @@ def _running_by_user(generations: Sequence[Generation]) -> dict[int, int]:
     return dict(rows.values_list("user").annotate(Count("pk")))
 
 
-def _looks(pool: str, workers: Sequence[WorkerInfo]) -> object:
+def _state_of_pool(pool: str, workers: Sequence[WorkerInfo]) -> object:
     """Something that changes when the line does: clients that wait together ask about the same one."""
     live = Generation.objects.filter(pool=pool, state__in=(State.QUEUED, State.RUNNING)).order_by()
     rows = live.values_list("state").annotate(Count("pk"), Max("created"), Sum("attempt"))
     return sorted(rows), sorted((worker.name, sorted(worker.models)) for worker in workers)
 
 
-def _play(pool: str, workers: int, warm: frozenset[str]) -> dict[UUID, _Place]:
+def _simulate(pool: str, workers: int, warm: frozenset[str]) -> dict[UUID, _Place]:
     now = timezone.now()
-    paces = Paces()
+    estimator = RunTimeEstimator()
     # Only what is played with: the line can be long.
     line = Generation.objects.in_turn(pool, list(warm), now)
-    waiting = list(line.only("user", "model", "band", "attempt", "cost", "recipe")[:_MAX_PLAYED])
+    waiting = list(line.only("user", "model", "priority", "attempt", "cost", "recipe")[:_MAX_SIMULATED])
     running = list(Generation.objects.filter(pool=pool, state=State.RUNNING))
-    free = _free_times(running, workers, paces, now)
+    free = _free_times(running, workers, estimator, now)
     places = {}
-    for position, row in enumerate(_in_order(waiting), 1):
-        seconds = paces.run_seconds(row.effective) if free else None
+    for position, row in enumerate(_in_claim_order(waiting), 1):
+        seconds = estimator.run_seconds(row.get_recipe()) if free else None
         if seconds is None:
             # Nor can be told of those behind it.
             free = []
@@ -182,7 +188,7 @@ def _play(pool: str, workers: int, warm: frozenset[str]) -> dict[UUID, _Place]:
             continue
         start = heapq.heappop(free)
         finish = start + timedelta(
-            seconds=seconds + (0.0 if row.model_id in warm else paces.load_seconds(row.model_id))
+            seconds=seconds + (0.0 if row.model_id in warm else estimator.load_seconds(row.model_id))
         )
         heapq.heappush(free, finish)
         places[row.pk] = _Place(position, start, finish)
@@ -197,53 +203,55 @@ def of_running(generations: Sequence[Generation], at: Mapping[UUID, Progress]) -
     reported = [generation for generation in generations if generation.pk in at]
     if not reported:
         return {}
-    paces = Paces()
+    estimator = RunTimeEstimator()
     now = timezone.now()
     ends = {}
     for generation in reported:
-        seconds = paces.run_seconds(generation.effective)
+        seconds = estimator.run_seconds(generation.get_recipe())
         if seconds is not None:
             ends[generation.pk] = now + timedelta(seconds=seconds * (1 - at[generation.pk].fraction))
     return ends
 
 
-def _at_work() -> list[WorkerInfo]:
+def _ready_workers() -> list[WorkerInfo]:
     try:
         return ready()
     except RedisError:
         return []
 
 
-def _in_order(waiting: Sequence[Any]) -> list[Generation]:
+def _in_claim_order(waiting: Sequence[Any]) -> list[Generation]:
     """The rows of `in_turn` as they will be claimed, each claim counting for the turns after it."""
     now = timezone.now()
     lines: dict[tuple[int, int, int], list[Generation]] = {}
     served: dict[int, float] = {}
     for row in reversed(waiting):
-        lines.setdefault((-row.is_returned, -row.band, row.user_id), []).append(row)
-        served[row.user_id] = row.served
+        lines.setdefault((-row.is_returned, -row.priority, row.user_id), []).append(row)
+        served[row.user_id] = row.decayed_usage
     order = []
-    heads = [(kind, band, served[user], line[-1].pk, user) for (kind, band, user), line in lines.items()]
+    heads = [(kind, priority, served[user], line[-1].pk, user) for (kind, priority, user), line in lines.items()]
     heapq.heapify(heads)
     while heads:
-        kind, band, known, _, user = heapq.heappop(heads)
-        line = lines[kind, band, user]
+        kind, priority, known, _, user = heapq.heappop(heads)
+        line = lines[kind, priority, user]
         if known == served[user]:
             row = line.pop()
             order.append(row)
             if row.attempt == 0:
-                served[user] = fair_share.serve(served[user], row.cost, now)
+                served[user] = fair_share.charge(served[user], row.cost, now)
         if line:
-            heapq.heappush(heads, (kind, band, served[user], line[-1].pk, user))
+            heapq.heappush(heads, (kind, priority, served[user], line[-1].pk, user))
     return order
 
 
-def _free_times(running: Sequence[Generation], workers: int, paces: Paces, now: datetime) -> list[datetime]:
+def _free_times(
+    running: Sequence[Generation], workers: int, estimator: RunTimeEstimator, now: datetime
+) -> list[datetime]:
     """When each worker gets free, soonest first; empty when there is none."""
     at = progress.latest([row.pk for row in running])
     busy: dict[str, datetime] = {}
     for row in running:
-        seconds = paces.run_seconds(row.effective) or 0.0
+        seconds = estimator.run_seconds(row.get_recipe()) or 0.0
         reached = at.get(row.pk)
         ends = now + timedelta(seconds=seconds * (1 - (reached.fraction if reached else 0.0)))
         busy[row.worker] = max(ends, busy.get(row.worker, now))
@@ -257,7 +265,7 @@ def _reason(
 ) -> str:
     if not workers:
         return "No worker is at work in its pool."
-    limit = limits.allowed(generation.user).running
+    limit = limits.user_limits(generation.user).running
     if limit is not None and running >= limit:
         return f"As many requests of its user are running as may run at once: {running}."
     if position > 1:

@@ -19,7 +19,7 @@ from accounts.models import ApiToken, User
 from generation.models import Generation, IdempotencyKey
 from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField
 
-KEPT = timedelta(hours=24)
+RETENTION = timedelta(hours=24)
 _PURGED_AT_ONCE = 1000
 _KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 
@@ -38,7 +38,7 @@ class KeyReused(InvalidField):
 
 
 @dataclass(frozen=True)
-class Attempt:
+class IdempotentRequest:
     """A request that names itself: a key of one token, or of a user without any, and a digest of all that it asks for."""
 
     user: User
@@ -108,9 +108,9 @@ def settled(generation: Generation, body: dict[str, Any]) -> dict[str, Any]:
 
 def purge() -> None:
     """Forget the keys that are older than they are kept, a bounded number at a time."""
-    old = IdempotencyKey.objects.filter(created__lt=timezone.now() - KEPT).order_by("created")
+    old = IdempotencyKey.objects.filter(created__lt=timezone.now() - RETENTION).order_by("created")
     IdempotencyKey.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_PURGED_AT_ONCE])).delete()
 
 
 def _living(rows: QuerySet[IdempotencyKey]) -> QuerySet[IdempotencyKey]:
-    return rows.filter(created__gte=timezone.now() - KEPT)
+    return rows.filter(created__gte=timezone.now() - RETENTION)

@@ -12,7 +12,12 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from accounts.models import User
-from generation.models import Generation, Share, State, first_id
+from generation.models import (
+    Generation,
+    State,
+    UserShare,
+    first_id,
+)
 from generation.parameters import ErrorCode
 
 _QUEUED_RETRY_SECONDS = 10
@@ -47,7 +52,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Allowed:
+class UserLimits:
     """The limits of one user; None: no limit."""
 
     running: int | None
@@ -56,11 +61,11 @@ class Allowed:
     daily_cost: float | None
 
 
-def allowed(user: User) -> Allowed:
+def user_limits(user: User) -> UserLimits:
     """This user's own limits, the settings' where the admin set none."""
     if not settings.LIMITS:
-        return Allowed(None, None, None, None)
-    return Allowed(
+        return UserLimits(None, None, None, None)
+    return UserLimits(
         running=user.max_running if user.max_running is not None else settings.USER_MAX_RUNNING or None,
         queued=user.max_queued if user.max_queued is not None else settings.USER_MAX_QUEUED or None,
         per_minute=user.max_per_minute if user.max_per_minute is not None else settings.USER_MAX_PER_MINUTE or None,
@@ -70,7 +75,7 @@ def allowed(user: User) -> Allowed:
 
 def rate(user: User) -> Rate | None:
     """What is left of this user's minute; None: no limit."""
-    limit = allowed(user).per_minute
+    limit = user_limits(user).per_minute
     if limit is None:
         return None
     now = timezone.now()
@@ -80,7 +85,7 @@ def rate(user: User) -> Rate | None:
     return Rate(limit, limit - len(times), reset)
 
 
-def check_room(requests: int = 1) -> None:
+def check_queue_capacity(requests: int = 1) -> None:
     """Whether so many more may wait. Raises `QueueFull`.
 
     Requests that come at the same instant may pass it together: it guards the disk, nobody's right.
@@ -89,15 +94,15 @@ def check_room(requests: int = 1) -> None:
         raise QueueFull
 
 
-def lock(user: User) -> Share:
+def lock_user(user: User) -> UserShare:
     """The user's share, locked until the transaction ends. Must be called in one."""
-    Share.objects.get_or_create(user=user)
-    return Share.objects.select_for_update().get(user=user)
+    UserShare.objects.get_or_create(user=user)
+    return UserShare.objects.select_for_update().get(user=user)
 
 
 def check(user: User, cost: float, requests: int = 1) -> None:
     """Whether this user may add so many requests, of this cost together, now. Raises `OverLimit`."""
-    limits = allowed(user)
+    limits = user_limits(user)
     now = timezone.now()
     _check_queued(user, limits, requests)
     _check_rate(user, requests)
@@ -110,7 +115,7 @@ def spent(user: User, now: datetime) -> float:
     return today.aggregate(spent=Sum("cost"))["spent"] or 0.0
 
 
-def _check_queued(user: User, limits: Allowed, requests: int) -> None:
+def _check_queued(user: User, limits: UserLimits, requests: int) -> None:
     if limits.queued is None:
         return
     queued = Generation.objects.filter(user=user, state=State.QUEUED).count()
@@ -157,7 +162,7 @@ def _check_rate(user: User, requests: int) -> None:
         )
 
 
-def _check_cost(user: User, limits: Allowed, cost: float, requests: int, now: datetime) -> None:
+def _check_cost(user: User, limits: UserLimits, cost: float, requests: int, now: datetime) -> None:
     if limits.daily_cost is None:
         return
     left = max(0.0, limits.daily_cost - spent(user, now))

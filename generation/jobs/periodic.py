@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def repeated(seconds: float, task: Callable[[], object], *, at_once: bool = True) -> Iterator[None]:
+def periodically(seconds: float, task: Callable[[], object], *, at_once: bool = True) -> Iterator[None]:
     """Do this every so many seconds, and first at once, in a thread, whatever it raises."""
     ended = threading.Event()
 

@@ -26,7 +26,7 @@ from generation.models import (
     GeneratedImage,
     Generation,
     PausedPool,
-    Staging,
+    StagedFiles,
     State,
 )
 from generation.parameters import MESSAGES, ErrorCode
@@ -37,11 +37,11 @@ THUMBNAIL_SIDE = 392
 """Twice the width of a tile of the history page, for screens of two pixels a point."""
 
 
-class Hold(Enum):
+class LeaseStatus(Enum):
     """What a renewal found: the lease is held, held but its user wants it stopped, or lost."""
 
     HELD = auto()
-    TO_STOP = auto()
+    CANCEL_REQUESTED = auto()
     LOST = auto()
 
 
@@ -60,16 +60,16 @@ def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
             for generation in allowed:
                 _lease_to(generation, worker)
             if allowed:
-                _count_passed_over(allowed[0], warm)
+                _count_affinity_skips(allowed[0], warm)
                 for generation in allowed:
-                    transaction.on_commit(partial(_tell_of_start, generation))
+                    transaction.on_commit(partial(_publish_start, generation))
                 return allowed
             # Another worker took the last place of these users meanwhile.
             full |= {generation.user_id for generation in batch}
     return []
 
 
-def _tell_of_start(generation: Generation) -> None:
+def _publish_start(generation: Generation) -> None:
     progress.publish(generation.pk, "started", {"attempt": generation.attempt})
 
 
@@ -110,8 +110,8 @@ def _within_limits(batch: Sequence[Generation]) -> list[Generation]:
     """
     room: dict[int, float] = {}
     for user in sorted({generation.user for generation in batch}, key=lambda user: user.pk):
-        limits.lock(user)
-        limit = limits.allowed(user).running
+        limits.lock_user(user)
+        limit = limits.user_limits(user).running
         running = Generation.objects.filter(user=user, state=State.RUNNING).count()
         room[user.pk] = math.inf if limit is None else limit - running
     kept = []
@@ -132,35 +132,35 @@ def _lease_to(generation: Generation, worker: str) -> None:
     generation.save(update_fields=["state", "attempt", "started", "lease_expires", "worker"])
     if generation.attempt == 1:
         # What was lost with a worker is made again at nobody's cost.
-        share = limits.lock(generation.user)
-        share.served = fair_share.serve(share.served, generation.cost, now)
-        share.save(update_fields=["served"])
+        share = limits.lock_user(generation.user)
+        share.decayed_usage = fair_share.charge(share.decayed_usage, generation.cost, now)
+        share.save(update_fields=["decayed_usage"])
 
 
-def _count_passed_over(leader: Generation, warm: Sequence[str]) -> None:
+def _count_affinity_skips(leader: Generation, warm: Sequence[str]) -> None:
     """Note for the same user's older requests that a younger one was preferred, since its model is warm."""
     if leader.model_id not in warm:
         return
     older = Generation.objects.filter(
-        state=State.QUEUED, pool=leader.pool, user=leader.user, band=leader.band, pk__lt=leader.pk
+        state=State.QUEUED, pool=leader.pool, user=leader.user, priority=leader.priority, pk__lt=leader.pk
     ).exclude(model_id__in=warm)
     # Rows that another claimer holds are about to start.
     ids = list(older.select_for_update(skip_locked=True).values_list("pk", flat=True))
-    Generation.objects.filter(pk__in=ids).update(passed_over=F("passed_over") + 1)
+    Generation.objects.filter(pk__in=ids).update(affinity_skips=F("affinity_skips") + 1)
 
 
-def renew(generation: Generation) -> Hold:
+def renew(generation: Generation) -> LeaseStatus:
     """Lengthen the lease. When it is lost, so is whatever this attempt still makes."""
     expires = timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
     rows = Generation.objects.lease(generation)
     if not rows.update(lease_expires=expires):
-        return Hold.LOST
-    return Hold.TO_STOP if rows.exclude(cancel_requested=None).exists() else Hold.HELD
+        return LeaseStatus.LOST
+    return LeaseStatus.CANCEL_REQUESTED if rows.exclude(cancel_requested=None).exists() else LeaseStatus.HELD
 
 
 def stage(generation: Generation, names: Sequence[str]) -> None:
     """Note files before they are stored, so that none can be left behind without anybody knowing."""
-    Staging.objects.update_or_create(
+    StagedFiles.objects.update_or_create(
         generation=generation.pk, attempt=generation.attempt, defaults={"names": list(names), "created": timezone.now()}
     )
 
@@ -206,7 +206,7 @@ def fail(generation: Generation, code: ErrorCode, message: str) -> bool:
     return _end_early(generation, State.FAILED, code, message, 0.0)
 
 
-def stop(generation: Generation, code: ErrorCode, share_done: float) -> bool:
+def finish_canceled(generation: Generation, code: ErrorCode, share_done: float) -> bool:
     """`canceled` while running, by its user or a deadline; it cost the share that was done, 0 to 1."""
     return _end_early(generation, State.CANCELED, code, MESSAGES[code], share_done)
 
@@ -217,9 +217,9 @@ def _end_early(generation: Generation, state: State, code: ErrorCode, message: s
     held = end(generation.pk, Generation.objects.lease(generation), state, code, message, cost=cost)
     if held and generation.started:
         with transaction.atomic():
-            share = limits.lock(generation.user)
-            share.served = fair_share.give_back(share.served, generation.cost - cost, generation.started)
-            share.save(update_fields=["served"])
+            share = limits.lock_user(generation.user)
+            share.decayed_usage = fair_share.refund(share.decayed_usage, generation.cost - cost, generation.started)
+            share.save(update_fields=["decayed_usage"])
     return held
 
 
@@ -239,7 +239,7 @@ def cancel(generation: Generation) -> bool:
         # It was handed back, or claimed, between the two.
 
 
-def end_waiting() -> int:
+def cancel_expired() -> int:
     """Cancel what waits and shall not start any more, since its deadline has passed or its user wants it no more."""
     now = timezone.now()
     unwanted = Generation.objects.filter(state=State.QUEUED).filter(Q(deadline__lte=now) | Q(cancel_requested__lte=now))
@@ -252,13 +252,13 @@ def end_waiting() -> int:
     return ended
 
 
-def hand_back(generation: Generation) -> None:
+def release(generation: Generation) -> None:
     """Return a row that a stopping worker will not finish; it is the next to start, and has lost no chance."""
     rows = Generation.objects.lease(generation)
     if rows.filter(cancel_requested=None).update(state=State.QUEUED, lease_expires=None, worker=""):
         queues.try_wake_workers(generation.pool)
     else:
-        stop(generation, ErrorCode.CANCELED, 0.0)
+        finish_canceled(generation, ErrorCode.CANCELED, 0.0)
 
 
 def end(
@@ -273,10 +273,10 @@ def end(
     return bool(held)
 
 
-def finals(ids: Sequence[UUID]) -> list[UUID]:
+def finished_ids(ids: Sequence[UUID]) -> list[UUID]:
     """Those of these generations that have reached a final state. One that is still being submitted has not."""
     return list(Generation.objects.filter(pk__in=ids, state__in=FINAL_STATES).values_list("pk", flat=True))
 
 
-def staging(generation: Generation) -> QuerySet[Staging]:
-    return Staging.objects.filter(generation=generation.pk, attempt=generation.attempt)
+def staging(generation: Generation) -> QuerySet[StagedFiles]:
+    return StagedFiles.objects.filter(generation=generation.pk, attempt=generation.attempt)

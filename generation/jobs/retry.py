@@ -8,27 +8,27 @@ from generation.models import Generation
 from generation.parameters import InvalidField, RequestRefused
 
 
-class Impossible(Exception):
+class RetryRefused(Exception):
     """It cannot be made once more; the text says why."""
 
 
-def again(generation: Generation) -> Generation:
+def retry(generation: Generation) -> Generation:
     """A new generation of the same user, which counts for their limits as their own request would.
 
     Raises `Impossible` with nothing half-created.
     """
     if not generation.is_final:
-        raise Impossible("it has not ended yet")
+        raise RetryRefused("it has not ended yet")
     if generation.deleted:
-        raise Impossible("its picture was deleted")
-    wanted = generation.wanted
+        raise RetryRefused("its picture was deleted")
+    wanted = generation.get_parameters()
     if not (generation.input or wanted.image_url):
-        raise Impossible("it has no picture")
+        raise RetryRefused("it has no picture")
     if (seeds := generation.recipe.get("seeds")) and wanted.seed is None:
         wanted = wanted.model_copy(update={"seed": seeds[0]})
     try:
         picture = Stored(generation, None).read() if generation.input else None
-        made = submission.draft(
+        made = submission.build(
             generation.user,
             generation.token,
             wanted,
@@ -38,10 +38,10 @@ def again(generation: Generation) -> Generation:
         )
         return submission.submit(made, picture)
     except (RequestRefused, limits.OverLimit) as refused:
-        raise Impossible(refused.message) from refused
+        raise RetryRefused(refused.message) from refused
     except InvalidField as invalid:
-        raise Impossible(str(invalid)) from invalid
+        raise RetryRefused(str(invalid)) from invalid
     except limits.QueueFull as full:
-        raise Impossible("the queue is full") from full
+        raise RetryRefused("the queue is full") from full
     except (submission.Unavailable, storage.StorageFailed) as error:
-        raise Impossible("Redis, the database or the storage cannot be reached now") from error
+        raise RetryRefused("Redis, the database or the storage cannot be reached now") from error

@@ -16,8 +16,8 @@ from generation.broker import queues
 from generation.broker.connection import redis_client
 from generation.images import storage
 from generation.images.uploads import (
-    Intake,
-    encode_kept,
+    Upload,
+    encode_input,
     thumbnail,
 )
 from generation.jobs import (
@@ -28,7 +28,15 @@ from generation.jobs import (
     queue,
 )
 from generation.library import search
-from generation.models import Band, DiffusionModel, Exploration, Generation, Lora, LoraUse, Staging
+from generation.models import (
+    ContactSheet,
+    DiffusionModel,
+    Generation,
+    Lora,
+    LoraUse,
+    PriorityLevel,
+    StagedFiles,
+)
 from generation.parameters import (
     ErrorCode,
     ImageToImageParameters,
@@ -37,10 +45,15 @@ from generation.parameters import (
     RequestRefused,
     parse_loras,
 )
-from generation.recipes import LoraReference, Recipe, plan, widest
+from generation.recipes import (
+    LoraReference,
+    Recipe,
+    largest_size,
+    plan,
+)
 
 Weights = tuple[DiffusionModel, list[LoraReference]]
-_BANDS = {Priority.LOW: Band.LOW, Priority.NORMAL: Band.NORMAL, Priority.HIGH: Band.HIGH}
+_BANDS = {Priority.LOW: PriorityLevel.LOW, Priority.NORMAL: PriorityLevel.NORMAL, Priority.HIGH: PriorityLevel.HIGH}
 
 
 class Unavailable(Exception):
@@ -56,11 +69,11 @@ class Suspended(RequestRefused):
         super().__init__(ErrorCode.INVALID_TOKEN, "This account is suspended.")
 
 
-def draft(
+def build(
     user: User,
     token: ApiToken | None,
     parameters: ImageToImageParameters,
-    picture: Intake | None,
+    picture: Upload | None,
     *,
     size: tuple[int, int] | None = None,
     generation_id: UUID | None = None,
@@ -79,7 +92,7 @@ def draft(
     if parameters.priority is Priority.HIGH and not user.is_staff:
         raise InvalidField("priority", "high is for staff; choose low or normal")
     model, loras = (find or weights)(user, parameters.model_id, parameters.loras)
-    size = picture.size if picture else size or widest(model.reference(), model.limits())
+    size = picture.size if picture else size or largest_size(model.reference(), model.limits())
     recipe, planned = plan(parameters, model.reference(), loras, size, model.limits())
     return Generation(
         id=generation_id or uuid7(),
@@ -89,7 +102,7 @@ def draft(
         source_id=source_id,
         model=model,
         pool=model.pool,
-        band=_BANDS[parameters.priority],
+        priority=_BANDS[parameters.priority],
         cost=fair_share.cost(recipe, model.cost_weight),
         # Only pictures of one size share a batch.
         batch_key=recipe.batch_key if picture else "",
@@ -109,7 +122,9 @@ def weights(user: User, model_id: str, loras: str) -> Weights:
     return model, Lora.objects.references(parse_loras(loras), model)
 
 
-def submit(generation: Generation, picture: Intake | None, attempt: idempotency.Attempt | None = None) -> Generation:
+def submit(
+    generation: Generation, picture: Upload | None, attempt: idempotency.IdempotentRequest | None = None
+) -> Generation:
     """Accept a drafted request: its input is stored, its row is `queued`, its pool hears the bell.
 
     Where the same attempt came before, it is what that one made. Raises `OverLimit` or `QueueFull` for what is too much,
@@ -118,9 +133,9 @@ def submit(generation: Generation, picture: Intake | None, attempt: idempotency.
     try:
         # Asked first: a request that is turned away should cost no upload of a file.
         redis_client().ping()
-        limits.check_room()
+        limits.check_queue_capacity()
         _store(generation, picture, attempt)
-    except _Joined as joined:
+    except _Duplicate as joined:
         return joined.generation
     except (RedisError, DatabaseError, storage.StorageFailed) as error:
         raise Unavailable from error
@@ -129,11 +144,11 @@ def submit(generation: Generation, picture: Intake | None, attempt: idempotency.
 
 
 def submit_together(
-    exploration: Exploration,
+    contact_sheet: ContactSheet,
     generations: Sequence[Generation],
-    picture: Intake,
-    attempt: idempotency.Attempt | None = None,
-) -> Exploration:
+    picture: Upload,
+    attempt: idempotency.IdempotentRequest | None = None,
+) -> ContactSheet:
     """Accept all cells of a contact sheet, drafted for one picture and with its user, or none. Raises as `submit` does.
 
     Where the same attempt came before, it is what that one made.
@@ -142,43 +157,43 @@ def submit_together(
     cost = sum(generation.cost for generation in generations)
     try:
         redis_client().ping()
-        limits.check_room(len(generations))
+        limits.check_queue_capacity(len(generations))
         # Asked first: what is turned away should cost no files. Under the lock it is asked again.
-        limits.check(exploration.user, cost, len(generations))
+        limits.check(contact_sheet.user, cost, len(generations))
         files = _Files.of(picture)
         for generation in generations:
             names += _store_files(generation, files)
         with transaction.atomic():
-            _lock(exploration.user)
+            _lock(contact_sheet.user)
             if attempt and (earlier := attempt.earlier()):
-                raise _Joined(earlier)
-            limits.check(exploration.user, cost, len(generations))
-            exploration.save(force_insert=True)
+                raise _Duplicate(earlier)
+            limits.check(contact_sheet.user, cost, len(generations))
+            contact_sheet.save(force_insert=True)
             for generation in generations:
                 _insert_row(generation)
             if attempt:
                 attempt.remember(generations[0])
-            Staging.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
+            StagedFiles.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
     except (RedisError, DatabaseError, storage.StorageFailed) as error:
         raise Unavailable from error
-    except _Joined as joined:
+    except _Duplicate as joined:
         _discard_all(generations, names)
-        return cast(Exploration, joined.generation.exploration)
+        return cast(ContactSheet, joined.generation.contact_sheet)
     except (limits.OverLimit, Suspended):
         if names:
             _discard_all(generations, names)
         raise
     for generation in generations:
         queues.try_wake_workers(generation.pool)
-    return exploration
+    return contact_sheet
 
 
-def rehearse(generation: Generation) -> forecast.Forecast:
+def estimate(generation: Generation) -> forecast.Forecast:
     """What to expect if this draft were submitted now. Raises as `submit` does."""
-    return rehearse_together([generation])[0]
+    return estimate_together([generation])[0]
 
 
-def rehearse_together(generations: Sequence[Generation]) -> list[forecast.Forecast]:
+def estimate_together(generations: Sequence[Generation]) -> list[forecast.Forecast]:
     """What to expect of each if these drafts of one user were submitted together now, which they are, and taken back.
 
     Raises as `submit_together` does.
@@ -186,7 +201,7 @@ def rehearse_together(generations: Sequence[Generation]) -> list[forecast.Foreca
     user, cost = generations[0].user, sum(generation.cost for generation in generations)
     try:
         redis_client().ping()
-        limits.check_room(len(generations))
+        limits.check_queue_capacity(len(generations))
         with transaction.atomic():
             _lock(user)
             limits.check(user, cost, len(generations))
@@ -198,7 +213,7 @@ def rehearse_together(generations: Sequence[Generation]) -> list[forecast.Foreca
     return [expected[generation.pk] for generation in generations]
 
 
-class _Joined(Exception):
+class _Duplicate(Exception):
     """Another request of the same attempt was faster."""
 
     def __init__(self, generation: Generation) -> None:
@@ -206,7 +221,7 @@ class _Joined(Exception):
         self.generation = generation
 
 
-def _store(generation: Generation, picture: Intake | None, attempt: idempotency.Attempt | None) -> None:
+def _store(generation: Generation, picture: Upload | None, attempt: idempotency.IdempotentRequest | None) -> None:
     names: list[str] = []
     try:
         if picture is not None:
@@ -222,10 +237,10 @@ def _store(generation: Generation, picture: Intake | None, attempt: idempotency.
         raise
 
 
-def _insert(generation: Generation, attempt: idempotency.Attempt | None) -> None:
+def _insert(generation: Generation, attempt: idempotency.IdempotentRequest | None) -> None:
     _lock(generation.user)
     if attempt and (earlier := attempt.earlier()):
-        raise _Joined(earlier)
+        raise _Duplicate(earlier)
     limits.check(generation.user, generation.cost)
     _insert_row(generation)
     if attempt:
@@ -234,7 +249,7 @@ def _insert(generation: Generation, attempt: idempotency.Attempt | None) -> None
 
 def _lock(user: User) -> None:
     """Take the lock of this user, under which they are suspended, too. Raises `Suspended`."""
-    limits.lock(user)
+    limits.lock_user(user)
     if not User.objects.filter(pk=user.pk, is_active=True).exists():
         raise Suspended
 
@@ -243,14 +258,14 @@ def _insert_row(generation: Generation) -> None:
     generation.save(force_insert=True)
     LoraUse.objects.bulk_create(
         LoraUse(generation=generation, lora_id=name, user=generation.user)
-        for name in {lora.id for lora in generation.effective.loras}
+        for name in {lora.id for lora in generation.get_recipe().loras}
     )
-    search.keep(generation)
+    search.index(generation)
 
 
 def _discard_all(generations: Sequence[Generation], names: Sequence[str]) -> None:
     if storage.discard(names):
-        Staging.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
+        StagedFiles.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
 
 
 @dataclass(frozen=True)
@@ -261,11 +276,11 @@ class _Files:
     thumbnail: bytes
 
     @classmethod
-    def of(cls, picture: Intake) -> Self:
-        return cls(encode_kept(picture.picture), thumbnail(picture.picture, queue.THUMBNAIL_SIDE))
+    def of(cls, picture: Upload) -> Self:
+        return cls(encode_input(picture.picture), thumbnail(picture.picture, queue.THUMBNAIL_SIDE))
 
 
-def _store_input(generation: Generation, picture: Intake) -> list[str]:
+def _store_input(generation: Generation, picture: Upload) -> list[str]:
     """The names of the files, noted before. Raises `StorageFailed`."""
     return _store_files(generation, _Files.of(picture))
 
@@ -281,7 +296,7 @@ def _store_files(generation: Generation, files: _Files) -> list[str]:
     return names
 
 
-def _about(picture: Intake) -> dict[str, Any]:
+def _about(picture: Upload) -> dict[str, Any]:
     return {
         "input_sha256": picture.sha256,
         "input_format": picture.format,
@@ -290,7 +305,7 @@ def _about(picture: Intake) -> dict[str, Any]:
     }
 
 
-def supply(generation: Generation, picture: Intake, recipe: Recipe, warnings: Sequence[str]) -> bool:
+def attach_input(generation: Generation, picture: Upload, recipe: Recipe, warnings: Sequence[str]) -> bool:
     """Give a running row the input that it was queued without. False: another attempt holds the row."""
     names = _store_input(generation, picture)
     known = {

@@ -75,7 +75,7 @@ def of(user: User, days: int) -> Usage:
 
 def now(user: User, spent_today: float) -> Gauges:
     """This user's use of each limit at this moment. `spent_today` is the cost that `of` found for today."""
-    allowed = limits.allowed(user)
+    allowed = limits.user_limits(user)
     rate = limits.rate(user)
     rows = Generation.objects.filter(user=user)
     return Gauges(

@@ -19,7 +19,11 @@ from django.utils import timezone
 from generation.broker import progress
 from generation.images import storage
 from generation.library import search
-from generation.models import FINAL_STATES, Generation, Staging
+from generation.models import (
+    FINAL_STATES,
+    Generation,
+    StagedFiles,
+)
 
 TRASH_DAYS = 7
 """How long what was put into the trash can be restored."""
@@ -33,22 +37,22 @@ def trash(rows: QuerySet[Generation]) -> int:
     return rows.filter(state__in=FINAL_STATES, deleted=None, trashed=None).update(trashed=timezone.now())
 
 
-def in_trash(rows: QuerySet[Generation]) -> QuerySet[Generation]:
+def restorable(rows: QuerySet[Generation]) -> QuerySet[Generation]:
     """Those of the rows that can still be restored: for as long as staff must keep one, it is not gone."""
-    return rows.filter(Q(trashed__gt=_last_call()) | Q(trashed__isnull=False, held=True), deleted=None)
+    return rows.filter(Q(trashed__gt=_trash_cutoff()) | Q(trashed__isnull=False, legal_hold=True), deleted=None)
 
 
 def restore(rows: QuerySet[Generation]) -> int:
     """Take those of the rows that are in the trash out of it. Returns how many that were."""
-    return in_trash(rows).update(trashed=None)
+    return restorable(rows).update(trashed=None)
 
 
-def expire(rows: QuerySet[Generation]) -> int:
+def purge(rows: QuerySet[Generation]) -> int:
     """End the time in the trash of those of the rows that are in it and not on hold; the reaper deletes them.
 
     Returns how many they are.
     """
-    return in_trash(rows).filter(held=False).update(trashed=_last_call())
+    return restorable(rows).filter(legal_hold=False).update(trashed=_trash_cutoff())
 
 
 def empty_trash() -> int:
@@ -56,11 +60,11 @@ def empty_trash() -> int:
 
     Their files are left to the reaper's sweep, which knows what to do when the storage is away.
     """
-    due = Generation.objects.filter(deleted=None, held=False, trashed__lte=_last_call())
+    due = Generation.objects.filter(deleted=None, legal_hold=False, trashed__lte=_trash_cutoff())
     deleted = 0
     for pk in list(due.order_by("trashed").values_list("pk", flat=True)[:_EMPTIED_AT_ONCE]):
         # Not one that was restored since.
-        deleted += _bury(due.filter(pk=pk)) is not None
+        deleted += _tombstone(due.filter(pk=pk)) is not None
     return deleted
 
 
@@ -70,7 +74,7 @@ def delete(generation: Generation) -> bool:
     The files' names are noted in the transaction that empties the row. So when this process dies, or the storage is away,
     the reaper removes what is left.
     """
-    note = _bury(Generation.objects.filter(pk=generation.pk))
+    note = _tombstone(Generation.objects.filter(pk=generation.pk))
     if note is None:
         return False
     if storage.discard(note.names):
@@ -78,18 +82,18 @@ def delete(generation: Generation) -> bool:
     return True
 
 
-def _last_call() -> datetime:
+def _trash_cutoff() -> datetime:
     return timezone.now() - timedelta(days=TRASH_DAYS)
 
 
-def _bury(rows: QuerySet[Generation]) -> Staging | None:
+def _tombstone(rows: QuerySet[Generation]) -> StagedFiles | None:
     """Empty the row and note its files; None where nothing has ended, was not deleted and is not on hold."""
     with transaction.atomic():
-        ended = rows.filter(state__in=FINAL_STATES, deleted=None, held=False)
+        ended = rows.filter(state__in=FINAL_STATES, deleted=None, legal_hold=False)
         row: Generation | None = ended.select_for_update().first()
         if row is None:
             return None
-        note = Staging.objects.create(generation=row.pk, attempt=row.attempt + 1, names=files_of(row))
+        note = StagedFiles.objects.create(generation=row.pk, attempt=row.attempt + 1, names=files_of(row))
         _empty(row)
     progress.forget(row.pk)
     return note
@@ -127,12 +131,12 @@ def _empty(row: Generation) -> None:
             "input_thumbnail",
         ]
     )
-    search.keep(row)
-    row.images.update(file="", thumbnail="", kept="", kept_thumbnail="")
+    search.index(row)
+    row.images.update(file="", thumbnail="", original="", original_thumbnail="")
     row.share_links.all().delete()
     # A contact sheet holds the prompts that varied on it.
-    if row.exploration and not row.exploration.generations.filter(deleted=None).exists():
-        row.exploration.delete()
+    if row.contact_sheet and not row.contact_sheet.generations.filter(deleted=None).exists():
+        row.contact_sheet.delete()
     # A key that comes again finds a generation that is gone, not a new one.
     row.idempotency_keys.update(answer="")
     # The admin's log of what staff did names the row by its prompt.

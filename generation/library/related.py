@@ -21,7 +21,7 @@ _UNTOLD = ("parameters", "recipe", "warnings", "phases", "note", "input_sha256")
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Related:
     """`newer` and `older` have the nearest first. `ancestors` are results, each made from the one before it, the last the
     input; one whose generation was removed is among them. `derived` have the newest first. The flags say that there are more.
     """
@@ -34,19 +34,19 @@ class Surroundings:
     has_more_derived: bool
 
 
-def around(
+def related_to(
     generation: Generation, images: Sequence[GeneratedImage], filters: HistoryFilters | None = None
-) -> Surroundings:
+) -> Related:
     """The surroundings of one whose results these are, in at most six queries however many there are.
 
     What is newer and older is so in the history that the filters leave.
     """
     mine = Generation.objects.owned_by(generation.user).defer(*_UNTOLD)
     derived = list(mine.filter(source__in=images).order_by("-pk")[: MOST_DERIVED + 1]) if images else []
-    newer, older = search.beside(mine, generation.user_id, filters or HistoryFilters(), generation.pk, NEIGHBOURS)
+    newer, older = search.neighbours(mine, generation.user_id, filters or HistoryFilters(), generation.pk, NEIGHBOURS)
     prefetch_related_objects([*derived, *newer, *older], "images")
     line = _line(generation)
-    return Surroundings(
+    return Related(
         newer=newer,
         older=older,
         ancestors=line[-MOST_ANCESTORS:],

@@ -25,12 +25,12 @@ from django.db.models import Q, QuerySet
 from accounts.models import User
 from generation.filters import HistoryFilters
 from generation.library.search_plan import (
-    ROOM,
+    ROWID_SLOTS,
     Phrase,
-    Span,
+    RowidRange,
     Wanted,
     matching,
-    place_of,
+    rowid_of,
 )
 from generation.models import ID_SLACK, Generation, first_id
 
@@ -55,7 +55,7 @@ def page(
     return list(_found(rows, user_id, filters, older_than=before).prefetch_related("images")[: size + 1])
 
 
-def beside(
+def neighbours(
     rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, here: UUID, count: int
 ) -> tuple[list[Generation], list[Generation]]:
     """Of the user's `rows` that the filters leave those just newer than `here` and just older, the nearest first."""
@@ -77,7 +77,7 @@ def _found(
     if filters.favourite:
         found = found.filter(is_favourite=True)
     if filters.sheet is not None:
-        found = found.filter(exploration=filters.sheet)
+        found = found.filter(contact_sheet=filters.sheet)
     if filters.lora is not None:
         found = found.filter(lora_uses__lora=filters.lora, lora_uses__user=user_id)
     if older_than:
@@ -94,12 +94,12 @@ def _found(
     start, end = filters.created_after, filters.created_before
     lows = [newer_than, first_id(start - ID_SLACK) if start else None]
     highs = [older_than, first_id(end + ID_SLACK) if end else None]
-    span = Span(max(filter(None, lows), default=None), min(filter(None, highs), default=None))
+    span = RowidRange(max(filter(None, lows), default=None), min(filter(None, highs), default=None))
     sets = filters.state or filters.model_id or filters.favourite or filters.flagged or filters.sheet or filters.lora
     return matching(found, wanted, span, are_narrowed=bool(sets), oldest_first=newer_than is not None)
 
 
-def everybodys(
+def search_all(
     rows: QuerySet[Generation], text: str, start: datetime | None = None, end: datetime | None = None
 ) -> QuerySet[Generation]:
     """Those of `rows` that all words of the text are said of, the newest first: as a user, a seed, or a word of the prompt.
@@ -121,11 +121,11 @@ def everybodys(
     # A number is a seed, and those are known whole: to look for all that begin like it costs as much as a common word.
     if _may_be_start(text, terms) and not terms[-1][0].isdigit():
         alternatives[-1][0].is_start = True
-    span = Span(first_id(start) if start else None, first_id(end) if end else None)
+    span = RowidRange(first_id(start) if start else None, first_id(end) if end else None)
     return matching(rows, alternatives, span, are_narrowed=bool(rows.query.has_filters()))
 
 
-def keep(generation: Generation) -> None:
+def index(generation: Generation) -> None:
     """Put its words into the index, in place of those that are there: call it whenever one of its texts is set."""
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -135,10 +135,10 @@ def keep(generation: Generation) -> None:
                 [generation.pk, _vector(generation)],
             )
             return
-        place = place_of(generation.pk)
+        place = rowid_of(generation.pk)
         cursor.execute(
             "SELECT rowid, generation_id FROM generation_words WHERE rowid BETWEEN %s AND %s",
-            [place, place + ROOM - 1],
+            [place, place + ROWID_SLOTS - 1],
         )
         taken = {kept_id: rowid for rowid, kept_id in cursor.fetchall()}
         if generation.pk.hex in taken:
@@ -147,11 +147,11 @@ def keep(generation: Generation) -> None:
                 [" ".join(_words(generation)), taken[generation.pk.hex]],
             )
         else:
-            free = next(at for at in range(place, place + ROOM) if at not in taken.values())
+            free = next(at for at in range(place, place + ROWID_SLOTS) if at not in taken.values())
             _insert(cursor, [(free, generation)])
 
 
-def keep_new(generations: Iterable[Generation]) -> None:
+def index_many(generations: Iterable[Generation]) -> None:
     """Put the words of many into the index, in the order of their ids, where it has none of that time: for filling it."""
     placed = _placed(generations)
     with transaction.atomic(), connection.cursor() as cursor:
@@ -162,21 +162,21 @@ def keep_new(generations: Iterable[Generation]) -> None:
 def _placed(generations: Iterable[Generation]) -> Iterator[tuple[int, Generation]]:
     place = 0
     for generation in generations:
-        place = max(place_of(generation.pk), place + 1)
+        place = max(rowid_of(generation.pk), place + 1)
         yield place, generation
 
 
-def forget(ids: Iterable[UUID]) -> None:
+def unindex(ids: Iterable[UUID]) -> None:
     """Take the words of these out of the index, in which they need not be."""
     with transaction.atomic(), connection.cursor() as cursor:
         for generation_id in ids:
             if connection.vendor == "postgresql":
                 cursor.execute("DELETE FROM generation_words WHERE generation_id = %s", [generation_id])
             else:
-                place = place_of(generation_id)
+                place = rowid_of(generation_id)
                 cursor.execute(
                     "DELETE FROM generation_words WHERE rowid BETWEEN %s AND %s AND generation_id = %s",
-                    [place, place + ROOM - 1, generation_id.hex],
+                    [place, place + ROWID_SLOTS - 1, generation_id.hex],
                 )
 
 

@@ -19,15 +19,15 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
 from generation.models import Generation
-from generation.models.gatherings import Words
+from generation.models import SearchEntry
 
-ROOM = 32
+ROWID_SLOTS = 32
 """How far from its own rowid an entry is looked for: two of one millisecond hardly ever share 21 bits, and then move up."""
-FEW = 2000
+SCAN_LIMIT = 2000
 """Of so many rows the words are looked at one by one, on SQLite."""
-NEXT = 2000
+LOOKAHEAD = 2000
 """Among so many rows a page must be full for them to be read one by one, on PostgreSQL."""
-MANY = 1500
+COMMON_MATCHES = 1500
 """So many matches are fetched and sorted sooner than rows are read."""
 PAGE = 60
 """More than a page has."""
@@ -57,7 +57,7 @@ Wanted = Sequence[Sequence[Phrase]]
 
 
 @dataclass(frozen=True)
-class Span:
+class RowidRange:
     """The ids to look at: from `low` on, to before `high`."""
 
     low: UUID | None = None
@@ -65,7 +65,7 @@ class Span:
 
 
 def matching(
-    rows: QuerySet[Generation], wanted: Wanted, span: Span, *, are_narrowed: bool, oldest_first: bool = False
+    rows: QuerySet[Generation], wanted: Wanted, span: RowidRange, *, are_narrowed: bool, oldest_first: bool = False
 ) -> QuerySet[Generation]:
     """Those of `rows` that hold what is wanted, in the order of their ids.
 
@@ -77,37 +77,37 @@ def matching(
 
 
 def _on_postgresql(rows: QuerySet[Generation], wanted: Wanted, order: str) -> QuerySet[Generation]:
-    query = written(wanted)
-    entry = Words.objects.filter(generation=OuterRef("pk")).values("entry")
+    query = to_query(wanted)
+    entry = SearchEntry.objects.filter(generation=OuterRef("pk")).values("entry")
     # As a subquery, of which the database makes no join: it would read the matches first, whatever their number.
     each = rows.alias(its_words=Subquery(entry)).filter(its_words__match=query).order_by(order)
-    last = Subquery(rows.order_by(order).values("pk")[NEXT : NEXT + 1])
+    last = Subquery(rows.order_by(order).values("pk")[LOOKAHEAD : LOOKAHEAD + 1])
     near = (
         {"pk__gt": Coalesce(last, Value(UUID(int=0)), output_field=UUIDField())}
         if order == "-pk"
         else {"pk__lt": Coalesce(last, Value(UUID(int=2**128 - 1)), output_field=UUIDField())}
     )
     # Asked of the index first: what is rare is not looked for among those rows.
-    are_many = Exists(Words.objects.filter(entry__match=query)[MANY:])
+    are_many = Exists(SearchEntry.objects.filter(entry__match=query)[COMMON_MATCHES:])
     if len(each.filter(are_many, **near).values_list("pk")[:PAGE]) == PAGE:
         return each
-    return rows.filter(words__entry__match=query).order_by(order)
+    return rows.filter(search_entry__entry__match=query).order_by(order)
 
 
 def _on_sqlite(
-    rows: QuerySet[Generation], wanted: Wanted, span: Span, are_narrowed: bool, sign: str
+    rows: QuerySet[Generation], wanted: Wanted, span: RowidRange, are_narrowed: bool, sign: str
 ) -> QuerySet[Generation]:
     if are_narrowed:
-        few = list(rows.order_by().values_list("pk", flat=True)[: FEW + 1])
-        if len(few) <= FEW:
+        few = list(rows.order_by().values_list("pk", flat=True)[: SCAN_LIMIT + 1])
+        if len(few) <= SCAN_LIMIT:
             return rows.filter(pk__in=_of_these(few, wanted)).order_by(f"{sign}pk")
-    found = rows.filter(words__entry__match=written(wanted))
+    found = rows.filter(search_entry__entry__match=to_query(wanted))
     # The scan of the index starts and ends there.
     if span.low:
-        found = found.filter(words__place__gte=place_of(span.low))
+        found = found.filter(search_entry__place__gte=rowid_of(span.low))
     if span.high:
-        found = found.filter(words__place__lt=place_of(span.high) + ROOM)
-    return found.order_by(f"{sign}words__place")
+        found = found.filter(search_entry__place__lt=rowid_of(span.high) + ROWID_SLOTS)
+    return found.order_by(f"{sign}search_entry__place")
 
 
 def _of_these(ids: Sequence[UUID], wanted: Wanted) -> RawSQL:
@@ -117,19 +117,19 @@ def _of_these(ids: Sequence[UUID], wanted: Wanted) -> RawSQL:
     )
     sql = (
         "SELECT entry.generation_id FROM json_each(%s) AS few CROSS JOIN generation_words AS entry"  # noqa: S608  no input
-        f" WHERE entry.rowid BETWEEN few.value AND few.value + {ROOM - 1} AND {holds}"
+        f" WHERE entry.rowid BETWEEN few.value AND few.value + {ROWID_SLOTS - 1} AND {holds}"
     )
-    values = [json.dumps([place_of(found) for found in ids]), *(one.text for each in wanted for one in each)]
+    values = [json.dumps([rowid_of(found) for found in ids]), *(one.text for each in wanted for one in each)]
     return RawSQL(sql, values)  # noqa: S611  none of it is input
 
 
-def written(wanted: Wanted) -> str:
+def to_query(wanted: Wanted) -> str:
     """A query for what is wanted, in the database's language."""
     all_of, one_of = (" & ", " | ") if connection.vendor == "postgresql" else (" AND ", " OR ")
     return all_of.join("(" + one_of.join(map(str, phrases)) + ")" for phrases in wanted)
 
 
-def place_of(generation_id: UUID) -> int:
+def rowid_of(generation_id: UUID) -> int:
     """63 bits whose order is that of the ids: 42 bits of milliseconds, which last until 2109, and 21 random ones."""
     bits = generation_id.int
     return (bits >> 80 & (1 << 42) - 1) << 21 | (bits >> 64 & 0xFFF) << 9 | bits >> 53 & 0x1FF

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from accounts.models import User
 from generation.images import storage
-from generation.images.uploads import Intake, read_picture
+from generation.images.uploads import Upload, read_upload
 from generation.models import GeneratedImage, Generation
 from generation.parameters import InvalidField
 
@@ -37,9 +37,9 @@ class Stored:
         """The result that this picture is, or was."""
         return self.image.pk if self.image else self.generation.source_id
 
-    def read(self) -> Intake:
+    def read(self) -> Upload:
         """As if it had been uploaded again. Raises `StorageFailed`, or `InvalidField` for what can be read no more."""
-        intake = read_picture(io.BytesIO(storage.read(str(self.file.name))), max_pixels=settings.MAX_UPLOAD_PIXELS)
+        intake = read_upload(io.BytesIO(storage.read(str(self.file.name))), max_pixels=settings.MAX_UPLOAD_PIXELS)
         if self.image:
             return intake
         # What was kept may be smaller than what was sent, and sizes were planned by that.

@@ -16,18 +16,30 @@ from django.db import transaction
 from django.db.models import Model, Q
 from django.utils import timezone
 
-from accounts.models import ApiToken, DataExport, Departure, User
+from accounts.models import (
+    AccountDeletion,
+    ApiToken,
+    DataExport,
+    User,
+)
 from generation.broker import progress
 from generation.images import storage
 from generation.jobs import limits, queue
 from generation.library import deletion, search
 from generation.maintenance import data_export
-from generation.maintenance.data_export import LEASE, Stopped
-from generation.models import FINAL_STATES, Exploration, Generation, ShareLink, Staging, State
+from generation.maintenance.data_export import LEASE, ShouldStop
+from generation.models import (
+    FINAL_STATES,
+    ContactSheet,
+    Generation,
+    ShareLink,
+    StagedFiles,
+    State,
+)
 
 logger = logging.getLogger(__name__)
 
-KEPT = timedelta(days=7)
+RECEIPT_RETENTION = timedelta(days=7)
 """How long a receipt is kept."""
 _BATCH = 50
 _WAIT = timedelta(seconds=2)
@@ -46,7 +58,7 @@ def is_last_administrator(user: User) -> bool:
     return user.is_superuser and not others.exists()
 
 
-def leave(user: User) -> Departure:
+def request(user: User) -> AccountDeletion:
     """Close the account now and queue its deletion. Raises `LastAdministrator`."""
     with transaction.atomic():
         # Locked, so that the last two cannot leave at once.
@@ -54,14 +66,14 @@ def leave(user: User) -> Departure:
         if is_last_administrator(user):
             raise LastAdministrator
         User.objects.filter(pk=user.pk).update(is_active=False)
-        departure, _ = Departure.objects.get_or_create(user=user)
+        departure, _ = AccountDeletion.objects.get_or_create(user=user)
     return departure
 
 
-def claim() -> Departure | None:
+def claim() -> AccountDeletion | None:
     """The next departure that nobody is at, as a lease; None: there is none."""
     now = timezone.now()
-    free = Departure.objects.filter(Q(lease_expires=None) | Q(lease_expires__lt=now), finished=None)
+    free = AccountDeletion.objects.filter(Q(lease_expires=None) | Q(lease_expires__lt=now), finished=None)
     if not free.exists():
         # Asked all the time, and a transaction would keep SQLite's writers waiting.
         return None
@@ -75,38 +87,38 @@ def claim() -> Departure | None:
     return departure
 
 
-def carry_out(departure: Departure, stopped: Stopped) -> None:
+def run(departure: AccountDeletion, stopped: ShouldStop) -> None:
     """Go on with a claimed departure as far as can be gone now; the rest is for whoever claims it next."""
     try:
         if _remove_all(departure, stopped):
             pause = None
         else:
-            is_held = Generation.objects.filter(user=departure.user, held=True).exists()
+            is_held = Generation.objects.filter(user=departure.user, legal_hold=True).exists()
             pause = _HELD_WAIT if is_held else _WAIT
-    except Departure.DoesNotExist:
+    except AccountDeletion.DoesNotExist:
         # Somebody else is at it: this process was thought dead.
         return
     except Exception:
         logger.exception("departure %s failed in attempt %d; it will be tried again", departure.pk, departure.attempt)
         pause = LEASE
     if pause is not None:
-        mine = Departure.objects.filter(pk=departure.pk, attempt=departure.attempt, finished=None)
+        mine = AccountDeletion.objects.filter(pk=departure.pk, attempt=departure.attempt, finished=None)
         mine.update(lease_expires=timezone.now() + pause)
 
 
-def tidy() -> None:
+def prune() -> None:
     """Forget receipts whose time is over."""
-    over = Departure.objects.filter(finished__lte=timezone.now() - KEPT)
+    over = AccountDeletion.objects.filter(finished__lte=timezone.now() - RECEIPT_RETENTION)
     if over.exists():
         over.delete()
 
 
-def _remove_all(departure: Departure, stopped: Stopped) -> bool:
+def _remove_all(departure: AccountDeletion, stopped: ShouldStop) -> bool:
     """Whether nothing is left. Work that runs takes a moment to stop, so its rows may have to be waited for."""
     user = departure.user
     if user is None:
         # Somebody else removed the account itself.
-        Departure.objects.filter(pk=departure.pk).update(finished=timezone.now(), lease_expires=None)
+        AccountDeletion.objects.filter(pk=departure.pk).update(finished=timezone.now(), lease_expires=None)
         return True
     for generation in Generation.objects.filter(user=user, state__in=(State.QUEUED, State.RUNNING)).iterator():
         if generation.state == State.QUEUED or not generation.cancel_requested:
@@ -119,23 +131,23 @@ def _remove_all(departure: Departure, stopped: Stopped) -> bool:
     return not stopped() and _close(departure, user)
 
 
-def _erase(departure: Departure, user: User) -> bool:
+def _erase(departure: AccountDeletion, user: User) -> bool:
     """Remove a batch of the user's generations that have ended, rows, tombstones and all; whether there was one.
 
     Those that were stopped a moment ago are left for now: their worker still gives back what was not done.
     """
     just_stopped = Q(started__isnull=False, cancel_requested__isnull=False, finished__gt=timezone.now() - _STOPPING)
-    ended = Generation.objects.filter(user=user, state__in=FINAL_STATES, held=False).exclude(just_stopped)
+    ended = Generation.objects.filter(user=user, state__in=FINAL_STATES, legal_hold=False).exclude(just_stopped)
     with transaction.atomic():
         rows = list(ended.order_by("pk").select_for_update(of=("self",)).prefetch_related("images")[:_BATCH])
         ids = [row.pk for row in rows]
         # Noted for the reaper, as every file is that no row speaks of.
         notes = [
-            Staging(generation=row.pk, attempt=row.attempt + 1, names=names)
+            StagedFiles(generation=row.pk, attempt=row.attempt + 1, names=names)
             for row in rows
             if (names := deletion.files_of(row))
         ]
-        Staging.objects.bulk_create(notes)
+        StagedFiles.objects.bulk_create(notes)
         _count(
             departure,
             generations=len(rows),
@@ -144,7 +156,7 @@ def _erase(departure: Departure, user: User) -> bool:
             share_links=ShareLink.objects.filter(generation__in=ids).count(),
         )
         _forget_in_logs(Generation, ids)
-        search.forget(ids)
+        search.unindex(ids)
         Generation.objects.filter(pk__in=ids).delete()
     for generation_id in ids:
         progress.forget(generation_id)
@@ -156,25 +168,25 @@ def _erase(departure: Departure, user: User) -> bool:
     return bool(rows)
 
 
-def _close(departure: Departure, user: User) -> bool:
+def _close(departure: AccountDeletion, user: User) -> bool:
     """Remove the account itself. False: a request that was on its way has come after all, or one still runs."""
     sessions = _sessions(user)
     with transaction.atomic():
         # Whoever submits takes this lock, too: what comes after finds no account.
-        limits.lock(user)
+        limits.lock_user(user)
         if Generation.objects.filter(user=user).exists() or DataExport.objects.filter(user=user).exists():
             return False
         _count(
             departure,
             tokens=user.tokens.count(),
             sessions=Session.objects.filter(pk__in=sessions).delete()[0],
-            explorations=Exploration.objects.filter(user=user).count(),
+            contact_sheets=ContactSheet.objects.filter(user=user).count(),
         )
         _forget_in_logs(ApiToken, user.tokens.values_list("pk", flat=True))
         _forget_in_logs(User, [user.pk])
         AccessAttempt.objects.filter(username=user.username).delete()
         user.delete()
-        Departure.objects.filter(pk=departure.pk).update(finished=timezone.now(), lease_expires=None)
+        AccountDeletion.objects.filter(pk=departure.pk).update(finished=timezone.now(), lease_expires=None)
     return True
 
 
@@ -191,10 +203,12 @@ def _forget_in_logs(model: type[Model], ids: Iterable[object]) -> None:
     LogEntry.objects.filter(content_type=kind, object_id__in=[str(pk) for pk in ids]).update(object_repr=_NOBODY)
 
 
-def _count(departure: Departure, **counts: int) -> None:
+def _count(departure: AccountDeletion, **counts: int) -> None:
     """Add to the receipt. Only one process is at a departure at a time, but for one that was thought dead: it is stopped."""
     with transaction.atomic():
-        rows = Departure.objects.select_for_update().filter(pk=departure.pk, attempt=departure.attempt, finished=None)
+        rows = AccountDeletion.objects.select_for_update().filter(
+            pk=departure.pk, attempt=departure.attempt, finished=None
+        )
         row = rows.get()
         row.counts = row.counts | {kind: row.counts.get(kind, 0) + number for kind, number in counts.items()}
         row.lease_expires = timezone.now() + LEASE

@@ -25,13 +25,18 @@ from django.utils import timezone
 
 from accounts.models import DataExport, User
 from generation.images import storage
-from generation.jobs.periodic import repeated
+from generation.jobs.periodic import periodically
 from generation.library import archive
-from generation.models import Exploration, Generation, ShareLink, Staging
+from generation.models import (
+    ContactSheet,
+    Generation,
+    ShareLink,
+    StagedFiles,
+)
 
 logger = logging.getLogger(__name__)
 
-KEPT = timedelta(days=7)
+RETENTION = timedelta(days=7)
 """How long a finished export can be fetched."""
 LEASE = timedelta(seconds=60)
 _RETRY = timedelta(seconds=30)
@@ -40,15 +45,15 @@ _PAGE = 100
 _PROGRESS_SECONDS = 1.0
 _LIVE = (DataExport.State.QUEUED, DataExport.State.RUNNING)
 
-Stopped = Callable[[], bool]
+ShouldStop = Callable[[], bool]
 """Whether the process is to end, and the job to be left for another."""
 
 
-class _Left(Exception):
+class _Interrupted(Exception):
     """The job is no longer ours, or the process is to end."""
 
 
-def ask(user: User) -> bool:
+def request(user: User) -> bool:
     """Queue an export of this user. False: one is being made already."""
     try:
         with transaction.atomic():
@@ -58,15 +63,15 @@ def ask(user: User) -> bool:
     return True
 
 
-def of(user: User) -> list[DataExport]:
+def visible_to(user: User) -> list[DataExport]:
     """The exports that the user should know of, the newest first: what is being made, and what can be fetched."""
-    return list(DataExport.objects.filter(Q(finished=None) | Q(finished__gt=timezone.now() - KEPT), user=user))
+    return list(DataExport.objects.filter(Q(finished=None) | Q(finished__gt=timezone.now() - RETENTION), user=user))
 
 
 def ready(user: User) -> QuerySet[DataExport]:
     """The user's exports that can be fetched."""
     done = DataExport.objects.filter(user=user, state=DataExport.State.SUCCEEDED)
-    return done.filter(finished__gt=timezone.now() - KEPT)
+    return done.filter(finished__gt=timezone.now() - RETENTION)
 
 
 def claim() -> DataExport | None:
@@ -88,12 +93,12 @@ def claim() -> DataExport | None:
     return export
 
 
-def make(export: DataExport, stopped: Stopped) -> None:
+def run(export: DataExport, stopped: ShouldStop) -> None:
     """Make the file of a claimed export. What cannot be done now is tried again later, for a while."""
     try:
         with _kept(export):
-            _make(export, stopped)
-    except _Left:
+            _run(export, stopped)
+    except _Interrupted:
         _lease(export).update(state=DataExport.State.QUEUED, lease_expires=None)
     except Exception:
         if not _lease(export).exists():
@@ -116,9 +121,9 @@ def remove(export: DataExport) -> None:
         note.delete()
 
 
-def tidy() -> None:
+def prune() -> None:
     """Remove exports whose time is over, and what dead processes left on this machine."""
-    for export in DataExport.objects.filter(finished__lte=timezone.now() - KEPT):
+    for export in DataExport.objects.filter(finished__lte=timezone.now() - RETENTION):
         remove(export)
     drafts = list(_drafts().glob("*.zip")) if _drafts().is_dir() else []
     if drafts:
@@ -129,7 +134,7 @@ def tidy() -> None:
                 draft.unlink(missing_ok=True)
 
 
-def _make(export: DataExport, stopped: Stopped) -> None:
+def _run(export: DataExport, stopped: ShouldStop) -> None:
     path = _draft(export.pk, export.attempt)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
@@ -166,13 +171,15 @@ def _make(export: DataExport, stopped: Stopped) -> None:
         remove(older)
 
 
-def _fill(draft: zipfile.ZipFile, export: DataExport, stopped: Stopped) -> None:
+def _fill(draft: zipfile.ZipFile, export: DataExport, stopped: ShouldStop) -> None:
     """Write everything; pictures as they are, since they are compressed already."""
     user = export.user
     _write_json(draft, "account.json", _account(user))
     _write_json(draft, "tokens.json", list(user.tokens.values(*_TOKEN_FIELDS)))
     _write_json(draft, "share-links.json", list(ShareLink.objects.filter(generation__user=user).values(*_LINK_FIELDS)))
-    _write_json(draft, "explorations.json", list(Exploration.objects.filter(user=user).values(*_EXPLORATION_FIELDS)))
+    _write_json(
+        draft, "contact_sheets.json", list(ContactSheet.objects.filter(user=user).values(*_CONTACT_SHEET_FIELDS))
+    )
     told = time.monotonic()
     with TemporaryFile("w+") as recipes:
         for done, generation in enumerate(_generations(user), 1):
@@ -181,11 +188,11 @@ def _fill(draft: zipfile.ZipFile, export: DataExport, stopped: Stopped) -> None:
             for picture in archive.pictures(generation):
                 _copy(draft, picture)
             if stopped():
-                raise _Left
+                raise _Interrupted
             if time.monotonic() - told >= _PROGRESS_SECONDS:
                 told = time.monotonic()
                 if not _lease(export).update(done=done):
-                    raise _Left
+                    raise _Interrupted
         recipes.write("\n]\n" if recipes.tell() else "[]\n")
         recipes.seek(0)
         with draft.open(_entry("generations.json"), "w", force_zip64=True) as entry:
@@ -201,12 +208,12 @@ tokens.json        your tokens, without their secrets, of which the service keep
 generations.json   each of your requests: what you asked for, what the model made of it, when, and what came of it;
                    "file" names its pictures. Those that you deleted have neither words nor pictures.
 share-links.json   the links under which you showed pictures
-explorations.json  the grids that you had made
+contact_sheets.json  the grids that you had made
 pictures/          what you sent, and what was made of it
 """
 _TOKEN_FIELDS = ("name", "prefix", "created", "expires", "revoked", "last_used")
 _LINK_FIELDS = ("generation_id", "index", "with_recipe", "created", "expires", "revoked")
-_EXPLORATION_FIELDS = ("id", "created", "columns", "rows")
+_CONTACT_SHEET_FIELDS = ("id", "created", "columns", "rows")
 _ACCOUNT_FIELDS = (
     *("username", "first_name", "last_name", "email", "date_joined", "last_login", "is_staff"),
     *("blur_flagged", "theme", "default_model"),
@@ -279,14 +286,14 @@ def _kept(export: DataExport) -> AbstractContextManager[None]:
     def renew() -> None:
         now = timezone.now()
         _lease(export).update(lease_expires=now + LEASE)
-        Staging.objects.filter(generation=export.pk, attempt=export.attempt).update(created=now)
+        StagedFiles.objects.filter(generation=export.pk, attempt=export.attempt).update(created=now)
 
-    return repeated(LEASE.total_seconds() / 4, renew, at_once=False)
+    return periodically(LEASE.total_seconds() / 4, renew, at_once=False)
 
 
-def _note(export: DataExport, attempt: int, names: Iterable[str]) -> Staging:
+def _note(export: DataExport, attempt: int, names: Iterable[str]) -> StagedFiles:
     """Note files that no row speaks of yet, or any more."""
-    return Staging.objects.create(generation=export.pk, attempt=attempt, names=list(names))
+    return StagedFiles.objects.create(generation=export.pk, attempt=attempt, names=list(names))
 
 
 def _drafts() -> Path:

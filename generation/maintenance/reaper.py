@@ -21,7 +21,13 @@ from generation.jobs import (
 )
 from generation.library import deletion
 from generation.maintenance import retention
-from generation.models import FINAL_STATES, Generation, PausedPool, Staging, State
+from generation.models import (
+    FINAL_STATES,
+    Generation,
+    PausedPool,
+    StagedFiles,
+    State,
+)
 from generation.moderation import quarantine
 from generation.parameters import MESSAGES, ErrorCode
 
@@ -42,12 +48,12 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
     with lock.reaper_lock() as alone:
         if not alone:
             return 0
-        queue.end_waiting()
+        queue.cancel_expired()
         reaped = _reap_leases()
         deletion.empty_trash()
         _sweep(abandoned)
         idempotency.purge()
-        quarantine.settle_all()
+        quarantine.apply_all()
         control.expire()
         backlog.sample()
         retention.step_all()
@@ -59,20 +65,24 @@ def _reap_leases() -> int:
     """Return expired leases to the front of the queue; end what lost its worker too often or was to be canceled."""
     expired = Generation.objects.filter(state=State.RUNNING, lease_expires__lt=timezone.now())
     reaped = 0
-    for generation in expired.only("id", "attempt", "losses", "pool", "state", "cancel_requested", "request_id"):
+    for generation in expired.only("id", "attempt", "crash_count", "pool", "state", "cancel_requested", "request_id"):
         lease = Generation.objects.lease(generation).filter(lease_expires__lt=timezone.now())
         if generation.cancel_requested:
             code = ErrorCode.CANCELED
             held = queue.end(generation.pk, lease, State.CANCELED, code, MESSAGES[code], cost=0.0)
-        elif generation.losses + 1 >= settings.MAX_ATTEMPTS:
+        elif generation.crash_count + 1 >= settings.MAX_ATTEMPTS:
             message = f"The worker was lost {settings.MAX_ATTEMPTS} times while making this; try other parameters."
             code = ErrorCode.WORKER_LOST
-            held = queue.end(generation.pk, lease, State.FAILED, code, message, losses=F("losses") + 1, cost=0.0)
+            held = queue.end(
+                generation.pk, lease, State.FAILED, code, message, crash_count=F("crash_count") + 1, cost=0.0
+            )
         else:
             # One that is canceled at this moment is ended by the next round.
-            held = bool(lease.update(state=State.QUEUED, lease_expires=None, worker="", losses=F("losses") + 1))
+            held = bool(
+                lease.update(state=State.QUEUED, lease_expires=None, worker="", crash_count=F("crash_count") + 1)
+            )
         if held:
-            with request_ids.about(generation.request_id):
+            with request_ids.bind(generation.request_id):
                 logger.warning("generation %s lost its worker in attempt %d", generation.pk, generation.attempt)
             reaped += 1
     return reaped
@@ -90,7 +100,7 @@ def _sweep(abandoned: timedelta) -> None:
 
     Where files cannot be removed, the storage is likely away: that note goes to the end of the line, and the round is over.
     """
-    for staging in Staging.objects.order_by("created", "pk"):
+    for staging in StagedFiles.objects.order_by("created", "pk"):
         row = Generation.objects.filter(pk=staging.generation).values_list("attempt", "state").first()
         if row is None:
             is_over = staging.created <= timezone.now() - abandoned
@@ -99,8 +109,8 @@ def _sweep(abandoned: timedelta) -> None:
             # A note of the input beside its row says nothing against the files.
             is_over = staging.attempt > 0 and (attempt > staging.attempt or state in FINAL_STATES)
         # Looked at again after the row: whoever makes the files the row's own removes the note in the same transaction.
-        if is_over and Staging.objects.filter(pk=staging.pk).exists():
+        if is_over and StagedFiles.objects.filter(pk=staging.pk).exists():
             if not storage.discard(staging.names):
-                Staging.objects.filter(pk=staging.pk).update(created=timezone.now())
+                StagedFiles.objects.filter(pk=staging.pk).update(created=timezone.now())
                 return
             staging.delete()

@@ -16,7 +16,13 @@ from accounts import audit
 from accounts.models import User
 from generation.images import storage
 from generation.library import deletion, search
-from generation.models import FINAL_STATES, Generation, RetentionRule, Staging, first_id
+from generation.models import (
+    FINAL_STATES,
+    Generation,
+    RetentionRule,
+    StagedFiles,
+    first_id,
+)
 
 LOOKED_AT = 500
 """Rows that one step reads at most."""
@@ -64,11 +70,11 @@ def _removable(rule: RetentionRule) -> Q:
     ended = Q(state=rule.state) if rule.state else Q(state__in=FINAL_STATES)
     match rule.what:
         case RetentionRule.What.UPLOADS:
-            return ended & Q(held=False, deleted=None) & ~Q(input="")
+            return ended & Q(legal_hold=False, deleted=None) & ~Q(input="")
         case RetentionRule.What.CONTENT:
-            return ended & Q(held=False, deleted=None)
+            return ended & Q(legal_hold=False, deleted=None)
         case _:
-            return ended & Q(held=False)
+            return ended & Q(legal_hold=False)
 
 
 def step_all() -> int:
@@ -106,7 +112,7 @@ def step(rule: RetentionRule, most: int, anew: bool = False) -> int:
         rule.removed = own.values_list("removed", flat=True).first() or removed
     # Once a round, though its last step may find nothing more; and then for each that gets old enough meanwhile.
     if rule.is_through and rule.removed and (removed or not was_through):
-        audit.note(None, "retention.round", rule, None, {"rule": str(rule), "generations": rule.removed})
+        audit.record(None, "retention.round", rule, None, {"rule": str(rule), "generations": rule.removed})
     return removed
 
 
@@ -124,11 +130,11 @@ def _remove_upload(row: Generation) -> bool:
     """Remove the picture that was sent; the row keeps its digest and size. False: it was not there, or is on hold."""
     names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
     with transaction.atomic():
-        rows = Generation.objects.filter(pk=row.pk, input=row.input.name, held=False)
+        rows = Generation.objects.filter(pk=row.pk, input=row.input.name, legal_hold=False)
         if not rows.update(input="", input_thumbnail=""):
             return False
         # Beside the note that a later deletion makes.
-        note, _ = Staging.objects.update_or_create(
+        note, _ = StagedFiles.objects.update_or_create(
             generation=row.pk, attempt=row.attempt + 2, defaults={"names": names, "created": timezone.now()}
         )
     if storage.discard(names):
@@ -143,9 +149,9 @@ def _remove_row(row: Generation) -> bool:
     try:
         with transaction.atomic():
             # What cannot be removed of its files now is noted, and the reaper needs no row for that.
-            gone, _ = Generation.objects.filter(pk=row.pk, held=False).exclude(deleted=None).delete()
+            gone, _ = Generation.objects.filter(pk=row.pk, legal_hold=False).exclude(deleted=None).delete()
             if gone:
-                search.forget([row.pk])
+                search.unindex([row.pk])
     except ProtectedError:
         return False
     return gone > 0
@@ -153,12 +159,12 @@ def _remove_row(row: Generation) -> bool:
 
 def hold(rows: QuerySet[Generation]) -> int:
     """Put these on legal hold: nothing of them is removed until they are released. Returns how many were put there."""
-    return rows.filter(held=False, deleted=None).update(held=True)
+    return rows.filter(legal_hold=False, deleted=None).update(legal_hold=True)
 
 
 def release(rows: QuerySet[Generation]) -> int:
     """Let what applies to all apply to these again. Returns how many were on hold."""
-    return rows.filter(held=True).update(held=False)
+    return rows.filter(legal_hold=True).update(legal_hold=False)
 
 
 def set_hold(generation_id: UUID, held: bool, by: User, reason: str) -> str:
@@ -172,10 +178,10 @@ def set_hold(generation_id: UUID, held: bool, by: User, reason: str) -> str:
         if not (hold(rows) if held else release(rows)):
             return "it is on hold already, or was deleted" if held else "it is not on hold"
         verb = "hold" if held else "release"
-        audit.note(by, f"generation.{verb}", rows.get(), {"held": not held}, {"held": held, "reason": reason[:200]})
+        audit.record(by, f"generation.{verb}", rows.get(), {"held": not held}, {"held": held, "reason": reason[:200]})
     return ""
 
 
 def on_hold() -> QuerySet[Generation]:
-    rows: QuerySet[Generation] = Generation.objects.filter(held=True)
+    rows: QuerySet[Generation] = Generation.objects.filter(legal_hold=True)
     return rows

@@ -1,5 +1,6 @@
 """The durable record, a room for each kind of row. All others import from here."""
 
+from generation.models.contact_sheets import ContactSheet, ContactSheetQuerySet
 from generation.models.diffusion import (
     BUNDLED_OWNER,
     COMMIT,
@@ -10,52 +11,55 @@ from generation.models.diffusion import (
     LoraQuerySet,
     RepositoryModel,
 )
-from generation.models.gatherings import EntryField, Exploration, ExplorationQuerySet, Match, ShareLink, Words
 from generation.models.generations import (
     FINAL_STATES,
     ID_SLACK,
-    MAX_PASSED_OVER,
-    Band,
+    MAX_AFFINITY_SKIPS,
     GeneratedImage,
     Generation,
     GenerationQuerySet,
     LoraUse,
+    PriorityLevel,
     State,
     first_id,
 )
-from generation.models.upkeep import IdempotencyKey, LineSample, Order, Pace, PausedPool, RetentionRule, Share, Staging
+from generation.models.queue import IdempotencyKey, PausedPool, QueueSample, RunTiming, UserShare, WorkerCommand
+from generation.models.retention import RetentionRule
+from generation.models.search_index import EntryField, Match, SearchEntry
+from generation.models.share_links import ShareLink
+from generation.models.staged_files import StagedFiles
 
 __all__ = [
     "BUNDLED_OWNER",
     "COMMIT",
     "FINAL_STATES",
     "ID_SLACK",
-    "MAX_PASSED_OVER",
+    "MAX_AFFINITY_SKIPS",
     "REPOSITORY",
-    "Band",
+    "ContactSheet",
+    "ContactSheetQuerySet",
     "DiffusionModel",
     "DiffusionModelQuerySet",
     "EntryField",
-    "Exploration",
-    "ExplorationQuerySet",
     "GeneratedImage",
     "Generation",
     "GenerationQuerySet",
     "IdempotencyKey",
-    "LineSample",
     "Lora",
     "LoraQuerySet",
     "LoraUse",
     "Match",
-    "Order",
-    "Pace",
     "PausedPool",
+    "PriorityLevel",
+    "QueueSample",
     "RepositoryModel",
     "RetentionRule",
-    "Share",
+    "RunTiming",
+    "SearchEntry",
     "ShareLink",
-    "Staging",
+    "StagedFiles",
     "State",
-    "Words",
+    "UserShare",
+    "WorkerCommand",
     "first_id",
 ]

@@ -21,7 +21,7 @@ from generation.recipes import Recipe
 
 _TOLD_ELSEWHERE = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
 
-MAX_PASSED_OVER = 16
+MAX_AFFINITY_SKIPS = 16
 """How often a request for a cold model waits for one of the same user's that is warm."""
 
 
@@ -42,7 +42,7 @@ class State(models.TextChoices):
     CANCELED = "canceled"
 
 
-class Band(models.IntegerChoices):
+class PriorityLevel(models.IntegerChoices):
     """A `Priority` as the database sorts it."""
 
     LOW = 0
@@ -68,13 +68,13 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
     def in_turn(self, pool: str, warm: Sequence[str], now: datetime) -> Self:
         """What may start in this pool, the next first: see `generation.jobs.fair_share` for the rule."""
-        cold = Case(When(Q(model_id__in=warm) | Q(passed_over__gte=MAX_PASSED_OVER), then=0), default=1)
+        cold = Case(When(Q(model_id__in=warm) | Q(passed_over__gte=MAX_AFFINITY_SKIPS), then=0), default=1)
         rows = self.filter(Q(deadline=None) | Q(deadline__gt=now), pool=pool, state=State.QUEUED, cancel_requested=None)
         return rows.annotate(
             is_returned=Case(When(attempt__gt=0, then=1), default=0),
-            served=Coalesce("user__share__served", Value(0.0)),
+            decayed_usage=Coalesce("user__share__decayed_usage", Value(0.0)),
             is_cold=cold,
-        ).order_by("-is_returned", "-band", "served", "is_cold", "id")
+        ).order_by("-is_returned", "-priority", "decayed_usage", "is_cold", "id")
 
     def left_by(self, filters: GenerationFilters | HistoryFilters) -> Self:
         """Those that state, model, time and flag of the filters leave."""
@@ -121,10 +121,10 @@ class Generation(models.Model):
     pool = models.CharField(max_length=50)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
 
-    band = models.SmallIntegerField(choices=Band.choices, default=Band.NORMAL)
+    priority = models.SmallIntegerField(choices=PriorityLevel.choices, default=PriorityLevel.NORMAL)
     cost = models.FloatField(default=0.0, help_text="Steps x megapixels x images x model weight.")
     batch_key = models.CharField(max_length=64, blank=True, help_text="Equal for those that may share a batch.")
-    passed_over = models.PositiveSmallIntegerField(default=0, help_text="How often a warm model was preferred.")
+    affinity_skips = models.PositiveSmallIntegerField(default=0, help_text="How often a warm model was preferred.")
     deadline = models.DateTimeField(null=True, blank=True)
     cancel_requested = models.DateTimeField(null=True, blank=True)
 
@@ -148,8 +148,8 @@ class Generation(models.Model):
         db_index=False,
         help_text="The result that was its input.",
     )
-    exploration = models.ForeignKey(
-        "Exploration", models.SET_NULL, null=True, blank=True, related_name="generations", db_index=False
+    contact_sheet = models.ForeignKey(
+        "ContactSheet", models.SET_NULL, null=True, blank=True, related_name="generations", db_index=False
     )
     cell = models.PositiveSmallIntegerField(null=True, blank=True, help_text="Its place on the contact sheet, by rows.")
 
@@ -171,7 +171,7 @@ class Generation(models.Model):
     deleted = models.DateTimeField(
         null=True, blank=True, help_text="When its pictures and words were removed. The row stays."
     )
-    held = models.BooleanField(
+    legal_hold = models.BooleanField(
         "on legal hold", default=False, help_text="Nothing of it is removed, whoever wants it, until staff release it."
     )
     phases = models.JSONField(default=dict, help_text="Seconds by phase.")
@@ -180,7 +180,7 @@ class Generation(models.Model):
     attempt = models.PositiveIntegerField(
         default=0, help_text="Grows with every claim; a result of an older one is refused."
     )
-    losses = models.PositiveIntegerField(default=0, help_text="How often its worker was lost.")
+    crash_count = models.PositiveIntegerField(default=0, help_text="How often its worker was lost.")
     lease_expires = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=100, blank=True)
 
@@ -211,9 +211,11 @@ class Generation(models.Model):
                 condition=Q(trashed__isnull=False, deleted=None),
                 name="trash_of_a_user",
             ),
-            models.Index(fields=["-id"], condition=Q(held=True), name="on_hold"),
+            models.Index(fields=["-id"], condition=Q(legal_hold=True), name="on_hold"),
             models.Index(fields=["source"], condition=Q(source__isnull=False), name="derived"),
-            models.Index(fields=["exploration", "cell"], condition=Q(exploration__isnull=False), name="contact_sheet"),
+            models.Index(
+                fields=["contact_sheet", "cell"], condition=Q(contact_sheet__isnull=False), name="contact_sheet"
+            ),
             # What staff look for, among everybody's.
             models.Index(fields=["model", "-id"], name="by_model"),
             models.Index(fields=["-id"], condition=Q(is_flagged=True), name="all_flagged"),
@@ -222,7 +224,10 @@ class Generation(models.Model):
             models.Index(fields=["error_code", "-id", "state"], condition=~Q(error_code=""), name="by_error"),
             models.Index(fields=["input_sha256"], condition=~Q(input_sha256=""), name="by_input"),
         ]
-        permissions: ClassVar = [("review_generation", "Can review generations")]
+        permissions: ClassVar = [
+            ("review_generation", "Can review generations"),
+            ("operate", "Can operate workers, pools and retention"),
+        ]
 
     def __str__(self) -> str:
         return f"{'deleted' if self.deleted else self.prompt[:60]} ({self.id})"
@@ -240,18 +245,16 @@ class Generation(models.Model):
     def images_wanted(self) -> int:
         return len(self.recipe["seeds"])
 
-    @property
-    def wanted(self) -> ImageToImageParameters:
+    def get_parameters(self) -> ImageToImageParameters:
         return ImageToImageParameters.model_validate(self.parameters)
 
-    @property
-    def effective(self) -> Recipe:
+    def get_recipe(self) -> Recipe:
         return Recipe.model_validate(self.recipe)
 
     @property
     def effective_values(self) -> dict[str, Any]:
         """The numbers that the model is run with, as JSON types."""
-        return self.effective.model_dump(mode="json", exclude=_TOLD_ELSEWHERE)
+        return self.get_recipe().model_dump(mode="json", exclude=_TOLD_ELSEWHERE)
 
     @property
     def queued_seconds(self) -> float | None:
@@ -290,12 +293,12 @@ class GeneratedImage(models.Model):
     threshold = models.FloatField(null=True, blank=True)
     review = models.CharField(max_length=10, choices=Review.choices, default=Review.NONE, blank=True)
     is_sample = models.BooleanField("sample", default=False, help_text="Chosen by chance to be reviewed.")
-    links_ended = models.DateTimeField(
+    quarantined = models.DateTimeField(
         null=True, blank=True, help_text="When the links from before it was confirmed stopped working."
     )
     # Where the picture is while `file` is a cover: see `generation.moderation.quarantine`.
-    kept = models.FileField(max_length=200, blank=True)
-    kept_thumbnail = models.FileField(max_length=200, blank=True)
+    original = models.FileField(max_length=200, blank=True)
+    original_thumbnail = models.FileField(max_length=200, blank=True)
 
     class Meta:
         ordering = ("index",)
@@ -318,19 +321,19 @@ class GeneratedImage(models.Model):
     @property
     def original_names(self) -> tuple[str, str]:
         """The files of the picture and its thumbnail themselves, whatever covers them."""
-        return str((self.kept or self.file).name), str((self.kept_thumbnail or self.thumbnail).name)
+        return str((self.original or self.file).name), str((self.original_thumbnail or self.thumbnail).name)
 
     @property
     def every_name(self) -> list[str]:
         """All files that this row names."""
-        return [str(file.name) for file in (self.file, self.thumbnail, self.kept, self.kept_thumbnail) if file]
+        return [str(file.name) for file in (self.file, self.thumbnail, self.original, self.original_thumbnail) if file]
 
     @property
     def may_be_shared(self) -> bool:
         """Whether strangers may be shown what `file` is: not what was confirmed, unless that is a blurred cover by now."""
         if self.review != Review.CONFIRMED:
             return True
-        return settings.CONFIRMED_PICTURES == "blur" and bool(self.kept)
+        return settings.CONFIRMED_PICTURES == "blur" and bool(self.original)
 
     @property
     def is_flagged_by_checker(self) -> bool:

@@ -21,7 +21,7 @@ STEPS = 100
 LONG_SECONDS = 0.2
 KEPT_SECONDS = 600.0
 
-_kept: dict[date, tuple[float, list[Mapping[str, Any]]]] = {}
+_cache: dict[date, tuple[float, list[Mapping[str, Any]]]] = {}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Insight:
+class ReviewMetrics:
     """`flagged` and `unflagged` are all pictures of each stratum, `decided_…` those of them that were decided."""
 
     checker: str
@@ -86,7 +86,7 @@ class Insight:
         return self.unflagged / self.decided_sample if self.decided_sample else 0.0
 
 
-def insight(since: datetime, checker: str = "") -> Insight:
+def review_metrics(since: datetime, checker: str = "") -> ReviewMetrics:
     """What is known of the pictures of this checker, the busiest one for "", since then. Two queries at most."""
     found = [*_groups(since, IN_REVIEW), *_never_in_review(since)]
     sizes: dict[str, int] = {}
@@ -111,7 +111,7 @@ def insight(since: datetime, checker: str = "") -> Insight:
         True: flagged / decided_flagged if decided_flagged else 0.0,
         False: unflagged / decided_sample if decided_sample else 0.0,
     }
-    return Insight(
+    return ReviewMetrics(
         checker=chosen,
         checkers=names,
         flagged=flagged,
@@ -145,14 +145,14 @@ def _never_in_review(since: datetime) -> list[Mapping[str, Any]]:
     """Those that no reviewer sees: nearly all, so where counting them took long, the counts hold for a while."""
     day = since.date()
     start = time.monotonic()
-    if day in _kept and start - _kept[day][0] < KEPT_SECONDS:
-        return _kept[day][1]
+    if day in _cache and start - _cache[day][0] < KEPT_SECONDS:
+        return _cache[day][1]
     found = _groups(since, ~IN_REVIEW)
     now = time.monotonic()
     if now - start > LONG_SECONDS:
-        for old in [old for old, (when, _) in _kept.items() if now - when >= KEPT_SECONDS]:
-            _kept.pop(old, None)
-        _kept[day] = now, found
+        for old in [old for old, (when, _) in _cache.items() if now - when >= KEPT_SECONDS]:
+            _cache.pop(old, None)
+        _cache[day] = now, found
     return found
 
 
@@ -177,7 +177,7 @@ def _curve(decided: list[Cell], weights: Mapping[bool, float], recall_is_known: 
     return points
 
 
-def change(known: Insight, threshold: float) -> Change:
+def change(known: ReviewMetrics, threshold: float) -> Change:
     """What flags would be at this threshold, 0 to 1, rounded to hundredths."""
     step = round(threshold * STEPS)
     now = sum(cell.count for cell in known.cells if cell.flagged)

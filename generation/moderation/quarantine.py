@@ -21,7 +21,7 @@ from PIL import Image
 from uuid_utils.compat import uuid7
 
 from generation.images import encoding, storage
-from generation.models import GeneratedImage, Staging
+from generation.models import GeneratedImage, StagedFiles
 from generation.models.review import IN_REVIEW, Review
 from generation.parameters import OutputFormat
 
@@ -33,32 +33,32 @@ _GREY = (128, 128, 128)
 _QUALITY = 80
 
 
-def settle(image_id: int) -> bool:
+def apply(image_id: int) -> bool:
     """Bring the files of this picture to where its review says they belong. False: the storage is away, to be tried again."""
     image = GeneratedImage.objects.exclude(file="").filter(pk=image_id).first()
     if image is None:
         return True
     try:
-        if image.review == Review.CONFIRMED and image.links_ended is None:
-            _hide(image)
-        elif image.review != Review.CONFIRMED and image.kept:
-            _show(image)
+        if image.review == Review.CONFIRMED and image.quarantined is None:
+            _move_out(image)
+        elif image.review != Review.CONFIRMED and image.original:
+            _restore(image)
     except storage.StorageFailed:
         logger.exception("the files of picture %s could not be moved; the reaper will try again", image_id)
         return False
     return True
 
 
-def settle_all() -> None:
+def apply_all() -> None:
     """What was decided while the storage, or the process that decided it, was away; a bounded number at once."""
-    left = Q(review=Review.CONFIRMED, links_ended=None) | (~Q(review=Review.CONFIRMED) & ~Q(kept=""))
+    left = Q(review=Review.CONFIRMED, quarantined=None) | (~Q(review=Review.CONFIRMED) & ~Q(original=""))
     rows = GeneratedImage.objects.filter(IN_REVIEW, left).exclude(file="")
     for image_id in list(rows.order_by().values_list("pk", flat=True)[:_AT_ONCE]):
-        if not settle(image_id):
+        if not apply(image_id):
             return
 
 
-def _hide(image: GeneratedImage) -> None:
+def _move_out(image: GeneratedImage) -> None:
     """Move the picture, and put a cover in its place where that is the setting."""
     file, thumbnail = image.original_names
     contents = [storage.read(file), storage.read(thumbnail)]
@@ -66,35 +66,37 @@ def _hide(image: GeneratedImage) -> None:
     fields: dict[str, object] = {"file": names[0], "thumbnail": names[1]}
     if settings.CONFIRMED_PICTURES != "owner":
         covers = [_secret("cover.webp"), _secret("cover.webp")]
-        fields = {"kept": names[0], "kept_thumbnail": names[1], "file": covers[0], "thumbnail": covers[1]}
-        contents += [_cover(content) for content in contents]
+        fields = {"original": names[0], "original_thumbnail": names[1], "file": covers[0], "thumbnail": covers[1]}
+        contents += [_placeholder(content) for content in contents]
         names += covers
-    note = Staging.objects.create(generation=uuid7(), attempt=0, names=names)
+    note = StagedFiles.objects.create(generation=uuid7(), attempt=0, names=names)
     for name, content in zip(names, contents, strict=True):
         storage.store(name, content)
     as_read = GeneratedImage.objects.filter(pk=image.pk, file=str(image.file.name), review=Review.CONFIRMED)
-    _swap(image, as_read.filter(links_ended=None), {**fields, "links_ended": timezone.now()}, note)
+    _swap(image, as_read.filter(quarantined=None), {**fields, "quarantined": timezone.now()}, note)
 
 
-def _show(image: GeneratedImage) -> None:
+def _restore(image: GeneratedImage) -> None:
     """Put the picture in the place of its cover."""
     file, thumbnail = image.original_names
-    fields: dict[str, object] = {"file": file, "thumbnail": thumbnail, "kept": "", "kept_thumbnail": ""}
-    as_read = GeneratedImage.objects.filter(pk=image.pk, kept=str(image.kept.name)).exclude(review=Review.CONFIRMED)
+    fields: dict[str, object] = {"file": file, "thumbnail": thumbnail, "original": "", "original_thumbnail": ""}
+    as_read = GeneratedImage.objects.filter(pk=image.pk, original=str(image.original.name)).exclude(
+        review=Review.CONFIRMED
+    )
     _swap(image, as_read, fields, None)
 
 
 def _swap(
-    image: GeneratedImage, as_read: QuerySet[GeneratedImage], fields: dict[str, object], note: Staging | None
+    image: GeneratedImage, as_read: QuerySet[GeneratedImage], fields: dict[str, object], note: StagedFiles | None
 ) -> None:
     """Let the row name other files if it still is as it was read; the ones that nobody names then are removed."""
     old = [name for name in image.every_name if name not in fields.values()]
     with transaction.atomic():
         # Without its note the sweep took the new files for forgotten: then nothing may name them.
-        sound = note is None or bool(Staging.objects.filter(pk=note.pk).delete()[0])
+        sound = note is None or bool(StagedFiles.objects.filter(pk=note.pk).delete()[0])
         held = sound and bool(as_read.update(**fields))
         unnamed = old if held else list(note.names) if note else []
-        left = Staging.objects.create(generation=uuid7(), attempt=0, names=unnamed)
+        left = StagedFiles.objects.create(generation=uuid7(), attempt=0, names=unnamed)
     if storage.discard(unnamed):
         left.delete()
 
@@ -103,7 +105,7 @@ def _secret(name: str) -> str:
     return f"outputs/confirmed/{token_urlsafe(24)}{PurePosixPath(name).suffix}"
 
 
-def _cover(content: bytes) -> bytes:
+def _placeholder(content: bytes) -> bytes:
     """A copy of the same size that shows nothing: blurred beyond recognition, or grey."""
     picture = Image.open(BytesIO(content)).convert("RGB")
     size = picture.size

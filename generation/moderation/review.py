@@ -42,16 +42,16 @@ Why = Literal["escalated", "flagged", "sample", ""]
 WHYS: dict[Why, str] = {"": "everything", "flagged": "flagged", "escalated": "escalated", "sample": "sample"}
 
 
-class Refused(Exception):
+class ReviewRefused(Exception):
     """The decision was not made; the text says why, for the reviewer."""
 
 
-class Invalid(Refused):
+class InvalidDecision(ReviewRefused):
     """What was sent is no decision; a corrected one may still be the first."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReviewFilter:
     """What a reviewer chose to see; empty is no choice."""
 
     why: Why = ""
@@ -84,7 +84,7 @@ def is_shared() -> Exists:
     return Exists(links)
 
 
-def waiting(wanted: Wanted = Wanted()) -> QuerySet[GeneratedImage]:
+def waiting(wanted: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
     """Pictures that wait for a person, the most urgent first.
 
     What anybody can see through a share link goes first; then score times age. A picture of the sample, whose score says
@@ -134,7 +134,7 @@ def at_work(besides: User) -> QuerySet[ReviewClaim]:
     return claims.select_related("reviewer")
 
 
-def next_for(reviewer: User, wanted: Wanted, besides: Collection[int] = ()) -> ReviewClaim | None:
+def next_for(reviewer: User, wanted: ReviewFilter, besides: Collection[int] = ()) -> ReviewClaim | None:
     """A claim on the most urgent picture that nobody looks at; None: nothing waits.
 
     What the reviewer passed on is for others, unless they ask for what was passed on.
@@ -193,11 +193,11 @@ def decide(
     Of two reviewers one wins: the change is guarded by what the picture's review was when it was shown. Raises `Refused`.
     """
     if after not in (*DECIDED, Review.ESCALATED):
-        raise Invalid("Decide that it is safe, that it is confirmed, or pass it on.")
+        raise InvalidDecision("Decide that it is safe, that it is confirmed, or pass it on.")
     if after == Review.CONFIRMED and reason not in Reason.values:
-        raise Invalid(f"Say why it is confirmed: {', '.join(Reason.values)}.")
+        raise InvalidDecision(f"Say why it is confirmed: {', '.join(Reason.values)}.")
     if len(note) > MAX_NOTE:
-        raise Invalid(f"The note has {len(note)} characters; {MAX_NOTE} are the most.")
+        raise InvalidDecision(f"The note has {len(note)} characters; {MAX_NOTE} are the most.")
     return _record(
         image,
         reviewer,
@@ -215,10 +215,10 @@ def undo(reviewer: User) -> ReviewDecision:
     recent = ReviewDecision.objects.filter(reviewer=reviewer, when__gt=timezone.now() - UNDO, undoes=None)
     last = recent.filter(undone_by=None).exclude(image=None).select_related("image").first()
     if last is None or last.image is None:
-        raise Refused("There is nothing to take back: you have decided nothing within a day.")
+        raise ReviewRefused("There is nothing to take back: you have decided nothing within a day.")
     newest = ReviewDecision.objects.filter(image=last.image).first()
     if newest is not None and newest != last:
-        raise Refused(f"{newest.reviewer_name} has decided about that picture since, so it stays as it is.")
+        raise ReviewRefused(f"{newest.reviewer_name} has decided about that picture since, so it stays as it is.")
     return _record(last.image, reviewer, Review(last.after), Review(last.before), undoes=last)
 
 
@@ -242,16 +242,16 @@ def _record(image: GeneratedImage, reviewer: User, before: Review, after: Review
         # Locked first, so that its flag is right whoever decides about its other pictures meanwhile.
         row = Generation.objects.select_for_update().filter(pk=image.generation_id, deleted=None).first()
         if row is None:
-            raise Refused("It was deleted meanwhile, so there is nothing to decide.")
+            raise ReviewRefused("It was deleted meanwhile, so there is nothing to decide.")
         claims = ReviewClaim.objects.filter(image=image)
         other = claims.filter(expires__gt=timezone.now()).exclude(reviewer=reviewer).select_related("reviewer").first()
         if other is not None:
-            raise Refused(f"{other.reviewer} is looking at it now, so your decision was not taken.")
+            raise ReviewRefused(f"{other.reviewer} is looking at it now, so your decision was not taken.")
         held = GeneratedImage.objects.filter(pk=image.pk, review=before)
-        if not held.update(review=after, nsfw=flag, **({} if after == Review.CONFIRMED else {"links_ended": None})):
+        if not held.update(review=after, nsfw=flag, **({} if after == Review.CONFIRMED else {"quarantined": None})):
             last = ReviewDecision.objects.filter(image=image).first()
             said = f"{last.reviewer_name} decided first: {last.get_after_display()}" if last else "It has changed"
-            raise Refused(f"{said}. Your decision was not taken.")
+            raise ReviewRefused(f"{said}. Your decision was not taken.")
         decision: ReviewDecision = ReviewDecision.objects.create(
             image=image,
             generation=row.pk,
@@ -271,8 +271,8 @@ def _record(image: GeneratedImage, reviewer: User, before: Review, after: Review
         flagged = GeneratedImage.objects.filter(generation=row, nsfw=True).exists()
         Generation.objects.filter(pk=row.pk).update(is_flagged=flagged)
         told = {"review": before, "nsfw": image.nsfw}, {"review": after, "nsfw": flag}
-        audit.note(reviewer, "image.undo" if decision.undoes_id else "image.review", image, *told)
+        audit.record(reviewer, "image.undo" if decision.undoes_id else "image.review", image, *told)
     image.review, image.nsfw = after, flag
     # Where that fails, the reaper does it.
-    quarantine.settle(image.pk)
+    quarantine.apply(image.pk)
     return decision

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from generation import display
-from generation.library.related import Surroundings
+from generation.library.related import Related
 from generation.models import GeneratedImage, Generation
 
 INPUT = "input"
@@ -28,7 +28,7 @@ class Other:
 
 
 def others(
-    generation: Generation, chosen: GeneratedImage, images: Sequence[GeneratedImage], around: Surroundings
+    generation: Generation, chosen: GeneratedImage, images: Sequence[GeneratedImage], around: Related
 ) -> list[Other]:
     """What the page offers, the input first; each once."""
     found = {other.key: other for other in _all(generation, chosen, images, around)}
@@ -58,7 +58,7 @@ def is_unlike(chosen: GeneratedImage, other: Other) -> bool:
 
 
 def _all(
-    generation: Generation, chosen: GeneratedImage, images: Sequence[GeneratedImage], around: Surroundings
+    generation: Generation, chosen: GeneratedImage, images: Sequence[GeneratedImage], around: Related
 ) -> Iterator[Other]:
     if generation.input:
         size = generation.input_width, generation.input_height

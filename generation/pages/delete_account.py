@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.models import Departure, User
+from accounts.models import AccountDeletion, User
 from generation.maintenance import account_deletion
 from generation.maintenance.account_deletion import LastAdministrator
 from generation.models import GeneratedImage, Generation
@@ -22,7 +22,7 @@ _KINDS = {
     "files": ("file", "files"),
     "tokens": ("token", "tokens"),
     "share_links": ("share link", "share links"),
-    "explorations": ("exploration", "explorations"),
+    "contact_sheets": ("contact_sheet", "contact_sheets"),
     "exports": ("export", "exports"),
     "sessions": ("session", "sessions"),
 }
@@ -60,7 +60,7 @@ def page(request: HttpRequest) -> HttpResponse:
     may_leave = not account_deletion.is_last_administrator(user)
     if may_leave and form.is_valid():
         try:
-            departure = account_deletion.leave(user)
+            departure = account_deletion.request(user)
         except LastAdministrator:
             # The other one left at this moment.
             return redirect("delete-account")
@@ -83,7 +83,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_safe
 def receipt(request: HttpRequest, departure_id: UUID) -> HttpResponse:
     """What was removed so far, for whoever has the address."""
-    departure = get_object_or_404(Departure, pk=departure_id)
+    departure = get_object_or_404(AccountDeletion, pk=departure_id)
     counts = [
         (count, one if count == 1 else many)
         for kind, (one, many) in _KINDS.items()

@@ -32,10 +32,10 @@ def page(request: HttpRequest) -> HttpResponse:
     """What is being made or can be fetched; POST asks for a new export."""
     user = cast(User, request.user)
     if request.method == "POST":
-        if not data_export.ask(user):
+        if not data_export.request(user):
             messages.info(request, "An export is being made already; wait until it is done.")
         return redirect("export")
-    found = data_export.of(user)
+    found = data_export.visible_to(user)
     state = DataExport.State
     ready = next((export for export in found if export.state == state.SUCCEEDED), None)
     return render(
@@ -45,7 +45,7 @@ def page(request: HttpRequest) -> HttpResponse:
             "making": next((export for export in found if export.state in (state.QUEUED, state.RUNNING)), None),
             "failed": found[0] if found and found[0].state == state.FAILED else None,
             "ready": ready,
-            "until": ready.finished + data_export.KEPT if ready and ready.finished else None,
+            "until": ready.finished + data_export.RETENTION if ready and ready.finished else None,
         },
     )
 

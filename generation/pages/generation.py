@@ -16,7 +16,7 @@ from generation import display
 from generation.images import encoding
 from generation.jobs import queue
 from generation.library import sharing
-from generation.library.related import around
+from generation.library.related import related_to
 from generation.models import Generation
 from generation.pages import compare
 from generation.pages.caching import revalidated
@@ -50,9 +50,9 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     at = int(number) - 1 if number.isascii() and number.isdigit() and len(number) < 4 else 0
     chosen = images[at] if 0 <= at < len(images) else next(iter(images), None)
     asked = narrowed(request.GET)
-    surroundings = around(shown, images, asked.filters)
+    surroundings = related_to(shown, images, asked.filters)
     context = _outlook(shown) | {
-        "recipe": shown.effective,
+        "recipe": shown.get_recipe(),
         "parameters": display.parameters(shown),
         "timings": [(part, display.seconds(part.seconds)) for part in display.timings(shown)],
         "images": [(image, display.safety(image)) for image in images],

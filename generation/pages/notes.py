@@ -42,7 +42,7 @@ def annotate(request: HttpRequest, generation_id: UUID) -> HttpResponse:
             # Nothing else of the row, which its worker may be writing to.
             rows.update(**form.cleaned_data)
             generation = rows.get()
-            search.keep(generation)
+            search.index(generation)
         form = NoteForm(instance=generation)
         if "HX-Request" not in request.headers:
             messages.success(request, "Title and note are saved.")

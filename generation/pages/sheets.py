@@ -1,4 +1,4 @@
-"""Contact sheets: the pictures of an exploration in their rows and columns, while they are being made and after."""
+"""Contact sheets: the pictures of an contact_sheet in their rows and columns, while they are being made and after."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,21 @@ from generation import display
 from generation.broker import progress
 from generation.jobs import contact_sheets
 from generation.library import deletion
-from generation.models import Exploration, Generation, State
+from generation.models import (
+    ContactSheet,
+    Generation,
+    State,
+)
 from generation.pages.caching import revalidated
 
 LABELS = {**display.PARAMETERS, "seed": "Seed", "prompt": "Prompt", "model_id": "Model"}
 _GONE, _BINNED = "g", "t"
 
 
-def title(exploration: Exploration) -> str:
+def title(contact_sheet: ContactSheet) -> str:
     """What varies: `Guidance × steps`."""
-    words = LABELS[exploration.columns["field"]]
-    return f"{words} × {LABELS[exploration.rows['field']].lower()}" if exploration.rows else words
+    words = LABELS[contact_sheet.columns["field"]]
+    return f"{words} × {LABELS[contact_sheet.rows['field']].lower()}" if contact_sheet.rows else words
 
 
 @dataclass(frozen=True)
@@ -50,27 +54,27 @@ class Cell:
 @revalidated
 @login_required
 @require_safe
-def sheet(request: HttpRequest, exploration_id: UUID) -> HttpResponse:
+def sheet(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
     """One of one's own contact sheets."""
-    exploration = get_object_or_404(Exploration, user=request.user, pk=exploration_id)
-    cells = _cells(exploration)
-    columns = exploration.columns["values"]
-    rows = exploration.rows["values"] if exploration.rows else [""]
+    contact_sheet = get_object_or_404(ContactSheet, user=request.user, pk=contact_sheet_id)
+    cells = _cells(contact_sheet)
+    columns = contact_sheet.columns["values"]
+    rows = contact_sheet.rows["values"] if contact_sheet.rows else [""]
     first = next((cell.generation for cell in cells if cell.generation), None)
     return render(
         request,
         "generation/sheet.html",
         {
-            "sheet": exploration,
-            "title": title(exploration),
+            "sheet": contact_sheet,
+            "title": title(contact_sheet),
             "first": first,
             "columns": columns,
-            "columns_label": LABELS[exploration.columns["field"]],
-            "rows_label": LABELS[exploration.rows["field"]] if exploration.rows else "",
+            "columns_label": LABELS[contact_sheet.columns["field"]],
+            "rows_label": LABELS[contact_sheet.rows["field"]] if contact_sheet.rows else "",
             "rows": [
                 (value, cells[number * len(columns) : (number + 1) * len(columns)]) for number, value in enumerate(rows)
             ],
-            "is_of_prompts": "prompt" in (exploration.columns["field"], (exploration.rows or {}).get("field")),
+            "is_of_prompts": "prompt" in (contact_sheet.columns["field"], (contact_sheet.rows or {}).get("field")),
             **_progress(cells),
         },
     )
@@ -79,39 +83,41 @@ def sheet(request: HttpRequest, exploration_id: UUID) -> HttpResponse:
 @revalidated
 @login_required
 @require_safe
-def cells(request: HttpRequest, exploration_id: UUID) -> HttpResponse:
+def cells(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
     """Those cells that do not look as `seen` says, with commas between, and what is still to come."""
-    exploration = get_object_or_404(Exploration, user=request.user, pk=exploration_id)
-    found = _cells(exploration)
+    contact_sheet = get_object_or_404(ContactSheet, user=request.user, pk=contact_sheet_id)
+    found = _cells(contact_sheet)
     seen = dict(enumerate(request.GET.get("seen", "").split(",")))
     changed = [cell for cell in found if seen.get(cell.number) != cell.look]
-    return render(request, "generation/cells.html", {"sheet": exploration, "changed": changed, **_progress(found)})
+    return render(request, "generation/cells.html", {"sheet": contact_sheet, "changed": changed, **_progress(found)})
 
 
 @login_required
 @require_POST
-def cancel(request: HttpRequest, exploration_id: UUID) -> HttpResponse:
+def cancel(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
     """Cancel all that waits or runs of one of one's own contact sheets."""
-    exploration = get_object_or_404(Exploration, user=request.user, pk=exploration_id)
-    if not contact_sheets.cancel(cast(User, request.user), exploration.pk):
+    contact_sheet = get_object_or_404(ContactSheet, user=request.user, pk=contact_sheet_id)
+    if not contact_sheets.cancel(cast(User, request.user), contact_sheet.pk):
         messages.info(request, "All of it had ended already, so nothing was canceled.")
-    return redirect("sheet", exploration.pk)
+    return redirect("sheet", contact_sheet.pk)
 
 
-def _cells(exploration: Exploration) -> list[Cell]:
-    rows = exploration.rows["values"] if exploration.rows else [""]
-    columns = exploration.columns["values"]
-    own = Generation.objects.owned_by(exploration.user_id).filter(exploration=exploration)
+def _cells(contact_sheet: ContactSheet) -> list[Cell]:
+    rows = contact_sheet.rows["values"] if contact_sheet.rows else [""]
+    columns = contact_sheet.columns["values"]
+    own = Generation.objects.owned_by(contact_sheet.user_id).filter(contact_sheet=contact_sheet)
     found: Mapping[int | None, Generation] = {row.cell: row for row in own.prefetch_related("images")}
-    binned = deletion.in_trash(Generation.objects.trashed_by(exploration.user_id)).filter(exploration=exploration)
+    binned = deletion.restorable(Generation.objects.trashed_by(contact_sheet.user_id)).filter(
+        contact_sheet=contact_sheet
+    )
     in_trash = set(binned.values_list("cell", flat=True))
     at = progress.latest([row.pk for row in found.values() if row.state == State.RUNNING])
     cells = []
     for number in range(len(rows) * len(columns)):
         generation = found.get(number)
-        values = [(exploration.columns, columns[number % len(columns)])]
-        if exploration.rows:
-            values.insert(0, (exploration.rows, rows[number // len(columns)]))
+        values = [(contact_sheet.columns, columns[number % len(columns)])]
+        if contact_sheet.rows:
+            values.insert(0, (contact_sheet.rows, rows[number // len(columns)]))
         words = ", ".join(f"{LABELS[axis['field']]} {value}" for axis, value in values)
         percent = at[generation.pk].percent if generation and generation.pk in at else None
         cells.append(Cell(number, words, generation, percent, number in in_trash))

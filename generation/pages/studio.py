@@ -19,7 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts import request_ids
 from accounts.models import User
 from generation import capabilities, display
-from generation.images.uploads import Intake
+from generation.images.uploads import Upload
 from generation.jobs import (
     contact_sheets,
     idempotency,
@@ -28,7 +28,12 @@ from generation.jobs import (
 )
 from generation.jobs.forecast import Forecast
 from generation.library.stored import Stored
-from generation.models import DiffusionModel, Exploration, Generation, State
+from generation.models import (
+    ContactSheet,
+    DiffusionModel,
+    Generation,
+    State,
+)
 from generation.pages import (
     sheets,
     snippets,
@@ -78,10 +83,10 @@ def estimate(request: HttpRequest) -> HttpResponse:
         asked = studio_form.read(user, request.POST, request.FILES, texts)
         known = asked.stored.size if asked.stored else studio_form.size_of(request.POST)
         answer |= _snippets(request, asked.parameters, asked.stored, request.POST.get("filename", ""))
-        draft = submission.draft(user, None, asked.parameters, None, size=known)
+        draft = submission.build(user, None, asked.parameters, None, size=known)
         answer["warnings"] = draft.warnings
         answer["sheet"] = _sheet_expected(user, request.POST, texts, known)
-        answer["words"] = _expected(user, [draft], [submission.rehearse(draft)], is_known=known is not None)
+        answer["words"] = _expected(user, [draft], [submission.estimate(draft)], is_known=known is not None)
     except studio_form.Refused as refused:
         answer["errors"] = refused.errors
     except studio_form.REFUSALS as error:
@@ -150,20 +155,20 @@ def _generate(request: HttpRequest, user: User, asked: studio_form.Asked) -> Gen
     attempt = _attempt(request, user, asked, picture)
     if attempt and (earlier := attempt.earlier()):
         return earlier
-    draft = submission.draft(
+    draft = submission.build(
         user, None, asked.parameters, picture, request_id=request_ids.current(), source_id=asked.source_id
     )
     return submission.submit(draft, picture, attempt)
 
 
-def _explore(request: HttpRequest, user: User, asked: studio_form.Asked, texts: Mapping[str, str]) -> Exploration:
+def _explore(request: HttpRequest, user: User, asked: studio_form.Asked, texts: Mapping[str, str]) -> ContactSheet:
     columns, rows = _axes(request.POST)
     if columns is None:
         raise InvalidField("columns", "Choose what varies along the columns, and its values")
     picture = asked.picture()
     attempt = _attempt(request, user, asked, picture, f"{columns} {rows}")
-    if attempt and (earlier := attempt.earlier()) and earlier.exploration:
-        return earlier.exploration
+    if attempt and (earlier := attempt.earlier()) and earlier.contact_sheet:
+        return earlier.contact_sheet
     return contact_sheets.explore(
         user,
         texts,
@@ -183,15 +188,15 @@ def _axes(post: QueryDict) -> tuple[contact_sheets.Axis | None, contact_sheets.A
 
 
 def _attempt(
-    request: HttpRequest, user: User, asked: studio_form.Asked, picture: Intake, varied: str = ""
-) -> idempotency.Attempt | None:
+    request: HttpRequest, user: User, asked: studio_form.Asked, picture: Upload, varied: str = ""
+) -> idempotency.IdempotentRequest | None:
     """What makes a double click one request. A form that was changed and sent again is another one."""
     nonce = request.POST.get("key", "")[:64]
     if not nonce:
         return None
     digest = f"{picture.sha256} {picture.size}"
     fingerprint = idempotency.fingerprint(f"studio {nonce} {varied}", asked.parameters, digest)
-    return idempotency.Attempt(user, None, fingerprint, fingerprint)
+    return idempotency.IdempotentRequest(user, None, fingerprint, fingerprint)
 
 
 def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], Stored | None, studio_form.Errors]:
@@ -209,7 +214,7 @@ def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], St
         mode = query.get("mode", "remix")
         if mode not in MODES:
             raise Generation.DoesNotExist
-        seeds = kept.generation.effective.seeds
+        seeds = kept.generation.get_recipe().seeds
         values["seed"] = {"remix": "", "exact": str(seeds[0]), "vary": str(seeds[-1] + 1)}[mode]
     for name in ("from", "source", "image"):
         if kept and query.get(name):
@@ -238,7 +243,7 @@ def _page(
     """The form with these values; those that the model `before` began with become those that the chosen one begins with."""
     models = [capabilities.described(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
     own = Generation.objects.owned_by(user)
-    context: dict[str, Any] = {"models": models, "kept": kept}
+    context: dict[str, Any] = {"models": models, "original": kept}
     if models:
         chosen = _chosen(models, values.get("model_id") or user.default_model)
         errors = {**studio_form.unavailable(chosen, values), **errors}
@@ -263,14 +268,14 @@ def _page(
             "key": get_random_string(22),
             "max_bytes": settings.MAX_UPLOAD_BYTES,
         }
-    recent = own.filter(state=State.SUCCEEDED, exploration=None)
-    live = own.live().filter(exploration=None).prefetch_related("images")
+    recent = own.filter(state=State.SUCCEEDED, contact_sheet=None)
+    live = own.live().filter(contact_sheet=None).prefetch_related("images")
     context |= {
         "errors": {**errors, "general": errors.get("", [])},
         "prompts": own.last_prompts(PROMPTS_SHOWN),
         "live": list(live[:LIVE_SHOWN]),
         "recent": list(recent.order_by("-pk").prefetch_related("images")[:RECENT_SHOWN]),
-        "sheets": [(one, sheets.title(one)) for one in Exploration.objects.filter(user=user).lately(SHEETS_SHOWN)],
+        "sheets": [(one, sheets.title(one)) for one in ContactSheet.objects.filter(user=user).lately(SHEETS_SHOWN)],
     }
     return render(request, "generation/studio.html", context)
 
@@ -292,7 +297,7 @@ def _sheet_expected(user: User, post: QueryDict, texts: Mapping[str, str], size:
         if columns is None:
             return ""
         cells = contact_sheets.drafts(user, texts, None, columns, rows, size=size)
-        return _expected(user, cells, submission.rehearse_together(cells), is_known=size is not None)
+        return _expected(user, cells, submission.estimate_together(cells), is_known=size is not None)
     except studio_form.REFUSALS as error:
         return " ".join(words for beside in studio_form.refusal(error).errors.values() for words in beside)
 
@@ -308,7 +313,7 @@ def _expected(user: User, drafts: Sequence[Generation], expected: Sequence[Forec
         parts.append("starts at once" if waits < timedelta(seconds=1.5) else f"starts in {_about(waits)}")
     else:
         parts.append(expected[0].reason.removesuffix("."))
-    limit = limits.allowed(user).daily_cost
+    limit = limits.user_limits(user).daily_cost
     at_most = "" if is_known else "at most "
     cost = f"costs {at_most}{_few_digits(sum(draft.cost for draft in drafts))}"
     if limit is not None:

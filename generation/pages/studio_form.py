@@ -16,8 +16,8 @@ from generation import display
 from generation.images.storage import StorageFailed
 from generation.images.uploads import (
     MAX_SIDE,
-    Intake,
-    read_picture,
+    Upload,
+    read_upload,
 )
 from generation.jobs.limits import OverLimit, QueueFull
 from generation.jobs.submission import Unavailable
@@ -96,10 +96,10 @@ class Asked:
     """A request that was read: a picture that came with it, or one that is stored already."""
 
     parameters: ImageToImageParameters
-    upload: Intake | None
+    upload: Upload | None
     stored: Stored | None
 
-    def picture(self) -> Intake:
+    def picture(self) -> Upload:
         """Raises `StorageFailed`, `InvalidField`."""
         if self.upload is None and self.stored is None:
             raise InvalidField("image", _WORDS["image", "missing"], "missing")
@@ -120,10 +120,10 @@ def starting_values(model: ModelDescription) -> dict[str, str]:
 
 def values_of(generation: Generation) -> dict[str, str]:
     """The fields of a request that was made before, but its seed."""
-    wanted = generation.wanted.model_dump(mode="json")
+    wanted = generation.get_parameters().model_dump(mode="json")
     values = {name: _written(wanted[name]) for name in (*TEXTS, *SLIDERS, "safety_check") if name != "seed"}
     values["model_id"] = generation.model_id
-    for lora in generation.effective.loras:
+    for lora in generation.get_recipe().loras:
         values[f"{_LORA}{lora.id}"] = _written(lora.weight)
     return values
 
@@ -228,7 +228,7 @@ def read(user: User, post: QueryDict, files: MultiValueDict[str, Any], texts: Ma
         _note(errors, error.item)
     try:
         if file := files.get("image"):
-            upload = read_picture(cast(BinaryIO, file), max_pixels=settings.MAX_UPLOAD_PIXELS)
+            upload = read_upload(cast(BinaryIO, file), max_pixels=settings.MAX_UPLOAD_PIXELS)
         else:
             kept = stored_choice(user, post)
     except InvalidField as error:

@@ -49,7 +49,7 @@ def trash(request: HttpRequest) -> HttpResponse:
     text = request.GET.get("page", "1")
     page = max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 6 else 1
     start = (page - 1) * PAGE_SIZE
-    rows = deletion.in_trash(Generation.objects.trashed_by(request.user)).order_by("-trashed", "-pk")
+    rows = deletion.restorable(Generation.objects.trashed_by(request.user)).order_by("-trashed", "-pk")
     found = list(rows.prefetch_related("images")[start : start + PAGE_SIZE + 1])
     context = {
         "binned": [(generation, display.last_day(generation)) for generation in found[:PAGE_SIZE]],
@@ -79,10 +79,10 @@ def restore(request: HttpRequest) -> HttpResponse:
 @require_POST
 def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     """Delete one that is in one's trash for good."""
-    binned = get_object_or_404(deletion.in_trash(Generation.objects.trashed_by(request.user)), pk=generation_id)
+    binned = get_object_or_404(deletion.restorable(Generation.objects.trashed_by(request.user)), pk=generation_id)
     if deletion.delete(binned):
         messages.success(request, "It is gone for good.")
-    elif binned.held:
+    elif binned.legal_hold:
         messages.error(
             request, "Staff must keep this one for now, so it stays in the trash. Try again later, or ask them."
         )
@@ -94,8 +94,8 @@ def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 def empty(request: HttpRequest) -> HttpResponse:
     """Delete all that is in one's trash for good, but what is on hold; the reaper does it."""
     rows = Generation.objects.trashed_by(request.user)
-    count = deletion.expire(rows)
-    kept = deletion.in_trash(rows).count()
+    count = deletion.purge(rows)
+    kept = deletion.restorable(rows).count()
     going = f"{count} {'is' if count == 1 else 'are'} being deleted for good."
     if not kept:
         messages.success(request, f"The trash is empty; {going}")

@@ -9,7 +9,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase
 from django.utils import timezone
 
-from accounts import audit, confirming, csv_export
+from accounts import (
+    audit,
+    confirm_actions,
+    csv_export,
+)
 from accounts.models import User
 from generation.jobs import queue, retry
 from generation.library import deletion
@@ -35,7 +39,7 @@ _COLUMNS = (
     *("cost", "queued seconds", "running seconds", "input_sha256", "request_id", "prompt"),
 )
 
-Deed = Callable[[Generation], str]
+Action = Callable[[Generation], str]
 """Does something to one generation; empty when done, else why not. Raises nothing."""
 
 
@@ -62,10 +66,10 @@ class GenerationActions:
     def retry(self, request: HttpRequest, chosen: QuerySet[Generation]) -> HttpResponseBase | None:
         def deed(generation: Generation) -> str:
             try:
-                made = retry.again(generation)
-            except retry.Impossible as impossible:
+                made = retry.retry(generation)
+            except retry.RetryRefused as impossible:
                 return str(impossible)
-            audit.note(request.user, "generation.retry", generation, None, {"made": made})
+            audit.record(request.user, "generation.retry", generation, None, {"made": made})
             return ""
 
         says = (
@@ -78,7 +82,7 @@ class GenerationActions:
         def deed(generation: Generation) -> str:
             if generation.is_final or not queue.cancel(generation):
                 return "it had ended already"
-            audit.note(
+            audit.record(
                 request.user, "generation.cancel", generation, {"state": generation.state}, {"state": "canceled"}
             )
             return ""
@@ -89,11 +93,11 @@ class GenerationActions:
     @admin.action(description="Delete for good, files too", permissions=["remove"])
     def delete_for_good(self, request: HttpRequest, chosen: QuerySet[Generation]) -> HttpResponseBase | None:
         def deed(generation: Generation) -> str:
-            if generation.held:
+            if generation.legal_hold:
                 return "it is on legal hold"
             if not deletion.delete(generation):
                 return "it has not ended, or was deleted before"
-            audit.note(request.user, "generation.delete", generation, {"deleted": None}, {"deleted": timezone.now()})
+            audit.record(request.user, "generation.delete", generation, {"deleted": None}, {"deleted": timezone.now()})
             return ""
 
         says = "Pictures and words are removed, and nothing brings them back. The row stays, with times, seeds and numbers."
@@ -130,9 +134,9 @@ class GenerationActions:
         is_whole = request.POST.get("select_across") == "1"
         after = {
             "query": request.META["QUERY_STRING"][:500],
-            "chosen": "all" if is_whole else request.POST.getlist(ACTION_CHECKBOX_NAME)[: confirming.MAX_AT_ONCE],
+            "chosen": "all" if is_whole else request.POST.getlist(ACTION_CHECKBOX_NAME)[: confirm_actions.MAX_AT_ONCE],
         }
-        audit.note(request.user, "generation.export", "selection", None, after)
+        audit.record(request.user, "generation.export", "selection", None, after)
         rows = chosen.iterator(chunk_size=500)
         return csv_export.streamed(f"generations-{timezone.now():%Y%m%d-%H%M}.csv", _COLUMNS, map(_row, rows))
 
@@ -143,16 +147,16 @@ class GenerationActions:
         action: str,
         title: str,
         says: str,
-        deed: Deed,
+        deed: Action,
         done_words: str,
         **more: Any,
     ) -> HttpResponseBase | None:
         """The page that asks, or once that is answered the deed for each, and a message."""
-        rows = confirming.chosen(request, chosen)
+        rows = confirm_actions.selected_ids(request, chosen)
         if rows is None:
             return None
-        if not confirming.is_confirmed(request):
-            return confirming.ask(self, request, rows, action, title, says, **more)
+        if not confirm_actions.is_confirmed(request):
+            return confirm_actions.render(self, request, rows, action, title, says, **more)
         refused: dict[str, int] = {}
         for generation in rows:
             if why := deed(generation):
@@ -162,15 +166,15 @@ class GenerationActions:
             messages.success(request, f"{done} {done_words}.")
         for why, count in refused.items():
             messages.warning(request, f"{count} not {done_words}: {why.rstrip('.')}.")
-        return confirming.way_back(request, rows)
+        return confirm_actions.redirect_back(request, rows)
 
 
-def _holding(request: HttpRequest, held: bool) -> Deed:
+def _holding(request: HttpRequest, held: bool) -> Action:
     reason = request.POST.get("note", "")
     return lambda generation: retention.set_hold(generation.pk, held, cast(User, request.user), reason)
 
 
-def _decision(request: HttpRequest, after: Review) -> Deed:
+def _decision(request: HttpRequest, after: Review) -> Action:
     reason, note = request.POST.get("reason", ""), request.POST.get("note", "")
 
     def deed(generation: Generation) -> str:
@@ -183,7 +187,7 @@ def _decision(request: HttpRequest, after: Review) -> Deed:
         try:
             for image in images:
                 review.decide(image, cast(User, request.user), after, reason, note)
-        except review.Refused as refused:
+        except review.ReviewRefused as refused:
             return str(refused)
         return ""
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.dateformat import format as format_date
 
 from accounts.models import ApiToken
-from accounts.typed_filter import TypedFilter
+from accounts.text_input_filter import TextInputFilter
 from generation.models import GeneratedImage, Generation, first_id
 from generation.models.review import DECIDED, IN_REVIEW, OPEN
 from generation.parameters import ErrorCode
@@ -58,13 +58,13 @@ class Reviewed(admin.SimpleListFilter):
 
 class Held(admin.SimpleListFilter):
     title = "legal hold"
-    parameter_name = "held"
+    parameter_name = "legal_hold"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("yes", "On hold")]
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        return queryset.filter(held=True) if self.value() == "yes" else queryset
+        return queryset.filter(legal_hold=True) if self.value() == "yes" else queryset
 
 
 class ByError(admin.SimpleListFilter):
@@ -81,7 +81,7 @@ class ByError(admin.SimpleListFilter):
         return queryset.filter(error_code=self.value()).exclude(error_code="")
 
 
-class OfUser(TypedFilter):
+class OfUser(TextInputFilter):
     """People may be too many to be listed."""
 
     title = "user"
@@ -94,7 +94,7 @@ class OfUser(TypedFilter):
         return queryset.filter(user=user) if user else queryset.none()
 
 
-class OfToken(TypedFilter):
+class OfToken(TextInputFilter):
     title = "token"
     parameter_name = "token"
     label = "Beginning of the token"

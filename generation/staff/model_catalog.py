@@ -15,18 +15,22 @@ from redis import RedisError
 
 from accounts import audit
 from accounts.audit_admin import Audited
-from accounts.offered import OfferedFiltersOnly
+from accounts.strict_lookups import StrictLookupsMixin
 from generation.jobs import control
-from generation.jobs.control import OrderRefused
-from generation.models import DiffusionModel, Lora, Order
+from generation.jobs.control import CommandRefused
+from generation.models import (
+    DiffusionModel,
+    Lora,
+    WorkerCommand,
+)
 
 
-class RepositoryAdmin(OfferedFiltersOnly, Audited, admin.ModelAdmin[Any]):
+class RepositoryAdmin(StrictLookupsMixin, Audited, admin.ModelAdmin[Any]):
     search_fields = ("id",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        last = Order.objects.filter(target=OuterRef("pk")).order_by("-id")
-        told = {name: Subquery(last.values(name)[:1]) for name in ("verb", "state", "message")}
+        last = WorkerCommand.objects.filter(target=OuterRef("pk")).order_by("-id")
+        told = {name: Subquery(last.values(name)[:1]) for name in ("action", "state", "message")}
         rows: QuerySet[Any] = (
             super().get_queryset(request).annotate(**{f"order_{name}": value for name, value in told.items()})
         )
@@ -55,15 +59,17 @@ class RepositoryAdmin(OfferedFiltersOnly, Audited, admin.ModelAdmin[Any]):
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("generation.operate"))
 
-    def order(self, request: HttpRequest, row: DiffusionModel | Lora, verb: Order.Verb, pools: Iterable[str]) -> None:
+    def order(
+        self, request: HttpRequest, row: DiffusionModel | Lora, action: WorkerCommand.Action, pools: Iterable[str]
+    ) -> None:
         """Let the workers of these pools do this, and say what was done."""
         try:
             with transaction.atomic():
-                given = control.give_each(pools, verb, row.pk, request.user.get_username())
+                given = control.broadcast(pools, action, row.pk, request.user.get_username())
                 for order in given:
                     after = {"order": order.pk, "worker": order.worker}
-                    audit.note(request.user, f"{row._meta.model_name}.{verb.name.lower()}", row, None, after)
-        except OrderRefused as refused:
+                    audit.record(request.user, f"{row._meta.model_name}.{action.name.lower()}", row, None, after)
+        except CommandRefused as refused:
             messages.error(request, str(refused))
         except RedisError:
             messages.error(request, "Redis cannot be reached, so nobody knows the workers; nothing was done.")
@@ -71,7 +77,7 @@ class RepositoryAdmin(OfferedFiltersOnly, Audited, admin.ModelAdmin[Any]):
             names = ", ".join(order.worker for order in given)
             text = 'Told {} to {} {}. <a href="{}">Operations</a> shows how far it is.'
             address = reverse("operations")
-            messages.success(request, format_html(text, names, verb.value.split()[0], row.pk, address))
+            messages.success(request, format_html(text, names, action.value.split()[0], row.pk, address))
 
 
 class DiffusionModelForm(forms.ModelForm[DiffusionModel]):
@@ -123,19 +129,19 @@ class DiffusionModelAdmin(RepositoryAdmin):
             before = DiffusionModel.objects.filter(is_default=True).first()
             DiffusionModel.objects.filter(is_default=True).update(is_default=False)
             DiffusionModel.objects.filter(pk=models[0].pk).update(is_default=True)
-            audit.note(request.user, "diffusionmodel.default", models[0], {"default": before}, {"default": models[0]})
+            audit.record(request.user, "diffusionmodel.default", models[0], {"default": before}, {"default": models[0]})
         self.log_change(request, models[0], "Made the default.")
         messages.success(request, f"{models[0]} is the default now.")
 
     @admin.action(description="Download now what is missing of the selected models", permissions=["operate"])
     def download(self, request: HttpRequest, chosen: QuerySet[DiffusionModel]) -> None:
         for model in chosen:
-            self.order(request, model, Order.Verb.DOWNLOAD, [model.pool])
+            self.order(request, model, WorkerCommand.Action.DOWNLOAD, [model.pool])
 
     @admin.action(description="Warm the selected models now, on all workers of their pools", permissions=["operate"])
     def warm(self, request: HttpRequest, chosen: QuerySet[DiffusionModel]) -> None:
         for model in chosen:
-            self.order(request, model, Order.Verb.WARM, [model.pool])
+            self.order(request, model, WorkerCommand.Action.WARM, [model.pool])
 
 
 @admin.register(Lora)
@@ -150,4 +156,4 @@ class LoraAdmin(RepositoryAdmin):
     def download(self, request: HttpRequest, chosen: QuerySet[Lora]) -> None:
         for lora in chosen:
             pools = {model.pool for model in lora.base_models.all()}
-            self.order(request, lora, Order.Verb.DOWNLOAD_LORA, pools or {"default"})
+            self.order(request, lora, WorkerCommand.Action.DOWNLOAD_LORA, pools or {"default"})

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 View = Callable[..., HttpResponseBase]
 
 
-def only_with(permission: str) -> Callable[[View], View]:
+def permission_required(permission: str) -> Callable[[View], View]:
     """For staff with this permission, others are 403, strangers sign in first; no browser stores the page."""
 
     def guard(view: View) -> View:

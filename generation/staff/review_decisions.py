@@ -3,13 +3,13 @@
 from django.contrib import admin
 from django.utils import timezone
 
-from accounts.offered import OfferedFiltersOnly
-from accounts.read_only import ReadOnly
+from accounts.read_only_admin import ReadOnlyAdminMixin
+from accounts.strict_lookups import StrictLookupsMixin
 from generation.models.review import ReviewDecision
 
 
 @admin.register(ReviewDecision)
-class ReviewDecisionAdmin(OfferedFiltersOnly, ReadOnly, admin.ModelAdmin[ReviewDecision]):
+class ReviewDecisionAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, admin.ModelAdmin[ReviewDecision]):
     list_display = ("time", "reviewer_name", "generation", "index", "before", "after", "reason", "score", "is_sample")
     list_display_links = ("time",)
     list_filter = ("after", "reason", "is_sample")

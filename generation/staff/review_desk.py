@@ -18,11 +18,11 @@ from generation.images import storage
 from generation.models import DiffusionModel, GeneratedImage
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import review
-from generation.staff.permissions import only_with
+from generation.staff.permissions import permission_required
 
 _SKIPPED = "review_skipped"
 _MOST_SKIPPED = 200
-reviewers_only = only_with("generation.review_generation")
+reviewers_only = permission_required("generation.review_generation")
 
 
 @reviewers_only
@@ -98,8 +98,8 @@ def decide(request: HttpRequest, image_id: int) -> HttpResponse:
     try:
         after = Review(verdict) if verdict in Review.values else Review.NONE
         made = review.decide(image, reviewer, after, reason, request.POST.get("note", ""), seconds)
-    except review.Refused as refused:
-        status = 422 if isinstance(refused, review.Invalid) else 409
+    except review.ReviewRefused as refused:
+        status = 422 if isinstance(refused, review.InvalidDecision) else 409
         return _answer(request, str(refused), status, _query(wanted))
     words = made.get_after_display() + (f", {made.reason}" if made.reason else "")
     return _answer(request, f"Decided: {words}.", 200, _query(wanted))
@@ -112,7 +112,7 @@ def undo(request: HttpRequest) -> HttpResponse:
     wanted = _wanted(request.POST)
     try:
         made = review.undo(_reviewer(request))
-    except review.Refused as refused:
+    except review.ReviewRefused as refused:
         messages.info(request, str(refused))
         return redirect(reverse("review") + _query(wanted))
     messages.success(request, f"Taken back: {made.get_before_display()}.")
@@ -144,7 +144,7 @@ def picture(request: HttpRequest, image_id: int, which: str) -> HttpResponse:
     return response
 
 
-def _item(image: GeneratedImage, claim: ReviewClaim | None, wanted: review.Wanted) -> dict[str, Any]:
+def _item(image: GeneratedImage, claim: ReviewClaim | None, wanted: review.ReviewFilter) -> dict[str, Any]:
     score, threshold = image.nsfw_score, image.threshold
     return {
         "image": image,
@@ -169,16 +169,16 @@ def _reviewer(request: HttpRequest) -> User:
     return cast(User, request.user)
 
 
-def _wanted(values: QueryDict) -> review.Wanted:
+def _wanted(values: QueryDict) -> review.ReviewFilter:
     why = values.get("why", "")
-    return review.Wanted(
+    return review.ReviewFilter(
         why=why if why in review.WHYS else "",
         user=values.get("user", "").replace("\0", "")[:150],
         model=values.get("model", "").replace("\0", "")[:200],
     )
 
 
-def _query(wanted: review.Wanted, **more: Any) -> str:
+def _query(wanted: review.ReviewFilter, **more: Any) -> str:
     chosen = {"why": wanted.why, "user": wanted.user, "model": wanted.model, **more}
     query = urlencode({name: value for name, value in chosen.items() if value})
     return f"?{query}" if query else ""

@@ -11,21 +11,21 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from generation.moderation import metrics as domain
-from generation.staff.permissions import only_with
+from generation.staff.permissions import permission_required
 
 WIDTH, HEIGHT = 600, 300
 SPANS = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
 _DEFAULT_SPAN = "30"
 
 
-@only_with("generation.review_generation")
+@permission_required("generation.review_generation")
 @require_safe
 def insight(request: HttpRequest) -> HttpResponse:
     """`days` back, of one `checker`; `t` is another threshold to look at, 0 to 1."""
     span = request.GET.get("days", _DEFAULT_SPAN)
     span = span if span in SPANS else _DEFAULT_SPAN
     since = timezone.now() - timedelta(days=int(span))
-    known = domain.insight(since, request.GET.get("checker", ""))
+    known = domain.review_metrics(since, request.GET.get("checker", ""))
     tried = _share(request.GET.get("t", ""))
     if tried is None:
         tried = known.threshold if known.threshold is not None else 0.5
@@ -52,12 +52,12 @@ def insight(request: HttpRequest) -> HttpResponse:
     return render(request, "admin/review/insight.html", context)
 
 
-def _points(known: domain.Insight, name: str) -> str:
+def _points(known: domain.ReviewMetrics, name: str) -> str:
     values = ((point.threshold, getattr(point, name)) for point in known.curve)
     return " ".join(f"{WIDTH * x:.1f},{HEIGHT * (1 - y):.1f}" for x, y in values if y is not None)
 
 
-def _marks(known: domain.Insight, changed: domain.Change) -> list[tuple[float, str]]:
+def _marks(known: domain.ReviewMetrics, changed: domain.Change) -> list[tuple[float, str]]:
     marks = [] if known.threshold is None else [(known.threshold, "now")]
     return marks if marks and marks[0][0] == changed.threshold else [*marks, (changed.threshold, "tried")]
 

@@ -3,9 +3,9 @@
 import django_rq.urls
 from django.urls import URLPattern
 
-from generation.staff.permissions import only_with
+from generation.staff.permissions import permission_required
 
-_guarded = only_with("generation.operate")
+_guarded = permission_required("generation.operate")
 
 app_name = "django_rq"
 urlpatterns = [

@@ -29,7 +29,7 @@ def _own(generation: Generation) -> list[Event]:
     found = [Event(generation.created, "asked for", owner)]
     if generation.started:
         again = f", attempt {generation.attempt}" if generation.attempt > 1 else ""
-        lost = f" after {generation.losses} lost workers" if generation.losses else ""
+        lost = f" after {generation.crash_count} lost workers" if generation.crash_count else ""
         found.append(Event(generation.started, f"started{again}{lost}", generation.worker))
     if generation.cancel_requested:
         found.append(Event(generation.cancel_requested, "asked to stop"))

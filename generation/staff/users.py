@@ -12,9 +12,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from accounts import confirming
+from accounts import confirm_actions
 from accounts.models import User
-from generation.jobs.limits import allowed
+from generation.jobs.limits import user_limits
 from generation.models import Generation, State, first_id
 from generation.moderation import review, suspension
 
@@ -48,7 +48,7 @@ def made(person: User) -> SafeString:
 
 def limits(person: User) -> str:
     """What holds for them, from their own fields or the settings."""
-    holds = allowed(person)
+    holds = user_limits(person)
     told = (
         *(("running at once", holds.running), ("queued at once", holds.queued)),
         *(("per minute", holds.per_minute), ("cost per day", holds.daily_cost)),
@@ -105,17 +105,17 @@ def _confirmed(
     deed: Callable[[User], str],
 ) -> HttpResponseBase | None:
     """The page that asks, or once that is answered the deed for each person, which says what it did."""
-    chosen = confirming.chosen(request, people)
+    chosen = confirm_actions.selected_ids(request, people)
     if chosen is None:
         return None
-    if not confirming.is_confirmed(request):
-        return confirming.ask(admin, request, chosen, action, title, says)
+    if not confirm_actions.is_confirmed(request):
+        return confirm_actions.render(admin, request, chosen, action, title, says)
     for person in chosen:
         try:
             messages.success(request, deed(person))
-        except suspension.Refused as refused:
+        except suspension.SuspensionRefused as refused:
             messages.error(request, f"Nothing changed for {person}: {refused}.")
-    return confirming.way_back(request, chosen)
+    return confirm_actions.redirect_back(request, chosen)
 
 
 def _state(token: Any) -> str:

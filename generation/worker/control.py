@@ -12,7 +12,11 @@ from generation.engine import catalog
 from generation.engine.engine import Engine
 from generation.engine.errors import EngineError
 from generation.jobs import control
-from generation.models import DiffusionModel, Lora, Order
+from generation.models import (
+    DiffusionModel,
+    Lora,
+    WorkerCommand,
+)
 from generation.recipes import LoraReference
 
 logger = logging.getLogger(__name__)
@@ -20,7 +24,7 @@ logger = logging.getLogger(__name__)
 _TELL_SECONDS = 2.0
 
 
-class Servant(Protocol):
+class Controllable(Protocol):
     """What orders need of a worker."""
 
     name: str
@@ -31,27 +35,27 @@ class Servant(Protocol):
     def resume(self) -> None: ...
 
 
-class Duties:
+class CommandRunner:
     """The orders of one worker that are being carried out: in its main thread, downloads in threads of their own."""
 
     def __init__(self) -> None:
         self._open: set[int] = set()
 
-    def carry_out(self, worker: Servant) -> None:
+    def carry_out(self, worker: Controllable) -> None:
         """Do what waits for this worker. What fails is written down, and no failure of the worker."""
-        for order in control.take(worker.name):
+        for order in control.claim(worker.name):
             self._open.add(order.pk)
-            if order.verb in (Order.Verb.DOWNLOAD, Order.Verb.DOWNLOAD_LORA):
+            if order.action in (WorkerCommand.Action.DOWNLOAD, WorkerCommand.Action.DOWNLOAD_LORA):
                 threading.Thread(target=self._download, args=(order,), name=f"order {order.pk}", daemon=True).start()
                 continue
             try:
-                control.done(order, _do(order, worker))
+                control.succeed(order, _do(order, worker))
             except EngineError as error:
                 logger.warning("the order %s failed: %r", order, error.__cause__ or error)
-                control.failed(order, f"{error.message} {_first_cause(error)}")
+                control.fail(order, f"{error.message} {_first_cause(error)}")
             except Exception as error:
                 logger.exception("the order %s failed in an unforeseen way", order)
-                control.failed(order, f"It failed in an unforeseen way: {error!r}. The log of the worker has more.")
+                control.fail(order, f"It failed in an unforeseen way: {error!r}. The log of the worker has more.")
             finally:
                 self._open.discard(order.pk)
 
@@ -60,30 +64,30 @@ class Duties:
         if ids := list(self._open):
             control.renew(ids)
 
-    def _download(self, order: Order) -> None:
+    def _download(self, order: WorkerCommand) -> None:
         try:
             try:
-                with _Teller(order):
+                with _DownloadProgress(order):
                     directory = _fetch(order)
             except EngineError as error:
-                control.failed(order, f"{error.message} {_first_cause(error)}")
+                control.fail(order, f"{error.message} {_first_cause(error)}")
             else:
-                control.done(order, f"It is in {directory}.")
+                control.succeed(order, f"It is in {directory}.")
         except (OperationalError, InterfaceError):
             # Nobody renews it any more, so it will count as lost.
             logger.warning("what came of the order %s was not noted: the database cannot be reached", order)
         except Exception as error:
             logger.exception("the order %s failed in an unforeseen way", order)
-            control.failed(order, f"It failed in an unforeseen way: {error!r}. The log of the worker has more.")
+            control.fail(order, f"It failed in an unforeseen way: {error!r}. The log of the worker has more.")
         finally:
             self._open.discard(order.pk)
             connections.close_all()
 
 
-class _Teller:
+class _DownloadProgress:
     """Tells every few seconds how much lies in the hub's cache of what is being fetched."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: WorkerCommand) -> None:
         self._order = order
         self._folder = settings.MODELS_DIR / "hub" / f"models--{order.target.replace('/', '--')}"
         self._ended = threading.Event()
@@ -99,33 +103,33 @@ class _Teller:
     def _tell(self) -> None:
         while not self._ended.wait(_TELL_SECONDS):
             try:
-                control.tell(self._order, f"{_bytes_below(self._folder) / 1e6:.0f} MB so far")
+                control.report(self._order, f"{_bytes_below(self._folder) / 1e6:.0f} MB so far")
             except (OperationalError, InterfaceError, OSError):
                 logger.warning("how far the order %s is was not noted", self._order)
             finally:
                 connections.close_all()
 
 
-def _do(order: Order, worker: Servant) -> str:
+def _do(order: WorkerCommand, worker: Controllable) -> str:
     """Carry out an order of a moment or a few minutes; what came of it. Raises `EngineError`."""
-    match order.verb:
-        case Order.Verb.DRAIN:
+    match order.action:
+        case WorkerCommand.Action.DRAIN:
             worker.drain()
             return "It takes nothing new."
-        case Order.Verb.RESUME:
+        case WorkerCommand.Action.RESUME:
             worker.resume()
             return "It takes work again."
-        case Order.Verb.WARM:
+        case WorkerCommand.Action.WARM:
             worker.engine.warm(DiffusionModel.objects.get(pk=order.target).reference())
             return "It is warm."
-        case Order.Verb.EVICT:
+        case WorkerCommand.Action.EVICT:
             return "It is out of memory." if worker.engine.evict(order.target) else "It was not in memory."
         case _:
-            raise ValueError(f"nobody knows how to {order.verb}")
+            raise ValueError(f"nobody knows how to {order.action}")
 
 
-def _fetch(order: Order) -> Path:
-    if order.verb == Order.Verb.DOWNLOAD:
+def _fetch(order: WorkerCommand) -> Path:
+    if order.action == WorkerCommand.Action.DOWNLOAD:
         model = DiffusionModel.objects.get(pk=order.target).reference()
         return catalog.find_model(model, settings.MODELS_DIR, settings.MODELS_OFFLINE).pipeline
     lora = Lora.objects.get(pk=order.target)

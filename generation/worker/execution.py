@@ -24,14 +24,19 @@ from redis import RedisError
 
 from accounts import request_ids
 from generation.broker.progress import ControlFlags, Progress, publish, report
-from generation.engine.engine import Engine, Member, Picture, Result
+from generation.engine.engine import (
+    BatchItem,
+    Engine,
+    Picture,
+    Result,
+)
 from generation.engine.errors import EngineError
-from generation.engine.progress import Glimpse
+from generation.engine.progress import Preview
 from generation.images import encoding, storage
 from generation.images.remote import RemoteRefused
 from generation.images.uploads import thumbnail
 from generation.jobs import forecast, queue
-from generation.jobs.queue import Hold
+from generation.jobs.queue import LeaseStatus
 from generation.models import GeneratedImage, Generation
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters, InvalidField, OutputFormat
 from generation.worker import remote_input
@@ -47,66 +52,68 @@ _LONGEST_PAUSE_SECONDS = 2.0
 T = TypeVar("T")
 
 
-class HandBack(Exception):
+class WorkerStopping(Exception):
     """Raised out of a step: the worker is stopping and gives the batch back."""
 
 
-class NothingLeft(Exception):
+class BatchEmpty(Exception):
     """Raised out of a step: every generation of the batch was stopped or lost, so going on is useless."""
 
 
-def make(batch: Sequence[Generation], engine: Engine, must_hand_back: Callable[[], bool]) -> None:
-    """Bring each generation of this batch to its end. `must_hand_back` is asked at every step."""
-    with request_ids.about(*(generation.request_id for generation in batch)):
-        _make(batch, engine, must_hand_back)
+def run(batch: Sequence[Generation], engine: Engine, should_release: Callable[[], bool]) -> None:
+    """Bring each generation of this batch to its end. `should_release` is asked at every step."""
+    with request_ids.bind(*(generation.request_id for generation in batch)):
+        _run(batch, engine, should_release)
 
 
-def _make(batch: Sequence[Generation], engine: Engine, must_hand_back: Callable[[], bool]) -> None:
-    run = _Run(batch, must_hand_back)
+def _run(batch: Sequence[Generation], engine: Engine, should_release: Callable[[], bool]) -> None:
+    state = _BatchRun(batch, should_release)
     phases: dict[str, float] = {}
     try:
-        with run.leases:
+        with state.leases:
             members = []
             for generation in batch:
-                with request_ids.about(generation.request_id):
-                    if member := _member(generation):
+                with request_ids.bind(generation.request_id):
+                    if member := _load_input(generation):
                         members.append((generation, member))
-            run.members = [generation for generation, _ in members]
-            outcomes = engine.run_batch([member for _, member in members], run.on_step, run.offer) if members else []
+            state.members = [generation for generation, _ in members]
+            outcomes = (
+                engine.run_batch([member for _, member in members], state.on_step, state.offer) if members else []
+            )
             for (generation, _), outcome in zip(members, outcomes, strict=True):
-                if generation.pk in run.active:
-                    run.on_step(run.of, run.of, "storing")
-                if generation.pk in run.active:
-                    with request_ids.about(generation.request_id):
-                        phases = _conclude(generation, outcome)
-                    del run.active[generation.pk]
+                if generation.pk in state.active:
+                    state.on_step(state.of, state.of, "storing")
+                if generation.pk in state.active:
+                    with request_ids.bind(generation.request_id):
+                        phases = _store_result(generation, outcome)
+                    del state.active[generation.pk]
         if phases and len(members) == len(batch):
-            _note_pace(batch, phases)
-    except HandBack:
-        for generation in run.remaining():
-            with request_ids.about(generation.request_id):
-                _persist(partial(queue.hand_back, generation))
-    except NothingLeft:
+            _record_timings(batch, phases)
+    except WorkerStopping:
+        for generation in state.remaining():
+            with request_ids.bind(generation.request_id):
+                _retry_db(partial(queue.release, generation))
+    except BatchEmpty:
         pass
     except Exception:
         logger.exception("the batch of generation %s failed in an unforeseen way", batch[0].pk)
-        for generation in run.remaining():
-            with request_ids.about(generation.request_id):
+        for generation in state.remaining():
+            with request_ids.bind(generation.request_id):
                 _fail(generation, ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
 
 
-class _Run:
+class _BatchRun:
     """What the steps of a batch look after: signs of life, progress, wishes to stop, deadlines."""
 
-    def __init__(self, batch: Sequence[Generation], must_hand_back: Callable[[], bool]) -> None:
+    def __init__(self, batch: Sequence[Generation], should_release: Callable[[], bool]) -> None:
         self.active = {generation.pk: generation for generation in batch}
-        self.leases = _Leases(batch)
+        self.leases = _LeaseKeeper(batch)
         self.members: Sequence[Generation] = batch
         """Those that the engine was given, in its order."""
         self.step, self.of = 0, 1
         self._watched: frozenset[UUID] = frozenset()
         self._shown = 0.0
-        self._must_hand_back = must_hand_back
+        self._must_hand_back = should_release
         self._redis_rests_until = 0.0
         latest = timezone.now() + timedelta(seconds=settings.MAX_SECONDS)
         self._deadlines = {
@@ -121,14 +128,14 @@ class _Run:
         self.step, self.of = step, of
         self.leases.show_life(phase)
         if phase != "storing" and self._must_hand_back():
-            raise HandBack
+            raise WorkerStopping
         now = timezone.now()
         flags = self._tell(Progress(step, of, phase))
         self._watched = flags.preview
         to_stop = flags.cancel | self.leases.to_stop
         for generation in self.remaining():
             if generation.pk in self.leases.lost:
-                with request_ids.about(generation.request_id):
+                with request_ids.bind(generation.request_id):
                     logger.warning("attempt %d of generation %s lost its lease", generation.attempt, generation.pk)
                 del self.active[generation.pk]
             elif generation.pk in to_stop:
@@ -136,14 +143,14 @@ class _Run:
             elif now >= self._deadlines[generation.pk]:
                 self._stop(generation, ErrorCode.DEADLINE, step / of)
         if not self.active:
-            raise NothingLeft
+            raise BatchEmpty
 
-    def offer(self, make: Callable[[], list[Glimpse]]) -> None:
+    def offer(self, decode: Callable[[], list[Preview]]) -> None:
         """The engine's offer of previews: taken now and then, while somebody looks."""
         if not self._watched or time.monotonic() - self._shown < _PREVIEW_SECONDS:
             return
         self._shown = time.monotonic()
-        for glimpse in make():
+        for glimpse in decode():
             generation = self.members[glimpse.member]
             if generation.pk in self._watched & self.active.keys():
                 at = {"index": glimpse.image, "step": self.step, "of": self.of}
@@ -160,12 +167,12 @@ class _Run:
             return ControlFlags()
 
     def _stop(self, generation: Generation, code: ErrorCode, share_done: float) -> None:
-        with request_ids.about(generation.request_id):
-            _persist(lambda: queue.stop(generation, code, share_done))
+        with request_ids.bind(generation.request_id):
+            _retry_db(lambda: queue.finish_canceled(generation, code, share_done))
         del self.active[generation.pk]
 
 
-class _Leases:
+class _LeaseKeeper:
     """Renews the claims from a thread while the run shows signs of life, so that a hung one is noticed and retried."""
 
     def __init__(self, batch: Sequence[Generation]) -> None:
@@ -176,10 +183,10 @@ class _Leases:
         self._silence = settings.STALL_SECONDS
         self._ended = threading.Event()
         # A thread begins without the ids that log lines carry.
-        run = contextvars.copy_context().run
-        self._thread = threading.Thread(target=run, args=(self._keep,), name="leases", daemon=True)
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._keep,), name="leases", daemon=True)
 
-    def __enter__(self) -> "_Leases":
+    def __enter__(self) -> "_LeaseKeeper":
         self._thread.start()
         return self
 
@@ -199,7 +206,7 @@ class _Leases:
                 logger.critical("generation %s shows no life; this worker ends", self._batch[0].pk)
                 os._exit(1)
             for generation in self._batch:
-                with request_ids.about(generation.request_id):
+                with request_ids.bind(generation.request_id):
                     self._renew(generation)
             connections.close_all()
 
@@ -209,18 +216,18 @@ class _Leases:
         except Exception:
             logger.exception("the lease of generation %s could not be renewed; trying again", generation.pk)
             return
-        if hold is Hold.LOST:
+        if hold is LeaseStatus.LOST:
             self.lost.add(generation.pk)
-        elif hold is Hold.TO_STOP:
+        elif hold is LeaseStatus.CANCEL_REQUESTED:
             self.to_stop.add(generation.pk)
 
 
-def _member(generation: Generation) -> Member | None:
+def _load_input(generation: Generation) -> BatchItem | None:
     """What the engine needs, or None, and the generation failed or is another's, when there is no input to be read."""
     try:
-        if not generation.input and not _persist(partial(remote_input.fetch_input, generation)):
+        if not generation.input and not _retry_db(partial(remote_input.fetch_input, generation)):
             return None
-        return Member(generation.effective, Image.open(BytesIO(storage.read(str(generation.input.name)))))
+        return BatchItem(generation.get_recipe(), Image.open(BytesIO(storage.read(str(generation.input.name)))))
     except (RemoteRefused, InvalidField) as error:
         logger.warning("the input of generation %s was not fetched: %r", generation.pk, error)
         _fail(generation, ErrorCode.IMAGE_URL_REFUSED, remote_input.reason(error))
@@ -233,7 +240,7 @@ def _member(generation: Generation) -> Member | None:
     return None
 
 
-def _conclude(generation: Generation, outcome: Result | EngineError) -> dict[str, float]:
+def _store_result(generation: Generation, outcome: Result | EngineError) -> dict[str, float]:
     """Store and finish one generation, or fail it; the seconds of its phases, none when it has no pictures."""
     if isinstance(outcome, EngineError):
         logger.warning("generation %s failed: %r", generation.pk, outcome.__cause__ or outcome)
@@ -244,26 +251,26 @@ def _conclude(generation: Generation, outcome: Result | EngineError) -> dict[str
     folder = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}/{generation.attempt}"
     images = [_image(generation, index, made, f"{folder}-{index}") for index, made in enumerate(outcome.pictures)]
     names = [name for image in images for name in (str(image.file.name), str(image.thumbnail.name))]
-    _persist(lambda: queue.stage(generation, names))
+    _retry_db(lambda: queue.stage(generation, names))
     try:
         for image, made in zip(images, outcome.pictures, strict=True):
-            _store(image, made.image, generation.wanted)
+            _store(image, made.image, generation.get_parameters())
             told = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
             publish(generation.pk, "image", {**told, "name": str(image.file.name)})
     except storage.StorageFailed:
         logger.exception("the pictures of generation %s cannot be stored", generation.pk)
-        _persist(lambda: queue.discard(generation, names))
+        _retry_db(lambda: queue.discard(generation, names))
         _fail(generation, ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
         return {}
     phases = {
         phase: round(seconds, 4)
         for phase, seconds in {**outcome.timings, "storing": time.perf_counter() - clock}.items()
     }
-    if not _persist(lambda: queue.finish(generation, images, outcome.warnings, phases)):
+    if not _retry_db(lambda: queue.finish(generation, images, outcome.warnings, phases)):
         logger.warning(
             "attempt %d of generation %s came too late; its result is dropped", generation.attempt, generation.pk
         )
-        _persist(lambda: queue.discard(generation, names))
+        _retry_db(lambda: queue.discard(generation, names))
         return {}
     return phases
 
@@ -273,7 +280,7 @@ def _image(generation: Generation, index: int, made: Picture, name: str) -> Gene
         generation=generation,
         index=index,
         seed=made.seed,
-        file=name + encoding.suffix(generation.wanted.output_format),
+        file=name + encoding.suffix(generation.get_parameters().output_format),
         thumbnail=f"{name}-small.webp",
         width=made.image.width,
         height=made.image.height,
@@ -295,18 +302,18 @@ def _data_url(picture: Image.Image) -> str:
 
 
 def _fail(generation: Generation, code: ErrorCode, message: str) -> None:
-    _persist(lambda: queue.fail(generation, code, message))
+    _retry_db(lambda: queue.fail(generation, code, message))
 
 
-def _note_pace(batch: Sequence[Generation], phases: dict[str, float]) -> None:
+def _record_timings(batch: Sequence[Generation], phases: dict[str, float]) -> None:
     """Learn from what was made, if the database has time for it now."""
     try:
-        forecast.learn(batch, phases)
+        forecast.record(batch, phases)
     except (OperationalError, InterfaceError):
         logger.warning("the pace of generation %s was not noted: the database is busy", batch[0].pk)
 
 
-def _persist(change: Callable[[], T]) -> T:
+def _retry_db(change: Callable[[], T]) -> T:
     """Do this to the database, again and again while it is away, for ten minutes. Raises its last error then."""
     until = time.monotonic() + _PERSIST_SECONDS
     pause = 0.1

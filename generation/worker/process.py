@@ -23,11 +23,11 @@ from generation.broker.workers import WorkerInfo
 from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import EngineError
 from generation.jobs import control, queue
-from generation.jobs.periodic import repeated
+from generation.jobs.periodic import periodically
 from generation.maintenance import reaper
 from generation.models import DiffusionModel
 from generation.worker import execution
-from generation.worker.control import Duties
+from generation.worker.control import CommandRunner
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class WarmWorker(SimpleWorker):
     # RQ's own limit is a minute, for which nothing would be done after Redis is back.
     max_connection_wait_time = _REDIS_PAUSE_SECONDS
     drains_since: float | None = None
-    must_let_go = False
+    drain_is_forced = False
     is_drained = False
 
     def __init__(self, pool: str, engine: Engine, started: float, problem: str = "") -> None:
@@ -68,7 +68,7 @@ class WarmWorker(SimpleWorker):
         self.engine = engine
         self.started = started
         self.problem = problem
-        self.duties = Duties()
+        self.duties = CommandRunner()
         self._listen()
 
     def drain(self) -> None:
@@ -104,10 +104,10 @@ class WarmWorker(SimpleWorker):
             )
         )
 
-    def must_hand_back(self) -> bool:
+    def should_release(self) -> bool:
         if self.drains_since is None:
             return False
-        return self.must_let_go or time.monotonic() - self.drains_since >= settings.DRAIN_SECONDS
+        return self.drain_is_forced or time.monotonic() - self.drains_since >= settings.DRAIN_SECONDS
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         WarmWorker.drains_since = time.monotonic()
@@ -117,7 +117,7 @@ class WarmWorker(SimpleWorker):
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         if self.drains_since is not None and time.monotonic() - self.drains_since >= _ONE_SIGNAL_SECONDS:
-            WarmWorker.must_let_go = True
+            WarmWorker.drain_is_forced = True
 
 
 _worker: WarmWorker | None = None
@@ -129,7 +129,7 @@ def run(pool: str, settings_: EngineSettings) -> None:
     engine = Engine(settings_)
     problem = _warm_default(pool, engine)
     connections.close_all()
-    with repeated(REAP_SECONDS, reaper.reap), suppress(StopRequested):
+    with periodically(REAP_SECONDS, reaper.reap), suppress(StopRequested):
         while _work(pool, engine, started, problem):
             # RQ's loop ends when Redis is away; the engine stays warm until it is back.
             time.sleep(_REDIS_PAUSE_SECONDS)
@@ -162,7 +162,7 @@ def _work(pool: str, engine: Engine, started: float, problem: str) -> bool:
     return WarmWorker.drains_since is None
 
 
-def answer_bell() -> None:
+def run_pending() -> None:
     """Do what staff want of this worker, and make what is queued in its pool until nothing is left.
 
     Called by RQ, in the worker's process.
@@ -180,7 +180,7 @@ def answer_bell() -> None:
             batch = queue.claim(_worker.pool, _worker.name, _worker.engine.warm_models)
             if not batch:
                 break
-            execution.make(batch, _worker.engine, _worker.must_hand_back)
+            execution.run(batch, _worker.engine, _worker.should_release)
     except (OperationalError, InterfaceError) as error:
         # The row is the truth, and the reaper rings again: nothing is lost.
         logger.warning("the database cannot be reached: %r", error)
@@ -198,7 +198,7 @@ def _announced(worker: WarmWorker) -> Iterator[None]:
         worker.duties.renew()
 
     try:
-        with repeated(workers.HEARTBEAT_SECONDS, tell):
+        with periodically(workers.HEARTBEAT_SECONDS, tell):
             yield
     finally:
         # After the last announcement, which would outlive it.

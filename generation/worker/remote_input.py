@@ -5,7 +5,7 @@ from io import BytesIO
 from django.conf import settings
 
 from generation.images import remote
-from generation.images.uploads import read_picture
+from generation.images.uploads import read_upload
 from generation.jobs import submission
 from generation.models import Generation
 from generation.parameters import InvalidField
@@ -24,11 +24,11 @@ def fetch_input(generation: Generation) -> bool:
     Django's database errors.
     """
     content = remote.fetch(
-        generation.wanted.image_url, max_bytes=settings.MAX_UPLOAD_BYTES, seconds=_SECONDS, allow=ALLOWED
+        generation.get_parameters().image_url, max_bytes=settings.MAX_UPLOAD_BYTES, seconds=_SECONDS, allow=ALLOWED
     )
-    picture = read_picture(BytesIO(content), max_pixels=settings.MAX_UPLOAD_PIXELS)
-    recipe, warnings = refit(generation.effective, picture.size, generation.model.limits())
-    return submission.supply(generation, picture, recipe, warnings)
+    picture = read_upload(BytesIO(content), max_pixels=settings.MAX_UPLOAD_PIXELS)
+    recipe, warnings = refit(generation.get_recipe(), picture.size, generation.model.limits())
+    return submission.attach_input(generation, picture, recipe, warnings)
 
 
 def reason(error: remote.RemoteRefused | InvalidField) -> str:

@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from accounts.models import User
 from generation.images import storage
-from generation.images.uploads import encode_kept, thumbnail
+from generation.images.uploads import encode_input, thumbnail
 from generation.jobs.queue import THUMBNAIL_SIDE
 from generation.library import search
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
@@ -146,7 +146,7 @@ class _Maker:
             if self._chance.random() < 0.05
         ]
         _insert(LoraUse, uses)
-        search.keep_new(rows)
+        search.index_many(rows)
 
     def _generation(self, number: int, whole: int) -> Generation:
         chance = self._chance
@@ -254,7 +254,7 @@ class _Maker:
             "threshold": 0.8,
             "review": str(review),
             "is_sample": is_sample,
-            "links_ended": made if review == Review.CONFIRMED else None,
+            "quarantined": made if review == Review.CONFIRMED else None,
         }
 
     def _decision(self, image: dict[str, Any]) -> dict[str, Any]:
@@ -290,7 +290,7 @@ def _pictures() -> dict[str, Image.Image]:
     parts = [whole, whole.crop((0, 0, side, side)), whole.crop((whole.width - side * 3 // 4, 0, whole.width, side))]
     pictures = {f"look-{number}": look(parts[number % 3]) for number, look in enumerate(LOOKS)}
     for name, picture in {"input": whole, **pictures}.items():
-        for suffix, content in (("", encode_kept(picture)), ("-small", thumbnail(picture, THUMBNAIL_SIDE))):
+        for suffix, content in (("", encode_input(picture)), ("-small", thumbnail(picture, THUMBNAIL_SIDE))):
             default_storage.delete(f"{storage.SHARED}{name}{suffix}.webp")
             storage.store(f"{storage.SHARED}{name}{suffix}.webp", content)
     return pictures

@@ -33,7 +33,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         # Beside the reaper: an export can take minutes, for which no lease may stay expired.
         chores_thread = threading.Thread(
-            target=_repeat, args=(stop, interval, "chores", lambda: account_jobs.work(stop.is_set)), daemon=True
+            target=_repeat, args=(stop, interval, "chores", lambda: account_jobs.run_all(stop.is_set)), daemon=True
         )
         chores_thread.start()
         _repeat(stop, interval, "reaping", reaper.reap)

@@ -13,7 +13,7 @@ from generation.parameters import ImageToImageParameters, bounds
 from generation.recipes import ModelReference, plan, traits_of
 
 if TYPE_CHECKING:
-    from generation.engine.engine import Engine, Member
+    from generation.engine.engine import BatchItem, Engine
 
 LEAST_PSNR = 40.0
 """Decibels. At 40 the values of a picture, 0 to 255, differ by 2.5 (root mean square): less than people see.
@@ -112,9 +112,9 @@ class _Made(NamedTuple):
     steps: int
 
 
-def _requests(model: ModelReference, count: int, steps: int) -> "list[Member]":
+def _requests(model: ModelReference, count: int, steps: int) -> "list[BatchItem]":
     """Requests that differ in all that the members of a batch may differ in, widely, so that a mix-up shows."""
-    from generation.engine.engine import Member
+    from generation.engine.engine import BatchItem
 
     photo = Image.open(_SAMPLE).convert("RGB")
     members = []
@@ -131,11 +131,11 @@ def _requests(model: ModelReference, count: int, steps: int) -> "list[Member]":
             safety_check=False,
         )
         recipe, _ = plan(parameters, model, [], (_SIDE, _SIDE))
-        members.append(Member(recipe, photo.crop((left, upper, left + _SIDE, upper + _SIDE))))
+        members.append(BatchItem(recipe, photo.crop((left, upper, left + _SIDE, upper + _SIDE))))
     return members
 
 
-def _make(engine: "Engine", members: "list[Member]") -> _Made:
+def _make(engine: "Engine", members: "list[BatchItem]") -> _Made:
     """One picture for each member. Raises `CommandError` if one failed."""
     from generation.engine.errors import EngineError
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from generation import display
-from generation.staff.operations.metrics import Figures, Spread
+from generation.staff.operations.metrics import Metrics, Spread
 
 WIDTH, HEIGHT = 640, 180
 SMALL_WIDTH, SMALL_HEIGHT = 300, 110
@@ -31,7 +31,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Plot:
+class Chart:
     """`lines` are names and paths, `rows` the same values as a table under `columns`; `summary` says the gist in words."""
 
     name: str
@@ -59,7 +59,7 @@ class Plot:
         return self.height - _BOTTOM
 
 
-def throughput(figures: Figures) -> Plot:
+def throughput(figures: Metrics) -> Chart:
     """Requests by how they ended, a stack of bars a slot."""
     slots = figures.slots
     kinds = ("succeeded", "canceled", "failed")
@@ -82,7 +82,7 @@ def throughput(figures: Figures) -> Plot:
         for slot in slots
         if any(getattr(slot, kind) for kind in kinds)
     ]
-    return Plot(
+    return Chart(
         name="throughput",
         title=f"Requests of {figures.window.title}",
         summary=", ".join(f"{sums[kind]:,} {kind}" for kind in kinds),
@@ -97,7 +97,7 @@ def throughput(figures: Figures) -> Plot:
     )
 
 
-def durations(figures: Figures) -> list[Plot]:
+def durations(figures: Metrics) -> list[Chart]:
     """The whole time and that of each phase that took any: the lines of p50 and p95."""
     measured = [("whole", "From acceptance to end", [slot.whole for slot in figures.slots])]
     phases = dict.fromkeys(phase for slot in figures.slots for phase in slot.phases)
@@ -108,7 +108,7 @@ def durations(figures: Figures) -> list[Plot]:
     return [_duration(figures, *one) for one in measured if any(one[2])]
 
 
-def waiting(figures: Figures) -> list[Plot]:
+def waiting(figures: Metrics) -> list[Chart]:
     """What waited in each pool, and how long the first of it: the peaks of each slot."""
     found = []
     for number, (pool, peaks) in enumerate(figures.lines.items()):
@@ -143,7 +143,7 @@ def waiting(figures: Figures) -> list[Plot]:
     return found
 
 
-def _duration(figures: Figures, name: str, title: str, spreads: Sequence[Spread | None]) -> Plot:
+def _duration(figures: Metrics, name: str, title: str, spreads: Sequence[Spread | None]) -> Chart:
     known = [spread for spread in spreads if spread]
     last = known[-1]
     series = {
@@ -156,7 +156,7 @@ def _duration(figures: Figures, name: str, title: str, spreads: Sequence[Spread 
 
 
 def _small(
-    figures: Figures,
+    figures: Metrics,
     name: str,
     title: str,
     summary: str,
@@ -165,7 +165,7 @@ def _small(
     written: Callable[[float], str],
     top: float,
     unit: str,
-) -> Plot:
+) -> Chart:
     """Lines of values by slot, from 0 to `top`; all are known of the same slots."""
     rows = [
         [_when(slot.start), *(written(value) for value in values if value is not None)]
@@ -173,7 +173,7 @@ def _small(
         if values[0] is not None
     ]
     room = SMALL_HEIGHT - _TOP - _BOTTOM
-    return Plot(
+    return Chart(
         name=name,
         title=title,
         summary=summary,
@@ -207,7 +207,7 @@ def _path(values: Sequence[float | None], top: float) -> str:
     return "".join(parts)
 
 
-def _times(figures: Figures, width: int, count: int) -> list[Tick]:
+def _times(figures: Metrics, width: int, count: int) -> list[Tick]:
     slots = figures.slots
     step = (width - _LEFT - _RIGHT) / len(slots)
     every = math.ceil(len(slots) / count)

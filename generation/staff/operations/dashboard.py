@@ -12,11 +12,18 @@ from redis import RedisError
 from generation import display
 from generation.broker import progress, workers
 from generation.broker.workers import WorkerInfo
-from generation.jobs.backlog import Line
-from generation.jobs.backlog import lines as waiting_lines
-from generation.models import DiffusionModel, Generation, Order, PausedPool, State, first_id
+from generation.jobs.backlog import PoolBacklog
+from generation.jobs.backlog import backlogs as waiting_lines
+from generation.models import (
+    DiffusionModel,
+    Generation,
+    PausedPool,
+    State,
+    WorkerCommand,
+    first_id,
+)
 from generation.staff.operations import alerts
-from generation.staff.operations.alerts import Concern
+from generation.staff.operations.alerts import Alert
 
 _ORDERS_SHOWN = 12
 _FAILURES_LOOKED_AT = 300
@@ -27,7 +34,7 @@ _DAY = timedelta(hours=24)
 class PoolView:
     """A pool: what waits, who works, how many run, and its pause where there is one."""
 
-    line: Line
+    line: PoolBacklog
     oldest: str
     running: int
     workers: int
@@ -60,13 +67,13 @@ class WorkerView:
 
 
 @dataclass(frozen=True)
-class Board:
+class Dashboard:
     """All of it. `workers` is None when Redis cannot be reached, and nobody knows."""
 
-    concerns: list[Concern]
+    concerns: list[Alert]
     pools: list[PoolView]
     workers: list[WorkerView] | None
-    orders: list[Order]
+    orders: list[WorkerCommand]
 
     @property
     def there(self) -> list[WorkerInfo]:
@@ -74,7 +81,7 @@ class Board:
         return [worker.card for worker in self.workers or [] if not worker.card.is_stale]
 
 
-def board() -> Board:
+def dashboard() -> Dashboard:
     """What is so now; the same number of queries however much there is."""
     try:
         shown: list[WorkerInfo] | None = workers.registered()
@@ -84,9 +91,9 @@ def board() -> Board:
     lines = waiting_lines(settings.POOLS)
     rows = Generation.objects.filter(state=State.RUNNING).order_by("pk")
     running = list(rows.only("pool", "worker", "model_id", "cancel_requested"))
-    orders = list(Order.objects.all()[:_ORDERS_SHOWN])
-    return Board(
-        concerns=alerts.concerns(shown, lines, paused.values()),
+    orders = list(WorkerCommand.objects.all()[:_ORDERS_SHOWN])
+    return Dashboard(
+        concerns=alerts.alerts(shown, lines, paused.values()),
         pools=[_pool(line, running, shown or [], paused.get(line.pool)) for line in lines],
         workers=None if shown is None else _workers(shown, running, orders),
         orders=orders,
@@ -98,7 +105,9 @@ def warmable() -> list[DiffusionModel]:
     return list(DiffusionModel.objects.filter(enabled=True))
 
 
-def _pool(line: Line, running: Sequence[Generation], shown: Sequence[WorkerInfo], pause: PausedPool | None) -> PoolView:
+def _pool(
+    line: PoolBacklog, running: Sequence[Generation], shown: Sequence[WorkerInfo], pause: PausedPool | None
+) -> PoolView:
     return PoolView(
         line=line,
         oldest=display.seconds(max(0.0, (timezone.now() - line.oldest).total_seconds())) if line.oldest else "",
@@ -108,10 +117,12 @@ def _pool(line: Line, running: Sequence[Generation], shown: Sequence[WorkerInfo]
     )
 
 
-def _workers(shown: Sequence[WorkerInfo], running: Sequence[Generation], orders: Sequence[Order]) -> list[WorkerView]:
+def _workers(
+    shown: Sequence[WorkerInfo], running: Sequence[Generation], orders: Sequence[WorkerCommand]
+) -> list[WorkerView]:
     progress_of = progress.latest([row.pk for row in running])
     failures = _last_failures()
-    open_orders = {(order.worker, order.verb) for order in orders if order.state in ("waiting", "running")}
+    open_orders = {(order.worker, order.action) for order in orders if order.state in ("waiting", "running")}
     views = []
     for card in shown:
         runs = []
@@ -120,7 +131,7 @@ def _workers(shown: Sequence[WorkerInfo], running: Sequence[Generation], orders:
                 at = progress_of.get(row.pk)
                 words = f"step {at.step} of {at.of}" if at and at.phase == "denoising" else at.phase if at else ""
                 runs.append(Run(row, words or "begun", at.percent if at else None))
-        is_draining = (card.name, Order.Verb.DRAIN) in open_orders
+        is_draining = (card.name, WorkerCommand.Action.DRAIN) in open_orders
         views.append(
             WorkerView(
                 card=card,

@@ -73,7 +73,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """Of a window. `of_failures` and `of_costs` say of how many requests the codes and the costs are.
 
     `lines` has for each pool the peaks of what waited, a slot each.
@@ -93,19 +93,19 @@ class Figures:
         return any(slot.succeeded > PER_SLOT for slot in self.slots)
 
 
-_kept: dict[str, tuple[float, Figures]] = {}
+_cache: dict[str, tuple[float, Metrics]] = {}
 
 
-def figures(window: Window) -> Figures:
+def metrics(window: Window) -> Metrics:
     """The figures of this window, at most `_KEPT_SECONDS` old: many may look at one page."""
-    made, found = _kept.get(window.name, (-math.inf, None))
+    made, found = _cache.get(window.name, (-math.inf, None))
     if found is None or time.monotonic() - made > _KEPT_SECONDS:
         found = measure(window, timezone.now())
-        _kept[window.name] = time.monotonic(), found
+        _cache[window.name] = time.monotonic(), found
     return found
 
 
-def measure(window: Window, now: datetime) -> Figures:
+def measure(window: Window, now: datetime) -> Metrics:
     starts = window.starts(now)
     counts = _counts(starts)
     slots = []
@@ -116,7 +116,7 @@ def measure(window: Window, now: datetime) -> Figures:
     rows = Generation.objects.filter(pk__gte=first_id(starts[0])).order_by("-pk")
     codes = Counter(rows.filter(state=State.FAILED).values_list("error_code", flat=True)[:NEWEST])
     costs, of_costs = _costs(rows)
-    return Figures(window, slots, codes.most_common(), codes.total(), costs, of_costs, peaks(list(pairwise(starts))))
+    return Metrics(window, slots, codes.most_common(), codes.total(), costs, of_costs, peaks(list(pairwise(starts))))
 
 
 def _counts(starts: Sequence[datetime]) -> Counter[tuple[int, str]]:

@@ -38,7 +38,7 @@ def run(request: HttpRequest, rule_id: int) -> HttpResponse:
     rule = get_object_or_404(RetentionRule, pk=rule_id)
     removed = retention.step(rule, retention.REMOVED_BY_HAND, anew=True)
     after = {"rule": str(rule), "generations": removed}
-    audit.note(cast(User, request.user), "retention.run", rule, None, after)
+    audit.record(cast(User, request.user), "retention.run", rule, None, after)
     rest = "That is all for now." if rule.is_through else "There is more to look at: run it again, or enable it."
     messages.success(request, f"{rule}: removed of {removed} generation{'s' if removed != 1 else ''}. {rest}")
     # Where it can be run again, with what is left.

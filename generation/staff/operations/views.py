@@ -19,8 +19,8 @@ from accounts import audit
 from accounts.models import User
 from generation.broker import workers
 from generation.jobs import control
-from generation.jobs.control import OrderRefused
-from generation.models import Order
+from generation.jobs.control import CommandRefused
+from generation.models import WorkerCommand
 from generation.staff.operations import (
     charts,
     dashboard,
@@ -53,14 +53,14 @@ def for_operators(view: View) -> View:
 def overview(request: HttpRequest) -> HttpResponse:
     """The whole page; `window` is one of `figures.WINDOWS`, the day where it is none."""
     window = metrics.WINDOWS.get(request.GET.get("window", ""), metrics.WINDOWS["day"])
-    found = metrics.figures(window)
+    found = metrics.metrics(window)
     return render(
         request,
         "admin/operations/overview.html",
         {
             **admin.site.each_context(request),
             "title": "Operations",
-            "board": dashboard.board(),
+            "board": dashboard.dashboard(),
             "models": dashboard.warmable(),
             "windows": metrics.WINDOWS.values(),
             "window": window,
@@ -79,7 +79,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
     """The part of the page that changes by the second."""
-    return render(request, "admin/operations/live.html", {"board": dashboard.board()})
+    return render(request, "admin/operations/live.html", {"board": dashboard.dashboard()})
 
 
 @for_operators
@@ -89,8 +89,8 @@ def pause(request: HttpRequest, pool: str) -> HttpResponse:
     try:
         with transaction.atomic():
             if control.pause(pool, user.get_username()):
-                audit.note(user, "pool.pause", pool, {"paused": False}, {"paused": True})
-    except OrderRefused:
+                audit.record(user, "pool.pause", pool, {"paused": False}, {"paused": True})
+    except CommandRefused:
         raise Http404 from None
     messages.success(request, f"The pool {pool} is paused: what runs goes on, nothing new starts.")
     return redirect("operations")
@@ -101,7 +101,7 @@ def pause(request: HttpRequest, pool: str) -> HttpResponse:
 def resume(request: HttpRequest, pool: str) -> HttpResponse:
     with transaction.atomic():
         if control.resume(pool):
-            audit.note(cast(User, request.user), "pool.resume", pool, {"paused": True}, {"paused": False})
+            audit.record(cast(User, request.user), "pool.resume", pool, {"paused": True}, {"paused": False})
         elif pool not in settings.POOLS:
             raise Http404
     messages.success(request, f"The pool {pool} goes on.")
@@ -111,16 +111,18 @@ def resume(request: HttpRequest, pool: str) -> HttpResponse:
 @for_operators
 @require_POST
 def order(request: HttpRequest) -> HttpResponse:
-    """Give an order: `verb`, the `worker` to do it, and the `target` where it is about a model."""
-    user, verb = cast(User, request.user), request.POST.get("verb", "")
+    """Give an order: `action`, the `worker` to do it, and the `target` where it is about a model."""
+    user, action = cast(User, request.user), request.POST.get("action", "")
     worker, target = request.POST.get("worker", "")[:100], request.POST.get("target", "")[:200]
-    if verb not in Order.Verb.values:
+    if action not in WorkerCommand.Action.values:
         raise Http404
     try:
         with transaction.atomic():
-            given = control.give(worker, Order.Verb(verb), target, user.get_username())
-            audit.note(user, f"worker.{verb.replace(' ', '_')}", worker, None, {"order": given.pk, "target": target})
-    except OrderRefused as refused:
+            given = control.send(worker, WorkerCommand.Action(action), target, user.get_username())
+            audit.record(
+                user, f"worker.{action.replace(' ', '_')}", worker, None, {"order": given.pk, "target": target}
+            )
+    except CommandRefused as refused:
         messages.error(request, str(refused))
     except RedisError:
         messages.error(request, _NO_REDIS)
@@ -143,6 +145,6 @@ def forget(request: HttpRequest) -> HttpResponse:
     if not is_there:
         messages.info(request, f"There is no card of {worker} any more.")
     else:
-        audit.note(cast(User, request.user), "worker.forget", worker, None, None)
+        audit.record(cast(User, request.user), "worker.forget", worker, None, None)
         messages.success(request, f"The card of {worker} was taken down.")
     return redirect("operations")

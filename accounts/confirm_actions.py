@@ -17,7 +17,7 @@ _Row = TypeVar("_Row", bound=Model)
 _FROM_PAGE = "from_page"  # in a form that comes from the page of one row, and goes back there
 
 
-def chosen(request: HttpRequest, rows: QuerySet[_Row]) -> list[_Row] | None:
+def selected_ids(request: HttpRequest, rows: QuerySet[_Row]) -> list[_Row] | None:
     """The rows, or None where they are too many, which the person is told."""
     few = list(rows[: MAX_AT_ONCE + 1])
     if len(few) <= MAX_AT_ONCE:
@@ -31,7 +31,7 @@ def is_confirmed(request: HttpRequest) -> bool:
     return "confirmed" in request.POST
 
 
-def ask(
+def render(
     admin: Any, request: HttpRequest, rows: Sequence[Model], action: str, title: str, says: str, **more: Any
 ) -> TemplateResponse:
     """The page that says what the action would do to these rows; its template is the confirm.html of the admin's model."""
@@ -50,7 +50,7 @@ def ask(
     return TemplateResponse(request, f"admin/{opts.app_label}/{opts.model_name}/confirm.html", context)
 
 
-def way_back(request: HttpRequest, rows: Sequence[Model]) -> HttpResponseRedirect | None:
+def redirect_back(request: HttpRequest, rows: Sequence[Model]) -> HttpResponseRedirect | None:
     """To the page that the action came from, if that was one row's; None leads to the list."""
     if not _is_from_page(request, rows):
         return None

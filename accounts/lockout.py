@@ -38,14 +38,14 @@ def address(request: HttpRequest) -> str | None:
     return str(found.ipv4_mapped or ip_network((found, _IPV6_NETWORK), strict=False).network_address)
 
 
-def counted_by(request: HttpRequest, credentials: dict[str, Any] | None = None) -> list[str | list[str]]:
+def lockout_parameters(request: HttpRequest, credentials: dict[str, Any] | None = None) -> list[str | list[str]]:
     """What failures are counted by, of this request."""
     if _is_known(request, get_client_username(request, credentials)):
         return [["username", "ip_address"]]
     return ["username", "ip_address"]
 
 
-def remember(response: HttpResponse, user: AbstractBaseUser) -> None:
+def remember_device(response: HttpResponse, user: AbstractBaseUser) -> None:
     """Note in the browser that this account has signed in from it."""
     response.set_signed_cookie(
         _COOKIE,
@@ -58,7 +58,9 @@ def remember(response: HttpResponse, user: AbstractBaseUser) -> None:
     )
 
 
-def refuse(request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any] | None) -> HttpResponse:
+def lockout_response(
+    request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any] | None
+) -> HttpResponse:
     """429, and when to try again. The same whether there is such an account or not."""
     free = _free_again(request, credentials)
     seconds = max(1, math.ceil((free - timezone.now()).total_seconds()))
@@ -69,7 +71,7 @@ def refuse(request: HttpRequest, response: HttpResponse | None, credentials: dic
     return answer
 
 
-def forget() -> None:
+def prune() -> None:
     """Remove what no longer counts: it says who was here, and from where."""
     over = AccessAttempt.objects.filter(attempt_time__lte=timezone.now() - settings.AXES_COOLOFF_TIME)
     if over.exists():
@@ -91,7 +93,7 @@ def _free_again(request: HttpRequest, credentials: dict[str, Any] | None) -> dat
     own = {"username": get_client_username(request, credentials), "ip_address": address(request)}
     now = timezone.now()
     free = now
-    for names in counted_by(request, credentials):
+    for names in lockout_parameters(request, credentials):
         matching = Q(**{name: own[name] for name in ([names] if isinstance(names, str) else names)})
         attempts = AccessAttempt.objects.filter(matching, attempt_time__gt=now - settings.AXES_COOLOFF_TIME)
         left = 0

@@ -11,7 +11,7 @@ _OF_A_VALUE = ("", "exact", "isnull")
 _OF_A_DATE = ("year", "month", "day")
 
 
-class OfferedFiltersOnly:
+class StrictLookupsMixin:
     """For a ModelAdmin, before it in the order of bases.
 
     Django lets an address ask for any lookup of a model's own fields. So whoever may see a list could spell out what it

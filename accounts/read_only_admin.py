@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest
 
 
-class ReadOnly:
+class ReadOnlyAdminMixin:
     """A part of the admin in which nobody makes, edits or deletes a row."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 
-class TypedFilter(admin.SimpleListFilter):
+class TextInputFilter(admin.SimpleListFilter):
     """`label` names the field; `matching` finds the rows of a text that is not empty."""
 
     label = ""

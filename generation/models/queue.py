@@ -1,28 +1,27 @@
-"""What the service keeps for its own work: turns, paces, files without a row yet, keys of requests, orders, rules."""
+"""Rows of the queue beside the generations: fair share, run times, idempotency keys, paused pools, samples, worker commands."""
 
 from typing import ClassVar
 
 from django.conf import settings
-from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from generation.models.diffusion import DiffusionModel
-from generation.models.generations import FINAL_STATES, Generation
+from generation.models.generations import Generation
 
 
-class Share(models.Model):
+class UserShare(models.Model):
     """What a user was lately served, for fair turns: see `generation.jobs.fair_share`. Its row is also the lock on their limits."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="share")
-    served = models.FloatField(default=0.0)
+    decayed_usage = models.FloatField(default=0.0)
 
 
-class Pace(models.Model):
+class RunTiming(models.Model):
     """How fast a model was here at one size and batch, as a moving average."""
 
-    model = models.ForeignKey(DiffusionModel, models.CASCADE, related_name="paces")
+    model = models.ForeignKey(DiffusionModel, models.CASCADE, related_name="run_timings")
     pixels = models.PositiveIntegerField()
     images = models.PositiveSmallIntegerField()
     step_seconds = models.FloatField()
@@ -30,21 +29,6 @@ class Pace(models.Model):
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["model", "pixels", "images"], name="one_pace")]
-
-
-class Staging(models.Model):
-    """Files that no row speaks of: noted before their first byte is written, or when their row was deleted.
-
-    The transaction that makes them a row's own removes the note. What is left after a crash says which files to remove.
-    """
-
-    generation = models.UUIDField(help_text="Its row may not exist yet.")
-    attempt = models.PositiveIntegerField(help_text="0: the input.")
-    names = models.JSONField()
-    created = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "attempt"], name="one_staging")]
 
 
 class IdempotencyKey(models.Model):
@@ -81,10 +65,9 @@ class PausedPool(models.Model):
 
     class Meta:
         default_permissions = ()
-        permissions = (("operate", "Can operate workers, pools and retention"),)
 
 
-class LineSample(models.Model):
+class QueueSample(models.Model):
     """What waited in a pool at a minute: see `generation.jobs.backlog`."""
 
     pool = models.CharField(max_length=50)
@@ -97,10 +80,10 @@ class LineSample(models.Model):
         constraints: ClassVar = [models.UniqueConstraint(fields=["minute", "pool"], name="one_sample_a_minute")]
 
 
-class Order(models.Model):
+class WorkerCommand(models.Model):
     """What staff want of one worker; it does that between its batches, and writes down what came of it."""
 
-    class Verb(models.TextChoices):
+    class Action(models.TextChoices):
         DRAIN = "drain"
         RESUME = "resume"
         WARM = "warm"
@@ -116,7 +99,7 @@ class Order(models.Model):
 
     worker = models.CharField(max_length=100)
     pool = models.CharField(max_length=50)
-    verb = models.CharField(max_length=20, choices=Verb.choices)
+    action = models.CharField(max_length=20, choices=Action.choices)
     target = models.CharField(
         max_length=200, blank=True, help_text="The name of the model or LoRA, where it is about one."
     )
@@ -133,47 +116,4 @@ class Order(models.Model):
         indexes: ClassVar = [models.Index(fields=["worker", "id"], condition=Q(state="waiting"), name="orders")]
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.target}".strip()
-
-
-class RetentionRule(models.Model):
-    """What is removed of generations of some age, and how far that has come: see `generation.maintenance.retention`."""
-
-    class What(models.TextChoices):
-        UPLOADS = "uploads", "the uploaded pictures"
-        CONTENT = "content", "all pictures and words"
-        ROWS = "rows", "everything, the rows too"
-
-    what = models.CharField(
-        max_length=10,
-        choices=What.choices,
-        help_text="Pictures and words go as if their user deleted it: numbers, seeds and flags stay for staff.",
-    )
-    state = models.CharField(
-        max_length=10,
-        blank=True,
-        choices=[(state.value, state.value) for state in FINAL_STATES],
-        help_text="Empty: whichever way they ended.",
-    )
-    days = models.PositiveIntegerField(
-        "age in days",
-        validators=[MinValueValidator(1), MaxValueValidator(36_500)],
-        help_text="Counted from the request.",
-    )
-    enabled = models.BooleanField(default=False, help_text="Whether the periodic job applies it. Preview it first.")
-
-    reached = models.UUIDField(null=True, editable=False, help_text="The id up to which it was applied.")
-    is_through = models.BooleanField(default=True, editable=False)
-    began = models.DateTimeField(null=True, editable=False, help_text="When it last began with the oldest.")
-    removed = models.PositiveIntegerField(
-        default=0, editable=False, help_text="Of how many generations something was removed since then."
-    )
-
-    class Meta:
-        ordering = ("what", "days", "id")
-        constraints: ClassVar = [models.UniqueConstraint(fields=["what", "state"], name="one_rule_a_kind")]
-
-    def __str__(self) -> str:
-        return (
-            f"{self.get_what_display()} of {self.state or 'all'} after {self.days} day{'s' if self.days != 1 else ''}"
-        )
+        return f"{self.action} {self.target}".strip()

@@ -1,0 +1,111 @@
+"""The models and LoRAs of a fresh service: bundled ones are enabled, the hub's are pinned and disabled."""
+
+from typing import Any
+
+from django.db import migrations
+
+# (id, family, commit)
+HUB_MODELS = [
+    ("timbrooks/instruct-pix2pix", "instruct-pix2pix", "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d"),
+    ("stabilityai/sd-turbo", "turbo", "b261bac6fd2cf515557d5d0707481eafa0485ec2"),
+    ("stabilityai/sdxl-turbo", "turbo", "71153311d3dbb46851df1931d3ca6e939de83304"),
+    ("ByteDance/SDXL-Lightning", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
+    ("ByteDance/SDXL-Lightning-2step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
+    ("ByteDance/SDXL-Lightning-4step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
+    ("ByteDance/SDXL-Lightning-8step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
+    ("stabilityai/stable-diffusion-xl-base-1.0", "image-to-image", "462165984030d82259a11f4367a4eed129e94a7b"),
+]
+
+# What the bundled models can do: the studio offers these prompts.
+EXAMPLES = {
+    "dreamsite/tiny-edit": """
+turn it into a pencil sketch
+draw it with charcoal
+turn it into an ink drawing
+paint it in oil
+paint it like van gogh
+turn it into a watercolor
+make it a cartoon
+turn it into pixel art
+turn it into a mosaic
+turn it into a stained glass window
+print it as a comic
+make it a pop art poster
+add neon lights
+turn it into a blueprint
+carve it in stone
+make it of gold
+make it of silver
+make it black and white
+make it film noir
+make it sepia
+make it a vintage photo
+make it night
+add a sunset
+make it a snowy winter day
+make it rain
+make it foggy
+put it under water
+make it autumn
+turn it into a negative
+show it through a thermal camera
+make it brighter
+make it darker
+make it colder
+make the colors vivid
+blur it
+make it dreamy
+tint it red
+tint it green
+tint it blue
+tint it purple
+""",
+    "dreamsite/tiny-redraw": """
+a red apple
+a lemon
+a watermelon
+a sunflower
+a cactus
+a rocket
+a balloon
+a house
+a cat
+a tiger
+an owl
+a penguin
+a whale
+a rabbit
+a ghost
+a frog
+a slice of pizza
+a birthday cake
+a heart
+a crown
+""",
+}
+
+
+def create(apps: Any, schema_editor: Any) -> None:
+    models = apps.get_model("generation", "DiffusionModel").objects
+    tiny_edit = models.create(
+        id="dreamsite/tiny-edit",
+        family="instruct-pix2pix",
+        enabled=True,
+        is_default=True,
+        example_prompts=EXAMPLES["dreamsite/tiny-edit"].strip(),
+    )
+    models.create(
+        id="dreamsite/tiny-redraw",
+        family="image-to-image",
+        enabled=True,
+        example_prompts=EXAMPLES["dreamsite/tiny-redraw"].strip(),
+    )
+    for model_id, family, commit in HUB_MODELS:
+        models.create(id=model_id, family=family, revision=commit)
+    for lora_id in ("dreamsite/banknote", "dreamsite/knitted"):
+        apps.get_model("generation", "Lora").objects.create(id=lora_id, enabled=True).base_models.set([tiny_edit])
+
+
+class Migration(migrations.Migration):
+    dependencies = [("generation", "0002_search_index")]
+    operations = [migrations.RunPython(create, migrations.RunPython.noop)]

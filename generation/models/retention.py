@@ -1,0 +1,51 @@
+"""Retention rules."""
+
+from typing import ClassVar
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from generation.models.generations import FINAL_STATES
+
+
+class RetentionRule(models.Model):
+    """What is removed of generations of some age, and how far that has come: see `generation.maintenance.retention`."""
+
+    class What(models.TextChoices):
+        UPLOADS = "uploads", "the uploaded pictures"
+        CONTENT = "content", "all pictures and words"
+        ROWS = "rows", "everything, the rows too"
+
+    what = models.CharField(
+        max_length=10,
+        choices=What.choices,
+        help_text="Pictures and words go as if their user deleted it: numbers, seeds and flags stay for staff.",
+    )
+    state = models.CharField(
+        max_length=10,
+        blank=True,
+        choices=[(state.value, state.value) for state in FINAL_STATES],
+        help_text="Empty: whichever way they ended.",
+    )
+    days = models.PositiveIntegerField(
+        "age in days",
+        validators=[MinValueValidator(1), MaxValueValidator(36_500)],
+        help_text="Counted from the request.",
+    )
+    enabled = models.BooleanField(default=False, help_text="Whether the periodic job applies it. Preview it first.")
+
+    reached = models.UUIDField(null=True, editable=False, help_text="The id up to which it was applied.")
+    is_through = models.BooleanField(default=True, editable=False)
+    began = models.DateTimeField(null=True, editable=False, help_text="When it last began with the oldest.")
+    removed = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Of how many generations something was removed since then."
+    )
+
+    class Meta:
+        ordering = ("what", "days", "id")
+        constraints: ClassVar = [models.UniqueConstraint(fields=["what", "state"], name="one_rule_a_kind")]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.get_what_display()} of {self.state or 'all'} after {self.days} day{'s' if self.days != 1 else ''}"
+        )

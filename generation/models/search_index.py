@@ -1,0 +1,47 @@
+"""The full text search index."""
+
+from typing import Any
+
+from django.db import models
+
+from generation.models.generations import Generation
+
+
+class Match(models.Lookup[Any]):
+    """Whether an entry of the index of words is found by a query in the database's own language."""
+
+    lookup_name = "match"
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        left, left_values = self.process_lhs(compiler, connection)
+        right, right_values = self.process_rhs(compiler, connection)
+        operator = "%s @@ %s::tsquery" if connection.vendor == "postgresql" else "%s MATCH %s"
+        return operator % (left, right), [*left_values, *right_values]
+
+
+class EntryField(models.TextField[str, str]):
+    """The column that the database's full text search reads. Migrations see a text field."""
+
+    def deconstruct(self) -> Any:
+        name, _, arguments, options = super().deconstruct()
+        return name, "django.db.models.TextField", arguments, options
+
+
+EntryField.register_lookup(Match)
+
+
+class SearchEntry(models.Model):
+    """The index of words, by which `generation.library.search` finds generations. It alone writes the table, which its migration makes.
+
+    SQLite: a table of FTS5, whose hidden column of its own name is the index. PostgreSQL: a table with a tsvector.
+    """
+
+    generation = models.OneToOneField(
+        Generation, models.DO_NOTHING, primary_key=True, related_name="search_entry", db_constraint=False
+    )
+    rowid = models.BigIntegerField(db_column="rowid", help_text="Of SQLite alone: grows with time, as ids do.")
+    entry = EntryField(db_column="generation_words")
+
+    class Meta:
+        managed = False
+        db_table = "generation_words"
