@@ -7,26 +7,23 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.safestring import SafeString
 
 from accounts import audit
 from accounts.audit_admin import Audited
 from accounts.models import ApiToken, User
 from accounts.strict_lookups import StrictLookupsMixin
-from generation.staff import users
 
 
 @admin.register(User)
-class PersonAdmin(StrictLookupsMixin, Audited, UserAdmin[User]):
+class AccountAdmin(StrictLookupsMixin, Audited, UserAdmin[User]):
     fieldsets = (
         *(UserAdmin.fieldsets or ()),
         ("Limits", {"fields": ("max_running", "max_queued", "max_per_minute", "max_daily_cost")}),
     )
 
     list_display = ("username", "email", "is_active", "is_staff", "last_login")
-    actions = ("suspend", "lift")
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         if obj is None:
@@ -37,41 +34,7 @@ class PersonAdmin(StrictLookupsMixin, Audited, UserAdmin[User]):
             first = (None, {"fields": ("username",)})
         # Who is active is changed by suspending alone, which cancels what they have in the queue.
         rest = [(title, {"fields": [name for name in told["fields"] if name != "is_active"]}) for title, told in others]
-        return (first, ("Use", {"fields": users.FIELDS}), *rest)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        return (*super().get_readonly_fields(request, obj), *users.FIELDS)
-
-    @admin.display
-    def access(self, person: User) -> str:
-        return users.access(person)
-
-    @admin.display(description="generations")
-    def made(self, person: User) -> SafeString:
-        return users.made(person)
-
-    @admin.display(description="limits")
-    def limits(self, person: User) -> str:
-        return users.limits(person)
-
-    @admin.display(description="flags")
-    def flags(self, person: User) -> str:
-        return users.flags(person)
-
-    @admin.display(description="tokens")
-    def tokens(self, person: User) -> SafeString | str:
-        return users.tokens(person)
-
-    def has_suspend_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("accounts.suspend_user"))
-
-    @admin.action(description="Suspend: tokens dead at once, queued work canceled", permissions=["suspend"])
-    def suspend(self, request: HttpRequest, people: QuerySet[User]) -> HttpResponseBase | None:
-        return users.suspend(self, request, people)
-
-    @admin.action(description="Lift the suspension", permissions=["suspend"])
-    def lift(self, request: HttpRequest, people: QuerySet[User]) -> HttpResponseBase | None:
-        return users.lift(self, request, people)
+        return (first, *rest)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         answer = super().user_change_password(request, id, form_url)

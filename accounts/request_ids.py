@@ -7,15 +7,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from uuid import uuid4
 
-from generation.asgi.types import (
-    Application,
-    Message,
-    Receive,
-    Scope,
-    Send,
-)
-
-_HEADER = b"x-request-id"
 _SANE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _current: ContextVar[str] = ContextVar("request_id", default="")
 
@@ -28,6 +19,11 @@ def current() -> str:
 def sanitize(text: str) -> str:
     """The client's id, or a new one where it is no 1 to 64 letters, digits and `._:-`, which are safe in any log."""
     return text if _SANE.fullmatch(text) else uuid4().hex
+
+
+def set_current(request_id: str) -> None:
+    """Give the current task this id until it ends."""
+    _current.set(request_id)
 
 
 @contextmanager
@@ -46,28 +42,3 @@ class AddRequestId(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = current() or "-"
         return True
-
-
-def request_id_middleware(application: Application) -> Application:
-    """An ASGI application around this one: each request has one sane `X-Request-Id`, and its response tells it."""
-
-    async def identified(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await application(scope, receive, send)
-            return
-        named = [value.decode("latin-1") for name, value in scope["headers"] if name == _HEADER]
-        # Several may be of several origins: none of them is to be believed.
-        request_id = sanitize(named[0] if len(named) == 1 else "")
-        header = (_HEADER, request_id.encode())
-        others = [(name, value) for name, value in scope["headers"] if name != _HEADER]
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), header]}
-            await send(message)
-
-        # Not reset: the server runs each request in a task of its own, and logs there what the application raises.
-        _current.set(request_id)
-        await application({**scope, "headers": [*others, header]}, receive, send_with_id)
-
-    return identified

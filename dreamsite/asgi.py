@@ -7,8 +7,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsite.settings")
 django_application = get_asgi_application()
 
-from accounts.request_ids import request_id_middleware  # noqa: E402
 from generation.asgi.long_poll import LongPollMiddleware  # noqa: E402  needs Django's settings
+from generation.asgi.request_id_middleware import request_id_middleware  # noqa: E402
 
 waiting_layer = LongPollMiddleware(django_application)
 application = request_id_middleware(waiting_layer)

@@ -14,8 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation.admin import GenerationAdmin
 from generation.models import DiffusionModel, Generation, Lora, State
+from generation.staff.generations import GenerationAdmin
 from tests.generations import make_generation
 
 LIST = "/admin/generation/generation/"

@@ -24,6 +24,7 @@ from accounts import request_ids
 from accounts.models import ApiToken, User
 from generation.api.urls import urlpatterns
 from generation.api.views import HeldAnswer, JsonView
+from generation.asgi.request_id_middleware import request_id_middleware
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
 from generation.jobs import limits, queue
@@ -178,7 +179,7 @@ def test_requests_at_the_same_time_keep_their_ids_apart() -> None:
         seen[scope["path"]] = [request_ids.current(), await asyncio.to_thread(request_ids.current)]
 
     async def serve() -> None:
-        identified: Any = request_ids.request_id_middleware(application)
+        identified: Any = request_id_middleware(application)
         scopes = [
             {"type": "http", "path": str(number), "headers": [(b"x-request-id", str(number).encode())]}
             for number in range(20)

@@ -18,8 +18,7 @@ from django.db.models import Exists, OuterRef, QuerySet, Subquery, UUIDField, Va
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
-from generation.models import Generation
-from generation.models import SearchEntry
+from generation.models import Generation, SearchEntry
 
 ROWID_SLOTS = 32
 """How far from its own rowid an entry is looked for: two of one millisecond hardly ever share 21 bits, and then move up."""
