@@ -8,13 +8,13 @@ run: .venv/run
 	$(BIN)/python manage.py serve
 
 test: .venv/dev
-	$(BIN)/python -m pytest -p tests.sharing_out -n auto --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -p tests.support.scheduling -n auto --no-loadscope-reorder $(ARGS)
 
 chaos: .venv/dev
-	$(BIN)/python -m tests.chaos $(ARGS)
+	$(BIN)/python -m tests.tools.chaos $(ARGS)
 
 bench: .venv/dev
-	$(BIN)/python -m tests.bench $(ARGS)
+	$(BIN)/python -m tests.tools.bench $(ARGS)
 
 # What the bundled models' cards say of them, measured again: half an hour on two cores with AMX, more than an hour without.
 evaluate: .venv/dev
@@ -26,7 +26,7 @@ evaluate: .venv/dev
 	$(BIN)/python -m training.classifier generation/engine/bundled/tiny-redraw --minutes 12
 
 screenshots: .venv/dev
-	$(BIN)/python -m tests.screenshots
+	$(BIN)/python -m tests.tools.screenshots
 
 lint: .venv/dev
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy

@@ -17,9 +17,9 @@ from accounts.models import ApiToken, User
 from dreamsite.embedded_redis import EmbeddedRedis
 from generation.broker.connection import redis_client
 from generation.models import DiffusionModel
-from tests.browser import chromium
-from tests.generations import bundled_model
-from tests.service import Service
+from tests.support.browser import chromium
+from tests.support.generations import bundled_model
+from tests.support.service import Service
 
 # Real hashes cost half a second each, and no test here is about them.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

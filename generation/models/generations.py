@@ -59,7 +59,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         return self.filter(user=user, deleted=None, trashed=None)
 
     def trashed_by(self, user: Any) -> Self:
-        """What this user put into the trash and is not deleted yet: see `generation.library.deletion` for what can be restored."""
+        """The user's trash. `generation.library.deletion` tells what of it can be restored."""
         return self.filter(user=user, deleted=None, trashed__isnull=False)
 
     def lease(self, generation: "Generation") -> Self:

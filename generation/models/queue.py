@@ -12,7 +12,7 @@ from generation.models.generations import Generation
 
 
 class UserShare(models.Model):
-    """What a user was lately served, for fair turns: see `generation.jobs.fair_share`. Its row is also the lock on their limits."""
+    """A user's recent usage, for `generation.jobs.fair_share`. The row is also the lock on the user's limits."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="share")
     decayed_usage = models.FloatField(default=0.0)

@@ -31,9 +31,9 @@ EntryField.register_lookup(Match)
 
 
 class SearchEntry(models.Model):
-    """The index of words, by which `generation.library.search` finds generations. It alone writes the table, which its migration makes.
+    """A generation's entry in the full text search index. A migration creates the table; `generation.library.search` writes it.
 
-    SQLite: a table of FTS5, whose hidden column of its own name is the index. PostgreSQL: a table with a tsvector.
+    SQLite: an FTS5 table, whose hidden column named like the table is the index. PostgreSQL: a table with a tsvector.
     """
 
     generation = models.OneToOneField(

@@ -1,24 +1,34 @@
 """Workers in the registry, without a process behind them."""
 
-import time
-from collections.abc import Iterable
+from typing import Any
+
+from django.utils import timezone
 
 from generation.broker import workers
+from generation.broker.connection import redis_client
 from generation.broker.workers import WorkerInfo
 
 
-def register_worker(name: str, pool: str, models: Iterable[str]) -> None:
-    """Register a ready worker with these models loaded."""
-    workers.heartbeat(
-        WorkerInfo(
-            name=name,
-            pool=pool,
-            host="here",
-            pid=1,
-            device="cpu",
-            memory_used=1,
-            memory_total=2,
-            started=time.time(),
-            models=list(models),
-        )
+def register_worker(name: str = "here-1", **fields: Any) -> WorkerInfo:
+    """Write the heartbeat of a ready worker with the bundled model loaded. `fields` override `WorkerInfo`'s."""
+    worker = WorkerInfo(
+        **{
+            "name": name,
+            "pool": "default",
+            "host": "here",
+            "pid": 7,
+            "device": "cpu",
+            "memory_used": 1_500_000_000,
+            "memory_total": 16_000_000_000,
+            "started": timezone.now().timestamp() - 7_260,
+            "models": ["dreamsite/tiny-edit"],
+            **fields,
+        }
     )
+    workers.heartbeat(worker)
+    return worker
+
+
+def age_heartbeat(name: str, seconds: int) -> None:
+    """Make the worker's last heartbeat this old."""
+    redis_client().expire(f"dreamsite:worker:{name}", 3600 - seconds)

@@ -103,8 +103,9 @@ def _workers(cards: Sequence[WorkerInfo]) -> Iterator[Alert]:
     for card in cards:
         if card.is_stale:
             yield Alert(
-                f"The worker {card.name} of the pool {card.pool} has been silent for {display.seconds(card.seconds_since_heartbeat)}: its "
-                f"process (pid {card.pid} on {card.host}) is gone or hangs. What it was making is made by another.",
+                f"The worker {card.name} of the pool {card.pool} has been silent for "
+                f"{display.seconds(card.seconds_since_heartbeat)}: its process (pid {card.pid} on {card.host}) is gone or "
+                "hangs. What it was making is made by another.",
                 False,
             )
         elif card.problem:

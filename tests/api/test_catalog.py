@@ -1,0 +1,252 @@
+"""`GET /models` and `GET /loras`: what may be used, and whether what they say of it is true."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from django.test import Client
+from jsonschema import Draft202012Validator
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from accounts.models import ApiToken
+from generation.api.openapi import document
+from generation.broker.connection import redis_client
+from generation.capabilities import DESCRIBED
+from generation.models import DiffusionModel, Lora
+from generation.parameters import ImageToImageParameters, InvalidField
+from generation.recipes import plan
+from tests.support.environment import ROOT
+from tests.support.service import Service, wait_until
+from tests.support.workers import register_worker
+
+TINY = "dreamsite/tiny-edit"
+REDRAW = "dreamsite/tiny-redraw"
+
+
+@pytest.fixture
+def api(client: Client, alices_token: str) -> Client:
+    client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {alices_token}"
+    return client
+
+
+@pytest.fixture
+def no_redis(settings: Settings) -> Iterator[None]:
+    """Redis is where nobody listens."""
+    settings.REDIS_URL = f"unix://{settings.DATA_DIR}/nobody.sock"
+    redis_client.cache_clear()
+    yield
+    redis_client.cache_clear()
+
+
+@pytest.fixture
+def known(tiny_edit: DiffusionModel) -> None:
+    """One enabled model of every kind, and one with less than the contract's default allowed; no LoRA."""
+    Lora.objects.all().delete()
+    for name, family in (
+        ("stabilityai/sd-turbo", "turbo"),
+        ("ByteDance/SDXL-Lightning-4step", "lightning"),
+        ("someone/diffusion", "image-to-image"),
+    ):
+        DiffusionModel.objects.update_or_create(id=name, defaults={"family": family, "enabled": True})
+    DiffusionModel.objects.create(
+        id="someone/small", family="instruct-pix2pix", enabled=True, max_steps=20, max_images=2, max_side=200
+    )
+
+
+def models(api: Client) -> dict[str, Any]:
+    response = api.get("/models")
+    assert response.status_code == 200
+    return {model["id"]: model for model in response.json()["models"]}
+
+
+def add_lora(name: str, *bases: str, enabled: bool = True) -> None:
+    Lora.objects.create(id=name, enabled=enabled).base_models.set(DiffusionModel.objects.filter(pk__in=bases))
+
+
+def test_it_works(service: Service, alices_key: str) -> None:
+    with service.client(alices_key) as api:
+
+        def bundled() -> Any:
+            return next(model for model in api.get("/models").json()["models"] if model["id"] == TINY)
+
+        wait_until(lambda: bundled()["is_warm"], what="the announcement of the warm model")
+        found = bundled()
+        assert (found["kind"], found["is_default"]) == ("instruct-pix2pix", True)
+        assert found["sizes"] == {"min_side": 128, "max_side": 512}
+        assert found["parameters"]["num_inference_steps"]["default"] == 100
+        bundled_loras = {"dreamsite/banknote", "dreamsite/knitted"}
+        assert bundled_loras <= set(found["loras"])
+        assert bundled_loras <= {lora["id"] for lora in api.get("/loras").json()["loras"]}
+
+
+@pytest.mark.parametrize("path", ["/models", "/loras"])
+def test_the_lists_are_for_token_holders_and_are_read_only(service: Service, alices_key: str, path: str) -> None:
+    refused = httpx.get(service.url + path)
+    assert (refused.status_code, refused.json()["detail"]["code"]) == (401, "invalid_token")
+    with service.client(alices_key) as api:
+        response = api.get(path)
+        assert response.headers["cache-control"] == "no-store"
+        head = api.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == response.headers["content-type"]
+        posted = api.post(path)
+        assert (posted.status_code, posted.json()["detail"]["code"]) == (405, "method_not_allowed")
+        assert posted.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.usefixtures("redis", "known")
+def test_enabled_models_alone_are_listed_with_the_default_first(api: Client) -> None:
+    assert list(models(api)) == [
+        TINY,
+        "ByteDance/SDXL-Lightning-4step",
+        REDRAW,
+        "someone/diffusion",
+        "someone/small",
+        "stabilityai/sd-turbo",
+    ]
+    DiffusionModel.objects.update(is_default=False)
+    DiffusionModel.objects.filter(pk="someone/small").update(is_default=True)
+    DiffusionModel.objects.filter(pk=TINY).update(enabled=False)
+    assert next(iter(models(api))) == "someone/small"
+    assert TINY not in models(api)
+
+
+@pytest.mark.usefixtures("redis", "known")
+def test_loras_are_listed_where_they_are_allowed(api: Client) -> None:
+    DiffusionModel.objects.create(id="someone/disabled", family="turbo")
+    add_lora("b/both", TINY, "someone/diffusion", "someone/disabled")
+    add_lora("a/one", TINY)
+    add_lora("a/disabled", TINY, enabled=False)
+    add_lora("a/of-a-disabled-model", "someone/disabled")
+    found = models(api)
+    assert found[TINY]["loras"] == ["a/one", "b/both"]
+    assert found[REDRAW]["examples"][:2] == ["a red apple", "a lemon"]
+    assert found["someone/small"]["examples"] == []
+    assert found["someone/diffusion"]["loras"] == ["b/both"]
+    assert found["stabilityai/sd-turbo"]["loras"] == []
+    assert found[TINY]["parameters"]["loras"]["has_effect"]
+    assert not found["stabilityai/sd-turbo"]["parameters"]["loras"]["has_effect"]
+    assert api.get("/loras").json() == {
+        "loras": [{"id": "a/one", "models": [TINY]}, {"id": "b/both", "models": [TINY, "someone/diffusion"]}]
+    }
+
+
+@pytest.mark.usefixtures("redis", "known")
+def test_each_model_has_its_own_recommended_and_forced_values(api: Client) -> None:
+    found = {name: model["parameters"] for name, model in models(api).items()}
+    assert found[TINY]["guidance_scale"]["recommended"] == 7.5
+    assert found["someone/diffusion"]["guidance_scale"]["recommended"] is None
+    turbo, lightning = found["stabilityai/sd-turbo"], found["ByteDance/SDXL-Lightning-4step"]
+    assert turbo["num_inference_steps"] == {
+        "has_effect": True,
+        "default": 100,
+        "minimum": 1,
+        "maximum": 200,
+        "recommended": 2,
+        "forced": None,
+    }
+    assert (turbo["guidance_scale"]["has_effect"], turbo["guidance_scale"]["forced"]) == (False, 0)
+    assert (lightning["num_inference_steps"]["has_effect"], lightning["num_inference_steps"]["forced"]) == (False, 4)
+    assert isinstance(lightning["num_inference_steps"]["forced"], int)
+    assert lightning["num_inference_steps"]["recommended"] is None
+
+
+@pytest.mark.usefixtures("redis", "known")
+def test_what_staff_allow_narrows_the_ranges(api: Client) -> None:
+    DiffusionModel.objects.filter(pk=TINY).update(max_steps=4, max_side=100)
+    DiffusionModel.objects.filter(pk="ByteDance/SDXL-Lightning-4step").update(max_steps=2)
+    found = models(api)
+    small = found["someone/small"]
+    steps = small["parameters"]["num_inference_steps"]
+    assert (steps["default"], steps["minimum"], steps["maximum"]) == (100, 1, 20)
+    assert small["parameters"]["num_images_per_prompt"]["maximum"] == 2
+    assert small["sizes"] == {"min_side": 200, "max_side": 200}
+    assert found[TINY]["parameters"]["num_inference_steps"]["recommended"] == 4
+    assert found[TINY]["sizes"] == {"min_side": 100, "max_side": 100}
+    assert found["ByteDance/SDXL-Lightning-4step"]["parameters"]["num_inference_steps"]["maximum"] == 200
+
+
+@pytest.mark.usefixtures("redis", "known")
+def test_what_is_said_is_what_happens_to_a_request(api: Client) -> None:
+    for name, model in models(api).items():
+        row = DiffusionModel.objects.get(pk=name)
+
+        def warnings(row: DiffusionModel = row, **fields: Any) -> str:
+            parameters = ImageToImageParameters(**{"prompt": "x", "num_inference_steps": 8, **fields})
+            return " ".join(plan(parameters, row.reference(), [], (200, 200), row.limits())[1])
+
+        for field, said in model["parameters"].items():
+            if field == "loras":
+                continue
+            values = {said["default"], said["maximum"], said["recommended"]} - {None}
+            if field == "num_inference_steps" and said["default"] > said["maximum"]:
+                values.remove(said["default"])
+            for value in values:
+                assert (f"{field} has no effect" in warnings(**{field: value})) is not said["has_effect"], (name, field)
+    # One more than is allowed is refused, as is the default where that is more.
+    for field, value in (("num_inference_steps", 21), ("num_inference_steps", 100), ("num_images_per_prompt", 3)):
+        parameters = ImageToImageParameters(**{"prompt": "x", "num_inference_steps": 8, field: value})
+        small = DiffusionModel.objects.get(pk="someone/small")
+        with pytest.raises(InvalidField):
+            plan(parameters, small.reference(), [], (200, 200), small.limits())
+
+
+@pytest.mark.usefixtures("redis", "known")
+def test_a_model_is_warm_where_a_worker_of_its_pool_has_it_loaded(api: Client) -> None:
+    assert not any(model["is_warm"] for model in models(api).values())
+    register_worker("worker-1", models=[TINY, "someone/diffusion"])
+    register_worker("worker-2", pool="other", models=["someone/small"])
+    register_worker("worker-3", models=[])
+    assert {name for name, model in models(api).items() if model["is_warm"]} == {TINY, "someone/diffusion"}
+
+
+@pytest.mark.usefixtures("no_redis", "known")
+def test_without_redis_nobody_knows_what_is_warm(api: Client) -> None:
+    assert {model["is_warm"] for model in models(api).values()} == {None}
+
+
+@pytest.mark.usefixtures("redis", "known")
+def test_long_lists_take_no_more_queries(
+    api: Client, alices: ApiToken, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    api.get("/models")  # notes the use of the token
+    for number in range(10):
+        DiffusionModel.objects.create(id=f"someone/model-{number}", family="turbo", enabled=True)
+        add_lora(f"someone/lora-{number}", TINY, f"someone/model-{number}")
+    for path in ("/models", "/loras"):
+        # The token, what it may still send, the rows, and what belongs to them.
+        with django_assert_num_queries(4):
+            api.get(path)
+
+
+@pytest.mark.usefixtures("redis", "tiny_edit")
+def test_the_examples_are_real_answers(api: Client) -> None:
+    register_worker("worker-1", models=[TINY])
+    # Two of each are enough to show what they are.
+    for name, prompts in {TINY: "turn it into a pencil sketch\nmake it night", REDRAW: "a red apple\na rocket"}.items():
+        DiffusionModel.objects.filter(pk=name).update(example_prompts=prompts)
+    answers = {"/models": api.get("/models").json()}
+    Lora.objects.all().delete()
+    add_lora("someone/watercolour", TINY)
+    answers["/loras"] = api.get("/loras").json()
+    described = json.loads(document())
+    for path, answer in answers.items():
+        content = described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+        (example,) = content["examples"].values()
+        assert example["value"] == answer
+        Draft202012Validator({**content["schema"], "components": described["components"]}).validate(answer)
+
+
+@pytest.mark.usefixtures("redis", "tiny_edit")
+def test_the_readme_shows_a_part_of_the_real_answer(api: Client) -> None:
+    register_worker("worker-1", models=[TINY])
+    section = (ROOT / "README.md").read_text().partition("## Which models")[2]
+    (shown,) = json.loads(re.findall(r"```json\n(.*?)```", section, re.DOTALL)[0])["models"]
+    real = models(api)[TINY]
+    assert set(real["parameters"]) == set(DESCRIBED)
+    assert len(DESCRIBED) == 9
+    parameters = {name: real["parameters"][name] for name in shown["parameters"]}
+    assert shown == {**real, "parameters": parameters, "examples": real["examples"][:1]}

@@ -1,0 +1,200 @@
+"""The stream of events of a generation and the preferences of its POST, over real HTTP with a real worker."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.support.pictures import photo
+from tests.support.service import (
+    Service,
+    frozen,
+    wait_until,
+)
+
+FINAL = ("succeeded", "failed", "canceled")
+
+
+@dataclass(frozen=True)
+class Event:
+    id: str
+    event: str
+    data: dict[str, Any]
+
+
+def events(response: httpx.Response) -> Iterator[Event]:
+    fields: dict[str, str] = {}
+    for line in response.iter_lines():
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.strip()
+        else:
+            if "data" in fields:
+                yield Event(fields.get("id", ""), fields["event"], json.loads(fields["data"]))
+            fields = {}
+
+
+def post(service: Service, prefer: str, steps: int = 3, **fields: str) -> httpx.Response:
+    data = {"prompt": "make it night", "num_inference_steps": str(steps), "safety_check": "false", **fields}
+    with service.client() as client:
+        return client.post("/image-to-image", data=data, files={"image": photo(64, 64)}, headers={"Prefer": prefer})
+
+
+def follow(service: Service, generation_id: str, last: str = "", query: str = "") -> list[Event]:
+    headers = {"Last-Event-ID": last} if last else {}
+    url = f"/generations/{generation_id}/events{query}"
+    with service.client() as client, client.stream("GET", url, headers=headers) as response:
+        assert response.status_code == 200
+        return list(events(response))
+
+
+def test_a_client_may_decline_to_wait(service: Service) -> None:
+    answer = post(service, "respond-async")
+    assert answer.status_code == 202
+    assert answer.headers["Preference-Applied"] == "respond-async"
+    assert answer.headers["Location"] == f"{service.url}/generations/{answer.json()['id']}"
+    assert answer.headers["X-Generation-Id"] == answer.json()["id"]
+    assert follow(service, answer.json()["id"])[-1].event == "succeeded"
+
+
+def test_a_client_may_bound_its_wait(service: Service) -> None:
+    answer = post(service, "wait=1", steps=200)
+    assert answer.status_code == 202
+    assert answer.headers["Preference-Applied"] == "wait=1"
+    with service.client() as client:
+        client.post(f"/generations/{answer.json()['id']}/cancel")
+    answer = post(service, "respond-async, wait=100000", steps=1)
+    assert answer.status_code == 200
+    assert answer.headers["Preference-Applied"] == "wait=50", "not longer than the server holds anybody"
+    answer = post(service, "wait=0", steps=1)
+    assert answer.status_code == 200
+    assert "Preference-Applied" not in answer.headers
+
+
+def test_all_that_happens_is_told_in_order(service: Service) -> None:
+    generation_id = post(service, "respond-async", steps=100, num_images_per_prompt="2", seed="7").json()["id"]
+    with service.client() as client:
+        with client.stream("GET", f"/generations/{generation_id}/events") as response:
+            assert response.headers["Content-Type"] == "text/event-stream"
+            assert response.headers["X-Accel-Buffering"] == "no"
+            assert response.headers["Cache-Control"] == "no-store"
+            assert "Content-Encoding" not in response.headers
+            told = list(events(response))
+        record = client.get(f"/generations/{generation_id}").json()
+    kinds = [one.event for one in told]
+    assert kinds.count("started") == 1
+    assert kinds.index("started") < kinds.index("progress") < kinds.index("preview") < kinds.index("image")
+    steps = [one.data["step"] for one in told if one.event == "progress" and one.data["phase"] == "denoising"]
+    assert steps == sorted(steps)
+    assert len(steps) > 50
+    previews = [one.data for one in told if one.event == "preview"]
+    assert {one["index"] for one in previews} == {0, 1}
+    picture = base64.b64decode(previews[0]["image"].removeprefix("data:image/webp;base64,"))
+    assert len(picture) < 8000
+    assert max(Image.open(io.BytesIO(picture)).size) <= 128
+    images = [one.data for one in told if one.event == "image"]
+    assert [(one["index"], one["seed"]) for one in images] == [(0, 7), (1, 8)]
+    shown = httpx.get(images[0]["url"])
+    assert (shown.status_code, Image.open(io.BytesIO(shown.content)).size) == (200, (128, 128))
+    assert kinds[-1] == "succeeded"
+    assert {**told[-1].data, "images": []} == {**record, "images": []}
+
+
+def test_a_client_that_comes_again_goes_on_without_a_gap(service: Service) -> None:
+    generation_id = post(service, "respond-async", steps=40).json()["id"]
+    seen: list[Event] = []
+    with (
+        service.client() as client,
+        client.stream("GET", f"/generations/{generation_id}/events?previews=0") as response,
+    ):
+        for one in events(response):
+            seen.append(one)
+            if one.event == "progress" and one.data["step"] == 5:
+                break
+    rest = follow(service, generation_id, last=seen[-1].id, query="?previews=0")
+    told = [one for one in [*seen, *rest] if one.event != "queued"]
+    steps = [one.data["step"] for one in told if one.event == "progress" and one.data["phase"] == "denoising"]
+    assert steps == list(range(steps[0], 41))
+    assert len({one.id for one in told}) == len(told)
+    assert [one.event for one in told].count("started") == 1
+    assert told[-1].event == "succeeded"
+    again = follow(service, generation_id)
+    assert [(one.id, one.event) for one in again] == [(told[-1].id, "succeeded")], "after the end: the end at once"
+
+
+def test_no_previews_are_made_for_whoever_wants_none(service: Service) -> None:
+    generation_id = post(service, "respond-async", steps=60).json()["id"]
+    kinds = {one.event for one in follow(service, generation_id, query="?previews=0")}
+    assert "progress" in kinds
+    assert "preview" not in kinds
+
+
+def test_who_waits_in_the_line_is_told_its_place_and_a_cancel_is_its_end(service: Service) -> None:
+    first = post(service, "respond-async", steps=200).json()["id"]
+    second = post(service, "respond-async").json()["id"]
+    with service.client() as client, client.stream("GET", f"/generations/{second}/events") as response:
+        told = events(response)
+        queued = next(told)
+        assert (queued.id, queued.event) == ("", "queued")
+        assert queued.data["position"] >= 1
+        assert queued.data["reason"]
+        with service.client() as other:
+            for one in (second, first):
+                other.post(f"/generations/{one}/cancel")
+        assert [one.event for one in told][-1] == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "status"),
+    [
+        ("/generations/01980000-0000-7000-8000-000000000000/events", None, 404),
+        ("/generations/not-an-id/events", None, 404),
+        ("/generations/01980000-0000-7000-8000-000000000000/events", "wrong", 401),
+    ],
+)
+def test_who_may_not_follow_is_told_in_json(service: Service, path: str, token: str | None, status: int) -> None:
+    with service.client(token) as client:
+        answer = client.get(path)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json")
+
+
+def test_anothers_generation_cannot_be_followed(service: Service, bobs_key: str) -> None:
+    generation_id = post(service, "respond-async", steps=1).json()["id"]
+    with service.client(bobs_key) as client:
+        assert client.get(f"/generations/{generation_id}/events").status_code == 404
+
+
+def test_head_tells_the_headers_alone(service: Service) -> None:
+    generation_id = post(service, "wait=30", steps=1).json()["id"]
+    with service.client() as client:
+        answer = client.head(f"/generations/{generation_id}/events")
+    assert (answer.status_code, answer.headers["Content-Type"], answer.content) == (200, "text/event-stream", b"")
+
+
+def test_five_hundred_streams_cost_no_thread(service: Service) -> None:
+    (web,) = service.children("manage.py web")
+    (worker,) = service.children("manage.py worker")
+
+    def threads() -> int:
+        return len(list(Path(f"/proc/{web}/task").iterdir()))
+
+    before = threads()
+    with service.client() as client, frozen(worker):
+        generation_id = post(service, "respond-async").json()["id"]
+        client._transport = httpx.HTTPTransport(limits=httpx.Limits(max_connections=600))
+        streams = [
+            client.send(client.build_request("GET", f"/generations/{generation_id}/events"), stream=True)
+            for _ in range(500)
+        ]
+        assert all(one.status_code == 200 for one in streams)
+        assert threads() - before <= 16, "those that Django's answers need for a moment"
+        client.post(f"/generations/{generation_id}/cancel")
+        assert all(list(events(one))[-1].event == "canceled" for one in streams)
+    wait_until(lambda: threads() - before <= 16)

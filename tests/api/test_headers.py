@@ -1,0 +1,390 @@
+"""What every answer carries: a request id that logs and rows know, what is left of a limit, CORS, compression, no-store."""
+
+import asyncio
+import logging
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from django.test import Client
+from playwright.sync_api import Page
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from accounts import request_ids
+from accounts.models import ApiToken, User
+from generation.api.urls import urlpatterns
+from generation.api.views import HeldAnswer, JsonView
+from generation.asgi.request_id_middleware import request_id_middleware
+from generation.engine.engine import Engine, EngineSettings
+from generation.images import storage
+from generation.jobs import limits, queue
+from generation.models import DiffusionModel, Generation
+from generation.worker import execution
+from tests.support import pictures
+from tests.support.browser import chromium, needs_chromium
+from tests.support.generations import make_generation
+from tests.support.jobs import submit
+from tests.support.service import Service, wait_until
+from tests.tools.chaos import rows
+
+MADE = re.compile(r"[0-9a-f]{32}")
+FORM: dict[str, Any] = {
+    "data": {"prompt": "make it night", "num_inference_steps": "1"},
+    "files": {"image": ("a", pictures.photo(128, 128))},
+}
+API_ROUTES = [
+    pattern
+    for pattern in urlpatterns
+    if issubclass(view := getattr(pattern.callback, "view_class", object), JsonView)
+    and not issubclass(view, HeldAnswer)
+]
+
+
+def address(route: Any) -> str:
+    return "/" + re.sub("<.*?>", str(UUID(int=7)), str(route.pattern).replace("<int:number>", "0"))
+
+
+@contextmanager
+def no_room(folder: Path) -> Iterator[None]:
+    """A file where this folder was, so that nothing can be stored in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f"{folder.name}-aside")
+    folder.rename(aside)
+    folder.touch()
+    try:
+        yield
+    finally:
+        folder.unlink()
+        aside.rename(folder)
+
+
+# Request ids.
+
+
+def test_every_answer_has_an_id(service: Service, alices_key: str) -> None:
+    paths = [
+        "/health",
+        "/ready",
+        "/openapi.json",
+        "/nowhere",
+        "/generations/x",
+        "/image-to-image",
+        "/static/sample.jpg",
+    ]
+    ids = [httpx.get(service.url + path).headers["x-request-id"] for path in paths]
+    assert all(MADE.fullmatch(one) for one in ids)
+    assert len(set(ids)) == len(ids)
+    too_large = httpx.post(f"{service.url}/generations/x", content=b"x" * 1_000_001, headers={"X-Request-Id": "mine"})
+    assert (too_large.status_code, too_large.headers["x-request-id"]) == (413, "mine")
+
+
+def test_the_clients_id_is_kept_and_reaches_the_row(service: Service, alices_key: str) -> None:
+    mine = f"job-7:{uuid4()}"
+    with service.client(alices_key) as client:
+        answer = client.post("/image-to-image", **FORM, headers={"X-Request-Id": mine})
+    assert answer.headers.get_list("x-request-id") == [mine]
+    assert rows(service, "SELECT request_id FROM generation_generation WHERE request_id = ?", mine) == [(mine,)]
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a\r\nSet-Cookie: a=b", "a\n", "é", "a,b", "a]", "\x00", "x" * 65, "１"])
+def test_an_id_that_could_harm_a_log_is_replaced(text: str) -> None:
+    assert MADE.fullmatch(request_ids.sanitize(text))
+
+
+def test_hostile_headers_are_replaced(service: Service) -> None:
+    host = urlsplit(service.url)
+    for lines in (b"", b"X-Request-Id:", b"X-Request-Id: " + b"x" * 65, b"X-Request-Id: \xff\xc3\xa9", b"X-Request-Id: [a]",
+                  b"X-Request-Id: a\r\nX-Request-Id: b"):  # fmt: skip
+        with socket.create_connection((host.hostname, host.port), timeout=10) as connection:
+            head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + (lines + b"\r\n" if lines else b"")
+            connection.sendall(head + b"\r\n")
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+        found = re.findall(rb"(?i)^x-request-id: (.*?)\r$", received, re.M)
+        assert [bool(MADE.fullmatch(one.decode())) for one in found] == [True], lines
+
+
+def test_the_logs_of_web_and_worker_name_the_request(service: Service, alices_key: str) -> None:
+    turned_away, failed = (uuid4().hex for _ in range(2))
+    with service.client(alices_key) as client:
+        client.post("/image-to-image", **FORM)
+        with no_room(service.data_dir / "media" / "inputs"):
+            answer = client.post("/image-to-image", **FORM, headers={"X-Request-Id": turned_away})
+        assert (answer.status_code, answer.json()["detail"]["code"]) == (503, "unavailable")
+        assert answer.headers["x-request-id"] == turned_away
+        with no_room(service.data_dir / "media" / "outputs"):
+            answer = client.post("/image-to-image", **FORM, headers={"X-Request-Id": failed})
+        assert (answer.status_code, answer.json()["detail"]["code"]) == (500, "storage_failed")
+        assert answer.headers["x-request-id"] == failed
+    generation = answer.headers["x-generation-id"]
+    wait_until(lambda: f"[{turned_away}] generation.api.errors: a request was turned away" in service.output)
+    line = f"[{failed}] generation.worker.execution: the pictures of generation {generation} cannot be stored"
+    wait_until(lambda: line in service.output)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("redis")
+def test_a_batch_is_logged_with_all_its_ids_and_each_of_it_with_its_own(
+    alices: ApiToken, tiny_edit: DiffusionModel, tmp_path: Path, settings: Settings
+) -> None:
+    settings.MAX_BATCH = 4
+    DiffusionModel.objects.update(batching_verified="bundled")
+    for request_id in ("one", "two", "three"):
+        row = submit(alices, num_inference_steps="2")
+        Generation.objects.filter(pk=row.pk).update(request_id=request_id)
+    batch = queue.claim("default", "worker-1")
+    assert batch[1].input.name
+    storage.discard([batch[1].input.name])
+    written: list[tuple[str, str]] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append((record.__dict__["request_id"], record.getMessage()))
+
+    keep = Keep()
+    keep.addFilter(request_ids.AddRequestId())
+    logger = logging.getLogger("generation.worker.execution")
+    logger.addHandler(keep)
+
+    def break_down() -> bool:
+        raise RuntimeError("the driver is gone")
+
+    try:
+        engine = Engine(EngineSettings(models_dir=tmp_path, dtype="float32", offline=True))
+        execution.run(batch, engine, break_down)
+    finally:
+        logger.removeHandler(keep)
+    assert written == [
+        ("two", f"the input of generation {batch[1].pk} cannot be read"),
+        ("one,two,three", f"the batch of generation {batch[0].pk} failed in an unforeseen way"),
+    ]
+    assert request_ids.current() == ""
+
+
+def test_requests_at_the_same_time_keep_their_ids_apart() -> None:
+    """In the event loop and in the threads that it hands work to, as Django does."""
+    seen: dict[str, list[str]] = {}
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.01)
+        seen[scope["path"]] = [request_ids.current(), await asyncio.to_thread(request_ids.current)]
+
+    async def serve() -> None:
+        identified: Any = request_id_middleware(application)
+        scopes = [
+            {"type": "http", "path": str(number), "headers": [(b"x-request-id", str(number).encode())]}
+            for number in range(20)
+        ]
+        await asyncio.gather(*(identified(scope, None, None) for scope in scopes))
+
+    asyncio.run(serve())
+    assert seen == {str(number): [str(number)] * 2 for number in range(20)}
+
+
+# What is left of a limit.
+
+
+@pytest.mark.django_db
+def test_what_is_left_of_the_minute_is_told(
+    alice: User,
+    alices_token: str,
+    client: Client,
+    settings: Settings,
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    settings.USER_MAX_PER_MINUTE = 3
+    bearer = {"Authorization": f"Bearer {alices_token}"}
+    with django_assert_num_queries(1):
+        assert limits.rate(alice) == limits.Rate(3, 3, 0)
+    rows = [make_generation(alice) for _ in range(2)]
+    for path, status in ((f"/generations/{rows[0].pk}", 200), (f"/generations/{uuid4()}", 404)):
+        answer = client.get(path, headers=bearer)
+        assert answer.status_code == status
+        assert (answer["RateLimit-Limit"], answer["RateLimit-Remaining"]) == ("3", "1")
+        assert 55 <= int(answer["RateLimit-Reset"]) <= 61
+    refused = client.post("/image-to-image", headers=bearer)
+    assert (refused.status_code, refused["RateLimit-Remaining"]) == (422, "1")
+    assert "RateLimit-Limit" not in client.get(f"/generations/{rows[0].pk}")
+    settings.LIMITS = False
+    with django_assert_num_queries(0):
+        assert limits.rate(alice) is None
+    assert "RateLimit-Limit" not in client.get(f"/generations/{rows[0].pk}", headers=bearer)
+
+
+@pytest.mark.django_db
+def test_another_limit_that_is_reached_is_the_one_that_is_told(
+    alice: User, alices_token: str, client: Client, settings: Settings
+) -> None:
+    settings.USER_MAX_QUEUED = 1
+    make_generation(alice, Generation._meta.get_field("state").default)
+    refused = client.post("/image-to-image", headers={"Authorization": f"Bearer {alices_token}"})
+    assert refused.json()["detail"]["code"] == "too_many_queued"
+    assert (refused["RateLimit-Limit"], refused["RateLimit-Reset"]) == ("1", refused["Retry-After"])
+
+
+# Methods.
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("route", API_ROUTES, ids=address)
+def test_options_need_no_token_and_other_methods_are_told_what_is_allowed(
+    route: Any, client: Client, alices_token: str
+) -> None:
+    answer = client.options(address(route), headers={"Origin": "https://page.example"})
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer["Cache-Control"] == "no-store"
+    allowed = answer["Allow"].split(", ")
+    assert "OPTIONS" in allowed
+    assert ("HEAD" in allowed) == ("GET" in allowed)
+    for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - set(allowed):
+        refused = client.generic(method, address(route), headers={"Authorization": f"Bearer {alices_token}"})
+        assert (refused.status_code, refused["Allow"]) == (405, answer["Allow"])
+
+
+def test_what_the_layer_alone_may_ask_has_no_options(service: Service) -> None:
+    answer = httpx.options(f"{service.url}/generations/{uuid4()}/answer")
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")
+    assert "allow" not in answer.headers
+
+
+def test_head_is_get_without_its_body(service: Service, alices_key: str) -> None:
+    with service.client(alices_key) as client:
+        generation = client.post("/image-to-image", **FORM).json()["id"]
+        for path in (f"/generations/{generation}", "/openapi.json", "/health"):
+            plain = {"Accept-Encoding": "identity"}
+            whole, head = client.get(path, headers=plain), client.head(path, headers=plain)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == str(len(whole.content))
+
+
+# Pages of other origins.
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def other_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where another site has an empty page."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "index.html").write_text("<!doctype html><title>Another site</title>")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def open_service(other_origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that lets that page use its API."""
+    with Service(tmp_path_factory.mktemp("d"), CORS_ORIGINS=other_origin, LIMITS="on") as service:
+        yield service
+
+
+POST_FROM_PAGE = """async ([url, token]) => {
+  const canvas = Object.assign(document.createElement("canvas"), {width: 128, height: 128});
+  const form = new FormData();
+  form.append("prompt", "make it night");
+  form.append("num_inference_steps", "1");
+  form.append("image", await new Promise(resolve => canvas.toBlob(resolve)));
+  const headers = {Authorization: `Bearer ${token}`, "X-Request-Id": "from-a-page", "Cancel-After": "1h"};
+  try {
+    const answer = await fetch(`${url}/image-to-image`, {method: "POST", body: form, headers});
+    const told = ["X-Request-Id", "X-Generation-Id", "RateLimit-Remaining"].map(name => answer.headers.get(name));
+    return {status: answer.status, images: (await answer.json()).images?.length, told};
+  } catch (error) { return error.name; }
+}"""
+
+
+def post_from(page: Page, service: Service) -> Any:
+    return page.evaluate(POST_FROM_PAGE, [service.url, service.token])
+
+
+@needs_chromium
+def test_a_page_of_an_allowed_origin_can_use_the_api_and_others_cannot(
+    service: Service, open_service: Service, other_origin: str
+) -> None:
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(other_origin)
+        answer = post_from(page, open_service)
+        assert (answer["status"], answer["images"]) == (200, 1)
+        request_id, generation_id, remaining = answer["told"]
+        assert (request_id, bool(generation_id), remaining) == ("from-a-page", True, "59")
+        assert post_from(page, service) == "TypeError"
+        page.goto(other_origin.replace("127.0.0.1", "localhost"))
+        assert post_from(page, open_service) == "TypeError"
+
+
+def test_the_settings_reach_errors_and_nothing_but_the_api(open_service: Service, other_origin: str) -> None:
+    page = {"Origin": other_origin}
+    refused = httpx.get(f"{open_service.url}/generations/{uuid4()}", headers=page)
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, other_origin)
+    assert "WWW-Authenticate" in refused.headers["access-control-expose-headers"]
+    assert "access-control-allow-credentials" not in refused.headers
+    assert "origin" in refused.headers["vary"]
+    for path in ("/history/", "/openapi.json", "/health", "/sign-in/"):
+        assert "access-control-allow-origin" not in httpx.get(open_service.url + path, headers=page).headers
+
+
+def test_nothing_is_said_of_other_origins_by_default(service: Service) -> None:
+    preflight = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
+    answer = httpx.options(f"{service.url}/image-to-image", headers=preflight)
+    assert (answer.status_code, answer.headers["allow"]) == (204, "POST, OPTIONS")
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert "vary" not in answer.headers
+
+
+# Compression and caches.
+
+
+def test_json_is_compressed_for_those_who_want_it(service: Service, alices_key: str) -> None:
+    with service.client(alices_key) as client:
+        # Several pictures: a short answer is not always shorter when it is compressed.
+        form = {**FORM, "data": {**FORM["data"], "num_images_per_prompt": "3"}}
+        held = client.post("/image-to-image", **form, headers={"Accept-Encoding": "gzip"})
+        assert held.headers["content-encoding"] == "gzip"
+        assert int(held.headers["content-length"]) < len(held.content)
+        picture = client.get(held.json()["images"][0]["url"], headers={"Accept-Encoding": "gzip"})
+        assert "content-encoding" not in picture.headers
+        for path in (f"/generations/{held.json()['id']}", "/openapi.json"):
+            small = client.get(path, headers={"Accept-Encoding": "gzip"})
+            plain = client.get(path, headers={"Accept-Encoding": "identity"})
+            assert small.headers["content-encoding"] == "gzip"
+            assert "content-encoding" not in plain.headers
+            assert small.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+            assert small.json().keys() == plain.json().keys()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "code"),
+    [
+        ("GET", "/generations/x", {}, 404, "not_found"),
+        ("GET", "/models/a/b/c", {}, 404, "not_found"),
+        ("GET", "/loras/x", {}, 404, "not_found"),
+        ("POST", "/v1/images/unheard-of", {}, 404, "not_found"),
+        ("POST", "/v1/", {"Host": "evil.example"}, 400, "malformed_request"),
+        ("POST", "/image-to-image", {}, 401, "invalid_token"),
+        ("PUT", "/generations/x", {"Content-Length": "1000001"}, 413, "upload_too_large"),
+    ],
+)
+def test_every_error_has_a_code_and_stays_in_no_cache(
+    service: Service, method: str, path: str, headers: dict[str, str], status: int, code: str
+) -> None:
+    content = b"x" * int(headers.get("Content-Length", 0))
+    answer = httpx.request(method, service.url + path, headers=headers, content=content)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (status, code)
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-request-id"]

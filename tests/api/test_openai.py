@@ -1,0 +1,136 @@
+"""The alias for OpenAI's clients, with their own Python package over real HTTP."""
+
+import base64
+import io
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import openai
+import pytest
+from django.test import Client
+from PIL import Image
+
+from generation.models import DiffusionModel
+from tests.support.pictures import photo
+from tests.support.service import Service
+
+PICTURE = ("cat.png", photo(320, 200), "image/png")
+
+
+@pytest.fixture
+def images(service: Service, alices_key: str) -> Iterator[openai.resources.Images]:
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=alices_key, timeout=60, max_retries=0) as client:
+        yield client.images
+
+
+def test_pictures_come_by_url(images: openai.resources.Images) -> None:
+    answer = images.edit(image=PICTURE, prompt="make it night", n=2, extra_body={"num_inference_steps": 2, "seed": 5})
+    assert answer.data
+    assert len(answer.data) == 2
+    made = httpx.get(str(answer.data[0].url))
+    assert Image.open(io.BytesIO(made.content)).size == (320, 200)
+    assert abs(answer.created - time.time()) < 60
+
+
+def test_pictures_come_in_the_answer_and_fit_the_box(images: openai.resources.Images) -> None:
+    answer = images.edit(
+        image=[PICTURE],
+        prompt="make it night",
+        size="256x256",
+        response_format="b64_json",
+        output_format="webp",
+        extra_body={"num_inference_steps": 1},
+    )
+    assert answer.data
+    picture = Image.open(io.BytesIO(base64.b64decode(str(answer.data[0].b64_json))))
+    assert (picture.format, picture.size) == ("WEBP", (256, 160))
+
+
+def test_the_steps_are_those_that_the_model_does_best_with(
+    images: openai.resources.Images, service: Service, alices_key: str
+) -> None:
+    raw = images.with_raw_response.edit(image=PICTURE, prompt="make it night", size="256x256")
+    with service.client(alices_key) as client:
+        record = client.get(f"/generations/{raw.headers['X-Generation-Id']}").json()
+    assert record["effective"]["num_inference_steps"] == 20
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("redis")
+@pytest.mark.parametrize(("most", "steps"), [(None, 20), (200, 20), (8, 8)])
+def test_the_steps_are_no_more_than_staff_allow(
+    tiny_edit: DiffusionModel, client: Client, alices_token: str, most: int | None, steps: int
+) -> None:
+    DiffusionModel.objects.filter(pk=tiny_edit.pk).update(max_steps=most)
+    answer = client.post(
+        "/v1/images/edits",
+        {"prompt": "make it night", "image": io.BytesIO(PICTURE[1]), "dry_run": "true"},
+        headers={"Authorization": f"Bearer {alices_token}"},
+    )
+    assert answer.status_code == 200, answer.content
+    assert answer.json()["effective"]["num_inference_steps"] == steps
+
+
+@pytest.mark.parametrize(
+    ("arguments", "param", "words"),
+    [
+        ({"size": "huge"}, "size", "512x512"),
+        ({"n": 11}, "n", "from 1 to 10"),
+        ({"mask": PICTURE}, "mask", "Masks"),
+        ({"image": [PICTURE, PICTURE]}, "image", "one picture"),
+        ({"model": "gpt-image-1"}, None, "no such model"),
+        ({"model": "a\0b"}, "model", "NUL"),
+        ({"response_format": "pigeon"}, "response_format", "b64_json"),
+        ({"prompt": ""}, "prompt", "required"),
+    ],
+)
+def test_what_is_wrong_is_told_as_their_clients_read_it(
+    images: openai.resources.Images, arguments: dict[str, object], param: str | None, words: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as error:
+        images.edit(**{"image": PICTURE, "prompt": "make it night", **arguments})
+    assert error.value.param == param
+    assert words in error.value.message
+
+
+def test_the_form_is_read_as_utf_8_whatever_it_is_said_to_be(service: Service) -> None:
+    for charset in ("idna", "punycode", "rot13"):
+        with service.client() as client:
+            answer = client.post(
+                "/v1/images/edits",
+                headers={"Content-Type": f"application/x-www-form-urlencoded; charset={charset}"},
+                content="prompt=%C3%A4%FF",
+            )
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "image")
+
+
+def test_a_wrong_key_is_an_authentication_error(service: Service) -> None:
+    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key="wrong", max_retries=0)
+    with client, pytest.raises(openai.AuthenticationError):
+        client.images.edit(image=PICTURE, prompt="x")
+
+
+def test_what_takes_longer_is_not_made_again(service: Service, alices_key: str) -> None:
+    with (
+        openai.OpenAI(base_url=f"{service.url}/v1", api_key=alices_key, max_retries=2) as client,
+        pytest.raises(openai.UnprocessableEntityError, match="nothing is lost") as error,
+    ):
+        client.images.edit(
+            image=PICTURE, prompt="x", extra_body={"num_inference_steps": 200}, extra_headers={"Prefer": "wait=1"}
+        )
+    assert error.value.code == "not_finished"
+    with service.client(alices_key) as api:
+        api.post(f"/generations/{error.value.response.headers['X-Generation-Id']}/cancel")
+
+
+def test_who_comes_again_while_it_runs_waits_for_the_same_one(service: Service, alices_key: str) -> None:
+    form: dict[str, Any] = {"data": {"prompt": "x", "num_inference_steps": "60"}, "files": {"image": PICTURE}}
+    with service.client(alices_key) as client:
+        client.headers["Idempotency-Key"] = str(uuid4())
+        first = client.post("/v1/images/edits", headers={"Prefer": "respond-async"}, **form)
+        again = client.post("/v1/images/edits", headers={"Prefer": "wait=40"}, **form)
+    assert (first.status_code, again.status_code) == (422, 200)
+    assert first.headers["X-Generation-Id"] == again.headers["X-Generation-Id"]

@@ -1,0 +1,41 @@
+"""Answers in the ways that settings choose."""
+
+import base64
+import io
+
+import pytest
+from django.test import Client
+from PIL import Image
+from pytest_django import Settings
+
+from accounts.models import User
+from generation.api.responses import answer
+from generation.models import State
+from tests.support.generations import make_generation
+
+
+def test_pictures_can_be_answered_as_data_urls(alice: User, settings: Settings) -> None:
+    settings.IMAGE_URLS = "data"
+    response = answer(make_generation(alice), lambda url: f"https://dreams.example{url}")
+    head, _, data = response.data["images"][0]["url"].partition(",")
+    assert head == "data:image/png;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (96, 64)
+
+
+def test_signed_urls_end(alice: User, client: Client, settings: Settings) -> None:
+    url = make_generation(alice).images.get().file.url
+    assert client.get(url).status_code == 200
+    settings.URL_EXPIRY_SECONDS = -3600
+    assert client.get(make_generation(alice).images.get().file.url).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [(State.QUEUED, 202), (State.RUNNING, 202), (State.SUCCEEDED, 200), (State.FAILED, 500)]
+)
+def test_each_state_has_its_answer(alice: User, state: State, status: int) -> None:
+    generation = make_generation(alice, state)
+    response = answer(generation, lambda url: f"https://dreams.example{url}")
+    assert response.status_code == status
+    assert response["X-Generation-Id"] == str(generation.pk)
+    if status == 202:
+        assert response["Location"] == f"https://dreams.example/generations/{generation.pk}"

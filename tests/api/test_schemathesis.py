@@ -1,0 +1,119 @@
+"""The OpenAPI document against the real service: whatever it allows or forbids is answered as it says.
+
+Two runs of 2,000 cases and more. In the first anything is sent: valid and invalid fields, bytes that are hardly ever a
+picture, unknown methods, wrong tokens. In the second every form has a real picture, so that pictures are made. Both are the
+same every time.
+"""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import load_all_checks
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from generation.api.openapi import document
+from generation.parameters import ImageToImageParameters, bounds
+from tests.support import pictures
+from tests.support.service import Service
+
+load_all_checks()
+
+PICTURE = pictures.photo(128, 128)
+SETTINGS = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+EXPECTED = {
+    "POST /generations/{generation_id}/cancel": {409},
+    # What one case deleted is gone for the next.
+    "DELETE /generations/{generation_id}": {204, 410},
+    "GET /generations/{generation_id}/images/{number}": {302},
+}
+"""Statuses of valid requests, where they are not 200."""
+
+
+def load(**generation: object) -> Any:
+    config = schemathesis.Config.from_dict({"seed": 1, "generation": {"deterministic": True, **generation}})
+    return schemathesis.openapi.from_dict(json.loads(document()), config=config)
+
+
+tried: Counter[str] = Counter()
+anything = load()
+valid = load(**{"mode": "positive", "allow-x00": False})
+
+
+@pytest.fixture(scope="module")
+def existing_id(service: Service, alices_key: str) -> str:
+    return make(service, alices_key)
+
+
+@pytest.fixture(scope="module")
+def doomed_id(service: Service, alices_key: str) -> str:
+    """One that may be deleted."""
+    return make(service, alices_key)
+
+
+def make(service: Service, key: str) -> str:
+    with service.client(key) as client:
+        fields = {"prompt": "x", "num_inference_steps": "1"}
+        response = client.post("/image-to-image", data=fields, files={"image": PICTURE})
+    return str(response.json()["id"])
+
+
+def shorten(body: Any) -> None:
+    """Let one step and one picture stand for every allowed number of them, or the run takes hours."""
+    if isinstance(body, dict):
+        for name in ("num_inference_steps", "num_images_per_prompt", "n"):
+            bound = bounds(ImageToImageParameters.model_fields["num_images_per_prompt" if name == "n" else name])
+            value = body.get(name, 1)
+            if type(value) is int and bound["ge"] <= value <= bound["le"]:
+                body[name] = 1
+
+
+@anything.parametrize()  # type: ignore[untyped-decorator]
+@settings(SETTINGS, max_examples=180)
+def test_anything_is_answered_as_documented(case: Any, service: Service, alices_key: str) -> None:
+    shorten(case.body)
+    tried[case.operation.label] += 1
+    case.call_and_validate(
+        service.url,
+        headers={"Authorization": f"Bearer {alices_key}"},
+        # A schema cannot say that the bytes must be a picture, or the id one's own; and in a form, 0 is a boolean too.
+        excluded_checks=[positive_data_acceptance, negative_data_rejection],
+    )
+
+
+@valid.parametrize()  # type: ignore[untyped-decorator]
+@settings(SETTINGS, max_examples=8)
+def test_what_is_valid_is_done(case: Any, service: Service, alices_key: str, existing_id: str, doomed_id: str) -> None:
+    # A deadline may be too short for anything, and a key have come with another request.
+    case.headers = {}
+    tried[case.operation.label] += 1
+    if case.method == "POST" and isinstance(case.body, dict):
+        for name in ("model_id", "model", "loras", "strength", "seed", "priority", "image_url"):
+            case.body.pop(name, None)
+        case.body |= {"image": PICTURE}
+        shorten(case.body)
+    elif case.path == "/generations":
+        # Only an answer holds a cursor that leads anywhere.
+        case.query.pop("cursor", None)
+    else:
+        generation_id = doomed_id if case.method == "DELETE" else existing_id
+        case.path_parameters = {"generation_id": generation_id, "number": 0}
+    response = case.call_and_validate(
+        service.url,
+        headers={"Authorization": f"Bearer {alices_key}"},
+        # The form is not the one that was made up.
+        excluded_checks=[negative_data_rejection],
+    )
+    assert response.status_code in EXPECTED.get(case.operation.label, {200}), response.text
+
+
+def test_two_thousand_cases_were_tried() -> None:
+    described = {
+        f"{method.upper()} {path}" for path, methods in json.loads(document())["paths"].items() for method in methods
+    }
+    if set(tried) != described:
+        pytest.skip("a part of this module was chosen")
+    assert tried.total() >= 2000, tried

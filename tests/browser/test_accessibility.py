@@ -1,0 +1,160 @@
+"""Every page as axe-core judges it by WCAG 2.2 AA: nothing serious, in light and dark, on a desk and on a phone."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.conf import settings
+from django.contrib.admin.utils import quote
+from django.test import Client
+from django.utils import timezone
+from playwright.sync_api import BrowserContext, Page
+from pytest_django.live_server_helper import LiveServer
+
+from accounts.models import ApiToken, AuditEntry, User
+from generation.jobs import control
+from generation.library import deletion, sharing
+from generation.maintenance import retention
+from generation.models import (
+    ContactSheet,
+    Generation,
+    RetentionRule,
+    State,
+    WorkerCommand,
+)
+from generation.models.review import Review
+from generation.moderation import review
+from tests.support.browser import needs_chromium, sign_in
+from tests.support.generations import make_generation
+from tests.support.workers import register_worker
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
+
+WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
+SEEN_AS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1440, "light"), (1440, "dark"), (390, "light"))
+STAFF_SEEN_AS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1440, "light"), (390, "dark"))
+DJANGOS_OWN = {"exclude": [[".selector"], [".datetime"]]}
+"""Widgets of Django's admin that are its to mend: lists to choose from, and dates."""
+
+
+def pages(alice: User) -> Iterator[str]:
+    """An address of each page of the site, with something of everything on it."""
+    whole = make_generation(alice, num_images_per_prompt=2, flagged=[1])
+    running, failed = make_generation(alice, State.RUNNING), make_generation(alice, State.FAILED)
+    gone = make_generation(alice)
+    Generation.objects.filter(pk=gone.pk).update(trashed=gone.created)
+    sheet = ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1", "2"]})
+    for cell in range(2):
+        Generation.objects.filter(pk=make_generation(alice, seed=cell).pk).update(contact_sheet=sheet, cell=cell)
+    link = sharing.share(whole, 0, None, with_recipe=True)
+    yield from ("/", f"/?from={whole.pk}", "/history/", "/history/?q=nothing", "/history/?state=failed")
+    for generation in (whole, running, failed):
+        yield f"/history/{generation.pk}/"
+    yield from (
+        f"/sheets/{sheet.pk}/",
+        f"/history/{whole.pk}/?sharing",
+        "/trash/",
+        "/tokens/",
+        "/usage/",
+        "/settings/",
+        "/settings/export",
+    )
+    yield from ("/settings/delete", "/accounts/password", f"/s/{link.code}", "/s/unknown", "/history/unknown/")
+
+
+def staff_pages(alice: User, charlie: User) -> Iterator[str]:
+    """An address of each page of the admin that is more than Django's own, with something of everything on it."""
+    whole = make_generation(alice, num_images_per_prompt=2, flagged=[0, 1])
+    failed = make_generation(alice, State.FAILED)
+    make_generation(alice, State.QUEUED)
+    held = make_generation(alice, flagged=[0])
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    Generation.objects.filter(pk=held.pk).update(token=token)
+    retention.set_hold(held.pk, True, charlie, "a claim")
+    decision = review.decide(held.images.get(), charlie, Review.SAFE)
+    deletion.delete(make_generation(alice))
+    RetentionRule.objects.create(what=RetentionRule.What.UPLOADS, days=30, enabled=True)
+    register_worker("atelier-1", models=["dreamsite/tiny-edit"])
+    register_worker("cellar-1", is_drained=True)
+    control.send("atelier-1", WorkerCommand.Action.WARM, "dreamsite/tiny-edit", "charlie")
+    entry, rows = AuditEntry.objects.latest("pk"), "/admin/generation/generation/"
+    yield from ("/admin/", rows, f"{rows}?q=nothing", f"{rows}?state__exact=failed&date={timezone.localdate():%Y-%m}")
+    for row in (whole, failed, held):
+        yield f"{rows}{row.pk}/change/"
+    yield from (
+        "/admin/review/",
+        "/admin/review/insight/",
+        "/admin/operations/",
+        "/admin/operations/retention/?preview",
+    )
+    yield from ("/admin/accounts/auditentry/", f"/admin/accounts/auditentry/{entry.pk}/change/")
+    for kind, pk in (("diffusionmodel", "dreamsite/tiny-edit"), ("reviewdecision", decision.pk), ("lora", None)):
+        yield f"/admin/generation/{kind}/"
+        yield f"/admin/generation/{kind}/{quote(pk)}/change/" if pk else f"/admin/generation/{kind}/add/"
+    yield from ("/admin/accounts/user/", f"/admin/accounts/user/{alice.pk}/change/", "/admin/accounts/apitoken/")
+
+
+def violations(page: Page) -> list[str]:
+    """What is serious or worse, with the elements that are meant."""
+    found = Axe().run(page, context=DJANGOS_OWN, options=WCAG).response["violations"]
+    return [
+        f"{page.url} {one['id']}: {[node['html'][:200] for node in one['nodes']]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def seen(page: Page, ways: Sequence[tuple[int, Literal["light", "dark"]]]) -> list[str]:
+    """What is serious on the page that is open, in any of the ways in which it is looked at."""
+    found = []
+    for width, scheme in ways:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        found += [f"{width} {scheme} {one}" for one in violations(page)]
+    return found
+
+
+def test_axe_finds_nothing_serious(context: BrowserContext, alice: User, live_server: LiveServer) -> None:
+    addresses = list(pages(alice))
+    page = context.new_page()
+    # A colour on its way to another is judged as if it stayed there.
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(f"{live_server.url}/history/")
+    found = violations(page)
+    sign_in(page)
+    for address in addresses:
+        page.goto(live_server.url + address)
+        found += seen(page, SEEN_AS)
+    assert not found, "\n".join(found)
+
+
+def test_axe_finds_nothing_serious_in_the_admin(
+    context: BrowserContext, client: Client, alice: User, charlie: User, live_server: LiveServer
+) -> None:
+    addresses = list(staff_pages(alice, charlie))
+    page = context.new_page()
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(f"{live_server.url}/admin/")
+    found = violations(page)
+    client.force_login(charlie)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+    for address in addresses:
+        answer = page.goto(live_server.url + address)
+        assert answer
+        assert answer.ok, address
+        found += seen(page, STAFF_SEEN_AS)
+    for kind, action in (
+        ("generation/generation", "hold"),
+        ("generation/generation", "confirm_flag"),
+        ("accounts/user", "suspend"),
+    ):
+        page.set_viewport_size({"width": 1440, "height": 900})
+        page.goto(f"{live_server.url}/admin/{kind}/")
+        page.locator("input.action-select").first.check()
+        page.locator("select[name=action]").first.select_option(action)
+        page.get_by_role("button", name="Go").first.click()
+        page.get_by_role("link", name="No, take me back").wait_for()
+        found += seen(page, STAFF_SEEN_AS)
+    assert not found, "\n".join(found)

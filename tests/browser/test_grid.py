@@ -1,0 +1,212 @@
+"""The grid of the history in a real browser: searching, choosing, and all of it by keys."""
+
+import io
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from accounts.models import User
+from generation.broker import progress
+from generation.models import Generation, Lora, LoraUse, State
+from tests.support.browser import (
+    HISTORY,
+    check_everywhere,
+    needs_chromium,
+    sign_in,
+)
+from tests.support.generations import make_generation
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+
+
+def make_some(user: User, count: int = 6) -> list[Generation]:
+    """The newest first, as they are shown."""
+    return [make_generation(user, prompt=f"number {number}") for number in range(count)][::-1]
+
+
+def test_the_grid_needs_no_mouse(page: Page, alice: User) -> None:
+    made = make_some(alice)
+    page.set_viewport_size({"width": 700, "height": 700})
+    sign_in(page)
+    keyboard = page.keyboard
+    keyboard.press("ArrowRight")
+    expect(page.locator(f"#to-{made[0].pk}")).to_be_focused()
+    keyboard.press("ArrowRight")
+    keyboard.press("ArrowDown")
+    expect(page.locator(f"#to-{made[4].pk}")).to_be_focused()
+    keyboard.press("ArrowLeft")
+    keyboard.press("ArrowUp")
+    expect(page.locator(f"#to-{made[0].pk}")).to_be_focused()
+
+    keyboard.press("f")
+    expect(page.locator(f"#tile-{made[0].pk} .star")).to_have_attribute("aria-pressed", "true")
+    assert Generation.objects.get(pk=made[0].pk).is_favourite
+
+    keyboard.press("Delete")
+    expect(page.locator(f"#tile-{made[0].pk}")).to_have_count(0)
+    expect(page.locator(f"#to-{made[1].pk}")).to_be_focused()
+    assert Generation.objects.get(pk=made[0].pk).trashed is not None
+
+    keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="Keys of this page")
+    expect(dialog).to_contain_text("Remix it")
+    keyboard.press("f")
+    keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    assert not Generation.objects.get(pk=made[1].pk).is_favourite
+
+    keyboard.press("/")
+    expect(page.get_by_label("Search prompts, titles and notes")).to_be_focused()
+    keyboard.type("fr?")
+    expect(page.get_by_label("Search prompts, titles and notes")).to_have_value("fr?")
+    expect(page.get_by_text("Nothing in your history matches")).to_be_visible()
+    page.go_back()
+    page.go_forward()
+
+
+def test_remix_and_open_are_keys_too(page: Page, alice: User, live_server: LiveServer) -> None:
+    (made,) = make_some(alice, 1)
+    sign_in(page)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/history/{made.pk}/")
+    page.go_back()
+    page.wait_for_url(HISTORY)
+    page.locator(f"#to-{made.pk}").focus()
+    with page.expect_request(re.compile(rf"/\?from={made.pk}&mode=remix$")):
+        page.keyboard.press("r")
+
+
+def test_words_are_found_while_one_types(page: Page, alice: User) -> None:
+    make_some(alice, 3)
+    wanted = make_generation(alice, prompt="a lighthouse at dusk")
+    sign_in(page)
+    page.get_by_label("Search prompts, titles and notes").press_sequentially("light")
+    expect(page.locator(".tile")).to_have_count(1)
+    page.wait_for_url("**/history/?q=light")
+    page.get_by_role("link", name="Favourites").click()
+    page.wait_for_url("**/history/?q=light&favourite=true")
+    expect(page.get_by_text("Nothing in your history matches")).to_be_visible()
+    page.go_back()
+    expect(page.locator(f"#to-{wanted.pk}")).to_be_visible()
+    expect(page.get_by_label("Search prompts, titles and notes")).to_have_value("light")
+
+
+def test_many_are_chosen_and_taken_away(page: Page, alice: User, tmp_path: Path) -> None:
+    made = make_some(alice)
+    sign_in(page)
+    bar = page.get_by_role("group", name="What to do with the chosen ones")
+    expect(bar).to_be_hidden()
+    page.get_by_role("button", name="Select").click()
+    page.locator(f"#to-{made[0].pk}").click()
+    page.locator(f"#to-{made[2].pk}").click(modifiers=["Shift"])
+    page.locator(f"#tile-{made[2].pk} .pick input").set_checked(False)
+    page.locator(f"#tile-{made[0].pk} .pick input").click()
+    page.locator(f"#tile-{made[0].pk} .pick input").click()
+    page.locator(f"#tile-{made[2].pk} .pick input").click(modifiers=["Shift"])
+    expect(bar).to_contain_text("3 chosen")
+    with page.expect_download() as waiting:
+        bar.get_by_role("button", name="Download").click()
+    waiting.value.save_as(tmp_path / "some.zip")
+    with zipfile.ZipFile(io.BytesIO((tmp_path / "some.zip").read_bytes())) as file:
+        assert len(file.namelist()) == 7
+
+    bar.get_by_role("button", name="Favourite", exact=True).click()
+    expect(page.locator(".star[aria-pressed=true]")).to_have_count(3)
+    expect(page.get_by_text("3 are now favourites.")).to_be_visible()
+    expect(bar).to_be_hidden()
+
+    page.locator(f"#to-{made[1].pk}").click()
+    bar.get_by_role("button", name="Delete").click()
+    expect(page.locator(".tile")).to_have_count(5)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".tile")).to_have_count(6)
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_tile_tells_how_far_it_is(page: Page, alice: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    sign_in(page)
+    progress.report([generation.pk], progress.Progress(7, 20, "denoising"))
+    expect(page.locator(".tile .state")).to_contain_text("step 7 of 20")
+    assert page.locator(".tile progress").get_attribute("value") is not None
+
+
+def test_the_grid_holds_its_shape(page: Page, alice: User, live_server: LiveServer) -> None:
+    lora = Lora.objects.create(id="someone/with-a-rather-long-name-for-a-lora", enabled=True)
+    generation = make_generation(alice, flagged=[0], num_images_per_prompt=4)
+    Generation.objects.filter(pk=generation.pk).update(is_favourite=True)
+    LoraUse.objects.create(generation=generation, lora=lora, user=alice)
+    make_generation(alice, State.QUEUED)
+    sign_in(page)
+    page.get_by_role("button", name="Select").click()
+    page.locator(f"#tile-{generation.pk} .pick input").check()
+    expect(page.locator(f"#tile-{generation.pk} img")).to_have_css("filter", re.compile("blur"))
+    check_everywhere(page)
+    for chip in ("Date", "Seed", "State"):
+        page.locator("summary.chip", has_text=chip).click()
+        check_everywhere(page)
+    page.goto(f"{live_server.url}/history/?q=zebra&flagged=true")
+    check_everywhere(page)
+
+
+def test_choosing_and_narrowing_work_without_scripts(browser: Browser, alice: User, live_server: LiveServer) -> None:
+    made = make_some(alice, 3)
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(f"{live_server.url}/history/")
+    sign_in(page)
+    page.get_by_label("Search prompts, titles and notes").fill("number 1")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator(".tile")).to_have_count(1)
+    page.get_by_role("button", name="Favourite: number 1").click()
+    page.wait_for_url("**/history/?q=number+1")
+    page.get_by_role("link", name="Show everything").first.click()
+    page.get_by_role("link", name="Favourites").click()
+    expect(page.locator(f"#tile-{made[1].pk}")).to_be_visible()
+    expect(page.locator(".tile")).to_have_count(1)
+    page.get_by_label("Choose: number 1").check()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_url("**/history/?favourite=true")
+    expect(page.locator(f"#tile-{made[1].pk}")).to_be_visible()
+    page.close()
+
+
+def test_what_is_chosen_stays_so_while_it_is_being_made(page: Page, alice: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    make_some(alice, 1)
+    sign_in(page)
+    for box in page.locator(".pick input").all():
+        box.check(force=True)
+    expect(page.get_by_text("2 chosen")).to_be_visible()
+    Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)
+    expect(page.locator(".tile.failed")).to_be_visible()
+    expect(page.get_by_text("2 chosen")).to_be_visible()
+    expect(page.locator(".tile.failed .pick input")).to_be_checked()
+
+
+def test_an_emptied_page_says_that_it_is_empty(page: Page, alice: User, live_server: LiveServer) -> None:
+    make_some(alice, 2)
+    sign_in(page)
+    page.goto(f"{live_server.url}/history/?q=number")
+    bar = page.get_by_role("group", name="What to do with the chosen ones")
+    for box in page.locator(".pick input").all():
+        box.check(force=True)
+    bar.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("Nothing in your history matches “number”.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Today")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".tile")).to_have_count(2)
+
+    page.goto(f"{live_server.url}/history/")
+    page.get_by_role("button", name="Select").click()
+    page.locator(".tile > a[id]").first.click()
+    page.locator(".tile > a[id]").last.click()
+    bar.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("heading", name="Your pictures will be here")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".tile")).to_have_count(2)

@@ -1,0 +1,136 @@
+"""Mission control in a real browser: on a desk and on a phone, in dark and light, by keyboard, live."""
+
+import re
+from datetime import timedelta
+from typing import Literal
+
+import pytest
+from django.conf import settings
+from django.test import Client
+from django.utils import timezone
+from playwright.sync_api import expect
+from pytest_django.live_server_helper import LiveServer
+
+from accounts.models import User
+from generation.broker import progress
+from generation.jobs import control
+from generation.models import (
+    Generation,
+    PausedPool,
+    QueueSample,
+    RetentionRule,
+    State,
+    WorkerCommand,
+)
+from generation.staff.operations import metrics
+from tests.support.browser import chromium, needs_chromium
+from tests.support.generations import make_generation
+from tests.support.workers import age_heartbeat, register_worker
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
+
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+NAMELESS = """Array.from(document.querySelectorAll("#content :is(a[href], button, input:not([type=hidden]), select, summary)"))
+  .filter(e => !(e.ariaLabel || e.innerText?.trim() || Array.from(e.labels ?? []).some(l => l.textContent.trim())))
+  .map(e => e.outerHTML)"""
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+
+def busy(alice: User, bob: User) -> None:
+    """A service with some of everything."""
+    now = timezone.now()
+    for number in range(60):
+        state = State.FAILED if number % 9 == 4 else State.CANCELED if number % 13 == 5 else State.SUCCEEDED
+        row = make_generation(
+            bob if number % 3 else alice, state, created=now - timedelta(minutes=23 * number + number**2 % 17)
+        )
+        row.cost = 1.3 + number % 7
+        row.worker = "atelier-2"
+        row.started = row.created + timedelta(seconds=1 + number % 5)
+        row.finished = row.started + timedelta(seconds=3 + number % 11)
+        row.save()
+    make_generation(alice, State.QUEUED, created=now - timedelta(minutes=4))
+    for hour in range(20):
+        QueueSample.objects.create(
+            pool="default", minute=now - timedelta(hours=hour), depth=hour % 7 * 3, oldest_seconds=hour % 5 * 40
+        )
+    running = make_generation(alice, State.RUNNING)
+    Generation.objects.filter(pk=running.pk).update(worker="atelier-1")
+    progress.report([running.pk], progress.Progress(12, 20, "denoising"))
+    register_worker(
+        "atelier-1", host="atelier", device="cuda:0", memory_used=9_400_000_000, memory_total=24_000_000_000
+    )
+    register_worker(
+        "atelier-2", host="atelier", models=["dreamsite/tiny-edit", "stabilityai/sd-turbo"], is_drained=True
+    )
+    register_worker("cellar-1", host="cellar")
+    age_heartbeat("cellar-1", 80)
+    control.send("atelier-1", WorkerCommand.Action.DRAIN, "", "charlie")
+    failed = control.send("atelier-2", WorkerCommand.Action.WARM, "dreamsite/tiny-edit", "charlie")
+    control.fail(failed, "Model 'dreamsite/tiny-edit' could not be loaded.")
+
+
+def test_mission_control_holds_its_shape_and_is_live(
+    live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_kept", {})
+    busy(alice, bob)
+    client.force_login(charlie)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    problems: list[str] = []
+    with chromium() as browser:
+        context = browser.new_context(viewport={"width": 1440, "height": 900})
+        context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+        page = context.new_page()
+        page.on("console", lambda told: problems.append(told.text) if told.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(f"{live_server.url}/admin/operations/")
+        expect(page.get_by_role("heading", level=1, name="Operations")).to_be_visible()
+        for width in (1440, 390, 320):
+            page.set_viewport_size({"width": width, "height": 900})
+            for scheme in SCHEMES:
+                page.emulate_media(color_scheme=scheme)
+                assert page.evaluate(OVERFLOW) <= 0
+                assert page.evaluate(NAMELESS) == []
+        page.set_viewport_size({"width": 1440, "height": 900})
+
+        # What is new appears by itself, and the keyboard keeps its place.
+        pause = page.get_by_role("button", name="Pause the pool default")
+        pause.focus()
+        PausedPool.objects.create(pool="other", by="bob")
+        make_generation(alice, State.QUEUED)
+        expect(page.get_by_role("row", name=re.compile("^default 2"))).to_be_visible(timeout=10_000)
+        expect(pause).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("The pool default is paused: what runs goes on")).to_be_visible()
+        page.get_by_role("button", name="Resume the pool default").click()
+        expect(page.get_by_text("The pool default goes on.")).to_be_visible()
+        register_worker("atelier-2", is_drained=True)
+        page.get_by_role("button", name="Resume atelier-2").click()
+        expect(page.get_by_text("Told atelier-2 to resume.")).to_be_visible()
+        page.get_by_text("Requests of the last 24 hours as a table").click()
+        expect(page.get_by_role("columnheader", name="Canceled")).to_be_visible()
+
+        # Retention: preview, and run.
+        old = make_generation(alice, created=timezone.now() - timedelta(days=40))
+        RetentionRule.objects.create(what="content", state="succeeded", days=30)
+        kept = make_generation(bob, created=timezone.now() - timedelta(days=50))
+        page.goto(f"{live_server.url}/admin/operations/retention/")
+        page.get_by_label("Id of a generation").fill(str(kept.pk))
+        page.get_by_label("Why?", exact=True).fill("a claim")
+        page.get_by_role("button", name="Put on hold").click()
+        expect(page.get_by_text("is on legal hold.")).to_be_visible()
+        page.get_by_role("link", name="Preview").click()
+        expect(page.get_by_text("1 generation, the oldest of")).to_be_visible()
+        for width in (1440, 390, 320):
+            page.set_viewport_size({"width": width, "height": 900})
+            for scheme in SCHEMES:
+                page.emulate_media(color_scheme=scheme)
+                assert page.evaluate(OVERFLOW) <= 0
+                assert page.evaluate(NAMELESS) == []
+        page.get_by_role("button", name="Run now").click()
+        expect(page.get_by_text("removed of 1 generation. That is all for now.")).to_be_visible()
+        assert Generation.objects.get(pk=old.pk).deleted
+        assert not Generation.objects.get(pk=kept.pk).deleted
+        context.close()
+    assert problems == []

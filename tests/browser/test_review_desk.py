@@ -1,0 +1,163 @@
+"""The review cockpit in a real browser: ten pictures by keyboard alone, two reviewers at once, veils that fall."""
+
+import sys
+import time
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import Browser, Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from accounts.models import User
+from generation.models import GeneratedImage
+from generation.models.review import Review, ReviewClaim, ReviewDecision
+from tests.support.browser import needs_chromium
+from tests.support.generations import make_generation
+from tests.support.roles import REVIEWERS, staff
+from tests.support.service import wait_until
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+
+
+def desk(browser: Browser, live_server: LiveServer, name: str) -> Page:
+    """The cockpit of a new reviewer of this name, who came in by keyboard."""
+    staff(name, REVIEWERS)
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    page.goto(f"{live_server.url}/admin/review/")
+    # The browser gives the focus when it draws the page, which may be after it has loaded.
+    expect(page.get_by_label("Username")).to_be_focused()
+    page.keyboard.type(name)
+    page.keyboard.press("Tab")
+    page.keyboard.type(f"{name}-password")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{live_server.url}/admin/review/")
+    return page
+
+
+def shown(page: Page) -> int:
+    return int(page.locator("#desk .item").get_attribute("data-image") or 0)
+
+
+def wait_for_the_next(page: Page) -> None:
+    expect(page.locator("#ready .item")).to_have_count(1)
+
+
+def test_ten_pictures_by_keyboard_alone(
+    browser: Browser, live_server: LiveServer, alice: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        make_generation(alice, flagged=[0], created=timezone.now() - timedelta(minutes=30 - number))
+    page = desk(browser, live_server, "dora")
+    picture = page.locator("#desk .after img")
+    expect(picture).to_have_css("filter", "blur(28px) grayscale(1)")
+    page.keyboard.press("1")
+    page.keyboard.press("v")
+    expect(picture).to_have_css("filter", "grayscale(1)")
+    page.keyboard.press("c")
+    expect(picture).to_have_css("filter", "none")
+    page.evaluate("window.dispatchEvent(new Event('blur'))")
+    expect(picture).to_have_css("filter", "blur(28px) grayscale(1)")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("It is safe")
+    page.keyboard.press("Escape")
+
+    seen, clock = [], time.monotonic()
+    for number in range(10):
+        seen.append(shown(page))
+        page.keyboard.press("v")
+        if number % 5 == 4:
+            page.keyboard.press("e")
+        elif number % 2:
+            page.keyboard.press("r")
+            expect(page.get_by_role("button", name="Nudity")).to_be_focused()
+            page.keyboard.press("2")
+        else:
+            page.keyboard.press("a")
+        expect(page.locator("#desk .item")).not_to_have_attribute("data-image", str(seen[-1]))
+        expect(picture).to_have_css("filter", "blur(28px) grayscale(1)")
+    seconds = (time.monotonic() - clock) / 10
+    with capsys.disabled():
+        sys.stdout.write(f"\nreviewed by keyboard: {seconds:.2f} s a picture\n")
+    decisions = list(ReviewDecision.objects.order_by("id"))
+    assert [decision.image_id for decision in decisions] == seen
+    assert Counter(decision.after for decision in decisions) == {"safe": 4, "confirmed": 4, "escalated": 2}
+    assert {decision.reason for decision in decisions if decision.after == Review.CONFIRMED} == {"sexual"}
+    assert all(decision.seconds is not None and 0 < decision.seconds < 60 for decision in decisions)
+
+    page.keyboard.press("z")
+    expect(page.get_by_text("Taken back: escalated.")).to_be_visible()
+    assert shown(page) == seen[-1]
+    wait_for_the_next(page)
+    assert ReviewClaim.objects.count() == 2
+    page.goto(f"{live_server.url}/history/")
+    wait_until(lambda: not ReviewClaim.objects.exists(), what="the release of the claims")
+    page.context.close()
+
+
+def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice: User) -> None:
+    for number in range(5):
+        make_generation(alice, flagged=[0], created=timezone.now() - timedelta(minutes=30 - number))
+    dora, erin = desk(browser, live_server, "dora"), desk(browser, live_server, "erin")
+    wait_for_the_next(dora)
+    wait_for_the_next(erin)
+    assert len(set(ReviewClaim.objects.values_list("image", flat=True))) == 4
+    erin.reload()
+    expect(erin.get_by_text("Also reviewing now: dora.")).to_be_visible()
+    assert shown(dora) != shown(erin)
+
+    # What Dora looks at Erin may see, but her page claims nothing and asks for nothing that it may not.
+    refused: list[str] = []
+    other = erin.context.new_page()
+    other.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
+    other.goto(f"{live_server.url}/admin/review/?image={shown(dora)}")
+    expect(other.get_by_text("dora is looking at it now.")).to_be_visible()
+    other.goto(f"{live_server.url}/admin/review/insight/")
+    assert (refused, ReviewClaim.objects.count()) == ([], 4)
+    other.close()
+
+    # Dora looks away for longer than a claim lasts, and Erin takes what she had.
+    contested = shown(dora)
+    ReviewClaim.objects.filter(reviewer__username="dora").update(expires=timezone.now() - timedelta(seconds=1))
+    erin.goto(f"{live_server.url}/admin/review/?image={contested}")
+    erin.keyboard.press("a")
+    expect(erin.get_by_text("Decided: safe.")).to_be_visible()
+    dora.keyboard.press("r")
+    dora.keyboard.press("1")
+    expect(dora.get_by_text("erin decided first: safe. Your decision was not taken.")).to_be_visible()
+
+    for _ in range(4):
+        for page in (dora, erin):
+            if page.locator("#desk .item").count():
+                before = shown(page)
+                page.keyboard.press("a")
+                page.wait_for_function(f"document.querySelector('#desk .item')?.dataset.image !== '{before}'")
+    expect(dora.get_by_text("Nothing waits")).to_be_visible()
+    assert not GeneratedImage.objects.exclude(review=Review.SAFE).exists()
+    assert sorted(Counter(ReviewDecision.objects.values_list("image", flat=True)).values()) == [1] * 5
+    assert ReviewDecision.objects.values("reviewer").distinct().count() == 2
+    for page in (dora, erin):
+        page.context.close()
+
+
+def test_who_was_signed_out_meanwhile_is_led_back(browser: Browser, live_server: LiveServer, alice: User) -> None:
+    for number in range(3):
+        make_generation(alice, flagged=[0], created=timezone.now() - timedelta(minutes=30 - number))
+    page = desk(browser, live_server, "dora")
+    first = shown(page)
+    page.goto(f"{live_server.url}/admin/review/?image={first}")
+    wait_for_the_next(page)
+    page.keyboard.press("a")
+    expect(page.get_by_text("Decided: safe.")).to_be_visible()
+    # Loaded again, the page goes on, and shows no picture that is decided.
+    page.reload()
+    assert shown(page) != first
+    wait_for_the_next(page)
+    page.context.clear_cookies(name="sessionid")
+    page.keyboard.press("a")
+    page.wait_for_url("**/admin/login/?next=/admin/review/")
+    assert ReviewDecision.objects.count() == 1
+    page.context.close()

@@ -1,0 +1,282 @@
+"""The studio in a real browser, on the real service: with a mouse, with keys alone, and without scripts."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from accounts.models import User
+from generation.models import DiffusionModel, Lora
+from tests.support.browser import (
+    check_everywhere,
+    needs_chromium,
+    sign_out,
+)
+from tests.support.environment import ROOT
+from tests.support.pictures import (
+    encoded,
+    photo,
+    scene,
+)
+from tests.support.service import Service
+
+
+def sign_in_again(page: Page, service: Service) -> None:
+    page.goto(f"{service.url}/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(service.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{service.url}/")
+
+
+@pytest.fixture
+def open_studio(browser: Browser, service: Service) -> Iterator[Callable[..., Page]]:
+    """Opens the studio as the administrator. The test fails on any error the browser notes."""
+    contexts, problems = [], []
+
+    def open_(**options: Any) -> Page:
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, **options)
+        context.set_default_timeout(20_000)
+        contexts.append(context)
+        page = context.new_page()
+        # A form that was refused is no error of the page, though browsers note it.
+        page.on(
+            "console",
+            lambda message: (
+                problems.append(message.text)
+                if message.type == "error" and "status of 422" not in message.text
+                else None
+            ),
+        )
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        sign_in_again(page, service)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@needs_chromium
+def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., Page], service: Service) -> None:
+    page = open_studio()
+    content = list((ROOT / "dreamsite" / "static" / "sample.jpg").read_bytes())
+    carrier = page.evaluate_handle(
+        """bytes => {
+          const carrier = new DataTransfer();
+          carrier.items.add(new File([new Uint8Array(bytes)], "sample.jpg", { type: "image/jpeg" }));
+          return carrier;
+        }""",
+        content,
+    )
+    page.dispatch_event("#drop", "dragover", {"dataTransfer": carrier})
+    page.dispatch_event("#drop", "drop", {"dataTransfer": carrier})
+    expect(page.get_by_alt_text("The picture to start from: sample.jpg")).to_be_visible()
+    expect(page.locator("#known")).to_have_text("451 × 300")
+    page.get_by_role("slider", name="Guidance: How closely", exact=False).first.fill("9")
+    expect(page.locator("#guidance_scale")).to_have_value("9")
+    page.locator("#num_inference_steps").fill("20")
+    expect(page.get_by_label("Steps: ")).to_have_value("20")
+    page.get_by_role("button", name="Roll a seed").click()
+    seed = page.locator("#seed").input_value()
+    assert seed.isdigit()
+    page.get_by_label("What should happen to it?").fill("make it night")
+    expect(page.locator("#estimate")).to_contain_text("costs 2.71")
+    page.get_by_text("This request as a program").click()
+    expect(page.locator("#as-curl")).to_contain_text(f"seed={seed}")
+
+    page.get_by_role("button", name="Generate").dblclick()
+    job = page.locator(".job")
+    expect(job).to_have_count(1)
+    expect(job.locator("[data-words]")).to_contain_text(re.compile(r"step \d+ of 20"))
+    expect(job.get_by_alt_text("What it is becoming")).to_be_visible()
+    expect(page.locator(".job.succeeded img")).to_have_js_property("complete", True, timeout=90_000)
+    expect(page.locator(".job.succeeded")).to_contain_text(f"seed {seed}")
+    expect(job).to_have_count(1)
+    expect(page.get_by_alt_text("The picture to start from: sample.jpg")).to_be_visible()
+
+    page.get_by_role("link", name="Use as input").click()
+    expect(page.get_by_text("A result of make it night")).to_be_visible()
+    page.get_by_text("Recent").click()
+    page.locator("details", has_text="Recent").get_by_role("link").first.click()
+    expect(page.get_by_label("What should happen to it?")).to_have_value("make it night")
+    page.locator("#num_inference_steps").fill("200")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".job [data-words]")).to_contain_text("step")
+    page.goto(f"{service.url}/")
+    expect(page.locator(".job [data-words]")).to_contain_text("step")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".job.canceled")).to_contain_text("It was canceled")
+    check_everywhere(page)
+
+
+@needs_chromium
+def test_it_needs_no_mouse_and_says_what_is_wrong(open_studio: Callable[..., Page], tmp_path: Any) -> None:
+    page = open_studio()
+    large = tmp_path / "large.png"
+    large.write_bytes(encoded(scene()) + bytes(1_100_000))
+    page.set_input_files("#image", large)
+    expect(page.locator("#image-errors")).to_contain_text("choose one of at most 1 MB")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    page.set_input_files("#image", broken)
+    expect(page.locator("#known")).to_contain_text("cannot be shown here")
+    page.locator("#prompt").focus()
+    page.keyboard.type("make it night")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#image-errors")).to_contain_text("The file looks like a text")
+    expect(page.locator("#image")).to_be_focused()
+    page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
+    expect(page.locator("#image-errors")).to_be_empty()
+    page.set_input_files("#image", large)
+    expect(page.locator("#image-errors")).to_contain_text("choose one of at most 1 MB")
+    expect(page.get_by_alt_text("The picture to start from: a.png")).to_be_visible()
+    assert page.locator("#image").evaluate("field => field.files[0].name") == "a.png", "what is shown is what is sent"
+    page.locator("#num_inference_steps").fill("7")
+    page.locator("#num_inference_steps").fill("")
+    page.locator("#num_inference_steps").press("Tab")
+    expect(page.locator("#num_inference_steps")).to_have_value("7")
+    page.locator("#num_inference_steps").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Home")
+    expect(page.locator("#num_inference_steps")).to_have_value("1")
+    page.locator("#num_inference_steps").fill("")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".job.succeeded")).to_be_visible(timeout=90_000)
+    expect(page.locator("#num_inference_steps")).to_have_value("1")
+    page.locator("#seed").fill("5")
+    page.keyboard.press("Enter")
+    expect(page.locator(".job.succeeded")).to_have_count(2, timeout=90_000)
+    expect(page.locator("#columns-errors")).to_be_empty()
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_another_model_shows_its_own_parameters(
+    browser: Browser, live_server: LiveServer, redis: None, tiny_edit: DiffusionModel, alice: User
+) -> None:
+    DiffusionModel.objects.filter(pk=tiny_edit.pk).update(example_prompts="make it night\n\n  paint it in oil \n")
+    turbo = DiffusionModel.objects.create(
+        id="some/turbo", family="turbo", enabled=True, max_images=2, example_prompts="a <b>bold</b> cat"
+    )
+    Lora.objects.create(id="some/style", enabled=True).base_models.add(turbo)
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(live_server.url)
+    page.get_by_label("Username").fill("alice")
+    page.get_by_label("Password").fill("alice-password")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("Ideas").click()
+    expect(page.locator("#ideas li")).to_have_text(["make it night", "paint it in oil"])
+    page.get_by_role("link", name="paint it in oil").click()
+    expect(page.get_by_label("What should happen to it?")).to_have_value("paint it in oil")
+    page.locator("#guidance_scale").fill("9")
+    page.get_by_text("Negative prompt, LoRAs, output").click()
+    expect(page.get_by_label("What to avoid")).to_be_visible()
+    expect(page.get_by_label("some/style")).to_be_hidden()
+    expect(page.locator("#strength")).to_be_disabled()
+    expect(page.locator("#output_quality")).to_be_hidden()
+    page.locator("#output_format").select_option("webp")
+    expect(page.locator("#output_quality")).to_be_visible()
+
+    page.locator("#model_id").select_option("some/turbo")
+    expect(page.locator("#strength")).to_be_visible()
+    expect(page.locator("#guidance_scale")).to_be_hidden()
+    expect(page.get_by_label("What to avoid")).to_be_hidden()
+    expect(page.get_by_label("some/style")).to_be_visible()
+    expect(page.locator("#num_inference_steps")).to_have_value("2")
+    expect(page.locator("#columns_field option[value=guidance_scale]")).to_be_disabled()
+    page.get_by_text("Ideas").click()
+    page.get_by_role("link", name="a <b>bold</b> cat").click()
+    expect(page.get_by_label("What should happen to it?")).to_have_value("a <b>bold</b> cat")
+    page.locator("#num_inference_steps").fill("3")
+    page.locator("#model_id").select_option("dreamsite/tiny-edit")
+    expect(page.locator("#num_inference_steps")).to_have_value("3")
+    expect(page.locator("#guidance_scale")).to_have_value("9")
+
+    page.evaluate(
+        """bytes => {
+          const carrier = new DataTransfer();
+          carrier.items.add(new File([new Uint8Array(bytes)], "pasted.png", { type: "image/png" }));
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: carrier }));
+        }""",
+        list(photo(120, 80)),
+    )
+    expect(page.get_by_alt_text("The picture to start from: pasted.png")).to_be_visible()
+    page.get_by_label("What should happen to it?").fill("make it night")
+    expect(page.locator("#estimate")).to_contain_text("No worker is at work in its pool")
+
+    page.locator("#model_id").select_option("some/turbo")
+    expect(page.locator("#num_inference_steps")).to_have_value("3")
+    page.goto(f"{live_server.url}/history/")
+    page.go_back()
+    expect(page.locator("#prompt")).to_have_value("make it night")
+    expect(page.locator("#model_id")).to_have_value("some/turbo")
+    expect(page.locator("#guidance_scale")).to_be_hidden()
+    expect(page.locator("#num_inference_steps")).to_have_value("3")
+    expect(page.get_by_label("Steps: ")).to_have_value("3")
+    page.close()
+
+
+@needs_chromium
+def test_it_keeps_what_was_prepared_while_another_tab_signs_out_and_in(
+    open_studio: Callable[..., Page], service: Service
+) -> None:
+    page = open_studio()
+    page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
+    page.get_by_label("What should happen to it?").fill("prepared before")
+    page.locator("#num_inference_steps").fill("1")
+    other = page.context.new_page()
+    other.goto(f"{service.url}/history/")
+    sign_out(other)
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_role("alert")).to_contain_text("You were signed out.")
+    sign_in_again(other, service)
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator(".job.succeeded")).to_contain_text("prepared before", timeout=90_000)
+    with service.client() as api:
+        assert len(api.get("/generations", params={"prompt": "prepared before"}).json()["results"]) == 1
+
+
+@needs_chromium
+def test_it_needs_no_scripts(open_studio: Callable[..., Page], service: Service) -> None:
+    page = open_studio(java_script_enabled=False)
+    page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
+    page.get_by_label("What should happen to it?").fill("without scripts")
+    page.locator("#num_inference_steps").fill("1")
+    page.get_by_role("button", name="Generate").click()
+    page.wait_for_url(re.compile(r"/history/[0-9a-f-]{36}/$"))
+    expect(page.get_by_text("the studio", exact=True)).to_be_visible()
+    expect(page.get_by_alt_text("The result: without scripts")).to_be_visible(timeout=20_000)
+    page.goto(f"{service.url}/")
+    page.set_input_files(
+        "#image", {"name": "a.bmp", "mimeType": "image/bmp", "buffer": encoded(scene(800, 600), "BMP")}
+    )
+    page.get_by_label("What should happen to it?").fill("too large")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#image-errors")).to_contain_text("The picture was too large")
+
+
+def test_the_stream_of_the_pages_is_for_sessions_alone(service: Service) -> None:
+    with service.client() as api:
+        made = api.post(
+            "/image-to-image",
+            data={"prompt": "followed", "num_inference_steps": "2"},
+            files={"image": photo(64, 64)},
+            headers={"Prefer": "respond-async"},
+        ).json()
+        assert api.get(f"/history/{made['id']}/events").status_code == 403, "a token opens the API, not the pages"
+    with httpx.Client(base_url=service.url, follow_redirects=True, timeout=30) as person:
+        form = person.get("/accounts/sign-in").text
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
+        assert token is not None
+        fields = {"username": "admin", "password": service.password, "csrfmiddlewaretoken": token[1]}
+        person.post("/accounts/sign-in", data=fields)
+        told = person.get(f"/history/{made['id']}/events")
+        assert told.headers["Content-Type"] == "text/event-stream"
+        assert "event: succeeded" in told.text
+        assert person.get(f"/generations/{made['id']}/events").status_code == 401, "a session opens no API"

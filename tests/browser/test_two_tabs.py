@@ -1,0 +1,30 @@
+"""A page that was open before its person signed out and in again in another tab: what is done on it still counts."""
+
+import pytest
+from playwright.sync_api import Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from accounts.models import User
+from generation.models import Generation
+from tests.support.browser import (
+    needs_chromium,
+    sign_in,
+    sign_out,
+)
+from tests.support.generations import make_generation
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
+
+
+def test_forms_of_before_still_work(page: Page, alice: User, live_server: LiveServer) -> None:
+    made = make_generation(alice)
+    sign_in(page)
+    other = page.context.new_page()
+    other.goto(f"{live_server.url}/history/")
+    sign_out(other)
+    other.goto(f"{live_server.url}/history/")
+    sign_in(other)
+    page.locator(f"#tile-{made.pk} .star").click()
+    expect(page.locator(f"#tile-{made.pk} .star")).to_have_attribute("aria-pressed", "true")
+    assert Generation.objects.get(pk=made.pk).is_favourite
+    sign_out(page)

@@ -1,0 +1,151 @@
+"""The models that ship do what their cards say, by the service's own way to them; training measures how well."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+from torch.nn import functional
+
+from generation.engine.catalog import BUNDLED
+from generation.engine.engine import Engine, EngineSettings
+from generation.models import DiffusionModel
+from generation.parameters import ImageToImageParameters
+from generation.recipes import LoraReference, ModelReference, plan
+from tests.support.environment import ROOT
+from tests.support.tiny_models import TINY_EDIT, TINY_REDRAW
+from training.classifier import GUIDANCE
+from training.edits import EDITS
+from training.emoji import CALLED
+from training.evaluate import CONTRACT
+from training.instructions import NEUTRAL_HELD_OUT
+from training.lora import STYLES
+from training.tokenizer import token_ids
+from training.words import INSTRUCTIONS, heard_by, load
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine(EngineSettings(models_dir=tmp_path_factory.mktemp("models"), offline=True))
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    with Image.open(ROOT / "dreamsite" / "static" / "sample.jpg") as cat:
+        return cat.convert("RGB").resize((192, 128))
+
+
+def blob(colour: str) -> Image.Image:
+    picture = Image.new("RGB", (128, 128), "white")
+    ImageDraw.Draw(picture).ellipse((24, 24, 104, 104), fill=colour)
+    return picture.filter(ImageFilter.GaussianBlur(3))
+
+
+def make(
+    engine: Engine,
+    model: ModelReference,
+    picture: Image.Image,
+    prompt: str,
+    loras: Sequence[LoraReference] = (),
+    **asked: Any,
+) -> NDArray[np.float64]:
+    """The pixels, 0 to 255, that a request of these fields gets."""
+    parameters = ImageToImageParameters(prompt=prompt, seed=7, safety_check=False, **asked)
+    recipe, _ = plan(parameters, model, loras, picture.size)
+    return np.asarray(engine.run(recipe, picture, lambda *_: None).pictures[0].image, float)
+
+
+def error(one: NDArray[np.float64], other: Image.Image | NDArray[np.float64]) -> float:
+    return float(np.square(one - np.asarray(other, float)).mean())
+
+
+def test_an_edit_does_what_it_is_told(engine: Engine, photo: Image.Image) -> None:
+    made = make(engine, TINY_EDIT, photo, "make it black and white", num_inference_steps=6)
+    assert np.ptp(made, axis=2).mean() < 0.25 * np.ptp(np.asarray(photo, float), axis=2).mean()
+
+
+@pytest.mark.django_db
+def test_the_editor_tells_its_examples_apart_and_that_unknown_words_are_none_of_them() -> None:
+    examples = DiffusionModel.objects.get(pk="dreamsite/tiny-edit").example_prompts.splitlines()
+    pipeline = load(BUNDLED / "tiny-edit")
+    with torch.no_grad():
+        tokens = torch.tensor([token_ids(pipeline.tokenizer, text) for text in [*examples, *NEUTRAL_HELD_OUT]])
+        said = pipeline.unet.add_embedding(pipeline.text_encoder(tokens)[0])
+    known = heard_by(pipeline, INSTRUCTIONS, 50)
+    understood = functional.cosine_similarity(said[:, None], known[None], dim=2).argmax(1).tolist()
+    assert understood[: len(examples)] == list(range(len(EDITS)))
+    assert understood[len(examples) :].count(len(EDITS)) >= 0.8 * len(NEUTRAL_HELD_OUT)
+
+
+@pytest.mark.django_db
+def test_the_redrawer_knows_its_examples() -> None:
+    examples = DiffusionModel.objects.get(pk="dreamsite/tiny-redraw").example_prompts.splitlines()
+    called = {name for names in CALLED.values() for name in names}
+    assert {re.sub("^an? ", "", prompt) for prompt in examples} <= called
+
+
+@pytest.mark.parametrize(("style", "prompt"), [("banknote", "make it a banknote"), ("knitted", "make it knitted")])
+def test_a_lora_makes_its_style(engine: Engine, photo: Image.Image, style: str, prompt: str) -> None:
+    lora = LoraReference(id=f"dreamsite/{style}", revision="", weight_name="", weight=1.0)
+    made = make(engine, TINY_EDIT, photo, prompt, loras=[lora], num_inference_steps=8)
+    draw, _ = STYLES[style]
+    wanted = 255 * np.clip(draw(np.asarray(photo, np.float32) / 255), 0, 1)
+    assert error(made, wanted) < 0.6 * error(made, photo)
+
+
+@pytest.mark.parametrize("guidance", [7.5, 20])
+def test_a_hundred_steps_do_not_lead_away_from_what_twenty_make(
+    engine: Engine, photo: Image.Image, guidance: float
+) -> None:
+    few, many = (
+        make(engine, TINY_EDIT, photo, "make it night", num_inference_steps=steps, guidance_scale=guidance)
+        for steps in (20, 100)
+    )
+    assert error(many, few) < 8 * guidance
+    # Borders are where they drifted apart, when estimates were clipped.
+    assert error(many[-4:], few[-4:]) < 500
+
+
+def test_the_words_decide_what_is_drawn(engine: Engine) -> None:
+    for prompt, strongest in (("a red apple", 0), ("a green heart", 1), ("blue heart please", 2)):
+        made = make(engine, TINY_REDRAW, blob("gray"), prompt, strength=0.9, num_inference_steps=25)
+        middle = made[32:96, 32:96].mean((0, 1))
+        assert middle.argmax() == strongest, prompt
+
+
+@pytest.mark.parametrize("prompt", ["a penguin", "pizza"])
+def test_the_more_strength_the_less_is_left_of_the_picture(engine: Engine, prompt: str) -> None:
+    drawn = blob("teal")
+    errors = [
+        error(make(engine, TINY_REDRAW, drawn, prompt, strength=s, num_inference_steps=25), drawn)
+        for s in (0.2, 0.5, 0.7, 0.9)
+    ]
+    assert errors == sorted(errors)
+    assert errors[-1] > 4 * errors[0]
+
+
+@pytest.mark.parametrize(("name", "most"), [("tiny-edit", 15), ("tiny-redraw", 12)])
+def test_a_model_ships_small_with_its_card_and_nothing_of_the_machine_it_was_made_on(name: str, most: int) -> None:
+    directory = BUNDLED / name
+    card = (directory / "CARD.md").read_text()
+    assert (directory / "samples.jpg").is_file()
+    schedule = json.loads((directory / "scheduler/scheduler_config.json").read_text())
+    assert schedule["prediction_type"].replace("_", "-") in card
+    assert not schedule["clip_sample"]
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < most * 1_000_000
+    assert {path.suffix for path in files} <= {".md", ".jpg", ".svg", ".json", ".safetensors"}
+    settings = "".join(path.read_text() for path in files if path.suffix == ".json" and path.name != "tokenizer.json")
+    assert str(ROOT) not in settings
+    assert "build/" not in settings
+
+
+def test_training_measures_with_the_guidance_that_the_service_gives() -> None:
+    asked = ImageToImageParameters(prompt="a penguin")
+    for model, measured in ((TINY_EDIT, CONTRACT.guidance), (TINY_REDRAW, GUIDANCE)):
+        assert plan(asked, model, [], (128, 128))[0].guidance_scale == pytest.approx(measured)

@@ -1,0 +1,359 @@
+"""Every kind of model is found on disk or fetched from the hub, and driven the way it needs."""
+
+import hashlib
+import http.server
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+
+from generation.engine.catalog import BUNDLED, SDXL_BASE, find_model
+from generation.engine.engine import Engine, EngineSettings, Result
+from generation.engine.errors import ModelFailed
+from generation.engine.pipelines import WarmPipeline, expected_warnings_ignored, load
+from generation.recipes import Family, ModelReference, Recipe, traits_of
+from tests.support.pictures import scene
+from tests.support.tiny_models import (
+    TINY_EDIT,
+    local,
+    save_instruct_pix2pix,
+    save_lightning_unet,
+    save_sdxl,
+    save_stable_diffusion,
+    save_turbo,
+)
+
+CPU = torch.device("cpu")
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models")
+    save_stable_diffusion(directory, "tests/sd")
+    save_turbo(directory, "tests/turbo")
+    save_instruct_pix2pix(directory, "timbrooks/instruct-pix2pix")
+    save_sdxl(directory, SDXL_BASE.id)
+    for steps in (2, 4, 8):
+        save_lightning_unet(directory, steps, seed=steps)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def engine(models_dir: Path) -> Engine:
+    return Engine(EngineSettings(models_dir=models_dir, dtype="float32", offline=True))
+
+
+def loaded(model: ModelReference, models_dir: Path, dtype: torch.dtype = torch.float32) -> Any:
+    with expected_warnings_ignored():
+        return load(model, find_model(model, models_dir, offline=True), CPU, dtype)
+
+
+def run(engine: Engine, model: ModelReference, picture: Image.Image, **changes: Any) -> Result:
+    values: dict[str, Any] = {
+        "model": model,
+        "loras": (),
+        "prompt": "make it night",
+        "negative_prompt": "",
+        "strength": 0.5,
+        "guidance_scale": 2.5,
+        "image_guidance_scale": 1.5,
+        "num_inference_steps": 2,
+        "seeds": (7,),
+        "safety_check": False,
+        "width": 256,
+        "height": 256,
+    }
+    return engine.run(Recipe(**values | traits_of(model).forced | changes), picture, lambda done, of, phase: None)
+
+
+def pixels(result: Result) -> "np.ndarray[Any, np.dtype[np.int16]]":
+    return np.asarray(result.pictures[0].image, dtype=np.int16)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        local("tests/sd", Family.IMAGE_TO_IMAGE),
+        local("tests/turbo", Family.TURBO),
+        local("timbrooks/instruct-pix2pix", Family.INSTRUCT_PIX2PIX),
+        SDXL_BASE,
+        local("ByteDance/SDXL-Lightning", Family.LIGHTNING),
+        local("ByteDance/SDXL-Lightning-2step", Family.LIGHTNING),
+        local("ByteDance/SDXL-Lightning-4step", Family.LIGHTNING),
+        local("ByteDance/SDXL-Lightning-8step", Family.LIGHTNING),
+    ],
+    ids=lambda model: model.id,
+)
+def test_the_uploaded_picture_matters_to_every_kind_of_model(engine: Engine, model: ModelReference) -> None:
+    plain, inverted = (pixels(run(engine, model, picture)) for picture in (scene(), ImageOps.invert(scene())))
+    assert not np.array_equal(plain, inverted)
+
+
+def test_lightning_is_sdxl_with_another_unet_and_trailing_steps(models_dir: Path) -> None:
+    for id_, steps in {"": 8, "-2step": 2, "-4step": 4, "-8step": 8}.items():
+        pipe = loaded(local(f"ByteDance/SDXL-Lightning{id_}", Family.LIGHTNING), models_dir)
+        assert type(pipe).__name__ == "StableDiffusionXLImg2ImgPipeline"
+        assert type(pipe.scheduler).__name__ == "EulerDiscreteScheduler"
+        assert pipe.scheduler.config.timestep_spacing == "trailing"
+        file = load_file(models_dir / f"ByteDance/SDXL-Lightning/sdxl_lightning_{steps}step_unet.safetensors")
+        assert all(torch.equal(tensor, file[name].float()) for name, tensor in pipe.unet.state_dict().items())
+        assert not pipe.unet.training
+
+
+def test_every_other_kind_is_loaded_as_its_family_says(models_dir: Path) -> None:
+    sd = loaded(local("tests/sd", Family.IMAGE_TO_IMAGE), models_dir)
+    assert (type(sd).__name__, type(sd.scheduler).__name__) == ("StableDiffusionImg2ImgPipeline", "PNDMScheduler")
+    turbo = loaded(local("tests/turbo", Family.TURBO), models_dir)
+    assert type(turbo).__name__ == "StableDiffusionImg2ImgPipeline"
+    assert turbo.scheduler.config.timestep_spacing == "trailing"
+    edit = loaded(local("timbrooks/instruct-pix2pix", Family.INSTRUCT_PIX2PIX), models_dir)
+    assert type(edit).__name__ == "StableDiffusionInstructPix2PixPipeline"
+    assert type(edit.scheduler).__name__ == "EulerAncestralDiscreteScheduler"
+    bundled = loaded(TINY_EDIT, models_dir)
+    assert type(bundled.scheduler).__name__ == "DDIMScheduler"
+    assert bundled.scheduler.config.rescale_betas_zero_snr
+
+
+def test_networks_are_wholly_in_one_type_and_laid_out_by_pixel(models_dir: Path) -> None:
+    pipe = loaded(local("tests/sd", Family.IMAGE_TO_IMAGE), models_dir, torch.bfloat16)
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
+        assert {parameter.dtype for parameter in part.parameters()} == {torch.bfloat16}
+    for part in (pipe.unet, pipe.vae):
+        kernels = [parameter for parameter in part.parameters() if parameter.dim() == 4]
+        assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+def test_a_bundled_model_is_found_before_one_of_its_name_in_the_models_directory(tmp_path: Path) -> None:
+    save_stable_diffusion(tmp_path, TINY_EDIT.id)
+    assert find_model(TINY_EDIT, tmp_path, offline=True).pipeline == BUNDLED / "tiny-edit"
+    other = save_stable_diffusion(tmp_path, "dreamsite/other")
+    assert find_model(other, tmp_path, offline=True).pipeline == tmp_path / "dreamsite/other"
+
+
+@pytest.mark.parametrize(
+    "id_", ["tests", "../sd", "tests/..", "tests/sd/", "/tests/sd", "tests/s/d", "tests/a..b", "", "a/b\n"]
+)
+def test_an_id_that_is_no_owner_and_name_finds_nothing(models_dir: Path, id_: str) -> None:
+    with pytest.raises(ModelFailed, match="not available"):
+        find_model(ModelReference(id=id_, revision=REVISION, family=Family.IMAGE_TO_IMAGE), models_dir, offline=True)
+
+
+class _TouchFile:
+    """A pickle that shows that it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_pickled_weights_are_refused_unopened(models_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(models_dir / "tests/sd", tmp_path / "tests/pickled")
+    (tmp_path / "tests/pickled/unet/diffusion_pytorch_model.safetensors").unlink()
+    weights = tmp_path / "tests/pickled/unet/diffusion_pytorch_model.bin"
+    weights.write_bytes(pickle.dumps(_TouchFile(tmp_path / "opened")))
+    with pytest.raises(ModelFailed, match="could not be loaded"):
+        run(Engine(EngineSettings(models_dir=tmp_path)), local("tests/pickled", Family.IMAGE_TO_IMAGE), scene())
+    assert not (tmp_path / "opened").exists()
+
+
+@pytest.mark.parametrize("place", ["unet", "."])
+def test_code_that_comes_with_a_model_is_not_run(models_dir: Path, tmp_path: Path, place: str) -> None:
+    directory = tmp_path / "tests/scripted"
+    shutil.copytree(models_dir / "tests/sd", directory)
+    (directory / place / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    index = json.loads((directory / "model_index.json").read_text())
+    index["unet" if place == "unet" else "_class_name"] = ["own", "Own"]
+    (directory / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelFailed, match="could not be loaded"):
+        run(Engine(EngineSettings(models_dir=tmp_path)), local("tests/scripted", Family.IMAGE_TO_IMAGE), scene())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pipeline_that_cannot_be_stopped_is_refused() -> None:
+    class Deaf:
+        unet = torch.nn.Identity()
+
+        def __call__(self, prompt: str, image: Image.Image, generator: torch.Generator) -> None: ...
+
+    with pytest.raises(TypeError, match="Deaf cannot be driven: it takes no callback_on_step_end"):
+        WarmPipeline(Deaf(), torch.float32, lambda lora: Path())
+
+
+class Hub:
+    """Serves directories as the hub's repositories, at one revision, and lists the files asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.asked: set[str] = set()
+        hub = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.answer()
+
+            def do_GET(self) -> None:
+                self.answer()
+
+            def answer(self) -> None:
+                path = unquote(urlsplit(self.path).path)
+                repository, found, file = path.partition(f"/resolve/{REVISION}/")
+                if found:
+                    hub.asked.add(file)
+                    self.send_file(root / repository[1:] / file)
+                elif path.endswith(f"/tree/{REVISION}"):
+                    directory = root / path.removeprefix("/api/models/").removesuffix(f"/tree/{REVISION}")
+                    self.send_list(directory)
+                else:
+                    self.send_error(404)
+
+            def send_list(self, directory: Path) -> None:
+                if directory.is_dir():
+                    self.send(json.dumps([_entry(file, directory) for file in directory.rglob("*") if file.is_file()]))
+                else:
+                    self.send_error(404)
+
+            def send_file(self, file: Path) -> None:
+                if file.is_file():
+                    self.send(file.read_bytes(), ETag=f'"{_entry(file, root)["oid"]}"')
+                else:
+                    self.send_error(404)
+
+            def send(self, body: bytes | str, **headers: str) -> None:
+                content = body.encode() if isinstance(body, str) else body
+                self.send_response(200)
+                for name, value in {"X-Repo-Commit": REVISION, "Content-Length": str(len(content)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+def _entry(file: Path, directory: Path) -> dict[str, Any]:
+    path = str(file.relative_to(directory))
+    digest = hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest()
+    return {"type": "file", "path": path, "size": file.stat().st_size, "oid": digest}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, models_dir: Path) -> Iterator[Hub]:
+    """A hub with an SD model, SDXL-Lightning and its base, among the other files that such repositories hold."""
+    root = tmp_path / "hub-root"
+    shutil.copytree(models_dir / "tests/sd", root / "owner/sd")
+    shutil.copytree(models_dir / "ByteDance", root / "ByteDance")
+    index = json.loads((root / "owner/sd/model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (root / "owner/sd/model_index.json").write_text(json.dumps(index))
+    for unwanted in (
+        "v1-5-pruned.safetensors",
+        "README.md",
+        "pipeline.py",
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "unet/own.py",
+        "safety_checker/config.json",
+        "safety_checker/model.safetensors",
+    ):
+        (root / "owner/sd" / unwanted).parent.mkdir(exist_ok=True)
+        (root / "owner/sd" / unwanted).write_text("unwanted")
+    hub = Hub(root)
+    yield hub
+    hub.server.shutdown()
+    hub.server.server_close()
+
+
+def in_a_fresh_process(hub: Hub, models_dir: Path, call: str) -> str:
+    """What the catalog's `call` says in a process that takes `hub` for the hub, and that must not import torch."""
+    code = f"""
+import sys
+from pathlib import Path
+from generation.engine.catalog import download, find_lora, find_model
+from generation.engine.errors import EngineError
+from generation.recipes import Family, LoraReference, ModelReference
+directory, revision = Path(sys.argv[1]), {REVISION!r}
+sd = ModelReference(id="owner/sd", revision=revision, family=Family.IMAGE_TO_IMAGE)
+try:
+    print({call})
+except EngineError as error:
+    print(error.message)
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(models_dir)],
+        env={**os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(models_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_model_is_fetched_from_the_hub_once_and_without_what_it_does_not_need(hub: Hub, tmp_path: Path) -> None:
+    assert in_a_fresh_process(hub, tmp_path, "find_model(sd, directory, offline=True)") == (
+        "Model 'owner/sd' is not available on this server."
+    )
+    fetched = Path(in_a_fresh_process(hub, tmp_path, "download(sd, directory)"))
+    assert fetched.is_relative_to(tmp_path / "hub")
+    assert hub.asked == {
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/tokenizer.json",
+        "tokenizer/tokenizer_config.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    }
+    hub.asked.clear()
+    again = in_a_fresh_process(hub, tmp_path, "find_model(sd, directory, offline=False).pipeline")
+    assert (again, hub.asked) == (str(fetched), set())
+
+    model = ModelReference(id="owner/sd", revision=REVISION, family=Family.IMAGE_TO_IMAGE)
+    result = run(Engine(EngineSettings(models_dir=tmp_path, offline=True)), model, scene())
+    assert result.pictures[0].image.size == (256, 256)
+
+
+def test_only_the_file_of_a_lora_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    name = "sdxl_lightning_4step_unet.safetensors"
+    lora = f"LoraReference(id='ByteDance/SDXL-Lightning', revision=revision, weight_name='{name}', weight=1)"
+    assert in_a_fresh_process(hub, tmp_path, f"find_lora({lora}, directory, offline=False)").endswith(name)
+    assert hub.asked == {name}
+
+
+def test_nothing_is_fetched_without_a_pinned_revision(hub: Hub, tmp_path: Path) -> None:
+    unpinned = "download(sd.model_copy(update={'revision': ''}), directory)"
+    assert in_a_fresh_process(hub, tmp_path, unpinned) == "Model 'owner/sd' is not available on this server."
+    assert hub.asked == set()
+
+
+def test_a_model_that_the_hub_does_not_have_is_told_in_plain_words(hub: Hub, tmp_path: Path) -> None:
+    missing = "download(sd.model_copy(update={'id': 'owner/missing'}), directory)"
+    assert in_a_fresh_process(hub, tmp_path, missing) == "Model 'owner/missing' is not available on this server."

@@ -1,0 +1,279 @@
+"""Stop means stop: cancel, deadlines, clients that hang up; from the API, the history and the admin."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import ApiToken, User
+from generation.asgi.preferences import (
+    Preferences,
+    cancel_after,
+    preferences,
+)
+from generation.broker import progress
+from generation.jobs import queue
+from generation.jobs.queue import LeaseStatus
+from generation.maintenance import reaper
+from generation.models import Generation, State
+from generation.parameters import ErrorCode, InvalidField
+from tests.support import pictures
+from tests.support.generations import make_generation
+from tests.support.jobs import claim, claimed, expire, image_of, submit
+from tests.support.service import Service, wait_until
+
+STEPS = "200"
+
+
+@pytest.fixture
+def token(alice: User, redis: None, tiny_edit: object) -> ApiToken:
+    return ApiToken.objects.issue(alice, "laptop")[0]
+
+
+def ended(generation: Generation) -> tuple[str, str]:
+    generation.refresh_from_db()
+    assert generation.finished
+    return generation.state, generation.error_code
+
+
+def test_what_is_queued_is_canceled_at_once(token: ApiToken) -> None:
+    generation = submit(token)
+    assert queue.cancel(generation)
+    assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
+    assert claim() is None
+    assert queue.cancel(generation)
+
+
+def test_what_runs_is_told_by_redis_and_by_the_row(token: ApiToken) -> None:
+    generation = claimed(token)
+    assert progress.report([generation.pk], progress.Progress(1, 20, "denoising")).cancel == set()
+    assert queue.cancel(generation)
+    assert progress.report([generation.pk], progress.Progress(2, 20, "denoising")).cancel == {generation.pk}
+    assert queue.renew(generation) is LeaseStatus.CANCEL_REQUESTED
+    assert queue.finish_canceled(generation, ErrorCode.CANCELED, 0.1)
+    assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
+    assert not queue.finish(generation, [image_of(generation)], [], {})
+
+
+def test_what_has_ended_cannot_be_canceled(token: ApiToken) -> None:
+    generation = claimed(token)
+    assert queue.finish(generation, [image_of(generation)], [], {})
+    assert not queue.cancel(generation)
+    assert Generation.objects.get().state == State.SUCCEEDED
+
+
+def test_a_wish_to_stop_outlives_its_worker(token: ApiToken) -> None:
+    lost, handed_back = claimed(token), claimed(token)
+    queue.cancel(lost)
+    queue.cancel(handed_back)
+    expire(lost)
+    reaper.reap()
+    queue.release(handed_back)
+    assert ended(lost) == ended(handed_back) == (State.CANCELED, ErrorCode.CANCELED)
+
+
+def test_a_wish_that_meets_the_reaper_is_not_lost(token: ApiToken) -> None:
+    """The row was read before the wish, and returned to the queue after it."""
+    generation = claimed(token)
+    queue.cancel(generation)
+    Generation.objects.filter(pk=generation.pk).update(state=State.QUEUED, lease_expires=None)
+    assert claim() is None
+    reaper.reap()
+    assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
+
+
+def test_a_wish_that_meets_a_hand_back_is_not_lost(token: ApiToken) -> None:
+    generation = claimed(token)
+    handed_back = iter([True])
+
+    def hand_back_once(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        """Between the first update, which finds it running, and the second."""
+        done = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and next(handed_back, False):
+            Generation.objects.filter(pk=generation.pk).update(state=State.QUEUED, lease_expires=None)
+        return done
+
+    with connection.execute_wrapper(hand_back_once):
+        assert queue.cancel(generation)
+    assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
+
+
+def test_what_began_and_was_handed_back_meets_its_deadline_as_running(token: ApiToken) -> None:
+    generation = claimed(token)
+    queue.release(generation)
+    Generation.objects.filter(pk=generation.pk).update(deadline=timezone.now())
+    reaper.reap()
+    assert ended(generation) == (State.CANCELED, ErrorCode.DEADLINE)
+
+
+def test_what_does_not_start_before_its_deadline_is_canceled(token: ApiToken) -> None:
+    late, timely = submit(token), submit(token)
+    Generation.objects.filter(pk=late.pk).update(deadline=timezone.now() - timedelta(seconds=1))
+    Generation.objects.filter(pk=timely.pk).update(deadline=timezone.now() + timedelta(minutes=1))
+    assert claim() == timely
+    reaper.reap()
+    assert ended(late) == (State.CANCELED, ErrorCode.DEADLINE_BEFORE_START)
+    late.refresh_from_db()
+    assert late.cost == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("90s", 90), ("2m", 120), ("1h", 3600), ("0.5s", 0.5), (" 5s ", 5), ("", None)]
+)
+def test_cancel_after_is_a_time_with_its_unit(header: str, seconds: float | None) -> None:
+    assert cancel_after(header) == (None if seconds is None else timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("header", ["90", "s", "0s", "-1s", "1d", "8m8", "1e3s", "١s", "999999h", "9" * 400 + "s"])
+def test_other_times_are_refused_with_the_form_that_is_meant(header: str) -> None:
+    with pytest.raises(InvalidField, match="such as 90s, 2m or 1h") as caught:
+        cancel_after(header)
+    assert caught.value.item["loc"] == ["header", "Cancel-After"]
+
+
+def test_preferences_are_read_from_among_others() -> None:
+    assert preferences("wait=5, Cancel-On-Disconnect") == Preferences(wait=5, cancel_on_disconnect=True)
+    assert preferences('respond-async; x=1, wait="10"') == Preferences(respond_async=True, wait=10)
+    assert preferences("wait=3, wait=9") == Preferences(wait=3)
+    assert preferences('note="later, respond-async, \\", thanks", wait=4') == Preferences(wait=4)
+    assert preferences('wait=5, ", cancel-on-disconnect') == Preferences(wait=5)
+    assert preferences("respond-asynchronously, wait=0, wait=2.5, cancel-on-disconnected") == Preferences()
+
+
+def test_people_cancel_from_their_history(client: Client, token: ApiToken, alice: User, bob: User) -> None:
+    generation = submit(token)
+    client.force_login(bob)
+    assert client.post(f"/history/{generation.pk}/cancel").status_code == 404
+    client.force_login(alice)
+    assert f'action="/history/{generation.pk}/cancel"' in client.get("/history/").content.decode()
+    page = client.get(f"/history/{generation.pk}/").content.decode()
+    assert "No worker is at work in its pool" in page
+    assert client.get(f"/history/{generation.pk}/cancel").status_code == 405
+    answer = client.post(f"/history/{generation.pk}/cancel", {"next": "/history/?state=queued"})
+    assert answer["Location"] == "/history/?state=queued"
+    assert ended(generation)[0] == State.CANCELED
+    assert "It was canceled." in client.get(f"/history/{generation.pk}/").content.decode()
+
+
+def test_canceling_what_has_ended_says_so(client: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    client.force_login(alice)
+    page = client.post(f"/history/{generation.pk}/cancel", follow=True).content.decode()
+    assert "It had ended already, so nothing was canceled." in page
+
+
+def test_staff_cancel_from_the_admin(client: Client, token: ApiToken, charlie: User, alice: User) -> None:
+    waiting, done = submit(token), make_generation(alice)
+    client.force_login(charlie)
+    page = client.post(
+        "/admin/generation/generation/",
+        {"action": "cancel", "confirmed": "yes", "_selected_action": [str(waiting.pk), str(done.pk)]},
+        follow=True,
+    )
+    for words in ("1 canceled.", "1 not canceled: it had ended already."):
+        assert words in page.content.decode()
+    assert ended(waiting)[0] == State.CANCELED
+
+
+@pytest.fixture(scope="module")
+def stoppable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tmp_path_factory.mktemp("d"), WAIT_SECONDS="0") as service:
+        yield service
+
+
+def post(
+    service: Service, steps: str = STEPS, headers: dict[str, str] | None = None, **options: float
+) -> httpx.Response:
+    with service.client() as client:
+        fields = {"prompt": "make it night", "num_inference_steps": steps, "num_images_per_prompt": "4", "seed": "7"}
+        files = {"image": pictures.photo(256, 256)}
+        return client.post("/image-to-image", data=fields, files=files, headers=headers, **options)  # type: ignore[arg-type]
+
+
+def record(service: Service, generation_id: str) -> dict[str, object]:
+    with service.client() as client:
+        found: dict[str, object] = client.get(f"/generations/{generation_id}").json()
+    return found
+
+
+def cancel(service: Service, generation_id: str) -> httpx.Response:
+    with service.client() as client:
+        return client.post(f"/generations/{generation_id}/cancel")
+
+
+def running(service: Service, headers: dict[str, str] | None = None) -> str:
+    generation_id = str(post(service, headers=headers).json()["id"])
+    wait_until(lambda: "denoising" in str(record(service, generation_id)["progress"]), what="the first step")
+    return generation_id
+
+
+def test_the_api_explains_and_cancels_and_the_worker_stays_warm(stoppable: Service) -> None:
+    first = running(stoppable)
+    progress = record(stoppable, first)["progress"]
+    assert isinstance(progress, dict)
+    assert (progress["phase"], progress["of"]) == ("denoising", 200)
+    assert 0 <= progress["percent"] < 100
+    second = post(stoppable).json()
+    assert second["waiting"]["position"] == 1
+    assert second["waiting"]["reason"] == "It is next, as soon as a worker is free."
+    (worker,) = stoppable.children("manage.py worker")
+
+    answer = cancel(stoppable, second["id"])
+    assert (answer.status_code, answer.json()["state"]) == (200, "canceled")
+    answer = cancel(stoppable, first)
+    assert answer.status_code == 202
+    wait_until(lambda: record(stoppable, first)["state"] == "canceled", 10, "the stop")
+    stopped = record(stoppable, first)
+    assert stopped["error"] == {"code": "canceled", "msg": "It was canceled."}
+    assert stopped["images"] == []
+    again = cancel(stoppable, first)
+    assert (again.status_code, again.json()["state"]) == (200, "canceled")
+
+    done = post(stoppable, steps="1").json()["id"]
+    wait_until(lambda: record(stoppable, done)["state"] == "succeeded", 60, "the next request")
+    assert stoppable.children("manage.py worker") == [worker]
+    late = cancel(stoppable, done)
+    assert (late.status_code, late.json()["detail"]["code"]) == (409, "already_finished")
+    assert "succeeded already" in late.json()["detail"]["msg"]
+
+
+def test_nobody_cancels_what_is_anothers(stoppable: Service) -> None:
+    generation_id = post(stoppable, steps="1").json()["id"]
+    key = stoppable.manage("createtoken", "bob", "--name", "tests", "--create")
+    with stoppable.client(key) as client:
+        assert client.post(f"/generations/{generation_id}/cancel").status_code == 404
+    assert httpx.post(f"{stoppable.url}/generations/{generation_id}/cancel").status_code == 401
+
+
+def test_deadlines_end_what_waits_and_what_runs(stoppable: Service) -> None:
+    first = running(stoppable, {"Cancel-After": "3s"})
+    second = post(stoppable, headers={"Cancel-After": "1s"}).json()["id"]
+    wait_until(lambda: record(stoppable, second)["state"] == "canceled", 10, "the deadline of what waits")
+    assert record(stoppable, second)["error"] == {
+        "code": "deadline_before_start",
+        "msg": "No worker was free before its deadline; try again later or allow more time.",
+    }
+    wait_until(lambda: record(stoppable, first)["state"] == "canceled", 20, "the deadline of what runs")
+    error = record(stoppable, first)["error"]
+    assert isinstance(error, dict)
+    assert error["code"] == "deadline"
+    refused = post(stoppable, headers={"Cancel-After": "soon"})
+    assert refused.status_code == 422
+    assert refused.json()["detail"][0]["loc"] == ["header", "Cancel-After"]
+
+
+@pytest.mark.parametrize(("headers", "state"), [({"Prefer": "cancel-on-disconnect"}, "canceled"), ({}, "running")])
+def test_a_client_that_hangs_up(service: Service, headers: dict[str, str], state: str) -> None:
+    """The service of the other tests: it holds its clients."""
+    with pytest.raises(httpx.ReadTimeout):
+        post(service, headers=headers, timeout=2.0)
+    newest = "from generation.models import *; print(Generation.objects.order_by('pk').last().state)"
+    wait_until(lambda: service.manage("shell", "-v", "0", "-c", newest) == state, 30, state)
+    if state == "running":
+        code = "from generation import queue; [queue.cancel(row) for row in queue.Generation.objects.all()]"
+        service.manage("shell", "-v", "0", "-c", code)

@@ -1,0 +1,314 @@
+"""Contact sheets: which cells they have, all or none of them, how they are shown, canceled, and whose they are."""
+
+import re
+from operator import attrgetter
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from playwright.sync_api import expect
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from accounts.models import User
+from generation.jobs import queue
+from generation.jobs.contact_sheets import axis
+from generation.models import (
+    ContactSheet,
+    DiffusionModel,
+    GeneratedImage,
+    Generation,
+    PriorityLevel,
+    StagedFiles,
+    State,
+)
+from generation.parameters import InvalidField
+from tests.support.browser import (
+    check_everywhere,
+    chromium,
+    needs_chromium,
+)
+from tests.support.generations import make_generation
+from tests.support.pictures import photo
+from tests.support.service import Service
+from tests.support.workers import register_worker
+
+TINY = "dreamsite/tiny-edit"
+FIELDS = {"prompt": "make it night", "model_id": TINY, "num_inference_steps": "20", "explore": "1"}
+GRID = {"columns_field": "guidance_scale", "columns": "2, 4 7.5", "rows_field": "num_inference_steps", "rows": "5;10"}
+
+
+@pytest.fixture
+def signed_in(client: Client, alice: User, redis: None, tiny_edit: DiffusionModel) -> Client:
+    client.force_login(alice)
+    return client
+
+
+def explore(client: Client, **fields: Any) -> Any:
+    image = SimpleUploadedFile("cat.png", photo(96, 64), "image/png")
+    return client.post("/", {**FIELDS, **GRID, "image": image, **fields})
+
+
+def test_it_works(signed_in: Client, alice: User) -> None:
+    answer = explore(signed_in, num_images_per_prompt="4")
+    sheet = ContactSheet.objects.get()
+    assert (answer.status_code, answer["Location"]) == (302, f"/sheets/{sheet.pk}/")
+    cells = list(sheet.generations.order_by("cell"))
+    asked = [(cell.get_parameters().guidance_scale, cell.get_parameters().num_inference_steps) for cell in cells]
+    assert asked == [(2, 5), (4, 5), (7.5, 5), (2, 10), (4, 10), (7.5, 10)]
+    assert {len(cell.get_recipe().seeds) for cell in cells} == {1}
+    assert len({cell.get_recipe().seeds for cell in cells}) == 1, "one seed, or they could not be compared"
+    assert {(cell.user, cell.priority, cell.in_studio) for cell in cells} == {(alice, PriorityLevel.LOW, True)}
+    assert len({cell.input.name for cell in cells}) == 6, "each may be deleted on its own"
+    assert not StagedFiles.objects.exists()
+    page = signed_in.get(answer["Location"]).content.decode()
+    assert "<h1>Guidance × steps</h1>" in page
+    assert [cell.strip() for cell in re.findall(r'scope="col"><small>Guidance</small>(.*?)</th>', page)] == [
+        "2",
+        "4",
+        "7.5",
+    ]
+    assert re.findall(r'scope="row"><small>Steps</small>(.*?)</th>', page) == ["5", "10"]
+    assert 'aria-label="Steps 10, Guidance 7.5: waiting"' in page
+    assert "0 of 6 made" in page
+    shown = signed_in.get(f"/history/{cells[0].pk}/").content.decode()
+    assert f'<a href="/sheets/{sheet.pk}/">part of a contact sheet</a>' in shown
+    studio = signed_in.get("/").content.decode()
+    assert "6 of 6 to come" in studio
+    assert "data-events" not in studio, "cells are not shown one by one"
+
+
+def test_prompts_and_seeds_vary_too(signed_in: Client) -> None:
+    explore(
+        signed_in,
+        columns_field="prompt",
+        columns="make it night\n\nmake it, at last, snow\n",
+        rows_field="seed",
+        rows="1 2",
+    )
+    cells = Generation.objects.order_by("cell")
+    assert [(cell.prompt, cell.get_recipe().seeds[0]) for cell in cells] == [
+        ("make it night", 1),
+        ("make it, at last, snow", 1),
+        ("make it night", 2),
+        ("make it, at last, snow", 2),
+    ]
+
+
+def test_a_double_click_is_one_sheet(signed_in: Client) -> None:
+    first, second = explore(signed_in, key="nonce"), explore(signed_in, key="nonce")
+    assert first["Location"] == second["Location"]
+    assert Generation.objects.count() == 6
+    assert explore(signed_in, key="nonce", rows="5;11")["Location"] != first["Location"]
+
+
+def test_scripts_are_told_where_the_sheet_is(signed_in: Client) -> None:
+    image = SimpleUploadedFile("cat.png", photo(96, 64), "image/png")
+    fields = {**FIELDS, **GRID, "rows_field": "", "image": image}
+    answer = signed_in.post("/", fields, headers={"X-Requested-With": "fetch"})
+    assert (answer.status_code, answer.json()) == (201, {"location": f"/sheets/{ContactSheet.objects.get().pk}/"})
+    assert Generation.objects.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "words"),
+    [
+        ({"columns_field": ""}, "columns", "Choose what varies along the columns"),
+        ({"columns_field": "image_url"}, "columns", "Choose one of strength"),
+        ({"columns": " , "}, "columns", "Write values with commas between"),
+        ({"rows_field": "prompt", "rows": ""}, "rows", "Write one value on each line"),
+        ({"rows_field": "guidance_scale"}, "rows", "This varies along the columns already"),
+        ({"columns": "1,51"}, "columns", "Input should be a number from 0 to 50"),
+        ({"rows": "five"}, "rows", "Input should be a whole number."),
+        ({"rows_field": "strength", "rows": "0.5"}, "rows", "strength has no effect on dreamsite/tiny-edit"),
+        ({"columns_field": "seed", "columns": " ".join(map(str, range(37)))}, "columns", "at most 36 pictures"),
+        ({"columns_field": "seed", "columns": " ".join(map(str, range(19)))}, "rows", "These would be 38 pictures"),
+        ({"rows_field": "model_id", "rows": "no/such"}, "rows", "There is no such model here"),
+        ({"lora:no/such": "1"}, "loras", "not found among those"),
+    ],
+)
+def test_what_cannot_be_is_said_beside_its_axis(
+    signed_in: Client, fields: dict[str, str], place: str, words: str
+) -> None:
+    answer = explore(signed_in, **fields)
+    beside = re.search(rf'data-errors="{place}">(.*?)</ul>', answer.content.decode())
+    assert beside is not None
+    assert words in beside[1]
+    assert answer.status_code in (400, 422)
+    assert not Generation.objects.exists()
+    assert not ContactSheet.objects.exists()
+
+
+def test_what_a_sheet_would_cost_and_take_is_told_before(
+    signed_in: Client,
+    tiny_edit: DiffusionModel,
+    settings: Settings,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
+    asked = {**FIELDS, **GRID, "width": "512", "height": "384"}
+    register_worker("here-1", models=[TINY])
+    told = signed_in.post("/studio/estimate", asked).json()
+    # Three of 5 steps and three of 10, one after the other.
+    assert told["sheet"] == "about 10 s · starts at once · costs 8.85 of the 5000 left today"
+    assert "costs 3.93" in told["words"], "of the single request, as ever"
+    assert signed_in.post("/studio/estimate", FIELDS).json()["sheet"] == ""
+    many = {**asked, "columns_field": "seed", "columns": " ".join(map(str, range(18)))}
+    for fields in (asked, many):
+        # SQLite takes the rows of many cells in two parts.
+        with django_assert_max_num_queries(52):
+            signed_in.post("/studio/estimate", fields)
+    for fields, words in [
+        ({"columns": ""}, "Write values with commas between, such as 2, 4, 7.5."),
+        ({"columns": "1,51"}, "Input should be a number from 0 to 50."),
+        (
+            {"rows_field": "strength", "rows": "1"},
+            "strength has no effect on dreamsite/tiny-edit; choose another parameter.",
+        ),
+    ]:
+        assert signed_in.post("/studio/estimate", {**asked, **fields}).json()["sheet"] == words
+    settings.USER_MAX_QUEUED = 5
+    told = signed_in.post("/studio/estimate", asked).json()
+    assert "These are 6 requests at once, and 5 more of at most 5 may wait" in told["sheet"]
+    assert "costs 3.93" in told["words"]
+    assert not Generation.objects.exists()
+    assert not ContactSheet.objects.exists()
+
+
+def test_values_are_read_as_people_write_them() -> None:
+    found = axis("columns", "strength", " 0.2,0.4;0.6\n0.8 0.2 ")
+    assert found is not None
+    assert found.values == ("0.2", "0.4", "0.6", "0.8")
+    assert axis("rows", "", "1, 2") is None
+    with pytest.raises(InvalidField, match="at most 36"):
+        axis("rows", "seed", " ".join(map(str, range(40))))
+
+
+def test_limits_are_kept_for_the_whole(signed_in: Client, settings: Settings) -> None:
+    settings.USER_MAX_QUEUED = 5
+    answer = explore(signed_in)
+    assert answer.status_code == 429
+    assert "These are 6 requests at once, and 5 more of at most 5 may wait" in answer.content.decode()
+    settings.USER_MAX_QUEUED, settings.USER_MAX_PER_MINUTE = 100, 4
+    assert "6 requests at once, and 4 of the 4 that you may send within a minute" in explore(signed_in).content.decode()
+    settings.USER_MAX_PER_MINUTE, settings.USER_MAX_DAILY_COST = 100, 0.5
+    assert "These requests cost" in explore(signed_in).content.decode()
+    settings.USER_MAX_DAILY_COST, settings.MAX_QUEUE = 1000, 5
+    assert explore(signed_in).status_code == 503
+    assert not Generation.objects.exists()
+    assert not ContactSheet.objects.exists()
+    assert not StagedFiles.objects.exists()
+    settings.MAX_QUEUE = 6
+    assert explore(signed_in).status_code == 302
+
+
+def test_a_sheet_is_its_owners_alone(signed_in: Client, client: Client, bob: User) -> None:
+    explore(signed_in)
+    sheet = ContactSheet.objects.get()
+    client.force_login(bob)
+    for address in (f"/sheets/{sheet.pk}/", f"/sheets/{sheet.pk}/cells"):
+        assert client.get(address).status_code == 404
+    assert client.post(f"/sheets/{sheet.pk}/cancel").status_code == 404
+    assert Generation.objects.filter(state=State.QUEUED).count() == 6
+    client.logout()
+    assert client.get(f"/sheets/{sheet.pk}/")["Location"].startswith("/accounts/sign-in")
+
+
+def test_only_what_has_changed_comes_again(
+    signed_in: Client, alice: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    explore(signed_in)
+    sheet = ContactSheet.objects.get()
+    page = signed_in.get(f"/sheets/{sheet.pk}/").content.decode()
+    address = re.search(r'hx-get="([^"]+)"', page)[1]  # type: ignore[index]
+    with django_assert_num_queries(6):
+        answer = signed_in.get(address)
+    assert b"cell-" not in answer.content
+    made = make_generation(alice).images.get()
+    first, second = sheet.generations.order_by("cell")[:2]
+    GeneratedImage.objects.filter(pk=made.pk).update(generation=first, nsfw=True)
+    Generation.objects.filter(pk=first.pk).update(state=State.SUCCEEDED)
+    Generation.objects.filter(pk=second.pk).update(trashed=second.created)
+    changed = signed_in.get(address).content.decode()
+    assert re.findall(r'id="(cell-\d+)" hx-swap-oob', changed) == ["cell-0", "cell-1"]
+    assert "1 of 6 made" in changed
+    assert 'class="cell flagged succeeded"' in changed
+    assert "in the trash</span>" in changed
+    Generation.objects.filter(pk=second.pk).update(deleted=second.created)
+    assert "deleted</span>" in signed_in.get(address).content.decode()
+
+
+def test_a_sheet_in_the_trash_is_none_of_the_last_ones(signed_in: Client) -> None:
+    explore(signed_in)
+    sheet = ContactSheet.objects.get()
+    sheet.generations.update(state=State.SUCCEEDED)
+    sheet.generations.filter(cell__lt=4).update(trashed=sheet.created)
+    assert list(map(attrgetter("made"), ContactSheet.objects.lately(6))) == [2]
+    sheet.generations.update(trashed=sheet.created)
+    assert ContactSheet.objects.lately(6) == []
+    assert f"/sheets/{sheet.pk}/" not in signed_in.get("/").content.decode()
+
+
+def test_what_is_left_is_canceled_at_once(signed_in: Client) -> None:
+    explore(signed_in)
+    sheet = ContactSheet.objects.get()
+    queue.claim("default", "here-1", [TINY])
+    answer = signed_in.post(f"/sheets/{sheet.pk}/cancel", follow=True)
+    states = list(sheet.generations.order_by("cell").values_list("state", "cancel_requested"))
+    assert [state for state, _ in states] == ["running"] + ["canceled"] * 5
+    assert states[0][1] is not None, "what runs stops at its next step"
+    assert "Cancel the other 1" in answer.content.decode()
+    sheet.generations.update(state=State.CANCELED)
+    assert b"All of it had ended already" in signed_in.post(f"/sheets/{sheet.pk}/cancel", follow=True).content
+
+
+@needs_chromium
+def test_a_sheet_fills_while_one_looks(service: Service) -> None:
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(service.url)
+        page.get_by_label("Username").fill("admin")
+        page.get_by_label("Password").fill(service.password)
+        page.get_by_role("button", name="Sign in").click()
+        page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
+        page.get_by_label("What should happen to it?").fill("make it night")
+        page.locator("#num_inference_steps").fill("150")
+        page.get_by_text("Explore: a contact sheet").click()
+        page.locator("#columns_field").select_option("Seed")
+        page.locator("#columns").fill("1, 2")
+        page.locator("#rows_field").select_option("Prompt")
+        page.locator("#rows").fill("make it night\nmake it snow")
+        expect(page.locator("#cells")).to_have_text("4 pictures")
+        expect(page.locator("#sheet-estimate")).to_contain_text("costs 9.83")
+        page.get_by_role("button", name="Make the contact sheet").click()
+        page.wait_for_url("**/sheets/**")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Seed × prompt")
+        expect(page.locator(".cell img").first).to_be_visible(timeout=90_000)
+        page.get_by_role("button", name="Cancel the other").click()
+        expect(page.get_by_role("button", name="Cancel the other")).to_have_count(0, timeout=30_000)
+        check_everywhere(page)
+        page.get_by_role("link", name="Prompt make it night, Seed 1").click()
+        page.get_by_role("link", name="part of a contact sheet").click()
+        page.wait_for_url("**/sheets/**")
+
+
+def test_the_history_leads_to_the_sheet_and_back(signed_in: Client, alice: User, bob: User) -> None:
+    explore(signed_in)
+    sheet = ContactSheet.objects.get()
+    alone = make_generation(alice)
+    cells = list(sheet.generations.order_by("cell"))
+    whole = signed_in.get("/history/").content.decode()
+    tiles = dict(re.findall(r'id="tile-([0-9a-f-]{36})"(.*?)</article>', whole, re.DOTALL))
+    assert [f'href="/sheets/{sheet.pk}/"' in tiles[str(cell.pk)] for cell in cells] == [True] * 6
+    assert "/sheets/" not in tiles[str(alone.pk)]
+    page = signed_in.get(f"/sheets/{sheet.pk}/").content.decode()
+    assert f'href="/history/?sheet={sheet.pk}"' in page
+    assert f'href="/history/{cells[2].pk}/?sheet={sheet.pk}"' in page
+    narrowed = signed_in.get(f"/history/?sheet={sheet.pk}").content.decode()
+    assert re.findall(r'id="tile-([0-9a-f-]{36})"', narrowed) == [str(cell.pk) for cell in reversed(cells)]
+    assert '<a class="chip" href="?" aria-current="true">One contact sheet</a>' in narrowed
+    second = signed_in.get(f"/history/{cells[0].pk}/?sheet={sheet.pk}").content.decode()
+    assert f'rel="prev" href="/history/{cells[1].pk}/?sheet={sheet.pk}"' in second
+    assert signed_in.get("/history/?sheet=none").status_code == 400
+    signed_in.force_login(bob)
+    assert "tile-" not in signed_in.get(f"/history/?sheet={sheet.pk}").content.decode()

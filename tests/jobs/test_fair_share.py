@@ -1,0 +1,140 @@
+"""Whose turn it is: priority, then who was served least of late, then the models that are warm, then arrival."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts.models import ApiToken, User
+from generation.jobs import fair_share, queue
+from generation.maintenance import reaper
+from generation.models import (
+    MAX_AFFINITY_SKIPS,
+    DiffusionModel,
+    Generation,
+    UserShare,
+)
+from generation.parameters import ErrorCode, InvalidField
+from tests.support.jobs import claim, expire, submit
+
+pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
+
+
+@pytest.fixture
+def charlies(charlie: User) -> ApiToken:
+    return ApiToken.objects.issue(charlie, "laptop")[0]
+
+
+@pytest.fixture(autouse=True)
+def unlimited(settings: Settings) -> None:
+    settings.LIMITS = False
+
+
+def order(*warm: str) -> list[Generation]:
+    """All that waits, as one worker claims it."""
+    return list(iter(lambda: claim(warm=warm), None))
+
+
+def test_one_users_flood_does_not_keep_another_waiting(alices: ApiToken, bobs: ApiToken) -> None:
+    flood = [submit(alices) for _ in range(200)]
+    assert claim() == flood[0]
+    assert claim() == flood[1]
+    late = submit(bobs)
+    assert claim() == late
+    assert claim() == flood[2]
+
+
+def test_costs_are_weighed_not_counted(alices: ApiToken, bobs: ApiToken) -> None:
+    dear = [submit(alices, num_inference_steps="40") for _ in range(2)]
+    cheap = [submit(bobs, num_inference_steps="10") for _ in range(6)]
+    assert order() == [dear[0], *cheap[:4], dear[1], *cheap[4:]]
+
+
+def test_a_higher_priority_comes_first(alices: ApiToken, charlies: ApiToken) -> None:
+    low, normal = submit(alices, priority="low"), submit(alices)
+    high = submit(charlies, priority="high")
+    assert order() == [high, normal, low]
+
+
+def test_high_is_for_staff(alices: ApiToken) -> None:
+    with pytest.raises(InvalidField, match="high is for staff; choose low or normal"):
+        submit(alices, priority="high")
+
+
+def test_what_lost_its_worker_comes_first(alices: ApiToken, bobs: ApiToken) -> None:
+    lost = submit(alices)
+    held = claim()
+    assert held == lost
+    submit(bobs)
+    submit(bobs)
+    expire(held)
+    reaper.reap()
+    assert claim() == lost
+
+
+def test_a_lost_attempt_counts_once(alices: ApiToken, alice: User) -> None:
+    submit(alices)
+    for _ in range(2):
+        held = claim()
+        assert held
+        served = UserShare.objects.get(user=alice).decayed_usage
+        queue.release(held)
+    assert UserShare.objects.get(user=alice).decayed_usage == served
+
+
+def test_a_warm_model_is_preferred_but_not_for_ever(alices: ApiToken, settings: Settings) -> None:
+    DiffusionModel.objects.create(id="someone/cold", family="image-to-image", enabled=True)
+    cold = submit(alices, model_id="someone/cold")
+    warm = [submit(alices) for _ in range(MAX_AFFINITY_SKIPS + 3)]
+    expected = [*warm[:MAX_AFFINITY_SKIPS], cold, *warm[MAX_AFFINITY_SKIPS:]]
+    assert order("dreamsite/tiny-edit") == expected
+
+
+def test_without_a_warm_model_arrival_decides(alices: ApiToken) -> None:
+    DiffusionModel.objects.create(id="someone/cold", family="image-to-image", enabled=True)
+    rows = [submit(alices, model_id="someone/cold"), submit(alices)]
+    assert order() == rows
+
+
+def test_the_served_sum_halves_in_a_half_life() -> None:
+    now = timezone.now()
+    later = now + timedelta(seconds=fair_share.HALF_LIFE)
+    served = fair_share.charge(0.0, 8.0, now)
+    # 8 a half-life ago weigh 4 now, so with 4 more they are like 8 now.
+    assert fair_share.charge(served, 4.0, later) == pytest.approx(fair_share.charge(0.0, 8.0, later))
+    assert fair_share.charge(served, 1.0, now) > served
+
+
+def test_cost_counts_the_steps_that_are_run(alices: ApiToken) -> None:
+    DiffusionModel.objects.create(id="someone/model", family="image-to-image", enabled=True, cost_weight=3.0)
+    row = submit(alices, model_id="someone/model", strength="0.5", num_inference_steps="20", num_images_per_prompt="2")
+    recipe = row.get_recipe()
+    assert row.cost == pytest.approx(10 * recipe.width * recipe.height / 1e6 * 2 * 3.0)
+
+
+def test_what_was_not_done_does_not_count(alices: ApiToken, alice: User) -> None:
+    first, second = submit(alices), submit(alices)
+    for row in (first, second):
+        assert claim() == row
+        row.refresh_from_db()
+    both = UserShare.objects.get(user=alice).decayed_usage
+    queue.fail(second, ErrorCode.MODEL_FAILED, "It failed.")
+    assert second.started
+    one = UserShare.objects.get(user=alice).decayed_usage
+    assert first.started
+    assert one == pytest.approx(fair_share.charge(0.0, first.cost, first.started), abs=1e-6)
+    assert one < both
+    queue.finish_canceled(first, ErrorCode.CANCELED, 0.25)
+    assert UserShare.objects.get(user=alice).decayed_usage == pytest.approx(one - 2, abs=1e-3)
+
+
+def test_who_may_run_nothing_does_not_stop_the_others(
+    alices: ApiToken, bobs: ApiToken, alice: User, settings: Settings
+) -> None:
+    settings.LIMITS = True
+    User.objects.filter(pk=alice.pk).update(max_running=0)
+    submit(alices)
+    bobs_row = submit(bobs)
+    assert claim() == bobs_row
+    assert claim() is None

@@ -1,0 +1,134 @@
+"""When what waits will start and end, and why it waits."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import ApiToken, User
+from generation.broker import progress
+from generation.jobs import forecast
+from generation.jobs.forecast import Forecast
+from generation.models import (
+    DiffusionModel,
+    Generation,
+    RunTiming,
+)
+from tests.support.jobs import claim, claimed, submit
+from tests.support.workers import register_worker
+
+pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
+MODEL = "dreamsite/tiny-edit"
+
+
+@pytest.fixture
+def token(alice: User) -> ApiToken:
+    return ApiToken.objects.issue(alice, "laptop")[0]
+
+
+@pytest.fixture
+def pace(tiny_edit: DiffusionModel) -> RunTiming:
+    """A tenth of a second for a step of one picture of 128 x 128, and a second for all else."""
+    return RunTiming.objects.create(model_id=MODEL, pixels=128 * 128, images=1, step_seconds=0.1, other_seconds=1.0)
+
+
+def of_queued(generation: Generation) -> Forecast:
+    return forecast.of_queued([generation])[generation.pk]
+
+
+def ends_in(seconds: float, generation: Generation) -> bool:
+    before = timezone.now()
+    expected = of_queued(generation)
+    assert expected.finish
+    return is_later(seconds, expected.finish, before)
+
+
+def is_later(seconds: float, end: datetime, before: datetime) -> bool:
+    """Whether `end` is so much later than the moment of a forecast that was asked for between `before` and now."""
+    moment, slack = end - timedelta(seconds=seconds), timedelta(seconds=0.3)
+    return before - slack <= moment <= timezone.now() + slack
+
+
+def test_it_works(token: ApiToken, pace: RunTiming) -> None:
+    register_worker("worker-1", models=[MODEL])
+    first, second = (submit(token, num_inference_steps="20") for _ in range(2))
+    expected = of_queued(second)
+    assert (expected.position, expected.reason) == (2, "1 request runs before it.")
+    assert ends_in(3.0 * scale(first), first)
+    assert ends_in(6.0 * scale(second), second)
+
+
+def scale(generation: Generation) -> float:
+    recipe = generation.get_recipe()
+    return recipe.width * recipe.height / (128 * 128)
+
+
+def test_two_workers_share_the_line(token: ApiToken, pace: RunTiming) -> None:
+    for name in ("worker-1", "worker-2"):
+        register_worker(name, models=[MODEL])
+    rows = [submit(token, num_inference_steps="20") for _ in range(4)]
+    assert ends_in(6.0 * scale(rows[3]), rows[3])
+
+
+def test_what_runs_counts_for_what_is_left_of_it(token: ApiToken, pace: RunTiming) -> None:
+    register_worker("worker-1", models=[MODEL])
+    running = claimed(token)
+    progress.report([running.pk], progress.Progress(75, 100, "denoising"))
+    waiting = submit(token, num_inference_steps="20")
+    assert ends_in((11.0 * 0.25 + 3.0) * scale(waiting), waiting)
+    before = timezone.now()
+    finish = forecast.of_running([running], progress.latest([running.pk]))[running.pk]
+    assert is_later(11.0 * 0.25 * scale(running), finish, before)
+
+
+def test_the_line_is_that_of_the_claims(token: ApiToken, bob: User, pace: RunTiming) -> None:
+    register_worker("worker-1", models=[MODEL])
+    bobs = ApiToken.objects.issue(bob, "laptop")[0]
+    rows = [submit(token), submit(token), submit(bobs), submit(token, priority="low"), submit(bobs)]
+    places = {row.pk: of_queued(row).position for row in rows}
+    claimed_order = [row.pk for row in iter(lambda: claim(warm=[MODEL]), None)]
+    assert sorted(places, key=lambda pk: places[pk]) == claimed_order
+
+
+def test_reasons_are_words(token: ApiToken, alice: User) -> None:
+    row = submit(token)
+    assert of_queued(row).reason == "No worker is at work in its pool."
+    assert of_queued(row).finish is None
+    register_worker("worker-1", models=["someone/else"])
+    assert of_queued(row).reason == "It is next; its model must be loaded first."
+    register_worker("worker-1", models=[MODEL])
+    assert of_queued(row).reason == "It is next, as soon as a worker is free."
+    User.objects.filter(pk=alice.pk).update(max_running=1)
+    assert claim() == row
+    later = submit(token)
+    later.user.refresh_from_db()
+    assert of_queued(later).reason == "As many requests of its user are running as may run at once: 1."
+
+
+def test_nothing_is_promised_before_anything_was_measured(token: ApiToken) -> None:
+    register_worker("worker-1", models=[MODEL])
+    assert of_queued(submit(token)).finish is None
+
+
+def test_it_learns(token: ApiToken) -> None:
+    row = submit(token, num_inference_steps="10")
+    forecast.record([row], {"denoising": 2.0, "encoding": 0.1, "decoding": 0.1, "safety": 0.1, "storing": 0.1})
+    forecast.record([row], {"loading": 4.0, "denoising": 4.0, "decoding": 0.4})
+    pace = RunTiming.objects.get()
+    assert pace.step_seconds == pytest.approx(0.2 + 0.3 * 0.2)
+    assert pace.other_seconds == pytest.approx(0.4)
+    assert DiffusionModel.objects.get(pk=MODEL).load_seconds == 4.0
+
+
+def test_a_cold_model_takes_its_loading_too(token: ApiToken, pace: RunTiming) -> None:
+    DiffusionModel.objects.filter(pk=MODEL).update(load_seconds=30.0)
+    register_worker("worker-1", models=["someone/else"])
+    row = submit(token, num_inference_steps="20")
+    assert ends_in(30.0 + 3.0 * scale(row), row)
+
+
+def test_estimates_move_with_time(token: ApiToken, pace: RunTiming) -> None:
+    register_worker("worker-1", models=[MODEL])
+    expected = of_queued(submit(token))
+    assert expected.start
+    assert expected.start - timezone.now() < timedelta(seconds=1)

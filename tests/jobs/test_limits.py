@@ -1,0 +1,175 @@
+"""What a user may ask for: exact under any number of requests at once, and explained when it is refused."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from django.db import connections
+from django.utils import timezone
+from pytest_django import Settings
+from uuid_utils.compat import uuid7
+
+from accounts.models import ApiToken, User
+from generation.jobs import queue
+from generation.jobs.limits import OverLimit, QueueFull
+from generation.models import (
+    Generation,
+    StagedFiles,
+    State,
+)
+from generation.parameters import ErrorCode
+from tests.support import pictures
+from tests.support.jobs import claim, claimed, submit
+from tests.support.service import Service
+
+pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
+
+
+@pytest.fixture
+def token(alice: User) -> ApiToken:
+    return ApiToken.objects.issue(alice, "laptop")[0]
+
+
+def refused(token: ApiToken, **fields: str) -> OverLimit:
+    with pytest.raises(OverLimit) as caught:
+        submit(token, **fields)
+    return caught.value
+
+
+def test_requests_that_wait_are_bounded(token: ApiToken, settings: Settings) -> None:
+    settings.USER_MAX_QUEUED = 2
+    submit(token), submit(token)
+    error = refused(token)
+    assert (error.code, error.limit, error.remaining) == (ErrorCode.TOO_MANY_QUEUED, 2, 0)
+    assert "2 requests of yours are waiting, of at most 2" in error.message
+    assert claim()
+    submit(token)
+
+
+def test_requests_per_minute_are_bounded(token: ApiToken, settings: Settings) -> None:
+    settings.USER_MAX_PER_MINUTE = 2
+    first = submit(token)
+    submit(token)
+    error = refused(token)
+    assert error.code is ErrorCode.TOO_MANY_REQUESTS
+    assert 55 <= error.reset <= 61
+    assert f"in {error.reset} seconds" in error.message
+    queue.cancel(first)
+    assert refused(token).code is ErrorCode.TOO_MANY_REQUESTS
+
+
+def test_the_cost_of_a_day_is_bounded(token: ApiToken, settings: Settings) -> None:
+    cost = submit(token, num_inference_steps="10").cost
+    settings.USER_MAX_DAILY_COST = cost * 2.5
+    submit(token, num_inference_steps="10")
+    error = refused(token, num_inference_steps="10")
+    assert error.code is ErrorCode.COST_EXCEEDED
+    assert error.remaining == pytest.approx(cost * 0.5)
+    assert error.reset <= 24 * 3600 + 1
+    submit(token, num_inference_steps="4")
+
+
+def test_what_failed_or_never_started_costs_nothing(token: ApiToken) -> None:
+    failed, canceled = claimed(token), submit(token)
+    queue.fail(failed, ErrorCode.MODEL_FAILED, "It failed.")
+    queue.cancel(canceled)
+    assert list(Generation.objects.values_list("cost", flat=True)) == [0.0, 0.0]
+
+
+def test_what_was_stopped_costs_what_was_done(token: ApiToken) -> None:
+    generation = claimed(token)
+    assert queue.finish_canceled(generation, ErrorCode.CANCELED, 0.25)
+    assert Generation.objects.get().cost == pytest.approx(generation.cost / 4)
+
+
+def test_a_users_own_limits_go_before_the_settings(token: ApiToken, alice: User, settings: Settings) -> None:
+    settings.USER_MAX_QUEUED = 1
+    User.objects.filter(pk=alice.pk).update(max_queued=2)
+    token.user.refresh_from_db()
+    submit(token), submit(token)
+    assert refused(token).limit == 2
+
+
+def test_no_more_than_allowed_run_at_once(token: ApiToken, bob: User, settings: Settings) -> None:
+    settings.USER_MAX_RUNNING = 2
+    rows = [submit(token) for _ in range(4)]
+    assert [claim(), claim(), claim()] == [rows[0], rows[1], None]
+    bobs = submit(ApiToken.objects.issue(bob, "laptop")[0])
+    assert claim() == bobs
+    Generation.objects.filter(pk=rows[0].pk).update(state=State.SUCCEEDED)
+    assert claim() == rows[2]
+
+
+def test_the_whole_queue_is_bounded_before_anything_is_stored(token: ApiToken, settings: Settings) -> None:
+    settings.MAX_QUEUE = 1
+    submit(token)
+    with pytest.raises(QueueFull):
+        submit(token)
+    assert not StagedFiles.objects.exists()
+
+
+def test_limits_can_be_lifted(token: ApiToken, settings: Settings) -> None:
+    settings.USER_MAX_QUEUED = 1
+    settings.LIMITS = False
+    for _ in range(3):
+        submit(token)
+
+
+def test_yesterday_does_not_count(token: ApiToken, settings: Settings) -> None:
+    old = submit(token)
+    before = timezone.now() - timedelta(days=1, minutes=1)
+    Generation.objects.filter(pk=old.pk).update(id=uuid7(nanoseconds=int(before.timestamp() * 1e9)))
+    settings.USER_MAX_DAILY_COST = old.cost
+    submit(token)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_fifty_at_once_get_exactly_what_is_allowed(token: ApiToken, settings: Settings) -> None:
+    settings.USER_MAX_QUEUED = 7
+
+    def attempt(_: int) -> bool:
+        try:
+            submit(token)
+        except OverLimit:
+            return False
+        finally:
+            connections.close_all()
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        accepted = list(pool.map(attempt, range(50)))
+    assert (sum(accepted), Generation.objects.count()) == (7, 7)
+    assert not StagedFiles.objects.exists()
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that lets a user send three requests a minute, and has no worker to speak of."""
+    with Service(tmp_path_factory.mktemp("d"), LIMITS="on", USER_MAX_PER_MINUTE="3", WAIT_SECONDS="0") as service:
+        yield service
+
+
+def test_fifty_posts_over_http_and_a_429_that_says_it_all(strict: Service) -> None:
+    def post(_: int) -> httpx.Response:
+        with strict.client() as client:
+            fields = {"prompt": "make it night", "num_inference_steps": "1"}
+            return client.post("/image-to-image", data=fields, files={"image": pictures.photo(128, 128)})
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(post, range(50)))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(202) + statuses.count(200), statuses.count(429)) == (3, 47)
+    refusal = next(answer for answer in answers if answer.status_code == 429)
+    assert refusal.json()["detail"]["code"] == "too_many_requests"
+    assert refusal.headers["ratelimit-limit"] == "3"
+    assert refusal.headers["ratelimit-remaining"] == "0"
+    assert refusal.headers["retry-after"] == refusal.headers["ratelimit-reset"]
+    assert 1 <= int(refusal.headers["retry-after"]) <= 61
+    # A client that was held is known by its generation alone.
+    accepted = [answer for answer in answers if answer.status_code != 429]
+    assert all(answer.headers["ratelimit-limit"] == "3" for answer in accepted)
+    assert "0" in {answer.headers["ratelimit-remaining"] for answer in accepted} <= {"0", "1", "2"}
+    assert len(list(Path(strict.data_dir, "media", "inputs").rglob("*.webp"))) == 6

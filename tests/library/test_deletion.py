@@ -1,0 +1,182 @@
+"""Deletion of a generation: a tombstone without words and pictures stays, whatever dies or is away meanwhile."""
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts.models import ApiToken, User
+from generation.broker.connection import redis_client
+from generation.jobs import limits
+from generation.library import deletion
+from generation.maintenance import reaper
+from generation.models import (
+    Generation,
+    IdempotencyKey,
+    StagedFiles,
+    State,
+)
+from generation.recipes import Recipe
+from tests.support.generations import (
+    files_of,
+    make_generation,
+    there,
+)
+from tests.support.service import (
+    Service,
+    make_two,
+    wait_until,
+)
+
+pytestmark = pytest.mark.usefixtures("redis")
+
+
+@pytest.fixture
+def api(alices_token: str) -> Client:
+    return Client(headers={"Authorization": f"Bearer {alices_token}"})
+
+
+def path_of(generation: Generation) -> str:
+    return f"/generations/{generation.pk}"
+
+
+def test_of_two_who_delete_at_once_one_has_deleted(service: Service, alices_key: str) -> None:
+    with service.client(alices_key) as alice, ThreadPoolExecutor(8) as threads:
+        path = f"/generations/{make_two(alice)}"
+        statuses = [response.status_code for response in threads.map(lambda _: alice.delete(path), range(8))]
+    assert sorted(statuses) == [204] + [410] * 7
+
+
+def test_what_a_dying_process_left_of_a_deletion_is_removed(service: Service, alices_key: str) -> None:
+    die_between = (
+        "import os; from generation import media, removal; from generation.models import Generation; "
+        "media.discard = lambda names: os._exit(0); "
+        "removal.delete(Generation.objects.get(pk='{}'))"
+    )
+    with service.client(alices_key) as alice:
+        made = make_two(alice)
+        assert len(service.files_of(made)) == 6
+        service.manage("shell", "-v", "0", "-c", die_between.format(made))
+        assert alice.get(f"/generations/{made}").status_code == 410
+    wait_until(lambda: not service.files_of(made), what="the sweep")
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELED])
+def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToken, charlie: User, state: State) -> None:
+    words: dict[str, Any] = {
+        "prompt": "zebra",
+        "negative_prompt": "zebra",
+        "image_url": "https://zebra.example/zebra.png",
+    }
+    generation = make_generation(alices.user, state, token=alices, num_images_per_prompt=2, flagged=[1], **words)
+    Generation.objects.filter(pk=generation.pk).update(
+        cost=3.5, warnings=["zebra is no field"], error_message="zebra" if generation.error_code else ""
+    )
+    key = IdempotencyKey.objects.create(token=alices, key="k", fingerprint="f", generation=generation, answer="zebra")
+    LogEntry.objects.log_actions(charlie.pk, [generation], 2, "Canceled.")
+    stream = f"dreamsite:stream:{generation.pk}"
+    redis_client().xadd(stream, {"prompt": "zebra"})
+    names = files_of(generation)
+    assert there(names) == names
+
+    assert api.delete(path_of(generation)).status_code == 204
+    assert there(names) == []
+    assert not StagedFiles.objects.exists()
+    assert not redis_client().exists(stream)
+    assert "zebra" not in json.dumps(list(Generation.objects.values()), default=str)
+    assert "zebra" not in json.dumps(list(LogEntry.objects.values()), default=str)
+
+    row = Generation.objects.get()
+    assert (row.state, row.cost, row.token, row.error_code) == (state, 3.5, alices, generation.error_code)
+    assert (row.input_sha256, row.created) == (generation.input_sha256, generation.created)
+    assert row.deleted is not None
+    assert timezone.now() - row.deleted < timedelta(seconds=10)
+    assert row.get_recipe() == Recipe.model_validate(generation.recipe | {"prompt": "", "negative_prompt": ""})
+    assert row.get_recipe().seeds == (1207, 1208)
+    assert [(image.nsfw, image.file.name, image.thumbnail.name) for image in row.images.all()] == (
+        [(False, "", ""), (True, "", "")] if state == State.SUCCEEDED else []
+    )
+    key.refresh_from_db()
+    assert (key.generation, key.answer) == (row, "")
+
+
+def test_what_was_deleted_still_counts_for_the_limits(api: Client, alice: User, settings: Settings) -> None:
+    settings.USER_MAX_PER_MINUTE = 1
+    generation = make_generation(alice)
+    assert api.delete(path_of(generation)).status_code == 204
+    with pytest.raises(limits.OverLimit):
+        limits.check(alice, 1.0)
+
+
+def test_files_that_cannot_be_removed_now_are_removed_later(alice: User, settings: Settings) -> None:
+    """The storage is away, first for the request and then for the reaper; both deletions are noted until it is back."""
+    generations = [make_generation(alice) for _ in range(2)]
+    names = [name for generation in generations for name in files_of(generation)]
+    media_root, blocked = settings.MEDIA_ROOT, settings.DATA_DIR / "blocked"
+    blocked.touch()
+    settings.MEDIA_ROOT = blocked
+    assert all(deletion.delete(generation) for generation in generations)
+    first = StagedFiles.objects.order_by("created")[0]
+    reaper.reap()
+    assert StagedFiles.objects.count() == 2
+    # The one that failed is tried last the next time.
+    assert StagedFiles.objects.order_by("created").last() == first
+    settings.MEDIA_ROOT = media_root
+    assert there(names) == names
+    reaper.reap()
+    assert there(names) == []
+    assert not StagedFiles.objects.exists()
+
+
+def test_without_redis_it_is_deleted_all_the_same(alice: User, redis_server: Any) -> None:
+    generation = make_generation(alice)
+    names = files_of(generation)
+    redis_server.stop()
+    try:
+        assert deletion.delete(generation)
+    finally:
+        redis_server.start()
+    assert there(names) == []
+
+
+def test_the_admin_shows_a_tombstone_as_one(client: Client, alice: User, charlie: User) -> None:
+    generations = [
+        make_generation(alice, prompt="zebra", flagged=[0]),
+        make_generation(alice, State.FAILED, prompt="zebra"),
+        make_generation(alice, State.CANCELED, prompt="zebra"),
+    ]
+    for generation in generations:
+        assert deletion.delete(generation)
+    client.force_login(charlie)
+    shown = client.get("/admin/generation/generation/").content.decode()
+    assert "zebra" not in shown
+    assert "<img src" not in shown.partition('id="result_list"')[2]
+    assert len(re.findall(r"deleted 20\d\d-\d\d-\d\d \d\d:\d\d \((?:succeeded|failed|canceled)\)", shown)) == 3
+    assert "1 flagged" in shown
+    for generation in generations:
+        change = client.get(f"/admin/generation/generation/{generation.pk}/change/")
+        assert change.status_code == 200
+        assert "deleted 20" in change.content.decode()
+        assert "zebra" not in change.content.decode()
+        assert "/media/" not in change.content.decode()
+    chosen = {"action": "cancel", "confirmed": "yes", "_selected_action": [generation.pk for generation in generations]}
+    answer = client.post("/admin/generation/generation/", chosen, follow=True).content.decode()
+    assert "3 not canceled: it had ended already." in answer
+
+
+def test_the_history_does_not_show_what_was_deleted(client: Client, alice: User) -> None:
+    kept, deleted = make_generation(alice), make_generation(alice)
+    assert deletion.delete(deleted)
+    client.force_login(alice)
+    shown = client.get("/history/").content.decode()
+    assert str(kept.pk) in shown
+    assert str(deleted.pk) not in shown
+    assert str(deleted.pk) not in client.get(f"/history/tiles?live={deleted.pk}.running").content.decode()
+    assert client.get(f"/history/{deleted.pk}/").status_code == 404

@@ -1,0 +1,125 @@
+"""Searches find the same from whichever side they are read, on SQLite and on PostgreSQL."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import User
+from generation.filters import HistoryFilters
+from generation.library import search, search_plan
+from generation.models import Generation
+from tests.support import servers
+from tests.support.environment import ROOT
+from tests.support.generations import make_generation
+
+SIZE = 20
+FIRST = {"FEW": 10**6, "PAGE": 0, "MANY": 0}
+"""Rows are read first, and the words of each are looked at."""
+WORDS_FIRST = {"FEW": -1, "PAGE": 10**6}
+AS_IT_IS: dict[str, int] = {}
+SEARCHES: list[dict[str, Any]] = [
+    {"q": "fog"},
+    {"q": "li"},
+    {"q": "lighthouse fog"},
+    {"q": "fog over "},
+    {"q": "over fog"},
+    {"q": "grandma"},
+    {"q": "xylophone"},
+    {"q": "fog", "seed": 42},
+    {"seed": 42},
+    {"q": "fog", "state": ["failed"]},
+    {"q": "fog", "state": ["queued"]},
+    {"q": "fog", "state": ["failed"], "flagged": "true"},
+    {"q": "soft-light", "favourite": "true"},
+    {"q": "fog", "lora": "demo/claymation"},
+    {"q": "fog", "since": str(date.today() - timedelta(days=300)), "until": str(date.today() - timedelta(days=90))},
+]
+
+
+def filled() -> None:
+    quiet = {"verbosity": 0, "stdout": io.StringIO()}
+    call_command("demo_data", generations=2000, users=3, beside_real_users=True, **quiet)
+
+
+def found(constants: dict[str, int]) -> list[list[str]]:
+    """What each search finds: in a history, its second page, beside its middle, and among everybody's of a state."""
+    kept = {name: getattr(search_plan, name) for name in constants}
+    vars(search_plan).update(constants)
+    try:
+        return [[str(pk) for pk in _ids(wanted)] for wanted in SEARCHES]
+    finally:
+        vars(search_plan).update(kept)
+
+
+def _ids(wanted: dict[str, Any]) -> Iterator[UUID]:
+    user = User.objects.get(username="demo-2")
+    own, filters = Generation.objects.owned_by(user), HistoryFilters.model_validate(wanted)
+    first = [row.pk for row in search.page(own, user.pk, filters, SIZE)]
+    yield from first
+    if first:
+        middle = first[len(first) // 2]
+        yield from (row.pk for row in search.page(own, user.pk, filters, SIZE, middle))
+        for side in search.neighbours(own, user.pk, filters, middle, 5):
+            yield from (row.pk for row in side)
+    for rows in (Generation.objects.all(), Generation.objects.filter(state="failed")):
+        yield from (row.pk for row in search.search_all(rows, wanted.get("q", "demo-3"))[:SIZE])
+
+
+def test_searches_find_the_same_from_both_sides(db: None) -> None:
+    filled()
+    everything = found(AS_IT_IS)
+    assert [bool(ids) for ids in everything].count(True) >= len(SEARCHES) - 1
+    assert found(FIRST) == everything
+    assert found(WORDS_FIRST) == everything
+
+
+def test_they_find_the_same_on_postgresql(tmp_path: Path) -> None:
+    with servers.postgresql() as database:
+        host = {**os.environ, "DATABASE_URL": database.url, "DATA_DIR": str(tmp_path), "LOG_LEVEL": "ERROR"}
+        subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=ROOT, env=host, check=True)
+        script = """
+import json
+from tests.library import test_search_plan as asked
+asked.filled()
+print(json.dumps([asked.found(way) for way in (asked.AS_IT_IS, asked.FIRST, asked.WORDS_FIRST)]))
+"""
+        command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", script]
+        told = subprocess.run(command, cwd=ROOT, env=host, stdout=subprocess.PIPE, text=True, check=True).stdout
+    everything, first, words_first = json.loads(told.splitlines()[-1])
+    assert [bool(ids) for ids in everything].count(True) >= len(SEARCHES) - 1
+    assert first == everything
+    assert words_first == everything
+
+
+def test_words_that_few_rows_are_looked_for_in_are_whole(alice: User) -> None:
+    make_generation(alice, prompt="a lighthouse, soft light")
+    rows = Generation.objects.filter(state="succeeded")
+
+    def count(text: str) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            made = len(search.search_all(rows, text))
+        assert "MATCH" not in queries[-1]["sql"]
+        return made
+
+    assert count("light") == count("lighth") == count("soft-li") == count("Alice soft") == 1
+    assert count("ght") == count("lighth soft") == count("light-soft") == count("bob soft") == 0
+
+
+def test_pairs_that_hardly_anything_is_have_their_own_indexes(db: None) -> None:
+    """On SQLite; by another it would read every row that failed."""
+
+    def plan(**wanted: Any) -> str:
+        return str(Generation.objects.filter(**wanted).order_by("-pk")[:50].explain())
+
+    assert "flagged_by_state" in plan(is_flagged=True, state="failed")

@@ -1,0 +1,261 @@
+"""Exports: one zip of all that is kept of a person, made by a job that can die at any moment."""
+
+import asyncio
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.db.models import F
+from django.test import AsyncClient, Client
+from django.utils import timezone
+
+from accounts.models import ApiToken, DataExport, User
+from generation.images import storage
+from generation.library import archive, deletion
+from generation.maintenance import (
+    account_jobs,
+    data_export,
+    reaper,
+)
+from generation.models import (
+    Generation,
+    ShareLink,
+    StagedFiles,
+    State,
+)
+from tests.support.generations import make_generation
+
+PAGE = "/settings/export"
+
+pytestmark = pytest.mark.usefixtures("redis")
+
+
+def go_on() -> bool:
+    return False
+
+
+@pytest.fixture(autouse=True)
+def no_files_left_over() -> Iterator[None]:
+    yield
+    assert not list((Path(settings.DATA_DIR) / "exports").glob("*"))
+
+
+def fetched(client: Client, export: DataExport) -> bytes:
+    """What the user's browser gets, as the real server sends it."""
+
+    async def read() -> bytes:
+        browser = AsyncClient()
+        browser.cookies = client.cookies
+        answer: Any = await browser.get(f"{PAGE}/{export.pk}.zip")
+        assert answer.status_code == 200
+        assert answer["Content-Disposition"].startswith('attachment; filename="dreamsite-')
+        pieces = [piece async for piece in answer.streaming_content]
+        assert len(b"".join(pieces)) == int(answer["Content-Length"])
+        return b"".join(pieces)
+
+    return asyncio.run(read())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any) -> None:
+    kept = make_generation(alice, token=alices, num_images_per_prompt=2)
+    trashed = make_generation(alice, prompt="make it snow")
+    Generation.objects.filter(pk=trashed.pk).update(trashed=timezone.now(), title="Ümläut", note="<b>")
+    deleted = make_generation(alice)
+    deletion.delete(deleted)
+    make_generation(alice, State.FAILED)
+    ShareLink.objects.create(generation=kept, code="c" * 43)
+    client.force_login(alice)
+    assert "Make the export" in client.get(PAGE).content.decode()
+    assert client.post(PAGE)["Location"] == PAGE
+    assert "about to be made" in client.get(PAGE).content.decode()
+
+    assert account_jobs.run_all(go_on)
+    page = client.get(PAGE).content.decode()
+    export = DataExport.objects.get()
+    assert f"{PAGE}/{export.pk}.zip" in page
+    assert "4 requests" in page
+    with zipfile.ZipFile(io.BytesIO(fetched(client, export))) as taken:
+        assert taken.testzip() is None
+        told = {name: json.loads(taken.read(name)) for name in taken.namelist() if name.endswith(".json")}
+        pictures = {name.removeprefix("pictures/") for name in taken.namelist() if name.startswith("pictures/")}
+        assert "generations.json" in taken.read("README.txt").decode()
+    assert told["account.json"]["username"] == "alice"
+    assert "password" not in told["account.json"]
+    assert [token["name"] for token in told["tokens.json"]] == ["laptop"]
+    assert not {"digest", "id"} & told["tokens.json"][0].keys()
+    assert [link["generation_id"] for link in told["share-links.json"]] == [str(kept.pk)]
+    assert "code" not in told["share-links.json"][0]
+    recipes = told["generations.json"]
+    assert [recipe["id"] for recipe in recipes] == [str(row.pk) for row in Generation.objects.order_by("pk")]
+    assert recipes[1]["title"] == "Ümläut"
+    assert recipes[1]["in_trash_since"]
+    assert recipes[2]["deleted"]
+    named = {image["file"] for recipe in recipes for image in recipe["images"] if image["file"]}
+    named |= {recipe["input"]["file"] for recipe in recipes if recipe["input"]["file"]}
+    assert pictures == named
+    assert len(pictures) == 3 + 2 + 1
+
+
+def made(user: User) -> DataExport:
+    assert data_export.request(user)
+    assert account_jobs.run_all(go_on)
+    return DataExport.objects.filter(user=user).latest("pk")
+
+
+def test_nobody_else_gets_it(client: Client, alice: User, bob: User, charlie: User) -> None:
+    export = made(alice)
+    assert client.get(f"{PAGE}/{export.pk}.zip").status_code == 302
+    for other in (bob, charlie):
+        client.force_login(other)
+        assert client.get(f"{PAGE}/{export.pk}.zip").status_code == 404
+        assert str(export.pk) not in client.get(PAGE).content.decode()
+
+
+def test_one_is_made_at_a_time(client: Client, alice: User, bob: User) -> None:
+    client.force_login(alice)
+    client.post(PAGE)
+    assert "An export is being made already" in client.post(PAGE, follow=True).content.decode()
+    assert DataExport.objects.count() == 1
+    assert data_export.request(bob)
+
+
+def test_a_new_one_replaces_the_one_before_when_it_is_done(alice: User) -> None:
+    first = made(alice)
+    data_export.request(alice)
+    assert default_storage.exists(str(first.file.name))
+    account_jobs.run_all(go_on)
+    assert not default_storage.exists(str(first.file.name))
+    assert DataExport.objects.exclude(pk=first.pk).get().state == "succeeded"
+
+
+def test_it_is_kept_for_seven_days(client: Client, alice: User) -> None:
+    export = made(alice)
+    client.force_login(alice)
+    DataExport.objects.update(finished=F("finished") - timedelta(days=7, seconds=1))
+    assert client.get(f"{PAGE}/{export.pk}.zip").status_code == 404
+    assert "Make the export" in client.get(PAGE).content.decode()
+    account_jobs.run_all(go_on)
+    assert not DataExport.objects.exists()
+    assert not default_storage.exists(str(export.file.name))
+    assert not StagedFiles.objects.exists()
+
+
+class Killed(BaseException):
+    """No handler of the job's sees a kill."""
+
+
+@pytest.mark.parametrize("moment", ["pictures", "save", "_note"])
+def test_whoever_makes_it_may_be_killed_at_any_moment(
+    alice: User, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    for number in range(3):
+        make_generation(alice, prompt=f"number {number}")
+    data_export.request(alice)
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    owner: Any = {"pictures": archive, "save": default_storage, "_note": data_export}[moment]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, moment, kill)
+        with pytest.raises(Killed):
+            account_jobs.run_all(go_on)
+    assert not account_jobs.run_all(go_on), "its lease still holds"
+    DataExport.objects.update(lease_expires=timezone.now())
+    assert account_jobs.run_all(go_on)
+    export = DataExport.objects.get()
+    assert (export.state, export.attempt, export.done, export.of) == ("succeeded", 2, 3, 3)
+    reaper.reap(abandoned=timedelta(0))
+    assert not StagedFiles.objects.exists()
+    assert default_storage.exists(str(export.file.name))
+
+
+def test_what_somebody_thought_dead_still_makes_is_refused(alice: User) -> None:
+    data_export.request(alice)
+    late = data_export.claim()
+    assert late is not None
+    DataExport.objects.update(lease_expires=timezone.now())
+    account_jobs.run_all(go_on)
+    kept = DataExport.objects.get()
+    data_export.run(late, go_on)
+    again = DataExport.objects.get()
+    assert (again.file, again.attempt, again.state) == (kept.file, 2, "succeeded")
+    assert not default_storage.exists(f"exports/{late.pk}-1.zip")
+    assert not StagedFiles.objects.exists()
+
+
+def test_a_draft_of_a_dead_process_is_swept(alice: User) -> None:
+    data_export.request(alice)
+    export = data_export.claim()
+    assert export is not None
+    folder = Path(settings.DATA_DIR) / "exports"
+    folder.mkdir(exist_ok=True)
+    left, live = folder / f"{export.pk}-0.zip", folder / f"{export.pk}-1.zip"
+    for path in (left, live):
+        path.touch()
+    account_jobs.run_all(go_on)
+    assert live.exists()
+    assert not left.exists()
+    live.unlink()
+
+
+def test_a_process_that_is_told_to_end_hands_it_back(alice: User) -> None:
+    make_generation(alice)
+    data_export.request(alice)
+    export = data_export.claim()
+    assert export is not None
+    data_export.run(export, lambda: True)
+    export.refresh_from_db()
+    assert (export.state, export.lease_expires) == ("queued", None)
+
+
+def test_a_storage_that_is_away_is_tried_again_and_in_the_end_said(
+    client: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_generation(alice)
+    data_export.request(alice)
+
+    def fail(name: str) -> bytes:
+        raise storage.StorageFailed
+
+    monkeypatch.setattr(storage, "read", fail)
+    account_jobs.run_all(go_on)
+    export = DataExport.objects.get()
+    assert (export.state, export.attempt) == ("queued", 1)
+    assert export.lease_expires is not None
+    DataExport.objects.update(lease_expires=None, attempt=9)
+    account_jobs.run_all(go_on)
+    assert DataExport.objects.get().state == "failed"
+    client.force_login(alice)
+    page = client.get(PAGE).content.decode()
+    assert "could not be made" in page
+    assert "Make the export" in page
+
+
+def test_a_picture_that_is_gone_is_left_out(alice: User) -> None:
+    generation = make_generation(alice)
+    default_storage.delete(str(generation.input.name))
+    export = made(alice)
+    with default_storage.open(str(export.file.name)) as file, zipfile.ZipFile(file) as taken:
+        assert len([name for name in taken.namelist() if name.startswith("pictures/")]) == 1
+
+
+def test_it_says_how_far_it_is(client: Client, alice: User) -> None:
+    for _ in range(3):
+        make_generation(alice)
+    data_export.request(alice)
+    data_export.claim()
+    DataExport.objects.update(done=2)
+    client.force_login(alice)
+    page = client.get(PAGE).content.decode()
+    assert "2 of 3 requests are in it" in page
+    assert 'hx-trigger="every 2s"' in page
+    assert '<noscript><meta http-equiv="refresh"' in page

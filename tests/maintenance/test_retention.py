@@ -1,0 +1,222 @@
+"""What is removed when: rules, their preview, steps in bounded batches, and the legal hold that exempts."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.files.storage import default_storage
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.models import AuditEntry, User
+from generation.library import deletion
+from generation.maintenance import reaper, retention
+from generation.models import (
+    Generation,
+    RetentionRule,
+    StagedFiles,
+    State,
+)
+from tests.support.generations import make_generation
+
+PAGE = "/admin/operations/retention/"
+
+pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
+
+
+def aged(user: User, days: float, state: State = State.SUCCEEDED, **fields: Any) -> Generation:
+    return make_generation(user, state, created=timezone.now() - timedelta(days=days), **fields)
+
+
+def rule(what: RetentionRule.What, days: int = 30, **fields: Any) -> RetentionRule:
+    return RetentionRule.objects.create(what=what, days=days, **fields)
+
+
+@pytest.fixture
+def operator(client: Client, bob: User) -> Client:
+    """Bob is staff, of the group that migrations let operate."""
+    User.objects.filter(pk=bob.pk).update(is_staff=True)
+    bob.groups.add(Group.objects.get(name="Operators"))
+    client.force_login(bob)
+    return client
+
+
+def test_each_kind_of_rule_removes_what_it_says(alice: User) -> None:
+    old, young = aged(alice, 31), aged(alice, 29)
+    names = [str(old.input.name), str(old.input_thumbnail.name)]
+    assert retention.step(rule(RetentionRule.What.UPLOADS), 10) == 1
+    old.refresh_from_db()
+    assert not old.input
+    assert not any(default_storage.exists(name) for name in names)
+    assert default_storage.exists(str(old.images.get().file.name))
+    assert (old.prompt, old.deleted) == ("make it night", None)
+
+    assert retention.step(rule(RetentionRule.What.CONTENT), 10) == 1
+    old.refresh_from_db()
+    assert (old.prompt, old.deleted is not None, bool(old.images.get().file)) == ("", True, False)
+
+    assert retention.step(rule(RetentionRule.What.ROWS), 10) == 1
+    assert list(Generation.objects.all()) == [young]
+    assert not StagedFiles.objects.exists()
+
+
+def test_a_rule_is_about_one_state_or_all_that_have_ended(alice: User) -> None:
+    failed, _, waiting = aged(alice, 9, State.FAILED), aged(alice, 9), aged(alice, 9, State.QUEUED)
+    assert retention.step(rule(RetentionRule.What.ROWS, 7, state="failed"), 10) == 1
+    assert not Generation.objects.filter(pk=failed.pk).exists()
+    assert retention.step(rule(RetentionRule.What.ROWS, 7), 10) == 1
+    assert list(Generation.objects.all()) == [waiting]
+
+
+def test_steps_are_bounded_and_go_on_where_they_were(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "LOOKED_AT", 4)
+    for number in range(10):
+        aged(alice, 50 - number, State.FAILED if number % 2 else State.SUCCEEDED)
+    kept = rule(RetentionRule.What.CONTENT, state="failed", enabled=True)
+    removed = []
+    for _ in range(8):
+        kept.refresh_from_db()
+        removed.append(retention.step(kept, 1))
+    assert sum(removed) == 5
+    assert max(removed) == 1
+    kept.refresh_from_db()
+    assert (kept.is_through, kept.removed) == (True, 5)
+    audited = AuditEntry.objects.get(action="retention.round")
+    assert audited.after == {"rule": "all pictures and words of failed after 30 days", "generations": 5}
+    with CaptureQueriesContext(connection) as queries:
+        assert retention.step_all() == 0
+    assert len(queries) <= 3
+    RetentionRule.objects.update(began=timezone.now() - timedelta(days=2))
+    kept.refresh_from_db()
+    retention.step(kept, 1)
+    assert (kept.removed, kept.is_through) == (0, False)
+
+
+def test_a_round_is_noted_though_its_last_step_finds_nothing(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "LOOKED_AT", 2)
+    for number in range(5):
+        aged(alice, 50 - number, State.FAILED if number < 2 else State.SUCCEEDED)
+    kept = rule(RetentionRule.What.CONTENT, state="failed")
+    assert [retention.step(kept, 10) for _ in range(5)] == [2, 0, 0, 0, 0]
+    assert AuditEntry.objects.get(action="retention.round", after__generations=2)
+    # What gets old enough within the day is noted, too.
+    late = aged(alice, 29, State.FAILED)
+    RetentionRule.objects.filter(pk=kept.pk).update(days=28)
+    kept.refresh_from_db()
+    assert [retention.step(kept, 10) for _ in range(2)] == [1, 0]
+    assert Generation.objects.get(pk=late.pk).deleted
+    assert AuditEntry.objects.filter(action="retention.round").count() == 2
+
+
+def test_who_runs_a_rule_at_once_counts_together(alice: User) -> None:
+    aged(alice, 40)
+    kept = rule(RetentionRule.What.CONTENT)
+    theirs, late = RetentionRule.objects.get(pk=kept.pk), RetentionRule.objects.get(pk=kept.pk)
+    assert retention.step(theirs, 10) == 1
+    aged(alice, 39)
+    assert [retention.step(kept, 10), retention.step(late, 10)] == [1, 0]
+    assert RetentionRule.objects.get(pk=kept.pk).removed == kept.removed == 2
+
+
+def test_the_periodic_job_applies_what_is_enabled(alice: User) -> None:
+    old = aged(alice, 31)
+    by_hand = rule(RetentionRule.What.CONTENT)
+    reaper.reap()
+    assert Generation.objects.get(pk=old.pk).deleted is None
+    RetentionRule.objects.filter(pk=by_hand.pk).update(enabled=True)
+    reaper.reap()
+    assert Generation.objects.get(pk=old.pk).deleted
+
+
+def test_a_storage_that_is_away_keeps_no_file_for_good(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = aged(alice, 31)
+    name = str(old.input.name)
+    with monkeypatch.context() as patch:
+        patch.setattr(default_storage, "delete", lambda name: (_ for _ in ()).throw(OSError("away")))
+        assert retention.step(rule(RetentionRule.What.ROWS), 10) == 1
+    assert default_storage.exists(name)
+    assert not Generation.objects.exists()
+    reaper.reap(timedelta(0))
+    assert not default_storage.exists(name)
+
+
+def test_what_is_on_hold_stays(client: Client, alice: User, alices_token: str) -> None:
+    old = aged(alice, 31)
+    assert retention.hold(Generation.objects.filter(pk=old.pk)) == 1
+    for what in RetentionRule.What:
+        assert retention.step(rule(what), 10) == 0
+    assert not deletion.delete(old)
+    answer = client.delete(f"/generations/{old.pk}", headers={"Authorization": f"Bearer {alices_token}"})
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (409, "on_hold")
+    assert "Staff must keep this generation for now" in answer.json()["detail"]["msg"]
+    retention.release(Generation.objects.filter(pk=old.pk))
+    assert deletion.delete(old)
+
+
+def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None:
+    old, other = aged(alice, 31), aged(alice, 40)
+    aged(alice, 2)
+    assert "There is no rule" in operator.get(PAGE).content.decode()
+    form = {"what": "content", "state": "", "days": "30"}
+    made = operator.post("/admin/generation/retentionrule/add/", form, follow=True).content.decode()
+    assert "All pictures and words of all after 30 days" in made
+    assert "Run now" not in made
+    page = operator.get(PAGE, {"preview": ""}).content.decode()
+    assert "Run now" in page
+    assert f"2 generations, the oldest of {other.created:%Y-%m-%d}" in page
+    assert Generation.objects.filter(deleted=None).count() == 3
+
+    def put(**form: str) -> str:
+        return operator.post("/admin/operations/hold", {"reason": "a claim", **form}, follow=True).content.decode()
+
+    assert "Nothing changed: say why." in put(id=str(old.pk), reason=" ")
+    assert "is on legal hold" in put(id=str(old.pk))
+    assert "is no id" in put(id="x")
+    assert "no such generation" in put(id=str(uuid4()))
+    assert "on hold already" in put(id=str(old.pk))
+    assert "1 generation, the oldest" in operator.get(PAGE, {"preview": ""}).content.decode()
+    ran = operator.post(f"{PAGE}{RetentionRule.objects.get().pk}/run", follow=True).content.decode()
+    assert "removed of 1 generation. That is all for now." in ran
+    assert "is released." in put(id=str(old.pk), release="yes")
+    actions = list(AuditEntry.objects.exclude(action="retention.round").order_by("pk").values_list("action", flat=True))
+    assert actions[1:] == ["generation.hold", "retention.run", "generation.release"]
+    assert Generation.objects.filter(deleted=None).count() == 2
+
+
+def test_a_reason_holds_nothing_that_a_database_refuses(alice: User, bob: User) -> None:
+    old = aged(alice, 31)
+    assert retention.set_hold(old.pk, True, bob, "\0 ") == "say why"
+    assert retention.set_hold(old.pk, True, bob, "case\0 7 ") == ""
+    assert AuditEntry.objects.get().after == {"legal_hold": True, "reason": "case 7"}
+
+
+def test_who_may_not_operate_sees_and_runs_nothing(client: Client, alice: User, bob: User) -> None:
+    kept = rule(RetentionRule.What.ROWS)
+    User.objects.filter(pk=bob.pk).update(is_staff=True)
+    client.force_login(bob)
+    assert client.get(PAGE).status_code == 403
+    assert client.post(f"{PAGE}{kept.pk}/run").status_code == 403
+    assert client.post("/admin/operations/hold", {"id": "x"}).status_code == 403
+    assert client.get("/admin/generation/retentionrule/").status_code == 403
+
+
+def test_a_page_without_its_upload_says_so(client: Client, alice: User) -> None:
+    old = aged(alice, 31)
+    retention.step(rule(RetentionRule.What.UPLOADS), 10)
+    client.force_login(alice)
+    page = client.get(f"/history/{old.pk}/").content.decode()
+    assert "input, removed" in page
+    assert client.get("/history/").status_code == 200
+
+
+def test_a_run_by_hand_removes_what_was_on_hold_when_the_rule_passed_by(operator: Client, alice: User) -> None:
+    row, one = aged(alice, 31), rule(RetentionRule.What.UPLOADS)
+    retention.hold(Generation.objects.filter(pk=row.pk))
+    run = f"{PAGE}{one.pk}/run"
+    assert "removed of 0 generations" in operator.post(run, follow=True).content.decode()
+    retention.release(Generation.objects.filter(pk=row.pk))
+    assert "removed of 1 generation." in operator.post(run, follow=True).content.decode()

@@ -1,0 +1,138 @@
+"""What the decisions teach: the checker's precision and recall, weighted, and what another threshold would change."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.models import User
+from generation.models import GeneratedImage
+from generation.models.review import Reason, Review
+from generation.moderation import metrics, review
+from tests.support.generations import make_generation
+from tests.support.roles import REVIEWERS, staff
+
+PAGE = "/admin/review/insight/"
+LONG_AGO = timezone.now() - timedelta(days=30)
+
+
+@pytest.fixture
+def pictures(alice: User) -> None:
+    """Ten flagged ones, of which reviewers confirm five of six; ninety others at 0.3, of which one of three."""
+    generation = make_generation(alice)
+    image = generation.images.get()
+    image.delete()
+    rows = []
+    for index in range(100):
+        flagged, sampled = index < 10, index in (10, 11, 12)
+        verdict = Review.NONE
+        if (flagged and index < 6) or sampled:
+            verdict = Review.CONFIRMED if index in (0, 1, 2, 3, 4, 10) else Review.SAFE
+        score = 0.9 if index < 6 else 0.85 if flagged else 0.3
+        fields = {"file": "x", "thumbnail": "x", "width": 1, "height": 1, "checker": "opennsfw", "threshold": 0.8}
+        rows.append(
+            GeneratedImage(
+                generation=generation,
+                index=index,
+                seed=index,
+                nsfw_score=score,
+                is_sample=sampled,
+                review=verdict or (Review.WAITING if flagged else Review.NONE),
+                **fields,
+            )
+        )
+    # Picked out by hand, so it says nothing about the rest.
+    rows[50].review = Review.CONFIRMED
+    GeneratedImage.objects.bulk_create(rows)
+
+
+def test_the_sample_is_weighted(pictures: None) -> None:
+    known = metrics.review_metrics(LONG_AGO)
+    assert (known.flagged, known.unflagged, known.decided_flagged, known.decided_sample) == (10, 90, 6, 3)
+    assert (known.threshold, known.weight) == (0.8, 30)
+    at = {point.threshold: point for point in known.curve}
+    # Flagged: 6 decided stand for 10, 5 of them confirmed. Not flagged: 3 stand for 90, one of them confirmed.
+    assert at[0.8].precision == pytest.approx(5 / 6)
+    assert at[0.8].recall == pytest.approx((5 * 10 / 6) / (5 * 10 / 6 + 30))
+    assert at[0.3].precision == pytest.approx((5 * 10 / 6 + 30) / 100)
+    assert at[0.3].recall == at[0.0].recall == 1
+    assert at[0.31].recall == at[0.8].recall
+    assert (at[0.9].recall, at[0.91].precision, at[0.91].recall) == (at[0.8].recall, None, 0)
+
+
+def test_without_a_sample_there_is_no_recall(pictures: None) -> None:
+    GeneratedImage.objects.filter(is_sample=True).update(review=Review.WAITING)
+    known = metrics.review_metrics(LONG_AGO)
+    assert known.weight == 0
+    assert {point.recall for point in known.curve} == {None}
+    assert known.curve[80].precision == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "then", "newly", "no_longer"), [(0.8, 10, 0, 0), (0.3, 100, 90, 0), (0.9, 6, 0, 4), (1, 0, 0, 10)]
+)
+def test_another_threshold_changes_flags(
+    pictures: None, threshold: float, then: int, newly: int, no_longer: int
+) -> None:
+    found = metrics.change(metrics.review_metrics(LONG_AGO), threshold)
+    assert (found.flagged_now, found.flagged_then, found.newly, found.no_longer) == (10, then, newly, no_longer)
+
+
+def test_nothing_is_known_of_nothing(db: None) -> None:
+    known = metrics.review_metrics(LONG_AGO)
+    assert (known.checker, known.threshold, known.flagged) == ("", None, 0)
+    assert metrics.change(known, 0.5).flagged_then == 0
+
+
+def test_reasons_and_reviewers_are_counted(alice: User) -> None:
+    dora, erin = staff("dora", REVIEWERS), staff("erin", REVIEWERS)
+    for reason, by in ((Reason.NUDITY, dora), (Reason.NUDITY, erin), (Reason.VIOLENCE, dora)):
+        review.decide(make_generation(alice, flagged=[0]).images.get(), by, Review.CONFIRMED, reason, seconds=2)
+    review.undo(dora)
+    review.decide(make_generation(alice, flagged=[0]).images.get(), dora, Review.SAFE, seconds=5)
+    assert metrics.reasons(LONG_AGO) == [("nudity", 2), ("sexual", 0), ("violence", 0), ("other", 0)]
+    assert metrics.reviewers(LONG_AGO) == [
+        metrics.Reviewer("dora", 3, 2, 1, 3.0),
+        metrics.Reviewer("erin", 1, 1, 0, 2.0),
+    ]
+
+
+def test_the_page_draws_it_with_the_same_queries_always(client: Client, pictures: None, alice: User) -> None:
+    dora = staff("dora", REVIEWERS)
+    client.force_login(dora)
+    counted = []
+    for _ in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            page = client.get(PAGE, {"t": "0.3"}).content.decode()
+        counted.append(len(queries))
+        review.decide(make_generation(alice, flagged=[0]).images.get(), dora, Review.CONFIRMED, Reason.OTHER, seconds=3)
+    assert counted[0] == counted[1] <= 8
+    assert '<polyline class="precision" points="0.0,' in page
+    assert '<polyline class="recall" points="' in page
+    assert "Each picture of the sample stands for 30 that nobody looked at." in page
+    assert "<dt>newly flagged</dt><dd>90</dd>" in page
+    assert "<dt>flagged then</dt><dd><b>101</b></dd>" in page
+
+
+@pytest.mark.parametrize("query", [{"t": "nan"}, {"t": "x"}, {"t": "7"}, {"days": "0"}, {"checker": "odd"}])
+def test_odd_questions_are_answered(client: Client, db: None, query: dict[str, str]) -> None:
+    client.force_login(staff("dora", REVIEWERS))
+    assert "Nothing was checked in this time." in client.get(PAGE, query).content.decode()
+
+
+def test_what_took_long_to_count_is_kept_but_decisions_count_at_once(
+    pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "LONG_SECONDS", 0)
+    monkeypatch.setattr(metrics, "_kept", {})
+    before = metrics.review_metrics(LONG_AGO)
+    # One that was never in review, and one that waits.
+    GeneratedImage.objects.get(index=60).delete()
+    GeneratedImage.objects.filter(index=7).update(review=Review.SAFE)
+    after = metrics.review_metrics(LONG_AGO)
+    assert (after.unflagged, after.decided_flagged) == (before.unflagged, before.decided_flagged + 1)
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", 0)
+    assert metrics.review_metrics(LONG_AGO).unflagged == before.unflagged - 1

@@ -1,0 +1,402 @@
+"""Reviewing: what waits and in which order, claims, decisions that nobody edits, undo, and the cockpit as plain forms."""
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts import request_ids
+from accounts.append_only import Unchangeable
+from accounts.models import AuditEntry, User
+from generation.jobs import queue
+from generation.library import deletion
+from generation.models import GeneratedImage, Generation, ShareLink, State
+from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
+from generation.moderation import review
+from generation.moderation.review import ReviewFilter
+from tests.support.generations import make_generation
+from tests.support.roles import REVIEWERS, staff
+
+DESK = "/admin/review/"
+
+
+@pytest.fixture
+def dora(db: None) -> User:
+    """A reviewer."""
+    return staff("dora", REVIEWERS)
+
+
+@pytest.fixture
+def erin(db: None) -> User:
+    """Another one."""
+    return staff("erin", REVIEWERS)
+
+
+@pytest.fixture
+def desk(client: Client, dora: User) -> Client:
+    client.force_login(dora)
+    return client
+
+
+def flagged(user: User, **fields: Any) -> GeneratedImage:
+    image: GeneratedImage = make_generation(user, flagged=[0], **fields).images.get()
+    return image
+
+
+def ago(**delta: int) -> Any:
+    return timezone.now() - timedelta(**delta)
+
+
+def test_it_works(alice: User, dora: User) -> None:
+    image = flagged(alice)
+    claim = review.next_for(dora, ReviewFilter())
+    assert claim is not None
+    assert claim.image_id == image.pk
+    with request_ids.bind("request-1"):
+        review.decide(image, dora, Review.SAFE, seconds=1.5, note=" a statue ")
+    image.refresh_from_db()
+    assert (image.review, image.nsfw, image.is_flagged_by_checker) == (Review.SAFE, False, True)
+    assert not Generation.objects.get().is_flagged
+    row = ReviewDecision.objects.get()
+    assert (row.reviewer_name, row.before, row.after, row.note, row.seconds) == (
+        "dora",
+        "waiting",
+        "safe",
+        "a statue",
+        1.5,
+    )
+    assert (row.request_id, row.score, row.threshold, row.checker, row.is_sample) == (
+        *("request-1", 0.93, 0.8, "opennsfw", False),
+    )
+    assert not ReviewClaim.objects.exists()
+    assert review.next_for(dora, ReviewFilter()) is None
+    assert AuditEntry.objects.get().after == {"review": "safe", "nsfw": False}
+
+
+def test_what_waits_is_chosen_when_it_is_finished(alice: User, redis: None, settings: Any) -> None:
+    chosen = {}
+    for share in (0.0, 1.0):
+        settings.REVIEW_SAMPLE = share
+        generation = make_generation(alice, State.RUNNING, num_images_per_prompt=2)
+        images = [
+            GeneratedImage(generation=generation, index=index, seed=index, width=1, height=1, nsfw=nsfw, nsfw_score=0.5)
+            for index, nsfw in enumerate((True, False))
+        ]
+        assert queue.finish(generation, images, [], {})
+        chosen[share] = list(generation.images.values_list("review", "is_sample"))
+    assert chosen == {0.0: [("waiting", False), ("", False)], 1.0: [("waiting", False), ("waiting", True)]}
+
+
+def test_the_most_urgent_comes_first(alice: User, bob: User) -> None:
+    sample = make_generation(alice, sampled=[0], created=ago(hours=1)).images.get()
+    make_generation(alice)
+    young = flagged(alice, created=ago(minutes=10))
+    old = flagged(bob, created=ago(hours=2))
+    shared = flagged(alice, created=ago(minutes=1))
+    ShareLink.objects.create(generation=shared.generation, index=0, code="a")
+    ShareLink.objects.create(generation=young.generation, index=0, code="b", revoked=timezone.now())
+    ShareLink.objects.create(generation=young.generation, index=0, code="c", expires=ago(days=1))
+    assert list(review.waiting()) == [shared, old, sample, young]
+    assert list(review.waiting(ReviewFilter(why="sample"))) == [sample]
+    assert list(review.waiting(ReviewFilter(why="flagged", user="alice"))) == [shared, young]
+    assert list(review.waiting(ReviewFilter(model="stabilityai/sd-turbo"))) == []
+    assert review.counts() == {"": 4, "flagged": 3, "escalated": 0, "sample": 1}
+
+
+def test_two_reviewers_get_different_pictures(alice: User, dora: User, erin: User) -> None:
+    flagged(alice)
+    flagged(alice)
+    first, second = review.next_for(dora, ReviewFilter()), review.next_for(erin, ReviewFilter())
+    assert first is not None
+    assert second is not None
+    assert first.image_id != second.image_id
+    assert review.next_for(erin, ReviewFilter(), [second.image_id]) is None
+    assert [str(claim.reviewer) for claim in review.at_work(dora)] == ["erin"]
+    # Left by the page that has it, by its key alone.
+    review.release(dora, [uuid4()])
+    assert ReviewClaim.objects.count() == 2
+    review.release(erin, [first.key])
+    assert ReviewClaim.objects.count() == 2
+    review.release(dora, [first.key])
+    assert review.claim_of(first.image, erin) is not None
+
+
+def test_a_claim_ends_after_five_minutes_unless_renewed(alice: User, dora: User, erin: User) -> None:
+    image = flagged(alice)
+    claim = review.claim_of(image, dora)
+    assert claim is not None
+    assert timedelta(minutes=4, seconds=50) < claim.expires - timezone.now() <= timedelta(minutes=5)
+    assert review.claim_of(image, erin) is None
+    ReviewClaim.objects.update(expires=ago(seconds=1))
+    review.renew(dora, [claim.key])
+    assert review.claim_of(image, erin) is None
+    ReviewClaim.objects.update(expires=ago(seconds=1))
+    assert review.claim_of(image, erin) is not None
+    with pytest.raises(review.ReviewRefused, match="erin is looking at it now"):
+        review.decide(image, dora, Review.SAFE)
+
+
+def test_of_two_decisions_one_wins(alice: User, dora: User, erin: User) -> None:
+    image = flagged(alice)
+    same = GeneratedImage.objects.get(pk=image.pk)
+    review.decide(image, dora, Review.CONFIRMED, Reason.NUDITY)
+    with pytest.raises(review.ReviewRefused, match=r"dora decided first: confirmed\. Your decision was not taken\."):
+        review.decide(same, erin, Review.SAFE)
+    assert ReviewDecision.objects.count() == 1
+    assert GeneratedImage.objects.get().nsfw
+
+
+def test_what_is_passed_on_is_for_others(alice: User, dora: User, erin: User) -> None:
+    image = flagged(alice)
+    review.decide(image, dora, Review.ESCALATED, note="not sure")
+    image.refresh_from_db()
+    assert (image.review, image.nsfw) == (Review.ESCALATED, True)
+    assert review.next_for(dora, ReviewFilter()) is None
+    assert review.next_for(erin, ReviewFilter()) is not None
+    assert review.counts()["escalated"] == 1
+
+
+def test_a_sample_that_is_confirmed_becomes_flagged_everywhere(
+    alice: User, dora: User, alices_token: str, client: Client
+) -> None:
+    image = make_generation(alice, sampled=[0]).images.get()
+    review.decide(image, dora, Review.CONFIRMED, Reason.VIOLENCE)
+    assert Generation.objects.get().is_flagged
+    bearer = {"Authorization": f"Bearer {alices_token}"}
+    record = client.get(f"/generations/{image.generation_id}", headers=bearer).json()
+    assert record["images"][0]["nsfw"] is True
+    client.force_login(alice)
+    assert "flagged" in client.get(f"/history/{image.generation_id}/").content.decode()
+    review.undo(dora)
+    record = client.get(f"/generations/{image.generation_id}", headers=bearer).json()
+    assert record["images"][0]["nsfw"] is False
+
+
+def test_undo_is_a_further_row(alice: User, dora: User, erin: User) -> None:
+    image = flagged(alice)
+    with pytest.raises(review.ReviewRefused, match="nothing to take back"):
+        review.undo(dora)
+    review.decide(image, dora, Review.SAFE)
+    with pytest.raises(review.ReviewRefused, match="nothing to take back"):
+        review.undo(erin)
+    review.undo(dora)
+    image.refresh_from_db()
+    assert (image.review, image.nsfw) == (Review.WAITING, True)
+    assert [(row.before, row.after, row.undoes_id is not None) for row in ReviewDecision.objects.all()] == [
+        ("safe", "waiting", True),
+        ("waiting", "safe", False),
+    ]
+    with pytest.raises(review.ReviewRefused, match="nothing to take back"):
+        review.undo(dora)
+    # Once somebody else has decided since, it stays.
+    review.decide(image, dora, Review.ESCALATED)
+    review.decide(image, erin, Review.SAFE)
+    with pytest.raises(review.ReviewRefused, match="erin has decided about that picture since"):
+        review.undo(dora)
+
+
+@pytest.mark.parametrize(
+    ("after", "fields", "says"),
+    [
+        (Review.WAITING, {}, "Decide that it is safe"),
+        (Review.CONFIRMED, {}, "Say why it is confirmed: nudity, sexual, violence, other"),
+        (Review.CONFIRMED, {"reason": "dull"}, "Say why"),
+        (Review.SAFE, {"note": "x" * 2001}, "The note has 2001 characters; 2000 are the most."),
+    ],
+)
+def test_what_is_no_decision_is_refused(alice: User, dora: User, after: Review, fields: Any, says: str) -> None:
+    image = flagged(alice)
+    with pytest.raises(review.ReviewRefused, match=says):
+        review.decide(image, dora, after, **fields)
+    assert not ReviewDecision.objects.exists()
+
+
+def test_nobody_edits_or_deletes_a_decision(client: Client, alice: User, dora: User, charlie: User) -> None:
+    decision = review.decide(flagged(alice), dora, Review.SAFE)
+    for change in (
+        decision.save,
+        decision.delete,
+        ReviewDecision.objects.all().delete,
+        lambda: ReviewDecision.objects.update(after="confirmed"),
+    ):
+        with pytest.raises(Unchangeable):
+            change()
+    client.force_login(charlie)
+    address = f"/admin/generation/reviewdecision/{decision.pk}/"
+    assert client.get(f"{address}change/").status_code == 200
+    assert client.post(f"{address}change/", {"after": "confirmed"}).status_code == 403
+    assert client.post(f"{address}delete/", {"post": "yes"}).status_code == 403
+
+
+def test_decisions_outlive_picture_owner_and_reviewer(alice: User, dora: User, redis: None) -> None:
+    image = flagged(alice, prompt="my own words")
+    generation = image.generation
+    review.decide(image, dora, Review.CONFIRMED, Reason.OTHER)
+    assert deletion.delete(generation)
+    with pytest.raises(review.ReviewRefused, match="deleted meanwhile"):
+        review.decide(GeneratedImage.objects.get(), dora, Review.SAFE)
+    alice.delete()
+    dora.delete()
+    row = ReviewDecision.objects.get()
+    assert (row.image, row.reviewer, row.reviewer_name, row.generation) == (None, None, "dora", generation.pk)
+    assert "my own words" not in json.dumps(list(ReviewDecision.objects.values()), default=str)
+
+
+def test_tombstones_do_not_wait(alice: User, dora: User, redis: None) -> None:
+    image = flagged(alice)
+    deletion.delete(image.generation)
+    assert review.next_for(dora, ReviewFilter()) is None
+    assert review.counts()[""] == 0
+
+
+def test_the_cockpit_shows_one_picture_and_all_about_it(desk: Client, alice: User, erin: User) -> None:
+    earlier = flagged(alice)
+    review.decide(earlier, erin, Review.CONFIRMED, Reason.NUDITY)
+    image = flagged(alice, prompt="make it <night>", negative_prompt="fog")
+    ShareLink.objects.create(generation=image.generation, index=0, code="a")
+    answer = desk.get(DESK)
+    page = answer.content.decode()
+    assert "no-store" in answer["Cache-Control"]
+    for wanted in (
+        *(
+            "flagged, <strong>shared</strong>",
+            "make it &lt;night&gt;",
+            "to avoid: fog",
+            "0.930 against 0.80, opennsfw",
+            "dreamsite/tiny-edit, seed 1207",
+        ),
+        *("2 generations, 2 flagged; 1 picture confirmed earlier", f'src="{DESK}{image.pk}/result"', "Nudity <kbd>"),
+    ):
+        assert wanted in page
+    assert image.file.url not in page
+    for which in ("input", "result"):
+        answer = desk.get(f"{DESK}{image.pk}/{which}")
+        assert answer["Content-Type"].startswith("image/")
+        assert "no-store" in answer["Cache-Control"]
+    assert desk.get(f"{DESK}{image.pk}/thumbnail").status_code == 404
+    assert ReviewClaim.objects.get().image_id == image.pk
+
+
+def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) -> None:
+    first, second = flagged(alice, created=ago(hours=2)), flagged(alice)
+    form = {"seen": "waiting", "seconds": "", "user": "alice"}
+    answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "verdict": "confirmed sexual", "note": "why"}, follow=True)
+    assert answer.redirect_chain[0][0] == f"{DESK}?user=alice"
+    page = answer.content.decode()
+    assert "Decided: confirmed, sexual." in page
+    assert f'data-image="{second.pk}"' in page
+    answer = desk.post(f"{DESK}{second.pk}/decide", {**form, "verdict": "skip"}, follow=True)
+    assert "1 left for later by you." in answer.content.decode()
+    assert not ReviewClaim.objects.exists()
+    answer = desk.post(f"{DESK}undo", {"user": "alice"}, follow=True)
+    page = answer.content.decode()
+    assert "Taken back: confirmed." in page
+    assert f'data-image="{first.pk}"' in page
+    answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "seen": "safe", "verdict": "safe"}, follow=True)
+    assert "Your decision was not taken." in answer.content.decode()
+    assert "nothing to take back" in desk.post(f"{DESK}undo", follow=True).content.decode()
+
+
+def test_scripts_are_told_in_json(desk: Client, erin: User, alice: User) -> None:
+    image = flagged(alice)
+    address = f"{DESK}{image.pk}/decide"
+    form = {"seen": "waiting", "verdict": "safe", "seconds": "2.5"}
+    accept = {"Accept": "application/json"}
+    assert desk.post(address, {**form, "verdict": "confirmed"}, headers=accept).json()["said"].startswith("Say why")
+    assert desk.post(address, form, headers=accept).json() == {"said": "Decided: safe."}
+    assert ReviewDecision.objects.get().seconds == 2.5
+    answer = desk.post(address, form, headers=accept)
+    assert (answer.status_code, answer.json()["said"][:18]) == (409, "dora decided first")
+
+
+def test_the_next_is_kept_ready_and_let_go(desk: Client, alice: User) -> None:
+    first, second = flagged(alice, created=ago(hours=2)), flagged(alice)
+    desk.get(DESK)
+    key = str(ReviewClaim.objects.get().key)
+    ReviewClaim.objects.update(expires=timezone.now() + timedelta(seconds=1))
+    page = desk.post(f"{DESK}next", {"besides": first.pk, "key": key}).content.decode()
+    assert f'data-image="{second.pk}"' in page
+    assert ReviewClaim.objects.get(image=first).expires > timezone.now() + timedelta(minutes=4)
+    assert desk.post(f"{DESK}next", {"besides": [first.pk, second.pk]}).content == b""
+    keys = list(ReviewClaim.objects.values_list("key", flat=True))
+    assert desk.post(f"{DESK}leave", {"key": [*keys, "odd"]}).status_code == 204
+    assert not ReviewClaim.objects.exists()
+
+
+def test_a_picture_that_another_looks_at_is_shown_without_buttons(desk: Client, erin: User, alice: User) -> None:
+    image = flagged(alice)
+    review.claim_of(image, erin)
+    page = desk.get(DESK, {"image": image.pk}).content.decode()
+    assert "erin is looking at it now." in page
+    assert "Also reviewing now: erin." in page
+    assert 'name="verdict"' not in page
+    assert desk.get(DESK, {"image": "x"}).status_code == 404
+
+
+@pytest.mark.parametrize("query", [{"why": "odd"}, {"user": "\0"}, {"model": "x" * 400}])
+def test_odd_filters_answer(desk: Client, query: dict[str, str]) -> None:
+    assert desk.get(DESK, query).status_code == 200
+
+
+@pytest.mark.parametrize("number", ["9" * 19, "9" * 5000, "-1", "\0"])
+def test_odd_numbers_are_no_pictures(desk: Client, alice: User, number: str) -> None:
+    image = flagged(alice)
+    assert desk.get(DESK, {"image": number}).status_code == 404
+    assert f'data-image="{image.pk}"' in desk.post(f"{DESK}next", {"besides": number}).content.decode()
+
+
+def test_odd_forms_decide_nothing(desk: Client, alice: User) -> None:
+    address = f"{DESK}{flagged(alice).pk}/decide"
+    for seen in ("odd", "\0"):
+        answer = desk.post(address, {"seen": seen, "verdict": "safe"}, headers={"Accept": "application/json"})
+        assert (answer.status_code, "nothing was decided" in answer.json()["said"]) == (422, True)
+    assert not ReviewDecision.objects.exists()
+    desk.post(address, {"seen": "waiting", "verdict": "safe", "note": "a \0note\0 "})
+    assert ReviewDecision.objects.get().note == "a note"
+
+
+def test_it_takes_the_same_queries_however_much_waits(desk: Client, alice: User) -> None:
+    counted = []
+    flagged(alice, created=ago(days=1))
+    desk.get(DESK)
+    for count in (1, 6):
+        for _ in range(count):
+            flagged(alice)
+        with CaptureQueriesContext(connection) as queries:
+            desk.get(DESK)
+        counted.append(len(queries))
+    assert counted[0] == counted[1] <= 22
+
+
+def test_what_is_escalated_again_is_for_all_but_who_passed_it_on(alice: User, dora: User, erin: User) -> None:
+    image = flagged(alice)
+    review.decide(image, dora, Review.ESCALATED)
+    review.decide(image, erin, Review.SAFE)
+    review.undo(erin)
+    assert review.next_for(dora, ReviewFilter()) is None
+    assert review.next_for(erin, ReviewFilter()) is not None
+
+
+def test_who_took_a_passing_on_back_may_be_asked_again(alice: User, dora: User, erin: User) -> None:
+    image = flagged(alice)
+    review.decide(image, dora, Review.ESCALATED)
+    review.undo(dora)
+    image.refresh_from_db()
+    review.decide(image, erin, Review.ESCALATED)
+    assert review.next_for(erin, ReviewFilter()) is None
+    assert review.next_for(dora, ReviewFilter()) is not None
+
+
+def test_an_upload_that_was_removed_is_told_from_one_that_fails(desk: Client, alice: User) -> None:
+    image = flagged(alice)
+    assert f"{DESK}{image.pk}/input" in desk.get(DESK, {"image": image.pk}).content.decode()
+    Generation.objects.update(input="", input_thumbnail="")
+    page = desk.get(DESK, {"image": image.pk}).content.decode()
+    assert f"{DESK}{image.pk}/input" not in page
+    assert "The upload was removed." in page

@@ -1,0 +1,106 @@
+"""Suspension and the requests that are on their way at that instant: canceled or refused, but never left in the queue."""
+
+import os
+import subprocess
+import sys
+from io import BytesIO
+
+import pytest
+
+from accounts.models import ApiToken, User
+from generation.api.errors import answer_exception
+from generation.images.uploads import Upload, read_upload
+from generation.jobs import contact_sheets, submission
+from generation.models import (
+    ContactSheet,
+    Generation,
+    StagedFiles,
+    State,
+)
+from generation.moderation import suspension
+from generation.parameters import ErrorCode, ImageToImageParameters
+from tests.support import servers
+from tests.support.environment import ROOT
+from tests.support.pictures import photo
+
+pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
+
+
+def picture() -> Upload:
+    return read_upload(BytesIO(photo()), max_pixels=1_000_000)
+
+
+def drafted(token: ApiToken) -> Generation:
+    return submission.build(token.user, token, ImageToImageParameters(prompt="make it night"), picture())
+
+
+def test_a_request_that_was_let_in_before_is_refused(alices: ApiToken, charlie: User) -> None:
+    queued, late = submission.submit(drafted(alices), picture()), drafted(alices)
+    assert suspension.suspend(alices.user, by=charlie) == 1
+    with pytest.raises(submission.Suspended) as refused:
+        submission.submit(late, picture())
+    with pytest.raises(submission.Suspended):
+        submission.estimate(late)
+    answer = answer_exception(refused.value, {})
+    assert (answer.status_code, answer.data["detail"]["code"]) == (401, ErrorCode.INVALID_TOKEN)
+    assert answer["WWW-Authenticate"] == "Bearer"
+    assert list(Generation.objects.values_list("pk", "state")) == [(queued.pk, State.CANCELED)]
+    assert not StagedFiles.objects.exists()
+
+
+def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
+    columns = contact_sheets.axis("columns", "seed", "1, 2")
+    assert columns
+    suspension.suspend(User.objects.get(pk=alice.pk), by=charlie)
+    with pytest.raises(submission.Suspended):
+        contact_sheets.explore(alice, {"prompt": "make it night"}, picture(), columns, None)
+    assert not Generation.objects.exists()
+    assert not ContactSheet.objects.exists()
+    assert not StagedFiles.objects.exists()
+
+
+RACE = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from django.db import connections, transaction
+from accounts.models import User
+from generation import allowance, submission, suspension
+from generation.images.uploads import read_picture
+from generation.models import Generation
+from generation.parameters import ImageToImageParameters
+
+alice = User.objects.create_user("alice")
+boss = User.objects.create_superuser("boss")
+picture = read_picture(BytesIO(open("dreamsite/static/sample.jpg", "rb").read()), max_pixels=50_000_000)
+draft = lambda: submission.draft(alice, None, ImageToImageParameters(prompt="make it night"), picture)
+
+def suspend():
+    try:
+        return suspension.suspend(User.objects.get(username="alice"), by=boss)
+    finally:
+        connections.close_all()
+
+with ThreadPoolExecutor(1) as pool:
+    with transaction.atomic():
+        # On its way: it has seen that its user is active, and is not committed yet.
+        submission.submit(draft(), picture)
+        suspended = pool.submit(suspend)
+        time.sleep(1)
+        print("waits" if not suspended.done() else "does not wait")
+    print(suspended.result(), *Generation.objects.values_list("state", flat=True))
+"""
+
+
+def test_on_postgresql_it_waits_for_what_is_on_its_way() -> None:
+    with servers.postgresql() as database, servers.redis_server() as redis:
+        environment = {**os.environ, "DATABASE_URL": database.url, "REDIS_URL": redis.url}
+
+        def manage(*arguments: str) -> str:
+            command = [sys.executable, "manage.py", *arguments]
+            return subprocess.run(
+                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+            ).stdout
+
+        manage("migrate", "-v", "0")
+        assert manage("shell", "-v", "0", "-c", RACE).splitlines() == ["waits", "1 canceled"]

@@ -1,0 +1,221 @@
+"""Doing things with one's generations: favourites, the trash and a zip, for one and for many."""
+
+import io
+import json
+import zipfile
+from pathlib import PurePosixPath
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+from django.test import AsyncClient, Client
+from django.urls import reverse
+
+from accounts.models import User
+from generation.images import storage
+from generation.library import archive
+from generation.models import DiffusionModel, Generation, State
+from generation.pages import bulk_actions
+from tests.support.generations import make_generation
+
+
+@pytest.fixture
+def signed_in(client: Client, alice: User) -> Client:
+    client.force_login(alice)
+    return client
+
+
+def favourite(generation: Generation) -> str:
+    return reverse("favourite", args=[generation.pk])
+
+
+def is_favourite(generation: Generation) -> bool:
+    generation.refresh_from_db()
+    return generation.is_favourite
+
+
+def test_a_favourite_is_made_and_unmade(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    answer = signed_in.post(favourite(generation))
+    assert answer["Location"] == reverse("generation", args=[generation.pk])
+    assert is_favourite(generation)
+    answer = signed_in.post(favourite(generation), {"next": "/history/?q=night"})
+    assert answer["Location"] == "/history/?q=night"
+    assert not is_favourite(generation)
+
+
+def test_a_page_that_stays_gets_the_button_alone(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    for pressed in ("true", "false"):
+        answer = signed_in.post(favourite(generation), headers={"HX-Request": "true"})
+        assert f'aria-pressed="{pressed}"' in answer.content.decode()
+        assert b"<html" not in answer.content
+
+
+@pytest.mark.parametrize(
+    "page", ["https://elsewhere.example/", "//elsewhere.example/", "javascript:alert(1)", "/\\x.y"]
+)
+def test_nobody_is_sent_elsewhere(signed_in: Client, alice: User, page: str) -> None:
+    generation = make_generation(alice)
+    answer = signed_in.post(favourite(generation), {"next": page})
+    assert answer["Location"] == reverse("generation", args=[generation.pk])
+
+
+def test_others_make_no_favourites_of_ones_own(client: Client, alice: User, bob: User) -> None:
+    generation = make_generation(alice)
+    assert client.post(favourite(generation))["Location"].startswith(reverse("sign-in"))
+    client.force_login(bob)
+    assert client.post(favourite(generation)).status_code == 404
+    assert client.get(favourite(generation)).status_code == 405
+    assert client.post(reverse("favourite", args=[uuid4()])).status_code == 404
+    assert not is_favourite(generation)
+
+
+def test_an_archive_holds_every_picture_and_its_recipe(alice: User) -> None:
+    first = make_generation(alice, num_images_per_prompt=2, flagged=[1], negative_prompt="people")
+    Generation.objects.filter(pk=first.pk).update(title="Städte bei Nacht", note="for the wall")
+    failed = make_generation(alice, State.FAILED, prompt="!!!")
+    rows = Generation.objects.filter(user=alice).prefetch_related("images").order_by("pk")
+    with zipfile.ZipFile(io.BytesIO(b"".join(archive.zipped(rows)))) as file:
+        assert file.testzip() is None
+        told = json.loads(file.read(archive.RECIPES))
+        names = set(file.namelist())
+        one, two = told["generations"]
+        assert names == {
+            archive.RECIPES,
+            one["input"]["file"],
+            two["input"]["file"],
+            *(i["file"] for i in one["images"]),
+        }
+        stem = f"{first.created:%Y-%m-%d}-stadte-bei-nacht-{first.pk.hex[-8:]}"
+        assert one["images"][1]["file"] == f"{stem}-2.png"
+        assert file.read(f"{stem}-1.png") == storage.read(str(first.images.all()[0].file))
+    assert (one["id"], one["title"], one["note"]) == (str(first.pk), "Städte bei Nacht", "for the wall")
+    assert one["seeds"] == [1207, 1208]
+    assert one["parameters"]["negative_prompt"] == "people"
+    assert one["effective"]["width"] == 192
+    assert [image["nsfw"] for image in one["images"]] == [False, True]
+    assert one["timings"]["phases"]["denoising"] == 1.9
+    assert (two["state"], two["images"], two["error"]["code"]) == ("failed", [], "out_of_memory")
+    assert f"{failed.pk.hex[-8:]}-input.webp" in two["input"]["file"]
+    assert all(PurePosixPath(name).name == name for name in names)
+    assert told["missing"] == []
+
+
+def test_a_picture_that_is_gone_is_named_as_missing(alice: User) -> None:
+    generation = make_generation(alice)
+    default_storage.delete(str(generation.images.get().file))
+    with zipfile.ZipFile(io.BytesIO(b"".join(archive.zipped([generation])))) as file:
+        told = json.loads(file.read(archive.RECIPES))
+        assert told["missing"] == [told["generations"][0]["images"][0]["file"]]
+        assert told["missing"][0] not in file.namelist()
+
+
+def choose(client: Client, do: str, *chosen: Generation, **fields: Any) -> Any:
+    return client.post(reverse("selection"), {"do": do, "id": [str(generation.pk) for generation in chosen], **fields})
+
+
+def test_many_become_favourites_and_no_more(signed_in: Client, alice: User) -> None:
+    made = [make_generation(alice) for _ in range(3)]
+    answer = choose(signed_in, "favourite", *made[:2], next="/history/?q=night")
+    assert answer["Location"] == "/history/?q=night"
+    assert [is_favourite(generation) for generation in made] == [True, True, False]
+    assert b"2 are now favourites." in signed_in.get("/history/").content
+    choose(signed_in, "not-favourite", *made)
+    assert [is_favourite(generation) for generation in made] == [False, False, False]
+
+
+def test_many_go_into_the_trash_and_those_that_live_stay(signed_in: Client, alice: User) -> None:
+    made = [make_generation(alice), make_generation(alice), make_generation(alice, State.RUNNING)]
+    assert choose(signed_in, "delete", *made)["Location"] == "/history/"
+    page = signed_in.get("/history/").content.decode()
+    assert reverse("trash") in page
+    assert "One has not ended yet" in page
+    left = Generation.objects.owned_by(alice)
+    assert list(left) == [made[2]]
+
+
+def test_a_page_that_stays_gets_what_has_changed(signed_in: Client, alice: User) -> None:
+    first, second = make_generation(alice), make_generation(alice)
+    headers = {"HX-Request": "true"}
+    page = signed_in.post(
+        reverse("selection"), {"do": "favourite", "id": [str(first.pk)], "only": str(second.pk)}, headers=headers
+    ).content.decode()
+    assert f'id="tile-{first.pk}" data-keys-of-focus hx-swap-oob="true"' in page
+    assert f"tile-{second.pk}" not in page
+    page = signed_in.post(
+        reverse("selection"), {"do": "delete", "only": str(first.pk)}, headers=headers
+    ).content.decode()
+    assert f'id="tile-{first.pk}" hx-swap-oob="delete"' in page
+    assert "Undo" in page
+
+
+def test_many_are_downloaded(signed_in: Client, alice: User) -> None:
+    made = [make_generation(alice, num_images_per_prompt=2), make_generation(alice, State.FAILED)]
+    answer = choose(signed_in, "download", *made)
+    assert answer["Content-Type"] == "application/zip"
+    assert answer["Content-Disposition"].startswith('attachment; filename="dreamsite-')
+    with zipfile.ZipFile(io.BytesIO(b"".join(answer.streaming_content))) as file:
+        assert len(file.namelist()) == 5
+        told = json.loads(file.read(archive.RECIPES))
+    assert [recipe["id"] for recipe in told["generations"]] == [str(made[1].pk), str(made[0].pk)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_download_is_made_while_it_is_sent(alice: User, tiny_edit: DiffusionModel) -> None:
+    make_generation(alice)
+    made = make_generation(alice)
+
+    async def ask() -> list[bytes]:
+        client = AsyncClient()
+        await client.aforce_login(alice)
+        answer: Any = await client.post(reverse("selection"), {"do": "download", "id": str(made.pk)})
+        assert answer.is_async
+        return [piece async for piece in answer.streaming_content]
+
+    with zipfile.ZipFile(io.BytesIO(b"".join(async_to_sync(ask)()))) as file:
+        assert len(file.namelist()) == 3
+
+
+def test_nothing_of_others_is_touched(signed_in: Client, bob: User) -> None:
+    theirs = make_generation(bob)
+    for do in ("favourite", "delete"):
+        choose(signed_in, do, theirs)
+    with zipfile.ZipFile(io.BytesIO(b"".join(choose(signed_in, "download", theirs).streaming_content))) as file:
+        assert file.namelist() == [archive.RECIPES]
+    assert not is_favourite(theirs)
+    assert theirs.trashed is None
+    assert Client().post(reverse("selection"))["Location"].startswith(reverse("sign-in"))
+
+
+def test_odd_choices_are_answered_in_words(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    generation = make_generation(alice)
+    assert signed_in.post(reverse("selection"), {"do": "delete", "id": ["x", "\0"]}).status_code == 302
+    assert b"Nothing was chosen" in signed_in.get("/history/").content
+    assert choose(signed_in, "explode", generation).status_code == 400
+    monkeypatch.setattr(bulk_actions, "MOST_AT_ONCE", 0)
+    choose(signed_in, "delete", generation)
+    assert b"choose at most 0 at once" in signed_in.get("/history/").content
+    generation.refresh_from_db()
+    assert generation.trashed is None
+
+
+def test_demonstration_data_fill_the_pages_and_spare_real_people(client: Client, charlie: User) -> None:
+    with pytest.raises(CommandError, match="real users"):
+        call_command("demo_data", generations=5)
+    with pytest.raises(CommandError, match="at least one"):
+        call_command("demo_data", generations=0)
+    call_command("demo_data", generations=60, users=2, beside_real_users=True, stdout=io.StringIO())
+    person = User.objects.get(username="demo-2")
+    assert not person.has_usable_password()
+    client.force_login(person)
+    page = client.get("/history/").content.decode()
+    assert page.count("<article") > 20
+    generation = Generation.objects.owned_by(person).filter(state=State.SUCCEEDED).latest("pk")
+    word = generation.prompt.split()[-1]
+    assert f"tile-{generation.pk}" in client.get("/history/", {"q": word}).content.decode()
+    assert f"tile-{generation.pk}" in client.get("/history/", {"seed": generation.recipe["seeds"][0]}).content.decode()
+    assert client.get(reverse("generation", args=[generation.pk])).status_code == 200

@@ -1,0 +1,388 @@
+"""The page of one generation: comparing, going on from it, descent, downloads, title and note, those beside it."""
+
+import re
+from io import BytesIO
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.files.storage import default_storage
+from django.test import Client
+from django.urls import reverse
+from PIL import Image, ImageChops, ImageStat
+
+from accounts.models import ApiToken, User
+from generation import display
+from generation.images import storage
+from generation.library import deletion, related
+from generation.models import GeneratedImage, Generation, State
+from tests.support.generations import make_generation
+from tests.support.pictures import scene
+
+pytestmark = pytest.mark.usefixtures("redis")
+
+
+@pytest.fixture
+def signed_in(client: Client, alice: User) -> Client:
+    client.force_login(alice)
+    return client
+
+
+def page_of(generation: Generation, **query: str) -> str:
+    return reverse("generation", args=[generation.pk], query=query)
+
+
+def html(client: Client, generation: Generation, **query: str) -> str:
+    answer = client.get(page_of(generation, **query))
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def child_of(user: User, image: GeneratedImage, state: State = State.SUCCEEDED, **fields: Any) -> Generation:
+    child = make_generation(user, state, **fields)
+    Generation.objects.filter(pk=child.pk).update(source=image)
+    return child
+
+
+def before(page: str) -> str:
+    """What stands for the picture that is compared with."""
+    return page.partition('class="before"')[2].partition("</div>")[0]
+
+
+def test_going_on_is_by_links_to_the_studio(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, num_images_per_prompt=2)
+    page = html(signed_in, generation, picture="2")
+    for mode in ("remix", "exact", "vary"):
+        assert f'href="/?from={generation.pk}&amp;mode={mode}"' in page
+    assert f'href="/?source={generation.pk}&amp;image=1"' in page
+    failed = html(signed_in, make_generation(alice, State.FAILED))
+    assert "mode=exact" in failed
+    assert "mode=vary" not in failed
+    assert "?source=" not in failed
+
+
+def test_a_result_is_compared_with_what_the_address_says(signed_in: Client, alice: User) -> None:
+    other = make_generation(alice, prompt="make it snow", num_images_per_prompt=2)
+    generation = make_generation(alice, num_images_per_prompt=3)
+    own, others = generation.images.all(), other.images.all()
+    expected = {
+        "": generation.input,
+        "input": generation.input,
+        f"{generation.pk}.1": own[1].file,
+        f"{other.pk}.0": others[0].file,
+        f"{other.pk}.1": others[1].file,
+        f"{other.pk}": others[0].file,
+        # Itself, and nothing that there is.
+        f"{generation.pk}.0": generation.input,
+        f"{other.pk}.7": generation.input,
+        f"{uuid4()}.0": generation.input,
+        "\0'": generation.input,
+        "9" * 5000: generation.input,
+        f"{other.pk}.{'9' * 30}": generation.input,
+    }
+    for key, file in expected.items():
+        assert str(file) in before(html(signed_in, generation, **{"with": key}))
+
+
+def test_the_strip_offers_each_once(signed_in: Client, alice: User) -> None:
+    parent = make_generation(alice, num_images_per_prompt=2)
+    generation = child_of(alice, parent.images.get(index=1), num_images_per_prompt=2)
+    child = child_of(alice, generation.images.get(index=0))
+    for _ in range(8):
+        make_generation(alice)
+    make_generation(alice, State.FAILED)
+    strip = html(signed_in, generation).partition('aria-label="Compare with"')[2].partition("</nav>")[0]
+    keys = re.findall(r'href="\?picture=1(?:&amp;with=([^"]+))?"', strip)
+    # Input, the other result, the child, and the five of each side that have a result. The input is its parent's result.
+    assert keys[:3] == ["", f"{generation.pk}.1", f"{child.pk}.0"]
+    assert f"{parent.pk}.0" in keys
+    assert len(keys) == len(set(keys)) == 8
+
+
+def test_other_shapes_are_shown_whole(signed_in: Client, alice: User) -> None:
+    tall, wide = make_generation(alice, picture=scene(64, 96)), make_generation(alice, picture=scene(96, 64))
+    assert "compare unlike" in html(signed_in, wide, **{"with": f"{tall.pk}.0"})
+    assert "unlike" not in html(signed_in, wide)
+
+
+def test_flagged_ones_are_veiled_on_both_sides(signed_in: Client, alice: User) -> None:
+    flagged, plain = make_generation(alice, flagged=[0]), make_generation(alice)
+    assert 'class="compare flagged"' in html(signed_in, flagged)
+    page = html(signed_in, plain, **{"with": f"{flagged.pk}.0"})
+    assert 'class="compare other-flagged"' in page
+    assert 'class="veil"' in page
+    User.objects.update(blur_flagged=False)
+    for generation, query in ((flagged, {}), (plain, {"with": f"{flagged.pk}.0"})):
+        page = html(signed_in, generation, **query)
+        assert "veil" not in page
+        assert not re.search(r'class="[^"]*flagged', page)
+
+
+def test_those_beside_it_are_linked(signed_in: Client, alice: User, bob: User) -> None:
+    first, second = make_generation(alice), make_generation(alice)
+    make_generation(bob)
+    third = make_generation(alice, State.RUNNING)
+    page = html(signed_in, second)
+    assert f'rel="prev" href="{page_of(third)}"' in page
+    assert f'rel="next" href="{page_of(first)}"' in page
+    assert 'rel="next"' not in html(signed_in, first)
+    assert 'rel="prev"' not in html(signed_in, third)
+    deletion.trash(Generation.objects.filter(pk=first.pk))
+    assert 'rel="next"' not in html(signed_in, second)
+
+
+def test_descent_is_shown_up_and_down(signed_in: Client, alice: User) -> None:
+    root = make_generation(alice, prompt="the root")
+    middle = child_of(alice, root.images.get(), prompt="the middle", num_images_per_prompt=2)
+    leaf = child_of(alice, middle.images.get(index=1), prompt="the leaf")
+    running = child_of(alice, middle.images.get(index=0), State.RUNNING, prompt="on its way")
+    page = html(signed_in, middle).partition('class="lineage"')[2].partition("</section>")[0]
+    assert "Where it came from, and what came of it" in page
+    order = [page.index(f"/history/{item.pk}/") for item in (root, running, leaf)]
+    assert order == sorted(order)
+    page = html(signed_in, leaf).partition('class="lineage"')[2]
+    assert f"{page_of(root)}?picture=1" in page
+    assert f"{page_of(middle)}?picture=2" in page
+    assert "What came of it" in html(signed_in, root)
+    assert 'class="lineage"' not in html(signed_in, make_generation(alice))
+
+
+def test_a_long_descent_is_cut_and_costs_no_more(
+    signed_in: Client, alice: User, django_assert_num_queries: Any
+) -> None:
+    line = [make_generation(alice)]
+    for _ in range(related.MOST_ANCESTORS + 2):
+        line.append(child_of(alice, line[-1].images.get()))
+    for generation in (line[1], line[-1]):
+        with django_assert_num_queries(6):
+            related.related_to(Generation.objects.select_related("user").get(pk=generation.pk), [])
+    page = html(signed_in, line[-1]).partition('class="lineage"')[2].partition("</section>")[0]
+    assert '<li class="beyond">…' in page
+    assert [item for item in line if page_of(item) in page] == line[-related.MOST_ANCESTORS - 1 : -1]
+    assert '<li class="beyond">…' not in html(signed_in, line[related.MOST_ANCESTORS])
+
+
+def test_ancestors_that_are_gone_leave_their_place(signed_in: Client, alice: User, bob: User) -> None:
+    root = make_generation(alice, prompt="the root")
+    middle = child_of(alice, root.images.get(), prompt="the middle")
+    leaf = child_of(alice, middle.images.get())
+    deletion.delete(root)
+    deletion.trash(Generation.objects.filter(pk=middle.pk))
+    page = html(signed_in, leaf)
+    assert re.findall(r'class="gone">([^<]+)<', page) == ["deleted", "in the trash"]
+    assert page_of(middle) not in page
+    stranger = child_of(alice, make_generation(bob).images.get())
+    assert 'class="lineage"' not in html(signed_in, stranger)
+
+
+@pytest.mark.parametrize(("extension", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
+def test_results_come_in_the_format_that_is_wanted(signed_in: Client, alice: User, extension: str, kind: str) -> None:
+    generation = make_generation(alice, num_images_per_prompt=2, prompt="Make it NIGHT, please!")
+    image = generation.images.get(index=1)
+    address = reverse("download", args=[generation.pk, 2, extension])
+    assert address in html(signed_in, generation, picture="2")
+    answer = signed_in.get(address)
+    stem = f"{generation.created:%Y-%m-%d}-make-it-night-please-{generation.pk.hex[-8:]}-2"
+    assert answer["Content-Disposition"] == f'attachment; filename="{stem}.{extension}"'
+    assert answer["Content-Type"] == f"image/{kind.lower()}"
+    stored = storage.read(str(image.file))
+    assert (answer.content == stored) is (extension == "png")
+    with Image.open(BytesIO(answer.content)) as picture, Image.open(BytesIO(stored)) as original:
+        assert picture.format == kind
+        difference = ImageChops.difference(picture.convert("RGB"), original.convert("RGB"))
+        assert max(ImageStat.Stat(difference).mean) < 4
+
+
+def test_there_is_no_other_download(client: Client, alice: User, bob: User) -> None:
+    generation = make_generation(alice)
+    address = reverse("download", args=[generation.pk, 1, "jpg"])
+    assert reverse("sign-in") in client.get(address)["Location"]
+    client.force_login(bob)
+    assert client.get(address).status_code == 404
+    client.force_login(alice)
+    for number, extension in ((0, "jpg"), (2, "jpg"), (1, "gif"), (10**12, "png")):
+        assert client.get(reverse("download", args=[generation.pk, number, extension])).status_code == 404
+    assert client.post(address).status_code == 405
+    deletion.trash(Generation.objects.all())
+    assert client.get(address).status_code == 404
+
+
+def test_a_picture_that_cannot_be_read_is_told_about(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    default_storage.delete(str(generation.images.get().file))
+    answer = signed_in.get(reverse("download", args=[generation.pk, 1, "png"]), follow=True)
+    assert "cannot be read now" in answer.content.decode()
+
+
+def test_title_and_note_are_kept(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    address = reverse("annotate", args=[generation.pk])
+    answer = signed_in.post(address, {"title": "  Night <shift> ", "note": "one\ntwo"}, follow=True)
+    page = answer.content.decode()
+    assert "Title and note are saved." in page
+    assert "Night &lt;shift&gt;</h1>" in page
+    assert "make it night" in page
+    assert "one\ntwo" in page
+    assert signed_in.post(address, {"title": "", "note": ""}).status_code == 302
+    generation.refresh_from_db()
+    assert (generation.title, generation.note, generation.state) == ("", "", State.RUNNING)
+
+
+def test_a_title_that_is_too_long_comes_back_with_a_word(signed_in: Client, alice: User) -> None:
+    address = reverse("annotate", args=[make_generation(alice).pk])
+    for title, note, wrong in (("x" * 201, "", "at most 200"), ("", "y" * 4001, "at most 4000"), ("a\0b", "", "Null")):
+        answer = signed_in.post(address, {"title": title, "note": note})
+        assert answer.status_code == 422
+        assert wrong in answer.content.decode()
+        part = signed_in.post(address, {"title": title, "note": note}, headers={"HX-Request": "true"})
+        assert wrong in part.content.decode()
+        assert part.content.decode().startswith('<div id="own">')
+    assert set(Generation.objects.values_list("title", "note")) == {("", "")}
+
+
+def test_a_page_that_stays_gets_its_part(signed_in: Client, alice: User) -> None:
+    address = reverse("annotate", args=[make_generation(alice).pk])
+    part = signed_in.post(address, {"title": "Night"}, headers={"HX-Request": "true"}).content.decode()
+    assert part.startswith('<div id="own">')
+    assert "Night</h1>" in part
+
+
+def test_bob_writes_on_nothing_of_alices(client: Client, alice: User, bob: User) -> None:
+    generation, bobs = make_generation(alice, prompt="zebra"), make_generation(bob)
+    client.force_login(bob)
+    assert client.post(reverse("annotate", args=[generation.pk]), {"title": "mine"}).status_code == 404
+    assert Generation.objects.get(pk=generation.pk).title == ""
+    page = client.get(page_of(bobs, **{"with": f"{generation.pk}.0"})).content.decode()
+    assert "zebra" not in page
+    assert str(generation.input) not in page
+    assert str(generation.images.get().file) not in page
+
+
+def test_a_result_whose_input_was_removed_is_still_shown(signed_in: Client, alice: User) -> None:
+    for generation in (make_generation(alice), make_generation(alice, State.FAILED)):
+        Generation.objects.filter(pk=generation.pk).update(input="", input_thumbnail="")
+        page = html(signed_in, generation)
+        assert "removed" in page
+        assert "The input picture" not in page
+    assert signed_in.get("/history/").status_code == 200
+
+
+def test_one_generation_tells_everything(signed_in: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "my laptop")
+    generation = make_generation(
+        alice,
+        token=token,
+        prompt="make it <night>",
+        negative_prompt="people",
+        strength=0.5,
+        num_images_per_prompt=2,
+        flagged=[1],
+    )
+    page = signed_in.get(page_of(generation)).content.decode()
+    first, second = generation.images.all()
+    for wanted in (
+        "make it &lt;night&gt;",
+        "people",
+        "succeeded in 2.4 s",
+        "dreamsite/tiny-edit",
+        "<code>1207</code>",
+        "<code>1208</code>",
+        "not flagged, score 0.01",
+        "flagged, score 0.93",
+        "the model runs with 1.7475",
+        "no effect on this model",
+        "strength has no effect on dreamsite/tiny-edit",
+        "my laptop",
+        "denoising",
+        str(generation.pk),
+        generation.input.url.replace("&", "&amp;"),
+        first.file.url.replace("&", "&amp;"),
+        second.thumbnail.url.replace("&", "&amp;"),
+    ):
+        assert wanted in page
+    assert token.digest not in page
+    assert "every 2s" not in page
+
+
+def test_loras_are_told_in_words(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, loras='{"some/style": 0.7, "other/style": 1}')
+    weights = {"some/style": 0.7, "other/style": 1.0}
+    used = [{"id": name, "revision": "", "weight_name": "", "weight": weight} for name, weight in weights.items()]
+    Generation.objects.filter(pk=generation.pk).update(recipe={**generation.recipe, "loras": used})
+    assert "<dd>some/style 0.7, other/style 1" in signed_in.get(page_of(generation)).content.decode()
+
+
+def test_a_result_is_chosen_in_the_address(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, num_images_per_prompt=3)
+    files = [image.file.name for image in generation.images.all()]
+    for number, expected in [("1", 0), ("3", 2), ("0", 0), ("4", 0), ("x", 0), ("-1", 0), ("9" * 5000, 0), ("²", 0)]:
+        page = signed_in.get(page_of(generation), {"picture": number}).content.decode()
+        after = page.partition('class="after"')[2]
+        assert str(files[expected]) in after.partition('class="name"')[0]
+
+
+def test_a_picture_that_nobody_checked_is_never_called_safe(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, safety_check=False)
+    page = signed_in.get(page_of(generation)).content.decode()
+    assert "not checked" in page
+    assert "not flagged" not in page
+
+
+def test_a_flagged_picture_is_blurred_until_it_is_asked_for(signed_in: Client, alice: User) -> None:
+    page = signed_in.get(page_of(make_generation(alice, flagged=[0]))).content.decode()
+    assert 'class="compare flagged"' in page
+    assert '<label class="veil"><input type="checkbox"' in page
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (State.QUEUED, "waiting for a worker"),
+        (State.RUNNING, "being made"),
+        (State.FAILED, "failed after 2.4 s"),
+        (State.CANCELED, "canceled"),
+    ],
+)
+def test_every_state_has_its_words(signed_in: Client, alice: User, state: State, words: str) -> None:
+    generation = make_generation(alice, state)
+    page = signed_in.get(page_of(generation)).content.decode()
+    assert words in page
+    assert generation.error_message in page
+    assert ("every 2s" in page) is not generation.is_final
+
+
+def test_a_generation_that_lost_its_worker_says_so(alice: User) -> None:
+    assert display.state(Generation(state=State.QUEUED, crash_count=1)) == "waiting again: its worker was lost"
+    assert display.state(Generation(state=State.RUNNING, attempt=2)) == "being made, attempt 2"
+
+
+def test_a_page_that_waits_is_replaced_when_the_wait_is_over(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    headers = {"HX-Request": "true"}
+    assert b'id="live"' in signed_in.get(page_of(generation), headers=headers).content
+    Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)
+    assert signed_in.get(page_of(generation), headers=headers)["HX-Refresh"] == "true"
+
+
+def test_one_generation_takes_the_same_queries_whatever_it_holds(
+    signed_in: Client, alice: User, django_assert_num_queries: Any
+) -> None:
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    parent, made = make_generation(alice), []
+    for count in (1, 8):
+        made += [make_generation(alice, num_images_per_prompt=count, token=token if count > 1 else None)]
+        make_generation(alice)
+        with django_assert_num_queries(9):
+            assert signed_in.get(page_of(made[-1])).status_code == 200
+    Generation.objects.filter(pk=made[-1].pk).update(source=parent.images.get())
+    # Its ancestors take two more, however many there are.
+    with django_assert_num_queries(11):
+        assert signed_in.get(page_of(made[-1])).status_code == 200
+
+
+def test_a_generation_outlives_its_token_and_odd_values(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, prompt="word " * 500, seed=2**63 - 1, picture=scene(300, 20))
+    page = signed_in.get(page_of(generation)).content.decode()
+    assert "a token that is gone" in page
+    assert "The whole prompt" in page
+    assert str(2**63 - 1) in page

@@ -1,0 +1,356 @@
+"""The history: the grid, its tiles while they live, what narrows it down."""
+
+import re
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.template.loader import render_to_string
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import ApiToken, User
+from generation import display
+from generation.broker import progress
+from generation.jobs import forecast
+from generation.models import (
+    ContactSheet,
+    GeneratedImage,
+    Generation,
+    State,
+)
+from generation.pages import history
+from tests.support.generations import make_generation
+
+HISTORY = "/history/"
+TILE = re.compile(r'id="tile-([0-9a-f-]{36})"')
+
+
+def shown(page: bytes) -> list[UUID]:
+    return [UUID(found) for found in TILE.findall(page.decode())]
+
+
+def page_of(generation: Generation) -> str:
+    return reverse("generation", args=[generation.pk])
+
+
+@pytest.fixture
+def signed_in(client: Client, alice: User) -> Client:
+    client.force_login(alice)
+    return client
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "PAGE_SIZE", 3)
+
+
+def test_it_works(signed_in: Client, alice: User) -> None:
+    older, newer = make_generation(alice), make_generation(alice, prompt="make it snow")
+    answer = signed_in.get(HISTORY)
+    assert shown(answer.content) == [newer.pk, older.pk]
+    page = answer.content.decode()
+    image = newer.images.get()
+    assert "make it snow" in page
+    assert f"seed {image.seed}" in page
+    assert page_of(newer) in page
+    assert image.thumbnail.url.replace("&", "&amp;") in page
+    assert "private" in answer["Cache-Control"]
+
+
+def test_pictures_can_be_fetched_from_the_page_without_a_session(signed_in: Client, alice: User) -> None:
+    make_generation(alice)
+    addresses = re.findall(r'<img src="([^"]+)"', signed_in.get(HISTORY).content.decode())
+    assert len(addresses) == 1
+    answer = Client().get(addresses[0].replace("&amp;", "&"))
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == "image/webp"
+
+
+def test_every_page_asks_for_a_sign_in(client: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    for address in (HISTORY, reverse("tiles"), page_of(generation)):
+        assert client.get(address)["Location"] == f"{reverse('sign-in')}?next={address}"
+
+
+def test_a_part_of_a_page_that_lost_its_session_reloads_all_of_it(client: Client, db: None) -> None:
+    answer = client.get(reverse("tiles"), headers={"HX-Request": "true"}, follow=True)
+    assert answer["HX-Refresh"] == "true"
+    assert answer.content == b""
+
+
+def test_people_never_see_each_others_pictures(client: Client, alice: User, bob: User, charlie: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    for other in (bob, charlie):
+        client.force_login(other)
+        assert shown(client.get(HISTORY).content) == []
+        assert client.get(page_of(generation)).status_code == 404
+        assert shown(client.get(reverse("tiles"), {"live": f"{generation.pk}.queued"}).content) == []
+        assert shown(client.get(HISTORY, {"before": "ffffffff-ffff-7fff-bfff-ffffffffffff"}).content) == []
+
+
+def test_an_empty_history_tells_how_to_make_the_first_picture(signed_in: Client) -> None:
+    page = signed_in.get(HISTORY).content.decode()
+    assert f'<a class="btn main" href="{reverse("home")}">' in page
+    assert f'href="{reverse("tokens")}"' in page
+    assert "curl http://testserver/image-to-image" in page
+    assert "/static/sample.jpg" in page
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_older_pages_are_reached_by_real_links(signed_in: Client, alice: User) -> None:
+    made = [make_generation(alice).pk for _ in range(7)]
+    seen, address = [], HISTORY
+    for _ in range(3):
+        page = signed_in.get(address).content
+        seen.append(shown(page))
+        link = re.search(r'<a class="btn older" href="(\?before=[0-9a-f-]{36})"', page.decode())
+        address = HISTORY + link[1] if link else ""
+    assert seen == [made[:3:-1], made[3:0:-1], made[:1]]
+    assert address == ""
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_full_page_without_more_has_no_link(signed_in: Client, alice: User) -> None:
+    for _ in range(3):
+        make_generation(alice)
+    assert b"btn older" not in signed_in.get(HISTORY).content
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_page_that_is_added_does_not_repeat_the_heading(signed_in: Client, alice: User) -> None:
+    for _ in range(4):
+        make_generation(alice)
+    page = signed_in.get(HISTORY).content.decode()
+    more = re.search(r'hx-get="([^"]+)" hx-trigger="revealed"', page)
+    link = re.search(r'class="btn older" href="([^"]+)"', page)
+    assert more is not None
+    assert link is not None
+    assert "<h2>Today</h2>" in signed_in.get(HISTORY + link[1]).content.decode()
+    added = signed_in.get(HISTORY + more[1].replace("&amp;", "&"), headers={"HX-Request": "true"}).content
+    assert b"<h2>" not in added
+    assert b"<html" not in added
+    assert len(shown(added)) == 1
+
+
+@pytest.mark.parametrize("before", ["", "x", "1", "' OR 1=1", "\0", "01a202e8", "😀", "0" * 4000])
+def test_a_page_before_nonsense_is_not_found(signed_in: Client, before: str) -> None:
+    assert signed_in.get(HISTORY, {"before": before}).status_code == 404
+    assert signed_in.get(reverse("tiles"), {"live": before}).status_code == 404
+
+
+def test_a_page_before_the_first_one_says_that_nothing_is_older(signed_in: Client, alice: User) -> None:
+    make_generation(alice)
+    page = signed_in.get(HISTORY, {"before": str(UUID(int=0))}).content.decode()
+    assert "nothing older" in page
+    assert "curl" not in page
+
+
+def test_days_and_months_are_headings(signed_in: Client, alice: User) -> None:
+    noon = timezone.localtime().replace(hour=12, minute=0)
+    for days in (0, 0, 1, 3, 40, 41):
+        make_generation(alice, created=noon - timedelta(days=days))
+    headings = re.findall("<h2>(.*?)</h2>", signed_in.get(HISTORY).content.decode())
+    day, months = noon - timedelta(days=3), {f"{noon - timedelta(days=days):%B %Y}" for days in (40, 41)}
+    assert headings[:3] == ["Today", "Yesterday", f"{day:%A}, {day.day} {day:%B}"]
+    assert set(headings[3:]) == months
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("", 7),
+        ("q=night", 7),
+        # One more, of how many the filter leaves.
+        ("q=night+mak&state=succeeded", 8),
+        ("favourite=true", 7),
+        ("flagged=true&seed=1207", 8),
+        ("model_id=dreamsite/tiny-edit", 7),
+        ("sheet={sheet}", 7),
+    ],
+)
+def test_the_page_takes_the_same_queries_however_full_it_is(
+    signed_in: Client, alice: User, query: str, count: int, django_assert_num_queries: Any
+) -> None:
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    sheet = ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1207"]})
+    final = (State.SUCCEEDED, State.FAILED, State.CANCELED)
+    for more in (1, 10):
+        for number in range(more):
+            generation = make_generation(alice, final[number % 3], token=token, num_images_per_prompt=2, flagged=[0])
+            generation.is_favourite, generation.contact_sheet = True, sheet
+            generation.save()
+        # Session, user, generations, pictures; models, LoRAs and the first month of the row above.
+        with django_assert_num_queries(count):
+            assert shown(signed_in.get(f"{HISTORY}?{query.format(sheet=sheet.pk)}").content) != []
+
+
+@pytest.mark.usefixtures("redis")
+def test_what_lives_takes_the_same_queries_however_much_it_is(
+    signed_in: Client, alice: User, django_assert_num_queries: Any
+) -> None:
+    for count in (1, 10):
+        for state in [State.QUEUED, State.RUNNING] * count:
+            make_generation(alice, state)
+        forecast._forecasts.clear()
+        with django_assert_num_queries(14):
+            assert signed_in.get(HISTORY).status_code == 200
+
+
+def test_tiles_show_what_there_is(signed_in: Client, alice: User) -> None:
+    several = make_generation(alice, num_images_per_prompt=4)
+    flagged = make_generation(alice, flagged=[0])
+    failed = make_generation(alice, State.FAILED)
+    page = signed_in.get(HISTORY).content.decode()
+    tiles = dict(re.findall(r'id="tile-([0-9a-f-]{36})"[^>]*>(.*?)</article>', page, re.DOTALL))
+    assert '<span class="tag">4<' in tiles[str(several.pk)]
+    assert "flagged" not in tiles[str(several.pk)]
+    assert re.search(r'<label class="tag"><input type="checkbox".*flagged', tiles[str(flagged.pk)])
+    assert re.search(r'class="state"[^>]*>failed<', tiles[str(failed.pk)])
+    assert f"{failed.input_thumbnail}" in tiles[str(failed.pk)]
+
+
+def test_live_tiles_refresh_until_they_are_done(signed_in: Client, alice: User) -> None:
+    queued, running = make_generation(alice, State.QUEUED), make_generation(alice, State.RUNNING)
+    page = signed_in.get(HISTORY).content.decode()
+    poll = re.search(r'hx-get="([^"]+)" hx-trigger="every', page)
+    assert poll is not None
+    assert '<noscript><meta http-equiv="refresh"' in page
+    address = poll[1].replace("&amp;", "&")
+
+    unchanged = signed_in.get(address).content
+    assert shown(unchanged) == []
+    assert poll[1] in unchanged.decode()
+
+    Generation.objects.filter(pk=queued.pk).update(state=State.FAILED)
+    changed = signed_in.get(address).content
+    assert shown(changed) == [queued.pk]
+    assert b'hx-swap-oob="true"' in changed
+    assert f"{queued.pk}" not in re.findall(r'hx-get="([^"]+)"', changed.decode())[0]
+
+    Generation.objects.filter(pk=running.pk).update(state=State.CANCELED)
+    assert b"hx-get" not in signed_in.get(address).content
+
+
+def test_a_history_at_rest_asks_for_nothing(signed_in: Client, alice: User) -> None:
+    make_generation(alice)
+    page = signed_in.get(HISTORY).content
+    assert b"every 2s" not in page
+    assert b'http-equiv="refresh"' not in page
+
+
+def test_refreshing_takes_the_same_queries_however_many_live(
+    signed_in: Client, alice: User, django_assert_num_queries: Any
+) -> None:
+    made = [make_generation(alice, num_images_per_prompt=2) for _ in range(6)]
+    for asked in (made[:1], made):
+        with django_assert_num_queries(4):
+            signed_in.get(reverse("tiles"), {"live": [f"{generation.pk}.running" for generation in asked]})
+
+
+def test_who_wants_no_blur_sees_no_blur(signed_in: Client, alice: User) -> None:
+    make_generation(alice, flagged=[0])
+    assert 'class="tile succeeded flagged"' in signed_in.get(HISTORY).content.decode()
+    User.objects.filter(pk=alice.pk).update(blur_flagged=False)
+    page = signed_in.get(HISTORY).content.decode()
+    assert 'class="tile succeeded"' in page
+    assert '<span class="tag">flagged</span>' in page
+
+
+def test_chips_say_what_is_chosen_and_how_to_give_it_up(signed_in: Client, alice: User) -> None:
+    made = [make_generation(alice, state) for state in (State.SUCCEEDED, State.FAILED, State.SUCCEEDED)]
+    Generation.objects.filter(pk=made[0].pk).update(is_favourite=True)
+    page = signed_in.get(HISTORY, {"state": "succeeded", "favourite": "true", "q": "", "under": "x"}).content.decode()
+    assert shown(page.encode()) == [made[0].pk]
+    assert re.search(r'href="\?state=succeeded" aria-current="true">★ Favourites<', page)
+    assert re.search(r'href="\?favourite=true" aria-current="true">succeeded<', page)
+    assert 'href="?favourite=true&amp;state=failed">failed<' in page
+    assert '<input type="hidden" name="state" value="succeeded">' in page
+
+
+def test_months_lead_to_where_they_end(signed_in: Client, alice: User) -> None:
+    now = timezone.localtime()
+    old = now.replace(year=now.year - 1, month=3, day=31, hour=23)
+    made = [make_generation(alice, created=when) for when in (old, old + timedelta(days=3), now)]
+    page = signed_in.get(HISTORY, {"q": "night"}).content.decode()
+    (jump,) = re.findall(rf'href="([^"]+)" aria-label="Jump to Mar {old.year}"', page)
+    address = jump.replace("&amp;", "&")
+    assert address.startswith("?q=night&before=")
+    assert shown(signed_in.get(HISTORY + address).content) == [made[0].pk]
+    assert f'href="?before={jump.rpartition("=")[2]}"' in signed_in.get(HISTORY).content.decode()
+    assert f"Jump to Feb {old.year}" not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("seed=abc", "seed: Input should be a whole number."),
+        ("seed=-1", "seed: "),
+        ("since=yesterday", "since: "),
+        ("state=dreaming", "state: "),
+        ("favourite=maybe", "favourite: Input should be true or false."),
+        ("q=" + "x" * 201, "q: "),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(signed_in: Client, alice: User, query: str, words: str) -> None:
+    make_generation(alice)
+    answer = signed_in.get(f"{HISTORY}?{query}")
+    assert answer.status_code == 400
+    assert words in answer.content.decode()
+    assert shown(answer.content) == []
+
+
+@pytest.mark.parametrize(
+    "query", ["q=%00", "q=%22%27%28*", "since=0001-01-01&until=9999-12-31", "seed=9223372036854775807", "x=y"]
+)
+def test_odd_questions_break_nothing(signed_in: Client, alice: User, query: str) -> None:
+    make_generation(alice)
+    assert signed_in.get(f"{HISTORY}?{query}").status_code in (200, 400)
+
+
+@pytest.mark.usefixtures("redis")
+def test_live_tiles_tell_how_far_they_are(signed_in: Client, alice: User) -> None:
+    running, queued = make_generation(alice, State.RUNNING), make_generation(alice, State.QUEUED)
+    progress.report([running.pk], progress.Progress(7, 20, "denoising"))
+    for page in (
+        signed_in.get(HISTORY).content.decode(),
+        signed_in.get(reverse("tiles"), {"live": [f"{running.pk}.running", f"{queued.pk}.queued"]}).content.decode(),
+    ):
+        assert re.search(rf'id="state-{running.pk}".*max="100" value="35".*step 7 of 20', page)
+        assert f'id="state-{queued.pk}"' in page
+
+
+def test_a_generation_that_never_was_is_not_found(signed_in: Client) -> None:
+    assert signed_in.get(reverse("generation", args=[uuid4()])).status_code == 404
+    assert signed_in.get("/history/nonsense/").status_code == 404
+    assert signed_in.post(HISTORY).status_code == 405
+
+
+def test_pictures_have_their_size_and_their_words(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, num_images_per_prompt=2)
+    for address in (HISTORY, page_of(generation)):
+        pictures = re.findall(r"<img [^>]+>", signed_in.get(address).content.decode())
+        assert pictures
+        assert all(re.search(r'alt="[^"]*" width="\d+" height="\d+"', picture) for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    ("took", "words"),
+    [(0.021, "0.02 s"), (2.42, "2.4 s"), (48.4, "48 s"), (119.4, "119 s"), (200, "3 min 20 s"), (239.7, "4 min 0 s")],
+)
+def test_durations_read_as_people_say_them(took: float, words: str) -> None:
+    assert display.seconds(took) == words
+
+
+def test_scores_are_told_as_they_were_stored() -> None:
+    assert display.safety(GeneratedImage(checker="", nsfw_score=None)) == "not checked"
+    assert display.safety(GeneratedImage(checker="opennsfw", nsfw_score=0.931, nsfw=True)) == "flagged, score 0.93"
+    assert display.safety(GeneratedImage(checker="other", nsfw_score=None)) == "not flagged"
+
+
+def test_pages_of_errors_need_nothing_that_may_be_broken(client: Client, db: None) -> None:
+    assert b"There is nothing here" in client.get("/nowhere").content
+    for name in ("400.html", "403.html", "403_csrf.html", "500.html"):
+        assert "To your history" in render_to_string(name)

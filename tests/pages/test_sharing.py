@@ -1,0 +1,260 @@
+"""Share links: made, looked at by anybody, ended; and what they never tell."""
+
+import re
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+
+import pytest
+from django.core.files.storage import default_storage
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from PIL import Image, ImageChops, ImageStat
+
+from accounts.models import User
+from generation.images import storage
+from generation.library import deletion, sharing
+from generation.models import Generation, ShareLink, State
+from generation.models.review import Review
+from tests.support.generations import make_generation
+from tests.support.pictures import scene
+
+DAY = timedelta(days=1)
+
+pytestmark = pytest.mark.usefixtures("redis")
+
+
+@pytest.fixture
+def signed_in(client: Client, alice: User) -> Client:
+    client.force_login(alice)
+    return client
+
+
+@pytest.fixture
+def anybody() -> Client:
+    """Somebody without a session."""
+    return Client()
+
+
+def make(client: Client, generation: Generation, **fields: str) -> Any:
+    form = {"picture": "1", "days": "7"} | fields
+    return client.post(reverse("share", args=[generation.pk]), form, follow=True)
+
+
+def link_to(generation: Generation, index: int = 0, *, lasts: timedelta | None = DAY, with_recipe: bool = False) -> str:
+    return f"/s/{sharing.share(generation, index, lasts, with_recipe).code}"
+
+
+def test_it_works(signed_in: Client, alice: User, anybody: Client) -> None:
+    generation = make_generation(alice, num_images_per_prompt=2, prompt="zebra")
+    page = make(signed_in, generation, picture="2", days="1").content.decode()
+    link = ShareLink.objects.get()
+    assert (link.index, link.with_recipe) == (1, False)
+    assert link.expires is not None
+    assert timedelta(hours=23) < link.expires - timezone.now() <= DAY
+    assert f"http://testserver/s/{link.code}" in page
+    assert 'id="share" open' in page
+
+    shown = anybody.get(f"/s/{link.code}")
+    assert shown.status_code == 200
+    picture = anybody.get(f"/s/{link.code}/picture")
+    assert picture.content == storage.read(str(generation.images.get(index=1).file))
+    assert picture["Content-Type"] == "image/png"
+
+    revoked = signed_in.post(reverse("revoke-share", args=[generation.pk, link.pk]), follow=True).content.decode()
+    assert "The link was revoked" in revoked
+    assert link.code not in revoked
+    for address in (f"/s/{link.code}", f"/s/{link.code}/picture", f"/s/{link.code}/preview.jpg"):
+        assert anybody.get(address).status_code == 404
+
+
+@pytest.mark.parametrize(("days", "lasts"), [("1", 1), ("7", 7), ("30", 30), ("0", None)])
+def test_a_link_lasts_as_long_as_was_chosen(signed_in: Client, alice: User, days: str, lasts: int | None) -> None:
+    make(signed_in, make_generation(alice), days=days)
+    expires = ShareLink.objects.get().expires
+    assert (expires and round((expires - timezone.now()) / DAY)) == lasts
+
+
+def test_codes_are_long_and_different(alice: User) -> None:
+    generation = make_generation(alice)
+    codes = {link_to(generation) for _ in range(3)}
+    assert len(codes) == 3
+    assert all(re.fullmatch(r"/s/[A-Za-z0-9_-]{43}", code) for code in codes)
+
+
+def test_nothing_is_told_but_the_picture(alice: User, anybody: Client) -> None:
+    generation = make_generation(alice, prompt="zebra", negative_prompt="gnu", seed=424242)
+    Generation.objects.filter(pk=generation.pk).update(title="giraffe", note="okapi")
+    page = anybody.get(link_to(generation)).content.decode()
+    for word in ("zebra", "gnu", "giraffe", "okapi", "424242", "tiny-edit", "alice", str(generation.pk), "/media/"):
+        assert word not in page
+    assert "how it was made" not in page.lower()
+
+
+def test_the_recipe_is_told_where_its_owner_chose_so(signed_in: Client, alice: User, anybody: Client) -> None:
+    generation = make_generation(alice, prompt="a <zebra>", negative_prompt="gnu", seed=424242, num_images_per_prompt=2)
+    Generation.objects.filter(pk=generation.pk).update(title="giraffe", note="okapi")
+    make(signed_in, generation, picture="2", with_recipe="on")
+    page = anybody.get(f"/s/{ShareLink.objects.get().code}").content.decode()
+    for word in ("a &lt;zebra&gt;", "gnu", "424243", "dreamsite/tiny-edit", "the model runs with 1.7475"):
+        assert word in page
+    for word in ("424242", "giraffe", "okapi", "alice", "Priority", str(generation.pk), "/media/"):
+        assert word not in page
+
+
+@pytest.mark.parametrize("how", ["expired", "revoked", "trashed", "deleted", "unknown", "short", "odd"])
+def test_every_end_is_the_same_page(alice: User, anybody: Client, how: str) -> None:
+    generation = make_generation(alice)
+    address = link_to(generation)
+    match how:
+        case "expired":
+            ShareLink.objects.update(expires=timezone.now())
+        case "revoked":
+            assert sharing.revoke(ShareLink.objects.all()) == 1
+            assert sharing.revoke(ShareLink.objects.all()) == 0
+        case "trashed":
+            deletion.trash(Generation.objects.all())
+        case "deleted":
+            deletion.delete(generation)
+        case "unknown":
+            address = "/s/" + "x" * 43
+        case "short":
+            address = address[:-1]
+        case "odd":
+            address = "/s/%00'\u00e9"
+    answer = anybody.get(address)
+    assert answer.status_code == 404
+    assert re.sub(r"(?s)<script.*?</script>", "", answer.content.decode()).count("Nothing is shared here") == 2
+    assert answer.content == anybody.get("/s/nothing").content
+    assert answer["Cache-Control"] == "private, no-cache"
+    for part in ("picture", "preview.jpg"):
+        assert anybody.get(f"{address}/{part}").status_code == 404
+
+
+def test_what_comes_back_from_the_trash_is_shared_again(alice: User, anybody: Client) -> None:
+    address = link_to(make_generation(alice))
+    deletion.trash(Generation.objects.all())
+    assert anybody.get(address).status_code == 404
+    deletion.restore(Generation.objects.all())
+    assert anybody.get(address).status_code == 200
+
+
+def test_headers_keep_the_link_among_those_who_have_it(alice: User, anybody: Client) -> None:
+    address = link_to(make_generation(alice))
+    for part in ("", "/picture", "/preview.jpg"):
+        answer = anybody.get(address + part)
+        assert answer.status_code == 200
+        assert answer["Referrer-Policy"] == "no-referrer"
+        assert answer["Cache-Control"] == "private, no-cache"
+        assert answer["X-Robots-Tag"].startswith("noindex")
+        assert anybody.head(address + part).status_code == 200
+        assert anybody.post(address + part).status_code == 405
+
+
+def test_a_kept_copy_is_asked_about_and_of_no_use_after_the_end(alice: User, anybody: Client) -> None:
+    address = f"{link_to(make_generation(alice))}/picture"
+    etag = anybody.get(address)["ETag"]
+    known = anybody.get(address, headers={"If-None-Match": etag})
+    assert (known.status_code, known.content) == (304, b"")
+    assert known["Cache-Control"] == "private, no-cache"
+    sharing.revoke(ShareLink.objects.all())
+    assert anybody.get(address, headers={"If-None-Match": etag}).status_code == 404
+
+
+def test_previews_are_as_they_are_announced(alice: User, anybody: Client) -> None:
+    wide = scene(1600, 800)
+    for result in (wide, scene(96, 64)):
+        address = link_to(make_generation(alice, picture=result, results=[result]))
+        page = anybody.get(address).content.decode()
+        told = dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)">', page))
+        assert told["og:url"] == f"http://testserver{address}"
+        assert told["og:image"] == f"http://testserver{address}/preview.jpg"
+        assert told["twitter:card"] == "summary_large_image"
+        assert told["robots"] == "noindex"
+        preview = anybody.get(f"{address}/preview.jpg")
+        assert preview["Content-Type"] == told["og:image:type"] == "image/jpeg"
+        with Image.open(BytesIO(preview.content)) as picture:
+            assert (f"{picture.width}", f"{picture.height}") == (told["og:image:width"], told["og:image:height"])
+            assert max(picture.size) <= sharing.PREVIEW_SIDE
+
+
+def test_a_flagged_picture_is_blurred_until_it_is_asked_for(alice: User, anybody: Client) -> None:
+    User.objects.update(blur_flagged=False)
+    address = link_to(make_generation(alice, flagged=[0]))
+    page = anybody.get(address).content.decode()
+    assert 'class="compare whole-picture flagged"' in page
+    assert '<label class="veil"><input type="checkbox"' in page
+    with Image.open(BytesIO(anybody.get(f"{address}/preview.jpg").content)) as preview:
+        grey = preview.convert("L")
+        # No colours, and no edges: what is 8 pixels small on its long side says nothing, however large it is drawn.
+        assert max(ImageStat.Stat(ImageChops.difference(preview, grey.convert("RGB"))).mean) < 2
+        assert ImageStat.Stat(ImageChops.difference(grey, ImageChops.offset(grey, 1)).crop((1, 0, 96, 64))).mean[0] < 6
+
+
+def test_there_are_only_so_many(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "MAX_LIVE", 2)
+    generation = make_generation(alice)
+    for _ in range(2):
+        make(signed_in, generation)
+    assert "2 links to it work already" in make(signed_in, generation).content.decode()
+    assert ShareLink.objects.count() == 2
+    ShareLink.objects.filter(pk=ShareLink.objects.all()[0].pk).update(expires=timezone.now())
+    make(signed_in, generation)
+    assert sharing.living(generation).count() == 2
+
+
+@pytest.mark.parametrize("wrong", [{"days": "3"}, {"days": ""}, {"picture": "0"}, {"picture": "x"}])
+def test_other_wishes_are_refused(signed_in: Client, alice: User, wrong: dict[str, str]) -> None:
+    assert "No link was made" in make(signed_in, make_generation(alice), **wrong).content.decode()
+    assert not ShareLink.objects.exists()
+
+
+def test_what_is_not_there_is_not_shared(signed_in: Client, alice: User) -> None:
+    assert make(signed_in, make_generation(alice), picture="2").status_code == 404
+    assert make(signed_in, make_generation(alice, State.FAILED)).status_code == 404
+
+
+def test_bob_shares_and_revokes_nothing_of_alices(client: Client, alice: User, bob: User, anybody: Client) -> None:
+    alices, bobs = make_generation(alice), make_generation(bob)
+    address = link_to(alices)
+    link = ShareLink.objects.get()
+    client.force_login(bob)
+    assert make(client, alices).status_code == 404
+    for generation in (alices, bobs):
+        assert client.post(reverse("revoke-share", args=[generation.pk, link.pk])).status_code == 404
+    assert anybody.get(address).status_code == 200
+    assert reverse("sign-in") in anybody.post(reverse("share", args=[alices.pk]))["Location"]
+    assert anybody.get(reverse("share", args=[alices.pk])).status_code in (302, 405)
+
+
+def test_a_picture_that_cannot_be_read_is_503(alice: User, anybody: Client) -> None:
+    generation = make_generation(alice)
+    address = link_to(generation)
+    default_storage.delete(str(generation.images.get().file))
+    for part in ("picture", "preview.jpg"):
+        assert anybody.get(f"{address}/{part}").status_code == 503
+
+
+def test_looking_takes_few_queries(alice: User, anybody: Client, django_assert_num_queries: Any) -> None:
+    address = link_to(make_generation(alice), with_recipe=True)
+    for part in ("", "/picture"):
+        with django_assert_num_queries(2):
+            anybody.get(address + part)
+
+
+def test_what_a_reviewer_confirmed_is_shared_no_more(alice: User, anybody: Client) -> None:
+    generation = make_generation(alice, flagged=[0])
+    link = link_to(generation)
+    assert anybody.get(link).status_code == 200
+    generation.images.update(review=Review.CONFIRMED)
+    assert [anybody.get(f"{link}{part}").status_code for part in ("", "/picture", "/preview.jpg")] == [404, 404, 404]
+
+
+def test_the_picture_stays_in_sight_however_long_its_prompt(signed_in: Client, alice: User, anybody: Client) -> None:
+    generation = make_generation(alice, prompt="a zebra " * 40 + "and a gnu")
+    make(signed_in, generation, with_recipe="on")
+    page = anybody.get(f"/s/{ShareLink.objects.get().code}").content.decode()
+    assert "gnu" not in page.partition("</h1>")[0]
+    assert "The whole prompt" in page
+    assert "and a gnu</p>" in page

@@ -1,0 +1,354 @@
+"""The studio: its form by session, with and without scripts, what it starts with, and what it shows of what runs."""
+
+import json
+import re
+import shlex
+from io import BytesIO
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from PIL import Image
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from accounts.models import ApiToken, User
+from generation.images import storage
+from generation.models import (
+    ContactSheet,
+    DiffusionModel,
+    Generation,
+    Lora,
+    State,
+)
+from generation.pages import snippets
+from tests.support.generations import make_generation
+from tests.support.pictures import photo, scene
+
+TINY = "dreamsite/tiny-edit"
+FIELDS = {"prompt": "make it night", "model_id": TINY, "num_inference_steps": "20", "guidance_scale": "7.5"}
+SCRIPTED = {"X-Requested-With": "fetch"}
+
+
+def picture(width: int = 96, height: int = 64) -> SimpleUploadedFile:
+    return SimpleUploadedFile("cat.png", photo(width, height), "image/png")
+
+
+@pytest.fixture
+def signed_in(client: Client, alice: User, redis: None, tiny_edit: DiffusionModel) -> Client:
+    client.force_login(alice)
+    return client
+
+
+def test_it_works(signed_in: Client, alice: User) -> None:
+    answer = signed_in.post("/", {**FIELDS, "seed": "7", "image": picture(), "safety_check": ["false", "true"]})
+    made = Generation.objects.get()
+    assert (answer.status_code, answer["Location"]) == (302, f"/history/{made.pk}/")
+    assert (made.user, made.token, made.in_studio, made.state) == (alice, None, True, State.QUEUED)
+    assert made.get_recipe().seeds == (7,)
+    assert [warning for warning in made.warnings if "fitted" not in warning] == []
+    assert Image.open(BytesIO(storage.read(str(made.input.name)))).size == (96, 64)
+    page = signed_in.get(answer["Location"]).content.decode()
+    assert "<dd>the studio</dd>" in page
+    assert str(made.pk) in signed_in.get("/").content.decode(), "what still runs is shown to whoever comes back"
+
+
+def test_it_is_for_who_is_signed_in(client: Client, alice: User, bob: User, tiny_edit: DiffusionModel) -> None:
+    theirs = make_generation(bob, State.RUNNING)
+    for address in ("/", f"/studio/{theirs.pk}"):
+        assert client.get(address)["Location"].startswith("/accounts/sign-in")
+    assert client.post("/studio/estimate").status_code == 302
+    assert client.get(f"/history/{theirs.pk}/events").status_code == 403
+    client.force_login(alice)
+    for address in (
+        f"/studio/{theirs.pk}",
+        f"/history/{theirs.pk}/events",
+        f"/?from={theirs.pk}",
+        f"/?source={theirs.pk}&image=0",
+        f"/?from={uuid4()}",
+        "/?from=nonsense",
+    ):
+        assert client.get(address).status_code == 404, address
+    for fields in ({"from": str(theirs.pk)}, {"source": str(theirs.pk), "image": "0"}):
+        assert client.post("/", {**FIELDS, **fields}).status_code == 404
+        assert client.post("/studio/estimate", {**FIELDS, **fields}).status_code == 404
+    assert str(theirs.pk) not in client.get("/").content.decode()
+
+
+def test_forms_of_other_sites_are_refused(alice: User, tiny_edit: DiffusionModel) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice)
+    assert client.post("/", {**FIELDS, "image": picture()}).status_code == 403
+    assert client.post("/studio/estimate", FIELDS).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "words"),
+    [
+        ({"prompt": " "}, "prompt", "Say what should happen to the picture."),
+        ({"image": None}, "image", "Choose a picture."),
+        ({"image": SimpleUploadedFile("a.png", b"no picture")}, "image", "Choose the picture again."),
+        ({"guidance_scale": "51"}, "guidance_scale", "Input should be a number from 0 to 50."),
+        ({"seed": "seven"}, "seed", "Input should be a whole number."),
+        ({"num_images_per_prompt": "1.5"}, "num_images_per_prompt", "Input should be a whole number."),
+        ({"guidance_scale": "much"}, "guidance_scale", "Input should be a number."),
+        ({"seed": "-1"}, "seed", "Input should be a number from 0 to"),
+        ({"model_id": "no/such"}, "model_id", "There is no such model here"),
+        ({"lora:no/such": "1"}, "loras", "not found among those"),
+        ({"lora:no/such": "much"}, "loras", "All LoRA weights must be numbers"),
+    ],
+)
+def test_errors_land_beside_their_field(
+    signed_in: Client, tiny_edit: DiffusionModel, fields: dict[str, Any], place: str, words: str
+) -> None:
+    Lora.objects.create(id="some/style", enabled=True).base_models.add(tiny_edit)
+    data = {name: value for name, value in {**FIELDS, "image": picture(), **fields}.items() if value is not None}
+    answer = signed_in.post("/", data)
+    assert answer.status_code in (400, 422)
+    page = answer.content.decode()
+    beside = re.search(rf'data-errors="{re.escape(place)}">(.*?)</ul>', page)
+    assert beside is not None
+    assert words in beside[1]
+    assert 'value="7.5"' in page or place == "guidance_scale", "what was written is kept"
+    if fields.get("image"):
+        fields["image"].seek(0)
+    data = {**data, **({"image": picture()} if "image" not in fields else {})}
+    answer = signed_in.post("/", data, headers=SCRIPTED)
+    assert place in answer.json()["errors"]
+    assert not Generation.objects.exists()
+
+
+def test_limits_are_told_in_words(signed_in: Client, settings: Settings) -> None:
+    settings.USER_MAX_QUEUED = 1
+    assert signed_in.post("/", {**FIELDS, "image": picture()}).status_code == 302
+    answer = signed_in.post("/", {**FIELDS, "image": picture()})
+    assert answer.status_code == 429
+    assert "1 requests of yours are waiting, of at most 1" in answer.content.decode()
+    told = signed_in.post("/studio/estimate", FIELDS).json()
+    assert "1 requests of yours are waiting" in told["errors"][""][0]
+    settings.MAX_QUEUE = 1
+    settings.USER_MAX_QUEUED = 5
+    assert signed_in.post("/", {**FIELDS, "image": picture()}, headers=SCRIPTED).status_code == 503
+
+
+def test_a_double_click_is_one_request(signed_in: Client, alice: User) -> None:
+    def send(**fields: str) -> Any:
+        return signed_in.post("/", {**FIELDS, "key": "nonce", "image": picture(), **fields})
+
+    first, second = send(), send()
+    assert first["Location"] == second["Location"]
+    assert Generation.objects.count() == 1
+    assert send(prompt="make it day")["Location"] != first["Location"], "what was changed is another request"
+    assert send(key="another")["Location"] != first["Location"]
+
+
+def test_scripts_are_answered_with_what_they_show(signed_in: Client) -> None:
+    answer = signed_in.post("/", {**FIELDS, "num_images_per_prompt": "3", "image": picture()}, headers=SCRIPTED)
+    made = Generation.objects.get()
+    assert answer.status_code == 201
+    page = answer.content.decode()
+    assert f'data-events="/history/{made.pk}/events"' in page
+    assert page.count("data-frame=") == 3
+    assert "--w: 96; --h: 64" in page or "--w: 192; --h: 128" in page, "sizes are known before pictures are there"
+
+
+def test_the_present_is_told_to_its_owner(signed_in: Client, alice: User) -> None:
+    made = make_generation(alice, num_images_per_prompt=2)
+    told = signed_in.get(f"/history/{made.pk}/events").json()
+    assert told["record"]["id"] == str(made.pk)
+    assert len(told["record"]["images"]) == 2
+    assert told["origin"] == "http://testserver/"
+
+
+def test_an_earlier_request_is_begun_with(signed_in: Client, alice: User, tiny_edit: DiffusionModel) -> None:
+    lora = Lora.objects.create(id="some/style", enabled=True)
+    lora.base_models.add(tiny_edit)
+    earlier = make_generation(
+        alice,
+        prompt="make it <snow>",
+        seed=41,
+        num_images_per_prompt=2,
+        guidance_scale=9.123456789,
+        negative_prompt="rain",
+        output_format="webp",
+        safety_check=False,
+    )
+    earlier.recipe = {**earlier.recipe, "loras": [{"id": lora.pk, "revision": "", "weight_name": "", "weight": 0.7}]}
+    earlier.save()
+    for mode, seed in (("remix", ""), ("exact", "41"), ("vary", "43")):
+        page = signed_in.get(f"/?from={earlier.pk}&mode={mode}").content.decode()
+        assert f'name="seed" value="{seed}"' in page
+        assert "make it &lt;snow&gt;</textarea>" in page
+        assert 'value="9.123456789"' in page
+        assert "rain</textarea>" in page
+        assert "<option selected>webp" in page
+        assert 'name="lora:some/style" value="0.7"' in page
+        assert not re.search(r'type="checkbox" name="safety_check" value="true" checked', page)
+        assert earlier.input.url.replace("&", "&amp;") in page
+    assert signed_in.get(f"/?from={earlier.pk}&mode=other").status_code == 404
+
+
+def test_what_an_earlier_request_used_and_is_no_more_is_told(
+    signed_in: Client, alice: User, tiny_edit: DiffusionModel
+) -> None:
+    lora = Lora.objects.create(id="some/style", enabled=True)
+    lora.base_models.add(tiny_edit)
+    earlier = make_generation(alice)
+    earlier.recipe = {**earlier.recipe, "loras": [{"id": lora.pk, "revision": "", "weight_name": "", "weight": 0.7}]}
+    earlier.save()
+    address = f"/?from={earlier.pk}&mode=exact"
+    page = signed_in.get(address).content.decode()
+    assert "cannot be used" not in page
+    assert re.search(r'<details class="more" open>\s*<summary>Negative prompt, LoRAs', page), "what is used is seen"
+    Lora.objects.update(enabled=False)
+    page = signed_in.get(address).content.decode()
+    assert "some/style cannot be used with this model now; it is left out." in page
+    other = DiffusionModel.objects.create(id="some/other", family="image-to-image", enabled=True)
+    Generation.objects.filter(pk=earlier.pk).update(model=other)
+    assert "cannot be used here now" not in signed_in.get(address).content.decode()
+    DiffusionModel.objects.filter(pk=other.pk).update(enabled=False)
+    page = signed_in.get(address).content.decode()
+    beside = re.search(r'data-errors="model_id">(.*?)</ul>', page)
+    assert beside is not None
+    assert f"some/other cannot be used here now; this is {TINY} instead." in beside[1]
+
+
+def test_a_stored_picture_needs_no_upload(signed_in: Client, alice: User) -> None:
+    earlier = make_generation(alice, picture=scene(120, 80), seed=5)
+    signed_in.post("/", {**FIELDS, "from": str(earlier.pk), "seed": "5"})
+    again = Generation.objects.exclude(pk=earlier.pk).get()
+    assert again.recipe == earlier.recipe, "exactly the same"
+    assert (again.input_sha256, again.input_format) == (earlier.input_sha256, "JPEG")
+    assert again.input.name != earlier.input.name, "each may be deleted on its own"
+    pixels = [Image.open(BytesIO(storage.read(str(one.input.name)))).tobytes() for one in (earlier, again)]
+    assert pixels[0] == pixels[1]
+    assert again.source is None
+
+    image = earlier.images.get()
+    signed_in.post("/", {**FIELDS, "source": str(earlier.pk), "image": "0"})
+    chained = Generation.objects.get(source=image)
+    assert (chained.input_width, chained.input_height) == (image.width, image.height)
+    signed_in.post("/", {**FIELDS, "from": str(chained.pk), "prompt": "once more"})
+    assert Generation.objects.get(prompt="once more").source == image, "its picture has come from there, too"
+    uploaded = {**FIELDS, "source": str(earlier.pk), "prompt": "mine", "image": picture()}
+    signed_in.post("/", uploaded)
+    assert Generation.objects.get(prompt="mine").source is None, "what is uploaded goes first"
+
+
+def test_what_is_gone_is_refused_kindly(signed_in: Client, alice: User) -> None:
+    earlier = make_generation(alice)
+    for state, words in (
+        ("trashed", "is in the trash; restore it first"),
+        ("deleted", "was deleted, with its pictures"),
+    ):
+        Generation.objects.filter(pk=earlier.pk).update(**{state: earlier.created})
+        for address in (f"/?from={earlier.pk}", f"/?source={earlier.pk}&image=0"):
+            page = signed_in.get(address)
+            assert page.status_code == 200
+            assert words in page.content.decode()
+        answer = signed_in.post("/", {**FIELDS, "from": str(earlier.pk)})
+        assert answer.status_code == 422
+        assert words in answer.content.decode()
+
+
+def test_what_it_would_cost_and_take(signed_in: Client, tiny_edit: DiffusionModel, settings: Settings) -> None:
+    tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
+    told = signed_in.post("/studio/estimate", {**FIELDS, "width": "512", "height": "384"}).json()
+    assert told["words"].endswith("No worker is at work in its pool · costs 3.93 of the 5000 left today")
+    small = signed_in.post("/studio/estimate", {**FIELDS, "width": "2000", "height": "1000"}).json()
+    assert "was fitted to 512 x 256" in small["warnings"][0]
+    assert "costs at most 5.24" in signed_in.post("/studio/estimate", FIELDS).json()["words"]
+    settings.LIMITS = False
+    assert signed_in.post("/studio/estimate", FIELDS).json()["words"].endswith("costs at most 5.24")
+    assert not Generation.objects.exists(), "it is a rehearsal"
+    assert signed_in.get("/studio/estimate").status_code == 405
+
+
+def test_a_request_is_told_as_programs_send_it(
+    signed_in: Client, alice: User, client: Client, alices_token: str, tmp_path: Any
+) -> None:
+    hard = 'it\'s "night"; $(rm) `x` \\ @ <é>\nand more'
+    fields = {**FIELDS, "prompt": hard, "seed": "3", "filename": 'my "cat"; 1.png'}
+    told = signed_in.post("/studio/estimate", fields).json()
+    words = shlex.split(told["curl"].replace("\\\n", " "))
+    sent = dict(one.split("=", 1) for name, one in pairwise(words) if name == "--form-string")
+    assert sent == {"prompt": hard, "model_id": TINY, "num_inference_steps": "20", "seed": "3"}
+    assert words[-2:] == ["-F", 'image=@"my \\"cat\\"; 1.png"']
+    assert words[:2] == ["curl", "http://testserver/image-to-image"]
+    assert snippets.TOKEN in told["curl"]
+    compile(told["python"], "told", "exec")
+    assert repr(hard) in told["python"]
+
+    earlier = make_generation(alice)
+    told = signed_in.post("/studio/estimate", {**FIELDS, "from": str(earlier.pk)}).json()
+    fetched = shlex.split(told["curl"].splitlines()[0])
+    assert fetched[:3] == ["curl", "-o", "input.webp"]
+    assert client.get(fetched[3].removeprefix("http://testserver")).status_code == 200
+
+
+def test_models_show_what_has_an_effect_on_them(signed_in: Client, alice: User) -> None:
+    DiffusionModel.objects.create(id="some/turbo", family="turbo", enabled=True, max_images=2)
+    page = signed_in.get("/").content.decode()
+    hidden = re.compile(r'data-slider="(\w+)" hidden')
+    assert hidden.findall(page) == ["strength"]
+    assert 'name="num_inference_steps" value="20"' in page, "what the model does best with"
+    alice.default_model = "some/turbo"
+    alice.save()
+    page = signed_in.get("/").content.decode()
+    assert hidden.findall(page) == ["guidance_scale", "image_guidance_scale"]
+    assert 'name="num_inference_steps" value="2"' in page
+    assert 'name="num_images_per_prompt" value="1" min="1" max="2"' in page
+    page = signed_in.post("/", {**FIELDS, "switch": "1"}).content.decode()
+    assert hidden.findall(page) == ["strength"], "without scripts, a button shows another model's"
+    assert "make it night</textarea>" in page
+    assert 'name="num_inference_steps" value="20"' in page
+    turned = {**FIELDS, "switch": "1", "was": "dreamsite/tiny-edit", "model_id": "some/turbo", "guidance_scale": "9"}
+    page = signed_in.post("/", {**turned, "num_inference_steps": "20", "image": picture()}).content.decode()
+    assert 'name="num_inference_steps" value="2"' in page, "what nobody touched is what the other model does best with"
+    assert 'name="guidance_scale" value="9"' in page
+    assert "Choose the picture again." in page
+    told = json.loads(re.search(r'<script id="behaviour" type="application/json">(.*?)</script>', page)[1])  # type: ignore[index]
+    assert told["some/turbo"]["sliders"]["num_inference_steps"] == {
+        "shown": True,
+        "value": "2",
+        "max": 200.0,
+        "span": 8.0,
+    }
+    DiffusionModel.objects.update(enabled=False, is_default=False)
+    assert "No model is enabled here" in signed_in.get("/").content.decode()
+
+
+def test_the_last_prompts_are_at_hand_once_each(signed_in: Client, alice: User, bob: User) -> None:
+    make_generation(bob, prompt="not mine")
+    for prompt in ("older", "newer", "older", "last & least"):
+        make_generation(alice, prompt=prompt)
+    page = signed_in.get("/").content.decode()
+    assert re.findall(r'data-prompt="([^"]*)"', page.partition("Recent")[2]) == ["last &amp; least", "older", "newer"]
+    assert "last &amp; least</textarea>" in signed_in.get("/?prompt=last%20%26%20least").content.decode()
+
+
+def test_it_takes_the_same_queries_whatever_there_is(
+    signed_in: Client, alice: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    def all_of_it() -> None:
+        with django_assert_num_queries(11):
+            assert signed_in.get("/").status_code == 200
+
+    make_generation(alice), make_generation(alice, State.RUNNING)
+    ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1"]})
+    all_of_it()
+    ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1"]})
+    for number in range(6):
+        make_generation(alice, State.QUEUED, num_images_per_prompt=2)
+        make_generation(alice, num_images_per_prompt=3, prompt=f"number {number}")
+        DiffusionModel.objects.create(id=f"some/model-{number}", family="turbo", enabled=True)
+    all_of_it()
+
+
+def test_a_token_that_is_gone_is_no_studio(signed_in: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    made = make_generation(alice, token=token)
+    token.delete()
+    assert "a token that is gone" in signed_in.get(f"/history/{made.pk}/").content.decode()

@@ -1,0 +1,265 @@
+"""The trash: deleting with a way back, until the reaper deletes for good."""
+
+import re
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.files.storage import default_storage
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import ApiToken, User
+from generation import display
+from generation.api.responses import answer
+from generation.library import deletion
+from generation.maintenance import reaper, retention
+from generation.models import (
+    ContactSheet,
+    GeneratedImage,
+    Generation,
+    ShareLink,
+    StagedFiles,
+    State,
+)
+from generation.pages import trash
+from tests.support.generations import make_generation
+
+TRASH = "/trash/"
+
+pytestmark = pytest.mark.usefixtures("redis")
+
+
+@pytest.fixture
+def signed_in(client: Client, alice: User) -> Client:
+    client.force_login(alice)
+    return client
+
+
+def binned(user: User, days: float = 0, **fields: Any) -> Generation:
+    """One that was put into the trash so many days ago."""
+    generation = make_generation(user, **fields)
+    Generation.objects.filter(pk=generation.pk).update(trashed=timezone.now() - timedelta(days=days))
+    return generation
+
+
+def rows(generation: Generation) -> Any:
+    return Generation.objects.filter(pk=generation.pk)
+
+
+def delete(client: Client, generation: Generation) -> Any:
+    return client.post(reverse("delete", args=[generation.pk]), follow=True)
+
+
+def test_it_works(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, prompt="make it snow")
+    history = delete(signed_in, generation).content.decode()
+    assert "make it snow" not in history
+    assert "make it snow" in signed_in.get(TRASH).content.decode()
+    assert signed_in.get(reverse("generation", args=[generation.pk])).status_code == 404
+
+    undo = re.search(r'name="id" value="([0-9a-f-]{36})"><button>Undo<', history)
+    assert undo is not None
+    history = signed_in.post(reverse("restore"), {"id": undo[1]}, follow=True).content.decode()
+    assert "It is back in the history." in history
+    assert "make it snow" in history
+    assert "make it snow" not in signed_in.get(TRASH).content.decode()
+
+
+def test_what_has_not_ended_stays(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, State.RUNNING)
+    assert "It has not ended yet" in delete(signed_in, generation).content.decode()
+    assert rows(generation).get().trashed is None
+
+
+def test_one_update_takes_many_and_a_second_none(alice: User, django_assert_num_queries: Any) -> None:
+    made = [make_generation(alice, state) for state in State]
+    mine = Generation.objects.filter(user=alice)
+    with django_assert_num_queries(1):
+        assert deletion.trash(mine) == 3
+    assert deletion.trash(mine) == 0
+    with django_assert_num_queries(1):
+        assert deletion.restore(mine) == 3
+    assert deletion.restore(mine) == 0
+    assert Generation.objects.owned_by(alice).count() == len(made)
+
+
+def test_each_tells_its_last_day(signed_in: Client, alice: User) -> None:
+    first, last = binned(alice, 1.5), binned(alice, 6.99)
+    page = signed_in.get(TRASH).content.decode()
+    for generation in (first, last):
+        assert f"gone for good {display.last_day(rows(generation).get())}" in page
+    noon = timezone.localtime().replace(hour=12)
+    assert display.last_day(Generation(trashed=noon - timedelta(days=7))) == "today"
+    assert display.last_day(Generation(trashed=noon - timedelta(days=6))) == "tomorrow"
+    assert re.fullmatch(r"on \w{3}, \d+ \w{3}", display.last_day(Generation(trashed=noon)))
+
+
+def test_all_are_restored_at_once(signed_in: Client, alice: User, bob: User) -> None:
+    for _ in range(3):
+        binned(alice)
+    bobs = binned(bob)
+    page = signed_in.post(reverse("restore"), {"all": "1", "next": TRASH}, follow=True)
+    assert "3 are back in the history." in page.content.decode()
+    assert "The trash is empty." in page.content.decode()
+    assert Generation.objects.owned_by(alice).count() == 3
+    assert rows(bobs).get().trashed is not None
+
+
+def test_delete_now_is_for_good(signed_in: Client, alice: User) -> None:
+    generation = binned(alice)
+    page = signed_in.post(reverse("delete-now", args=[generation.pk]), follow=True).content.decode()
+    assert "gone for good" in page
+    assert rows(generation).get().deleted is not None
+    assert not default_storage.exists(str(generation.input))
+    assert signed_in.post(reverse("delete-now", args=[generation.pk])).status_code == 404
+
+
+def test_nothing_is_deleted_for_good_from_outside_of_the_trash(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    assert signed_in.post(reverse("delete-now", args=[generation.pk])).status_code == 404
+    assert "The trash is empty" in signed_in.post(reverse("empty-trash"), follow=True).content.decode()
+    reaper.reap()
+    assert rows(generation).get().deleted is None
+
+
+def test_emptying_leaves_the_work_to_the_reaper(signed_in: Client, alice: User, bob: User) -> None:
+    mine, bobs = binned(alice), binned(bob)
+    page = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
+    assert "1 is being deleted for good" in page
+    assert "make it night" not in page
+    signed_in.post(reverse("restore"), {"id": str(mine.pk)})
+    assert rows(mine).get().trashed is not None
+    reaper.reap()
+    assert rows(mine).get().deleted is not None
+    assert rows(bobs).get().deleted is None
+
+
+def test_the_reaper_deletes_what_has_been_there_for_a_week(alice: User) -> None:
+    kept, gone = binned(alice, 6.99), binned(alice, 7.01, num_images_per_prompt=2)
+    names = [str(gone.input), str(gone.input_thumbnail)]
+    names += [str(file) for image in gone.images.all() for file in (image.file, image.thumbnail)]
+    reaper.reap()
+    assert rows(kept).get().deleted is None
+    assert rows(gone).get().deleted is not None
+    assert [name for name in names if default_storage.exists(name)] == []
+    assert not StagedFiles.objects.exists()
+
+
+def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None:
+    generation = binned(alice, 8)
+    sheet = ContactSheet.objects.create(user=alice, columns={"field": "prompt", "values": ["zebra"]})
+    rows(generation).update(title="zebra", note="zebra", is_favourite=True, contact_sheet=sheet)
+    ShareLink.objects.create(generation=generation, code="c")
+    child = make_generation(alice)
+    Generation.objects.filter(pk=child.pk).update(source=generation.images.get())
+    reaper.reap()
+    row = rows(generation).get()
+    assert (row.title, row.note, row.is_favourite) == ("", "", False)
+    assert not ShareLink.objects.exists()
+    assert not ContactSheet.objects.exists()
+    # The line of descent stays, as a place where something was.
+    assert Generation.objects.get(pk=child.pk).source == GeneratedImage.objects.get(generation=row)
+
+
+def test_to_the_api_it_is_deleted(client: Client, alice: User, alices_token: str) -> None:
+    generation = binned(alice)
+    headers = {"Authorization": f"Bearer {alices_token}"}
+    for answered in (
+        client.get(f"/generations/{generation.pk}", headers=headers),
+        client.get(f"/generations/{generation.pk}/images/0", headers=headers),
+        client.delete(f"/generations/{generation.pk}", headers=headers),
+        client.post(f"/generations/{generation.pk}/cancel", headers=headers),
+    ):
+        assert answered.status_code == 410
+        assert answered.json()["detail"]["code"] == "deleted"
+    assert client.get("/generations", headers=headers).json()["results"] == []
+    assert rows(generation).get().deleted is None
+
+
+def test_a_key_of_what_is_in_the_trash_finds_it_gone(alices: ApiToken, alice: User, rf: Any) -> None:
+    generation = binned(alice, token=alices)
+    assert answer(rows(generation).get(), rf.get("/").build_absolute_uri).status_code == 410
+
+
+def test_bob_gets_nothing_of_alices(client: Client, alice: User, bob: User) -> None:
+    kept, gone = make_generation(alice), binned(alice)
+    client.force_login(bob)
+    assert delete(client, kept).status_code == 404
+    assert client.post(reverse("delete-now", args=[gone.pk])).status_code == 404
+    client.post(reverse("restore"), {"id": str(gone.pk)})
+    client.post(reverse("restore"), {"all": "1"})
+    client.post(reverse("empty-trash"))
+    assert "make it night" not in client.get(TRASH).content.decode()
+    assert deletion.restorable(Generation.objects.filter(pk=gone.pk)).exists()
+    assert rows(kept).get().trashed is None
+
+
+def test_every_way_asks_for_a_sign_in_and_the_right_method(client: Client, alice: User) -> None:
+    generation = binned(alice)
+    addresses = [reverse(name) for name in ("restore", "empty-trash")]
+    addresses += [reverse(name, args=[generation.pk]) for name in ("delete", "delete-now")]
+    for address in (TRASH, *addresses):
+        assert reverse("sign-in") in client.post(address)["Location"]
+    client.force_login(alice)
+    assert [client.get(address).status_code for address in addresses] == [405] * 4
+    assert client.post(reverse("delete", args=[uuid4()])).status_code == 404
+    assert client.post(reverse("restore"), {"id": ["x", "'"]}).status_code == 302
+
+
+def test_the_page_takes_the_same_queries_however_full_it_is(
+    signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    monkeypatch.setattr(trash, "PAGE_SIZE", 5)
+    for count in (1, 8):
+        for _ in range(count):
+            binned(alice, num_images_per_prompt=2)
+        with django_assert_num_queries(4):
+            page = signed_in.get(TRASH).content.decode()
+    assert page.count("Restore:") == 5
+    assert 'href="?page=2">Deleted earlier' in page
+    last = signed_in.get(TRASH, {"page": "2"}).content.decode()
+    assert last.count("Restore:") == 4
+    assert 'href="?page=1">Deleted later' in last
+    assert "Deleted earlier" not in last
+    assert "There is nothing more." in signed_in.get(TRASH, {"page": "3"}).content.decode()
+    for odd in ("x", "0", "-1", "\u00b2", "9" * 50):
+        page = signed_in.get(TRASH, {"page": odd}).content.decode()
+        assert page.count("Restore:") == 5
+        assert "Deleted later" not in page
+
+
+def test_flagged_ones_are_blurred_as_everywhere(signed_in: Client, alice: User) -> None:
+    binned(alice, flagged=[0])
+    assert 'class="tile succeeded flagged"' in signed_in.get(TRASH).content.decode()
+    User.objects.update(blur_flagged=False)
+    assert "flagged" not in signed_in.get(TRASH).content.decode()
+
+
+def test_staff_see_since_when(client: Client, alice: User, charlie: User) -> None:
+    generation = binned(alice)
+    client.force_login(charlie)
+    page = client.get(reverse("admin:generation_generation_change", args=[generation.pk])).content.decode()
+    assert re.search(r"in the trash since 20\d\d-\d\d-\d\d \d\d:\d\d \(succeeded\)", page)
+
+
+def test_what_is_on_legal_hold_stays_in_the_trash_and_says_why(signed_in: Client, alice: User) -> None:
+    held, over = binned(alice, deletion.TRASH_DAYS + 2), binned(alice, deletion.TRASH_DAYS + 1)
+    fresh = binned(alice)
+    retention.hold(Generation.objects.filter(pk__in=[held.pk, fresh.pk]))
+    assert deletion.empty_trash() == 1
+    assert [rows(one).get().deleted is None for one in (held, over)] == [True, False]
+    told = signed_in.post(reverse("delete-now", args=[fresh.pk]), follow=True).content.decode()
+    assert "Staff must keep this one" in told
+    more = binned(alice)
+    told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
+    assert "1 is being deleted for good. Staff must keep 2 for now, so they stay in the trash." in told
+    assert told.count("kept by staff for now") == 2
+    assert deletion.empty_trash() == 1
+    assert rows(more).get().deleted is not None
+    told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
+    assert "they stay in the trash. Try again later" in told
+    retention.release(rows(held))
+    assert deletion.empty_trash() == 1

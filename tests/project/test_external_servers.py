@@ -1,0 +1,422 @@
+"""The whole way of a request on PostgreSQL, S3 and a Redis of its own, through processes that share no directory."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+import pytest
+from PIL import Image
+
+from tests.support import pictures
+from tests.support.environment import ROOT
+from tests.support.servers import (
+    PostgreSQLServer,
+    RedisServer,
+    S3Server,
+    free_port,
+    postgresql,
+    redis_server,
+    s3_server,
+)
+from tests.support.service import wait_until
+
+READY_SECONDS = 120
+ENDING_SECONDS = 40
+PASSWORD = "alice-password"
+
+PREPARE = f"""
+from accounts.models import User
+from generation.models import DiffusionModel, Generation
+
+alice = User.objects.get(username="alice")
+alice.set_password("{PASSWORD}")
+alice.save()
+
+users = [User.objects.create_user(name) for name in ("bob", "charlie")]
+models = [DiffusionModel.objects.get(is_default=True), DiffusionModel.objects.get(pk="stabilityai/sd-turbo")]
+row = dict(input_width=1, input_height=1, pool="race", parameters={{}}, recipe={{"seeds": [1]}}, cost=1)
+Generation.objects.bulk_create(
+    Generation(user=users[number % 2], model=models[number // 2 % 2], **row) for number in range(100)
+)
+"""
+"""A password for alice, and a pool without workers in which a hundred rows of two users and two models wait."""
+
+CLAIM = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from django.db import connections
+from generation import queue
+
+everybody = Barrier(4)
+WARM = "dreamsite/tiny-edit"
+
+def claim(worker):
+    everybody.wait()
+    try:
+        return [str(row.pk) for batch in iter(lambda: queue.claim("race", worker, [WARM]), []) for row in batch]
+    finally:
+        connections.close_all()
+
+with ThreadPoolExecutor(4) as pool:
+    for claimed in pool.map(claim, ["worker-1", "worker-2", "worker-3", "worker-4"]):
+        print(*claimed)
+"""
+
+RUNNING = "SELECT id::text FROM generation_generation WHERE state = 'running' AND pool = 'default'"
+
+CUT = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+
+
+class Installation:
+    """The environment that all hosts share, and the processes that run on them, each with a DATA_DIR of its own."""
+
+    def __init__(self, folder: Path, database: PostgreSQLServer, redis: RedisServer, s3: S3Server) -> None:
+        self.folder = folder
+        self.database = database
+        self.redis = redis
+        self.s3 = s3
+        self.token = ""
+        self.url = ""
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._environment = {
+            **os.environ,
+            "LIMITS": "off",
+            "DRAIN_SECONDS": "0",
+            "DATABASE_URL": database.url,
+            "REDIS_URL": redis.url,
+            "S3_BUCKET": s3.bucket,
+            "S3_ENDPOINT_URL": s3.url,
+            "S3_ACCESS_KEY": s3.access_key,
+            "S3_SECRET_KEY": s3.secret_key,
+            "SECRET_KEY": "the same on every host, or nobody stays signed in",
+            "WAIT_SECONDS": "120",
+            "LEASE_SECONDS": "2",
+            "THREADS": "1",
+            "MODELS_OFFLINE": "on",
+        }
+
+    def environment(self, host: str, **others: str) -> dict[str, str]:
+        return {**self._environment, "DATA_DIR": str(self.folder / host), **others}
+
+    def manage(self, *arguments: str, **others: str) -> str:
+        """What a `manage.py` command prints."""
+        command = [sys.executable, "manage.py", *arguments]
+        environment = self.environment("shell", **others)
+        finished = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        return finished.stdout.strip()
+
+    def start(self, host: str, *arguments: str, **others: str) -> None:
+        with (self.folder / f"{host}.log").open("wb") as log:
+            self._processes[host] = subprocess.Popen(
+                [sys.executable, "manage.py", *arguments],
+                cwd=ROOT,
+                env=self.environment(host, **others),
+                stdout=log,
+                stderr=log,
+            )
+
+    def start_web(self, host: str, **others: str) -> str:
+        """Start a web process; its URL."""
+        port = free_port()
+        self.start(host, "web", PORT=str(port), **others)
+        return f"http://127.0.0.1:{port}"
+
+    def kill(self, host: str) -> None:
+        self._processes[host].send_signal(signal.SIGKILL)
+        self._processes.pop(host).wait()
+
+    def stop(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.wait(ENDING_SECONDS)
+
+    def missing(self, url: str) -> list[str] | None:
+        """What `/ready` misses; None when the web process does not even answer."""
+        try:
+            response = httpx.get(f"{url}/ready", timeout=30)
+        except httpx.TransportError:
+            return None
+        assert (response.status_code == 200) is ("missing" not in response.json())
+        return list(response.json().get("missing", []))
+
+    def wait_for_readiness(self) -> None:
+        wait_until(lambda: self.missing(self.url) == [], READY_SECONDS, "readiness")
+
+    def post(self, url: str = "", steps: int = 1) -> httpx.Response:
+        return httpx.post(
+            f"{url or self.url}/image-to-image",
+            headers={"Authorization": f"Bearer {self.token}"},
+            data={"prompt": "make it night", "num_inference_steps": str(steps), "seed": "7"},
+            files={"image": ("a.png", pictures.photo(128, 128))},
+            timeout=150,
+        )
+
+    def record(self, generation_id: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        response = httpx.get(f"{self.url}/generations/{generation_id}", headers=headers, timeout=30)
+        assert response.status_code == 200
+        found: dict[str, Any] = response.json()
+        return found
+
+    def query(self, sql: str) -> list[Any]:
+        """The first column of what the database answers."""
+        with psycopg.connect(self.database.url, autocommit=True) as connection:
+            return [row[0] for row in connection.execute(sql.encode())]
+
+    def outputs(self, generation_id: str) -> list[str]:
+        return sorted(path.name for path in (self.s3.objects / "outputs").rglob(f"{generation_id}/*"))
+
+    def traces(self) -> tuple[int, set[str]]:
+        """How many generations there are, and which objects."""
+        (count,) = self.query("SELECT count(*) FROM generation_generation")
+        return count, self.s3.names()
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with ExitStack() as stack:
+        database = stack.enter_context(postgresql())
+        redis = stack.enter_context(redis_server())
+        s3 = stack.enter_context(s3_server())
+        made = Installation(tmp_path_factory.mktemp("hosts"), database, redis, s3)
+        stack.callback(made.stop)
+        made.manage("migrate")
+        made.start("worker-1", "worker")
+        made.start("reaper", "reaper")
+        made.url = made.start_web("web")
+        made.token = made.manage("createtoken", "alice", "--name", "tests", "--create")
+        made.manage("shell", "-v", "0", "-c", PREPARE)
+        made.wait_for_readiness()
+        yield made
+
+
+def test_it_works(installation: Installation) -> None:
+    response = installation.post()
+    assert response.status_code == 200
+    (image,) = response.json()["images"]
+    assert image["seed"] == 7
+    assert image["url"].startswith(f"{installation.s3.url}/{installation.s3.bucket}/outputs/")
+    fetched = httpx.get(image["url"])
+    assert (fetched.status_code, fetched.headers["content-type"]) == (200, "image/png")
+    assert Image.open(io.BytesIO(fetched.content)).size == (128, 128)
+
+    record = installation.record(response.json()["id"])
+    assert record["state"] == "succeeded"
+    assert httpx.get(record["images"][0]["url"]).content == fetched.content
+
+
+def test_pictures_are_private(installation: Installation) -> None:
+    signed = urlsplit(installation.post().json()["images"][0]["url"])
+    others = [name for name in installation.s3.names() if name.endswith("-small.webp")]
+    unsigned = signed._replace(query="")
+    prolonged = signed._replace(query=signed.query.replace("X-Amz-Expires=604800", "X-Amz-Expires=604801"))
+    another = signed._replace(path=f"/{installation.s3.bucket}/{others[0]}")
+    assert prolonged != signed
+    for url in (unsigned, prolonged, another):
+        response = httpx.get(url.geturl())
+        assert response.status_code in (400, 403)
+        assert response.headers["content-type"].startswith("text/xml")
+
+
+def test_history_shows_pictures_of_the_bucket(installation: Installation) -> None:
+    made = installation.post().json()["id"]
+    with httpx.Client(base_url=installation.url, follow_redirects=True, timeout=30) as browser:
+        browser.get("/accounts/sign-in")
+        form = {"username": "alice", "password": PASSWORD, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        browser.post("/accounts/sign-in", data=form).raise_for_status()
+        page = browser.get("/history/")
+        for query, is_found in [("q=NIG", True), ("q=it+night&seed=7", True), ("q=%27night", True), ("seed=8", False)]:
+            found = browser.get(f"/history/?{query}")
+            assert (found.status_code, made in found.text) == (200, is_found)
+        older = browser.get(f"/history/?q=night&state=succeeded&before={made}")
+        # Its id is in the addresses of this page; its tile is not.
+        assert (older.status_code, f"/history/{made}/" in older.text) == (200, False)
+    assert page.status_code == 200
+    assert made in page.text
+    assert f"{installation.s3.url}/{installation.s3.bucket}/outputs/" in page.text
+
+
+def test_generations_are_listed_and_deleted(installation: Installation) -> None:
+    made = [installation.post().json()["id"] for _ in range(2)]
+    headers = {"Authorization": f"Bearer {installation.token}"}
+    with httpx.Client(base_url=installation.url, headers=headers, timeout=30) as client:
+        filters = {
+            "state": "succeeded",
+            "prompt": "NIGHT",
+            "nsfw": "false",
+            "created_after": "2026-01-01",
+            "limit": "1",
+        }
+        pages = [client.get("/generations", params=filters)]
+        pages.append(client.get(pages[0].links["next"]["url"]))
+        assert [page.json()["results"][0]["id"] for page in pages] == made[::-1]
+        picture = client.get(f"/generations/{made[0]}/images/0").headers["location"]
+        assert httpx.get(picture).status_code == 200
+        assert client.delete(f"/generations/{made[0]}").status_code == 204
+        assert client.delete(f"/generations/{made[0]}").status_code == 410
+    said = "SELECT generation_id::text FROM generation_words WHERE generation_words @@ '''@night'''::tsquery"
+    indexed = installation.query(said)
+    assert made[0] not in indexed
+    assert made[1] in indexed
+    assert httpx.get(picture).status_code == 404
+    assert [name for name in installation.s3.names() if made[0] in name] == []
+
+
+def test_a_person_takes_all_their_data_away_and_leaves(installation: Installation) -> None:
+    objects = installation.s3.names()
+    token = installation.manage("createtoken", "dora", "--name", "tests", "--create")
+    installation.manage(
+        "shell", "-v", "0", "-c", "from accounts.models import User; dora = User.objects.get(username='dora');"
+        f"dora.set_password('{PASSWORD}'); dora.save()"
+    )  # fmt: skip
+    made = httpx.post(
+        f"{installation.url}/image-to-image",
+        headers={"Authorization": f"Bearer {token}"},
+        data={"prompt": "make it night", "num_inference_steps": "1"},
+        files={"image": pictures.photo(128, 128)},
+        timeout=150,
+    )
+    assert made.status_code == 200
+    with httpx.Client(base_url=installation.url, timeout=60) as browser:
+        post(browser, "/accounts/sign-in", username="dora", password=PASSWORD)
+        post(browser, "/settings/export")
+        found = wait_until_found(browser, "/settings/export", r'href="(/settings/export/[\w-]+\.zip)"')
+        lent = browser.get(found)
+        assert lent.status_code == 302
+        assert lent.headers["Location"].startswith(f"{installation.s3.url}/{installation.s3.bucket}/exports/")
+        with zipfile.ZipFile(io.BytesIO(httpx.get(lent.headers["Location"]).content)) as taken:
+            assert taken.testzip() is None
+            assert len([name for name in taken.namelist() if name.startswith("pictures/")]) == 2
+        receipt = post(browser, "/settings/delete", password=PASSWORD).headers["Location"]
+        wait_until_found(browser, receipt, "Your account is (deleted)")
+        assert "<strong>4</strong> files" in browser.get(receipt).text
+    assert installation.s3.names() == objects
+
+
+def test_hosts_keep_nothing_to_themselves(installation: Installation) -> None:
+    installation.post()
+    for host in ("web", "worker-1", "reaper"):
+        assert list((installation.folder / host).iterdir()) == []
+
+
+def test_each_row_goes_to_one_of_four_claimers(installation: Installation) -> None:
+    # Leases long enough for the reaper to stay out of it.
+    claimed = installation.manage("shell", "-v", "0", "-c", CLAIM, LEASE_SECONDS="600").splitlines()
+    assert len([ids for ids in claimed if ids]) > 1
+    rows = installation.query("SELECT id::text FROM generation_generation WHERE pool = 'race' AND attempt = 1")
+    assert len(rows) == 100
+    assert sorted(row for ids in claimed for row in ids.split()) == sorted(rows)
+
+
+def test_a_bucket_that_refuses_is_named_and_nothing_is_half_created(installation: Installation) -> None:
+    url = installation.start_web("stranger", S3_SECRET_KEY="not the secret")
+    wait_until(lambda: installation.missing(url) == ["storage"], READY_SECONDS, "the missing of the storage")
+    before = installation.traces()
+    assert_turned_away(installation.post(url))
+    assert installation.traces() == before
+
+
+def test_nobody_meets_connections_that_the_database_has_cut(installation: Installation) -> None:
+    generation_id = installation.post().json()["id"]
+    assert installation.query(CUT) > [0]
+    assert installation.record(generation_id)["state"] == "succeeded"
+    assert installation.post().status_code == 200
+
+
+def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Installation) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        held = thread.submit(installation.post, steps=100)
+        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        # Time enough for the worker to read the input.
+        time.sleep(1)
+        installation.s3.kill()
+        try:
+            response = held.result()
+        finally:
+            installation.s3.start()
+    assert response.status_code == 500
+    assert response.json()["detail"] == {
+        "msg": "The pictures could not be stored or read; try again later.",
+        "code": "storage_failed",
+    }
+    assert installation.outputs(response.headers["x-generation-id"]) == []
+
+
+def test_what_is_made_waits_for_the_database(installation: Installation) -> None:
+    """It goes away in the middle of a run and comes back after its end, when the lease is long over."""
+    with ThreadPoolExecutor(1) as thread:
+        held = thread.submit(installation.post, steps=25)
+        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        installation.database.stop()
+        time.sleep(8)
+        installation.database.start()
+        response = held.result()
+    assert response.status_code == 200
+    record = installation.record(response.json()["id"])
+    assert record["state"] == "succeeded"
+    assert installation.outputs(response.json()["id"]) == ["1-0-small.webp", "1-0.png"]
+
+
+def test_a_client_gets_its_pictures_though_the_worker_is_killed(installation: Installation) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        held = thread.submit(installation.post, steps=25)
+        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        installation.kill("worker-1")
+        assert not held.done()
+        installation.start("worker-2", "worker")
+        response = held.result()
+    assert response.status_code == 200
+    assert len(response.json()["images"]) == 1
+    assert installation.outputs(response.json()["id"]) == ["2-0-small.webp", "2-0.png"]
+
+
+def test_without_redis_nothing_is_half_created(installation: Installation) -> None:
+    """Last of this module: the worker takes its time to find a Redis again."""
+    before = installation.traces()
+    installation.redis.kill()
+    try:
+        assert_turned_away(installation.post())
+        assert installation.traces() == before
+    finally:
+        installation.redis.start()
+
+
+def assert_turned_away(response: httpx.Response) -> None:
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert response.json()["detail"] == {
+        "msg": "The service cannot take requests now; try again in 5 seconds.",
+        "code": "unavailable",
+    }
+
+
+def post(browser: httpx.Client, path: str, **fields: str) -> httpx.Response:
+    """Send the form of a page."""
+    browser.get(path)
+    answer = browser.post(path, data={**fields, "csrfmiddlewaretoken": browser.cookies["csrftoken"]})
+    assert answer.status_code == 302, answer.text
+    return answer
+
+
+def wait_until_found(browser: httpx.Client, path: str, pattern: str) -> str:
+    """What the page at last says."""
+    wait_until(lambda: re.search(pattern, browser.get(path).text), what=f"{pattern} on {path}")
+    found = re.search(pattern, browser.get(path).text)
+    assert found is not None
+    return found[1]

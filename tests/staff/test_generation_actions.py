@@ -1,0 +1,365 @@
+"""What staff do in the admin: retry, cancel, delete, decide, export, suspend; each asked for first, and in the audit log."""
+
+import csv
+import re
+from datetime import UTC, datetime
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import ApiToken, AuditEntry, User
+from generation.images import storage
+from generation.jobs import queue, retry
+from generation.library import deletion
+from generation.models import GeneratedImage, Generation, State
+from generation.models.review import ReviewDecision
+from generation.staff import generation_filters
+from tests.support.admin import LIST, change_page, listed
+from tests.support.generations import make_generation
+from tests.support.roles import (
+    OPERATORS,
+    REVIEWERS,
+    staff,
+)
+
+PEOPLE = "/admin/accounts/user/"
+pytestmark = pytest.mark.usefixtures("redis")
+
+
+@pytest.fixture
+def desk(client: Client, charlie: User) -> Client:
+    client.force_login(charlie)
+    return client
+
+
+def act(client: Client, action: str, *chosen: Any, at: str = LIST, **fields: str) -> str:
+    form = {"action": action, "_selected_action": [str(row.pk) for row in chosen], **fields}
+    answer = client.post(at, form, follow=True)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_it_asks_first(desk: Client, alice: User) -> None:
+    waiting = make_generation(alice, State.QUEUED, prompt="make it <night>")
+    page = act(desk, "cancel", waiting)
+    assert "What waits is canceled at once" in page
+    assert "make it &lt;night&gt;" in page
+    assert "Cancel: 1" in page
+    waiting.refresh_from_db()
+    assert waiting.state == State.QUEUED
+    assert "1 canceled." in act(desk, "cancel", waiting, confirmed="yes")
+    waiting.refresh_from_db()
+    assert waiting.state == State.CANCELED
+    assert AuditEntry.objects.get().action == "generation.cancel"
+
+
+def test_a_retry_is_a_new_generation_of_the_same(desk: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    old = make_generation(alice, State.FAILED, token=token, num_images_per_prompt=2, guidance_scale=3)
+    running = make_generation(alice, State.RUNNING)
+    page = act(desk, "retry", old, running, confirmed="yes")
+    assert "1 queued again." in page
+    assert "1 not queued again: it has not ended yet." in page
+    made = Generation.objects.latest("pk")
+    assert (made.state, made.user, made.token, made.prompt) == (State.QUEUED, alice, token, old.prompt)
+    assert made.recipe == old.recipe
+    assert (made.input_sha256, made.input_width) == (old.input_sha256, old.input_width)
+    assert made.input.name != old.input.name
+    assert storage.read(str(made.input.name)) == storage.read(str(old.input.name))
+    assert AuditEntry.objects.get().after == {"made": str(made.pk)}
+    assert queue.claim("default", "here-1") == [made]
+
+
+def test_a_retry_keeps_random_seeds_and_needs_no_token(alice: User) -> None:
+    old = make_generation(alice, State.FAILED)
+    old.parameters["seed"] = None
+    made = retry.retry(old)
+    assert made.token is None
+    assert made.recipe["seeds"] == old.recipe["seeds"]
+
+
+def test_what_cannot_be_made_again_is_told(desk: Client, alice: User) -> None:
+    gone = make_generation(alice)
+    act(desk, "delete_for_good", gone, confirmed="yes")
+    assert "its picture was deleted" in act(desk, "retry", gone, confirmed="yes")
+    User.objects.filter(pk=alice.pk).update(max_queued=0)
+    assert "requests of yours are waiting" in act(desk, "retry", make_generation(alice), confirmed="yes")
+    assert Generation.objects.count() == 2
+
+
+def test_operators_delete_what_nobody_must_keep(client: Client, alice: User) -> None:
+    client.force_login(staff("olga", OPERATORS))
+    gone, held, waiting = make_generation(alice), make_generation(alice), make_generation(alice, State.QUEUED)
+    file = gone.images.get().file
+    act(client, "hold", held, confirmed="yes", note="a claim")
+    page = act(client, "delete_for_good", gone, held, waiting, confirmed="yes")
+    assert "1 deleted." in page
+    assert "1 not deleted: it is on legal hold." in page
+    assert "1 not deleted: it has not ended, or was deleted before." in page
+    assert not file.storage.exists(str(file.name))
+    assert [row.pk for row in Generation.objects.exclude(deleted=None)] == [gone.pk]
+    entry = AuditEntry.objects.latest("pk")
+    assert (entry.action, entry.actor_name, entry.target) == ("generation.delete", "olga", str(gone.pk))
+
+
+def test_delete_takes_the_files_too(desk: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    file = generation.images.get().file
+    assert "nothing brings them back" in act(desk, "delete_for_good", generation)
+    assert "1 deleted." in act(desk, "delete_for_good", generation, confirmed="yes")
+    assert not file.storage.exists(str(file.name))
+    assert "Its pictures were deleted." in desk.get(change_page(generation)).content.decode()
+
+
+def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> None:
+    client.force_login(staff("olga", OPERATORS))
+    one, two = make_generation(alice), make_generation(alice)
+    assert 'name="note"' in act(client, "hold", one, two)
+    assert "2 not put on legal hold: say why." in act(client, "hold", one, two, confirmed="yes", note=" ")
+    assert "2 put on legal hold." in act(client, "hold", one, two, confirmed="yes", note="a claim")
+    assert listed(client, legal_hold="yes") == [two.pk, one.pk]
+    assert not deletion.delete(one)
+    assert "1 not put on legal hold: it is on hold already" in act(client, "hold", one, confirmed="yes", note="again")
+    page = client.get(change_page(one)).content.decode()
+    assert "on legal hold" in page
+    assert "hold “a claim” <em>by olga" in page
+    assert re.search(r'<button name="action" value="lift_hold">Lift the hold</button>', page)
+    asked = act(client, "lift_hold", one, from_page="yes")
+    assert f'href="{change_page(one)}">No, take me back' in asked
+    assert 'name="from_page"' in asked
+    back = act(client, "lift_hold", one, confirmed="yes", note="settled", from_page="yes")
+    assert "1 released." in back
+    assert "release “settled”" in back
+    assert 'value="hold">Hold</button>' in back
+    assert deletion.delete(one)
+    entries = AuditEntry.objects.filter(target=str(one.pk)).order_by("pk")
+    assert [(entry.action, entry.after) for entry in entries] == [
+        ("generation.hold", {"legal_hold": True, "reason": "a claim"}),
+        ("generation.release", {"legal_hold": False, "reason": "settled"}),
+    ]
+    assert "Hold</button>" not in client.get(change_page(one)).content.decode()
+
+
+def test_who_may_not_operate_holds_nothing(client: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    client.force_login(staff("rita", REVIEWERS))
+    assert "Hold</button>" not in client.get(change_page(generation)).content.decode()
+    act(client, "hold", generation, confirmed="yes", note="a claim")
+    generation.refresh_from_db()
+    assert not generation.legal_hold
+
+
+def test_pictures_are_decided_from_the_list(desk: Client, alice: User) -> None:
+    one = make_generation(alice, num_images_per_prompt=2, flagged=[1])
+    plain = make_generation(alice)
+    assert 'name="reason"' in act(desk, "confirm_flag", one)
+    assert "Say why it is confirmed" in act(desk, "confirm_flag", one, confirmed="yes")
+    act(desk, "confirm_flag", one, plain, confirmed="yes", reason="violence")
+    assert list(GeneratedImage.objects.order_by("pk").values_list("review", "nsfw")) == [
+        ("", False),
+        ("confirmed", True),
+        ("confirmed", True),
+    ]
+    assert listed(desk, review="confirmed") == listed(desk, flagged="yes") == [plain.pk, one.pk]
+    act(desk, "mark_safe", one, confirmed="yes")
+    assert listed(desk, review="safe") == [one.pk]
+    assert listed(desk, flagged="yes") == [plain.pk]
+    assert ReviewDecision.objects.count() == 4
+    assert "no picture that it would change" in act(desk, "mark_safe", one, confirmed="yes")
+
+
+def test_each_action_asks_for_its_own_right(client: Client, alice: User) -> None:
+    generation = make_generation(alice, flagged=[0])
+    offered = {}
+    for role in (REVIEWERS, OPERATORS):
+        client.force_login(staff(role, role))
+        page = client.get(LIST).content.decode()
+        every = (
+            "retry",
+            "cancel",
+            "hold",
+            "lift_hold",
+            "delete_for_good",
+            "mark_safe",
+            "confirm_flag",
+            "export",
+            "delete_selected",
+        )
+        offered[role] = {action for action in every if f'<option value="{action}">' in page}
+    assert offered == {
+        REVIEWERS: {"mark_safe", "confirm_flag"},
+        OPERATORS: {"retry", "cancel", "hold", "lift_hold", "delete_for_good", "export"},
+    }
+    act(client, "mark_safe", generation, confirmed="yes")
+    client.force_login(User.objects.get(username=REVIEWERS))
+    act(client, "delete_for_good", generation, confirmed="yes")
+    assert not ReviewDecision.objects.exists()
+    assert Generation.objects.get().deleted is None
+
+
+def test_an_export_is_safe_to_open(desk: Client, alice: User) -> None:
+    first = make_generation(alice, prompt='=HYPERLINK("http://x")', num_images_per_prompt=2, flagged=[0])
+    second = make_generation(alice, State.FAILED, prompt="a, \n b")
+    form = {"action": "export", "_selected_action": [str(first.pk), str(second.pk)]}
+    answer: Any = desk.post(LIST, form)
+    assert answer.streaming
+    assert answer["Content-Disposition"].startswith('attachment; filename="generations-')
+    rows = list(csv.DictReader(StringIO(b"".join(answer.streaming_content).decode("utf-8-sig"))))
+    assert [row["id"] for row in rows] == [str(second.pk), str(first.pk)]
+    assert rows[1]["prompt"] == '\'=HYPERLINK("http://x")'
+    assert rows[0]["prompt"] == "a, \n b"
+    assert (rows[1]["flagged"], rows[1]["highest score"], rows[1]["seeds"]) == ("1", "0.93", "1207 1208")
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.after) == (
+        "generation.export",
+        {"query": "", "chosen": [str(first.pk), str(second.pk)]},
+    )
+    desk.post(f"{LIST}?state__exact=failed", {**form, "select_across": "1"})
+    assert AuditEntry.objects.all()[0].after == {"query": "state__exact=failed", "chosen": "all"}
+
+
+def test_filters_narrow_by_date_token_error_and_file(desk: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    old = make_generation(alice, created=datetime(2025, 3, 31, 23, 59, 59, tzinfo=UTC), token=token)
+    april = make_generation(alice, created=datetime(2025, 4, 1, tzinfo=UTC))
+    failed = make_generation(alice, State.FAILED, seed=99)
+    for date, found in (
+        ("2025", [april, old]),
+        ("2025-03", [old]),
+        ("2025-03-31", [old]),
+        ("2025-04-01", [april]),
+        (f"{timezone.localdate():%Y-%m-%d}", [failed]),
+        ("1969", [failed, april, old]),
+        ("2025-13", [failed, april, old]),
+        ("9999-12-31", [failed, april, old]),
+    ):
+        assert listed(desk, date=date) == [row.pk for row in found]
+    page = desk.get(LIST, {"date": "2025"}).content.decode()
+    assert re_dates(page) == ["2025", "2025-12", *(f"2025-{month:02d}" for month in range(11, 2, -1))]
+    assert "Monday, 31 March 2025" in desk.get(LIST, {"date": "2025-03"}).content.decode()
+    assert listed(desk, token=token.prefix) == listed(desk, token=token.prefix[:9] + "…") == [old.pk]
+    assert listed(desk, token="nothing") == []
+    assert listed(desk, error="out_of_memory") == [failed.pk]
+    assert listed(desk, q=f"{99:064x}") == [failed.pk]
+
+
+def re_dates(page: str) -> list[str]:
+    listing = page.partition('<ul class="by-date">')[2].partition("</ul>")[0]
+    return [text.partition('"')[0] for text in listing.split("?date=")[1:]]
+
+
+@pytest.mark.parametrize("text", ["", "2025-02-29", "20255", "2025-1", "0000", "٢٠٢٥", "9999"])
+def test_odd_periods_are_none(text: str) -> None:
+    assert generation_filters.period(text) is None
+
+
+def test_the_page_of_a_generation_tells_what_happened(desk: Client, alice: User) -> None:
+    generation = make_generation(alice, num_images_per_prompt=2, flagged=[1])
+    act(desk, "confirm_flag", generation, confirmed="yes", reason="other", note="a note")
+    page = desk.get(change_page(generation), {"picture": "2"}).content.decode()
+    story = page.partition('<ol class="timeline">')[2].partition("</ol>")[0]
+    for words in ("asked for <em>by alice", "started <em>by here-1", "succeeded in 2.4 s"):
+        assert words in story
+    assert "picture 2 reviewed: confirmed, other “a note” <em>by charlie" in story
+    assert "Show the result, which is flagged" in page
+
+
+def test_a_person_page_tells_use_limits_flags_and_tokens(desk: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "my laptop")
+    make_generation(alice, flagged=[0])
+    make_generation(alice, State.QUEUED)
+    page = desk.get(f"{PEOPLE}{alice.pk}/change/").content.decode()
+    for words in (
+        "2 in all",
+        "1 waiting, 0 running now",
+        "4 running at once, 100 queued at once",
+        "1 waiting for review",
+    ):
+        assert words in page
+    assert f"{token.prefix}…</a> my laptop, usable" in page
+
+
+def test_a_suspended_person_is_out_at_once_and_comes_back(client: Client, alice: User, bob: User) -> None:
+    _, raw = ApiToken.objects.issue(alice, "laptop")
+    waiting, running = make_generation(alice, State.QUEUED), make_generation(alice, State.RUNNING)
+    other = make_generation(bob, State.QUEUED)
+    theirs = Client()
+    theirs.force_login(alice)
+    client.force_login(staff("olga", OPERATORS))
+    assert "Their tokens and sessions are refused from now on" in act(client, "suspend", alice, at=PEOPLE)
+    assert ApiToken.objects.authenticate(raw) is not None
+    page = act(client, "suspend", alice, at=PEOPLE, confirmed="yes")
+    assert "Suspended alice; of their generations 2 were canceled." in page
+    assert ApiToken.objects.authenticate(raw) is None
+    assert theirs.get("/history/")["Location"].startswith("/accounts/sign-in")
+    for row in (waiting, running, other):
+        row.refresh_from_db()
+    assert (waiting.state, running.cancel_requested is not None, other.state) == ("canceled", True, "queued")
+    assert "Let alice in again." in act(client, "lift", alice, at=PEOPLE, confirmed="yes")
+    assert ApiToken.objects.authenticate(raw) is not None
+    assert "Nothing to lift: alice was not suspended." in act(client, "lift", alice, at=PEOPLE, confirmed="yes")
+    assert list(AuditEntry.objects.values_list("action", flat=True)) == ["user.lift", "user.suspend"]
+
+
+@pytest.mark.django_db
+def test_too_many_people_at_once_are_refused_and_none_is_suspended(client: Client) -> None:
+    many = User.objects.bulk_create(User(username=f"user{number}") for number in range(201))
+    client.force_login(staff("olga", OPERATORS))
+    assert "200 at once are the most" in act(client, "suspend", *many, at=PEOPLE, confirmed="yes")
+    assert not User.objects.filter(is_active=False).exists()
+
+
+def test_a_person_is_suspended_from_their_page_and_in_no_other_way(client: Client, alice: User, charlie: User) -> None:
+    waiting, page = make_generation(alice, State.QUEUED), f"{PEOPLE}{alice.pk}/change/"
+    client.force_login(staff("olga", OPERATORS))
+    told = client.get(page).content.decode()
+    assert '<button name="action" value="suspend">Suspend</button>' in told
+    assert "may sign in and use their tokens" in told
+    for secret in ("pbkdf2", "algorithm", "Reset password", "field-password"):
+        assert secret not in told
+    assert 'name="from_page" value="yes"' in act(client, "suspend", alice, at=PEOPLE, from_page="yes")
+    form = {"action": "suspend", "_selected_action": str(alice.pk), "confirmed": "yes", "from_page": "yes"}
+    answer = client.post(PEOPLE, form, follow=True)
+    assert answer.redirect_chain[-1][0] == page
+    assert '<button name="action" value="lift">' in answer.content.decode()
+    waiting.refresh_from_db()
+    assert waiting.state == State.CANCELED
+    # The form of a superuser lets nobody in again, and puts nobody out with their work still queued.
+    client.force_login(charlie)
+    told = client.get(page).content.decode()
+    assert "Reset password" in told
+    assert 'name="is_active"' not in told
+    joined = {"date_joined_0": "2026-01-02", "date_joined_1": "03:04:05"}
+    client.post(page, {"username": "alice", "max_queued": "3", "is_active": "on", **joined})
+    assert User.objects.values_list("max_queued", "is_active").get(pk=alice.pk) == (3, False)
+
+
+def test_suspending_again_cancels_what_was_left(client: Client, alice: User, charlie: User) -> None:
+    waiting = make_generation(alice, State.QUEUED)
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    client.force_login(charlie)
+    said = act(client, "suspend", alice, at=PEOPLE, confirmed="yes")
+    assert "Alice was suspended already; of their generations 1 was canceled." in said
+    waiting.refresh_from_db()
+    assert waiting.state == State.CANCELED
+    assert AuditEntry.objects.get().after == {"is_active": False, "canceled": 1}
+    act(client, "suspend", alice, at=PEOPLE, confirmed="yes")
+    assert AuditEntry.objects.count() == 1
+
+
+def test_operators_suspend_no_staff_and_nobody_suspends_themselves(client: Client, alice: User, charlie: User) -> None:
+    olga = staff("olga", OPERATORS)
+    client.force_login(olga)
+    assert "Nothing changed for charlie: only superusers suspend staff." in act(
+        client, "suspend", charlie, at=PEOPLE, confirmed="yes"
+    )
+    assert "Nothing changed for olga: you cannot suspend yourself." in act(
+        client, "suspend", olga, at=PEOPLE, confirmed="yes"
+    )
+    assert "Suspended alice" in act(client, "suspend", alice, at=PEOPLE, confirmed="yes")
+    assert User.objects.filter(is_active=True).count() == 2
+    client.force_login(charlie)
+    assert "Suspended olga" in act(client, "suspend", olga, at=PEOPLE, confirmed="yes")

@@ -1,0 +1,369 @@
+"""The admin: generations to look through, models and LoRAs to allow, people and their tokens."""
+
+import re
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import ApiToken, User
+from generation.models import DiffusionModel, Generation, Lora, State
+from generation.staff.generations import GenerationAdmin
+from tests.support.admin import LIST, ROW, change_page, listed, model_form
+from tests.support.generations import make_generation
+
+
+@pytest.fixture
+def staff(client: Client, charlie: User) -> Client:
+    client.force_login(charlie)
+    return client
+
+
+def test_it_works(staff: Client, alice: User) -> None:
+    plain = make_generation(alice, num_images_per_prompt=2)
+    flagged = make_generation(alice, prompt="make it snow", flagged=[0])
+    unchecked = make_generation(alice, safety_check=False)
+    waiting = make_generation(alice, State.QUEUED)
+    page = staff.get(LIST).content.decode()
+    assert listed(staff) == [waiting.pk, unchecked.pk, flagged.pk, plain.pk]
+    for wanted in (
+        "make it snow",
+        "alice",
+        "dreamsite/tiny-edit",
+        "1207 – 1208",
+        "1 flagged",
+        "not checked",
+        "waiting for a worker",
+    ):
+        assert wanted in page
+    assert "succeeded in 2.4 s" in page
+    shots = re.findall(r'<(?:span|label) class="shot(?: flagged)?"', page)
+    assert len(shots) == 4 + 2 + 1 + 1
+    assert page.count("shot flagged") == 1
+
+
+def test_only_staff_come_in(client: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    client.force_login(alice)
+    for address in ("/admin/", LIST, change_page(generation), "/admin/accounts/apitoken/"):
+        assert client.get(address)["Location"].startswith("/admin/login/")
+
+
+def test_staff_without_the_permission_see_no_generations(client: Client, alice: User, bob: User) -> None:
+    generation = make_generation(alice)
+    User.objects.filter(pk=bob.pk).update(is_staff=True)
+    client.force_login(bob)
+    assert client.get(LIST).status_code == client.get(change_page(generation)).status_code == 403
+    bob.user_permissions.add(Permission.objects.get(codename="view_generation"))
+    assert listed(client) == [generation.pk]
+
+
+def test_the_list_takes_the_same_queries_however_full_it_is_and_counts_nothing(staff: Client, alice: User) -> None:
+    counted = []
+    for count in (1, 12):
+        for number in range(count):
+            make_generation(alice, list(State)[number % 5], num_images_per_prompt=2)
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            staff.get(LIST)
+        counted.append(len(queries))
+        assert not [query["sql"] for query in queries if "COUNT(" in query["sql"]]
+    assert counted == [8, 8]
+
+
+def test_deep_pages_are_reached_step_by_step(staff: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GenerationAdmin, "list_per_page", 3)
+    made = [make_generation(alice).pk for _ in range(7)]
+    seen, address = [], LIST + "?q=night"
+    for _ in range(3):
+        page = staff.get(address).content.decode()
+        seen.append([UUID(found) for found in ROW.findall(page)])
+        older = re.search(r'<a href="(\?[^"]+)">Older ›</a>', page)
+        address = LIST + older[1].replace("&amp;", "&") if older else ""
+    assert seen == [made[:3:-1], made[3:0:-1], made[:1]]
+    assert address == ""
+    assert 'href="?q=night&amp;p=2">‹ Newer</a>' in page
+    assert listed(staff, p=2) == made[3:0:-1]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "99999", "9" * 40, "²"])
+def test_a_page_that_is_not_there_leads_back(staff: Client, alice: User, number: str) -> None:
+    generation = make_generation(alice)
+    answer = staff.get(LIST, {"p": number}, follow=True)
+    assert answer.status_code == 200
+    assert str(generation.pk) in answer.content.decode()
+
+
+def test_filters_choose_by_state_model_flag_and_user(staff: Client, alice: User, bob: User) -> None:
+    plain = make_generation(alice)
+    flagged = make_generation(bob, num_images_per_prompt=2, flagged=[1])
+    failed = make_generation(bob, State.FAILED)
+    assert listed(staff, state__exact="failed") == [failed.pk]
+    assert listed(staff, model__id__exact="dreamsite/tiny-edit") == [failed.pk, flagged.pk, plain.pk]
+    assert listed(staff, model__id__exact="stabilityai/sd-turbo") == []
+    assert listed(staff, flagged="yes") == [flagged.pk]
+    assert listed(staff, flagged="no") == [failed.pk, plain.pk]
+    assert listed(staff, user="alice") == [plain.pk]
+    assert listed(staff, user="bob", flagged="yes") == [flagged.pk]
+    assert listed(staff, user="nobody") == []
+    page = staff.get(LIST).content.decode()
+    assert 'href="?user=bob"' in page
+    page = staff.get(LIST, {"user": "bob", "flagged": "yes"}).content.decode()
+    assert 'name="user" value="bob"' in page
+    assert '<input type="hidden" name="flagged" value="yes">' in page
+
+
+def test_a_search_finds_by_id_words_user_seed_and_file(staff: Client, alice: User, bob: User) -> None:
+    night = make_generation(alice, prompt="Make it NIGHT, please", seed=5, num_images_per_prompt=3)
+    snow = make_generation(bob, prompt="snow in 1999", seed=2**63 - 1)
+    assert listed(staff, q="night") == [night.pk]
+    assert listed(staff, q="please make") == [night.pk]
+    assert listed(staff, q="bob") == [snow.pk]
+    assert listed(staff, q="BOB snow") == [snow.pk]
+    assert listed(staff, q="alice snow") == []
+    assert listed(staff, q=str(night.pk)) == [night.pk]
+    assert listed(staff, q=night.pk.hex.upper()) == [night.pk]
+    assert listed(staff, q="7") == [night.pk]
+    assert listed(staff, q="8") == []
+    assert listed(staff, q="1999") == [snow.pk]
+    assert listed(staff, q=str(2**63 - 1)) == [snow.pk]
+    assert listed(staff, q=night.input_sha256.upper()) == [night.pk]
+
+
+def test_no_search_reads_through_the_prompts(staff: Client, alice: User) -> None:
+    night = make_generation(alice, prompt="Make it NIGHT, please")
+    with CaptureQueriesContext(connection) as queries:
+        assert listed(staff, q="alice night 1207") == [night.pk]
+    assert not [query["sql"] for query in queries if '"prompt" LIKE' in query["sql"]]
+    assert listed(staff, q="night", date=f"{timezone.localdate():%Y-%m-%d}") == [night.pk]
+    assert listed(staff, q="night", date="2025-03") == []
+
+
+@pytest.mark.parametrize("words", ["%", "_", "'", '"', "\\", "2" * 40, "²", "\0", "😀", "0" * 64, "a " * 200])
+def test_a_search_for_odd_words_answers(staff: Client, alice: User, words: str) -> None:
+    make_generation(alice)
+    assert staff.get(LIST, {"q": words}, follow=True).status_code == 200
+
+
+def test_one_generation_is_a_page_to_read(staff: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "my laptop")
+    generation = make_generation(alice, token=token, prompt="make it <night>", num_images_per_prompt=2, flagged=[1])
+    page = staff.get(change_page(generation)).content.decode()
+    first = generation.images.all()[0]
+    for wanted in (
+        "make it &lt;night&gt;",
+        "my laptop",
+        "denoising 1.9 s",
+        "&quot;guidance_scale&quot;: 1.7475",
+        "&quot;guidance_scale&quot;: 7.5",
+        generation.input_sha256,
+        "flagged, score 0.93",
+        "not flagged, score 0.01",
+        "opennsfw",
+        "here-1",
+        generation.input.url.replace("&", "&amp;"),
+        first.file.url.replace("&", "&amp;"),
+    ):
+        assert wanted in page
+    assert f"{generation.created:%Y-%m-%d %H:%M:%S}" in page
+    assert page.count("shot flagged") == 1
+    assert "laid compare flagged" not in page
+    assert "laid compare flagged" in staff.get(change_page(generation), {"picture": "2"}).content.decode()
+    assert 'name="_save"' not in page
+    assert not re.findall(r'<(?:input|textarea|select)[^>]* name="(?:prompt|state|seed|images-0-seed)"', page)
+
+
+def test_an_error_is_told_with_its_code(staff: Client, alice: User) -> None:
+    page = staff.get(change_page(make_generation(alice, State.FAILED))).content.decode()
+    assert "Try reducing input image resolution. (out_of_memory)" in page
+
+
+def test_nothing_of_a_generation_is_made_changed_or_deleted_here(staff: Client, alice: User) -> None:
+    generation = make_generation(alice)
+    assert staff.get(LIST + "add/").status_code == 403
+    assert staff.post(change_page(generation), {"prompt": "other"}).status_code == 403
+    assert staff.post(reverse("admin:generation_generation_delete", args=[generation.pk])).status_code == 403
+    staff.post(LIST, {"action": "delete_selected", "_selected_action": str(generation.pk), "post": "yes"})
+    # A person goes with all that is theirs, so not from here either: their files would stay.
+    staff.post(reverse("admin:accounts_user_delete", args=[alice.pk]), {"post": "yes"})
+    generation.refresh_from_db()
+    assert generation.prompt == "make it night"
+
+
+def test_one_generation_takes_the_same_queries_whatever_it_holds(staff: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    counted = []
+    for count in (1, 8):
+        generation = make_generation(alice, token=token, num_images_per_prompt=count)
+        with CaptureQueriesContext(connection) as queries:
+            assert staff.get(change_page(generation)).status_code == 200
+        counted.append(len(queries))
+    assert counted[0] == counted[1] <= 11
+
+
+def test_models_are_edited_with_words_for_what_is_wrong(staff: Client, db: None) -> None:
+    address = reverse("admin:generation_diffusionmodel_add")
+    for fields, says in [
+        ({"id": "no slash"}, "Use the form owner/name"),
+        ({"revision": "main"}, "Pin the full commit"),
+        ({"enabled": "on"}, "Pin a commit before enabling"),
+        ({"pool": "nowhere"}, "There is no such pool"),
+        ({"example_prompts": "x" * 4001}, "A prompt has at most 4000 characters"),
+        ({"max_steps": "0"}, "greater than or equal to 1"),
+        ({"max_images": "11"}, "less than or equal to 10"),
+    ]:
+        assert says in staff.post(address, model_form(**fields)).content.decode()
+    assert staff.post(address, model_form(revision="a" * 40, enabled="on", max_steps="8")).status_code == 302
+    assert DiffusionModel.objects.get(id="someone/model").limits().num_inference_steps == 8
+
+
+def test_a_model_keeps_its_name(staff: Client, db: None) -> None:
+    address = reverse("admin:generation_diffusionmodel_change", args=["stabilityai/sd-turbo"])
+    page = staff.get(address).content.decode()
+    assert page.index("field-id") < page.index("field-revision")
+    before = DiffusionModel.objects.count()
+    form = model_form(id="other/name", max_side="768", revision="b" * 40)
+    assert staff.post(address, form).status_code == 302
+    assert DiffusionModel.objects.count() == before
+    assert DiffusionModel.objects.get(id="stabilityai/sd-turbo").max_side == 768
+
+
+def test_the_default_moves_in_one_step_and_stays_enabled(staff: Client, db: None) -> None:
+    address = reverse("admin:generation_diffusionmodel_changelist")
+
+    def make_default(*names: str) -> str:
+        chosen = {"action": "make_default", "_selected_action": names}
+        return staff.post(address, chosen, follow=True).content.decode()
+
+    assert "Select one model that is enabled." in make_default("stabilityai/sd-turbo")
+    DiffusionModel.objects.filter(id="stabilityai/sd-turbo").update(enabled=True)
+    assert "Select one model that is enabled." in make_default("stabilityai/sd-turbo", "dreamsite/tiny-edit")
+    assert "is the default now" in make_default("stabilityai/sd-turbo")
+    assert DiffusionModel.objects.usable("").id == "stabilityai/sd-turbo"
+    change = reverse("admin:generation_diffusionmodel_change", args=["stabilityai/sd-turbo"])
+    assert "The default model must be enabled." in staff.post(change, model_form()).content.decode()
+
+
+def test_a_model_that_made_pictures_stays(staff: Client, alice: User) -> None:
+    make_generation(alice)
+    address = reverse("admin:generation_diffusionmodel_delete", args=["dreamsite/tiny-edit"])
+    staff.post(address, {"post": "yes"})
+    assert DiffusionModel.objects.filter(id="dreamsite/tiny-edit").exists()
+
+
+def test_loras_are_allowed_for_models(staff: Client, db: None) -> None:
+    address = reverse("admin:generation_lora_add")
+    form = {"id": "someone/ink", "enabled": "on", "base_models": ["dreamsite/tiny-edit"], "weight_name": "ink.bin"}
+    page = staff.post(address, form).content.decode()
+    assert "Name a .safetensors file." in page
+    assert "Pin a commit before enabling" in page
+    form |= {"weight_name": "ink.safetensors", "revision": "c" * 40}
+    assert staff.post(address, form).status_code == 302
+    lora = Lora.objects.get(id="someone/ink")
+    assert [model.id for model in lora.base_models.all()] == ["dreamsite/tiny-edit"]
+
+
+def test_tokens_are_listed_without_their_secret_and_revoked(staff: Client, alice: User) -> None:
+    token, raw = ApiToken.objects.issue(alice, "my laptop")
+    lost, _ = ApiToken.objects.issue(alice, "lost")
+    lost.revoke()
+    old, _ = ApiToken.objects.issue(alice, "old", timezone.now() - timedelta(days=1))
+    address = "/admin/accounts/apitoken/"
+    page = staff.get(address).content.decode()
+    assert token.prefix in page
+    assert "my laptop" in page
+    one = staff.get(f"{address}{token.pk}/change/").content.decode()
+    for text in (page, one):
+        assert token.digest not in text
+        assert raw not in text
+    for state, found in (("yes", token), ("revoked", lost), ("expired", old)):
+        filtered = staff.get(address, {"usable": state}).content.decode()
+        assert re.findall(r"/apitoken/(\d+)/change/", filtered) == [str(found.pk)]
+    chosen = {"action": "revoke", "_selected_action": [token.pk, lost.pk]}
+    assert "1 token revoked." in staff.post(address, chosen, follow=True).content.decode()
+    assert ApiToken.objects.authenticate(raw) is None
+
+
+def test_tokens_are_not_made_or_changed_here(staff: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "laptop")
+    assert staff.get("/admin/accounts/apitoken/add/").status_code == 403
+    assert staff.post(f"/admin/accounts/apitoken/{token.pk}/change/", {"name": "x"}).status_code == 403
+    assert staff.post(f"/admin/accounts/apitoken/{token.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize("address", ["/admin/accounts/apitoken/", "/admin/accounts/user/"])
+def test_the_lists_of_people_and_tokens_take_the_same_queries(staff: Client, address: str) -> None:
+    counted = []
+    for count in (1, 12):
+        for number in range(count):
+            user = User.objects.create_user(f"user-{count}-{number}")
+            ApiToken.objects.issue(user, "laptop")
+        with CaptureQueriesContext(connection) as queries:
+            staff.get(address)
+        counted.append(len(queries))
+    assert counted[0] == counted[1]
+
+
+def test_people_are_made_and_suspended(staff: Client, alice: User) -> None:
+    form = {
+        "username": "dora",
+        "usable_password": "true",
+        "password1": "long-and-unusual-1",
+        "password2": "long-and-unusual-1",
+    }
+    assert staff.post("/admin/accounts/user/add/", form).status_code == 302
+    assert User.objects.get(username="dora").check_password("long-and-unusual-1")
+    assert staff.get(f"/admin/accounts/user/{alice.pk}/change/").status_code == 200
+
+
+def test_it_has_our_name_our_style_and_a_way_back(staff: Client) -> None:
+    page = staff.get("/admin/").content.decode()
+    assert "<title>Administration | Dreamsite</title>" in page
+    assert '<a href="/">View site</a>' in page
+    assert "dreamsite/admin.css" in page
+
+
+ODD = {
+    "generation/generation": [
+        "note__startswith=zebra",
+        "title__gt=a",
+        "token__isnull=0",
+        "created__year=99999",
+        "prompt__regex=(",
+    ],
+    "generation/reviewdecision": ["when__year=0", "note__startswith=a"],
+    "generation/diffusionmodel": ["id__regex=("],
+    "accounts/apitoken": ["digest__startswith=a", "created__year=99999"],
+    "accounts/auditentry": ["target__regex=(", "when__year=99999", "when__regex=("],
+    "accounts/user": ["date_joined__year=99999", "email__startswith=a"],
+}
+
+
+@pytest.mark.parametrize(("kind", "query"), [(kind, query) for kind, queries in ODD.items() for query in queries])
+def test_nobody_asks_for_more_than_the_filters_offer(staff: Client, alice: User, kind: str, query: str) -> None:
+    address = f"/admin/{kind}/"
+    Generation.objects.filter(pk=make_generation(alice).pk).update(note="zebra")
+    assert staff.get(f"{address}?{query}", follow=True).redirect_chain == [(f"{address}?e=1", 302)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "query"),
+    [
+        ("accounts/auditentry", "when__year=2026&when__month=11&action=pool.pause"),
+        ("accounts/user", "is_staff__exact=1&groups__id__exact=1"),
+        ("accounts/user", "groups__isnull=True"),
+        ("accounts/apitoken", "usable=yes"),
+        ("generation/diffusionmodel", "enabled__exact=1&family__exact=turbo"),
+        ("generation/lora", "base_models__id__exact=some/model"),
+        ("generation/reviewdecision", "after__exact=safe&is_sample__exact=1"),
+    ],
+)
+def test_what_the_filters_offer_is_asked_for(staff: Client, kind: str, query: str) -> None:
+    assert staff.get(f"/admin/{kind}/?{query}").status_code == 200

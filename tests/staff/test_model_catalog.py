@@ -1,0 +1,117 @@
+"""Models and LoRAs in the admin: reserved for groups, fetched and warmed by workers, wrong values explained."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.test import Client
+from django.urls import reverse
+
+from accounts.models import ApiToken, AuditEntry, User
+from generation.jobs.submission import build
+from generation.models import (
+    DiffusionModel,
+    Lora,
+    WorkerCommand,
+)
+from generation.parameters import ImageToImageParameters, RequestRefused
+from tests.support.workers import register_worker
+
+TURBO = "stabilityai/sd-turbo"
+MODELS = "/admin/generation/diffusionmodel/"
+LORAS = "/admin/generation/lora/"
+
+pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
+
+
+@pytest.fixture
+def staff(client: Client, charlie: User) -> Client:
+    client.force_login(charlie)
+    return client
+
+
+@pytest.fixture
+def turbo(db: None) -> DiffusionModel:
+    """An enabled model that only painters may use, with a LoRA."""
+    values = {"family": "turbo", "revision": "a" * 40, "enabled": True}
+    model, _ = DiffusionModel.objects.update_or_create(pk=TURBO, defaults=values)
+    model.allowed_groups.add(Group.objects.create(name="painters"))
+    Lora.objects.create(pk="someone/ink", revision="b" * 40, enabled=True).base_models.add(model)
+    return model
+
+
+def named(client: Client, raw: str, path: str) -> list[str]:
+    answer = client.get(path, headers={"Authorization": f"Bearer {raw}"}).json()
+    return [row["id"] for row in answer[path.strip("/")]]
+
+
+def test_a_model_of_a_group_does_not_exist_for_others(
+    client: Client, alice: User, bob: User, turbo: DiffusionModel
+) -> None:
+    parameters = ImageToImageParameters(prompt="make it night", model_id=TURBO)
+    painter, raw_painter = ApiToken.objects.issue(alice, "laptop")
+    other, raw_other = ApiToken.objects.issue(bob, "laptop")
+    alice.groups.add(Group.objects.get(name="painters"))
+    assert TURBO in named(client, raw_painter, "/models")
+    assert "someone/ink" in named(client, raw_painter, "/loras")
+    assert TURBO not in named(client, raw_other, "/models")
+    assert "someone/ink" not in named(client, raw_other, "/loras")
+    assert build(alice, painter, parameters, None).model_id == TURBO
+    with pytest.raises(RequestRefused) as refused:
+        build(bob, other, parameters, None)
+    assert (refused.value.code, refused.value.message) == (
+        "unknown_model",
+        "There is no such model here; leave model_id empty for the default model.",
+    )
+    turbo.allowed_groups.clear()
+    assert TURBO in named(client, raw_other, "/models")
+
+
+def test_the_default_is_everybodys(staff: Client, turbo: DiffusionModel) -> None:
+    chosen = {"action": "make_default", "_selected_action": [TURBO]}
+    assert "is reserved for groups" in staff.post(MODELS, chosen, follow=True).content.decode()
+    turbo.allowed_groups.clear()
+    assert "is the default now" in staff.post(MODELS, chosen, follow=True).content.decode()
+    group = Group.objects.get(name="painters").pk
+    form = {"family": "turbo", "pool": "default", "revision": "a" * 40, "enabled": "on", "cost_weight": "1"}
+    page = staff.post(
+        reverse("admin:generation_diffusionmodel_change", args=[TURBO]), form | {"allowed_groups": [group]}
+    ).content.decode()
+    assert "The default model is everybody" in page
+
+
+def test_models_are_fetched_and_warmed_by_workers(staff: Client, turbo: DiffusionModel, settings: Any) -> None:
+    def do(action: str, address: str = MODELS, name: str = TURBO) -> str:
+        return staff.post(address, {"action": action, "_selected_action": [name]}, follow=True).content.decode()
+
+    assert "No worker of the pool default is there to do it; start one first." in do("warm")
+    register_worker("here-1")
+    register_worker("here-2")
+    register_worker("there-1", host="there")
+    assert "Told here-1, here-2, there-1 to warm" in do("warm")
+    do("download")
+    do("download", LORAS, "someone/ink")
+    given = list(WorkerCommand.objects.order_by("pk").values_list("action", "worker", "target"))
+    assert given == [
+        ("warm", "here-1", TURBO),
+        ("warm", "here-2", TURBO),
+        ("warm", "there-1", TURBO),
+        ("download", "here-2", TURBO),
+        ("download", "there-1", TURBO),
+        ("download LoRA", "here-2", "someone/ink"),
+        ("download LoRA", "there-1", "someone/ink"),
+    ]
+    WorkerCommand.objects.filter(action="download").update(state="running", message="120 MB so far")
+    assert "download: running, 120 MB so far" in staff.get(MODELS).content.decode()
+    assert AuditEntry.objects.filter(action="diffusionmodel.warm").count() == 3
+    assert AuditEntry.objects.filter(action="lora.download_lora").count() == 2
+
+
+def test_who_may_not_operate_orders_nothing(client: Client, bob: User, turbo: DiffusionModel) -> None:
+    User.objects.filter(pk=bob.pk).update(is_staff=True)
+    bob.user_permissions.add(Permission.objects.get(codename="change_diffusionmodel"))
+    client.force_login(bob)
+    register_worker("here-1")
+    assert "Warm the selected" not in client.get(MODELS).content.decode()
+    client.post(MODELS, {"action": "warm", "_selected_action": [TURBO]})
+    assert not WorkerCommand.objects.exists()

@@ -1,0 +1,321 @@
+"""Mission control: what needs attention, the queue, the figures, and what operators may do."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts.models import AuditEntry, User
+from generation.broker import workers
+from generation.broker.connection import redis_client
+from generation.jobs import (
+    control,
+    forecast,
+    queue,
+)
+from generation.models import (
+    DiffusionModel,
+    Generation,
+    PausedPool,
+    State,
+    WorkerCommand,
+)
+from generation.parameters import ErrorCode
+from generation.staff.operations import charts, metrics
+from tests.support.generations import make_generation
+from tests.support.workers import age_heartbeat, register_worker
+
+PAGE = "/admin/operations/"
+
+
+@pytest.fixture(autouse=True)
+def _fresh(redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_kept", {})
+
+
+@pytest.fixture
+def operator(client: Client, bob: User) -> Client:
+    """Bob is staff, and may operate and nothing else."""
+    User.objects.filter(pk=bob.pk).update(is_staff=True)
+    bob.user_permissions.add(Permission.objects.get(codename="operate"))
+    client.force_login(bob)
+    return client
+
+
+def text(client: Client, address: str = PAGE) -> str:
+    answer = client.get(address)
+    assert answer.status_code == 200
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode()))
+
+
+def test_it_works(operator: Client, alice: User) -> None:
+    register_worker()
+    make_generation(alice)
+    make_generation(alice, State.FAILED)
+    make_generation(alice, State.QUEUED)
+    make_generation(alice, State.RUNNING)
+    page = text(operator)
+    for wanted in (
+        "Nothing needs attention.",
+        "here-1",
+        "cpu of here, pid 7",
+        "1.5 of 16 GB",
+        "2 h 1 min",
+        "dreamsite/tiny-edit",
+        "out_of_memory",
+        "1 succeeded, 0 canceled, 1 failed",
+        "half within 2.4 s",
+    ):
+        assert wanted in page
+    assert "no-store" in operator.get(PAGE)["Cache-Control"]
+    assert operator.get("/admin/rq/").status_code == 200
+
+
+def test_who_comes_in(client: Client, alice: User, charlie: User) -> None:
+    posts = [f"{PAGE}pools/default/pause", f"{PAGE}pools/default/resume", f"{PAGE}order", f"{PAGE}forget"]
+    for address in (PAGE, f"{PAGE}live"):
+        assert client.get(address)["Location"].startswith("/admin/login/")
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
+    client.force_login(alice)
+    assert {client.get(address).status_code for address in (PAGE, f"{PAGE}live")} == {403}
+    assert {client.post(address).status_code for address in posts} == {403}
+    assert "Operations" not in client.get("/admin/").content.decode()
+    client.force_login(charlie)
+    assert client.get(PAGE).status_code == 200
+    assert f'href="{PAGE}"' in client.get("/admin/").content.decode()
+    assert {client.get(address).status_code for address in posts} == {405}
+    assert not PausedPool.objects.exists()
+
+
+def test_a_part_of_the_page_reloads_the_whole_where_the_session_has_ended(client: Client, db: None) -> None:
+    answer = client.get(f"{PAGE}live", headers={"HX-Request": "true"})
+    assert answer["HX-Refresh"] == "true"
+
+
+def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice: User, monkeypatch: Any) -> None:
+    register_worker()
+    counted: list[list[int]] = []
+    for count in (1, 9):
+        for number in range(count):
+            make_generation(alice, list(State)[number % 5], created=timezone.now() - timedelta(minutes=number))
+            register_worker(f"here-{number}")
+        metrics._cache.clear()
+        numbers = []
+        for address in (PAGE, f"{PAGE}live"):
+            with CaptureQueriesContext(connection) as queries:
+                operator.get(address)
+            numbers.append(len(queries))
+        counted.append(numbers)
+    # Each slot with runs is sampled by a query of its own.
+    assert max(counted[0][0], counted[1][0]) <= 20 + 24
+    assert counted[0][1] <= counted[1][1] <= 14
+
+
+def test_attention_is_asked_for_in_words(operator: Client, alice: User, settings: Settings) -> None:
+    page = text(operator)
+    assert "The pool default has no worker that takes work; 0 requests wait in it." in page
+    make_generation(alice, State.QUEUED, created=timezone.now() - timedelta(minutes=5))
+    assert "1 request waits in it" in text(operator)
+    register_worker()
+    behind = r"its oldest request has waited 5 min \d+ s, and 2 min 0 s is the target; 1 request waits\."
+    assert re.search(behind, text(operator))
+    settings.QUEUE_TARGET_SECONDS = 600.0
+    assert "Nothing needs attention." in text(operator)
+    age_heartbeat("here-1", 40)
+    page = text(operator)
+    assert "The worker here-1 of the pool default has been silent for 40 s" in page
+    assert "has no worker that takes work" in page
+    register_worker(problem="The default model dreamsite/tiny-edit could not be loaded.", models=[])
+    assert "The default model dreamsite/tiny-edit could not be loaded." in text(operator)
+    monkey = type("Full", (), {"free": 10**9, "total": 10**12})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: monkey)
+        assert "is nearly full: 1.0 of 1000 GB are free." in text(operator)
+
+
+def test_failures_are_a_concern_when_they_are_more_than_usual(operator: Client, alice: User) -> None:
+    register_worker()
+    yesterday = timezone.now() - timedelta(hours=5)
+    for number in range(10):
+        make_generation(alice, State.FAILED if number < 5 else State.SUCCEEDED, created=yesterday)
+    for number in range(8):
+        make_generation(alice, State.FAILED if number < 4 else State.SUCCEEDED)
+    assert "Nothing needs attention." in text(operator)
+    make_generation(alice, State.SUCCEEDED, created=yesterday)
+    Generation.objects.filter(created=yesterday, state=State.FAILED).update(state=State.SUCCEEDED)
+    assert (
+        "4 of 8 requests of the last 15 minutes failed (50%; 0.0% in the day before), most with out_of_memory"
+        in text(operator)
+    )
+    Generation.objects.filter(state=State.FAILED).update(error_code=ErrorCode.MODEL_FAILED)
+    assert "The model dreamsite/tiny-edit could not be loaded, or broke, 4 times in the last 15 minutes." in text(
+        operator
+    )
+
+
+def test_without_redis_the_page_says_so(operator: Client, settings: Settings) -> None:
+    redis_client.cache_clear()
+    try:
+        settings.REDIS_URL = "redis://127.0.0.1:1"
+        page = text(operator)
+        assert "Redis cannot be reached: requests are turned away with 503" in page
+        assert "nobody knows which workers are there" in page
+        answer = operator.post(f"{PAGE}order", {"action": "drain", "worker": "here-1"}, follow=True)
+        assert "nothing was done" in answer.content.decode()
+    finally:
+        redis_client.cache_clear()
+    assert not WorkerCommand.objects.exists()
+
+
+def test_figures_are_of_the_window(alice: User) -> None:
+    now = timezone.now()
+    for age in (timedelta(0), timedelta(minutes=59), timedelta(hours=3), timedelta(days=6), timedelta(days=9)):
+        make_generation(alice, created=now - age)
+    make_generation(alice, State.FAILED)
+    make_generation(alice, State.CANCELED)
+    Generation.objects.update(cost=2.0)
+    counts = {}
+    for window in metrics.WINDOWS.values():
+        found = metrics.measure(window, now)
+        assert len(found.slots) == window.slots
+        counts[window.name] = [
+            sum(getattr(slot, kind) for slot in found.slots) for kind in ("succeeded", "failed", "canceled")
+        ]
+        assert found.failures == [("out_of_memory", 1)]
+        assert found.costs == [("alice", 2.0 * sum(counts[window.name]), sum(counts[window.name]))]
+    assert counts["hour"][1:] == counts["day"][1:] == counts["week"][1:] == [1, 1]
+    assert counts["hour"][0] in (1, 2)
+    assert [counts["day"][0], counts["week"][0]] == [3, 4]
+
+
+def test_percentiles_are_read_from_the_beginning_of_each_slot(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "PER_SLOT", 4)
+    now = timezone.now()
+    begin = metrics.WINDOWS["hour"].starts(now)[3]
+    for number in range(6):
+        row = make_generation(alice, created=begin + timedelta(seconds=number))
+        row.started, row.finished = row.created + timedelta(seconds=1), row.created + timedelta(seconds=2 + number)
+        row.phases = {"denoising": 1.0 + number}
+        row.save()
+    found = metrics.measure(metrics.WINDOWS["hour"], now)
+    slot = found.slots[3]
+    assert slot.succeeded == 6
+    assert found.is_sampled
+    assert slot.whole == metrics.Spread(3.0, 5.0)
+    assert slot.phases == {"queue": metrics.Spread(1.0, 1.0), "denoising": metrics.Spread(2.0, 4.0)}
+    whole, *others = charts.durations(found)
+    assert [plot.name for plot in others] == ["queue", "denoising"]
+    assert whole.rows[0][1:] == ["3.0 s", "5.0 s"]
+    assert dict(whole.lines)["p50"].startswith("M")
+
+
+def test_a_slot_alone_is_a_dash_that_can_be_seen(alice: User) -> None:
+    make_generation(alice)
+    plot = charts.durations(metrics.measure(metrics.WINDOWS["day"], timezone.now()))[0]
+    for _, path in plot.lines:
+        assert (dash := re.fullmatch(r"M[\d.]+ [\d.]+h([\d.]+)", path))
+        assert float(dash[1]) > 5
+
+
+def test_an_empty_service_has_empty_plots(db: None) -> None:
+    found = metrics.measure(metrics.WINDOWS["week"], timezone.now())
+    plot = charts.throughput(found)
+    assert (plot.bars, plot.rows, charts.durations(found)) == ([], [], [])
+    assert plot.summary == "0 succeeded, 0 canceled, 0 failed"
+
+
+def test_a_paused_pool_starts_nothing_and_says_why(operator: Client, alice: User, bob: User) -> None:
+    register_worker()
+    register_worker("here-1", models=[])
+    waiting = make_generation(alice, State.QUEUED)
+    page = operator.post(f"{PAGE}pools/default/pause", follow=True).content.decode()
+    assert "The pool default is paused" in page
+    assert "1 request waits in it" in page
+    assert queue.claim("default", "here-1") == []
+    told = forecast.of_queued([waiting])[waiting.pk]
+    assert (told.reason, told.start, told.finish) == (
+        "Its pool is paused; nothing new starts there until staff resume it.",
+        None,
+        None,
+    )
+    redis_client().flushall()
+    assert queue.claim("default", "here-1") == []
+    register_worker("here-1", models=[])
+    operator.post(f"{PAGE}pools/default/pause")
+    with pytest.MonkeyPatch.context():
+        operator.post(f"{PAGE}pools/default/resume")
+    assert [row.pk for row in queue.claim("default", "here-1")] == [waiting.pk]
+    audited = AuditEntry.objects.order_by("pk").values_list("action", "target", "actor__username")
+    assert list(audited) == [("pool.pause", "default", "bob"), ("pool.resume", "default", "bob")]
+    assert operator.post(f"{PAGE}pools/nope/resume").status_code == 404
+    assert operator.post(f"{PAGE}pools/nowhere/pause").status_code == 404
+
+
+def test_orders_wait_for_their_worker(operator: Client, tiny_edit: DiffusionModel) -> None:
+    register_worker()
+    register_worker("gone-1")
+    age_heartbeat("gone-1", 60)
+
+    def tell(**fields: str) -> str:
+        return operator.post(f"{PAGE}order", {"worker": "here-1", **fields}, follow=True).content.decode()
+
+    assert "Told here-1 to drain." in tell(action="drain")
+    assert "draining" in text(operator)
+    tell(action="drain")
+    assert WorkerCommand.objects.count() == 1
+    assert "The worker gone-1 is not there any more" in tell(action="drain", worker="gone-1")
+    assert "There is no model &#x27;no/such&#x27;" in tell(action="warm", target="no/such")
+    DiffusionModel.objects.filter(pk="stabilityai/sd-turbo").update(pool="other")
+    assert "belongs to the pool other" in tell(action="warm", target="stabilityai/sd-turbo")
+    assert operator.post(f"{PAGE}order", {"worker": "here-1", "action": "explode"}).status_code == 404
+    tell(action="resume")
+    assert list(WorkerCommand.objects.order_by("pk").values_list("action", "state", "by")) == [
+        ("drain", "failed", "bob"),
+        ("resume", "waiting", "bob"),
+    ]
+    (taken,) = control.claim("here-1")
+    assert control.claim("here-1") == []
+    control.succeed(taken, "It takes work again.")
+    control.fail(taken, "too late")
+    assert "It takes work again." in text(operator)
+    assert [entry.action for entry in AuditEntry.objects.order_by("pk")][:1] == ["worker.drain"]
+
+
+def test_orders_of_lost_workers_end(tiny_edit: DiffusionModel) -> None:
+    register_worker()
+    begun = control.send("here-1", WorkerCommand.Action.WARM, tiny_edit.pk, "charlie")
+    control.claim("here-1")
+    waits = control.send("here-1", WorkerCommand.Action.DRAIN, "", "charlie")
+    redis_client().flushall()
+    control.expire()
+    assert set(WorkerCommand.objects.values_list("state", flat=True)) == {"running", "waiting"}
+    long_ago = timezone.now() - timedelta(minutes=2)
+    WorkerCommand.objects.filter(pk=begun.pk).update(expires=long_ago)
+    WorkerCommand.objects.filter(pk=waits.pk).update(created=long_ago)
+    control.expire()
+    assert {order.pk: order.message for order in WorkerCommand.objects.all()} == {
+        begun.pk: "The worker was lost.",
+        waits.pk: "The worker ended before it took this.",
+    }
+    WorkerCommand.objects.update(created=timezone.now() - timedelta(days=8))
+    control.expire()
+    assert not WorkerCommand.objects.exists()
+
+
+def test_a_silent_worker_is_forgotten_on_request(operator: Client) -> None:
+    register_worker("gone-1")
+    age_heartbeat("gone-1", 60)
+    assert "gone-1" in text(operator)
+    operator.post(f"{PAGE}forget", {"worker": "gone-1"})
+    assert workers.registered() == []
+    assert AuditEntry.objects.get().action == "worker.forget"
+    for name in ("gone-1", ""):
+        operator.post(f"{PAGE}forget", {"worker": name})
+    assert AuditEntry.objects.count() == 1

@@ -1,0 +1,197 @@
+"""Who may open what in the admin: every address of it, for nobody, plain staff, reviewers, operators, superusers."""
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group, Permission
+from django.test import Client
+from django.urls import URLPattern, URLResolver, reverse
+
+from accounts import audit
+from accounts.models import ApiToken, AuditEntry, User
+from generation.models import DiffusionModel, Generation, Lora
+from generation.models.review import Review, ReviewDecision
+from generation.staff import urls as review_urls
+from generation.staff.operations import urls as operations_urls
+from tests.support.generations import make_generation
+from tests.support.roles import (
+    OPERATORS,
+    REVIEWERS,
+    staff,
+)
+
+COMMON = {"index", "login", "logout", "password_change", "password_change_done", "autocomplete", "jsi18n", "app_list"}
+"""What all staff may open, or what sends them on; `app_list` is empty without a permission, and then 404."""
+
+ALLOWED = {
+    REVIEWERS: {
+        *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
+        *("generation_reviewdecision_changelist", "generation_reviewdecision_change"),
+        "generation_reviewdecision_history",
+        *("review", "review-picture", "review-insight"),
+    },
+    OPERATORS: {
+        *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
+        *(f"generation_{model}_{page}" for model in ("diffusionmodel", "lora") for page in ("changelist", "add")),
+        *(f"generation_{model}_{page}" for model in ("diffusionmodel", "lora") for page in ("change", "history")),
+        *(f"accounts_{model}_{page}" for model in ("user", "apitoken") for page in ("changelist", "change", "history")),
+        *(f"accounts_auditentry_{page}" for page in ("changelist", "change", "history", "export")),
+        *(f"generation_retentionrule_{page}" for page in ("changelist", "add")),
+        *("operations", "operations-live", "operations-retention"),
+    },
+}
+
+
+def addresses() -> list[tuple[str, str]]:
+    """Name and address of every page of the admin, each with a row that is there."""
+    found = []
+
+    def walk(patterns: Any, names: str) -> None:
+        for pattern in patterns:
+            if isinstance(pattern, URLResolver):
+                walk(pattern.url_patterns, names)
+            elif isinstance(pattern, URLPattern) and pattern.name and (address := _address(pattern, names)):
+                found.append((pattern.name, address))
+
+    walk(admin.site.get_urls(), "admin:")
+    walk(review_urls.urlpatterns, "")
+    walk(operations_urls.urlpatterns, "")
+    return found
+
+
+def _address(pattern: URLPattern, names: str) -> str | None:
+    wanted = list(pattern.pattern.converters)
+    name = str(pattern.name)
+    if not wanted and not pattern.pattern.regex.groups:
+        return reverse(names + name)
+    rows: dict[str, Any] = {
+        "generation": Generation,
+        "diffusionmodel": DiffusionModel,
+        "lora": Lora,
+        "reviewdecision": ReviewDecision,
+        "user": User,
+        "apitoken": ApiToken,
+        "auditentry": AuditEntry,
+        "group": Group,
+    }
+    if name in ("review-decide", "review-picture"):
+        image = Generation.objects.latest("pk").images.get()
+        return reverse(name, args=[image.pk, *(["result"] if name == "review-picture" else [])])
+    if name == "auth_user_password_change":
+        return reverse(names + name, args=[User.objects.latest("pk").pk])
+    model = name.split("_")[1] if name.count("_") == 2 else ""
+    return reverse(names + name, args=[rows[model].objects.first().pk]) if model in rows else None
+
+
+@pytest.fixture
+def things(alice: User, charlie: User) -> None:
+    """One row of everything."""
+    ApiToken.objects.issue(alice, "laptop")
+    Lora.objects.create(id="someone/ink")
+    image = make_generation(alice, flagged=[0]).images.get()
+    audit.record(charlie, "pool.pause", "default", None, None)
+    ReviewDecision.objects.create(image=image, generation=image.generation_id, index=0, after=Review.SAFE)
+
+
+def opened(client: Client) -> dict[str, int]:
+    return {name: client.get(address).status_code for name, address in addresses()}
+
+
+def test_the_walk_finds_what_there_is(things: None) -> None:
+    names = {name for name, _ in addresses()}
+    assert names >= ALLOWED[REVIEWERS] | ALLOWED[OPERATORS]
+    assert len(names) > 40
+
+
+def test_nobody_and_users_are_sent_to_sign_in(client: Client, things: None, alice: User) -> None:
+    for user in (None, alice):
+        if user is not None:
+            client.force_login(user)
+        for name, address in addresses():
+            answer = client.get(address)
+            assert name in {"login", "logout", "jsi18n"} or (answer.status_code, answer["Location"][:13]) == (
+                302,
+                "/admin/login/",
+            ), name
+
+
+def test_plain_staff_see_an_empty_desk(client: Client, things: None) -> None:
+    client.force_login(staff("dora"))
+    assert {name for name, status in opened(client).items() if status == 200} <= COMMON
+
+
+@pytest.mark.parametrize("role", [REVIEWERS, OPERATORS])
+def test_a_role_opens_what_is_its_own_and_nothing_else(client: Client, things: None, role: str) -> None:
+    client.force_login(staff("dora", role))
+    for name, status in opened(client).items():
+        if name in ALLOWED[role]:
+            assert status == 200, name
+        elif name not in COMMON:
+            assert status in (403, 404, 405), name
+
+
+def test_superusers_open_everything(client: Client, things: None, charlie: User) -> None:
+    client.force_login(charlie)
+    statuses = opened(client)
+    forbidden = {name for name, status in statuses.items() if status == 403} - {"autocomplete"}
+    # What nobody does there: rows that the service writes are neither made nor deleted, the last default model stays.
+    assert all(name.endswith(("_add", "_delete")) for name in forbidden), forbidden
+    assert statuses["review"] == statuses["accounts_user_changelist"] == 200
+
+
+def test_a_reviewer_sees_no_tokens_and_changes_no_models(client: Client, alice: User) -> None:
+    token, _ = ApiToken.objects.issue(alice, "my secret laptop")
+    generation = make_generation(alice, token=token)
+    client.force_login(staff("dora", REVIEWERS))
+    pages = [client.get(reverse("admin:generation_generation_change", args=[generation.pk])).content.decode()]
+    pages += [client.get(address).content.decode() for address in ("/admin/", "/admin/generation/generation/")]
+    for page in pages:
+        assert "my secret laptop" not in page
+        assert token.prefix not in page
+        assert "/diffusionmodel/" not in page
+    change = {"action": "cancel", "_selected_action": str(generation.pk)}
+    client.post("/admin/generation/generation/", change)
+    generation.refresh_from_db()
+    assert generation.state == "succeeded"
+
+
+def test_an_operator_cannot_review(client: Client, alice: User) -> None:
+    image = make_generation(alice, flagged=[0]).images.get()
+    client.force_login(staff("dora", OPERATORS))
+    for name, arguments in (
+        ("review-decide", [image.pk]),
+        ("review-undo", []),
+        ("review-next", []),
+        ("review-leave", []),
+    ):
+        assert client.post(reverse(name, args=arguments), {"verdict": "safe"}).status_code == 403
+    assert "/admin/review/" not in client.get("/admin/").content.decode()
+    assert not ReviewDecision.objects.exists()
+
+
+@pytest.mark.django_db
+def test_the_roles_hold_exactly_their_permissions() -> None:
+    granted = {
+        group.name: {f"{right.content_type.app_label}.{right.codename}" for right in group.permissions.all()}
+        for group in Group.objects.all()
+    }
+    assert granted[REVIEWERS] == {
+        *("generation.review_generation", "generation.view_generation", "generation.view_generatedimage"),
+        "generation.view_reviewdecision",
+    }
+    assert "generation.review_generation" not in granted[OPERATORS]
+    assert {right for right in granted[OPERATORS] if ".delete_" in right} == {"generation.delete_generation"}
+    assert not {right for right in granted[OPERATORS] if right.endswith(("change_user", "_group"))}
+    # Django makes them again after all migrations, and finds them made.
+    assert Permission.objects.filter(codename="review_generation").count() == 1
+    assert Permission.objects.get(codename="view_auditentry").name == "Can view audit entry"
+
+
+def test_the_pages_of_the_queue_are_for_operators(client: Client, redis: None, db: None) -> None:
+    pages = ["/admin/rq/", "/admin/rq/stats.json", "/admin/rq/queues/0/", "/admin/rq/queues/0/empty/"]
+    assert [client.get(page).status_code for page in pages] == [302] * 4
+    client.force_login(staff("dora", REVIEWERS))
+    assert [client.get(page).status_code for page in pages] == [403] * 4
+    client.force_login(staff("olga", OPERATORS))
+    assert [client.get(page).status_code for page in pages] == [200] * 4

@@ -1,0 +1,127 @@
+"""Generations in every state, with real small files, as submission and the worker leave them."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.files.storage import default_storage
+from django.utils import timezone
+from PIL import Image
+from uuid_utils.compat import uuid7
+
+from accounts.models import ApiToken, User
+from generation.images import storage
+from generation.images.uploads import encode_input, thumbnail
+from generation.jobs.queue import THUMBNAIL_SIDE
+from generation.library import search
+from generation.models import DiffusionModel, GeneratedImage, Generation, State
+from generation.models.review import Review
+from generation.parameters import ErrorCode, ImageToImageParameters
+from generation.recipes import plan
+from tests.support.pictures import encoded, scene
+
+PHASES = {"loading": 0.0, "encoding": 0.06, "denoising": 1.9, "decoding": 0.29, "safety": 0.04, "storing": 0.05}
+
+
+def bundled_model() -> DiffusionModel:
+    """The model that migrations seed; tests that flush the database need it again."""
+    model, _ = DiffusionModel.objects.get_or_create(
+        id="dreamsite/tiny-edit", defaults={"family": "instruct-pix2pix", "enabled": True, "is_default": True}
+    )
+    return model
+
+
+def make_generation(
+    user: User,
+    state: State = State.SUCCEEDED,
+    *,
+    picture: Image.Image | None = None,
+    results: Sequence[Image.Image] | None = None,
+    flagged: Sequence[int] = (),
+    sampled: Sequence[int] = (),
+    token: ApiToken | None = None,
+    created: datetime | None = None,
+    **fields: Any,
+) -> Generation:
+    """A generation of this user as it looks in this state. `fields` are request fields.
+
+    `flagged` and `sampled` are indexes of results.
+    """
+    created = created or timezone.now()
+    picture = picture or scene(96, 64)
+    parameters = ImageToImageParameters(**{"prompt": "make it night", "num_inference_steps": 20, "seed": 1207} | fields)
+    model = bundled_model()
+    recipe, warnings = plan(parameters, model.reference(), [], picture.size, model.limits())
+    generation = Generation(
+        id=uuid7(nanoseconds=int(created.timestamp() * 1e9)),
+        user=user,
+        token=token,
+        model=model,
+        pool="default",
+        state=state,
+        prompt=parameters.prompt,
+        parameters=parameters.model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json"),
+        warnings=warnings,
+        input_sha256=f"{parameters.seed:064x}",
+        input_format="JPEG",
+        input_width=picture.width,
+        input_height=picture.height,
+        created=created,
+    )
+    name = f"test/{generation.pk}"
+    generation.input = storage.store(f"{name}.webp", encode_input(picture))
+    generation.input_thumbnail = storage.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
+    if state != State.QUEUED:
+        generation.attempt, generation.worker = 1, "here-1"
+        generation.started = created + timedelta(seconds=0.02)
+    if generation.is_final:
+        generation.finished = created + timedelta(seconds=2.42)
+    if state == State.FAILED:
+        generation.error_code = ErrorCode.OUT_OF_MEMORY
+        generation.error_message = "Out of memory error. Try reducing input image resolution."
+    if state == State.SUCCEEDED:
+        generation.phases = PHASES
+        generation.is_flagged = parameters.safety_check and bool(flagged)
+    generation.save(force_insert=True)
+    search.index(generation)
+    if state == State.SUCCEEDED:
+        _add_images(
+            generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name, sampled
+        )
+    return generation
+
+
+def _add_images(
+    generation: Generation,
+    results: Sequence[Image.Image],
+    flagged: Sequence[int],
+    name: str,
+    sampled: Sequence[int] = (),
+) -> None:
+    checked = generation.parameters["safety_check"]
+    for index, (result, seed) in enumerate(zip(results, generation.get_recipe().seeds, strict=True)):
+        GeneratedImage.objects.create(
+            generation=generation,
+            index=index,
+            seed=seed,
+            file=storage.store(f"{name}/1-{index}.png", encoded(result)),
+            thumbnail=storage.store(f"{name}/1-{index}-small.webp", thumbnail(result, THUMBNAIL_SIDE)),
+            width=result.width,
+            height=result.height,
+            nsfw=checked and index in flagged,
+            nsfw_score=(0.93 if index in flagged else 0.01) if checked else None,
+            checker="opennsfw" if checked else "",
+            threshold=0.8 if checked else None,
+            review=Review.WAITING if checked and index in (*flagged, *sampled) else Review.NONE,
+            is_sample=index in sampled,
+        )
+
+
+def files_of(generation: Generation) -> list[str]:
+    images = [name for image in generation.images.all() for name in (image.file.name, image.thumbnail.name)]
+    return [str(name) for name in (generation.input.name, generation.input_thumbnail.name, *images)]
+
+
+def there(names: list[str]) -> list[str]:
+    return [name for name in names if default_storage.exists(name)]

@@ -1,0 +1,45 @@
+"""Generations on their way through the queue, without a worker process."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from io import BytesIO
+
+from django.utils import timezone
+from PIL import Image
+
+from accounts.models import ApiToken
+from generation.images.uploads import read_upload
+from generation.jobs import queue, submission
+from generation.models import GeneratedImage, Generation
+from generation.parameters import ImageToImageParameters
+
+
+def submit(token: ApiToken, **fields: str) -> Generation:
+    png = BytesIO()
+    Image.new("RGB", (32, 24), "teal").save(png, "PNG")
+    png.seek(0)
+    picture = read_upload(png, max_pixels=10_000)
+    parameters = ImageToImageParameters.from_form({"prompt": "make it night", **fields})
+    return submission.submit(submission.build(token.user, token, parameters, picture), picture)
+
+
+def claim(worker: str = "worker-1", pool: str = "default", warm: Sequence[str] = ()) -> Generation | None:
+    """The next row, where batches hold one."""
+    batch = queue.claim(pool, worker, warm)
+    assert len(batch) <= 1
+    return batch[0] if batch else None
+
+
+def claimed(token: ApiToken) -> Generation:
+    submit(token)
+    generation = claim()
+    assert generation is not None
+    return generation
+
+
+def expire(generation: Generation) -> None:
+    Generation.objects.filter(pk=generation.pk).update(lease_expires=timezone.now() - timedelta(seconds=1))
+
+
+def image_of(generation: Generation) -> GeneratedImage:
+    return GeneratedImage(generation=generation, index=0, seed=1, file="a.png", thumbnail="a.webp", width=1, height=1)

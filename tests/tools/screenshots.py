@@ -1,0 +1,71 @@
+"""`make screenshots`: the pictures of the README, taken from a real service that edits the shipped sample photo."""
+
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page
+
+from tests.support.browser import chromium
+from tests.support.environment import ROOT
+from tests.support.service import Service
+
+DOCS = ROOT / "docs"
+SAMPLE = ROOT / "dreamsite" / "static" / "sample.jpg"
+PROMPTS = [
+    "make it look like winter",
+    "invert the colors",
+    "make it a mosaic",
+    "turn it into a watercolor painting",
+    "make it look vintage",
+    "turn it into a cartoon",
+    "make it sunset",
+    "pixel art",
+    "make it an oil painting",
+    "turn it into a pencil sketch",
+    "make it night",
+]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="shots") as folder, Service(Path(folder)) as service:
+        for prompt in PROMPTS:
+            generate(service, prompt)
+            if prompt == "make it a mosaic":
+                generate(service, "tiger", model_id="dreamsite/tiny-redraw", strength="0.9")
+        with chromium() as browser:
+            desk = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="light")
+            sign_in(desk, service)
+            shoot(desk, f"{service.url}/history/", "history.png")
+            desk.locator(".tile > a").first.click()
+            desk.wait_for_url("**/history/*/")
+            last = desk.url.rstrip("/").rpartition("/")[2]
+            desk.emulate_media(color_scheme="dark")
+            shoot(desk, desk.url, "generation.png")
+            desk.emulate_media(color_scheme="light")
+            shoot(desk, f"{service.url}/?from={last}&mode=remix", "studio.png")
+            phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+            sign_in(phone, service)
+            shoot(phone, f"{service.url}/history/", "phone.png")
+
+
+def shoot(page: Page, url: str, name: str) -> None:
+    page.goto(url, wait_until="networkidle")
+    page.screenshot(path=DOCS / name)
+
+
+def generate(service: Service, prompt: str, **more: str) -> None:
+    with service.client() as client, SAMPLE.open("rb") as photo:
+        fields = {"prompt": prompt, "num_inference_steps": "20", "seed": "7", **more}
+        client.post("/image-to-image", data=fields, files={"image": photo}).raise_for_status()
+
+
+def sign_in(page: Page, service: Service) -> None:
+    page.goto(f"{service.url}/history/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(service.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/history/")
+
+
+if __name__ == "__main__":
+    main()

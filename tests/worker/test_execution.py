@@ -1,0 +1,238 @@
+"""One attempt at a batch: each generation ends once, whatever happens to the others, the lease or the worker."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.files.storage import default_storage
+from django.db import connection
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts.models import ApiToken
+from generation.engine.engine import Engine, EngineSettings
+from generation.images import storage
+from generation.jobs import queue
+from generation.maintenance import reaper
+from generation.models import (
+    DiffusionModel,
+    Generation,
+    RunTiming,
+    StagedFiles,
+    State,
+)
+from generation.parameters import ErrorCode
+from generation.worker import execution
+from tests.support.jobs import claim, expire, submit
+
+STEPS = "4"
+
+pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine(EngineSettings(models_dir=tmp_path_factory.mktemp("models"), dtype="float32", offline=True))
+
+
+@pytest.fixture
+def batching(settings: Settings, tiny_edit: DiffusionModel) -> None:
+    settings.MAX_BATCH = 4
+    DiffusionModel.objects.update(batching_verified="bundled")
+
+
+def at_step(number: int, event: Callable[[], object]) -> Callable[[], bool]:
+    """A `should_release` that lets something happen when it is asked for this time."""
+    asked = iter(range(1, 1000))
+
+    def should_release() -> bool:
+        if next(asked) == number:
+            event()
+        return False
+
+    return should_release
+
+
+def states() -> list[str]:
+    return list(Generation.objects.order_by("pk").values_list("state", flat=True))
+
+
+def files(generation: Generation) -> list[str]:
+    folder = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}"
+    return sorted(default_storage.listdir(folder)[1]) if default_storage.exists(folder) else []
+
+
+def held(token: ApiToken) -> Generation:
+    submit(token, num_inference_steps=STEPS)
+    generation = claim()
+    assert generation
+    return generation
+
+
+def test_it_works(alices: ApiToken, engine: Engine) -> None:
+    generation = held(alices)
+    execution.run([generation], engine, lambda: False)
+    generation.refresh_from_db()
+    assert generation.state == State.SUCCEEDED
+    assert generation.phases.keys() >= {"encoding", "denoising", "decoding", "safety", "storing"}
+    assert files(generation) == ["1-0-small.webp", "1-0.png"]
+    assert RunTiming.objects.get().step_seconds > 0
+    assert not StagedFiles.objects.exists()
+
+
+def test_compatible_requests_of_several_users_are_one_batch(
+    alices: ApiToken, bobs: ApiToken, engine: Engine, batching: None
+) -> None:
+    submit(alices, num_inference_steps=STEPS, prompt="make it night", num_images_per_prompt="2")
+    submit(bobs, num_inference_steps=STEPS, prompt="pixel art", guidance_scale="3", seed="5")
+    submit(bobs, num_inference_steps="3")
+    batch = queue.claim("default", "worker-1")
+    assert len(batch) == 2
+    execution.run(batch, engine, lambda: False)
+    assert states() == [State.SUCCEEDED, State.SUCCEEDED, State.QUEUED]
+    assert [row.images.count() for row in Generation.objects.order_by("pk")] == [2, 1, 0]
+
+
+def test_a_batch_holds_no_more_pictures_than_allowed(alices: ApiToken, batching: None, settings: Settings) -> None:
+    settings.USER_MAX_RUNNING = 0
+    for images in ("3", "2", "1"):
+        submit(alices, num_images_per_prompt=images)
+    assert [row.images_wanted for row in queue.claim("default", "worker-1")] == [3, 1]
+
+
+def test_a_batch_keeps_its_users_limits(alices: ApiToken, batching: None, settings: Settings) -> None:
+    settings.USER_MAX_RUNNING = 2
+    for _ in range(4):
+        submit(alices)
+    assert len(queue.claim("default", "worker-1")) == 2
+
+
+def test_a_model_that_was_not_verified_is_not_batched(alices: ApiToken, batching: None) -> None:
+    DiffusionModel.objects.update(batching_verified="")
+    submit(alices)
+    submit(alices)
+    assert len(queue.claim("default", "worker-1")) == 1
+
+
+def test_canceling_one_of_a_batch_leaves_the_others_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
+    rows = [submit(alices, num_inference_steps=STEPS) for _ in range(3)]
+    batch = queue.claim("default", "worker-1")
+    execution.run(batch, engine, at_step(4, lambda: queue.cancel(rows[1])))
+    assert states() == [State.SUCCEEDED, State.CANCELED, State.SUCCEEDED]
+    assert files(rows[1]) == []
+    rows[1].refresh_from_db()
+    assert 0 < rows[1].cost < rows[0].cost
+
+
+def test_a_request_whose_input_is_gone_fails_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
+    rows = [submit(alices, num_inference_steps=STEPS) for _ in range(2)]
+    storage.discard([str(rows[0].input.name)])
+    execution.run(queue.claim("default", "worker-1"), engine, lambda: False)
+    assert states() == [State.FAILED, State.SUCCEEDED]
+    assert Generation.objects.order_by("pk")[0].error_code == ErrorCode.STORAGE_FAILED
+
+
+def test_a_worker_that_must_end_hands_back(alices: ApiToken, engine: Engine) -> None:
+    generation = held(alices)
+    execution.run([generation], engine, lambda: True)
+    generation.refresh_from_db()
+    assert (generation.state, generation.attempt, generation.crash_count) == (State.QUEUED, 1, 0)
+
+
+def test_an_undead_workers_result_changes_nothing(alices: ApiToken, engine: Engine, settings: Settings) -> None:
+    generation = held(alices)
+
+    def lose() -> None:
+        expire(generation)
+        reaper.reap()
+        assert claim("worker-2")
+
+    execution.run([generation], engine, at_step(4, lose))
+    generation.refresh_from_db()
+    assert (generation.state, generation.attempt, generation.worker) == (State.RUNNING, 2, "worker-2")
+    assert files(generation) == []
+    assert not StagedFiles.objects.exists()
+
+
+def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engine: Engine) -> None:
+    """The database was away for longer than the lease, say: nobody has begun again, and the pictures are good."""
+    generation = held(alices)
+
+    def expire_and_reap() -> None:
+        expire(generation)
+        reaper.reap()
+
+    execution.run([generation], engine, at_step(4, expire_and_reap))
+    assert states() == [State.SUCCEEDED]
+    assert files(generation) == ["1-0-small.webp", "1-0.png"]
+
+
+def test_finishing_twice_is_finishing_once(alices: ApiToken, engine: Engine) -> None:
+    """As when the connection breaks at the commit: whoever asks again is told that it is done."""
+    generation = held(alices)
+    execution.run([generation], engine, lambda: False)
+    assert queue.finish(generation, [], [], {})
+    assert generation.images.count() == 1
+
+
+def test_files_of_an_attempt_that_died_while_storing_are_swept(alices: ApiToken) -> None:
+    dead = held(alices)
+    name = f"outputs/{dead.created:%Y/%m/%d}/{dead.pk}/1-0.png"
+    queue.stage(dead, [name])
+    storage.store(name, b"half a picture")
+    expire(dead)
+    reaper.reap()
+    assert files(dead) == ["1-0.png"]
+    assert claim()
+    reaper.reap()
+    assert files(dead) == []
+    assert not StagedFiles.objects.exists()
+
+
+def test_the_sweep_never_takes_what_was_finished_meanwhile(alices: ApiToken, engine: Engine) -> None:
+    """The note is read while the attempt is storing, and the row when it has succeeded."""
+    generation = held(alices)
+    name = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}/1-0.png"
+    queue.stage(generation, [name])
+    storage.store(name, b"a picture")
+    finished = iter([True])
+
+    def finish_after_the_notes_were_read(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        of_the_row = sql.startswith('SELECT "generation_generation"."attempt"')
+        if of_the_row and next(finished, False):
+            assert queue.finish(generation, [], [], {})
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(finish_after_the_notes_were_read):
+        reaper.reap()
+    assert next(finished, None) is None
+    assert files(generation) == ["1-0.png"]
+
+
+def test_files_of_a_submission_that_died_are_swept_after_a_while(alices: ApiToken) -> None:
+    row = submit(alices)
+    StagedFiles.objects.create(generation=row.pk, attempt=0, names=[str(row.input.name), str(row.input_thumbnail.name)])
+    reaper.reap(abandoned=timedelta())
+    assert default_storage.exists(str(row.input.name))
+    Generation.objects.all().delete()
+    reaper.reap()
+    assert default_storage.exists(str(row.input.name))
+    reaper.reap(abandoned=timedelta())
+    assert not default_storage.exists(str(row.input.name))
+
+
+def test_no_request_runs_for_longer_than_any_may(alices: ApiToken, engine: Engine, settings: Settings) -> None:
+    settings.MAX_SECONDS = 0.0
+    generation = held(alices)
+    execution.run([generation], engine, lambda: False)
+    generation.refresh_from_db()
+    assert (generation.state, generation.error_code) == (State.CANCELED, ErrorCode.DEADLINE)
+
+
+def test_a_deadline_stops_a_run(alices: ApiToken, engine: Engine) -> None:
+    generation = held(alices)
+    generation.deadline = timezone.now()
+    execution.run([generation], engine, lambda: False)
+    generation.refresh_from_db()
+    assert (generation.state, generation.error_code) == (State.CANCELED, ErrorCode.DEADLINE)
