@@ -199,7 +199,7 @@ MEDIA_ROOT = DATA_DIR / "media"
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 S3_BUCKET = env.str("S3_BUCKET", default="")
-_default_storage: dict[str, Any] = {"BACKEND": "generation.media.SignedFileSystemStorage"}
+_default_storage: dict[str, Any] = {"BACKEND": "generation.images.storage.SignedFileSystemStorage"}
 if S3_BUCKET:
     _default_storage = {
         "BACKEND": "generation.images.s3.SharedS3Storage",

@@ -68,7 +68,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
     def in_turn(self, pool: str, warm: Sequence[str], now: datetime) -> Self:
         """What may start in this pool, the next first: see `generation.jobs.fair_share` for the rule."""
-        cold = Case(When(Q(model_id__in=warm) | Q(passed_over__gte=MAX_AFFINITY_SKIPS), then=0), default=1)
+        cold = Case(When(Q(model_id__in=warm) | Q(affinity_skips__gte=MAX_AFFINITY_SKIPS), then=0), default=1)
         rows = self.filter(Q(deadline=None) | Q(deadline__gt=now), pool=pool, state=State.QUEUED, cancel_requested=None)
         return rows.annotate(
             is_returned=Case(When(attempt__gt=0, then=1), default=0),

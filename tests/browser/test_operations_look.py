@@ -73,7 +73,7 @@ def busy(alice: User, bob: User) -> None:
 def test_mission_control_holds_its_shape_and_is_live(
     live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "_kept", {})
+    monkeypatch.setattr(metrics, "_cache", {})
     busy(alice, bob)
     client.force_login(charlie)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value

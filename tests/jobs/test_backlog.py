@@ -55,11 +55,11 @@ def test_peaks_are_by_pool_and_slot_in_one_query(db: None) -> None:
 
 
 def test_mission_control_plots_them(client: Client, charlie: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_kept", {})
+    monkeypatch.setattr(metrics, "_cache", {})
     client.force_login(charlie)
     page = "/admin/operations/?window=hour"
     assert "How much waited" not in client.get(page).content.decode()
-    monkeypatch.setattr(metrics, "_kept", {})
+    monkeypatch.setattr(metrics, "_cache", {})
     now = timezone.now().replace(second=0, microsecond=0)
     for minute in range(30):
         sampled(now - timedelta(minutes=minute), minute, 3.0 * minute)

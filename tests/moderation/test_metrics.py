@@ -127,7 +127,7 @@ def test_what_took_long_to_count_is_kept_but_decisions_count_at_once(
     pictures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "LONG_SECONDS", 0)
-    monkeypatch.setattr(metrics, "_kept", {})
+    monkeypatch.setattr(metrics, "_cache", {})
     before = metrics.review_metrics(LONG_AGO)
     # One that was never in review, and one that waits.
     GeneratedImage.objects.get(index=60).delete()

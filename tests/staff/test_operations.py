@@ -37,7 +37,7 @@ PAGE = "/admin/operations/"
 
 @pytest.fixture(autouse=True)
 def _fresh(redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_kept", {})
+    monkeypatch.setattr(metrics, "_cache", {})
 
 
 @pytest.fixture
