@@ -28,7 +28,7 @@ _CSV_COLUMNS = (
 _MAX_QUERY = 500
 
 
-class GenerationActions:
+class GenerationActions(admin.ModelAdmin[Generation]):
     """The actions of the list of generations; each requires its own permission."""
 
     actions = ("retry", "cancel", "hold", "lift_hold", "delete_for_good", "mark_safe", "confirm_flag", "export")
