@@ -1,7 +1,6 @@
-"""The snippets of README's chapters about the API, run as they stand against the real service."""
+"""Every snippet of README and docs/, run as it stands against a real service."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,42 +14,53 @@ from tests.support.browser import chromium, needs_chromium
 from tests.support.environment import ROOT
 from tests.support.service import Service
 
-CHAPTERS = (
-    (ROOT / "README.md").read_text().partition("## The API by example")[2].partition("## Tokens, users, models")[0]
-)
-FENCED = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
-# What README says goes wrong should fail here.
+PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))}
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+# Fail where the page says that it works.
 STRICT = 'set -euo pipefail; curl() { command curl --silent --show-error --fail-with-body --max-time 60 "$@"; }\n'
 
 
 def snippets(language: str) -> list[Any]:
-    named = []
-    for part in re.split(r"^#+ ", CHAPTERS, flags=re.M):
-        title = part.partition("\n")[0].strip() or "One call"
-        found = [code for fenced, code in FENCED.findall(part) if fenced == language]
-        named += [pytest.param(code, id=f"{title}-{number}") for number, code in enumerate(found, 1)]
-    return named
+    """The snippets of a language that run here, as parameters named by page and heading.
+
+    Blocks of `make` targets alone would run this suite within itself; `tests.project.test_docs` checks that they exist.
+    """
+    params = []
+    for page, text in PAGES.items():
+        for part in re.split(r"^#+ ", text, flags=re.M):
+            codes = [code for fenced, code in FENCED.findall(part) if fenced == language]
+            codes = [code for code in codes if not all(line.startswith("make ") for line in code.splitlines())]
+            heading = part.partition("\n")[0]
+            params += [pytest.param(code, id=f"{page}-{heading}-{number}") for number, code in enumerate(codes, 1)]
+    return params
 
 
 def run(service: Service, key: str, *command: str, **environment: str) -> str:
+    """Run a command in the service's environment, with this token, and return what it prints."""
     finished = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "TOKEN": key, **environment}, capture_output=True, text=True, timeout=120
+        command,
+        cwd=ROOT,
+        env={**service.environment, "TOKEN": key, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
 
 
 def at(service: Service, code: str) -> str:
-    """The snippet for this service, with a picture that takes less time."""
-    assert "http://127.0.0.1:8000" in code
+    """Return the snippet for this service, with an input that takes less time."""
+    assert "http://127.0.0.1:8000" in code or "manage.py" in code
     small = service.data_dir / "small.png"
     small.write_bytes(pictures.photo(128, 128))
-    return code.replace("http://127.0.0.1:8000", service.url).replace("dreamsite/static/sample.jpg", str(small))
+    code = code.replace("http://127.0.0.1:8000", service.url).replace("dreamsite/static/sample.jpg", str(small))
+    return code.replace(".venv/bin/python", sys.executable)
 
 
 @pytest.fixture
 def generation_id(service: Service, alices_key: str) -> str:
-    """One that has ended."""
+    """The id of a generation that has ended."""
     return str(make(service, alices_key, {})["id"])
 
 
@@ -63,28 +73,28 @@ def make(service: Service, key: str, headers: dict[str, str], steps: int = 1) ->
 
 
 def test_every_language_is_run() -> None:
-    assert {language for language, _ in FENCED.findall(CHAPTERS)} == {"sh", "python", "js", "json"}
+    assert {language for text in PAGES.values() for language, _ in FENCED.findall(text)} == {"sh", "python", "js", "json"}
 
 
 @pytest.mark.parametrize("code", snippets("sh"))
 def test_shell(code: str, service: Service, alices_key: str, generation_id: str) -> None:
     code = at(service, code).replace("night.png", "/dev/null")
-    told = run(service, alices_key, "bash", "-c", STRICT + code, ID=generation_id)
+    output = run(service, alices_key, "bash", "-c", STRICT + code, ID=generation_id)
     if "Idempotency-Key" in code:
-        first, second = told.replace("}{", "}\n{").splitlines()
+        first, second = output.replace("}{", "}\n{").splitlines()
         assert first == second
         assert json.loads(first)["images"]
     elif "/events" in code:
-        assert [told.count(f"event: {kind}\n") for kind in ("started", "image", "succeeded")] == [1, 1, 1]
+        assert [output.count(f"event: {kind}\n") for kind in ("started", "image", "succeeded")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("code", snippets("python"))
 def test_python(code: str, service: Service, alices_key: str) -> None:
-    told = run(service, alices_key, sys.executable, "-W", "error", "-c", at(service, code))
+    output = run(service, alices_key, sys.executable, "-W", "error", "-c", at(service, code))
     if "strength" in code:
-        assert told == "strength: Input should be a number from 0 to 1\n"
+        assert output == "strength: Input should be a number from 0 to 1\n"
     else:
-        assert "/media/outputs/" in told
+        assert "/media/outputs/" in output
 
 
 @needs_chromium
@@ -92,21 +102,22 @@ def test_python(code: str, service: Service, alices_key: str) -> None:
 def test_javascript(code: str, service: Service, alices_key: str) -> None:
     follow = (
         f"([id, token]) => {{ {at(service, code)}\n"
-        "const told = []; return follow(id, token, (event) => told.push(event)).then(() => told); }"
+        "const events = []; return follow(id, token, (event) => events.push(event)).then(() => events); }"
     )
     accepted = make(service, alices_key, {"Prefer": "respond-async"}, steps=60)
     with chromium() as browser:
         page = browser.new_page()
         page.goto(f"{service.url}/health")
-        told = page.evaluate(follow, [accepted["id"], alices_key])
+        events = page.evaluate(follow, [accepted["id"], alices_key])
         with pytest.raises(Error, match="no such"):
             page.evaluate(follow, ["01980000-0000-7000-8000-000000000000", alices_key])
-    assert told.index("started") < told.index("progress") < told.index("image")
-    assert told[-1] == "succeeded"
+    assert events.index("started") < events.index("progress") < events.index("image")
+    assert events[-1] == "succeeded"
 
 
-def test_the_answer_shown_is_like_a_real_one(service: Service, alices_key: str) -> None:
-    shown = json.loads(next(code for language, code in FENCED.findall(CHAPTERS) if language == "json"))
+def test_the_response_in_the_readme_is_like_a_real_one(service: Service, alices_key: str) -> None:
+    (code,) = [code for language, code in FENCED.findall(PAGES["README.md"]) if language == "json"]
+    shown = json.loads(code)
     real = make(service, alices_key, {})
     assert shown.keys() == real.keys()
     assert shown["images"][0].keys() == real["images"][0].keys()
