@@ -14,7 +14,9 @@ from tests.support.browser import chromium, needs_chromium
 from tests.support.environment import ROOT
 from tests.support.service import Service
 
-PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))}
+PAGES = {
+    path.name: path.read_text() for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
+}
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 # Fail where the page says that it works.
 STRICT = 'set -euo pipefail; curl() { command curl --silent --show-error --fail-with-body --max-time 60 "$@"; }\n'
@@ -73,7 +75,8 @@ def make(service: Service, key: str, headers: dict[str, str], steps: int = 1) ->
 
 
 def test_every_language_is_run() -> None:
-    assert {language for text in PAGES.values() for language, _ in FENCED.findall(text)} == {"sh", "python", "js", "json"}
+    languages = {language for text in PAGES.values() for language, _ in FENCED.findall(text)}
+    assert languages - {"text"} == {"sh", "python", "js", "json"}
 
 
 @pytest.mark.parametrize("code", snippets("sh"))
