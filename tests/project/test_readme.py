@@ -66,8 +66,8 @@ def generation_id(service: Service, alices_key: str) -> str:
     return str(make(service, alices_key, {})["id"])
 
 
-def make(service: Service, key: str, headers: dict[str, str], steps: int = 1) -> dict[str, Any]:
-    fields = {"prompt": "make it night", "num_inference_steps": str(steps)}
+def make(service: Service, key: str, headers: dict[str, str], **fields: str) -> dict[str, Any]:
+    fields = {"prompt": "make it night", "num_inference_steps": "1", **fields}
     with service.client(key) as client:
         answer = client.post("/image-to-image", data=fields, files={"image": pictures.photo(128, 128)}, headers=headers)
     made: dict[str, Any] = answer.json()
@@ -109,7 +109,7 @@ def test_javascript(code: str, service: Service, alices_key: str) -> None:
         f"([id, token]) => {{ {at(service, code)}\n"
         "const events = []; return follow(id, token, (event) => events.push(event)).then(() => events); }"
     )
-    accepted = make(service, alices_key, {"Prefer": "respond-async"}, steps=60)
+    accepted = make(service, alices_key, {"Prefer": "respond-async"}, num_inference_steps="60")
     with chromium() as browser:
         page = browser.new_page()
         page.goto(f"{service.url}/health")
@@ -126,3 +126,8 @@ def test_the_response_in_the_readme_is_like_a_real_one(service: Service, alices_
     real = make(service, alices_key, {})
     assert shown.keys() == real.keys()
     assert shown["images"][0].keys() == real["images"][0].keys()
+
+
+def test_the_error_in_the_docs_is_a_real_one(service: Service, alices_key: str) -> None:
+    (code,) = [code for language, code in FENCED.findall(PAGES["api.md"]) if language == "json"]
+    assert make(service, alices_key, {}, strength="3") == json.loads(code)
