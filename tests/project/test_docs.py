@@ -1,6 +1,6 @@
 """README, CONTRIBUTING, docs/ and the other Markdown files: what they name exists, and their tables are complete.
 
-Their snippets are run by `test_readme.py`.
+Their snippets are run by `test_snippets.py`.
 """
 
 import ast
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.management import get_commands, load_command_class
 from django.urls import resolve
@@ -22,8 +21,8 @@ from generation.models import RetentionRule
 from generation.pages.studio import MODES
 from generation.parameters import ErrorCode, ImageToImageParameters
 from generation.recipes import FAMILY_TRAITS
+from tests.support.environment import ROOT
 
-ROOT = Path(settings.BASE_DIR)
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES = [
     *GUIDES,

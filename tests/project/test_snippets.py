@@ -23,7 +23,7 @@ STRICT = 'set -euo pipefail; curl() { command curl --silent --show-error --fail-
 
 
 def snippets(language: str) -> list[Any]:
-    """The snippets of a language that run here, as parameters named by page and heading.
+    """Return the snippets of a language that run here, as parameters named by page and heading.
 
     Blocks of `make` targets alone would run this suite within itself; `tests.project.test_docs` checks that they exist.
     """
@@ -51,7 +51,7 @@ def run(service: Service, key: str, *command: str, **environment: str) -> str:
     return finished.stdout
 
 
-def at(service: Service, code: str) -> str:
+def for_service(service: Service, code: str) -> str:
     """Return the snippet for this service, with an input that takes less time."""
     assert "http://127.0.0.1:8000" in code or "manage.py" in code
     small = service.data_dir / "small.png"
@@ -81,7 +81,7 @@ def test_every_language_is_run() -> None:
 
 @pytest.mark.parametrize("code", snippets("sh"))
 def test_shell(code: str, service: Service, alices_key: str, request: pytest.FixtureRequest) -> None:
-    code = at(service, code).replace("night.png", "/dev/null")
+    code = for_service(service, code).replace("night.png", "/dev/null")
     needs_id = "$ID" in code and "ID=" not in code
     environment = {"ID": request.getfixturevalue("generation_id")} if needs_id else {}
     output = run(service, alices_key, "bash", "-c", STRICT + code, **environment)
@@ -95,7 +95,7 @@ def test_shell(code: str, service: Service, alices_key: str, request: pytest.Fix
 
 @pytest.mark.parametrize("code", snippets("python"))
 def test_python(code: str, service: Service, alices_key: str) -> None:
-    output = run(service, alices_key, sys.executable, "-W", "error", "-c", at(service, code))
+    output = run(service, alices_key, sys.executable, "-W", "error", "-c", for_service(service, code))
     if "strength" in code:
         assert output == "strength: Input should be a number from 0 to 1\n"
     else:
@@ -106,7 +106,7 @@ def test_python(code: str, service: Service, alices_key: str) -> None:
 @pytest.mark.parametrize("code", snippets("js"))
 def test_javascript(code: str, service: Service, alices_key: str) -> None:
     follow = (
-        f"([id, token]) => {{ {at(service, code)}\n"
+        f"([id, token]) => {{ {for_service(service, code)}\n"
         "const events = []; return follow(id, token, (event) => events.push(event)).then(() => events); }"
     )
     accepted = make(service, alices_key, {"Prefer": "respond-async"}, num_inference_steps="60")
