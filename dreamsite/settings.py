@@ -1,6 +1,6 @@
 """All settings of Dreamsite: embedded defaults, replaced by environment variables.
 
-Every variable is listed in README.md; a test compares the two. State lives only in DATA_DIR.
+Every variable is listed in docs/settings.md; a test compares the two. State lives only in DATA_DIR.
 """
 
 import os
@@ -26,7 +26,7 @@ class _Env(environ.Env):
         try:
             return super().get_value(var, *args, **kwargs)
         except (ValueError, TypeError):
-            raise SystemExit(f"{var}={os.environ.get(var)!r} cannot be read; README.md tells what it takes.") from None
+            raise SystemExit(f"{var}={os.environ.get(var)!r} is not a valid value; see docs/settings.md.") from None
 
 
 env = _Env()  # type: ignore[no-untyped-call]

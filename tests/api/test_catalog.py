@@ -241,10 +241,10 @@ def test_the_examples_are_real_answers(api: Client) -> None:
 
 
 @pytest.mark.usefixtures("redis", "tiny_edit")
-def test_the_readme_shows_a_part_of_the_real_answer(api: Client) -> None:
+def test_the_docs_show_a_part_of_the_real_answer(api: Client) -> None:
     register_worker("worker-1", models=[TINY])
-    section = (ROOT / "README.md").read_text().partition("## Which models")[2]
-    (shown,) = json.loads(re.findall(r"```json\n(.*?)```", section, re.DOTALL)[0])["models"]
+    page = (ROOT / "docs" / "models.md").read_text()
+    (shown,) = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])["models"]
     real = models(api)[TINY]
     assert set(real["parameters"]) == set(DESCRIBED)
     assert len(DESCRIBED) == 9
