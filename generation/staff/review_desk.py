@@ -204,6 +204,6 @@ def _keys(request: HttpRequest) -> list[UUID]:
 
 def _answer(request: HttpRequest, words: str, status: int, query: str) -> HttpResponse:
     if "application/json" in request.headers.get("Accept", ""):
-        return JsonResponse({"said": words}, status=status)
+        return JsonResponse({"message": words}, status=status)
     (messages.success if status == 200 else messages.warning)(request, words)
     return redirect(reverse("review") + query)

@@ -1,0 +1,44 @@
+"""The form of templates and scripts."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.environment import ROOT
+
+TEMPLATES = ROOT / "templates"
+SCRIPTS = ROOT / "dreamsite" / "static" / "dreamsite"
+CLASSIC = "dreamsite/before_paint.js"
+"""The only script of ours that is not a module: it runs before the first paint."""
+
+
+def _templates() -> Iterator[tuple[Path, str]]:
+    for path in sorted(TEMPLATES.rglob("*.html")):
+        yield path.relative_to(TEMPLATES), path.read_text()
+
+
+def test_scripts_of_ours_are_modules() -> None:
+    sources = set()
+    for path, text in _templates():
+        for tag in re.findall(r"<script\b.*?>", text):
+            (source,) = re.findall(r"""src="\{% static '([^']+)' %\}""", tag)
+            if source.startswith("dreamsite/"):
+                assert ('type="module"' in tag) == (source != CLASSIC), f"{path}: {tag}"
+                sources.add(source)
+    assert sources
+
+
+def test_every_script_is_used_by_a_template_or_a_module() -> None:
+    used = set()
+    for _, text in _templates():
+        used |= set(re.findall(r"'dreamsite/(\w+\.js)'", text))
+    for path in SCRIPTS.glob("*.js"):
+        imports = set(re.findall(r'^import .*"\./(\w+\.js)";$', path.read_text(), re.MULTILINE))
+        assert all((SCRIPTS / name).exists() for name in imports), path.name
+        used |= imports
+    assert used == {path.name for path in SCRIPTS.glob("*.js")}
+
+
+def test_scripts_make_no_globals() -> None:
+    for path in SCRIPTS.glob("*.js"):
+        assert not re.search(r"\b(window|globalThis|self)\.\w+\s*=[^=]", path.read_text()), path.name
