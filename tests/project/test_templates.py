@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.environment import ROOT
+from tests.support.environment import ROOT
 
 TEMPLATES = ROOT / "templates"
 SCRIPTS = ROOT / "dreamsite" / "static" / "dreamsite"
