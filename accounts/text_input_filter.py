@@ -11,7 +11,7 @@ class TextInputFilter(admin.SimpleListFilter):
     """`label` names the field; `matching` finds the rows of a text that is not empty."""
 
     label = ""
-    template = "admin/typed_filter.html"
+    template = "admin/text_input_filter.html"
 
     def matching(self, queryset: Any, text: str) -> Any:
         raise NotImplementedError

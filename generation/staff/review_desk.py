@@ -54,7 +54,7 @@ def cockpit(request: HttpRequest) -> HttpResponse:
         "others": sorted({str(other.reviewer) for other in review.at_work(reviewer)}),
         "skipped": len(_skipped(request)),
     }
-    return render(request, "admin/review/cockpit.html", context)
+    return render(request, "admin/review/review_desk.html", context)
 
 
 @reviewers_only
@@ -71,7 +71,7 @@ def upcoming(request: HttpRequest) -> HttpResponse:
     if claim is None:
         return HttpResponse("")
     image = get_object_or_404(_pictures(), pk=claim.image_id)
-    return render(request, "admin/review/item.html", _item(image, claim, wanted))
+    return render(request, "admin/review/_item.html", _item(image, claim, wanted))
 
 
 @reviewers_only

@@ -28,6 +28,25 @@ def test_scripts_of_ours_are_modules() -> None:
     assert sources
 
 
+def test_partials_are_named_as_partials() -> None:
+    """What a template includes has a name with an underscore, or is an icon; and every partial is used."""
+    included = set()
+    for path, text in _templates():
+        for name in re.findall(r"""\{% include "([^"]+)" """, text):
+            assert Path(name).name.startswith("_") or name.startswith("icons/"), f"{path}: {name}"
+            included.add(name)
+    partials = {str(path) for path, _ in _templates() if path.name.startswith("_") or path.parts[0] == "icons"}
+    assert included <= partials
+    rendered = {name for name in partials - included if _is_rendered(name)}
+    assert partials == included | rendered
+
+
+def _is_rendered(name: str) -> bool:
+    """Whether a view renders the template of this name alone."""
+    modules = (ROOT / "generation").rglob("*.py")
+    return any(f'"{name}"' in module.read_text() for module in modules)
+
+
 def test_every_script_is_used_by_a_template_or_a_module() -> None:
     used = set()
     for _, text in _templates():

@@ -56,7 +56,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     found = metrics.metrics(window)
     return render(
         request,
-        "admin/operations/overview.html",
+        "admin/operations/dashboard.html",
         {
             **admin.site.each_context(request),
             "title": "Operations",
@@ -79,7 +79,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
     """The part of the page that changes by the second."""
-    return render(request, "admin/operations/live.html", {"board": dashboard.dashboard()})
+    return render(request, "admin/operations/_live_status.html", {"board": dashboard.dashboard()})
 
 
 @for_operators
