@@ -1,4 +1,4 @@
-"""People, their tokens and the audit log in the admin."""
+"""Users, groups, API tokens and the audit log in the admin."""
 
 from typing import Any
 
@@ -11,13 +11,18 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from accounts import audit
-from accounts.audit_admin import Audited
+from accounts.admin_tools.audited import AuditedAdminMixin
+from accounts.admin_tools.strict_lookups import StrictLookupsMixin
+from accounts.audit_admin import AuditEntryAdmin
 from accounts.models import ApiToken, User
-from accounts.strict_lookups import StrictLookupsMixin
+
+__all__ = ["AccountAdmin", "ApiTokenAdmin", "AuditEntryAdmin", "AuditedGroupAdmin"]
 
 
 @admin.register(User)
-class AccountAdmin(StrictLookupsMixin, Audited, UserAdmin[User]):
+class AccountAdmin(StrictLookupsMixin, AuditedAdminMixin, UserAdmin[User]):
+    """User accounts with their limits; `generation.staff.users` extends the page."""
+
     fieldsets = (
         *(UserAdmin.fieldsets or ()),
         ("Limits", {"fields": ("max_running", "max_queued", "max_per_minute", "max_daily_cost")}),
@@ -30,28 +35,32 @@ class AccountAdmin(StrictLookupsMixin, Audited, UserAdmin[User]):
             return self.add_fieldsets
         first, *others = super().get_fieldsets(request, obj)
         if not self.has_change_permission(request, obj):
-            # Even the beginning of a hash is nobody's to read who cannot set another.
+            # Who cannot set a password does not see any part of its hash either.
             first = (None, {"fields": ("username",)})
-        # Who is active is changed by suspending alone, which cancels what they have in the queue.
-        rest = [(title, {"fields": [name for name in told["fields"] if name != "is_active"]}) for title, told in others]
-        return (first, *rest)
+        # Only suspending changes `is_active`, since it also cancels what is in the queue.
+        others = [
+            (title, {"fields": [name for name in options["fields"] if name != "is_active"]})
+            for title, options in others
+        ]
+        return (first, *others)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-        answer = super().user_change_password(request, id, form_url)
-        if request.method == "POST" and answer.status_code == 302 and (person := self.get_object(request, unquote(id))):
-            audit.record(request.user, "user.password", person, None, None)
-        return answer
+        response = super().user_change_password(request, id, form_url)
+        is_changed = request.method == "POST" and response.status_code == 302
+        if is_changed and (user := self.get_object(request, unquote(id))):
+            audit.record(request.user, "user.password", user, None, None)
+        return response
 
 
 admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class AuditedGroupAdmin(Audited, GroupAdmin):
-    """Who may do what is itself worth a line in the log."""
+class AuditedGroupAdmin(AuditedAdminMixin, GroupAdmin):
+    """Django's groups, whose changes of permissions are in the audit log."""
 
 
-class Usable(admin.SimpleListFilter):
+class TokenStateFilter(admin.SimpleListFilter):
     title = "state"
     parameter_name = "usable"
 
@@ -73,10 +82,10 @@ class Usable(admin.SimpleListFilter):
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(StrictLookupsMixin, admin.ModelAdmin[ApiToken]):
-    """Tokens are read and revoked here. They are not made here, since their text could not be shown."""
+    """API tokens to read and revoke; they cannot be added here, since a token's text could not be shown."""
 
     list_display = ("prefix", "user", "name", "created", "last_used", "expires", "revoked", "usable")
-    list_filter = (Usable,)
+    list_filter = (TokenStateFilter,)
     list_select_related = ("user",)
     search_fields = ("user__username", "name", "prefix")
     search_help_text = "User, name or beginning of the token."
@@ -88,21 +97,21 @@ class ApiTokenAdmin(StrictLookupsMixin, admin.ModelAdmin[ApiToken]):
         return token.is_usable
 
     @admin.action(description="Revoke the selected tokens", permissions=["change"])
-    def revoke(self, request: HttpRequest, tokens: QuerySet[ApiToken]) -> None:
-        usable = [token for token in tokens if token.revoked is None]
-        for token in usable:
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
+        tokens = list(queryset.filter(revoked=None))
+        for token in tokens:
             token.revoke()
             self.log_change(request, token, "Revoked.")
             audit.record(request.user, "apitoken.revoke", token, {"revoked": None}, {"revoked": timezone.now()})
-        messages.success(request, f"{len(usable)} token{'s' if len(usable) != 1 else ''} revoked.")
+        messages.success(request, f"{len(tokens)} token{'s' if len(tokens) != 1 else ''} revoked.")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # The permission lets people revoke from the list; a single token is a page to read.
+        # The permission is for revoking from the list; the page of a token is read-only.
         return obj is None and super().has_change_permission(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Generations name the token that asked for them.
+        # Generations refer to the token of their request.
         return False

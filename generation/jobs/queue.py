@@ -5,7 +5,7 @@ The row is the truth. A claim is a lease with an attempt number, and every later
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
@@ -19,14 +19,13 @@ from django.utils import timezone
 
 from accounts.models import User
 from generation.broker import progress, queues
-from generation.images import storage
 from generation.jobs import fair_share, limits
+from generation.library import files
 from generation.models import (
     FINAL_STATES,
     GeneratedImage,
     Generation,
     PausedPool,
-    StagedFiles,
     State,
 )
 from generation.parameters import MESSAGES, ErrorCode
@@ -158,19 +157,6 @@ def renew(generation: Generation) -> LeaseStatus:
     return LeaseStatus.CANCEL_REQUESTED if rows.exclude(cancel_requested=None).exists() else LeaseStatus.HELD
 
 
-def stage(generation: Generation, names: Sequence[str]) -> None:
-    """Note files before they are stored, so that none can be left behind without anybody knowing."""
-    StagedFiles.objects.update_or_create(
-        generation=generation.pk, attempt=generation.attempt, defaults={"names": list(names), "created": timezone.now()}
-    )
-
-
-def discard(generation: Generation, names: Iterable[str]) -> None:
-    """Remove the files that this attempt stored, and the note of them; without the one, the other stays."""
-    if storage.discard(names):
-        staging(generation).delete()
-
-
 def finish(
     generation: Generation, images: Sequence[GeneratedImage], warnings: Sequence[str], phases: dict[str, float]
 ) -> bool:
@@ -194,7 +180,7 @@ def finish(
         )
         if held:
             GeneratedImage.objects.bulk_create(images)
-            staging(generation).delete()
+            files.unstage(generation)
     if held:
         progress.publish(generation.pk, State.SUCCEEDED)
         return True
@@ -276,7 +262,3 @@ def end(
 def finished_ids(ids: Sequence[UUID]) -> list[UUID]:
     """Those of these generations that have reached a final state. One that is still being submitted has not."""
     return list(Generation.objects.filter(pk__in=ids, state__in=FINAL_STATES).values_list("pk", flat=True))
-
-
-def staging(generation: Generation) -> QuerySet[StagedFiles]:
-    return StagedFiles.objects.filter(generation=generation.pk, attempt=generation.attempt)

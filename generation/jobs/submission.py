@@ -27,7 +27,7 @@ from generation.jobs import (
     limits,
     queue,
 )
-from generation.library import search
+from generation.library import files, search
 from generation.models import (
     ContactSheet,
     DiffusionModel,
@@ -35,7 +35,6 @@ from generation.models import (
     Lora,
     LoraUse,
     PriorityLevel,
-    StagedFiles,
 )
 from generation.parameters import (
     ErrorCode,
@@ -153,16 +152,15 @@ def submit_together(
 
     Where the same attempt came before, it is what that one made.
     """
-    names: list[str] = []
     cost = sum(generation.cost for generation in generations)
     try:
         redis_client().ping()
         limits.check_queue_capacity(len(generations))
         # Asked first: what is turned away should cost no files. Under the lock it is asked again.
         limits.check(contact_sheet.user, cost, len(generations))
-        files = _Files.of(picture)
+        encoded = _EncodedInput.of(picture)
         for generation in generations:
-            names += _store_files(generation, files)
+            _store_files(generation, encoded)
         with transaction.atomic():
             _lock(contact_sheet.user)
             if attempt and (earlier := attempt.earlier()):
@@ -173,15 +171,14 @@ def submit_together(
                 _insert_row(generation)
             if attempt:
                 attempt.remember(generations[0])
-            StagedFiles.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
+            files.unstage(*generations)
     except (RedisError, DatabaseError, storage.StorageFailed) as error:
         raise Unavailable from error
     except _Duplicate as joined:
-        _discard_all(generations, names)
+        files.discard(*generations)
         return cast(ContactSheet, joined.generation.contact_sheet)
     except (limits.OverLimit, Suspended):
-        if names:
-            _discard_all(generations, names)
+        files.discard(*generations)
         raise
     for generation in generations:
         queues.try_wake_workers(generation.pool)
@@ -222,18 +219,17 @@ class _Duplicate(Exception):
 
 
 def _store(generation: Generation, picture: Upload | None, attempt: idempotency.IdempotentRequest | None) -> None:
-    names: list[str] = []
     try:
         if picture is not None:
-            names = _store_input(generation, picture)
+            _store_input(generation, picture)
         with transaction.atomic():
             _insert(generation, attempt)
-            queue.staging(generation).delete()
+            files.unstage(generation)
     except DatabaseError:
         # Whether the row came into being is not known: the reaper finds out.
         raise
     except Exception:
-        queue.discard(generation, names)
+        files.discard(generation)
         raise
 
 
@@ -263,14 +259,9 @@ def _insert_row(generation: Generation) -> None:
     search.index(generation)
 
 
-def _discard_all(generations: Sequence[Generation], names: Sequence[str]) -> None:
-    if storage.discard(names):
-        StagedFiles.objects.filter(generation__in=[generation.pk for generation in generations], attempt=0).delete()
-
-
 @dataclass(frozen=True)
-class _Files:
-    """What is stored of an input."""
+class _EncodedInput:
+    """The content of an input's files."""
 
     kept: bytes
     thumbnail: bytes
@@ -280,20 +271,19 @@ class _Files:
         return cls(encode_input(picture.picture), thumbnail(picture.picture, queue.THUMBNAIL_SIDE))
 
 
-def _store_input(generation: Generation, picture: Upload) -> list[str]:
-    """The names of the files, noted before. Raises `StorageFailed`."""
-    return _store_files(generation, _Files.of(picture))
+def _store_input(generation: Generation, picture: Upload) -> None:
+    """Stage and store the input. Raises `StorageFailed`."""
+    _store_files(generation, _EncodedInput.of(picture))
 
 
-def _store_files(generation: Generation, files: _Files) -> list[str]:
+def _store_files(generation: Generation, encoded: _EncodedInput) -> None:
     folder = f"inputs/{generation.created:%Y/%m/%d}/{generation.pk}"
     # As with outputs: an undead worker that fetched a picture must not write over a later one's.
     name = f"{folder}-{generation.attempt}" if generation.attempt else folder
     names = [f"{name}.webp", f"{name}-small.webp"]
-    queue.stage(generation, names)
-    generation.input.name = storage.store(names[0], files.kept)
-    generation.input_thumbnail.name = storage.store(names[1], files.thumbnail)
-    return names
+    files.stage(names, generation)
+    generation.input.name = storage.store(names[0], encoded.kept)
+    generation.input_thumbnail.name = storage.store(names[1], encoded.thumbnail)
 
 
 def _about(picture: Upload) -> dict[str, Any]:
@@ -307,7 +297,7 @@ def _about(picture: Upload) -> dict[str, Any]:
 
 def attach_input(generation: Generation, picture: Upload, recipe: Recipe, warnings: Sequence[str]) -> bool:
     """Give a running row the input that it was queued without. False: another attempt holds the row."""
-    names = _store_input(generation, picture)
+    _store_input(generation, picture)
     known = {
         **_about(picture),
         "input": generation.input.name,
@@ -319,9 +309,9 @@ def attach_input(generation: Generation, picture: Upload, recipe: Recipe, warnin
     with transaction.atomic():
         held = Generation.objects.lease(generation).update(**known)
         if held:
-            queue.staging(generation).delete()
+            files.unstage(generation)
     if not held:
-        queue.discard(generation, names)
+        files.discard(generation)
         return False
     for name, value in known.items():
         setattr(generation, name, value)

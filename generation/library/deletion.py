@@ -17,13 +17,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from generation.broker import progress
-from generation.images import storage
-from generation.library import search
-from generation.models import (
-    FINAL_STATES,
-    Generation,
-    StagedFiles,
-)
+from generation.library import files, search
+from generation.models import FINAL_STATES, FileDeletion, Generation
 
 TRASH_DAYS = 7
 """How long what was put into the trash can be restored."""
@@ -74,11 +69,10 @@ def delete(generation: Generation) -> bool:
     The files' names are noted in the transaction that empties the row. So when this process dies, or the storage is away,
     the reaper removes what is left.
     """
-    note = _tombstone(Generation.objects.filter(pk=generation.pk))
-    if note is None:
+    file_deletion = _tombstone(Generation.objects.filter(pk=generation.pk))
+    if file_deletion is None:
         return False
-    if storage.discard(note.names):
-        note.delete()
+    files.delete_now(file_deletion)
     return True
 
 
@@ -86,17 +80,17 @@ def _trash_cutoff() -> datetime:
     return timezone.now() - timedelta(days=TRASH_DAYS)
 
 
-def _tombstone(rows: QuerySet[Generation]) -> StagedFiles | None:
+def _tombstone(rows: QuerySet[Generation]) -> FileDeletion | None:
     """Empty the row and note its files; None where nothing has ended, was not deleted and is not on hold."""
     with transaction.atomic():
         ended = rows.filter(state__in=FINAL_STATES, deleted=None, legal_hold=False)
         row: Generation | None = ended.select_for_update().first()
         if row is None:
             return None
-        note = StagedFiles.objects.create(generation=row.pk, attempt=row.attempt + 1, names=files_of(row))
+        file_deletion = files.delete_later(files_of(row))
         _empty(row)
     progress.forget(row.pk)
-    return note
+    return file_deletion
 
 
 def files_of(row: Generation) -> list[str]:

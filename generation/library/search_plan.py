@@ -103,10 +103,10 @@ def _on_sqlite(
     found = rows.filter(search_entry__entry__match=to_query(wanted))
     # The scan of the index starts and ends there.
     if span.low:
-        found = found.filter(search_entry__place__gte=rowid_of(span.low))
+        found = found.filter(search_entry__rowid__gte=rowid_of(span.low))
     if span.high:
-        found = found.filter(search_entry__place__lt=rowid_of(span.high) + ROWID_SLOTS)
-    return found.order_by(f"{sign}search_entry__place")
+        found = found.filter(search_entry__rowid__lt=rowid_of(span.high) + ROWID_SLOTS)
+    return found.order_by(f"{sign}search_entry__rowid")
 
 
 def _of_these(ids: Sequence[UUID], wanted: Wanted) -> RawSQL:

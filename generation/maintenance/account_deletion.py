@@ -23,9 +23,8 @@ from accounts.models import (
     User,
 )
 from generation.broker import progress
-from generation.images import storage
 from generation.jobs import limits, queue
-from generation.library import deletion, search
+from generation.library import deletion, files, search
 from generation.maintenance import data_export
 from generation.maintenance.data_export import LEASE, ShouldStop
 from generation.models import (
@@ -33,7 +32,6 @@ from generation.models import (
     ContactSheet,
     Generation,
     ShareLink,
-    StagedFiles,
     State,
 )
 
@@ -141,18 +139,13 @@ def _erase(departure: AccountDeletion, user: User) -> bool:
     with transaction.atomic():
         rows = list(ended.order_by("pk").select_for_update(of=("self",)).prefetch_related("images")[:_BATCH])
         ids = [row.pk for row in rows]
-        # Noted for the reaper, as every file is that no row speaks of.
-        notes = [
-            StagedFiles(generation=row.pk, attempt=row.attempt + 1, names=names)
-            for row in rows
-            if (names := deletion.files_of(row))
-        ]
-        StagedFiles.objects.bulk_create(notes)
+        names = [name for row in rows for name in deletion.files_of(row)]
+        file_deletion = files.delete_later(names)
         _count(
             departure,
             generations=len(rows),
             pictures=sum(bool(image.file) for row in rows for image in row.images.all()),
-            files=sum(len(note.names) for note in notes),
+            files=len(names),
             share_links=ShareLink.objects.filter(generation__in=ids).count(),
         )
         _forget_in_logs(Generation, ids)
@@ -160,11 +153,7 @@ def _erase(departure: AccountDeletion, user: User) -> bool:
         Generation.objects.filter(pk__in=ids).delete()
     for generation_id in ids:
         progress.forget(generation_id)
-    for note in notes:
-        if not storage.discard(note.names):
-            # The storage is likely away: the reaper will come back to the rest.
-            break
-        note.delete()
+    files.delete_now(file_deletion)
     return bool(rows)
 
 

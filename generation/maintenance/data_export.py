@@ -9,7 +9,7 @@ import json
 import logging
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -26,12 +26,11 @@ from django.utils import timezone
 from accounts.models import DataExport, User
 from generation.images import storage
 from generation.jobs.periodic import periodically
-from generation.library import archive
+from generation.library import archive, files
 from generation.models import (
     ContactSheet,
     Generation,
     ShareLink,
-    StagedFiles,
 )
 
 logger = logging.getLogger(__name__)
@@ -115,10 +114,9 @@ def run(export: DataExport, stopped: ShouldStop) -> None:
 def remove(export: DataExport) -> None:
     """Remove an export and its file for good. Whoever makes it at this moment finds out and leaves nothing behind."""
     with transaction.atomic():
-        note = _note(export, export.attempt + 1, [str(export.file.name)] if export.file else [])
+        file_deletion = files.delete_later([str(export.file.name)] if export.file else [])
         DataExport.objects.filter(pk=export.pk).delete()
-    if storage.discard(note.names):
-        note.delete()
+    files.delete_now(file_deletion)
 
 
 def prune() -> None:
@@ -144,7 +142,7 @@ def _run(export: DataExport, stopped: ShouldStop) -> None:
                 _fill(draft, export, stopped)
         size = path.stat().st_size
         name = f"exports/{export.pk}-{export.attempt}.zip"
-        note = _note(export, export.attempt, [name])
+        files.stage([name], export)
         with path.open("rb") as file:
             stored = default_storage.save(name, _Draft(file, path))
         with transaction.atomic():
@@ -157,10 +155,9 @@ def _run(export: DataExport, stopped: ShouldStop) -> None:
                 size=size,
             )
             if held:
-                note.delete()
+                files.unstage(export)
         if not held:
-            if storage.discard([stored]):
-                note.delete()
+            files.discard(export)
             return
     finally:
         path.unlink(missing_ok=True)
@@ -284,16 +281,10 @@ def _kept(export: DataExport) -> AbstractContextManager[None]:
     """Keep the lease, and the note of what is being stored, fresh while something slow goes on."""
 
     def renew() -> None:
-        now = timezone.now()
-        _lease(export).update(lease_expires=now + LEASE)
-        StagedFiles.objects.filter(generation=export.pk, attempt=export.attempt).update(created=now)
+        _lease(export).update(lease_expires=timezone.now() + LEASE)
+        files.renew(export)
 
     return periodically(LEASE.total_seconds() / 4, renew, at_once=False)
-
-
-def _note(export: DataExport, attempt: int, names: Iterable[str]) -> StagedFiles:
-    """Note files that no row speaks of yet, or any more."""
-    return StagedFiles.objects.create(generation=export.pk, attempt=attempt, names=list(names))
 
 
 def _drafts() -> Path:

@@ -12,20 +12,17 @@ from django.utils import timezone
 
 from accounts import request_ids
 from generation.broker import lock, queues
-from generation.images import storage
 from generation.jobs import (
     backlog,
     control,
     idempotency,
     queue,
 )
-from generation.library import deletion
+from generation.library import deletion, files
 from generation.maintenance import retention
 from generation.models import (
-    FINAL_STATES,
     Generation,
     PausedPool,
-    StagedFiles,
     State,
 )
 from generation.moderation import quarantine
@@ -51,7 +48,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         queue.cancel_expired()
         reaped = _reap_leases()
         deletion.empty_trash()
-        _sweep(abandoned)
+        files.sweep(abandoned)
         idempotency.purge()
         quarantine.apply_all()
         control.expire()
@@ -93,24 +90,3 @@ def _ring_for_the_forgotten() -> None:
     for pool in waiting.order_by().values_list("pool", flat=True).distinct():
         if queues.rq_queue(pool).is_empty():
             queues.wake_workers(pool)
-
-
-def _sweep(abandoned: timedelta) -> None:
-    """Remove the files of attempts that are over, of rows that were deleted, and of submissions that never became a row.
-
-    Where files cannot be removed, the storage is likely away: that note goes to the end of the line, and the round is over.
-    """
-    for staging in StagedFiles.objects.order_by("created", "pk"):
-        row = Generation.objects.filter(pk=staging.generation).values_list("attempt", "state").first()
-        if row is None:
-            is_over = staging.created <= timezone.now() - abandoned
-        else:
-            attempt, state = row
-            # A note of the input beside its row says nothing against the files.
-            is_over = staging.attempt > 0 and (attempt > staging.attempt or state in FINAL_STATES)
-        # Looked at again after the row: whoever makes the files the row's own removes the note in the same transaction.
-        if is_over and StagedFiles.objects.filter(pk=staging.pk).exists():
-            if not storage.discard(staging.names):
-                StagedFiles.objects.filter(pk=staging.pk).update(created=timezone.now())
-                return
-            staging.delete()

@@ -14,13 +14,11 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import User
-from generation.images import storage
-from generation.library import deletion, search
+from generation.library import deletion, files, search
 from generation.models import (
     FINAL_STATES,
     Generation,
     RetentionRule,
-    StagedFiles,
     first_id,
 )
 
@@ -133,12 +131,8 @@ def _remove_upload(row: Generation) -> bool:
         rows = Generation.objects.filter(pk=row.pk, input=row.input.name, legal_hold=False)
         if not rows.update(input="", input_thumbnail=""):
             return False
-        # Beside the note that a later deletion makes.
-        note, _ = StagedFiles.objects.update_or_create(
-            generation=row.pk, attempt=row.attempt + 2, defaults={"names": names, "created": timezone.now()}
-        )
-    if storage.discard(names):
-        note.delete()
+        file_deletion = files.delete_later(names)
+    files.delete_now(file_deletion)
     return True
 
 
@@ -178,7 +172,9 @@ def set_hold(generation_id: UUID, held: bool, by: User, reason: str) -> str:
         if not (hold(rows) if held else release(rows)):
             return "it is on hold already, or was deleted" if held else "it is not on hold"
         verb = "hold" if held else "release"
-        audit.record(by, f"generation.{verb}", rows.get(), {"held": not held}, {"held": held, "reason": reason[:200]})
+        audit.record(
+            by, f"generation.{verb}", rows.get(), {"legal_hold": not held}, {"legal_hold": held, "reason": reason[:200]}
+        )
     return ""
 
 

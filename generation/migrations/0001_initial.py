@@ -321,13 +321,24 @@ class Migration(migrations.Migration):
             name='StagedFiles',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('generation', models.UUIDField(help_text='Its row may not exist yet.')),
-                ('attempt', models.PositiveIntegerField(help_text='0: the input.')),
+                ('names', models.JSONField()),
+                ('created', models.DateTimeField(default=django.utils.timezone.now)),
+                ('owner', models.UUIDField(help_text='The generation or data export they are for, which may not exist yet.', null=True)),
+                ('attempt', models.PositiveIntegerField(default=0, help_text="The owner's attempt that writes them. 0: a submission.")),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('owner', 'attempt'), name='one_staged_files_per_attempt')],
+            },
+        ),
+        migrations.CreateModel(
+            name='FileDeletion',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('names', models.JSONField()),
                 ('created', models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('generation', 'attempt'), name='one_staging')],
+                'abstract': False,
             },
         ),
         migrations.CreateModel(

@@ -27,7 +27,7 @@ from generation.models.queue import IdempotencyKey, PausedPool, QueueSample, Run
 from generation.models.retention import RetentionRule
 from generation.models.search_index import EntryField, Match, SearchEntry
 from generation.models.share_links import ShareLink
-from generation.models.staged_files import StagedFiles
+from generation.models.staged_files import FileDeletion, StagedFiles
 
 __all__ = [
     "BUNDLED_OWNER",
@@ -41,6 +41,7 @@ __all__ = [
     "DiffusionModel",
     "DiffusionModelQuerySet",
     "EntryField",
+    "FileDeletion",
     "GeneratedImage",
     "Generation",
     "GenerationQuerySet",

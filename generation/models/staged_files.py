@@ -1,4 +1,4 @@
-"""Files that no row names."""
+"""Files in the storage that no row names: those being written, and those to delete."""
 
 from typing import ClassVar
 
@@ -6,16 +6,30 @@ from django.db import models
 from django.utils import timezone
 
 
-class StagedFiles(models.Model):
-    """Files that no row speaks of: noted before their first byte is written, or when their row was deleted.
-
-    The transaction that makes them a row's own removes the note. What is left after a crash says which files to remove.
-    """
-
-    generation = models.UUIDField(help_text="Its row may not exist yet.")
-    attempt = models.PositiveIntegerField(help_text="0: the input.")
+class FileNames(models.Model):
     names = models.JSONField()
     created = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "attempt"], name="one_staging")]
+        abstract = True
+
+
+class StagedFiles(FileNames):
+    """Files that are being written. The transaction in which a row takes their names deletes this record.
+
+    `generation.library.files` writes it before the first byte is stored, so a crash leaves no unknown file.
+    """
+
+    owner = models.UUIDField(
+        null=True, help_text="The generation or data export they are for, which may not exist yet."
+    )
+    attempt = models.PositiveIntegerField(default=0, help_text="The owner's attempt that writes them. 0: a submission.")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "attempt"], name="one_staged_files_per_attempt")
+        ]
+
+
+class FileDeletion(FileNames):
+    """Files to delete. The transaction in which a row lets go of their names creates this record."""

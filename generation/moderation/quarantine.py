@@ -18,9 +18,9 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from PIL import Image
-from uuid_utils.compat import uuid7
 
 from generation.images import encoding, storage
+from generation.library import files
 from generation.models import GeneratedImage, StagedFiles
 from generation.models.review import IN_REVIEW, Review
 from generation.parameters import OutputFormat
@@ -69,11 +69,11 @@ def _move_out(image: GeneratedImage) -> None:
         fields = {"original": names[0], "original_thumbnail": names[1], "file": covers[0], "thumbnail": covers[1]}
         contents += [_placeholder(content) for content in contents]
         names += covers
-    note = StagedFiles.objects.create(generation=uuid7(), attempt=0, names=names)
+    staged = files.stage(names)
     for name, content in zip(names, contents, strict=True):
         storage.store(name, content)
     as_read = GeneratedImage.objects.filter(pk=image.pk, file=str(image.file.name), review=Review.CONFIRMED)
-    _swap(image, as_read.filter(quarantined=None), {**fields, "quarantined": timezone.now()}, note)
+    _swap(image, as_read.filter(quarantined=None), {**fields, "quarantined": timezone.now()}, staged)
 
 
 def _restore(image: GeneratedImage) -> None:
@@ -87,18 +87,16 @@ def _restore(image: GeneratedImage) -> None:
 
 
 def _swap(
-    image: GeneratedImage, as_read: QuerySet[GeneratedImage], fields: dict[str, object], note: StagedFiles | None
+    image: GeneratedImage, as_read: QuerySet[GeneratedImage], fields: dict[str, object], staged: StagedFiles | None
 ) -> None:
     """Let the row name other files if it still is as it was read; the ones that nobody names then are removed."""
     old = [name for name in image.every_name if name not in fields.values()]
     with transaction.atomic():
-        # Without its note the sweep took the new files for forgotten: then nothing may name them.
-        sound = note is None or bool(StagedFiles.objects.filter(pk=note.pk).delete()[0])
-        held = sound and bool(as_read.update(**fields))
-        unnamed = old if held else list(note.names) if note else []
-        left = StagedFiles.objects.create(generation=uuid7(), attempt=0, names=unnamed)
-    if storage.discard(unnamed):
-        left.delete()
+        # A sweep that came first has deleted the new files: then the row must not name them.
+        are_stored = staged is None or bool(staged.delete()[0])
+        is_swapped = are_stored and bool(as_read.update(**fields))
+        file_deletion = files.delete_later(old if is_swapped else staged.names if staged else [])
+    files.delete_now(file_deletion)
 
 
 def _secret(name: str) -> str:

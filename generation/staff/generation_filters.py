@@ -12,8 +12,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateformat import format as format_date
 
+from accounts.admin_tools.text_input_filter import TextInputFilter
 from accounts.models import ApiToken
-from accounts.text_input_filter import TextInputFilter
 from generation.models import GeneratedImage, Generation, first_id
 from generation.models.review import DECIDED, IN_REVIEW, OPEN
 from generation.parameters import ErrorCode
@@ -88,7 +88,7 @@ class OfUser(TextInputFilter):
     parameter_name = "user"
     label = "Username"
 
-    def matching(self, queryset: Any, text: str) -> Any:
+    def filter(self, queryset: Any, text: str) -> Any:
         # Found first, so that the index on user and id serves the page.
         user = get_user_model().objects.filter(username=text).first()
         return queryset.filter(user=user) if user else queryset.none()
@@ -99,7 +99,7 @@ class OfToken(TextInputFilter):
     parameter_name = "token"
     label = "Beginning of the token"
 
-    def matching(self, queryset: Any, text: str) -> Any:
+    def filter(self, queryset: Any, text: str) -> Any:
         tokens = list(
             ApiToken.objects.filter(prefix__startswith=text.removesuffix("…")).values_list("pk", flat=True)[:20]
         )

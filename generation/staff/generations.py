@@ -19,13 +19,13 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from accounts.read_only_admin import ReadOnlyAdminMixin
-from accounts.strict_lookups import StrictLookupsMixin
+from accounts.admin_tools.read_only import ReadOnlyAdminMixin
+from accounts.admin_tools.strict_lookups import StrictLookupsMixin
 from generation import display
 from generation.library import search
 from generation.models import GeneratedImage, Generation
 from generation.staff import timeline
-from generation.staff.generation_actions import ACTIONS, GenerationActions
+from generation.staff.generation_actions import GenerationActions
 from generation.staff.generation_filters import (
     ByDate,
     ByError,
@@ -131,7 +131,6 @@ class GenerationAdmin(StrictLookupsMixin, GenerationActions, ReadOnlyAdminMixin,
         ("Input", {"fields": ("input_format", "input_size", "input_sha256")}),
     )
     inlines = (GeneratedImageInline,)
-    actions = ACTIONS
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return flatten_fieldsets(self.fieldsets)

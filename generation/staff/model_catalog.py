@@ -1,4 +1,4 @@
-"""Models and LoRAs in the admin: what may be used by whom, and workers that fetch and load it ahead of time."""
+"""Models and LoRAs in the admin: who may use them, and downloading and warming them on workers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,25 +14,28 @@ from django.utils.html import format_html
 from redis import RedisError
 
 from accounts import audit
-from accounts.audit_admin import Audited
-from accounts.strict_lookups import StrictLookupsMixin
+from accounts.admin_tools.audited import AuditedAdminMixin
+from accounts.admin_tools.strict_lookups import StrictLookupsMixin
 from generation.jobs import control
 from generation.jobs.control import CommandRefused
-from generation.models import (
-    DiffusionModel,
-    Lora,
-    WorkerCommand,
-)
+from generation.models import DiffusionModel, Lora, WorkerCommand
 
 
-class RepositoryAdmin(StrictLookupsMixin, Audited, admin.ModelAdmin[Any]):
+class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, admin.ModelAdmin[Any]):
+    """What the admin pages of models and LoRAs share: both are repositories that workers download."""
+
     search_fields = ("id",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        last = WorkerCommand.objects.filter(target=OuterRef("pk")).order_by("-id")
-        told = {name: Subquery(last.values(name)[:1]) for name in ("action", "state", "message")}
+        newest = WorkerCommand.objects.filter(target=OuterRef("pk")).order_by("-id")
         rows: QuerySet[Any] = (
-            super().get_queryset(request).annotate(**{f"order_{name}": value for name, value in told.items()})
+            super()
+            .get_queryset(request)
+            .annotate(
+                command_action=Subquery(newest.values("action")[:1]),
+                command_state=Subquery(newest.values("state")[:1]),
+                command_message=Subquery(newest.values("message")[:1]),
+            )
         )
         return rows
 
@@ -41,43 +44,43 @@ class RepositoryAdmin(StrictLookupsMixin, Audited, admin.ModelAdmin[Any]):
         return row.revision[:12]
 
     @admin.display
-    def last_order(self, row: Any) -> str:
-        """What workers were told about it last, and what came of it."""
-        if not row.order_verb:
+    def last_command(self, row: Any) -> str:
+        """The last worker command about this repository, with its state and message."""
+        if not row.command_action:
             return ""
-        return f"{row.order_verb}: {row.order_state}" + (f", {row.order_message}" if row.order_message else "")
+        message = f", {row.command_message}" if row.command_message else ""
+        return f"{row.command_action}: {row.command_state}{message}"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        # The name is the key: a row saved under another name would be a second row.
+        # The id is the key: a row saved under another one would be a second row.
         fixed = ("id",) if obj else ()
         return (*super().get_readonly_fields(request, obj), *fixed)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The name first, though it is only read where it is fixed."""
+        """Show the id first even where it is read-only; Django would show it last."""
         return ["id", *(name for name in super().get_fields(request, obj) if name != "id")]
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("generation.operate"))
 
-    def order(
+    def send_command(
         self, request: HttpRequest, row: DiffusionModel | Lora, action: WorkerCommand.Action, pools: Iterable[str]
     ) -> None:
-        """Let the workers of these pools do this, and say what was done."""
+        """Send a command about this row to the workers of these pools, and report the result as a message."""
         try:
             with transaction.atomic():
-                given = control.broadcast(pools, action, row.pk, request.user.get_username())
-                for order in given:
-                    after = {"order": order.pk, "worker": order.worker}
+                commands = control.broadcast(pools, action, row.pk, request.user.get_username())
+                for command in commands:
+                    after = {"command": command.pk, "worker": command.worker}
                     audit.record(request.user, f"{row._meta.model_name}.{action.name.lower()}", row, None, after)
-        except CommandRefused as refused:
-            messages.error(request, str(refused))
+        except CommandRefused as refusal:
+            messages.error(request, str(refusal))
         except RedisError:
-            messages.error(request, "Redis cannot be reached, so nobody knows the workers; nothing was done.")
+            messages.error(request, "Redis cannot be reached, so the workers are unknown and nothing was done.")
         else:
-            names = ", ".join(order.worker for order in given)
-            text = 'Told {} to {} {}. <a href="{}">Operations</a> shows how far it is.'
-            address = reverse("operations")
-            messages.success(request, format_html(text, names, action.value.split()[0], row.pk, address))
+            text = 'Sent “{} {}” to {}. <a href="{}">Operations</a> shows the progress.'
+            names = ", ".join(command.worker for command in commands)
+            messages.success(request, format_html(text, action.value, row.pk, names, reverse("operations")))
 
 
 class DiffusionModelForm(forms.ModelForm[DiffusionModel]):
@@ -85,7 +88,7 @@ class DiffusionModelForm(forms.ModelForm[DiffusionModel]):
         groups = self.cleaned_data["allowed_groups"]
         if groups and self.instance.is_default:
             raise ValidationError(
-                "The default model is everybody's: choose no group, or make another one the default first."
+                "The default model must be open to all users: select no group, or make another model the default first."
             )
         return groups
 
@@ -95,65 +98,64 @@ class DiffusionModelAdmin(RepositoryAdmin):
     form = DiffusionModelForm
     list_display = (
         *("id", "family", "enabled", "is_default", "pool", "cost_weight", "max_steps", "max_images", "commit"),
-        *("reserved_for", "last_order"),
+        *("groups", "last_command"),
     )
     list_filter = ("enabled", "family")
     filter_horizontal = ("allowed_groups",)
-    # The default moves from one model to another in one step, by the action.
-    readonly_fields = ("is_default", "last_order")
+    # The action `make_default` changes the default of both models in one transaction.
+    readonly_fields = ("is_default", "last_command")
     actions = ("make_default", "download", "warm")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).prefetch_related("allowed_groups")
 
-    @admin.display
-    def reserved_for(self, model: DiffusionModel) -> str:
+    @admin.display(description="reserved for")
+    def groups(self, model: DiffusionModel) -> str:
         return ", ".join(group.name for group in model.allowed_groups.all())
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Requests that name no model need it.
+        # Requests without `model_id` need the default model.
         return not (obj and obj.is_default) and super().has_delete_permission(request, obj)
 
     @admin.action(description="Make the selected model the default", permissions=["change"])
-    def make_default(self, request: HttpRequest, chosen: QuerySet[DiffusionModel]) -> None:
-        models = list(chosen)
+    def make_default(self, request: HttpRequest, queryset: QuerySet[DiffusionModel]) -> None:
+        models = list(queryset)
         if len(models) != 1 or not models[0].enabled:
-            messages.error(request, "Select one model that is enabled.")
+            messages.error(request, "Select one enabled model.")
             return
-        if models[0].allowed_groups.exists():
-            messages.error(
-                request, f"{models[0]} is reserved for groups, and the default is everybody's: open it to all first."
-            )
+        model = models[0]
+        if model.allowed_groups.exists():
+            messages.error(request, f"{model} is reserved for groups; open it to all users first.")
             return
         with transaction.atomic():
-            before = DiffusionModel.objects.filter(is_default=True).first()
+            previous = DiffusionModel.objects.filter(is_default=True).first()
             DiffusionModel.objects.filter(is_default=True).update(is_default=False)
-            DiffusionModel.objects.filter(pk=models[0].pk).update(is_default=True)
-            audit.record(request.user, "diffusionmodel.default", models[0], {"default": before}, {"default": models[0]})
-        self.log_change(request, models[0], "Made the default.")
-        messages.success(request, f"{models[0]} is the default now.")
+            DiffusionModel.objects.filter(pk=model.pk).update(is_default=True)
+            audit.record(request.user, "diffusionmodel.default", model, {"default": previous}, {"default": model})
+        self.log_change(request, model, "Made the default.")
+        messages.success(request, f"{model} is the default now.")
 
-    @admin.action(description="Download now what is missing of the selected models", permissions=["operate"])
-    def download(self, request: HttpRequest, chosen: QuerySet[DiffusionModel]) -> None:
-        for model in chosen:
-            self.order(request, model, WorkerCommand.Action.DOWNLOAD, [model.pool])
+    @admin.action(description="Download missing files of the selected models", permissions=["operate"])
+    def download(self, request: HttpRequest, queryset: QuerySet[DiffusionModel]) -> None:
+        for model in queryset:
+            self.send_command(request, model, WorkerCommand.Action.DOWNLOAD, [model.pool])
 
-    @admin.action(description="Warm the selected models now, on all workers of their pools", permissions=["operate"])
-    def warm(self, request: HttpRequest, chosen: QuerySet[DiffusionModel]) -> None:
-        for model in chosen:
-            self.order(request, model, WorkerCommand.Action.WARM, [model.pool])
+    @admin.action(description="Warm the selected models on all workers of their pools", permissions=["operate"])
+    def warm(self, request: HttpRequest, queryset: QuerySet[DiffusionModel]) -> None:
+        for model in queryset:
+            self.send_command(request, model, WorkerCommand.Action.WARM, [model.pool])
 
 
 @admin.register(Lora)
 class LoraAdmin(RepositoryAdmin):
-    list_display = ("id", "enabled", "weight_name", "commit", "last_order")
+    list_display = ("id", "enabled", "weight_name", "commit", "last_command")
     list_filter = ("enabled", "base_models")
     filter_horizontal = ("base_models",)
-    readonly_fields = ("last_order",)
+    readonly_fields = ("last_command",)
     actions = ("download",)
 
-    @admin.action(description="Download now the selected LoRAs", permissions=["operate"])
-    def download(self, request: HttpRequest, chosen: QuerySet[Lora]) -> None:
-        for lora in chosen:
+    @admin.action(description="Download the selected LoRAs", permissions=["operate"])
+    def download(self, request: HttpRequest, queryset: QuerySet[Lora]) -> None:
+        for lora in queryset:
             pools = {model.pool for model in lora.base_models.all()}
-            self.order(request, lora, WorkerCommand.Action.DOWNLOAD_LORA, pools or {"default"})
+            self.send_command(request, lora, WorkerCommand.Action.DOWNLOAD_LORA, pools or {"default"})

@@ -1,4 +1,4 @@
-"""Who may open a page of the admin that is not a ModelAdmin's."""
+"""The guard of admin pages that do not belong to a ModelAdmin."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -7,21 +7,36 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
+from django_htmx.http import HttpResponseClientRefresh
 
 View = Callable[..., HttpResponseBase]
 
 
 def permission_required(permission: str) -> Callable[[View], View]:
-    """For staff with this permission, others are 403, strangers sign in first; no browser stores the page."""
+    """Decorate a view for staff with this permission: other staff get 403, everybody else the sign-in page.
 
-    def guard(view: View) -> View:
-        @wraps(view)
-        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    Responses are never cached.
+    """
+
+    def decorator(view: View) -> View:
+        def check(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not request.user.has_perm(permission):
                 raise PermissionDenied
             return view(request, *args, **kwargs)
 
-        checked: View = admin.site.admin_view(guarded)
-        return checked
+        checked: View = admin.site.admin_view(check)
 
-    return guard
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if "HX-Request" in request.headers and not admin.site.has_permission(request):
+                # A part of a page cannot show the sign-in page: the whole page reloads and is redirected to it.
+                return HttpResponseClientRefresh()
+            return checked(request, *args, **kwargs)
+
+        return guarded
+
+    return decorator
+
+
+operators_only = permission_required("generation.operate")
+reviewers_only = permission_required("generation.review_generation")

@@ -1,4 +1,4 @@
-"""The rules of retention in the admin, for whoever may operate the service."""
+"""Retention rules in the admin, for operators."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from accounts.audit_admin import Audited
+from accounts.admin_tools.audited import AuditedAdminMixin
 from generation.models import RetentionRule
 
 
 @admin.register(RetentionRule)
-class RetentionRuleAdmin(Audited, admin.ModelAdmin[RetentionRule]):
-    """Rules are made and changed here; the page of operations shows, previews and runs them."""
+class RetentionRuleAdmin(AuditedAdminMixin, admin.ModelAdmin[RetentionRule]):
+    """Retention rules to add and change; the retention page of operations previews and runs them."""
 
     list_display = ("__str__", "what", "state", "days", "enabled")
     fields = ("what", "state", "days", "enabled")
 
     def save_model(self, request: HttpRequest, obj: RetentionRule, form: Any, change: bool) -> None:
-        # Another age or state: what was passed over may be due now.
+        # With another age or state, generations that were skipped may be due now: start again with the oldest.
         obj.reached, obj.is_through, obj.began, obj.removed = None, True, None, 0
         super().save_model(request, obj, form, change)
 

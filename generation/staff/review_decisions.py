@@ -1,10 +1,10 @@
-"""The decisions of reviewers in the admin, to be read alone."""
+"""Review decisions in the admin, read-only."""
 
 from django.contrib import admin
 from django.utils import timezone
 
-from accounts.read_only_admin import ReadOnlyAdminMixin
-from accounts.strict_lookups import StrictLookupsMixin
+from accounts.admin_tools.read_only import ReadOnlyAdminMixin
+from accounts.admin_tools.strict_lookups import StrictLookupsMixin
 from generation.models.review import ReviewDecision
 
 

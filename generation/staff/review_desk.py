@@ -18,11 +18,10 @@ from generation.images import storage
 from generation.models import DiffusionModel, GeneratedImage
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import review
-from generation.staff.permissions import permission_required
+from generation.staff.permissions import reviewers_only
 
 _SKIPPED = "review_skipped"
 _MOST_SKIPPED = 200
-reviewers_only = permission_required("generation.review_generation")
 
 
 @reviewers_only

@@ -11,14 +11,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from generation.moderation import metrics as domain
-from generation.staff.permissions import permission_required
+from generation.staff.permissions import reviewers_only
 
 WIDTH, HEIGHT = 600, 300
 SPANS = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
 _DEFAULT_SPAN = "30"
 
 
-@permission_required("generation.review_generation")
+@reviewers_only
 @require_safe
 def insight(request: HttpRequest) -> HttpResponse:
     """`days` back, of one `checker`; `t` is another threshold to look at, 0 to 1."""

@@ -37,6 +37,7 @@ from generation.images.remote import RemoteRefused
 from generation.images.uploads import thumbnail
 from generation.jobs import forecast, queue
 from generation.jobs.queue import LeaseStatus
+from generation.library import files
 from generation.models import GeneratedImage, Generation
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters, InvalidField, OutputFormat
 from generation.worker import remote_input
@@ -251,7 +252,7 @@ def _store_result(generation: Generation, outcome: Result | EngineError) -> dict
     folder = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}/{generation.attempt}"
     images = [_image(generation, index, made, f"{folder}-{index}") for index, made in enumerate(outcome.pictures)]
     names = [name for image in images for name in (str(image.file.name), str(image.thumbnail.name))]
-    _retry_db(lambda: queue.stage(generation, names))
+    _retry_db(lambda: files.stage(names, generation))
     try:
         for image, made in zip(images, outcome.pictures, strict=True):
             _store(image, made.image, generation.get_parameters())
@@ -259,7 +260,7 @@ def _store_result(generation: Generation, outcome: Result | EngineError) -> dict
             publish(generation.pk, "image", {**told, "name": str(image.file.name)})
     except storage.StorageFailed:
         logger.exception("the pictures of generation %s cannot be stored", generation.pk)
-        _retry_db(lambda: queue.discard(generation, names))
+        _retry_db(lambda: files.discard(generation))
         _fail(generation, ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
         return {}
     phases = {
@@ -270,7 +271,7 @@ def _store_result(generation: Generation, outcome: Result | EngineError) -> dict
         logger.warning(
             "attempt %d of generation %s came too late; its result is dropped", generation.attempt, generation.pk
         )
-        _retry_db(lambda: queue.discard(generation, names))
+        _retry_db(lambda: files.discard(generation))
         return {}
     return phases
 

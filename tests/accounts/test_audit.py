@@ -6,7 +6,8 @@ import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
 
-from accounts import audit, csv_export, request_ids
+from accounts import audit, request_ids
+from accounts.admin_tools import csv_export
 from accounts.append_only import Unchangeable
 from accounts.models import ApiToken, AuditEntry, User
 from generation.models import DiffusionModel, State

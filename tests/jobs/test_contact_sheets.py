@@ -19,7 +19,6 @@ from generation.models import (
     GeneratedImage,
     Generation,
     PriorityLevel,
-    StagedFiles,
     State,
 )
 from generation.parameters import InvalidField
@@ -28,7 +27,7 @@ from tests.support.browser import (
     chromium,
     needs_chromium,
 )
-from tests.support.generations import make_generation
+from tests.support.generations import make_generation, unnamed_files
 from tests.support.pictures import photo
 from tests.support.service import Service
 from tests.support.workers import register_worker
@@ -60,7 +59,7 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert len({cell.get_recipe().seeds for cell in cells}) == 1, "one seed, or they could not be compared"
     assert {(cell.user, cell.priority, cell.in_studio) for cell in cells} == {(alice, PriorityLevel.LOW, True)}
     assert len({cell.input.name for cell in cells}) == 6, "each may be deleted on its own"
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
     page = signed_in.get(answer["Location"]).content.decode()
     assert "<h1>Guidance × steps</h1>" in page
     assert [cell.strip() for cell in re.findall(r'scope="col"><small>Guidance</small>(.*?)</th>', page)] == [
@@ -197,7 +196,7 @@ def test_limits_are_kept_for_the_whole(signed_in: Client, settings: Settings) ->
     assert explore(signed_in).status_code == 503
     assert not Generation.objects.exists()
     assert not ContactSheet.objects.exists()
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
     settings.MAX_QUEUE = 6
     assert explore(signed_in).status_code == 302
 

@@ -16,9 +16,9 @@ from generation.jobs import idempotency, submission
 from generation.models import (
     Generation,
     IdempotencyKey,
-    StagedFiles,
 )
 from generation.parameters import ImageToImageParameters, InvalidField
+from tests.support.generations import unnamed_files
 from tests.support.pictures import photo, scene
 from tests.support.service import Service
 
@@ -106,7 +106,7 @@ class TestRows:
         first = self.submit(alices)
         assert self.submit(alices).pk == first.pk
         assert Generation.objects.count() == 1
-        assert not StagedFiles.objects.exists()
+        assert unnamed_files() == []
 
     def test_after_a_day_a_key_is_free_again_and_purged(self, alices: ApiToken) -> None:
         first, other = self.submit(alices), self.submit(alices, "other")

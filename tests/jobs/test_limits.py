@@ -17,11 +17,11 @@ from generation.jobs import queue
 from generation.jobs.limits import OverLimit, QueueFull
 from generation.models import (
     Generation,
-    StagedFiles,
     State,
 )
 from generation.parameters import ErrorCode
 from tests.support import pictures
+from tests.support.generations import unnamed_files
 from tests.support.jobs import claim, claimed, submit
 from tests.support.service import Service
 
@@ -108,7 +108,7 @@ def test_the_whole_queue_is_bounded_before_anything_is_stored(token: ApiToken, s
     submit(token)
     with pytest.raises(QueueFull):
         submit(token)
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 def test_limits_can_be_lifted(token: ApiToken, settings: Settings) -> None:
@@ -142,7 +142,7 @@ def test_fifty_at_once_get_exactly_what_is_allowed(token: ApiToken, settings: Se
     with ThreadPoolExecutor(16) as pool:
         accepted = list(pool.map(attempt, range(50)))
     assert (sum(accepted), Generation.objects.count()) == (7, 7)
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from generation.jobs import limits
 from generation.library import deletion
 from generation.maintenance import reaper
 from generation.models import (
+    FileDeletion,
     Generation,
     IdempotencyKey,
-    StagedFiles,
     State,
 )
 from generation.recipes import Recipe
@@ -28,6 +28,7 @@ from tests.support.generations import (
     files_of,
     make_generation,
     there,
+    unnamed_files,
 )
 from tests.support.service import (
     Service,
@@ -56,9 +57,9 @@ def test_of_two_who_delete_at_once_one_has_deleted(service: Service, alices_key:
 
 def test_what_a_dying_process_left_of_a_deletion_is_removed(service: Service, alices_key: str) -> None:
     die_between = (
-        "import os; from generation import media, removal; from generation.models import Generation; "
-        "media.discard = lambda names: os._exit(0); "
-        "removal.delete(Generation.objects.get(pk='{}'))"
+        "import os; from generation.images import storage; from generation.library import deletion; "
+        "from generation.models import Generation; storage.discard = lambda names: os._exit(0); "
+        "deletion.delete(Generation.objects.get(pk='{}'))"
     )
     with service.client(alices_key) as alice:
         made = make_two(alice)
@@ -88,7 +89,7 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
 
     assert api.delete(path_of(generation)).status_code == 204
     assert there(names) == []
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
     assert not redis_client().exists(stream)
     assert "zebra" not in json.dumps(list(Generation.objects.values()), default=str)
     assert "zebra" not in json.dumps(list(LogEntry.objects.values()), default=str)
@@ -123,16 +124,16 @@ def test_files_that_cannot_be_removed_now_are_removed_later(alice: User, setting
     blocked.touch()
     settings.MEDIA_ROOT = blocked
     assert all(deletion.delete(generation) for generation in generations)
-    first = StagedFiles.objects.order_by("created")[0]
+    first = FileDeletion.objects.order_by("created")[0]
     reaper.reap()
-    assert StagedFiles.objects.count() == 2
+    assert FileDeletion.objects.count() == 2
     # The one that failed is tried last the next time.
-    assert StagedFiles.objects.order_by("created").last() == first
+    assert FileDeletion.objects.order_by("created").last() == first
     settings.MEDIA_ROOT = media_root
     assert there(names) == names
     reaper.reap()
     assert there(names) == []
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 def test_without_redis_it_is_deleted_all_the_same(alice: User, redis_server: Any) -> None:

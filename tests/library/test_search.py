@@ -2,12 +2,10 @@
 
 import io
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.apps import apps
 from django.db import connection
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
@@ -173,7 +171,7 @@ def test_staff_find_the_words_of_all_and_nobodys_notes(alice: User, bob: User) -
     assert everybodys("fog") == []
 
 
-def test_the_index_is_filled_anew_by_its_migration(alice: User) -> None:
+def test_many_are_indexed_at_once(alice: User) -> None:
     first, second, third = (
         make_generation(alice, State.FAILED, prompt=f"{text} words") for text in ("one", "two", "no")
     )
@@ -183,8 +181,8 @@ def test_the_index_is_filled_anew_by_its_migration(alice: User) -> None:
     twin.pk = UUID(int=second.pk.int ^ 1)
     twin.save(force_insert=True)
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE generation_words SET words = 'stale'")
-    import_module("generation.migrations.0015_words_of_everybody").fill(apps, connection.schema_editor())
+        cursor.execute("DELETE FROM generation_words")
+    search.index_many(Generation.objects.order_by("pk"))
     assert found(alice, "words") == [*sorted([second.pk, twin.pk], reverse=True), first.pk]
     assert [row.pk for row in search.search_all(Generation.objects.all(), "one")] == [first.pk]
     assert len(search.search_all(Generation.objects.all(), "alice")) == 4

@@ -24,9 +24,9 @@ from tests.support.environment import ROOT
 from tests.support.generations import make_generation
 
 SIZE = 20
-FIRST = {"FEW": 10**6, "PAGE": 0, "MANY": 0}
+FIRST = {"SCAN_LIMIT": 10**6, "PAGE": 0, "COMMON_MATCHES": 0}
 """Rows are read first, and the words of each are looked at."""
-WORDS_FIRST = {"FEW": -1, "PAGE": 10**6}
+WORDS_FIRST = {"SCAN_LIMIT": -1, "PAGE": 10**6}
 AS_IT_IS: dict[str, int] = {}
 SEARCHES: list[dict[str, Any]] = [
     {"q": "fog"},

@@ -33,6 +33,7 @@ from generation.maintenance import (
 )
 from generation.models import (
     ContactSheet,
+    FileDeletion,
     GeneratedImage,
     Generation,
     IdempotencyKey,
@@ -41,7 +42,7 @@ from generation.models import (
     State,
 )
 from generation.parameters import ErrorCode
-from tests.support.generations import make_generation
+from tests.support.generations import make_generation, unnamed_files
 
 PAGE = "/settings/delete"
 PASSWORD = {"password": "alice-password"}
@@ -141,7 +142,16 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
     }
     assert set(User.objects.values_list("username", flat=True)) == {"bob", "charlie"}
     assert list(Generation.objects.all()) == [bystander]
-    for model in (ApiToken, ShareLink, IdempotencyKey, ContactSheet, DataExport, StagedFiles, AccessAttempt):
+    for model in (
+        ApiToken,
+        ShareLink,
+        IdempotencyKey,
+        ContactSheet,
+        DataExport,
+        StagedFiles,
+        FileDeletion,
+        AccessAttempt,
+    ):
         assert not model.objects.exists()
     assert GeneratedImage.objects.count() == 1
     assert files() == kept
@@ -254,7 +264,7 @@ def test_whoever_does_it_may_be_killed_at_any_moment(
     assert (departure.counts["generations"], departure.counts["files"]) == (4, 12)
     reaper.reap(abandoned=timedelta(0))
     assert files() == before
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 def test_whoever_was_thought_dead_changes_nothing_more(alice: User) -> None:

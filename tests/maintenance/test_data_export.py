@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, User
 from generation.images import storage
-from generation.library import archive, deletion
+from generation.library import archive, deletion, files
 from generation.maintenance import (
     account_jobs,
     data_export,
@@ -27,10 +27,9 @@ from generation.maintenance import (
 from generation.models import (
     Generation,
     ShareLink,
-    StagedFiles,
     State,
 )
-from tests.support.generations import make_generation
+from tests.support.generations import make_generation, unnamed_files
 
 PAGE = "/settings/export"
 
@@ -145,14 +144,14 @@ def test_it_is_kept_for_seven_days(client: Client, alice: User) -> None:
     account_jobs.run_all(go_on)
     assert not DataExport.objects.exists()
     assert not default_storage.exists(str(export.file.name))
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 class Killed(BaseException):
     """No handler of the job's sees a kill."""
 
 
-@pytest.mark.parametrize("moment", ["pictures", "save", "_note"])
+@pytest.mark.parametrize("moment", ["pictures", "save", "stage"])
 def test_whoever_makes_it_may_be_killed_at_any_moment(
     alice: User, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -163,7 +162,7 @@ def test_whoever_makes_it_may_be_killed_at_any_moment(
     def kill(*_: Any, **__: Any) -> None:
         raise Killed
 
-    owner: Any = {"pictures": archive, "save": default_storage, "_note": data_export}[moment]
+    owner: Any = {"pictures": archive, "save": default_storage, "stage": files}[moment]
     with monkeypatch.context() as patch:
         patch.setattr(owner, moment, kill)
         with pytest.raises(Killed):
@@ -174,7 +173,7 @@ def test_whoever_makes_it_may_be_killed_at_any_moment(
     export = DataExport.objects.get()
     assert (export.state, export.attempt, export.done, export.of) == ("succeeded", 2, 3, 3)
     reaper.reap(abandoned=timedelta(0))
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
     assert default_storage.exists(str(export.file.name))
 
 
@@ -189,7 +188,7 @@ def test_what_somebody_thought_dead_still_makes_is_refused(alice: User) -> None:
     again = DataExport.objects.get()
     assert (again.file, again.attempt, again.state) == (kept.file, 2, "succeeded")
     assert not default_storage.exists(f"exports/{late.pk}-1.zip")
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 def test_a_draft_of_a_dead_process_is_swept(alice: User) -> None:

@@ -18,10 +18,9 @@ from generation.maintenance import reaper, retention
 from generation.models import (
     Generation,
     RetentionRule,
-    StagedFiles,
     State,
 )
-from tests.support.generations import make_generation
+from tests.support.generations import make_generation, unnamed_files
 
 PAGE = "/admin/operations/retention/"
 
@@ -61,7 +60,7 @@ def test_each_kind_of_rule_removes_what_it_says(alice: User) -> None:
 
     assert retention.step(rule(RetentionRule.What.ROWS), 10) == 1
     assert list(Generation.objects.all()) == [young]
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 def test_a_rule_is_about_one_state_or_all_that_have_ended(alice: User) -> None:

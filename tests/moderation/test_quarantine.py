@@ -17,7 +17,7 @@ from generation.maintenance import reaper
 from generation.models import GeneratedImage, StagedFiles
 from generation.models.review import Reason, Review
 from generation.moderation import quarantine, review
-from tests.support.generations import make_generation
+from tests.support.generations import make_generation, unnamed_files
 from tests.support.roles import REVIEWERS, staff
 
 
@@ -55,7 +55,7 @@ def test_links_from_before_are_dead_and_pixels_stay(
     assert client.get(image.thumbnail.url).status_code == 200
     assert storage.read(image.original_names[0]) == pixels
     assert image.may_be_shared == (setting == "blur")
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
     client.force_login(dora)
     assert client.get(f"/admin/review/{image.pk}/result").content == pixels
 
@@ -68,7 +68,7 @@ def test_links_from_before_are_dead_and_pixels_stay(
     assert (client.get(after).status_code == 200) == (setting == "owner")
     assert sum(default_storage.exists(name) for name in files) == 2
     assert size == (image.width, image.height)
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 def test_what_the_storage_could_not_do_is_done_by_the_reaper(

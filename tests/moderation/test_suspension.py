@@ -14,13 +14,13 @@ from generation.jobs import contact_sheets, submission
 from generation.models import (
     ContactSheet,
     Generation,
-    StagedFiles,
     State,
 )
 from generation.moderation import suspension
 from generation.parameters import ErrorCode, ImageToImageParameters
 from tests.support import servers
 from tests.support.environment import ROOT
+from tests.support.generations import unnamed_files
 from tests.support.pictures import photo
 
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
@@ -45,7 +45,7 @@ def test_a_request_that_was_let_in_before_is_refused(alices: ApiToken, charlie: 
     assert (answer.status_code, answer.data["detail"]["code"]) == (401, ErrorCode.INVALID_TOKEN)
     assert answer["WWW-Authenticate"] == "Bearer"
     assert list(Generation.objects.values_list("pk", "state")) == [(queued.pk, State.CANCELED)]
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
@@ -56,7 +56,7 @@ def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
         contact_sheets.explore(alice, {"prompt": "make it night"}, picture(), columns, None)
     assert not Generation.objects.exists()
     assert not ContactSheet.objects.exists()
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 RACE = """

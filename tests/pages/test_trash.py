@@ -21,11 +21,10 @@ from generation.models import (
     GeneratedImage,
     Generation,
     ShareLink,
-    StagedFiles,
     State,
 )
 from generation.pages import trash
-from tests.support.generations import make_generation
+from tests.support.generations import make_generation, unnamed_files
 
 TRASH = "/trash/"
 
@@ -145,7 +144,7 @@ def test_the_reaper_deletes_what_has_been_there_for_a_week(alice: User) -> None:
     assert rows(kept).get().deleted is None
     assert rows(gone).get().deleted is not None
     assert [name for name in names if default_storage.exists(name)] == []
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None:

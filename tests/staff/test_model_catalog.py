@@ -67,7 +67,7 @@ def test_a_model_of_a_group_does_not_exist_for_others(
     assert TURBO in named(client, raw_other, "/models")
 
 
-def test_the_default_is_everybodys(staff: Client, turbo: DiffusionModel) -> None:
+def test_the_default_model_is_open_to_all_users(staff: Client, turbo: DiffusionModel) -> None:
     chosen = {"action": "make_default", "_selected_action": [TURBO]}
     assert "is reserved for groups" in staff.post(MODELS, chosen, follow=True).content.decode()
     turbo.allowed_groups.clear()
@@ -77,10 +77,10 @@ def test_the_default_is_everybodys(staff: Client, turbo: DiffusionModel) -> None
     page = staff.post(
         reverse("admin:generation_diffusionmodel_change", args=[TURBO]), form | {"allowed_groups": [group]}
     ).content.decode()
-    assert "The default model is everybody" in page
+    assert "The default model must be open to all users" in page
 
 
-def test_models_are_fetched_and_warmed_by_workers(staff: Client, turbo: DiffusionModel, settings: Any) -> None:
+def test_models_are_downloaded_and_warmed_by_workers(staff: Client, turbo: DiffusionModel, settings: Any) -> None:
     def do(action: str, address: str = MODELS, name: str = TURBO) -> str:
         return staff.post(address, {"action": action, "_selected_action": [name]}, follow=True).content.decode()
 
@@ -88,7 +88,7 @@ def test_models_are_fetched_and_warmed_by_workers(staff: Client, turbo: Diffusio
     register_worker("here-1")
     register_worker("here-2")
     register_worker("there-1", host="there")
-    assert "Told here-1, here-2, there-1 to warm" in do("warm")
+    assert f"Sent “warm {TURBO}” to here-1, here-2, there-1" in do("warm")
     do("download")
     do("download", LORAS, "someone/ink")
     given = list(WorkerCommand.objects.order_by("pk").values_list("action", "worker", "target"))
@@ -107,7 +107,7 @@ def test_models_are_fetched_and_warmed_by_workers(staff: Client, turbo: Diffusio
     assert AuditEntry.objects.filter(action="lora.download_lora").count() == 2
 
 
-def test_who_may_not_operate_orders_nothing(client: Client, bob: User, turbo: DiffusionModel) -> None:
+def test_only_operators_send_commands(client: Client, bob: User, turbo: DiffusionModel) -> None:
     User.objects.filter(pk=bob.pk).update(is_staff=True)
     bob.user_permissions.add(Permission.objects.get(codename="change_diffusionmodel"))
     client.force_login(bob)

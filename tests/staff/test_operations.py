@@ -266,7 +266,7 @@ def test_orders_wait_for_their_worker(operator: Client, tiny_edit: DiffusionMode
     def tell(**fields: str) -> str:
         return operator.post(f"{PAGE}order", {"worker": "here-1", **fields}, follow=True).content.decode()
 
-    assert "Told here-1 to drain." in tell(action="drain")
+    assert "Sent “drain” to here-1" in tell(action="drain")
     assert "draining" in text(operator)
     tell(action="drain")
     assert WorkerCommand.objects.count() == 1

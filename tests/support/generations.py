@@ -14,7 +14,7 @@ from generation.images import storage
 from generation.images.uploads import encode_input, thumbnail
 from generation.jobs.queue import THUMBNAIL_SIDE
 from generation.library import search
-from generation.models import DiffusionModel, GeneratedImage, Generation, State
+from generation.models import DiffusionModel, FileDeletion, GeneratedImage, Generation, StagedFiles, State
 from generation.models.review import Review
 from generation.parameters import ErrorCode, ImageToImageParameters
 from generation.recipes import plan
@@ -125,3 +125,9 @@ def files_of(generation: Generation) -> list[str]:
 
 def there(names: list[str]) -> list[str]:
     return [name for name in names if default_storage.exists(name)]
+
+
+def unnamed_files() -> list[str]:
+    """The files that are recorded as staged or to be deleted."""
+    records = [*StagedFiles.objects.all(), *FileDeletion.objects.all()]
+    return [name for record in records for name in record.names]

@@ -14,16 +14,17 @@ from accounts.models import ApiToken
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
 from generation.jobs import queue
+from generation.library import files
 from generation.maintenance import reaper
 from generation.models import (
     DiffusionModel,
     Generation,
     RunTiming,
-    StagedFiles,
     State,
 )
 from generation.parameters import ErrorCode
 from generation.worker import execution
+from tests.support.generations import unnamed_files
 from tests.support.jobs import claim, expire, submit
 
 STEPS = "4"
@@ -58,7 +59,7 @@ def states() -> list[str]:
     return list(Generation.objects.order_by("pk").values_list("state", flat=True))
 
 
-def files(generation: Generation) -> list[str]:
+def output_files(generation: Generation) -> list[str]:
     folder = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}"
     return sorted(default_storage.listdir(folder)[1]) if default_storage.exists(folder) else []
 
@@ -76,9 +77,9 @@ def test_it_works(alices: ApiToken, engine: Engine) -> None:
     generation.refresh_from_db()
     assert generation.state == State.SUCCEEDED
     assert generation.phases.keys() >= {"encoding", "denoising", "decoding", "safety", "storing"}
-    assert files(generation) == ["1-0-small.webp", "1-0.png"]
+    assert output_files(generation) == ["1-0-small.webp", "1-0.png"]
     assert RunTiming.objects.get().step_seconds > 0
-    assert not StagedFiles.objects.exists()
+    assert unnamed_files() == []
 
 
 def test_compatible_requests_of_several_users_are_one_batch(
@@ -120,7 +121,7 @@ def test_canceling_one_of_a_batch_leaves_the_others_alone(alices: ApiToken, engi
     batch = queue.claim("default", "worker-1")
     execution.run(batch, engine, at_step(4, lambda: queue.cancel(rows[1])))
     assert states() == [State.SUCCEEDED, State.CANCELED, State.SUCCEEDED]
-    assert files(rows[1]) == []
+    assert output_files(rows[1]) == []
     rows[1].refresh_from_db()
     assert 0 < rows[1].cost < rows[0].cost
 
@@ -151,8 +152,8 @@ def test_an_undead_workers_result_changes_nothing(alices: ApiToken, engine: Engi
     execution.run([generation], engine, at_step(4, lose))
     generation.refresh_from_db()
     assert (generation.state, generation.attempt, generation.worker) == (State.RUNNING, 2, "worker-2")
-    assert files(generation) == []
-    assert not StagedFiles.objects.exists()
+    assert output_files(generation) == []
+    assert unnamed_files() == []
 
 
 def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engine: Engine) -> None:
@@ -165,7 +166,7 @@ def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engi
 
     execution.run([generation], engine, at_step(4, expire_and_reap))
     assert states() == [State.SUCCEEDED]
-    assert files(generation) == ["1-0-small.webp", "1-0.png"]
+    assert output_files(generation) == ["1-0-small.webp", "1-0.png"]
 
 
 def test_finishing_twice_is_finishing_once(alices: ApiToken, engine: Engine) -> None:
@@ -179,22 +180,22 @@ def test_finishing_twice_is_finishing_once(alices: ApiToken, engine: Engine) -> 
 def test_files_of_an_attempt_that_died_while_storing_are_swept(alices: ApiToken) -> None:
     dead = held(alices)
     name = f"outputs/{dead.created:%Y/%m/%d}/{dead.pk}/1-0.png"
-    queue.stage(dead, [name])
+    files.stage([name], dead)
     storage.store(name, b"half a picture")
     expire(dead)
     reaper.reap()
-    assert files(dead) == ["1-0.png"]
+    assert output_files(dead) == ["1-0.png"]
     assert claim()
     reaper.reap()
-    assert files(dead) == []
-    assert not StagedFiles.objects.exists()
+    assert output_files(dead) == []
+    assert unnamed_files() == []
 
 
 def test_the_sweep_never_takes_what_was_finished_meanwhile(alices: ApiToken, engine: Engine) -> None:
     """The note is read while the attempt is storing, and the row when it has succeeded."""
     generation = held(alices)
     name = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}/1-0.png"
-    queue.stage(generation, [name])
+    files.stage([name], generation)
     storage.store(name, b"a picture")
     finished = iter([True])
 
@@ -207,12 +208,12 @@ def test_the_sweep_never_takes_what_was_finished_meanwhile(alices: ApiToken, eng
     with connection.execute_wrapper(finish_after_the_notes_were_read):
         reaper.reap()
     assert next(finished, None) is None
-    assert files(generation) == ["1-0.png"]
+    assert output_files(generation) == ["1-0.png"]
 
 
 def test_files_of_a_submission_that_died_are_swept_after_a_while(alices: ApiToken) -> None:
     row = submit(alices)
-    StagedFiles.objects.create(generation=row.pk, attempt=0, names=[str(row.input.name), str(row.input_thumbnail.name)])
+    files.stage([str(row.input.name), str(row.input_thumbnail.name)], row)
     reaper.reap(abandoned=timedelta())
     assert default_storage.exists(str(row.input.name))
     Generation.objects.all().delete()

@@ -100,7 +100,7 @@ def dashboard() -> Dashboard:
     )
 
 
-def warmable() -> list[DiffusionModel]:
+def enabled_models() -> list[DiffusionModel]:
     """The models that a worker can be told to load."""
     return list(DiffusionModel.objects.filter(enabled=True))
 

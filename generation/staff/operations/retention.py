@@ -1,4 +1,4 @@
-"""The page of retention: rules with what each would remove, and the generations on legal hold."""
+"""The retention page: rules with a preview of what each would remove, and the generations on legal hold."""
 
 from typing import cast
 from uuid import UUID
@@ -7,31 +7,30 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts import audit
 from accounts.models import User
 from generation.maintenance import retention
 from generation.models import Generation, RetentionRule
-from generation.staff.operations.views import for_operators
+from generation.staff.permissions import operators_only
 
-_HELD_SHOWN = 50
+_MAX_HELD = 50
+_EXAMPLE_ID = "01a2030c-14cb-74d1-9440-56bf4fa2fb08"
 
 
-@for_operators
-@never_cache
+@operators_only
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
-    """All rules; with `preview`, what each would remove now."""
-    wanted = "preview" in request.GET
-    rules = [(rule, retention.preview(rule) if wanted else None) for rule in RetentionRule.objects.all()]
-    held = list(retention.on_hold().select_related("user").order_by("-pk")[:_HELD_SHOWN])
-    context = {"title": "Retention", "rules": rules, "is_preview": wanted, "held": held, "most": _HELD_SHOWN}
+    """Show all rules; with `preview`, also what each would remove now."""
+    is_preview = "preview" in request.GET
+    rules = [(rule, retention.preview(rule) if is_preview else None) for rule in RetentionRule.objects.all()]
+    held = list(retention.on_hold().select_related("user").order_by("-pk")[:_MAX_HELD])
+    context = {"title": "Retention", "rules": rules, "is_preview": is_preview, "held": held, "most": _MAX_HELD}
     return render(request, "admin/operations/retention.html", {**admin.site.each_context(request), **context})
 
 
-@for_operators
+@operators_only
 @require_POST
 def run(request: HttpRequest, rule_id: int) -> HttpResponse:
     """Apply a rule now, to a bounded number of generations."""
@@ -39,26 +38,26 @@ def run(request: HttpRequest, rule_id: int) -> HttpResponse:
     removed = retention.step(rule, retention.REMOVED_BY_HAND, anew=True)
     after = {"rule": str(rule), "generations": removed}
     audit.record(cast(User, request.user), "retention.run", rule, None, after)
-    rest = "That is all for now." if rule.is_through else "There is more to look at: run it again, or enable it."
-    messages.success(request, f"{rule}: removed of {removed} generation{'s' if removed != 1 else ''}. {rest}")
-    # Where it can be run again, with what is left.
+    rest = "Nothing more is due now." if rule.is_through else "There is more to remove: run it again, or enable it."
+    messages.success(request, f"{rule}: applied to {removed} generation{'s' if removed != 1 else ''}. {rest}")
+    # The preview shows what remains, and the button to run it again.
     return redirect(reverse("operations-retention") + "?preview")
 
 
-@for_operators
+@operators_only
 @require_POST
 def hold(request: HttpRequest) -> HttpResponse:
-    """Put the generation of this `id` on legal hold, or with `release` take it off; `reason` says why."""
+    """Put the generation `id` on legal hold, or with `release` take it off; `reason` says why."""
     try:
-        wanted = UUID(request.POST.get("id", "").strip())
+        generation_id = UUID(request.POST.get("id", "").strip())
     except ValueError:
-        messages.error(request, "That is no id of a generation; it looks like 01a2030c-14cb-74d1-9440-56bf4fa2fb08.")
+        messages.error(request, f"That is not the id of a generation; ids look like {_EXAMPLE_ID}.")
         return redirect("operations-retention")
     held, reason = "release" not in request.POST, request.POST.get("reason", "")
-    if not Generation.objects.filter(pk=wanted).exists():
-        messages.error(request, "There is no such generation.")
-    elif why_not := retention.set_hold(wanted, held, cast(User, request.user), reason):
+    if not Generation.objects.filter(pk=generation_id).exists():
+        messages.error(request, "There is no generation with this id.")
+    elif why_not := retention.set_hold(generation_id, held, cast(User, request.user), reason):
         messages.error(request, f"Nothing changed: {why_not}.")
     else:
-        messages.success(request, f"{wanted} is {'on legal hold' if held else 'released'}.")
+        messages.success(request, f"{generation_id} is {'on legal hold' if held else 'released'}.")
     return redirect("operations-retention")

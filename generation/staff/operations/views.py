@@ -1,18 +1,13 @@
-"""The pages of mission control, for staff with the permission `generation.operate`."""
+"""The operations dashboard and its buttons, for staff with the permission `generation.operate`."""
 
-from collections.abc import Callable
-from functools import wraps
 from typing import cast
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.auth.decorators import permission_required
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
-from django_htmx.http import HttpResponseClientRefresh
 from redis import RedisError
 
 from accounts import audit
@@ -21,39 +16,18 @@ from generation.broker import workers
 from generation.jobs import control
 from generation.jobs.control import CommandRefused
 from generation.models import WorkerCommand
-from generation.staff.operations import (
-    charts,
-    dashboard,
-    metrics,
-)
+from generation.staff.operations import charts, dashboard, metrics
+from generation.staff.permissions import operators_only
 
-View = Callable[..., HttpResponse]
-
-_NO_REDIS = "Redis cannot be reached, so nobody knows the workers; nothing was done. Try again when it is back."
+_NO_REDIS = "Redis cannot be reached, so the workers are unknown and nothing was done. Try again later."
 
 
-def for_operators(view: View) -> View:
-    """Let in who may operate; staff who may not get 403, everybody else the way to sign in."""
-    permitted = permission_required("generation.operate", raise_exception=True)(view)
-    guarded = admin.site.admin_view(permitted)
-
-    @wraps(view)
-    def guarding(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
-        if "HX-Request" in request.headers and not admin.site.has_permission(request):
-            # A part of a page cannot show the way to sign in.
-            return HttpResponseClientRefresh()
-        return guarded(request, *args, **kwargs)
-
-    return guarding
-
-
-@for_operators
-@never_cache
+@operators_only
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
-    """The whole page; `window` is one of `figures.WINDOWS`, the day where it is none."""
+    """Show the whole page; `window` is one of `metrics.WINDOWS`, by default the last day."""
     window = metrics.WINDOWS.get(request.GET.get("window", ""), metrics.WINDOWS["day"])
-    found = metrics.metrics(window)
+    figures = metrics.metrics(window)
     return render(
         request,
         "admin/operations/dashboard.html",
@@ -61,28 +35,27 @@ def overview(request: HttpRequest) -> HttpResponse:
             **admin.site.each_context(request),
             "title": "Operations",
             "board": dashboard.dashboard(),
-            "models": dashboard.warmable(),
+            "models": dashboard.enabled_models(),
             "windows": metrics.WINDOWS.values(),
             "window": window,
-            "figures": found,
+            "figures": figures,
             "per_slot": metrics.PER_SLOT,
             "newest": metrics.NEWEST,
-            "throughput": charts.throughput(found),
-            "durations": charts.durations(found),
-            "waiting": charts.waiting(found),
+            "throughput": charts.throughput(figures),
+            "durations": charts.durations(figures),
+            "waiting": charts.waiting(figures),
         },
     )
 
 
-@for_operators
-@never_cache
+@operators_only
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
-    """The part of the page that changes by the second."""
+    """Render the part of the page that is refreshed every few seconds."""
     return render(request, "admin/operations/_live_status.html", {"board": dashboard.dashboard()})
 
 
-@for_operators
+@operators_only
 @require_POST
 def pause(request: HttpRequest, pool: str) -> HttpResponse:
     user = cast(User, request.user)
@@ -92,11 +65,11 @@ def pause(request: HttpRequest, pool: str) -> HttpResponse:
                 audit.record(user, "pool.pause", pool, {"paused": False}, {"paused": True})
     except CommandRefused:
         raise Http404 from None
-    messages.success(request, f"The pool {pool} is paused: what runs goes on, nothing new starts.")
+    messages.success(request, f"The pool {pool} is paused: running generations finish, nothing new starts.")
     return redirect("operations")
 
 
-@for_operators
+@operators_only
 @require_POST
 def resume(request: HttpRequest, pool: str) -> HttpResponse:
     with transaction.atomic():
@@ -104,47 +77,46 @@ def resume(request: HttpRequest, pool: str) -> HttpResponse:
             audit.record(cast(User, request.user), "pool.resume", pool, {"paused": True}, {"paused": False})
         elif pool not in settings.POOLS:
             raise Http404
-    messages.success(request, f"The pool {pool} goes on.")
+    messages.success(request, f"The pool {pool} was resumed.")
     return redirect("operations")
 
 
-@for_operators
+@operators_only
 @require_POST
-def order(request: HttpRequest) -> HttpResponse:
-    """Give an order: `action`, the `worker` to do it, and the `target` where it is about a model."""
+def send_command(request: HttpRequest) -> HttpResponse:
+    """Send a worker a command: `action`, `worker`, and `target` where it is about a model or LoRA."""
     user, action = cast(User, request.user), request.POST.get("action", "")
     worker, target = request.POST.get("worker", "")[:100], request.POST.get("target", "")[:200]
     if action not in WorkerCommand.Action.values:
         raise Http404
     try:
         with transaction.atomic():
-            given = control.send(worker, WorkerCommand.Action(action), target, user.get_username())
-            audit.record(
-                user, f"worker.{action.replace(' ', '_')}", worker, None, {"order": given.pk, "target": target}
-            )
-    except CommandRefused as refused:
-        messages.error(request, str(refused))
+            command = control.send(worker, WorkerCommand.Action(action), target, user.get_username())
+            after = {"command": command.pk, "target": target}
+            audit.record(user, f"worker.{action.replace(' ', '_')}", worker, None, after)
+    except CommandRefused as refusal:
+        messages.error(request, str(refusal))
     except RedisError:
         messages.error(request, _NO_REDIS)
     else:
-        messages.success(request, f"Told {worker} to {given}. It does that when it has made what it makes now.")
+        messages.success(request, f"Sent “{command}” to {worker}, which runs it after its current batch.")
     return redirect("operations")
 
 
-@for_operators
+@operators_only
 @require_POST
-def forget(request: HttpRequest) -> HttpResponse:
-    """Take down the card of a silent worker; one that lives shows it again."""
+def remove_worker(request: HttpRequest) -> HttpResponse:
+    """Remove a stale worker from the registry; a live one is back with its next heartbeat."""
     worker = request.POST.get("worker", "")[:100]
     try:
-        is_there = any(card.name == worker for card in workers.registered())
+        is_registered = any(entry.name == worker for entry in workers.registered())
         workers.remove(worker)
     except RedisError:
         messages.error(request, _NO_REDIS)
         return redirect("operations")
-    if not is_there:
-        messages.info(request, f"There is no card of {worker} any more.")
+    if not is_registered:
+        messages.info(request, f"The worker {worker} is not in the list any more.")
     else:
         audit.record(cast(User, request.user), "worker.forget", worker, None, None)
-        messages.success(request, f"The card of {worker} was taken down.")
+        messages.success(request, f"The worker {worker} was removed from the list.")
     return redirect("operations")

@@ -1,4 +1,4 @@
-"""Rows that the service writes, in the admin."""
+"""Admin pages of rows that only the service writes."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.http import HttpRequest
 
 
 class ReadOnlyAdminMixin:
-    """A part of the admin in which nobody makes, edits or deletes a row."""
+    """A ModelAdmin or inline without adding, changing and deleting."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

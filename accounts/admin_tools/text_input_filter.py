@@ -1,4 +1,4 @@
-"""A filter of the admin's lists that is a field to type into, for what is too much to be listed."""
+"""An admin list filter with a text field, for columns with too many values to list."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,12 +8,13 @@ from django.http import HttpRequest
 
 
 class TextInputFilter(admin.SimpleListFilter):
-    """`label` names the field; `matching` finds the rows of a text that is not empty."""
+    """A list filter by typed text; `label` names the field."""
 
     label = ""
     template = "admin/text_input_filter.html"
 
-    def matching(self, queryset: Any, text: str) -> Any:
+    def filter(self, queryset: Any, text: str) -> Any:
+        """Return the rows that match this text, which is not empty."""
         raise NotImplementedError
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -23,7 +24,7 @@ class TextInputFilter(admin.SimpleListFilter):
         return True
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """The text that is asked for, what else the address says, and the address without a text."""
+        """Yield the template's context: the text, the other parameters of the list, and the URL without this filter."""
         others = [(name, value) for name, values in changelist.filter_params.items() for value in values]
         yield {
             "label": self.label,
@@ -34,4 +35,4 @@ class TextInputFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         text = (self.value() or "").replace("\0", "").strip()
-        return self.matching(queryset, text) if text else queryset
+        return self.filter(queryset, text) if text else queryset

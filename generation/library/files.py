@@ -1,0 +1,99 @@
+"""Files that no row names: written before their row names them, or left when a row lets go of them.
+
+Each is recorded in the database first, so after a crash, or while the storage is away, `sweep` knows what to delete:
+
+- Before storing: `stage`. Then either `unstage` in the transaction in which a row takes the names, or `discard`.
+- To delete: `delete_later` in the transaction in which a row lets go of the names, and `delete_now` once it is committed.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from accounts.models import DataExport
+from generation.images import storage
+from generation.models import FINAL_STATES, FileDeletion, Generation, StagedFiles
+
+Owner = Generation | DataExport
+
+
+def stage(names: Iterable[str], owner: Owner | None = None) -> StagedFiles:
+    """Record files that are about to be stored, in place of what this attempt of `owner` staged before.
+
+    Without an owner, or until its row exists, the files are swept once they are old: see `sweep`.
+    """
+    fields = {"names": list(names), "created": timezone.now()}
+    if owner is None:
+        return StagedFiles.objects.create(**fields)
+    staged, _ = StagedFiles.objects.update_or_create(owner=owner.pk, attempt=owner.attempt, defaults=fields)
+    return staged
+
+
+def renew(owner: Owner) -> None:
+    """Keep staged files from getting old while they are written slowly."""
+    _staged_by(owner).update(created=timezone.now())
+
+
+def unstage(*owners: Owner) -> None:
+    """Remove the records of staged files, in the transaction in which their owners' rows take the names."""
+    _staged_by(*owners).delete()
+
+
+def discard(*owners: Owner) -> None:
+    """Delete staged files that no row will name."""
+    deletion = _condemn(_staged_by(*owners))
+    if deletion:
+        delete_now(deletion)
+
+
+def delete_later(names: Iterable[str]) -> FileDeletion:
+    """Record files for deletion, in the transaction in which their row lets go of them."""
+    return FileDeletion.objects.create(names=list(names))
+
+
+def delete_now(deletion: FileDeletion) -> bool:
+    """Delete recorded files. Returns False if the storage is away: then `sweep` tries again."""
+    if not storage.discard(deletion.names):
+        return False
+    deletion.delete()
+    return True
+
+
+def sweep(abandoned: timedelta) -> None:
+    """Delete files that are recorded for deletion, or whose attempt is over, or that no row named within `abandoned`."""
+    for staged in StagedFiles.objects.order_by("created", "pk"):
+        if _is_over(staged, abandoned):
+            _condemn(StagedFiles.objects.filter(pk=staged.pk))
+    for deletion in FileDeletion.objects.order_by("created", "pk"):
+        if not delete_now(deletion):
+            # The storage is likely away. The next sweep starts with another, in case only these files cannot be deleted.
+            FileDeletion.objects.filter(pk=deletion.pk).update(created=timezone.now())
+            return
+
+
+def _is_over(staged: StagedFiles, abandoned: timedelta) -> bool:
+    rows = Generation.objects.filter(pk=staged.owner) if staged.owner else Generation.objects.none()
+    row = rows.values_list("attempt", "state").first()
+    if row is None:
+        return staged.created <= timezone.now() - abandoned
+    attempt, state = row
+    # A submission creates its row and unstages its input in one transaction: the input belongs to the row.
+    return staged.attempt > 0 and (attempt > staged.attempt or state in FINAL_STATES)
+
+
+def _condemn(rows: QuerySet[StagedFiles]) -> FileDeletion | None:
+    """Turn staged files into files to delete. None if they were unstaged meanwhile."""
+    with transaction.atomic():
+        staged = list(rows.select_for_update())
+        if not staged:
+            return None
+        StagedFiles.objects.filter(pk__in=[row.pk for row in staged]).delete()
+        return delete_later(name for row in staged for name in row.names)
+
+
+def _staged_by(*owners: Owner) -> QuerySet[StagedFiles]:
+    attempts = [Q(owner=owner.pk, attempt=owner.attempt) for owner in owners]
+    return StagedFiles.objects.filter(Q(*attempts, _connector=Q.OR))
