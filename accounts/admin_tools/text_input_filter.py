@@ -11,7 +11,7 @@ class TextInputFilter(admin.SimpleListFilter):
     """A list filter by typed text; `label` names the field."""
 
     label = ""
-    template = "admin/typed_filter.html"
+    template = "admin/text_input_filter.html"
 
     def filter(self, queryset: Any, text: str) -> Any:
         """Return the rows that match this text, which is not empty."""

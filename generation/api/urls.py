@@ -25,5 +25,5 @@ urlpatterns = [
     path("models", catalog.Models.as_view(), name="models"),
     path("loras", catalog.Loras.as_view(), name="loras"),
     path("openapi.json", openapi.openapi, name="openapi"),
-    path("docs", TemplateView.as_view(template_name="generation/docs.html"), name="docs"),
+    path("docs", TemplateView.as_view(template_name="generation/api_docs.html"), name="docs"),
 ]

@@ -30,7 +30,7 @@ def favourite(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     rows.update(is_favourite=~F("is_favourite"))
     generation = get_object_or_404(rows)
     if "HX-Request" in request.headers:
-        return render(request, "generation/favourite.html", {"generation": generation})
+        return render(request, "generation/_favourite_button.html", {"generation": generation})
     return redirect(came_from(request) or reverse("generation", args=[generation_id]))
 
 
@@ -82,7 +82,7 @@ def _back(request: HttpRequest, rows: QuerySet[Generation], removed: list[UUID] 
         return redirect(_page(request))
     changed = [] if removed else [(row, None) for row in rows.prefetch_related("images") if row.is_final]
     context = {"changed": changed, "removed": removed or [], "among": narrowed_by(_page(request)).query}
-    return render(request, "generation/chosen.html", context)
+    return render(request, "generation/_bulk_result.html", context)
 
 
 def _page(request: HttpRequest) -> str:

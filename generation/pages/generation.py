@@ -44,7 +44,7 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         if shown.is_final:
             # A page that waited has nothing more to wait for: it wants all of the finished one.
             return HttpResponseClientRefresh()
-        return render(request, "generation/live.html", _outlook(shown))
+        return render(request, "generation/_live_status.html", _outlook(shown))
     images = list(shown.images.all())
     number = request.GET.get("picture", "1")
     at = int(number) - 1 if number.isascii() and number.isdigit() and len(number) < 4 else 0

@@ -51,7 +51,7 @@ def history(request: HttpRequest) -> HttpResponse:
         "live": _live(shown, asked),
     }
     if "HX-Request" in request.headers and "under" in request.GET:
-        return render(request, "generation/grid.html", context)
+        return render(request, "generation/_history_grid.html", context)
     context |= {
         "filters": asked.filters,
         "chips": chips(user, request.GET, asked.filters),
@@ -78,7 +78,7 @@ def tiles(request: HttpRequest) -> HttpResponse:
     same = [(item, outlooks[item.pk]) for item in found if item.state == seen[item.pk] and item.pk in outlooks]
     asked = narrowed(request.GET)
     context = {"changed": changed, "same": same, "among": asked.query, "live": _live(found, asked)}
-    return render(request, "generation/tiles.html", context)
+    return render(request, "generation/_tiles_update.html", context)
 
 
 def _live(generations: list[Generation], asked: Narrowed) -> str:

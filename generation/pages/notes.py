@@ -49,5 +49,5 @@ def annotate(request: HttpRequest, generation_id: UUID) -> HttpResponse:
             return redirect(page)
     context = {"generation": generation, "notes": form, "is_saved": not form.is_bound, "here": page}
     if "HX-Request" in request.headers:
-        return render(request, "generation/own.html", context)
-    return render(request, "generation/annotate.html", context, status=422)
+        return render(request, "generation/_notes.html", context)
+    return render(request, "generation/notes.html", context, status=422)

@@ -83,7 +83,7 @@ def shared(request: HttpRequest, code: str) -> HttpResponseBase:
     """The page of a link, for anybody; the same 404 for all that show nothing, whatever the reason."""
     found = sharing.shown(code)
     if found is None:
-        return _public(render(request, "generation/unshared.html", status=404))
+        return _public(render(request, "generation/share_not_found.html", status=404))
     link, image = found
     width, height = sharing.preview_size(image)
     context = {

@@ -63,7 +63,7 @@ def sheet(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
     first = next((cell.generation for cell in cells if cell.generation), None)
     return render(
         request,
-        "generation/sheet.html",
+        "generation/contact_sheet.html",
         {
             "sheet": contact_sheet,
             "title": title(contact_sheet),
@@ -89,7 +89,9 @@ def cells(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
     found = _cells(contact_sheet)
     seen = dict(enumerate(request.GET.get("seen", "").split(",")))
     changed = [cell for cell in found if seen.get(cell.number) != cell.look]
-    return render(request, "generation/cells.html", {"sheet": contact_sheet, "changed": changed, **_progress(found)})
+    return render(
+        request, "generation/_sheet_update.html", {"sheet": contact_sheet, "changed": changed, **_progress(found)}
+    )
 
 
 @login_required

@@ -102,7 +102,7 @@ def estimate(request: HttpRequest) -> HttpResponse:
 def job(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     """One of one's own generations as the studio shows it, for the script to put in place."""
     rows = Generation.objects.owned_by(request.user).prefetch_related("images")
-    return render(request, "generation/job.html", {"generation": get_object_or_404(rows, pk=generation_id)})
+    return render(request, "generation/_job.html", {"generation": get_object_or_404(rows, pk=generation_id)})
 
 
 @never_cache
@@ -139,7 +139,7 @@ def _post(request: HttpRequest, user: User) -> HttpResponse:
     else:
         if is_scripted:
             made = Generation.objects.prefetch_related("images").get(pk=made.pk)
-            return render(request, "generation/job.html", {"generation": made}, status=201)
+            return render(request, "generation/_job.html", {"generation": made}, status=201)
         return redirect("generation", made.pk)
     if is_scripted:
         return JsonResponse({"errors": refused.errors}, status=refused.status)

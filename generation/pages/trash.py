@@ -24,7 +24,7 @@ _MOST_AT_ONCE = 1000
 def offer_undo(request: HttpRequest, ids: Iterable[UUID], page: str) -> None:
     """Say on this page, the next one, that these went into the trash, with a button that takes them out again."""
     context = {"ids": [str(pk) for pk in ids], "page": page}
-    messages.success(request, render_to_string("generation/undo.html", context, request))
+    messages.success(request, render_to_string("generation/_undo_delete.html", context, request))
 
 
 @login_required

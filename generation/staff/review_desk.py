@@ -53,7 +53,7 @@ def cockpit(request: HttpRequest) -> HttpResponse:
         "others": sorted({str(other.reviewer) for other in review.at_work(reviewer)}),
         "skipped": len(_skipped(request)),
     }
-    return render(request, "admin/review/cockpit.html", context)
+    return render(request, "admin/review/review_desk.html", context)
 
 
 @reviewers_only
@@ -70,7 +70,7 @@ def upcoming(request: HttpRequest) -> HttpResponse:
     if claim is None:
         return HttpResponse("")
     image = get_object_or_404(_pictures(), pk=claim.image_id)
-    return render(request, "admin/review/item.html", _item(image, claim, wanted))
+    return render(request, "admin/review/_item.html", _item(image, claim, wanted))
 
 
 @reviewers_only
@@ -203,6 +203,6 @@ def _keys(request: HttpRequest) -> list[UUID]:
 
 def _answer(request: HttpRequest, words: str, status: int, query: str) -> HttpResponse:
     if "application/json" in request.headers.get("Accept", ""):
-        return JsonResponse({"said": words}, status=status)
+        return JsonResponse({"message": words}, status=status)
     (messages.success if status == 200 else messages.warning)(request, words)
     return redirect(reverse("review") + query)

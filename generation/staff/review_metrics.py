@@ -49,7 +49,7 @@ def insight(request: HttpRequest) -> HttpResponse:
         "reasons": domain.reasons(since),
         "reviewers": domain.reviewers(since),
     }
-    return render(request, "admin/review/insight.html", context)
+    return render(request, "admin/review/metrics.html", context)
 
 
 def _points(known: domain.ReviewMetrics, name: str) -> str:

@@ -65,7 +65,7 @@ def test_from_a_dropped_picture_to_an_undone_deletion(browser: Browser, visitor:
     page.keyboard.press("Control+Enter")
 
     job = page.locator(".job").first
-    expect(job.locator("[data-words]")).to_contain_text(re.compile(r"step \d+ of 30"), timeout=MADE)
+    expect(job.locator("[data-status]")).to_contain_text(re.compile(r"step \d+ of 30"), timeout=MADE)
     expect(job.get_by_alt_text("Result 1, seed 98765")).to_be_visible(timeout=MADE)
     assert [re.search(r"/history/[0-9a-f-]+/events$", address) is not None for address in streams] == [True]
     assert page.url == f"{service.url}/", "the result came in place"

@@ -308,11 +308,11 @@ def test_scripts_are_told_in_json(desk: Client, erin: User, alice: User) -> None
     address = f"{DESK}{image.pk}/decide"
     form = {"seen": "waiting", "verdict": "safe", "seconds": "2.5"}
     accept = {"Accept": "application/json"}
-    assert desk.post(address, {**form, "verdict": "confirmed"}, headers=accept).json()["said"].startswith("Say why")
-    assert desk.post(address, form, headers=accept).json() == {"said": "Decided: safe."}
+    assert desk.post(address, {**form, "verdict": "confirmed"}, headers=accept).json()["message"].startswith("Say why")
+    assert desk.post(address, form, headers=accept).json() == {"message": "Decided: safe."}
     assert ReviewDecision.objects.get().seconds == 2.5
     answer = desk.post(address, form, headers=accept)
-    assert (answer.status_code, answer.json()["said"][:18]) == (409, "dora decided first")
+    assert (answer.status_code, answer.json()["message"][:18]) == (409, "dora decided first")
 
 
 def test_the_next_is_kept_ready_and_let_go(desk: Client, alice: User) -> None:
@@ -355,7 +355,7 @@ def test_odd_forms_decide_nothing(desk: Client, alice: User) -> None:
     address = f"{DESK}{flagged(alice).pk}/decide"
     for seen in ("odd", "\0"):
         answer = desk.post(address, {"seen": seen, "verdict": "safe"}, headers={"Accept": "application/json"})
-        assert (answer.status_code, "nothing was decided" in answer.json()["said"]) == (422, True)
+        assert (answer.status_code, "nothing was decided" in answer.json()["message"]) == (422, True)
     assert not ReviewDecision.objects.exists()
     desk.post(address, {"seen": "waiting", "verdict": "safe", "note": "a \0note\0 "})
     assert ReviewDecision.objects.get().note == "a note"

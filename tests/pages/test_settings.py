@@ -77,7 +77,9 @@ def test_the_theme_is_on_every_page_and_in_the_admin(client: Client, charlie: Us
     client.force_login(charlie)
     for path in ("/tokens/", "/history/", "/nowhere"):
         assert b'<html lang="en" data-theme="dark"' in client.get(path).content
-    assert b'theme.js" data-account="dark" data-save="/settings/theme">' in client.get("/admin/").content
+    admin = client.get("/admin/").content
+    assert b'before_paint.js" data-account="dark">' in admin
+    assert b'theme.js" data-save="/settings/theme">' in admin
 
 
 def test_the_menu_leads_there_and_it_leads_on(client: Client, alice: User) -> None:

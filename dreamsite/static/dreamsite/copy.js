@@ -1,37 +1,37 @@
-// Buttons that copy: data-copy names an element whose text is wanted, data-copy-text is the text itself.
-{
-  const said = document.createElement("p");
-  said.className = "hidden";
-  said.setAttribute("role", "status");
-  addEventListener("DOMContentLoaded", () => document.body.append(said));
+// Buttons that copy: data-copy is a selector of the element whose text is copied, data-copy-text is the text itself.
 
-  async function copy(text) {
-    if (navigator.clipboard) return navigator.clipboard.writeText(text);
-    // Browsers keep the clipboard from pages of plain HTTP; the old way still works there.
-    const area = Object.assign(document.createElement("textarea"), { value: text, className: "hidden" });
-    document.body.append(area);
-    area.select();
-    const done = document.execCommand("copy");
-    area.remove();
-    if (!done) throw new Error("copying is not possible here");
-  }
+const FEEDBACK_MS = 1600;
 
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-copy], [data-copy-text]");
-    if (!button) return;
-    const text = button.dataset.copyText ?? document.querySelector(button.dataset.copy).textContent;
-    try {
-      await copy(text);
-    } catch {
-      said.textContent = "Could not copy. Select the text and copy it yourself.";
-      return;
-    }
-    button.focus();
-    said.textContent = "Copied";
-    button.classList.add("copied");
-    setTimeout(() => {
-      button.classList.remove("copied");
-      said.textContent = "";
-    }, 1600);
-  });
+const status = Object.assign(document.createElement("p"), { className: "hidden" });
+status.setAttribute("role", "status");
+document.body.append(status);
+
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  // Over plain HTTP browsers have no clipboard API, but still this.
+  const area = Object.assign(document.createElement("textarea"), { value: text, className: "hidden" });
+  document.body.append(area);
+  area.select();
+  const isCopied = document.execCommand("copy");
+  area.remove();
+  if (!isCopied) throw new Error("The browser refused to copy.");
 }
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy], [data-copy-text]");
+  if (!button) return;
+  const text = button.dataset.copyText ?? document.querySelector(button.dataset.copy).textContent;
+  try {
+    await copy(text);
+  } catch {
+    status.textContent = "Could not copy. Select the text and copy it yourself.";
+    return;
+  }
+  button.focus();
+  status.textContent = "Copied";
+  button.classList.add("copied");
+  setTimeout(() => {
+    button.classList.remove("copied");
+    status.textContent = "";
+  }, FEEDBACK_MS);
+});

@@ -30,7 +30,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     figures = metrics.metrics(window)
     return render(
         request,
-        "admin/operations/overview.html",
+        "admin/operations/dashboard.html",
         {
             **admin.site.each_context(request),
             "title": "Operations",
@@ -52,7 +52,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
     """Render the part of the page that is refreshed every few seconds."""
-    return render(request, "admin/operations/live.html", {"board": dashboard.dashboard()})
+    return render(request, "admin/operations/_live_status.html", {"board": dashboard.dashboard()})
 
 
 @operators_only

@@ -1,0 +1,108 @@
+// The review desk: decisions without leaving the page, the next picture preloaded, and each picture blurred again by
+// itself. Without this script the same forms work, one page a decision.
+
+const desk = document.getElementById("desk");
+const preloaded = document.getElementById("ready");
+const status = document.querySelector(".told");
+const toggles = ["unveil", "colour"].map((id) => document.getElementById(id));
+let shownAt = performance.now();
+let isDeciding = false;
+let preloading = null;
+
+const currentItem = () => desk.querySelector(".item");
+
+/** Return the keys of the claims on the pictures that the page holds. */
+function claimKeys() {
+  return [...document.querySelectorAll(".item[data-claim]")].map((item) => item.dataset.claim).filter(Boolean);
+}
+
+/** Return `fields` and the claims, with the CSRF token and filters of the undo form, which is always there. */
+function formData(fields) {
+  const data = new FormData();
+  for (const input of document.querySelectorAll("form.undo input[type=hidden]")) data.append(input.name, input.value);
+  for (const key of claimKeys()) data.append("key", key);
+  for (const [name, value] of fields) data.append(name, value);
+  return data;
+}
+
+function blurPictures() {
+  for (const toggle of toggles) toggle.checked = false;
+}
+
+async function preloadNext() {
+  const exclude = currentItem() ? [["besides", currentItem().dataset.image]] : [];
+  try {
+    const response = await fetch(desk.dataset.next, { method: "POST", body: formData(exclude) });
+    preloaded.innerHTML = response.ok ? await response.text() : "";
+  } catch {
+    preloaded.innerHTML = ""; // the next decision then loads the page
+  }
+}
+
+function showNext() {
+  const next = preloaded.querySelector(".item");
+  blurPictures();
+  if (!next) {
+    location.assign(desk.dataset.empty);
+    return;
+  }
+  desk.replaceChildren(next);
+  history.replaceState(null, "", desk.dataset.empty); // a reload must not ask for the decided picture
+  desk.tabIndex = -1;
+  desk.focus({ preventScroll: true });
+  shownAt = performance.now();
+  preloading = preloadNext();
+}
+
+function showStatus(message, isError) {
+  status.textContent = message;
+  status.classList.toggle("lost", isError);
+}
+
+async function decide(form, submitter) {
+  if (isDeciding) return;
+  isDeciding = true;
+  form.elements.seconds.value = ((performance.now() - shownAt) / 1000).toFixed(2);
+  try {
+    const response = await fetch(form.action, {
+      method: "POST",
+      body: new FormData(form, submitter),
+      headers: { Accept: "application/json" },
+    });
+    if (response.redirected || response.status === 403) {
+      location.reload(); // signed out, or signed in as somebody else: the page says what to do
+      return;
+    }
+    const { message } = await response.json();
+    // An invalid decision (422) can be corrected; after any other answer the picture is decided.
+    if (response.status !== 422) {
+      await preloading;
+      showNext();
+    }
+    showStatus(message, !response.ok);
+  } catch {
+    showStatus("The service could not be reached, so nothing was decided. Try again.", true);
+  }
+  isDeciding = false;
+}
+
+desk.addEventListener("submit", (event) => {
+  if (!event.target.matches("form.verdict")) return;
+  event.preventDefault();
+  decide(event.target, event.submitter);
+});
+// Opening the reasons moves the focus to the first of them.
+desk.addEventListener("toggle", (event) => event.target.open && event.target.querySelector("button").focus(), true);
+desk.addEventListener("keydown", (event) => {
+  const reasons = event.key === "Escape" && desk.querySelector("details.why[open]");
+  if (reasons) {
+    reasons.open = false;
+    reasons.querySelector("summary").focus();
+  }
+});
+addEventListener("blur", blurPictures);
+document.addEventListener("visibilitychange", () => document.hidden && blurPictures());
+addEventListener("pagehide", () => navigator.sendBeacon(desk.dataset.leave, formData([])));
+addEventListener("pageshow", (event) => event.persisted && location.reload());
+// A picture that another reviewer claims is only shown: nothing can be decided about it, so no next one is needed.
+if (claimKeys().length) preloading = preloadNext();

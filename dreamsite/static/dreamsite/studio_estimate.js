@@ -1,0 +1,70 @@
+// The studio's estimate: what the form as it is would cost and take, and the same request as a program sends it.
+
+const form = document.getElementById("compose");
+const byId = (id) => document.getElementById(id);
+
+const TYPING_PAUSE_MS = 350;
+let lastRequest = 0;
+
+/** Return the form without its picture: the estimate needs the picture's size and name only. */
+function formData() {
+  const body = new FormData(form);
+  const [file] = byId("image").files;
+  if (file) {
+    body.delete("image");
+    body.append("filename", file.name);
+  }
+  const { width, height } = byId("drop").dataset;
+  if (width) {
+    body.append("width", width);
+    body.append("height", height);
+  }
+  return body;
+}
+
+/** Return the server's estimate, or null if there is none: the form works without. */
+async function fetchEstimate() {
+  try {
+    const response = await fetch(form.dataset.estimate, { method: "POST", body: formData() });
+    return response.ok && !response.redirected ? await response.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+function show({ errors, words, sheet, warnings, curl, python }) {
+  const messages = Object.values(errors).flat();
+  byId("estimate").textContent = messages.length ? messages.join(" ") : words;
+  byId("sheet-estimate").textContent = sheet;
+  byId("warnings").replaceChildren(
+    ...warnings.map((text) => Object.assign(document.createElement("p"), { textContent: text, className: "note" })),
+  );
+  if (curl) {
+    byId("as-curl").textContent = curl;
+    byId("as-python").textContent = python;
+    byId("code").hidden = false;
+  }
+}
+
+async function update() {
+  const request = ++lastRequest;
+  const hasPicture = byId("image").files.length || form.querySelector("[data-stored]:not([disabled])");
+  if (!byId("prompt").value.trim() || !hasPicture) {
+    byId("estimate").textContent = "Choose a picture and say what should happen to it.";
+    byId("sheet-estimate").textContent = "";
+    return;
+  }
+  const estimate = await fetchEstimate();
+  if (estimate && request === lastRequest) show(estimate);
+}
+
+export function startEstimates() {
+  let timer = 0;
+  for (const type of ["input", "change", "picture"]) {
+    form.addEventListener(type, () => {
+      clearTimeout(timer);
+      timer = setTimeout(update, TYPING_PAUSE_MS);
+    });
+  }
+  addEventListener("pageshow", update);
+}
