@@ -264,7 +264,7 @@ def _keep_lease(export: DataExport) -> AbstractContextManager[None]:
         export.renew()
         files.renew(export)
 
-    return periodically(LEASE.total_seconds() / 4, renew, at_once=False)
+    return periodically("renewal of the export lease", LEASE.total_seconds() / 4, renew, at_once=False)
 
 
 def _drafts() -> Path:
