@@ -32,3 +32,11 @@ class LoraFailed(EngineError):
     """A LoRA is not there, cannot be read or does not fit the model."""
 
     code = ErrorCode.LORA_FAILED
+
+
+def first_cause(error: BaseException) -> str:
+    """Return the first line of the error at the start of the chain, without a full stop; its type if it has no text."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

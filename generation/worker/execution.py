@@ -97,7 +97,7 @@ def _run(batch: Sequence[Generation], engine: Engine, should_release: Callable[[
     except BatchEmpty:
         pass
     except Exception:
-        logger.exception("the batch of generation %s failed in an unforeseen way", batch[0].pk)
+        logger.exception("the batch of generation %s failed unexpectedly", batch[0].pk)
         for generation in state.remaining():
             with request_ids.bind(generation.request_id):
                 _fail(generation, ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])

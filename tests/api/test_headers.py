@@ -165,7 +165,7 @@ def test_a_batch_is_logged_with_all_its_ids_and_each_of_it_with_its_own(
         logger.removeHandler(keep)
     assert written == [
         ("two", f"the input of generation {batch[1].pk} cannot be read"),
-        ("one,two,three", f"the batch of generation {batch[0].pk} failed in an unforeseen way"),
+        ("one,two,three", f"the batch of generation {batch[0].pk} failed unexpectedly"),
     ]
     assert request_ids.current() == ""
 

@@ -270,7 +270,7 @@ def test_orders_wait_for_their_worker(operator: Client, tiny_edit: DiffusionMode
     assert "draining" in text(operator)
     tell(action="drain")
     assert WorkerCommand.objects.count() == 1
-    assert "The worker gone-1 is not there any more" in tell(action="drain", worker="gone-1")
+    assert "The worker gone-1 has stopped" in tell(action="drain", worker="gone-1")
     assert "There is no model &#x27;no/such&#x27;" in tell(action="warm", target="no/such")
     DiffusionModel.objects.filter(pk="stabilityai/sd-turbo").update(pool="other")
     assert "belongs to the pool other" in tell(action="warm", target="stabilityai/sd-turbo")
@@ -282,9 +282,9 @@ def test_orders_wait_for_their_worker(operator: Client, tiny_edit: DiffusionMode
     ]
     (taken,) = control.claim("here-1")
     assert control.claim("here-1") == []
-    control.succeed(taken, "It takes work again.")
+    control.succeed(taken, "Resumed: it takes work.")
     control.fail(taken, "too late")
-    assert "It takes work again." in text(operator)
+    assert "Resumed: it takes work." in text(operator)
     assert [entry.action for entry in AuditEntry.objects.order_by("pk")][:1] == ["worker.drain"]
 
 
@@ -302,7 +302,7 @@ def test_orders_of_lost_workers_end(tiny_edit: DiffusionModel) -> None:
     control.expire()
     assert {order.pk: order.message for order in WorkerCommand.objects.all()} == {
         begun.pk: "The worker was lost.",
-        waits.pk: "The worker ended before it took this.",
+        waits.pk: "The worker stopped before it claimed this.",
     }
     WorkerCommand.objects.update(created=timezone.now() - timedelta(days=8))
     control.expire()

@@ -68,17 +68,17 @@ def test_a_worker_is_drained_while_a_request_runs_and_resumes(service_to_operate
     wait_until(lambda: "has no worker that takes work; 1 request waits in it" in live(admin), what="the concern")
     tell(admin, "resume")
     wait_until(lambda: record(service_to_operate, second)["state"] == "succeeded", what="the rest of the work")
-    assert "It takes work again." in live(admin)
+    assert "Resumed: it takes work." in live(admin)
 
 
 def test_a_worker_evicts_warms_and_downloads(admin: httpx.Client) -> None:
     tell(admin, "evict", MODEL)
-    wait_until(lambda: "It is out of memory." in live(admin), what="the eviction")
+    wait_until(lambda: "Removed from memory." in live(admin), what="the eviction")
     wait_until(lambda: " no model " in live(admin), what="the card without a model")
     tell(admin, "warm", MODEL)
-    wait_until(lambda: "It is warm." in live(admin), what="the warming")
+    wait_until(lambda: "Loaded." in live(admin), what="the warming")
     tell(admin, "download", MODEL)
-    wait_until(lambda: "It is in " in live(admin), what="the download")
+    wait_until(lambda: "Downloaded to " in live(admin), what="the download")
     tell(admin, "download", "stabilityai/sd-turbo")
     wait_until(lambda: "is not available on this server." in live(admin), what="the failure of a download")
     tell(admin, "warm", "stabilityai/sd-turbo")
