@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict
 
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
 
+BUNDLED_OWNER = "dreamsite"
+"""The first part of the names of bundled models and LoRAs."""
+
 
 class Family(StrEnum):
     """How a model is driven. The values are stored in the database."""

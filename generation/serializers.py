@@ -1,6 +1,5 @@
 """The record of a generation: what programs and pages are told about it, with fresh URLs."""
 
-import base64
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -110,7 +109,7 @@ def url_of(generation: Generation, image: GeneratedImage, absolute: Absolute) ->
     if not carries(generation):
         return absolute(image.file.url)
     name = str(image.file.name)
-    return f"data:{encoding.media_type(name)};base64," + base64.b64encode(storage.read(name)).decode()
+    return encoding.data_url(storage.read(name), name)
 
 
 def carries(generation: Generation) -> bool:

@@ -11,10 +11,9 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from generation.engine.errors import LoraFailed, ModelFailed
-from generation.recipes import Family, LoraReference, ModelReference, traits_of
+from generation.recipes import BUNDLED_OWNER, Family, LoraReference, ModelReference, traits_of
 
 BUNDLED = Path(__file__).parent / "bundled"
-BUNDLED_OWNER = "dreamsite"
 DEFAULT_LORA_FILE = "pytorch_lora_weights.safetensors"
 
 SDXL_BASE = ModelReference(

@@ -305,7 +305,7 @@ class Migration(migrations.Migration):
             name='ShareLink',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('index', models.PositiveSmallIntegerField(default=0, help_text='Of the picture.')),
+                ('index', models.PositiveSmallIntegerField(default=0, help_text='Index of the picture.')),
                 ('code', models.CharField(editable=False, help_text='The random part of the address.', max_length=43, unique=True)),
                 ('with_recipe', models.BooleanField(default=False, help_text='Whether prompt, model, seed and values are shown too.')),
                 ('created', models.DateTimeField(default=django.utils.timezone.now)),
@@ -329,6 +329,12 @@ class Migration(migrations.Migration):
             options={
                 'constraints': [models.UniqueConstraint(fields=('owner', 'attempt'), name='one_staged_files_per_attempt')],
             },
+        ),
+        migrations.CreateModel(
+            name='SharedFile',
+            fields=[
+                ('name', models.CharField(max_length=200, primary_key=True, serialize=False)),
+            ],
         ),
         migrations.CreateModel(
             name='FileDeletion',

@@ -10,15 +10,12 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused, bounds
-from generation.recipes import Family, Limits, LoraReference, ModelReference
+from generation.recipes import BUNDLED_OWNER, Family, Limits, LoraReference, ModelReference
 
 REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-BUNDLED_OWNER = "dreamsite/"
 
 
 class RepositoryModel(models.Model):
@@ -53,7 +50,7 @@ class RepositoryModel(models.Model):
             raise ValidationError({"revision": "Pin the full commit: 40 hexadecimal digits, no branch or tag."})
         if not self.enabled or self.revision or not REPOSITORY.match(self.id):
             return
-        if not self.id.startswith(BUNDLED_OWNER) and not (settings.MODELS_DIR / self.id).is_dir():
+        if self.id.partition("/")[0] != BUNDLED_OWNER and not (settings.MODELS_DIR / self.id).is_dir():
             raise ValidationError(
                 {"revision": f"Pin a commit before enabling, or put the weights into {self.id} under MODELS_DIR."}
             )

@@ -311,10 +311,6 @@ class GeneratedImage(models.Model):
         return f"image {self.index} of {self.generation_id}"
 
     @property
-    def download_name(self) -> str:
-        return f"{self.seed}.{str(self.file.name).rpartition('.')[2]}"
-
-    @property
     def is_checked(self) -> bool:
         return self.checker != ""
 

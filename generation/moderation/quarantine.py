@@ -9,7 +9,6 @@ in between is swept, and what was not done is done by the reaper.
 """
 
 import logging
-from io import BytesIO
 from pathlib import PurePosixPath
 from secrets import token_urlsafe
 
@@ -20,6 +19,7 @@ from django.utils import timezone
 from PIL import Image
 
 from generation.images import encoding, storage
+from generation.images.blur import blurred
 from generation.library import files
 from generation.models import GeneratedImage, StagedFiles
 from generation.models.review import IN_REVIEW, Review
@@ -28,7 +28,6 @@ from generation.parameters import OutputFormat
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 100
-_BLURRED_SIDE = 12
 _GREY = (128, 128, 128)
 _QUALITY = 80
 
@@ -105,11 +104,7 @@ def _secret(name: str) -> str:
 
 def _placeholder(content: bytes) -> bytes:
     """A copy of the same size that shows nothing: blurred beyond recognition, or grey."""
-    picture = Image.open(BytesIO(content)).convert("RGB")
-    size = picture.size
-    if settings.CONFIRMED_PICTURES == "block":
-        picture = Image.new("RGB", size, _GREY)
-    else:
-        picture.thumbnail((_BLURRED_SIDE, _BLURRED_SIDE))
-        picture = picture.convert("L").convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    return encoding.encode(picture, OutputFormat.WEBP, _QUALITY)
+    picture = encoding.decode(content)
+    is_grey = settings.CONFIRMED_PICTURES == "block"
+    placeholder = Image.new("RGB", picture.size, _GREY) if is_grey else blurred(picture)
+    return encoding.encode(placeholder, OutputFormat.WEBP, _QUALITY)

@@ -3,7 +3,6 @@
 Every generation ends here in one way: succeeded, failed, stopped, handed back, or lost to another attempt.
 """
 
-import base64
 import contextvars
 import logging
 import os
@@ -298,8 +297,7 @@ def _store(image: GeneratedImage, picture: Image.Image, wanted: ImageToImagePara
 
 
 def _data_url(picture: Image.Image) -> str:
-    webp = encoding.encode(picture, OutputFormat.WEBP, _PREVIEW_QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(webp).decode()
+    return encoding.data_url(encoding.encode(picture, OutputFormat.WEBP, _PREVIEW_QUALITY), "preview.webp")
 
 
 def _fail(generation: Generation, code: ErrorCode, message: str) -> None:
