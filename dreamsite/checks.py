@@ -5,10 +5,13 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
+SETTINGS = "settings"
+"""The tag of these checks. Commands that start often run them alone: all checks together import every page."""
+
 _S3_MOST_SECONDS = 7 * 24 * 3600
 
 
-@register()
+@register(SETTINGS)
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Settings that take one of a few words, and those that do not go together."""
     allowed = {

@@ -72,7 +72,7 @@ def test_it_works(service: Service, alices_key: str) -> None:
         def bundled() -> Any:
             return next(model for model in api.get("/models").json()["models"] if model["id"] == TINY)
 
-        wait_until(lambda: bundled()["is_warm"], what="the announcement of the warm model")
+        wait_until(lambda: bundled()["is_warm"], "the announcement of the warm model")
         found = bundled()
         assert (found["kind"], found["is_default"]) == ("instruct-pix2pix", True)
         assert found["sizes"] == {"min_side": 128, "max_side": 512}

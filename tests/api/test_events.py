@@ -15,7 +15,7 @@ from PIL import Image
 from tests.support.pictures import photo
 from tests.support.service import (
     Service,
-    frozen,
+    paused,
     wait_until,
 )
 
@@ -179,14 +179,14 @@ def test_head_tells_the_headers_alone(service: Service) -> None:
 
 
 def test_five_hundred_streams_cost_no_thread(service: Service) -> None:
-    (web,) = service.children("manage.py web")
-    (worker,) = service.children("manage.py worker")
+    web = service.child("manage.py web")
+    worker = service.child("manage.py worker")
 
     def threads() -> int:
         return len(list(Path(f"/proc/{web}/task").iterdir()))
 
     before = threads()
-    with service.client() as client, frozen(worker):
+    with service.client() as client, paused(worker):
         generation_id = post(service, "respond-async").json()["id"]
         client._transport = httpx.HTTPTransport(limits=httpx.Limits(max_connections=600))
         streams = [

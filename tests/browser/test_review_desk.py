@@ -94,7 +94,7 @@ def test_ten_pictures_by_keyboard_alone(
     wait_for_the_next(page)
     assert ReviewClaim.objects.count() == 2
     page.goto(f"{live_server.url}/history/")
-    wait_until(lambda: not ReviewClaim.objects.exists(), what="the release of the claims")
+    wait_until(lambda: not ReviewClaim.objects.exists(), "the release of the claims")
     page.context.close()
 
 

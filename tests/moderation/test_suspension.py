@@ -60,20 +60,21 @@ def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
 
 
 RACE = """
-import sys, time
+import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from accounts.models import User
-from generation import allowance, submission, suspension
-from generation.images.uploads import read_picture
+from generation.images.uploads import read_upload
+from generation.jobs import submission
 from generation.models import Generation
+from generation.moderation import suspension
 from generation.parameters import ImageToImageParameters
 
 alice = User.objects.create_user("alice")
 boss = User.objects.create_superuser("boss")
-picture = read_picture(BytesIO(open("dreamsite/static/sample.jpg", "rb").read()), max_pixels=50_000_000)
-draft = lambda: submission.draft(alice, None, ImageToImageParameters(prompt="make it night"), picture)
+picture = read_upload(BytesIO(open("dreamsite/static/sample.jpg", "rb").read()), max_pixels=50_000_000)
+draft = lambda: submission.build(alice, None, ImageToImageParameters(prompt="make it night"), picture)
 
 def suspend():
     try:
@@ -81,12 +82,18 @@ def suspend():
     finally:
         connections.close_all()
 
+def waits_for_a_lock():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return cursor.fetchone()[0]
+
 with ThreadPoolExecutor(1) as pool:
     with transaction.atomic():
         # On its way: it has seen that its user is active, and is not committed yet.
         submission.submit(draft(), picture)
         suspended = pool.submit(suspend)
-        time.sleep(1)
+        while not suspended.done() and not waits_for_a_lock():
+            time.sleep(0.05)
         print("waits" if not suspended.done() else "does not wait")
     print(suspended.result(), *Generation.objects.values_list("state", flat=True))
 """

@@ -58,7 +58,7 @@ CLAIM = """
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from django.db import connections
-from generation import queue
+from generation.jobs import queue
 
 everybody = Barrier(4)
 WARM = "dreamsite/tiny-edit"
@@ -157,7 +157,7 @@ class Installation:
         return list(response.json().get("missing", []))
 
     def wait_for_readiness(self) -> None:
-        wait_until(lambda: self.missing(self.url) == [], READY_SECONDS, "readiness")
+        wait_until(lambda: self.missing(self.url) == [], "readiness")
 
     def post(self, url: str = "", steps: int = 1) -> httpx.Response:
         return httpx.post(
@@ -327,7 +327,7 @@ def test_each_row_goes_to_one_of_four_claimers(installation: Installation) -> No
 
 def test_a_bucket_that_refuses_is_named_and_nothing_is_half_created(installation: Installation) -> None:
     url = installation.start_web("stranger", S3_SECRET_KEY="not the secret")
-    wait_until(lambda: installation.missing(url) == ["storage"], READY_SECONDS, "the missing of the storage")
+    wait_until(lambda: installation.missing(url) == ["storage"], "the missing of the storage")
     before = installation.traces()
     assert_turned_away(installation.post(url))
     assert installation.traces() == before
@@ -343,7 +343,7 @@ def test_nobody_meets_connections_that_the_database_has_cut(installation: Instal
 def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Installation) -> None:
     with ThreadPoolExecutor(1) as thread:
         held = thread.submit(installation.post, steps=100)
-        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        wait_until(lambda: installation.query(RUNNING), "the run's start")
         # Time enough for the worker to read the input.
         time.sleep(1)
         installation.s3.kill()
@@ -363,7 +363,7 @@ def test_what_is_made_waits_for_the_database(installation: Installation) -> None
     """It goes away in the middle of a run and comes back after its end, when the lease is long over."""
     with ThreadPoolExecutor(1) as thread:
         held = thread.submit(installation.post, steps=25)
-        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        wait_until(lambda: installation.query(RUNNING), "the run's start")
         installation.database.stop()
         time.sleep(8)
         installation.database.start()
@@ -377,7 +377,7 @@ def test_what_is_made_waits_for_the_database(installation: Installation) -> None
 def test_a_client_gets_its_pictures_though_the_worker_is_killed(installation: Installation) -> None:
     with ThreadPoolExecutor(1) as thread:
         held = thread.submit(installation.post, steps=25)
-        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        wait_until(lambda: installation.query(RUNNING), "the run's start")
         installation.kill("worker-1")
         assert not held.done()
         installation.start("worker-2", "worker")
@@ -416,7 +416,7 @@ def post(browser: httpx.Client, path: str, **fields: str) -> httpx.Response:
 
 def wait_until_found(browser: httpx.Client, path: str, pattern: str) -> str:
     """What the page at last says."""
-    wait_until(lambda: re.search(pattern, browser.get(path).text), what=f"{pattern} on {path}")
+    wait_until(lambda: re.search(pattern, browser.get(path).text), f"{pattern} on {path}")
     found = re.search(pattern, browser.get(path).text)
     assert found is not None
     return found[1]

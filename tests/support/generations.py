@@ -123,7 +123,8 @@ def files_of(generation: Generation) -> list[str]:
     return [str(name) for name in (generation.input.name, generation.input_thumbnail.name, *images)]
 
 
-def there(names: list[str]) -> list[str]:
+def existing(names: list[str]) -> list[str]:
+    """Return those of these files that are in the storage."""
     return [name for name in names if default_storage.exists(name)]
 
 

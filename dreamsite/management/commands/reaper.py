@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from dreamsite import checks
 from generation.jobs.periodic import periodically
 from generation.maintenance import account_jobs, reaper
 
@@ -18,6 +19,7 @@ class Command(BaseCommand):
     help = (
         "Requeue expired leases, wake workers for queued work, make data exports and delete accounts, again and again."
     )
+    requires_system_checks = [checks.SETTINGS]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--interval", type=float, default=1.0, help="Seconds between two rounds.")
