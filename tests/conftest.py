@@ -18,12 +18,11 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import ApiToken, User
-from dreamsite.embedded_redis import EmbeddedRedis
 from generation.broker.connection import redis_client
 from generation.models import DiffusionModel
 from tests.support.browser import chromium
 from tests.support.generations import bundled_model
-from tests.support.servers import QuietHandler
+from tests.support.servers import EmbeddedRedis, QuietHandler
 from tests.support.service import WAIT_SECONDS, Service
 
 # Real hashes cost half a second each, and no test here is about them.

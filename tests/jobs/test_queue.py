@@ -9,7 +9,6 @@ from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from dreamsite.embedded_redis import EmbeddedRedis
 from generation.broker import queues
 from generation.broker.connection import redis_client
 from generation.jobs import queue, submission
@@ -18,6 +17,7 @@ from generation.maintenance import reaper
 from generation.models import DiffusionModel, Generation, State
 from generation.parameters import ErrorCode, RequestRefused
 from tests.support.jobs import claim, claimed, expire, image_of, submit
+from tests.support.servers import EmbeddedRedis
 
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 

@@ -22,6 +22,24 @@ from dreamsite import embedded_redis
 from tests.support.service import wait_until
 
 
+class EmbeddedRedis:
+    """The embedded server, started by this process."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait until it answers. Raises `TimeoutError`."""
+        self._process = subprocess.Popen(embedded_redis.command(self._data_dir))
+        embedded_redis.wait_until_answering(self._data_dir)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+
 class RedisServer:
     """The embedded server's program as a server of its own, on a TCP port that outlives it."""
 
