@@ -13,6 +13,8 @@ from typing import Any
 import django_stubs_ext
 import environ
 
+from generation.asgi.paths import API_PATHS
+
 # Django's generic classes, such as ModelAdmin, can then be given their type argument.
 django_stubs_ext.monkeypatch()
 
@@ -116,7 +118,6 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 # What is answered in JSON, errors and unknown paths included.
-API_PATHS = r"/(image-to-image|generations|models|loras|v1)(/|\Z)"
 # Pages of other origins that may use the API from a browser. Without any there is no middleware: it would answer preflights.
 CORS_ORIGINS = env.list("CORS_ORIGINS", default=[])
 if CORS_ORIGINS:
@@ -187,8 +188,6 @@ if REDIS_EMBEDDED and len(os.fsencode(REDIS_SOCKET)) > 100:
     raise SystemExit(
         f"DATA_DIR {DATA_DIR} is too long for the socket in it; set DATA_DIR to a path of at most 85 bytes."
     )
-# Figures of staff pages and forecasts are cached in each process.
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 POOLS = env.list("POOLS", default=["default"])
 RQ_QUEUES = {pool: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"} for pool in POOLS}
 RQ_SHOW_ADMIN_LINK = False

@@ -84,7 +84,7 @@ def _record(
 def _waiting(generations: Sequence[Generation]) -> dict[UUID, Waiting]:
     """What those that are queued wait for."""
     queued = [generation for generation in generations if generation.state == State.QUEUED]
-    return {generation_id: expected.told for generation_id, expected in forecast.of_queued(queued).items()}
+    return {generation_id: expected.waiting for generation_id, expected in forecast.of_queued(queued).items()}
 
 
 def _progress(generations: Sequence[Generation]) -> dict[UUID, Progress]:

@@ -30,6 +30,11 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _empty_cache() -> None:
+    cache.clear()
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[EmbeddedRedis]:
     """The embedded redis-server, on a socket of this run."""
@@ -37,11 +42,6 @@ def redis_server() -> Iterator[EmbeddedRedis]:
     server.start()
     yield server
     server.stop()
-
-
-@pytest.fixture(autouse=True)
-def _empty_cache() -> None:
-    cache.clear()
 
 
 @pytest.fixture

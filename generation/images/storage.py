@@ -18,11 +18,16 @@ from django.urls import reverse
 from django.utils.crypto import constant_time_compare, salted_hmac
 from django.views.decorators.http import require_safe
 
+from generation.parameters import MESSAGES, ErrorCode, Refusal
+
 logger = logging.getLogger(__name__)
 
 
-class StorageFailed(Exception):
+class StorageFailed(Refusal):
     """A file could not be stored or read: the disk is full, the bucket is away."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
 
 
 class SignedFileSystemStorage(FileSystemStorage):

@@ -8,10 +8,9 @@ staff picked out by hand are in neither. Scores are counted in hundredths.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from django.core.cache import cache
 from django.db.models import Avg, BooleanField, Case, Count, F, FloatField, Q, Value, When
 from django.db.models.functions import Least, Round
 
@@ -19,8 +18,10 @@ from generation.models import GeneratedImage, first_id
 from generation.models.review import DECIDED, IN_REVIEW, Reason, Review, ReviewDecision
 
 STEPS = 100
-SLOW_SECONDS = 0.2
-CACHE_SECONDS = 600.0
+LONG_SECONDS = 0.2
+KEPT_SECONDS = 600.0
+
+_cache: dict[date, tuple[float, list[Mapping[str, Any]]]] = {}
 
 
 @dataclass(frozen=True)
@@ -141,15 +142,18 @@ def _groups(since: datetime, which: Q) -> list[Mapping[str, Any]]:
 
 
 def _never_in_review(since: datetime) -> list[Mapping[str, Any]]:
-    """Count the pictures that are not in review, nearly all; the counts are cached if the query was slow."""
-    key = f"moderation.metrics.{since:%Y-%m-%d}"
-    groups: list[Mapping[str, Any]] | None = cache.get(key)
-    if groups is None:
-        start = time.monotonic()
-        groups = _groups(since, ~IN_REVIEW)
-        if time.monotonic() - start > SLOW_SECONDS:
-            cache.set(key, groups, CACHE_SECONDS)
-    return groups
+    """Those that no reviewer sees: nearly all, so where counting them took long, the counts hold for a while."""
+    day = since.date()
+    start = time.monotonic()
+    if day in _cache and start - _cache[day][0] < KEPT_SECONDS:
+        return _cache[day][1]
+    found = _groups(since, ~IN_REVIEW)
+    now = time.monotonic()
+    if now - start > LONG_SECONDS:
+        for old in [old for old, (when, _) in _cache.items() if now - when >= KEPT_SECONDS]:
+            _cache.pop(old, None)
+        _cache[day] = now, found
+    return found
 
 
 def _curve(decided: list[Cell], weights: Mapping[bool, float], recall_is_known: bool) -> list[Point]:

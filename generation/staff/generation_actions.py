@@ -20,6 +20,7 @@ from generation.maintenance import retention
 from generation.models import Generation
 from generation.models.review import Reason, Review
 from generation.moderation import review
+from generation.parameters import Refusal
 
 _CSV_COLUMNS = (
     *("id", "created", "user", "model", "state", "error_code", "seeds", "pictures", "flagged"),
@@ -51,8 +52,8 @@ class GenerationActions(admin.ModelAdmin[Generation]):
         def apply(generation: Generation) -> str:
             try:
                 new = retry.retry(generation)
-            except retry.RetryRefused as refusal:
-                raise ActionRefused(str(refusal)) from refusal
+            except Refusal as refusal:
+                raise ActionRefused(refusal.message) from refusal
             audit.record(request.user, "generation.retry", generation, None, {"made": new})
             return ""
 

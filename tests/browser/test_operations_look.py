@@ -22,6 +22,7 @@ from generation.models import (
     State,
     WorkerCommand,
 )
+from generation.staff.operations import metrics
 from tests.support.browser import chromium, needs_chromium
 from tests.support.generations import make_generation
 from tests.support.workers import age_heartbeat, register_worker
@@ -70,8 +71,9 @@ def busy(alice: User, bob: User) -> None:
 
 
 def test_mission_control_holds_its_shape_and_is_live(
-    live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User
+    live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(metrics, "_cache", {})
     busy(alice, bob)
     client.force_login(charlie)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value

@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -55,11 +54,12 @@ def test_peaks_are_by_pool_and_slot_in_one_query(db: None) -> None:
     }
 
 
-def test_mission_control_plots_them(client: Client, charlie: User) -> None:
+def test_mission_control_plots_them(client: Client, charlie: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_cache", {})
     client.force_login(charlie)
     page = "/admin/operations/?window=hour"
     assert "How much waited" not in client.get(page).content.decode()
-    cache.clear()
+    monkeypatch.setattr(metrics, "_cache", {})
     now = timezone.now().replace(second=0, microsecond=0)
     for minute in range(30):
         sampled(now - timedelta(minutes=minute), minute, 3.0 * minute)

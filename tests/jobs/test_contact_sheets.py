@@ -12,7 +12,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import User
 from generation.jobs import queue
-from generation.jobs.contact_sheets import axis
+from generation.jobs.contact_sheets import read_axis
 from generation.models import (
     ContactSheet,
     DiffusionModel,
@@ -175,12 +175,12 @@ def test_what_a_sheet_would_cost_and_take_is_told_before(
 
 
 def test_values_are_read_as_people_write_them() -> None:
-    found = axis("columns", "strength", " 0.2,0.4;0.6\n0.8 0.2 ")
+    found = read_axis("columns", "strength", " 0.2,0.4;0.6\n0.8 0.2 ")
     assert found is not None
     assert found.values == ("0.2", "0.4", "0.6", "0.8")
-    assert axis("rows", "", "1, 2") is None
+    assert read_axis("rows", "", "1, 2") is None
     with pytest.raises(InvalidField, match="at most 36"):
-        axis("rows", "seed", " ".join(map(str, range(40))))
+        read_axis("rows", "seed", " ".join(map(str, range(40))))
 
 
 def test_limits_are_kept_for_the_whole(signed_in: Client, settings: Settings) -> None:

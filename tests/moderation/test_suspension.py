@@ -31,7 +31,9 @@ def picture() -> Upload:
 
 
 def drafted(token: ApiToken) -> Generation:
-    return submission.build(token.user, token, ImageToImageParameters(prompt="make it night"), picture())
+    return submission.build(
+        submission.Request(token.user, token, ImageToImageParameters(prompt="make it night"), picture())
+    )
 
 
 def test_a_request_that_was_let_in_before_is_refused(alices: ApiToken, charlie: User) -> None:
@@ -49,11 +51,11 @@ def test_a_request_that_was_let_in_before_is_refused(alices: ApiToken, charlie: 
 
 
 def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
-    columns = contact_sheets.axis("columns", "seed", "1, 2")
+    columns = contact_sheets.read_axis("columns", "seed", "1, 2")
     assert columns
     suspension.suspend(User.objects.get(pk=alice.pk), by=charlie)
     with pytest.raises(submission.Suspended):
-        contact_sheets.explore(alice, {"prompt": "make it night"}, picture(), columns, None)
+        contact_sheets.submit_once(alice, {"prompt": "make it night"}, picture(), contact_sheets.Grid(columns, None))
     assert not Generation.objects.exists()
     assert not ContactSheet.objects.exists()
     assert unnamed_files() == []
@@ -74,7 +76,9 @@ from generation.parameters import ImageToImageParameters
 alice = User.objects.create_user("alice")
 boss = User.objects.create_superuser("boss")
 picture = read_upload(BytesIO(open("dreamsite/static/sample.jpg", "rb").read()), max_pixels=50_000_000)
-draft = lambda: submission.build(alice, None, ImageToImageParameters(prompt="make it night"), picture)
+draft = lambda: submission.build(
+    submission.Request(alice, None, ImageToImageParameters(prompt="make it night"), picture)
+)
 
 def suspend():
     try:

@@ -2,10 +2,10 @@
 
 import re
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -35,7 +35,9 @@ from tests.support.workers import age_heartbeat, register_worker
 PAGE = "/admin/operations/"
 
 
-pytestmark = pytest.mark.usefixtures("redis")
+@pytest.fixture(autouse=True)
+def _fresh(redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_cache", {})
 
 
 @pytest.fixture
@@ -97,14 +99,14 @@ def test_a_part_of_the_page_reloads_the_whole_where_the_session_has_ended(client
     assert answer["HX-Refresh"] == "true"
 
 
-def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice: User) -> None:
+def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice: User, monkeypatch: Any) -> None:
     register_worker()
     counted: list[list[int]] = []
     for count in (1, 9):
         for number in range(count):
             make_generation(alice, list(State)[number % 5], created=timezone.now() - timedelta(minutes=number))
             register_worker(f"here-{number}")
-        cache.clear()
+        metrics._cache.clear()
         numbers = []
         for address in (PAGE, f"{PAGE}live"):
             with CaptureQueriesContext(connection) as queries:

@@ -6,13 +6,13 @@ beginning of each slot, and the newest `NEWEST` requests.
 """
 
 import math
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from django.core.cache import cache
 from django.db.models import Count, F, QuerySet, Value
 from django.utils import timezone
 
@@ -23,7 +23,7 @@ from generation.models import FINAL_STATES, Generation, State, first_id
 PER_SLOT = 150
 NEWEST = 5000
 PHASES = ("queue", "loading", "encoding", "denoising", "decoding", "safety", "storing")
-_CACHE_SECONDS = 10.0
+_KEPT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,16 @@ class Metrics:
         return any(slot.succeeded > PER_SLOT for slot in self.slots)
 
 
+_cache: dict[str, tuple[float, Metrics]] = {}
+
+
 def metrics(window: Window) -> Metrics:
-    """Return the metrics of this window, at most `_CACHE_SECONDS` old, since several people may watch the page."""
-    result: Metrics = cache.get_or_set(
-        f"operations.metrics.{window.name}", lambda: measure(window, timezone.now()), _CACHE_SECONDS
-    )
-    return result
+    """The figures of this window, at most `_KEPT_SECONDS` old: many may look at one page."""
+    made, found = _cache.get(window.name, (-math.inf, None))
+    if found is None or time.monotonic() - made > _KEPT_SECONDS:
+        found = measure(window, timezone.now())
+        _cache[window.name] = time.monotonic(), found
+    return found
 
 
 def measure(window: Window, now: datetime) -> Metrics:
