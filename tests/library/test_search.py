@@ -223,7 +223,7 @@ def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) ->
     text = text.encode("utf-8", "ignore").decode()
     generation = Generation(user=alice, prompt=text, parameters={}, recipe={"seeds": []})
     search.index(generation)
-    query = search_plan.to_query(search._wanted(alice.pk, text))
+    query = search_plan.to_query(search._query(alice.pk, text))
     with connection.cursor() as cursor:
         if query:
             cursor.execute("SELECT generation_id FROM generation_words WHERE generation_words MATCH %s", [query])
