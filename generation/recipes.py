@@ -107,6 +107,11 @@ class Recipe(BaseModel):
             return self.num_inference_steps
         return max(1, int(self.num_inference_steps * self.strength))
 
+    def cost(self, weight: float) -> float:
+        """Return executed steps x megapixels x images x the model's cost weight."""
+        megapixels = self.width * self.height / 1e6
+        return self.executed_steps * megapixels * len(self.seeds) * weight
+
     @property
     def is_guided(self) -> bool:
         """Whether each step runs the model without the prompt too (classifier-free guidance).

@@ -17,16 +17,15 @@ from generation.broker import queues
 from generation.broker.connection import redis_client
 from generation.images import storage
 from generation.images.uploads import (
+    THUMBNAIL_SIDE,
     Upload,
     encode_input,
     thumbnail,
 )
 from generation.jobs import (
-    fair_share,
     forecast,
     idempotency,
     limits,
-    queue,
 )
 from generation.library import files, search
 from generation.models import (
@@ -116,7 +115,7 @@ def build(request: Request, resolve: Callable[[User, str, str], Weights] | None 
         model=model,
         pool=model.pool,
         priority=_PRIORITY_LEVELS[parameters.priority],
-        cost=fair_share.cost(recipe, model.cost_weight),
+        cost=recipe.cost(model.cost_weight),
         # Only pictures of one size share a batch.
         batch_key=recipe.batch_key if picture else "",
         deadline=timezone.now() + request.cancel_after if request.cancel_after else None,
@@ -272,7 +271,7 @@ class _EncodedInput:
 
     @classmethod
     def of(cls, picture: Upload) -> Self:
-        return cls(encode_input(picture.picture), thumbnail(picture.picture, queue.THUMBNAIL_SIDE))
+        return cls(encode_input(picture.picture), thumbnail(picture.picture, THUMBNAIL_SIDE))
 
 
 def _store_files(generation: Generation, encoded: _EncodedInput) -> None:
@@ -303,7 +302,7 @@ def attach_input(generation: Generation, picture: Upload, recipe: Recipe, warnin
         "input": generation.input.name,
         "input_thumbnail": generation.input_thumbnail.name,
         "recipe": recipe.model_dump(mode="json"),
-        "cost": fair_share.cost(recipe, generation.model.cost_weight),
+        "cost": recipe.cost(generation.model.cost_weight),
         "warnings": [*generation.warnings, *warnings],
     }
     with transaction.atomic():

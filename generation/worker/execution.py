@@ -33,7 +33,7 @@ from generation.engine.errors import EngineError
 from generation.engine.progress import Preview
 from generation.images import encoding, storage
 from generation.images.remote import RemoteRefused
-from generation.images.uploads import thumbnail
+from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
 from generation.jobs import forecast, queue
 from generation.jobs.queue import LeaseStatus
 from generation.library import files
@@ -293,7 +293,7 @@ def _image(generation: Generation, index: int, made: Picture, name: str) -> Gene
 
 def _store(image: GeneratedImage, picture: Image.Image, wanted: ImageToImageParameters) -> None:
     storage.store(str(image.file.name), encoding.encode(picture, wanted.output_format, wanted.output_quality))
-    storage.store(str(image.thumbnail.name), thumbnail(picture, queue.THUMBNAIL_SIDE))
+    storage.store(str(image.thumbnail.name), thumbnail(picture, THUMBNAIL_SIDE))
 
 
 def _data_url(picture: Image.Image) -> str:

@@ -11,8 +11,7 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from generation.images import storage
-from generation.images.uploads import encode_input, thumbnail
-from generation.jobs.queue import THUMBNAIL_SIDE
+from generation.images.uploads import THUMBNAIL_SIDE, encode_input, thumbnail
 from generation.library import search
 from generation.models import DiffusionModel, FileDeletion, GeneratedImage, Generation, StagedFiles, State
 from generation.models.review import Review

@@ -16,8 +16,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from accounts.models import User
 from generation.images import storage
-from generation.images.uploads import encode_input, thumbnail
-from generation.jobs.queue import THUMBNAIL_SIDE
+from generation.images.uploads import THUMBNAIL_SIDE, encode_input, thumbnail
 from generation.library import files, search
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
