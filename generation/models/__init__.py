@@ -1,4 +1,4 @@
-"""The durable record, a room for each kind of row. All others import from here."""
+"""The models. Other packages import them from here."""
 
 from generation.models.contact_sheets import ContactSheet, ContactSheetQuerySet
 from generation.models.diffusion import (

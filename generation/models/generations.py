@@ -19,7 +19,7 @@ from generation.models.review import Review
 from generation.parameters import ImageToImageParameters
 from generation.recipes import Recipe
 
-_TOLD_ELSEWHERE = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
+_NOT_EFFECTIVE_VALUES = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
 
 MAX_AFFINITY_SKIPS = 16
 """How often a request for a cold model waits for one of the same user's that is warm."""
@@ -55,11 +55,11 @@ FINAL_STATES = (State.SUCCEEDED, State.FAILED, State.CANCELED)
 
 class GenerationQuerySet(models.QuerySet["Generation"]):
     def owned_by(self, user: Any) -> Self:
-        """What this user has: neither deleted nor in the trash."""
+        """Return the user's generations that are neither deleted nor trashed."""
         return self.filter(user=user, deleted=None, trashed=None)
 
     def trashed_by(self, user: Any) -> Self:
-        """The user's trash. `generation.library.deletion` tells what of it can be restored."""
+        """Return the user's trash. `deletion.restorable` filters what can be restored."""
         return self.filter(user=user, deleted=None, trashed__isnull=False)
 
     def lease(self, generation: "Generation") -> Self:
@@ -77,7 +77,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         ).order_by("-is_returned", "-priority", "decayed_usage", "is_cold", "id")
 
     def left_by(self, filters: GenerationFilters | HistoryFilters) -> Self:
-        """Those that state, model, time and flag of the filters leave."""
+        """Apply state, model, time and flag of the filters."""
         rows = self
         if filters.state:
             rows = rows.filter(state__in=filters.state) if filters.state[1:] else rows.filter(state=filters.state[0])
@@ -93,11 +93,11 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         return rows
 
     def live(self) -> Self:
-        """What waits or runs, the newest first."""
+        """Return queued and running generations, newest first."""
         return self.filter(state__in=(State.QUEUED, State.RUNNING)).order_by("-pk")
 
     def last_prompts(self, count: int, looked_at: int = 200) -> list[str]:
-        """The last different prompts, the newest first, of so many requests."""
+        """Return up to `count` distinct prompts of the last `looked_at` requests, newest first."""
         prompts = self.exclude(prompt="").order_by("-pk").values_list("prompt", flat=True)[:looked_at]
         return list(dict.fromkeys(prompts))[:count]
 
@@ -254,7 +254,7 @@ class Generation(models.Model):
     @property
     def effective_values(self) -> dict[str, Any]:
         """The numbers that the model is run with, as JSON types."""
-        return self.get_recipe().model_dump(mode="json", exclude=_TOLD_ELSEWHERE)
+        return self.get_recipe().model_dump(mode="json", exclude=_NOT_EFFECTIVE_VALUES)
 
     @property
     def queued_seconds(self) -> float | None:

@@ -174,8 +174,8 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
 
     assert "Nothing changed: say why." in put(id=str(old.pk), reason=" ")
     assert "is on legal hold" in put(id=str(old.pk))
-    assert "is no id" in put(id="x")
-    assert "no such generation" in put(id=str(uuid4()))
+    assert "is not the id of a generation" in put(id="x")
+    assert "There is no generation with this id" in put(id=str(uuid4()))
     assert "on hold already" in put(id=str(old.pk))
     assert "1 generation, the oldest" in operator.get(PAGE, {"preview": ""}).content.decode()
     ran = operator.post(f"{PAGE}{RetentionRule.objects.get().pk}/run", follow=True).content.decode()
