@@ -1,4 +1,4 @@
-"""Suspension and the requests that are on their way at that instant: canceled or refused, but never left in the queue."""
+"""Suspension and the requests that are being submitted at that moment: canceled or refused, but never left in the queue."""
 
 import os
 import subprocess
@@ -62,7 +62,6 @@ def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
 
 
 RACE = """
-import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from django.db import connection, connections, transaction
@@ -72,17 +71,15 @@ from generation.jobs import submission
 from generation.models import Generation
 from generation.moderation import suspension
 from generation.parameters import ImageToImageParameters
+from tests.support.service import wait_until
 
 alice = User.objects.create_user("alice")
-boss = User.objects.create_superuser("boss")
+admin = User.objects.create_superuser("admin")
 picture = read_upload(BytesIO(open("dreamsite/static/sample.jpg", "rb").read()), max_pixels=50_000_000)
-draft = lambda: submission.build(
-    submission.Request(alice, None, ImageToImageParameters(prompt="make it night"), picture)
-)
 
 def suspend():
     try:
-        return suspension.suspend(User.objects.get(username="alice"), by=boss)
+        return suspension.suspend(User.objects.get(username="alice"), by=admin)
     finally:
         connections.close_all()
 
@@ -93,17 +90,17 @@ def waits_for_a_lock():
 
 with ThreadPoolExecutor(1) as pool:
     with transaction.atomic():
-        # On its way: it has seen that its user is active, and is not committed yet.
-        submission.submit(draft(), picture)
+        # It has seen that its user is active, and is not committed yet.
+        parameters = ImageToImageParameters(prompt="make it night")
+        submission.submit(submission.build(submission.Request(alice, None, parameters, picture)))
         suspended = pool.submit(suspend)
-        while not suspended.done() and not waits_for_a_lock():
-            time.sleep(0.05)
+        wait_until(lambda: suspended.done() or waits_for_a_lock(), "the suspension's wait for the lock")
         print("waits" if not suspended.done() else "does not wait")
     print(suspended.result(), *Generation.objects.values_list("state", flat=True))
 """
 
 
-def test_on_postgresql_it_waits_for_what_is_on_its_way() -> None:
+def test_on_postgresql_it_waits_for_requests_that_are_being_submitted() -> None:
     with servers.postgresql() as database, servers.redis_server() as redis:
         environment = {**os.environ, "DATABASE_URL": database.url, "REDIS_URL": redis.url}
 

@@ -84,7 +84,7 @@ def test_models_are_downloaded_and_warmed_by_workers(staff: Client, turbo: Diffu
     def do(action: str, address: str = MODELS, name: str = TURBO) -> str:
         return staff.post(address, {"action": action, "_selected_action": [name]}, follow=True).content.decode()
 
-    assert "No worker of the pool default is there to do it; start one first." in do("warm")
+    assert "The pool default has no running worker; start one first." in do("warm")
     register_worker("here-1")
     register_worker("here-2")
     register_worker("there-1", host="there")
