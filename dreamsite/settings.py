@@ -188,6 +188,8 @@ if REDIS_EMBEDDED and len(os.fsencode(REDIS_SOCKET)) > 100:
     raise SystemExit(
         f"DATA_DIR {DATA_DIR} is too long for the socket in it; set DATA_DIR to a path of at most 85 bytes."
     )
+# Figures of staff pages and forecasts are cached in each process.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 POOLS = env.list("POOLS", default=["default"])
 RQ_QUEUES = {pool: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"} for pool in POOLS}
 RQ_SHOW_ADMIN_LINK = False

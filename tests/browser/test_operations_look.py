@@ -22,7 +22,6 @@ from generation.models import (
     State,
     WorkerCommand,
 )
-from generation.staff.operations import metrics
 from tests.support.browser import chromium, needs_chromium
 from tests.support.generations import make_generation
 from tests.support.workers import age_heartbeat, register_worker
@@ -71,9 +70,8 @@ def busy(alice: User, bob: User) -> None:
 
 
 def test_mission_control_holds_its_shape_and_is_live(
-    live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User, monkeypatch: pytest.MonkeyPatch
+    live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User
 ) -> None:
-    monkeypatch.setattr(metrics, "_cache", {})
     busy(alice, bob)
     client.force_login(charlie)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
