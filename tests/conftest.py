@@ -20,10 +20,10 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import ApiToken, User
 from generation.broker.connection import redis_client
 from generation.models import DiffusionModel
-from tests.support.browser import chromium
+from tests.support.browser import chromium, new_context
 from tests.support.generations import bundled_model
 from tests.support.servers import EmbeddedRedis, QuietHandler
-from tests.support.service import WAIT_SECONDS, Service
+from tests.support.service import Service
 
 # Real hashes cost half a second each, and no test here is about them.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -141,8 +141,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A fresh profile of the browser."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(1000 * WAIT_SECONDS)
+    context = new_context(browser)
     yield context
     context.close()
 

@@ -15,6 +15,7 @@ from generation.maintenance import (
 from tests.support.browser import (
     GROUND,
     GROUNDS,
+    WAIT_MILLISECONDS,
     check_everywhere,
     needs_chromium,
     sign_in,
@@ -36,7 +37,7 @@ class Devices:
 
     def one(self, scripts: bool = True) -> Page:
         context = self.browser.new_context(viewport={"width": 1440, "height": 900}, java_script_enabled=scripts)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(WAIT_MILLISECONDS)
         page = context.new_page()
         page.on(
             "console",

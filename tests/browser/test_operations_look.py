@@ -97,7 +97,7 @@ def test_mission_control_holds_its_shape_and_is_live(
         pause.focus()
         PausedPool.objects.create(pool="other", by="bob")
         make_generation(alice, State.QUEUED)
-        expect(page.get_by_role("row", name=re.compile("^default 2"))).to_be_visible(timeout=10_000)
+        expect(page.get_by_role("row", name=re.compile("^default 2"))).to_be_visible()
         expect(pause).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.get_by_text("The pool default is paused: running generations finish")).to_be_visible()

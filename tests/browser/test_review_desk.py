@@ -13,7 +13,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation.models import GeneratedImage
 from generation.models.review import Review, ReviewClaim, ReviewDecision
-from tests.support.browser import needs_chromium
+from tests.support.browser import WAIT_MILLISECONDS, needs_chromium
 from tests.support.generations import make_generation
 from tests.support.roles import REVIEWERS, staff
 from tests.support.service import wait_until
@@ -25,7 +25,7 @@ def desk(browser: Browser, live_server: LiveServer, name: str) -> Page:
     """The cockpit of a new reviewer of this name, who came in by keyboard."""
     staff(name, REVIEWERS)
     context = browser.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(WAIT_MILLISECONDS)
     page = context.new_page()
     page.goto(f"{live_server.url}/admin/review/")
     # The browser gives the focus when it draws the page, which may be after it has loaded.

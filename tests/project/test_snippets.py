@@ -12,7 +12,7 @@ from playwright.sync_api import Error
 from tests.support import pictures
 from tests.support.browser import chromium, needs_chromium
 from tests.support.environment import ROOT
-from tests.support.service import Service
+from tests.support.service import WAIT_SECONDS, Service
 
 PAGES = {
     path.name: path.read_text() for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
@@ -45,7 +45,7 @@ def run(service: Service, key: str, *command: str, **environment: str) -> str:
         env={**service.environment, "TOKEN": key, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=WAIT_SECONDS,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
@@ -109,7 +109,7 @@ def test_javascript(code: str, service: Service, alices_key: str) -> None:
         f"([id, token]) => {{ {for_service(service, code)}\n"
         "const events = []; return follow(id, token, (event) => events.push(event)).then(() => events); }"
     )
-    accepted = make(service, alices_key, {"Prefer": "respond-async"}, num_inference_steps="60")
+    accepted = make(service, alices_key, {"Prefer": "respond-async"}, num_inference_steps="20")
     with chromium() as browser:
         page = browser.new_page()
         page.goto(f"{service.url}/health")
