@@ -259,17 +259,17 @@ def _form_context(
     loras = studio_form.loras(models, chosen, values)
     return {
         "values": values,
-        "chosen": chosen,
+        "current_model": chosen,
         "sliders": studio_form.sliders(chosen, values, errors),
         "loras": loras,
         "uses_loras": any(lora.weight and lora.fits for lora in loras),
-        "behaviour": studio_form.model_behaviour_json(models),
+        "model_behaviour": studio_form.model_behaviour_json(models),
         "negative_has_effect": chosen.parameters["negative_prompt"].has_effect,
-        "most_images": chosen.parameters["num_images_per_prompt"].maximum,
-        "most_characters": studio_form.limit_of("prompt"),
-        "explored": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS],
+        "max_images": chosen.parameters["num_images_per_prompt"].maximum,
+        "max_characters": studio_form.limit_of("prompt"),
+        "axis_fields": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS],
         "formats": list(OutputFormat),
-        "most_cells": contact_sheets.MAX_CELLS,
+        "max_cells": contact_sheets.MAX_CELLS,
         "key": get_random_string(22),
         "max_bytes": settings.MAX_UPLOAD_BYTES,
     }
@@ -282,8 +282,8 @@ def _library_context(user: User) -> dict[str, Any]:
     recent = rows.filter(state=State.SUCCEEDED, contact_sheet=None).order_by("-pk").prefetch_related("images")
     last_sheets = ContactSheet.objects.filter(user=user).lately(SHEETS_SHOWN)
     return {
-        "prompts": rows.last_prompts(PROMPTS_SHOWN),
-        "live": list(live[:LIVE_SHOWN]),
+        "recent_prompts": rows.last_prompts(PROMPTS_SHOWN),
+        "jobs": list(live[:LIVE_SHOWN]),
         "recent": list(recent[:RECENT_SHOWN]),
         "sheets": [(sheet, sheets.title(sheet)) for sheet in last_sheets],
     }

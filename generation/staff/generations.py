@@ -132,7 +132,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
             index = (_positive_int(request.GET.get("picture", "")) or 1) - 1
             context |= {
                 "images": images,
-                "chosen": images[index] if index < len(images) else next(iter(images), None),
+                "result": images[index] if index < len(images) else next(iter(images), None),
                 "events": timeline.events(generation),
             }
         return super().change_view(request, object_id, form_url, context)

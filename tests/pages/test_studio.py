@@ -309,7 +309,7 @@ def test_models_show_what_has_an_effect_on_them(signed_in: Client, alice: User) 
     assert 'name="num_inference_steps" value="2"' in page, "what nobody touched is what the other model does best with"
     assert 'name="guidance_scale" value="9"' in page
     assert "Choose the picture again." in page
-    told = json.loads(re.search(r'<script id="behaviour" type="application/json">(.*?)</script>', page)[1])  # type: ignore[index]
+    told = json.loads(re.search(r'<script id="model-behaviour" type="application/json">(.*?)</script>', page)[1])  # type: ignore[index]
     assert told["some/turbo"]["sliders"]["num_inference_steps"] == {
         "shown": True,
         "value": "2",
