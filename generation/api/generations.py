@@ -34,7 +34,7 @@ class GenerationList(JsonView):
     def get(self, request: Request) -> Response:
         """Your generations, the newest first: a page of those that the filters leave."""
         filters = _filters(request)
-        rows = Generation.objects.owned_by(request.user).left_by(filters)
+        rows = Generation.objects.owned_by(request.user).filtered_by(filters)
         if filters.prompt is not None:
             rows = rows.filter(prompt__icontains=filters.prompt)
         pages = _Pages(filters.limit)

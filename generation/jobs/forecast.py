@@ -60,7 +60,7 @@ class Forecast:
 def record(generations: Sequence[Generation], timings: Mapping[str, float]) -> None:
     """Record how long the phases of a batch took, in seconds; the batch ran in one call."""
     recipe = generations[0].get_recipe()
-    images = sum(generation.images_wanted for generation in generations)
+    images = sum(generation.image_count for generation in generations)
     steps = recipe.executed_steps
     step_seconds = timings.get("denoising", 0.0) / steps
     other_seconds = sum(timings.get(phase, 0.0) for phase in ("encoding", "decoding", "safety", "storing"))
@@ -122,7 +122,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _QueuedRow:
-    """A generation with what its place depends on: see `GenerationQuerySet.in_turn`."""
+    """A generation with what its place depends on: see `GenerationQuerySet.in_claim_order`."""
 
     generation: Generation
     is_returned: bool
@@ -218,9 +218,9 @@ def _simulate(pool: str, workers: int, warm: frozenset[str], drafts: Sequence[Ge
 
 
 def _queued(pool: str, warm: frozenset[str], drafts: Sequence[Generation], now: datetime) -> list[_QueuedRow]:
-    """Return the first `_MAX_SIMULATED` of a pool's queued generations and these drafts, sorted as `in_turn` sorts."""
+    """Return the first `_MAX_SIMULATED` of a pool's queued generations and these drafts, sorted as `in_claim_order` sorts."""
     # Only the needed columns: the queue can be long.
-    rows: QuerySet[Any] = Generation.objects.in_turn(pool, list(warm), now).only(
+    rows: QuerySet[Any] = Generation.objects.in_claim_order(pool, list(warm), now).only(
         "user", "model", "priority", "attempt", "cost", "recipe"
     )[:_MAX_SIMULATED]
     queued = [_QueuedRow(row, bool(row.is_returned), row.decayed_usage, bool(row.is_cold)) for row in rows]

@@ -73,18 +73,18 @@ def _publish_start(generation: Generation) -> None:
 
 def _pick(pool: str, warm: Sequence[str], full: set[int]) -> list[Generation]:
     """The next row and those that may share its batch, locked: PostgreSQL lets other claimers skip them."""
-    rows = Generation.objects.in_turn(pool, warm, timezone.now()).exclude(user__in=full)
+    rows = Generation.objects.in_claim_order(pool, warm, timezone.now()).exclude(user__in=full)
     waiting = rows.select_related("user", "model").select_for_update(skip_locked=True, of=("self",))
     leader = waiting.first()
     if leader is None:
         return []
     batch = [leader]
-    room = settings.MAX_BATCH - leader.images_wanted
+    room = settings.MAX_BATCH - leader.image_count
     if room > 0 and leader.batch_key and leader.model.may_batch:
         for follower in waiting.filter(batch_key=leader.batch_key).exclude(pk=leader.pk)[: settings.MAX_BATCH]:
-            if follower.images_wanted <= room:
+            if follower.image_count <= room:
                 batch.append(follower)
-                room -= follower.images_wanted
+                room -= follower.image_count
     return batch
 
 

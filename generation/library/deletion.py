@@ -95,7 +95,7 @@ def files_of(row: Generation) -> list[str]:
     """Return the names of all its files; prefetch `images`."""
     names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
     for image in row.images.all():
-        names += image.every_name
+        names += image.file_names
     return names
 
 

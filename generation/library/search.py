@@ -72,7 +72,7 @@ def _filtered(
     newer_than: UUID | None = None,
 ) -> QuerySet[Generation]:
     """Return the user's rows that pass the filters, newest first; with `newer_than` oldest first."""
-    found: QuerySet[Generation] = rows.left_by(filters)  # type: ignore[attr-defined]
+    found: QuerySet[Generation] = rows.filtered_by(filters)  # type: ignore[attr-defined]
     if filters.favourite:
         found = found.filter(is_favourite=True)
     if filters.sheet is not None:

@@ -88,7 +88,7 @@ def _swap(
     image: GeneratedImage, as_read: QuerySet[GeneratedImage], fields: dict[str, object], staged: StagedFiles | None
 ) -> None:
     """Let the row name other files, unless it changed since it was read. Delete the files that it does not name then."""
-    old = [name for name in image.every_name if name not in fields.values()]
+    old = [name for name in image.file_names if name not in fields.values()]
     with transaction.atomic():
         # A sweep that came first has deleted the new files: then the row must not name them.
         are_stored = staged is None or bool(staged.delete()[0])

@@ -239,8 +239,8 @@ def _page(
 
     Values that are the starting ones of `previous_model` become those of the chosen model.
     """
-    context: dict[str, Any] = {"kept": stored}
-    models = [capabilities.described(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
+    context: dict[str, Any] = {"stored": stored}
+    models = [capabilities.describe(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
     if models:
         chosen = _chosen(models, values.get("model_id") or user.default_model)
         errors = {**studio_form.unavailable(chosen, values), **errors}
@@ -280,7 +280,7 @@ def _library_context(user: User) -> dict[str, Any]:
     rows = Generation.objects.owned_by(user)
     live = rows.live().filter(contact_sheet=None).prefetch_related("images")
     recent = rows.filter(state=State.SUCCEEDED, contact_sheet=None).order_by("-pk").prefetch_related("images")
-    last_sheets = ContactSheet.objects.filter(user=user).lately(SHEETS_SHOWN)
+    last_sheets = ContactSheet.objects.filter(user=user).recent(SHEETS_SHOWN)
     return {
         "recent_prompts": rows.last_prompts(PROMPTS_SHOWN),
         "jobs": list(live[:LIVE_SHOWN]),

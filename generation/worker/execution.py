@@ -150,11 +150,11 @@ class _BatchRun:
         if not self._watched or time.monotonic() - self._shown < _PREVIEW_SECONDS:
             return
         self._shown = time.monotonic()
-        for glimpse in decode():
-            generation = self.members[glimpse.member]
+        for preview in decode():
+            generation = self.members[preview.item]
             if generation.pk in self._watched & self.active.keys():
-                at = {"index": glimpse.image, "step": self.step, "of": self.of}
-                publish(generation.pk, "preview", {**at, "image": _data_url(glimpse.picture)})
+                at = {"index": preview.image, "step": self.step, "of": self.of}
+                publish(generation.pk, "preview", {**at, "image": _data_url(preview.picture)})
 
     def _tell(self, progress: Progress) -> ControlFlags:
         """Report to Redis; while it is away the steps do not wait for it."""

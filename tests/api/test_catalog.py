@@ -14,7 +14,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from accounts.models import ApiToken
 from generation.api.openapi import document
 from generation.broker.connection import redis_client
-from generation.capabilities import DESCRIBED
+from generation.capabilities import MODEL_FIELDS
 from generation.models import DiffusionModel, Lora
 from generation.parameters import ImageToImageParameters, InvalidField
 from generation.recipes import plan
@@ -246,7 +246,7 @@ def test_the_docs_show_a_part_of_the_real_answer(api: Client) -> None:
     page = (ROOT / "docs" / "models.md").read_text()
     (shown,) = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])["models"]
     real = models(api)[TINY]
-    assert set(real["parameters"]) == set(DESCRIBED)
-    assert len(DESCRIBED) == 9
+    assert set(real["parameters"]) == set(MODEL_FIELDS)
+    assert len(MODEL_FIELDS) == 9
     parameters = {name: real["parameters"][name] for name in shown["parameters"]}
     assert shown == {**real, "parameters": parameters, "examples": real["examples"][:1]}

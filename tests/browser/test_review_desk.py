@@ -89,7 +89,7 @@ def test_ten_pictures_by_keyboard_alone(
     assert all(decision.seconds is not None and 0 < decision.seconds < 60 for decision in decisions)
 
     page.keyboard.press("z")
-    expect(page.get_by_text("Taken back: escalated.")).to_be_visible()
+    expect(page.get_by_text("Undone: escalated.")).to_be_visible()
     assert shown(page) == seen[-1]
     wait_for_the_next(page)
     assert ReviewClaim.objects.count() == 2
@@ -114,7 +114,7 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     other = erin.context.new_page()
     other.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
     other.goto(f"{live_server.url}/admin/review/?image={shown(dora)}")
-    expect(other.get_by_text("dora is looking at it now.")).to_be_visible()
+    expect(other.get_by_text("dora is reviewing it now.")).to_be_visible()
     other.goto(f"{live_server.url}/admin/review/insight/")
     assert (refused, ReviewClaim.objects.count()) == ([], 4)
     other.close()
@@ -127,7 +127,7 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     expect(erin.get_by_text("Decided: safe.")).to_be_visible()
     dora.keyboard.press("r")
     dora.keyboard.press("1")
-    expect(dora.get_by_text("erin decided first: safe. Your decision was not taken.")).to_be_visible()
+    expect(dora.get_by_text("erin decided first: safe. Your decision was not saved.")).to_be_visible()
 
     for _ in range(4):
         for page in (dora, erin):

@@ -242,9 +242,9 @@ def test_a_sheet_in_the_trash_is_none_of_the_last_ones(signed_in: Client) -> Non
     sheet = ContactSheet.objects.get()
     sheet.generations.update(state=State.SUCCEEDED)
     sheet.generations.filter(cell__lt=4).update(trashed=sheet.created)
-    assert list(map(attrgetter("made"), ContactSheet.objects.lately(6))) == [2]
+    assert list(map(attrgetter("made"), ContactSheet.objects.recent(6))) == [2]
     sheet.generations.update(trashed=sheet.created)
-    assert ContactSheet.objects.lately(6) == []
+    assert ContactSheet.objects.recent(6) == []
     assert f"/sheets/{sheet.pk}/" not in signed_in.get("/").content.decode()
 
 

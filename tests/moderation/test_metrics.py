@@ -1,4 +1,4 @@
-"""What the decisions teach: the checker's precision and recall, weighted, and what another threshold would change."""
+"""Review metrics: the weighted precision and recall of the checker, and the effect of another threshold."""
 
 from datetime import timedelta
 

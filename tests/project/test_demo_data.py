@@ -43,7 +43,7 @@ def test_reviewers_find_work_and_learn_from_what_was_done(charlie: User) -> None
 
 
 def test_what_is_deleted_or_confirmed_takes_no_picture_from_others(charlie: User) -> None:
-    names = {name for image in GeneratedImage.objects.all() for name in image.every_name} | {"demo/input.webp"}
+    names = {name for image in GeneratedImage.objects.all() for name in image.file_names} | {"demo/input.webp"}
     assert all(name.startswith(FOLDER) for name in names)
     one, other = GeneratedImage.objects.filter(review="").select_related("generation")[:2]
     review.decide(one, charlie, Review.CONFIRMED, Reason.OTHER)

@@ -156,7 +156,7 @@ def test_pictures_are_decided_from_the_list(desk: Client, alice: User) -> None:
     one = make_generation(alice, num_images_per_prompt=2, flagged=[1])
     plain = make_generation(alice)
     assert 'name="reason"' in act(desk, "confirm_flag", one)
-    assert "Say why it is confirmed" in act(desk, "confirm_flag", one, confirmed="yes")
+    assert "Choose a reason" in act(desk, "confirm_flag", one, confirmed="yes")
     act(desk, "confirm_flag", one, plain, confirmed="yes", reason="violence")
     assert list(GeneratedImage.objects.order_by("pk").values_list("review", "nsfw")) == [
         ("", False),

@@ -55,7 +55,7 @@ reaper.reap(abandoned=timedelta(0))
 print(json.dumps({
     "rows": [{
         "id": str(row.pk), "state": row.state, "code": row.error_code, "attempt": row.attempt, "crash_count": row.crash_count,
-        "wanted": row.images_wanted, "images": [image.file.name for image in row.images.all()],
+        "wanted": row.image_count, "images": [image.file.name for image in row.images.all()],
         "others": [row.input.name, row.input_thumbnail.name, *(image.thumbnail.name for image in row.images.all())],
     } for row in Generation.objects.prefetch_related("images")],
     "unnamed": [str(row) for model in (StagedFiles, FileDeletion) for row in model.objects.values()],
