@@ -152,7 +152,7 @@ def test_of_two_decisions_one_wins(alice: User, dora: User, erin: User) -> None:
     assert GeneratedImage.objects.get().nsfw
 
 
-def test_what_is_passed_on_is_for_others(alice: User, dora: User, erin: User) -> None:
+def test_escalated_pictures_are_for_others(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED, note="not sure")
     image.refresh_from_db()
@@ -255,7 +255,7 @@ def test_tombstones_do_not_wait(alice: User, dora: User, redis: None) -> None:
     assert review.counts()[""] == 0
 
 
-def test_the_cockpit_shows_one_picture_and_all_about_it(desk: Client, alice: User, erin: User) -> None:
+def test_the_page_shows_one_picture_and_all_about_it(desk: Client, alice: User, erin: User) -> None:
     earlier = flagged(alice)
     review.decide(earlier, erin, Review.CONFIRMED, Reason.NUDITY)
     image = flagged(alice, prompt="make it <night>", negative_prompt="fog")
@@ -303,7 +303,7 @@ def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) 
     assert "nothing to undo" in desk.post(f"{DESK}undo", follow=True).content.decode()
 
 
-def test_scripts_are_told_in_json(desk: Client, erin: User, alice: User) -> None:
+def test_scripts_are_answered_in_json(desk: Client, erin: User, alice: User) -> None:
     image = flagged(alice)
     address = f"{DESK}{image.pk}/decide"
     form = {"seen": "waiting", "verdict": "safe", "seconds": "2.5"}
@@ -378,7 +378,7 @@ def test_it_takes_the_same_queries_however_much_waits(desk: Client, alice: User)
     assert counted[0] == counted[1] <= 22
 
 
-def test_what_is_escalated_again_is_for_all_but_who_passed_it_on(alice: User, dora: User, erin: User) -> None:
+def test_what_is_escalated_again_is_for_all_but_who_escalated_it(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED)
     review.decide(image, erin, Review.SAFE)
@@ -387,7 +387,7 @@ def test_what_is_escalated_again_is_for_all_but_who_passed_it_on(alice: User, do
     assert review.next_for(erin, ReviewFilter()) is not None
 
 
-def test_who_took_a_passing_on_back_may_be_asked_again(alice: User, dora: User, erin: User) -> None:
+def test_who_undid_an_escalation_gets_the_picture_again(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED)
     review.undo(dora)
