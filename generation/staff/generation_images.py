@@ -48,9 +48,9 @@ def thumbnail(file: FieldFile, name: str, is_flagged: bool = False) -> SafeStrin
         return SafeString("")
     picture = format_html('<img src="{}" alt="{}" width="{}" height="{}" loading="lazy">', file.url, name, _SIDE, _SIDE)
     if not is_flagged:
-        return format_html('<span class="shot">{}</span>', picture)
+        return format_html('<span class="thumbnail">{}</span>', picture)
     return format_html(
-        '<label class="shot flagged" title="Flagged: click to show or hide">'
+        '<label class="thumbnail flagged" title="Flagged: click to show or hide">'
         '<input type="checkbox" autocomplete="off" aria-label="Show {}, which is flagged">{}</label>',
         name.lower(),
         picture,

@@ -141,7 +141,9 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
     def pictures(self, generation: Generation) -> SafeString:
         thumbnails = [thumbnail(generation.input_thumbnail, "Input")]
         thumbnails += [result_thumbnail(image) for image in generation.images.all()]
-        return format_html('<div class="shots">{}</div>', format_html_join("", "{}", ((each,) for each in thumbnails)))
+        return format_html(
+            '<div class="thumbnails">{}</div>', format_html_join("", "{}", ((each,) for each in thumbnails))
+        )
 
     @admin.display(description="prompt")
     def short_prompt(self, generation: Generation) -> str:

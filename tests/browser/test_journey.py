@@ -133,7 +133,7 @@ def test_the_same_way_on_a_phone_without_scripts(browser: Browser, visitor: Page
     sheet = page.url
     page.get_by_role("link", name="show in the history").click()
     expect(page.locator(".tile")).to_have_count(2)
-    badge = page.locator(".of-sheet").first.bounding_box()
+    badge = page.locator(".sheet-link").first.bounding_box()
     assert badge is not None
     assert badge["width"] == badge["height"] == 32, "the rest of the tile leads to the picture"
     check_look(page)

@@ -162,7 +162,7 @@ def test_more_comes_when_one_scrolls(page: Page, alice: User, monkeypatch: pytes
     expect(page.locator(".tile")).to_have_count(30)
     expect(page.locator(".older")).to_have_count(0)
     assert page.locator(".grid h2").all_inner_texts() == ["Today"]
-    names = page.locator(".tile .over > span").all_text_contents()
+    names = page.locator(".tile .caption > span").all_text_contents()
     assert names == [f"number {number}" for number in reversed(range(30))]
 
 

@@ -111,11 +111,11 @@ def test_flagged_ones_are_veiled_on_both_sides(signed_in: Client, alice: User) -
     assert 'class="compare flagged"' in html(signed_in, flagged)
     page = html(signed_in, plain, **{"with": f"{flagged.pk}.0"})
     assert 'class="compare other-flagged"' in page
-    assert 'class="veil"' in page
+    assert 'class="reveal"' in page
     User.objects.update(blur_flagged=False)
     for generation, query in ((flagged, {}), (plain, {"with": f"{flagged.pk}.0"})):
         page = html(signed_in, generation, **query)
-        assert "veil" not in page
+        assert "reveal" not in page
         assert not re.search(r'class="[^"]*flagged', page)
 
 
@@ -158,9 +158,9 @@ def test_a_long_descent_is_cut_and_costs_no_more(
         with django_assert_num_queries(6):
             related.related_to(Generation.objects.select_related("user").get(pk=generation.pk), [])
     page = html(signed_in, line[-1]).partition('class="lineage"')[2].partition("</section>")[0]
-    assert '<li class="beyond">…' in page
+    assert '<li class="more-marker">…' in page
     assert [item for item in line if page_of(item) in page] == line[-related.MOST_ANCESTORS - 1 : -1]
-    assert '<li class="beyond">…' not in html(signed_in, line[related.MOST_ANCESTORS])
+    assert '<li class="more-marker">…' not in html(signed_in, line[related.MOST_ANCESTORS])
 
 
 def test_ancestors_that_are_gone_leave_their_place(signed_in: Client, alice: User, bob: User) -> None:
@@ -170,7 +170,7 @@ def test_ancestors_that_are_gone_leave_their_place(signed_in: Client, alice: Use
     deletion.delete(root)
     deletion.trash(Generation.objects.filter(pk=middle.pk))
     page = html(signed_in, leaf)
-    assert re.findall(r'class="gone">([^<]+)<', page) == ["deleted", "in the trash"]
+    assert re.findall(r'class="removed">([^<]+)<', page) == ["deleted", "in the trash"]
     assert page_of(middle) not in page
     stranger = child_of(alice, make_generation(bob).images.get())
     assert 'class="lineage"' not in html(signed_in, stranger)
@@ -237,7 +237,7 @@ def test_a_title_that_is_too_long_comes_back_with_a_word(signed_in: Client, alic
         assert wrong in answer.content.decode()
         part = signed_in.post(address, {"title": title, "note": note}, headers={"HX-Request": "true"})
         assert wrong in part.content.decode()
-        assert squeeze(part.content.decode()).startswith('<div id="own">')
+        assert squeeze(part.content.decode()).startswith('<div id="notes">')
     assert set(Generation.objects.values_list("title", "note")) == {("", "")}
 
 
@@ -245,7 +245,7 @@ def test_a_page_that_stays_gets_its_part(signed_in: Client, alice: User) -> None
     address = reverse("annotate", args=[make_generation(alice).pk])
     answer = signed_in.post(address, {"title": "Night"}, headers={"HX-Request": "true"})
     part = squeeze(answer.content.decode())
-    assert part.startswith('<div id="own">')
+    assert part.startswith('<div id="notes">')
     assert "Night</h1>" in part
 
 
@@ -333,7 +333,7 @@ def test_a_picture_that_nobody_checked_is_never_called_safe(signed_in: Client, a
 def test_a_flagged_picture_is_blurred_until_it_is_asked_for(signed_in: Client, alice: User) -> None:
     page = squeeze(signed_in.get(page_of(make_generation(alice, flagged=[0]))).content.decode())
     assert 'class="compare flagged"' in page
-    assert '<label class="veil"><input type="checkbox"' in page
+    assert '<label class="reveal"><input type="checkbox"' in page
 
 
 @pytest.mark.parametrize(

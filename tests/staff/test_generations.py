@@ -43,9 +43,9 @@ def test_it_works(staff: Client, alice: User) -> None:
     ):
         assert wanted in page
     assert "succeeded in 2.4 s" in page
-    shots = re.findall(r'<(?:span|label) class="shot(?: flagged)?"', page)
-    assert len(shots) == 4 + 2 + 1 + 1
-    assert page.count("shot flagged") == 1
+    thumbnails = re.findall(r'<(?:span|label) class="thumbnail(?: flagged)?"', page)
+    assert len(thumbnails) == 4 + 2 + 1 + 1
+    assert page.count("thumbnail flagged") == 1
 
 
 def test_only_staff_come_in(client: Client, alice: User) -> None:
@@ -173,9 +173,9 @@ def test_one_generation_is_a_page_to_read(staff: Client, alice: User) -> None:
     ):
         assert wanted in page
     assert f"{generation.created:%Y-%m-%d %H:%M:%S}" in page
-    assert page.count("shot flagged") == 1
-    assert "laid compare flagged" not in page
-    assert "laid compare flagged" in staff.get(change_page(generation), {"picture": "2"}).content.decode()
+    assert page.count("thumbnail flagged") == 1
+    assert "overlay compare flagged" not in page
+    assert "overlay compare flagged" in staff.get(change_page(generation), {"picture": "2"}).content.decode()
     assert 'name="_save"' not in page
     assert not re.findall(r'<(?:input|textarea|select)[^>]* name="(?:prompt|state|seed|images-0-seed)"', page)
 

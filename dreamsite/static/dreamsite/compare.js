@@ -13,7 +13,7 @@ function show(view) {
 
 function setHeld(button, isHeld) {
   button.setAttribute("aria-pressed", String(isHeld));
-  button.closest(".compare").classList.toggle("held", isHeld);
+  button.closest(".compare").classList.toggle("showing-other", isHeld);
 }
 
 const storedView = read("compare");

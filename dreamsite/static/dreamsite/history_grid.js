@@ -80,7 +80,7 @@ function selectRange(event, box) {
 function toggleSelecting(button) {
   const isOn = button.getAttribute("aria-pressed") !== "true";
   button.setAttribute("aria-pressed", isOn);
-  document.documentElement.classList.toggle("choosing", isOn);
+  document.documentElement.classList.toggle("selecting", isOn);
   if (!isOn) document.getElementById("selection")?.reset();
 }
 
@@ -95,7 +95,7 @@ document.addEventListener("click", (event) => {
     updateCount();
   } else if (toggle) {
     toggleSelecting(toggle);
-  } else if (document.documentElement.classList.contains("choosing")) {
+  } else if (document.documentElement.classList.contains("selecting")) {
     // While selecting, a tap on a picture is a tap on its box.
     const tile = event.target.closest("#tiles .tile > a")?.closest(".tile");
     if (!tile || event.ctrlKey || event.metaKey) return;

@@ -49,7 +49,7 @@ async function show(file) {
   showError("");
   // An upload replaces the stored picture.
   form.querySelectorAll("[data-stored]").forEach((field) => (field.disabled = true));
-  document.querySelector(".under .kept")?.remove();
+  document.querySelector(".input-actions .input-source")?.remove();
   const image = new Image();
   image.alt = `The picture to start from: ${file.name}`;
   image.src = URL.createObjectURL(file);
@@ -86,12 +86,12 @@ for (const type of ["dragenter", "dragover"]) {
   document.addEventListener(type, (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
-    drop.classList.add("over");
+    drop.classList.add("dragover");
   });
 }
-document.addEventListener("dragleave", (event) => event.relatedTarget ?? drop.classList.remove("over"));
+document.addEventListener("dragleave", (event) => event.relatedTarget ?? drop.classList.remove("dragover"));
 document.addEventListener("drop", (event) => {
-  drop.classList.remove("over");
+  drop.classList.remove("dragover");
   if (!event.dataTransfer?.types.includes("Files")) return;
   event.preventDefault();
   if (!use(event.dataTransfer.files)) showError("That is no picture; drop a PNG, JPEG or WebP file.");

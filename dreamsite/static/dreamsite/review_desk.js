@@ -3,8 +3,8 @@
 
 const desk = document.getElementById("desk");
 const preloaded = document.getElementById("ready");
-const status = document.querySelector(".told");
-const toggles = ["unveil", "colour"].map((id) => document.getElementById(id));
+const status = document.querySelector(".status");
+const toggles = ["sharp", "colour"].map((id) => document.getElementById(id));
 let shownAt = performance.now();
 let isDeciding = false;
 let preloading = null;
@@ -56,7 +56,7 @@ function showNext() {
 
 function showStatus(message, isError) {
   status.textContent = message;
-  status.classList.toggle("lost", isError);
+  status.classList.toggle("error", isError);
 }
 
 async function decide(form, submitter) {

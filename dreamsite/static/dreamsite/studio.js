@@ -17,7 +17,7 @@ function showErrors(errors) {
   for (const list of document.querySelectorAll("[data-errors]")) {
     const name = list.dataset.errors;
     const messages = errors[name] ?? [];
-    const [tag, className] = name ? ["li", ""] : ["p", "wrong"];
+    const [tag, className] = name ? ["li", ""] : ["p", "note-error"];
     list.replaceChildren(
       ...messages.map((message) => Object.assign(document.createElement(tag), { textContent: message, className })),
     );

@@ -3,7 +3,7 @@
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   const live = document.getElementById("live");
   if (event.target !== live || !event.detail.xhr.getResponseHeader("HX-Refresh")) return;
-  const fields = [...document.querySelectorAll("#own input, #own textarea")];
+  const fields = [...document.querySelectorAll("#notes input, #notes textarea")];
   if (fields.every((field) => field.value === field.defaultValue)) return;
   event.preventDefault();
   const message = document.createElement("span");
