@@ -64,20 +64,20 @@ def tokens(request: HttpRequest) -> HttpResponse:
     """One's tokens, and a form for another. The text of a new one is in the answer to its making and nowhere else."""
     user = cast(User, request.user)
     form = NewTokenForm(request.POST if request.method == "POST" else None)
-    made, raw = None, ""
+    new_token, raw_token = None, ""
     if form.is_valid():
-        made, raw = ApiToken.objects.issue(user, form.cleaned_data["name"], form.expires())
+        new_token, raw_token = ApiToken.objects.issue(user, form.cleaned_data["name"], form.expires())
         form = NewTokenForm()
     return render(
         request,
         "accounts/tokens.html",
         {
             "form": form,
-            "made": made,
-            "raw": raw,
+            "new_token": new_token,
+            "raw_token": raw_token,
             # The newest first, those that are of no use any more at the end.
             "tokens": sorted(user.tokens.all(), key=lambda token: not token.is_usable),
-            "site": request.build_absolute_uri("/")[:-1],
+            "site_url": request.build_absolute_uri("/")[:-1],
         },
     )
 

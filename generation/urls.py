@@ -48,5 +48,5 @@ urlpatterns = [
     path("settings/export", export.page, name="export"),
     path("settings/export/<uuid:export_id>.zip", export.download, name="export-file"),
     path("settings/delete", delete_account.page, name="delete-account"),
-    path("deleted/<uuid:departure_id>", delete_account.receipt, name="account-deleted"),
+    path("deleted/<uuid:deletion_id>", delete_account.receipt, name="account-deleted"),
 ]

@@ -86,7 +86,7 @@ def _confirmation_page(
         **model_admin.admin_site.each_context(request),
         "title": action.title,
         "opts": opts,
-        "says": action.description,
+        "description": action.description,
         "action": action.name,
         "rows": rows,
         "checkbox": ACTION_CHECKBOX_NAME,

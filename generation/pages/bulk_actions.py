@@ -81,7 +81,7 @@ def _back(request: HttpRequest, rows: QuerySet[Generation], removed: list[UUID] 
     if "HX-Request" not in request.headers:
         return redirect(_page(request))
     changed = [] if removed else [(row, None) for row in rows.prefetch_related("images") if row.is_final]
-    context = {"changed": changed, "removed": removed or [], "among": narrowed_by(_page(request)).query}
+    context = {"changed": changed, "removed_ids": removed or [], "querystring": narrowed_by(_page(request)).query}
     return render(request, "generation/_bulk_result.html", context)
 
 

@@ -57,21 +57,21 @@ def page(request: HttpRequest) -> HttpResponse:
     """What goes, and a form that asks for the password; then the account is closed and the job begins."""
     user = cast(User, request.user)
     form = PasswordForm(request, request.POST if request.method == "POST" else None)
-    may_leave = not account_deletion.is_last_administrator(user)
-    if may_leave and form.is_valid():
+    can_delete = not account_deletion.is_last_administrator(user)
+    if can_delete and form.is_valid():
         try:
-            departure = account_deletion.request(user)
+            deletion = account_deletion.request(user)
         except LastAdministrator:
             # The other one left at this moment.
             return redirect("delete-account")
         logout(request)
-        return redirect("account-deleted", departure.pk)
+        return redirect("account-deleted", deletion.pk)
     return render(
         request,
         "accounts/delete_account.html",
         {
             "form": form,
-            "may_leave": may_leave,
+            "can_delete": can_delete,
             "generations": Generation.objects.filter(user=user, deleted=None).count(),
             "pictures": GeneratedImage.objects.filter(generation__user=user, generation__deleted=None).count(),
             "tokens": user.tokens.count(),
@@ -81,12 +81,12 @@ def page(request: HttpRequest) -> HttpResponse:
 
 @never_cache
 @require_safe
-def receipt(request: HttpRequest, departure_id: UUID) -> HttpResponse:
+def receipt(request: HttpRequest, deletion_id: UUID) -> HttpResponse:
     """What was removed so far, for whoever has the address."""
-    departure = get_object_or_404(AccountDeletion, pk=departure_id)
+    deletion = get_object_or_404(AccountDeletion, pk=deletion_id)
     counts = [
         (count, one if count == 1 else many)
         for kind, (one, many) in _KINDS.items()
-        if (count := departure.counts.get(kind, 0))
+        if (count := deletion.counts.get(kind, 0))
     ]
-    return render(request, "accounts/account_deleted.html", {"departure": departure, "counts": counts})
+    return render(request, "accounts/account_deleted.html", {"deletion": deletion, "counts": counts})

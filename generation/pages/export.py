@@ -42,10 +42,10 @@ def page(request: HttpRequest) -> HttpResponse:
         request,
         "accounts/export.html",
         {
-            "making": next((export for export in found if export.state in (state.QUEUED, state.RUNNING)), None),
+            "pending": next((export for export in found if export.state in (state.QUEUED, state.RUNNING)), None),
             "failed": found[0] if found and found[0].state == state.FAILED else None,
             "ready": ready,
-            "until": ready.finished + data_export.RETENTION if ready and ready.finished else None,
+            "expires": ready.finished + data_export.RETENTION if ready and ready.finished else None,
         },
     )
 

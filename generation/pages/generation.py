@@ -56,13 +56,13 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         "parameters": display.parameters(shown),
         "timings": [(part, display.seconds(part.seconds)) for part in display.timings(shown)],
         "images": [(image, display.safety(image)) for image in images],
-        "chosen": chosen,
-        "around": surroundings,
-        "notes": NoteForm(instance=shown),
-        "among": asked.query,
-        "and_among": asked.appended,
-        "here": request.get_full_path(),
-        "site": request.build_absolute_uri("/")[:-1],
+        "result": chosen,
+        "related": surroundings,
+        "notes_form": NoteForm(instance=shown),
+        "querystring": asked.query,
+        "querystring_suffix": asked.appended,
+        "page_url": request.get_full_path(),
+        "site_url": request.build_absolute_uri("/")[:-1],
     }
     if chosen:
         blurs = cast(User, request.user).blur_flagged
@@ -70,16 +70,16 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         other = compare.selected(shown, chosen, offered, request.GET.get("with", ""))
         context |= {
             "number": chosen.index + 1,
-            "is_veiled": blurs and chosen.nsfw,
+            "is_blurred": blurs and chosen.nsfw,
             "others": offered,
             "other": other,
-            "is_other_veiled": blurs and other.is_flagged,
-            "is_unlike": compare.is_unlike(chosen, other),
+            "is_other_blurred": blurs and other.is_flagged,
+            "has_other_shape": compare.is_unlike(chosen, other),
             "formats": [(extension, NAMES[format_]) for extension, format_ in FORMATS.items()],
-            "made_as": encoding.media_type(str(chosen.file)).removeprefix("image/"),
-            "is_sharing": "sharing" in request.GET,
-            "links": sharing.living(shown),
-            "new_link": NewLinkForm(initial={"picture": chosen.index + 1}),
+            "original_format": encoding.media_type(str(chosen.file)).removeprefix("image/"),
+            "is_share_open": "sharing" in request.GET,
+            "share_links": sharing.living(shown),
+            "link_form": NewLinkForm(initial={"picture": chosen.index + 1}),
         }
     return render(request, "generation/generation.html", context)
 

@@ -46,19 +46,21 @@ def history(request: HttpRequest) -> HttpResponse:
         "groups": groups,
         "under": request.GET.get("under"),
         "before": before,
-        "older": older,
-        "among": asked.query,
-        "live": _live(shown, asked),
+        "older_page": older,
+        "querystring": asked.query,
+        "live_query": _live(shown, asked),
     }
     if "HX-Request" in request.headers and "under" in request.GET:
         return render(request, "generation/_history_grid.html", context)
+    filter_bar = chips(user, request.GET, asked.filters)
     context |= {
+        "is_empty": not (shown or before or filter_bar.is_on or asked.wrong),
         "filters": asked.filters,
-        "chips": chips(user, request.GET, asked.filters),
-        "wrong": asked.wrong,
-        "here": request.get_full_path(),
-        "newest": address(request.GET),
-        "site": request.build_absolute_uri("/")[:-1],
+        "filter_bar": filter_bar,
+        "errors": asked.wrong,
+        "page_url": request.get_full_path(),
+        "newest_url": address(request.GET),
+        "site_url": request.build_absolute_uri("/")[:-1],
     }
     return render(request, "generation/history.html", context, status=400 if asked.wrong else 200)
 
@@ -77,7 +79,7 @@ def tiles(request: HttpRequest) -> HttpResponse:
     changed = [(item, outlooks.get(item.pk)) for item in found if item.state != seen[item.pk]]
     same = [(item, outlooks[item.pk]) for item in found if item.state == seen[item.pk] and item.pk in outlooks]
     asked = narrowed(request.GET)
-    context = {"changed": changed, "same": same, "among": asked.query, "live": _live(found, asked)}
+    context = {"changed": changed, "unchanged": same, "querystring": asked.query, "live_query": _live(found, asked)}
     return render(request, "generation/_tiles_update.html", context)
 
 

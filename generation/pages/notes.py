@@ -47,7 +47,7 @@ def annotate(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         if "HX-Request" not in request.headers:
             messages.success(request, "Title and note are saved.")
             return redirect(page)
-    context = {"generation": generation, "notes": form, "is_saved": not form.is_bound, "here": page}
+    context = {"generation": generation, "notes_form": form, "is_saved": not form.is_bound, "page_url": page}
     if "HX-Request" in request.headers:
         return render(request, "generation/_notes.html", context)
     return render(request, "generation/notes.html", context, status=422)

@@ -55,7 +55,9 @@ def settings(request: HttpRequest) -> HttpResponse:
         return redirect("settings")
     # A form that is wrong has changed the instance that the page's own look comes from.
     user.refresh_from_db(fields=["theme", "blur_flagged"])
-    return render(request, "accounts/settings.html", {"form": form, "gone": _gone(user, form)})
+    return render(
+        request, "accounts/settings.html", {"form": form, "unavailable_model": _unavailable_model(user, form)}
+    )
 
 
 @login_required
@@ -69,6 +71,6 @@ def theme(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
-def _gone(user: User, form: SettingsForm) -> str:
-    """The model that was chosen, if it is no longer there."""
+def _unavailable_model(user: User, form: SettingsForm) -> str:
+    """Return the model in the user's settings if it cannot be chosen any more, else an empty text."""
     return user.default_model if user.default_model and not form["default_model"].value() else ""

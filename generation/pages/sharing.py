@@ -89,9 +89,10 @@ def shared(request: HttpRequest, code: str) -> HttpResponseBase:
     context = {
         "link": link,
         "image": image,
+        "prompt": link.generation.prompt if link.with_recipe else "",
         "parameters": display.parameters(link.generation, display.SHARED) if link.with_recipe else [],
         "preview": {"width": width, "height": height},
-        "site": request.build_absolute_uri("/")[:-1],
+        "site_url": request.build_absolute_uri("/")[:-1],
     }
     return _public(render(request, "generation/shared.html", context))
 

@@ -44,6 +44,17 @@ class Cell:
     is_binned: bool
 
     @property
+    def status(self) -> str:
+        """How far the generation is, in a word or two; empty without one."""
+        if self.generation is None:
+            return ""
+        for image in self.generation.images.all()[:1]:
+            return "flagged" if image.nsfw else "made"
+        return {State.QUEUED: "waiting", State.RUNNING: "being made"}.get(
+            State(self.generation.state), self.generation.state
+        )
+
+    @property
     def look(self) -> str:
         """What it looked like, in a letter or so: another one is to be drawn anew."""
         if self.generation is None:
@@ -74,7 +85,7 @@ def sheet(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
             "rows": [
                 (value, cells[number * len(columns) : (number + 1) * len(columns)]) for number, value in enumerate(rows)
             ],
-            "is_of_prompts": "prompt" in (contact_sheet.columns["field"], (contact_sheet.rows or {}).get("field")),
+            "varies_prompt": "prompt" in (contact_sheet.columns["field"], (contact_sheet.rows or {}).get("field")),
             **_progress(cells),
         },
     )
@@ -130,8 +141,8 @@ def _progress(cells: Sequence[Cell]) -> dict[str, Any]:
     generations = [cell.generation for cell in cells if cell.generation]
     left = [generation for generation in generations if not generation.is_final]
     return {
-        "all": len(cells),
+        "total": len(cells),
         "done": sum(generation.state == State.SUCCEEDED for generation in generations),
-        "left": len(left),
+        "remaining": len(left),
         "seen": ",".join(cell.look for cell in cells),
     }

@@ -243,7 +243,7 @@ def _page(
     """The form with these values; those that the model `before` began with become those that the chosen one begins with."""
     models = [capabilities.described(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
     own = Generation.objects.owned_by(user)
-    context: dict[str, Any] = {"models": models, "original": kept}
+    context: dict[str, Any] = {"models": models, "stored": kept}
     if models:
         chosen = _chosen(models, values.get("model_id") or user.default_model)
         errors = {**studio_form.unavailable(chosen, values), **errors}
@@ -254,17 +254,17 @@ def _page(
         values = {**studio_form.starting_values(chosen), **values, "model_id": chosen.id}
         context |= {
             "values": values,
-            "chosen": chosen,
+            "current_model": chosen,
             "sliders": studio_form.sliders(chosen, values, errors),
             "loras": loras,
             "uses_loras": any(lora.weight and lora.fits for lora in loras),
-            "behaviour": studio_form.behaviour(models),
+            "model_behaviour": studio_form.behaviour(models),
             "negative_has_effect": chosen.parameters["negative_prompt"].has_effect,
-            "most_images": chosen.parameters["num_images_per_prompt"].maximum,
-            "most_characters": studio_form.limit_of("prompt"),
-            "explored": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS],
+            "max_images": chosen.parameters["num_images_per_prompt"].maximum,
+            "max_characters": studio_form.limit_of("prompt"),
+            "axis_fields": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS],
             "formats": list(OutputFormat),
-            "most_cells": contact_sheets.MAX_CELLS,
+            "max_cells": contact_sheets.MAX_CELLS,
             "key": get_random_string(22),
             "max_bytes": settings.MAX_UPLOAD_BYTES,
         }
@@ -272,8 +272,8 @@ def _page(
     live = own.live().filter(contact_sheet=None).prefetch_related("images")
     context |= {
         "errors": {**errors, "general": errors.get("", [])},
-        "prompts": own.last_prompts(PROMPTS_SHOWN),
-        "live": list(live[:LIVE_SHOWN]),
+        "recent_prompts": own.last_prompts(PROMPTS_SHOWN),
+        "jobs": list(live[:LIVE_SHOWN]),
         "recent": list(recent.order_by("-pk").prefetch_related("images")[:RECENT_SHOWN]),
         "sheets": [(one, sheets.title(one)) for one in ContactSheet.objects.filter(user=user).lately(SHEETS_SHOWN)],
     }

@@ -23,7 +23,7 @@ _MOST_AT_ONCE = 1000
 
 def offer_undo(request: HttpRequest, ids: Iterable[UUID], page: str) -> None:
     """Say on this page, the next one, that these went into the trash, with a button that takes them out again."""
-    context = {"ids": [str(pk) for pk in ids], "page": page}
+    context = {"ids": [str(pk) for pk in ids], "page_url": page}
     messages.success(request, render_to_string("generation/_undo_delete.html", context, request))
 
 
@@ -52,7 +52,7 @@ def trash(request: HttpRequest) -> HttpResponse:
     rows = deletion.restorable(Generation.objects.trashed_by(request.user)).order_by("-trashed", "-pk")
     found = list(rows.prefetch_related("images")[start : start + PAGE_SIZE + 1])
     context = {
-        "binned": [(generation, display.last_day(generation)) for generation in found[:PAGE_SIZE]],
+        "trashed": [(generation, display.last_day(generation)) for generation in found[:PAGE_SIZE]],
         "days": deletion.TRASH_DAYS,
         "newer": page - 1,
         "older": page + 1 if len(found) > PAGE_SIZE else None,

@@ -98,14 +98,14 @@ class GenerationActions:
     @admin.action(description="Put on legal hold", permissions=["operate"])
     def hold(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
         description = "Neither their users nor retention rules can delete these until the hold is lifted."
-        apply, context = _set_hold(request, True), {"asks": "Reason"}
+        apply, context = _set_hold(request, True), {"note_label": "Reason"}
         action = Action("hold", "Put on legal hold", description, apply, "put on legal hold", context)
         return confirm_actions.run(self, request, queryset, action)
 
     @admin.action(description="Lift the legal hold", permissions=["operate"])
     def lift_hold(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
         description = "Their users may delete these again, and retention rules apply to them."
-        apply, context = _set_hold(request, False), {"asks": "Reason"}
+        apply, context = _set_hold(request, False), {"note_label": "Reason"}
         action = Action("lift_hold", "Lift the legal hold", description, apply, "released", context)
         return confirm_actions.run(self, request, queryset, action)
 

@@ -184,7 +184,7 @@ class GenerationAdmin(StrictLookupsMixin, GenerationActions, ReadOnlyAdminMixin,
             at = int(number) - 1 if number.isascii() and number.isdigit() and len(number) < 4 else 0
             more = {
                 "images": images,
-                "chosen": images[at] if 0 <= at < len(images) else next(iter(images), None),
+                "result": images[at] if 0 <= at < len(images) else next(iter(images), None),
                 "events": timeline.events(shown),
             }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **more})

@@ -44,14 +44,14 @@ def cockpit(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Review",
         **(_item(image, claim, wanted) if image else {}),
-        "blocked": blocked,
-        "wanted": wanted,
-        "whys": [(name, words, counts[name]) for name, words in review.WHYS.items()],
-        "waiting": counts[""],
+        "blocked_reason": blocked,
+        "filters": wanted,
+        "queues": [(name, words, counts[name]) for name, words in review.WHYS.items()],
+        "waiting_count": counts[""],
         "models": DiffusionModel.objects.filter(enabled=True),
         "query": _query(wanted),
-        "others": sorted({str(other.reviewer) for other in review.at_work(reviewer)}),
-        "skipped": len(_skipped(request)),
+        "other_reviewers": sorted({str(other.reviewer) for other in review.at_work(reviewer)}),
+        "skipped_count": len(_skipped(request)),
     }
     return render(request, "admin/review/review_desk.html", context)
 
@@ -149,12 +149,12 @@ def _item(image: GeneratedImage, claim: ReviewClaim | None, wanted: review.Revie
         "image": image,
         "generation": image.generation,
         "claim": claim,
-        "wanted": wanted,
-        "why": review.WHYS[review.why(image)],
+        "filters": wanted,
+        "queue_reason": review.WHYS[review.why(image)],
         "score": None if score is None else round(100 * score, 1),
         "threshold": None if threshold is None else round(100 * threshold, 1),
-        "person": review.person_record(image.generation.user),
-        "earlier": list(ReviewDecision.objects.filter(image=image)[:5]),
+        "user_record": review.person_record(image.generation.user),
+        "previous_decisions": list(ReviewDecision.objects.filter(image=image)[:5]),
         "reasons": Reason.choices,
     }
 

@@ -33,11 +33,11 @@ def insight(request: HttpRequest) -> HttpResponse:
     context: dict[str, Any] = {
         **admin.site.each_context(request),
         "title": "What the decisions teach",
-        "known": known,
-        "spans": SPANS,
-        "span": span,
-        "changed": changed,
-        "at": known.curve[min(round(tried * domain.STEPS), domain.STEPS - 1)],
+        "metrics": known,
+        "periods": SPANS,
+        "period": span,
+        "change": changed,
+        "changed_point": known.curve[min(round(tried * domain.STEPS), domain.STEPS - 1)],
         "lines": [("precision", _points(known, "precision")), ("recall", _points(known, "recall"))],
         "marks": [(WIDTH * share, words) for share, words in _marks(known, changed)],
         "grid": [

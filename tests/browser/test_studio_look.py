@@ -77,7 +77,7 @@ def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., 
     page.dispatch_event("#drop", "dragover", {"dataTransfer": carrier})
     page.dispatch_event("#drop", "drop", {"dataTransfer": carrier})
     expect(page.get_by_alt_text("The picture to start from: sample.jpg")).to_be_visible()
-    expect(page.locator("#known")).to_have_text("451 × 300")
+    expect(page.locator("#picture-caption")).to_have_text("451 × 300")
     page.get_by_role("slider", name="Guidance: How closely", exact=False).first.fill("9")
     expect(page.locator("#guidance_scale")).to_have_value("9")
     page.locator("#num_inference_steps").fill("20")
@@ -125,7 +125,7 @@ def test_it_needs_no_mouse_and_says_what_is_wrong(open_studio: Callable[..., Pag
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     page.set_input_files("#image", broken)
-    expect(page.locator("#known")).to_contain_text("cannot be shown here")
+    expect(page.locator("#picture-caption")).to_contain_text("cannot be shown here")
     page.locator("#prompt").focus()
     page.keyboard.type("make it night")
     page.keyboard.press("Control+Enter")

@@ -59,7 +59,7 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert "make it snow" in signed_in.get(TRASH).content.decode()
     assert signed_in.get(reverse("generation", args=[generation.pk])).status_code == 404
 
-    undo = re.search(r'name="id" value="([0-9a-f-]{36})"><button>Undo<', history)
+    undo = re.search(r'name="id" value="([0-9a-f-]{36})">\s*<button>Undo<', history)
     assert undo is not None
     history = signed_in.post(reverse("restore"), {"id": undo[1]}, follow=True).content.decode()
     assert "It is back in the history." in history

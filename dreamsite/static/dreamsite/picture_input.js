@@ -4,7 +4,7 @@
 const drop = document.getElementById("drop");
 const input = document.getElementById("image");
 const form = document.getElementById("compose");
-const caption = document.getElementById("known");
+const caption = document.getElementById("picture-caption");
 const megabytes = (bytes, digits) => (bytes / 2 ** 20).toFixed(digits);
 let current = null;
 

@@ -32,7 +32,7 @@ function startSliders() {
 
 /** Show what has an effect on the chosen model. Numbers that nobody changed become the model's recommended values. */
 function startModels() {
-  const models = JSON.parse(byId("behaviour").textContent);
+  const models = JSON.parse(byId("model-behaviour").textContent);
   const select = byId("model_id");
   let previous = models[select.querySelector("[selected]").value];
 

@@ -26,7 +26,13 @@ def overview(request: HttpRequest) -> HttpResponse:
     is_preview = "preview" in request.GET
     rules = [(rule, retention.preview(rule) if is_preview else None) for rule in RetentionRule.objects.all()]
     held = list(retention.on_hold().select_related("user").order_by("-pk")[:_MAX_HELD])
-    context = {"title": "Retention", "rules": rules, "is_preview": is_preview, "held": held, "most": _MAX_HELD}
+    context = {
+        "title": "Retention",
+        "rules": rules,
+        "is_preview": is_preview,
+        "generations": held,
+        "max_shown": _MAX_HELD,
+    }
     return render(request, "admin/operations/retention.html", {**admin.site.each_context(request), **context})
 
 

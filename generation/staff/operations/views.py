@@ -34,16 +34,16 @@ def overview(request: HttpRequest) -> HttpResponse:
         {
             **admin.site.each_context(request),
             "title": "Operations",
-            "board": dashboard.dashboard(),
+            "dashboard": dashboard.dashboard(),
             "models": dashboard.enabled_models(),
             "windows": metrics.WINDOWS.values(),
             "window": window,
-            "figures": figures,
+            "metrics": figures,
             "per_slot": metrics.PER_SLOT,
-            "newest": metrics.NEWEST,
+            "sample_size": metrics.NEWEST,
             "throughput": charts.throughput(figures),
-            "durations": charts.durations(figures),
-            "waiting": charts.waiting(figures),
+            "duration_charts": charts.durations(figures),
+            "backlog_charts": charts.waiting(figures),
         },
     )
 
@@ -52,7 +52,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
     """Render the part of the page that is refreshed every few seconds."""
-    return render(request, "admin/operations/_live_status.html", {"board": dashboard.dashboard()})
+    return render(request, "admin/operations/_live_status.html", {"dashboard": dashboard.dashboard()})
 
 
 @operators_only
