@@ -15,6 +15,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts.append_only import AppendOnly
+from accounts.leased_jobs import LeasedJob
 
 TOKEN_START = "dream_"
 PREFIX_LENGTH = len(TOKEN_START) + 8
@@ -82,8 +83,8 @@ class ApiTokenManager(models.Manager["ApiToken"]):
         return token
 
 
-class DataExport(models.Model):
-    """All that the service keeps of a person, put into one file by a job."""
+class DataExport(LeasedJob):
+    """A job that puts a user's data into one file, and that file: see `generation.maintenance.data_export`."""
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -94,14 +95,8 @@ class DataExport(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(User, models.CASCADE, related_name="exports")
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
-    created = models.DateTimeField(default=timezone.now)
-    finished = models.DateTimeField(null=True, blank=True)
-    lease_expires = models.DateTimeField(null=True, blank=True)
-    attempt = models.PositiveIntegerField(
-        default=0, help_text="Grows with every claim; what an older one made is refused."
-    )
-    done = models.PositiveIntegerField(default=0, help_text="Generations that are in the file so far.")
-    of = models.PositiveIntegerField(default=0, help_text="Generations in all.")
+    done = models.PositiveIntegerField(default=0, help_text="Generations in the file so far.")
+    of = models.PositiveIntegerField(default=0, help_text="Generations in total.")
     file = models.FileField(max_length=200, blank=True)
     size = models.PositiveBigIntegerField(default=0, help_text="Bytes.")
 
@@ -109,24 +104,20 @@ class DataExport(models.Model):
         ordering = ("-id",)
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["user"], condition=Q(state__in=("queued", "running")), name="one_export_at_a_time"
+                fields=["user"], condition=Q(state__in=("queued", "running")), name="one_unfinished_export_per_user"
             )
         ]
 
 
-class AccountDeletion(models.Model):
-    """An account that is being deleted by a job, and afterwards the receipt: counts, and nobody's name.
+class AccountDeletion(LeasedJob):
+    """A job that deletes an account, and its receipt, which names no one: see `generation.maintenance.account_deletion`.
 
-    The id is random: whoever left is nobody here any more, and finds the receipt by its address alone.
+    The id is random, because the address of the receipt is all that gives access to it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
-    user = models.OneToOneField(User, models.SET_NULL, null=True, related_name="departure")
-    created = models.DateTimeField(default=timezone.now)
-    finished = models.DateTimeField(null=True, blank=True)
-    lease_expires = models.DateTimeField(null=True, blank=True)
-    attempt = models.PositiveIntegerField(default=0, help_text="Grows with every claim.")
-    counts = models.JSONField(default=dict, help_text="What was removed so far, by kind.")
+    user = models.OneToOneField(User, models.SET_NULL, null=True, related_name="deletion")
+    counts = models.JSONField(default=dict, help_text="Number of deleted rows and files by kind.")
 
     class Meta:
         ordering = ("created",)

@@ -1,31 +1,40 @@
-"""System checks of settings that can be wrong in ways Django does not know."""
+"""System checks of the settings. `dreamsite.settings` itself refuses only what it cannot read or go on with."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
-_S3_MOST_SECONDS = 7 * 24 * 3600
+SETTINGS = "settings"
+"""The tag of these checks. Commands that start often run them alone: all checks together import every page."""
+
+_CHOICES = {
+    "IMAGE_URLS": ("signed", "data"),
+    "SAFETY_CHECKER": ("opennsfw", "stable-diffusion"),
+    "DTYPE": ("auto", "float32", "bfloat16", "float16"),
+    "CONFIRMED_PICTURES": ("owner", "blur", "block"),
+}
+_POSITIVE = ("WORKERS", "THREADS", "MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "LEASE_SECONDS", "MAX_BATCH")
+_MAX_S3_EXPIRY_SECONDS = 7 * 24 * 3600
 
 
-@register()
+@register(SETTINGS)
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Settings that take one of a few words, and those that do not go together."""
-    allowed = {
-        "IMAGE_URLS": {"signed", "data"},
-        "SAFETY_CHECKER": {"opennsfw", "stable-diffusion"},
-        "DTYPE": {"auto", "float32", "bfloat16", "float16"},
-    }
-    errors: list[CheckMessage] = []
-    if settings.S3_BUCKET and settings.URL_EXPIRY_SECONDS > _S3_MOST_SECONDS:
-        errors.append(
-            Error(
-                f"URL_EXPIRY_SECONDS is {settings.URL_EXPIRY_SECONDS}; S3 signs URLs for at most {_S3_MOST_SECONDS}.",
-                id="dreamsite.URL_EXPIRY_SECONDS",
-            )
-        )
-    return errors + [
-        Error(f"{name} is {getattr(settings, name)!r}; use one of {', '.join(sorted(words))}.", id=f"dreamsite.{name}")
-        for name, words in allowed.items()
-        if getattr(settings, name) not in words
+    """Return an error for each setting with a value that is not allowed."""
+    return [
+        Error(f"{name}={getattr(settings, name)!r} {rule}.", id=f"dreamsite.{name}") for name, rule in _broken_rules()
     ]
+
+
+def _broken_rules() -> Iterator[tuple[str, str]]:
+    for name, choices in _CHOICES.items():
+        if getattr(settings, name) not in choices:
+            yield name, f"must be {', '.join(choices[:-1])} or {choices[-1]}"
+    for name in _POSITIVE:
+        if getattr(settings, name) <= 0:
+            yield name, "must be above 0"
+    if not 0 <= settings.REVIEW_SAMPLE <= 1:
+        yield "REVIEW_SAMPLE", "must be from 0 to 1"
+    if settings.S3_BUCKET and settings.URL_EXPIRY_SECONDS > _MAX_S3_EXPIRY_SECONDS:
+        yield "URL_EXPIRY_SECONDS", f"must be at most {_MAX_S3_EXPIRY_SECONDS}: S3 signs URLs for no longer"

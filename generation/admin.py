@@ -1,5 +1,7 @@
 """What Django's admin discovers: the admin classes are in `generation.staff`."""
 
+from django.contrib import admin
+
 from generation.staff.generations import GenerationAdmin
 from generation.staff.model_catalog import DiffusionModelAdmin, LoraAdmin
 from generation.staff.retention_rules import RetentionRuleAdmin
@@ -14,3 +16,9 @@ __all__ = [
     "ReviewDecisionAdmin",
     "StaffUserAdmin",
 ]
+
+admin.site.site_header = "Dreamsite"
+admin.site.site_title = "Dreamsite"
+admin.site.index_title = "Administration"
+# The lists need the width, and breadcrumbs lead to the other tables.
+admin.site.enable_nav_sidebar = False

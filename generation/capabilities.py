@@ -1,4 +1,4 @@
-"""What may be asked of a model here: which fields have an effect, within which bounds, and what it does best with."""
+"""Model capabilities: which request fields have an effect, their bounds, and recommended values."""
 
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
@@ -15,7 +15,7 @@ from generation.responses import (
     Sizes,
 )
 
-DESCRIBED = (
+MODEL_FIELDS = (
     "loras",
     "strength",
     "guidance_scale",
@@ -26,11 +26,14 @@ DESCRIBED = (
     "num_inference_steps",
     "num_images_per_prompt",
 )
-"""The fields of a request that a model may treat in its own way, or that staff may limit on it."""
+"""The request fields whose effect or bounds depend on the model."""
 
 
-def described(row: DiffusionModel, is_warm: bool | None = None) -> ModelDescription:
-    """A model of `DiffusionModel.objects.listed()`; `is_warm` is whether a worker has it loaded, None: nobody knows."""
+def describe(row: DiffusionModel, is_warm: bool | None = None) -> ModelDescription:
+    """Describe a model of `DiffusionModel.objects.listed()`.
+
+    `is_warm` is whether a worker has the model loaded, None if unknown.
+    """
     limits = row.limits()
     traits = clamp(traits_of(row.reference()), limits)
     loras = [lora.pk for lora in row.loras.all()]
@@ -43,7 +46,7 @@ def described(row: DiffusionModel, is_warm: bool | None = None) -> ModelDescript
         is_warm=is_warm,
         cost_weight=row.cost_weight,
         sizes=Sizes(min_side=traits.min_side, max_side=traits.max_side),
-        parameters={name: _parameter(name, traits, limits) for name in DESCRIBED},
+        parameters={name: _parameter(name, traits, limits) for name in MODEL_FIELDS},
         loras=loras,
         examples=row.examples,
     )

@@ -6,7 +6,7 @@ OpenAPI document and the pages read it from these models. Field names and defaul
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -108,23 +108,67 @@ MESSAGES = {
 """What people are told where a code always means the same."""
 
 
-class RequestRefused(Exception):
-    """A request that cannot be accepted as a whole: the status of its code, `detail.msg` and `detail.code`."""
+_FIELDS = {
+    ErrorCode.UNKNOWN_MODEL: "model_id",
+    ErrorCode.INVALID_LORAS: "loras",
+    ErrorCode.UNKNOWN_LORA: "loras",
+}
+"""The request field that an error of a code is about."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+
+class Refusal(Exception):
+    """A refused request; nothing of it was accepted. The API's errors and the pages' words are made from it.
+
+    `message` is for people, `retry_after` is in seconds, and `field` is the request field at fault, if there is one.
+    `headers` are those of the API's answer, and `items` the list of its 422 body; without items it has one message.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        retry_after: int | None = None,
+        field: str = "",
+        headers: Mapping[str, str] | None = None,
+        items: Sequence[dict[str, Any]] = (),
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.retry_after = retry_after
+        self.field = field
+        self.headers = ({} if retry_after is None else {"Retry-After": str(retry_after)}) | dict(headers or {})
+        self.items = list(items)
 
 
-class InvalidField(Exception):
-    """One field that is not acceptable: an item of a 422 list. `place` is body or header."""
+class RequestRefused(Refusal):
+    """A request that cannot be accepted as a whole, however it is sent."""
 
-    code = ErrorCode.INVALID_FIELDS
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(code, message, field=_FIELDS.get(code, ""))
 
-    def __init__(self, field: str, message: str, type_: str = "value_error", place: str = "body") -> None:
-        super().__init__(message)
+
+class InvalidField(Refusal):
+    """One field that is not acceptable: an item of a 422 list. `place` is body, header or query."""
+
+    def __init__(
+        self,
+        field: str,
+        message: str,
+        type_: str = "value_error",
+        place: str = "body",
+        code: ErrorCode = ErrorCode.INVALID_FIELDS,
+    ) -> None:
         self.item = {"loc": [place, field], "msg": message, "type": type_}
+        super().__init__(code, message, field=field, items=[self.item])
+
+
+class InvalidForm(Refusal):
+    """Everything that is wrong with the fields of a form or a query."""
+
+    def __init__(self, items: Sequence[dict[str, Any]]) -> None:
+        super().__init__(ErrorCode.INVALID_FIELDS, "invalid form", items=items)
 
 
 class ImageToImageParameters(BaseModel):

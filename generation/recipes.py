@@ -1,7 +1,8 @@
-"""What a model makes of a request: effective values, picture size, and a warning for whatever had no effect.
+"""Recipes: the values that a model runs with for a request, the picture size, and warnings about ignored values.
 
-Decided once, when the request is submitted, and stored with it: the answer can say what was ignored before anything ran, and
-a retry after a crash runs exactly the same. Knows models by their family's rules alone: it needs neither torch nor a database.
+A recipe is planned once, when the request is submitted, and stored with it. So the response can contain the warnings before
+the run, and a retry after a crash runs with the same values. Models are described by rules (`Traits`) per family or model,
+so planning needs neither torch nor the database.
 """
 
 import hashlib
@@ -16,9 +17,12 @@ from pydantic import BaseModel, ConfigDict
 
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
 
+BUNDLED_OWNER = "dreamsite"
+"""The first part of the names of bundled models and LoRAs."""
+
 
 class Family(StrEnum):
-    """How a model is driven. The values are stored in the database."""
+    """The kind of pipeline a model needs. The values are stored in the database."""
 
     IMAGE_TO_IMAGE = "image-to-image"
     INSTRUCT_PIX2PIX = "instruct-pix2pix"
@@ -27,7 +31,7 @@ class Family(StrEnum):
 
 
 class ModelReference(BaseModel):
-    """Which weights: a repository name, pinned revision ("" for what is on disk) and how to drive them."""
+    """The weights of a model: repository name, pinned revision ("" for weights on disk) and family."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,7 +41,7 @@ class ModelReference(BaseModel):
 
 
 class LoraReference(BaseModel):
-    """Which LoRA, and how strongly."""
+    """A LoRA and its weight."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,9 +54,9 @@ class LoraReference(BaseModel):
 class Traits(BaseModel):
     """The rules of a model.
 
-    `without_effect` are request fields the pipeline does not use; `forced` are values it needs whatever was asked;
-    `recommended` are those it does best with, as a request would send them. `guidance_slope` maps the API's guidance g to
-    `1 + slope * (g - 1)` on the model's own scale; sides are pixels.
+    `without_effect` are request fields that the pipeline ignores; `forced` are values that replace those of the request;
+    `recommended` are the best values to request. `guidance_slope` maps the API's guidance scale g to
+    `1 + slope * (g - 1)` for the model. Sides are in pixels.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,7 +71,7 @@ class Traits(BaseModel):
 
 
 class Limits(BaseModel):
-    """What staff allow on a model, within what it can do; None is no further limit. Sides are pixels."""
+    """The limits that staff set on a model; None means that only the limits of the model apply. Sides are in pixels."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -80,7 +84,7 @@ NO_LIMITS = Limits()
 
 
 class Recipe(BaseModel):
-    """Everything that decides the pixels. `width` and `height` are those of the result, in pixels."""
+    """All values that determine the result. `width` and `height` are those of the result, in pixels."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -99,28 +103,33 @@ class Recipe(BaseModel):
 
     @property
     def executed_steps(self) -> int:
-        """Steps that are really run: where strength has an effect the share that it leaves, as diffusers counts it."""
+        """Return the steps that are run: all, or the share `strength` of them if it has an effect, as in diffusers."""
         if "strength" in traits_of(self.model).without_effect:
             return self.num_inference_steps
         return max(1, int(self.num_inference_steps * self.strength))
 
+    def cost(self, weight: float) -> float:
+        """Return executed steps x megapixels x images x the model's cost weight."""
+        megapixels = self.width * self.height / 1e6
+        return self.executed_steps * megapixels * len(self.seeds) * weight
+
     @property
     def is_guided(self) -> bool:
-        """Whether each step runs the model without the prompt too (classifier-free guidance).
+        """Return whether each step also runs the model without the prompt (classifier-free guidance).
 
-        diffusers guides above a scale of 1; InstructPix2Pix by the prompt, by the picture, or by both.
+        diffusers does so for scales above 1; InstructPix2Pix has one scale for the prompt and one for the picture.
         """
-        by_picture = self.model.family is Family.INSTRUCT_PIX2PIX and self.image_guidance_scale > 1
-        return self.guidance_scale > 1 or by_picture
+        is_guided_by_picture = self.model.family is Family.INSTRUCT_PIX2PIX and self.image_guidance_scale > 1
+        return self.guidance_scale > 1 or is_guided_by_picture
 
     @property
     def batch_key(self) -> str:
-        """16 hexadecimal digits, the same for recipes whose images one pipeline call can make together.
+        """Return 16 hexadecimal digits, equal for recipes whose images can be made in one call of the pipeline.
 
-        One call has one set of weights, one size and one sequence of timesteps for all its images, and guides all or
-        none of them: these are in the key. Prompts, seeds and guidance scales are each image's own, so they are not; nor
-        is the safety check, which comes after. Whether there is a negative prompt at all counts where a model may have
-        been trained with zeros in the place of an empty one, as SDXL was: a call has either the zeros or the texts.
+        All images of a call have the same weights, size and timesteps, and are all guided or all not; so these are in the
+        key. Prompts, seeds and guidance scales may differ between images, and the safety check runs after the call. The
+        presence of a negative prompt is in the key for models that may have been trained with zeros in place of an empty
+        one, as SDXL was: a call uses either the zeros or the texts.
         """
         has_strength = "strength" not in traits_of(self.model).without_effect
         shared = {
@@ -155,7 +164,7 @@ _LIGHTNING_STEPS = {"-2step": 2, "-4step": 4, "-8step": 8}
 MODEL_TRAITS = {
     "dreamsite/tiny-edit": FAMILY_TRAITS[Family.INSTRUCT_PIX2PIX].model_copy(
         update={
-            # 7.5, which SDKs always send, is 1.7475 on the model's own scale: what its card was measured at.
+            # 7.5, which SDKs always send, becomes 1.7475: the guidance scale of the measurements in the model card.
             "guidance_slope": 0.115,
             "recommended": {"guidance_scale": 7.5, "image_guidance_scale": 1.5, "num_inference_steps": 20},
             "side_multiple": 16,
@@ -165,7 +174,7 @@ MODEL_TRAITS = {
     ),
     "dreamsite/tiny-redraw": FAMILY_TRAITS[Family.IMAGE_TO_IMAGE].model_copy(
         update={
-            # 7.5 is 1.91 on the model's own scale: what its card was measured at.
+            # 7.5 becomes 1.91: the guidance scale of the measurements in the model card.
             "guidance_slope": 0.14,
             "recommended": {"guidance_scale": 7.5, "strength": 0.9, "num_inference_steps": 25},
             "side_multiple": 16,
@@ -177,7 +186,7 @@ MODEL_TRAITS = {
 
 
 def traits_of(model: ModelReference) -> Traits:
-    """The rules of this model: its own where it has some, else those of its family."""
+    """Return the rules of this model, or else those of its family."""
     traits = MODEL_TRAITS.get(model.id, FAMILY_TRAITS[model.family])
     if model.family is Family.LIGHTNING:
         for suffix, steps in _LIGHTNING_STEPS.items():
@@ -187,7 +196,7 @@ def traits_of(model: ModelReference) -> Traits:
 
 
 def clamp(traits: Traits, limits: Limits) -> Traits:
-    """The rules with no side above what staff allow."""
+    """Return the rules with sides reduced to the limit of staff."""
     if limits.side is None:
         return traits
     longest = min(traits.max_side, limits.side)
@@ -195,7 +204,7 @@ def clamp(traits: Traits, limits: Limits) -> Traits:
 
 
 def max_allowed(field: str, traits: Traits, limits: Limits) -> int | None:
-    """The most of a request field that staff allow, None for no limit of theirs: a forced value knows none."""
+    """Return the maximum that staff set for a request field; None without one, and for forced values."""
     allowed: int | None = None if field in traits.forced else getattr(limits, field, None)
     return allowed
 
@@ -207,10 +216,10 @@ def plan(
     size: tuple[int, int],
     limits: Limits = NO_LIMITS,
 ) -> tuple[Recipe, list[str]]:
-    """The recipe for this request on this model, and warnings in words.
+    """Return the recipe of this request for this model, and warnings for the user.
 
-    `size` is width and height of the upright input picture, in pixels. Raises `InvalidField` where a limit is passed, or
-    where strength and steps leave nothing to do.
+    `size` is width and height of the upright input picture, in pixels. Raises `InvalidField` if a value exceeds a limit of
+    staff, or if strength and steps leave no step to run.
     """
     traits = clamp(traits_of(model), limits)
     for name in ("num_inference_steps", "num_images_per_prompt"):
@@ -229,21 +238,23 @@ def plan(
         warnings.append("output_quality has no effect on png, which is without loss; jpeg and webp have one.")
 
     if "strength" not in traits.without_effect:
-        values["strength"], changed = _workable_strength(parameters.strength, values["num_inference_steps"], model)
-        warnings += changed
+        values["strength"], strength_warnings = _effective_strength(
+            parameters.strength, values["num_inference_steps"], model
+        )
+        warnings += strength_warnings
 
     width, height = fit(size, traits)
-    warnings += _fitted(size, (width, height), model, traits)
+    warnings += _resize_warnings(size, (width, height), model, traits)
 
-    first = parameters.seed
-    if first is None:
-        first = secrets.randbelow(_GENERATOR_SEEDS - parameters.num_images_per_prompt)
-    elif first >= _GENERATOR_SEEDS:
-        warnings.append(f"seed {first} gives the same pixels as seed {first % _GENERATOR_SEEDS}.")
+    first_seed = parameters.seed
+    if first_seed is None:
+        first_seed = secrets.randbelow(_GENERATOR_SEEDS - parameters.num_images_per_prompt)
+    elif first_seed >= _GENERATOR_SEEDS:
+        warnings.append(f"seed {first_seed} gives the same pixels as seed {first_seed % _GENERATOR_SEEDS}.")
     recipe = Recipe(
         model=model,
         loras=tuple(loras),
-        seeds=tuple(range(first, first + parameters.num_images_per_prompt)),
+        seeds=tuple(range(first_seed, first_seed + parameters.num_images_per_prompt)),
         width=width,
         height=height,
         **values,
@@ -252,20 +263,22 @@ def plan(
 
 
 def largest_size(model: ModelReference, limits: Limits = NO_LIMITS) -> tuple[int, int]:
-    """The size that costs most on this model: what is planned with until the picture is known."""
+    """Return the most expensive size of this model, for planning while the size of the picture is unknown."""
     side = clamp(traits_of(model), limits).max_side
     return side, side
 
 
 def refit(recipe: Recipe, size: tuple[int, int], limits: Limits = NO_LIMITS) -> tuple[Recipe, list[str]]:
-    """The recipe for a picture whose size was not known when it was planned, and what is to be said about that."""
+    """Return the recipe adapted to the size of a picture that was unknown when it was planned, and warnings."""
     traits = clamp(traits_of(recipe.model), limits)
     width, height = fit(size, traits)
-    warnings = _fitted(size, (width, height), recipe.model, traits)
+    warnings = _resize_warnings(size, (width, height), recipe.model, traits)
     return recipe.model_copy(update={"width": width, "height": height}), warnings
 
 
-def _fitted(size: tuple[int, int], fitted: tuple[int, int], model: ModelReference, traits: Traits) -> list[str]:
+def _resize_warnings(
+    size: tuple[int, int], fitted: tuple[int, int], model: ModelReference, traits: Traits
+) -> list[str]:
     if fitted == size:
         return []
     warning = (
@@ -277,10 +290,10 @@ def _fitted(size: tuple[int, int], fitted: tuple[int, int], model: ModelReferenc
 
 
 def fit(size: tuple[int, int], traits: Traits) -> tuple[int, int]:
-    """Width and height nearest to `size` that the model can do, keeping the aspect ratio.
+    """Return the width and height nearest to `size` that the model supports, with the same aspect ratio.
 
-    The shorter side is brought up to `min_side` first, then the longer one down to `max_side`, which wins for a very long
-    picture; the engine pads to the model's multiple and crops again, so no multiple shows here.
+    Scale the shorter side up to `min_side`, then the longer side down to `max_side`, which has priority if both cannot be
+    met. `side_multiple` does not matter here, since the engine pads to it and crops the result.
     """
     width, height = size
     scale = max(1.0, traits.min_side / min(size))
@@ -288,22 +301,25 @@ def fit(size: tuple[int, int], traits: Traits) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _workable_strength(strength: float, steps: int, model: ModelReference) -> tuple[float, list[str]]:
-    """Strength that leaves at least one step: diffusers runs int(steps * strength) of them and breaks on none."""
+def _effective_strength(strength: float, steps: int, model: ModelReference) -> tuple[float, list[str]]:
+    """Return a strength that leaves at least one step, and warnings. Raises `InvalidField` for models of most families.
+
+    diffusers runs int(steps * strength) steps, and fails if that is 0.
+    """
     if int(steps * strength) >= 1:
         return strength, []
-    least = 1 / steps
-    if int(steps * least) < 1:  # rounding: 49 * (1 / 49) is below 1
-        least = math.nextafter(least, 1)
+    minimum = 1 / steps
+    if int(steps * minimum) < 1:  # rounding: 49 * (1 / 49) is below 1
+        minimum = math.nextafter(minimum, 1)
     if model.family in (Family.TURBO, Family.LIGHTNING):
-        return least, [f"strength {strength} was raised to {least:g}, so that one step of {steps} remains."]
+        return minimum, [f"strength {strength} was raised to {minimum:g}, so that one step of {steps} remains."]
     raise InvalidField(
         "strength",
         f"strength x num_inference_steps must be at least 1 for {model.id}: with {steps} steps, use a strength "
-        f"from {least:g} to 1, or more steps",
+        f"from {minimum:g} to 1, or more steps",
     )
 
 
 def _no_effect(name: str, model: ModelReference, traits: Traits) -> str:
-    used = f"; it always runs with {traits.forced[name]:g}" if name in traits.forced else ""
-    return f"{name} has no effect on {model.id}{used}."
+    forced = f"; it always runs with {traits.forced[name]:g}" if name in traits.forced else ""
+    return f"{name} has no effect on {model.id}{forced}."

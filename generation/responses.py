@@ -129,6 +129,11 @@ class HTTPError(BaseModel):
     detail: APIError
 
 
+def error_body(code: ErrorCode, message: str) -> dict[str, Any]:
+    """Return the JSON body of an error whose status is not 422."""
+    return HTTPError(detail=APIError(msg=message, code=code)).model_dump(mode="json")
+
+
 class ValidationError(BaseModel):
     """One thing that is wrong with one field."""
 

@@ -1,6 +1,5 @@
 """The record of a generation: what programs and pages are told about it, with fresh URLs."""
 
-import base64
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -85,7 +84,7 @@ def _record(
 def _waiting(generations: Sequence[Generation]) -> dict[UUID, Waiting]:
     """What those that are queued wait for."""
     queued = [generation for generation in generations if generation.state == State.QUEUED]
-    return {generation_id: expected.told for generation_id, expected in forecast.of_queued(queued).items()}
+    return {generation_id: expected.waiting for generation_id, expected in forecast.of_queued(queued).items()}
 
 
 def _progress(generations: Sequence[Generation]) -> dict[UUID, Progress]:
@@ -110,7 +109,7 @@ def url_of(generation: Generation, image: GeneratedImage, absolute: Absolute) ->
     if not carries(generation):
         return absolute(image.file.url)
     name = str(image.file.name)
-    return f"data:{encoding.media_type(name)};base64," + base64.b64encode(storage.read(name)).decode()
+    return encoding.data_url(storage.read(name), name)
 
 
 def carries(generation: Generation) -> bool:

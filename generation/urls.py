@@ -1,5 +1,6 @@
 from django.urls import path
 
+from generation.asgi import paths
 from generation.pages import (
     bulk_actions,
     delete_account,
@@ -23,7 +24,7 @@ urlpatterns = [
     path("sheets/<uuid:contact_sheet_id>/", sheets.sheet, name="sheet"),
     path("sheets/<uuid:contact_sheet_id>/cells", sheets.cells, name="sheet-cells"),
     path("sheets/<uuid:contact_sheet_id>/cancel", sheets.cancel, name="sheet-cancel"),
-    path("history/<uuid:generation_id>/events", studio.events, name="events"),
+    path(paths.HISTORY_EVENTS, studio.events, name="events"),
     path("history/", history.history, name="history"),
     path("history/tiles", history.tiles, name="tiles"),
     path("history/selection", bulk_actions.selection, name="selection"),

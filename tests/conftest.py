@@ -1,29 +1,38 @@
-"""What every test may ask for: the people, a real Redis, clean queues.
+"""Fixtures of all tests: users, a real Redis, real services, a browser.
 
-The people: alice and bob are users, charlie is staff.
+alice and bob are users, charlie is staff.
 """
 
 import atexit
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import ThreadingHTTPServer
 
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 from playwright.sync_api import Browser, BrowserContext, Page
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import ApiToken, User
-from dreamsite.embedded_redis import EmbeddedRedis
 from generation.broker.connection import redis_client
 from generation.models import DiffusionModel
-from tests.support.browser import chromium
+from tests.support.browser import chromium, new_context
 from tests.support.generations import bundled_model
+from tests.support.servers import EmbeddedRedis, QuietHandler
 from tests.support.service import Service
 
 # Real hashes cost half a second each, and no test here is about them.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> None:
+    cache.clear()
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +52,28 @@ def redis(redis_server: EmbeddedRedis) -> None:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One real service for all tests that only send it requests."""
-    with Service(tmp_path_factory.mktemp("d"), MAX_UPLOAD_BYTES="1000000", LEASE_SECONDS="5") as service:
+    """The real service that tests share. Its workers finish what they have begun when they are told to end."""
+    settings = {"MAX_UPLOAD_BYTES": "1000000", "LEASE_SECONDS": "5", "DRAIN_SECONDS": "60"}
+    with Service(tmp_path_factory.mktemp("d"), **settings) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def other_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The origin of another site, which has an empty page."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "index.html").write_text("<!doctype html><title>Another site</title>")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def limited_service(other_origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A real service with limits, whose API pages of `other_origin` may use."""
+    with Service(tmp_path_factory.mktemp("d"), CORS_ORIGINS=other_origin, LIMITS="on") as service:
         yield service
 
 
@@ -112,8 +141,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A fresh profile of the browser."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(10_000)
+    context = new_context(browser)
     yield context
     context.close()
 

@@ -24,7 +24,7 @@ class Models(JsonView):
         loaded = _loaded()
         found = [
             # Another pool's workers do not run it.
-            capabilities.described(row, None if loaded is None else (row.pool, row.pk) in loaded)
+            capabilities.describe(row, None if loaded is None else (row.pool, row.pk) in loaded)
             for row in DiffusionModel.objects.allowed_to(request.user).listed()
         ]
         return Response(ModelList(models=found).model_dump(mode="json"))

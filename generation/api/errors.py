@@ -1,14 +1,13 @@
-"""One error shape per status: a list for 422, `{"detail": {"msg", "code"}}` for everything else.
+"""Error responses: a list for 422, `{"detail": {"msg", "code"}}` for every other status.
 
-That holds too where Django answers before a view of the API is reached: see `bad_request`, `not_found`, `server_error`.
+`bad_request`, `not_found` and `server_error` answer the same where Django fails before it reaches a view of the API.
 """
 
 import logging
-import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -17,10 +16,11 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from generation.asgi.paths import API_PATHS
 from generation.images.storage import StorageFailed
-from generation.jobs.limits import OverLimit, QueueFull
-from generation.jobs.submission import Suspended, Unavailable
-from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused
+from generation.jobs.submission import Unavailable
+from generation.parameters import MESSAGES, ErrorCode, Refusal
+from generation.responses import error_body
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +29,17 @@ _NOT_FOUND = (ErrorCode.NOT_FOUND, "There is no such thing here.")
 _INTERNAL = (ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
 
 
-class InvalidForm(Exception):
-    """Everything that is wrong with the fields of a form."""
+class ErrorResponse(Response):
+    """An error's response. `items` are those of a 422 body, whose `detail` the published SDKs read as a list."""
 
-    def __init__(self, items: list[dict[str, Any]]) -> None:
-        super().__init__("invalid form")
-        self.items = items
+    def __init__(self, code: ErrorCode, message: str, items: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__({"detail": items, "code": code} if items else error_body(code, message), code.status)
+        self.code = code
+        self.message = message
+        self.invalid_fields = items
+        if not items:
+            # The cause is logged where it is known; Django would add a line that says less.
+            self._has_been_logged = True
 
 
 class UploadTooLarge(exceptions.APIException):
@@ -45,87 +50,67 @@ class UploadTooLarge(exceptions.APIException):
 
 
 def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
-    """DRF's exception handler. What nobody foresaw is logged, and answered without a word about its cause."""
+    """DRF's exception handler. An unexpected error is logged; its response says nothing about the cause."""
     set_rollback()
     match error:
-        case InvalidForm():
-            return invalid(error.items)
-        case InvalidField():
-            return invalid([error.item], error.code)
-        case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated() | Suspended():
-            response = problem(ErrorCode.INVALID_TOKEN, "Invalid bearer token.")
-            response["WWW-Authenticate"] = "Bearer"
-            return response
-        case RequestRefused():
-            return problem(error.code, error.message)
-        case OverLimit():
-            response = problem(error.code, error.message)
-            response["Retry-After"] = response["RateLimit-Reset"] = str(error.reset)
-            response["RateLimit-Limit"] = str(math.ceil(error.limit))
-            response["RateLimit-Remaining"] = str(math.floor(error.remaining))
-            return response
-        case QueueFull():
-            message = f"Too many requests are waiting; try again in {QueueFull.retry_after} seconds."
-            response = problem(ErrorCode.QUEUE_FULL, message)
-            response["Retry-After"] = str(QueueFull.retry_after)
-            return response
+        case Refusal():
+            return _answer_refusal(error)
+        case OperationalError() | InterfaceError():
+            unavailable = Unavailable()
+            unavailable.__cause__ = error
+            return _answer_refusal(unavailable)
+        case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated():
+            return _invalid_token()
         case exceptions.MethodNotAllowed():
-            return problem(ErrorCode.METHOD_NOT_ALLOWED, "Method Not Allowed")
+            return ErrorResponse(ErrorCode.METHOD_NOT_ALLOWED, "Method Not Allowed")
         case UploadTooLarge():
-            return problem(ErrorCode.UPLOAD_TOO_LARGE, str(error.detail))
+            return ErrorResponse(ErrorCode.UPLOAD_TOO_LARGE, str(error.detail))
         case Http404() | exceptions.NotFound():
-            return problem(*_NOT_FOUND)
+            return ErrorResponse(*_NOT_FOUND)
         case exceptions.APIException() if error.status_code < 500:
-            return problem(*_MALFORMED)
+            return ErrorResponse(*_MALFORMED)
         case SuspiciousOperation() | BadRequest():
-            return problem(*_MALFORMED)
-        case StorageFailed():
-            logger.error("a file cannot be read", exc_info=error)
-            return problem(ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
-        case Unavailable() | OperationalError() | InterfaceError():
-            logger.warning("a request was turned away: %r", error.__cause__ or error)
-            response = problem(
-                ErrorCode.UNAVAILABLE,
-                f"The service cannot take requests now; try again in {Unavailable.retry_after} seconds.",
-            )
-            response["Retry-After"] = str(Unavailable.retry_after)
-            return response
-    logger.error("unforeseen error", exc_info=error)
-    return problem(*_INTERNAL)
+            return ErrorResponse(*_MALFORMED)
+    logger.error("unexpected error", exc_info=error)
+    return ErrorResponse(*_INTERNAL)
 
 
-def invalid(items: list[dict[str, Any]], code: ErrorCode = ErrorCode.INVALID_FIELDS) -> Response:
-    """Status 422, whose `detail` is a list to the published SDKs."""
-    return Response({"detail": items, "code": code}, code.status)
+def _answer_refusal(refusal: Refusal) -> ErrorResponse:
+    if refusal.code is ErrorCode.INVALID_TOKEN:
+        return _invalid_token()
+    if isinstance(refusal, StorageFailed):
+        logger.error("a file cannot be read", exc_info=refusal)
+    elif isinstance(refusal, Unavailable):
+        logger.warning("request refused, service unavailable: %r", refusal.__cause__ or refusal)
+    response = ErrorResponse(refusal.code, refusal.message, refusal.items)
+    for name, value in refusal.headers.items():
+        response[name] = value
+    return response
 
 
-def problem(code: ErrorCode, message: str) -> Response:
-    response = Response(_body(code, message), code.status)
-    # Whoever found out has told the log why; Django would add a line that says less.
-    response._has_been_logged = True  # type: ignore[attr-defined]
+def _invalid_token() -> ErrorResponse:
+    response = ErrorResponse(ErrorCode.INVALID_TOKEN, "Invalid bearer token.")
+    response["WWW-Authenticate"] = "Bearer"
     return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's 400 outside of views, such as for an unknown host: JSON to programs, a page to people."""
-    return _problem_of_django(request, *_MALFORMED) or defaults.bad_request(request, exception)
+    """Answer Django's 400 outside of views, such as for an unknown host: JSON under API paths, else a page."""
+    return _json_error(request, *_MALFORMED) or defaults.bad_request(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's 404: JSON to programs, a page to people."""
-    return _problem_of_django(request, *_NOT_FOUND) or defaults.page_not_found(request, exception)
+    """Answer Django's 404: JSON under API paths, else a page."""
+    return _json_error(request, *_NOT_FOUND) or defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's 500 outside of views: JSON to programs, a page to people."""
-    return _problem_of_django(request, *_INTERNAL) or defaults.server_error(request)
+    """Answer Django's 500 outside of views: JSON under API paths, else a page."""
+    return _json_error(request, *_INTERNAL) or defaults.server_error(request)
 
 
-def _problem_of_django(request: HttpRequest, code: ErrorCode, message: str) -> HttpResponse | None:
-    if re.match(settings.API_PATHS, request.path_info):
-        return JsonResponse(_body(code, message), status=code.status, headers={"Cache-Control": "no-store"})
+def _json_error(request: HttpRequest, code: ErrorCode, message: str) -> HttpResponse | None:
+    """Return a JSON response under API paths, None elsewhere."""
+    if re.match(API_PATHS, request.path_info):
+        return JsonResponse(error_body(code, message), status=code.status, headers={"Cache-Control": "no-store"})
     return None
-
-
-def _body(code: ErrorCode, message: str) -> dict[str, Any]:
-    return {"detail": {"msg": message, "code": code}}

@@ -11,10 +11,9 @@ from pydantic import ValidationError
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 
-from generation.api.errors import InvalidForm
 from generation.images import remote
 from generation.images.uploads import Upload, read_upload
-from generation.parameters import ImageToImageParameters, InvalidField, error_items, missing
+from generation.parameters import ImageToImageParameters, InvalidField, InvalidForm, error_items, missing
 
 _NAMED_FIELDS = 10
 _NAMED_CHARACTERS = 50

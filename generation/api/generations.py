@@ -17,13 +17,13 @@ from rest_framework.response import Response
 
 from accounts.models import User
 from generation.api import openapi_operations
-from generation.api.errors import InvalidForm, problem
+from generation.api.errors import ErrorResponse
 from generation.api.views import JsonView
 from generation.filters import GenerationFilters
 from generation.jobs import queue
 from generation.library import deletion
 from generation.models import Generation
-from generation.parameters import MESSAGES, ErrorCode, InvalidField, RequestRefused, error_items
+from generation.parameters import MESSAGES, ErrorCode, InvalidField, InvalidForm, RequestRefused, error_items
 from generation.serializers import record, records
 
 HELD = "Staff must keep this generation for now, so it cannot be deleted. Try again later, or ask them."
@@ -34,7 +34,7 @@ class GenerationList(JsonView):
     def get(self, request: Request) -> Response:
         """Your generations, the newest first: a page of those that the filters leave."""
         filters = _filters(request)
-        rows = Generation.objects.owned_by(request.user).left_by(filters)
+        rows = Generation.objects.owned_by(request.user).filtered_by(filters)
         if filters.prompt is not None:
             rows = rows.filter(prompt__icontains=filters.prompt)
         pages = _Pages(filters.limit)
@@ -58,8 +58,8 @@ class GenerationDetail(JsonView):
         """Remove a generation of yours that has ended: its words and all its pictures, for good."""
         if not deletion.delete(own(request, generation_id)):
             if own(request, generation_id).legal_hold:
-                return problem(ErrorCode.ON_HOLD, HELD)
-            return problem(ErrorCode.NOT_FINISHED, "It has not ended yet; cancel it first, or wait for its end.")
+                return ErrorResponse(ErrorCode.ON_HOLD, HELD)
+            return ErrorResponse(ErrorCode.NOT_FINISHED, "It has not ended yet; cancel it first, or wait for its end.")
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -81,7 +81,9 @@ class Cancellation(JsonView):
         generation = own(request, generation_id)
         if not queue.cancel(generation):
             generation.refresh_from_db()
-            return problem(ErrorCode.ALREADY_FINISHED, f"It has {generation.state} already, so nothing was canceled.")
+            return ErrorResponse(
+                ErrorCode.ALREADY_FINISHED, f"It has {generation.state} already, so nothing was canceled."
+            )
         generation = own(request, generation_id)
         code = status.HTTP_200_OK if generation.is_final else status.HTTP_202_ACCEPTED
         return Response(record(generation, request.build_absolute_uri), code)

@@ -12,7 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.api import openapi_operations
+from generation.api.errors import ErrorResponse
 from generation.api.forms import Form, judged, posted_form
+from generation.api.responses import ImagesResponse, PendingResponse
 from generation.api.views import HeldAnswer, Submission
 from generation.images.uploads import Upload, read_upload
 from generation.models import DiffusionModel
@@ -103,41 +105,41 @@ EDITS: dict[str, Any] = {
 }
 
 
-class _Shaped:
-    """Makes OpenAI's shape of whatever the API answers."""
+class _OpenAIShape:
+    """A mixin that turns the API's responses into those of OpenAI."""
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        data = response.data
-        if response.status_code == status.HTTP_202_ACCEPTED and data:
-            # Their clients repeat what is answered with 408, 409, 429 or 5xx, which would make it all again.
-            response.status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
-            where = f"It is not finished yet, and nothing is lost: GET /generations/{data['id']} tells when it is."
-            response.data = _error(response.status_code, where, _NOT_FINISHED)
-        elif response.status_code >= 400 and isinstance(data, dict):
-            if response.status_code in (status.HTTP_409_CONFLICT, status.HTTP_422_UNPROCESSABLE_ENTITY):
-                response.status_code = status.HTTP_400_BAD_REQUEST
-            detail = data["detail"]
-            if isinstance(detail, list):
-                theirs = {ours: name for name, ours in _NAMES.items()}
-                fields = [(theirs.get(item["loc"][-1], item["loc"][-1]), item["msg"]) for item in detail]
-                message = "; ".join(f"{field}: {words}" for field, words in fields)
-                response.data = _error(response.status_code, message, data["code"], fields[0][0])
-            else:
-                response.data = _error(response.status_code, detail["msg"], detail["code"])
-        elif isinstance(data, dict) and "images" in data:
-            response.data = {"created": _created(data["id"]), "data": [_picture(one["url"]) for one in data["images"]]}
-        final: Response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
-        return final
+        match response:
+            case PendingResponse():
+                # OpenAI's clients send a request again after 408, 409, 429 or 5xx, which would make it all again.
+                response.status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
+                message = (
+                    f"It is not finished yet, and nothing is lost: GET /generations/{response.generation_id} "
+                    "tells when it is."
+                )
+                response.data = _error(response.status_code, message, _NOT_FINISHED)
+            case ErrorResponse():
+                if response.status_code in (status.HTTP_409_CONFLICT, status.HTTP_422_UNPROCESSABLE_ENTITY):
+                    response.status_code = status.HTTP_400_BAD_REQUEST
+                response.data = _error_of(response)
+            case ImagesResponse():
+                body = response.body
+                response.data = {
+                    "created": _created(body["id"]),
+                    "data": [_picture(image["url"]) for image in body["images"]],
+                }
+        shaped: Response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
+        return shaped
 
 
-class ImageEdits(_Shaped, Submission):
+class ImageEdits(_OpenAIShape, Submission):
     @extend_schema(**EDITS)
     def post(self, request: Request) -> Response:
         """Make pictures from a picture and a prompt, and wait for them."""
         return self.accept(request, _read)
 
 
-class HeldEdits(_Shaped, HeldAnswer):
+class HeldEdits(_OpenAIShape, HeldAnswer):
     """The same for whoever was held."""
 
 
@@ -207,6 +209,16 @@ def _created(generation_id: str) -> int:
 def _picture(url: str) -> dict[str, str]:
     carried = url.startswith("data:")
     return {"b64_json": url.partition(",")[2]} if carried else {"url": url}
+
+
+def _error_of(response: ErrorResponse) -> dict[str, Any]:
+    """Return the error body; of a 422 list, all messages joined, and the first field as `param`."""
+    if not response.invalid_fields:
+        return _error(response.status_code, response.message, response.code)
+    names = {ours: theirs for theirs, ours in _NAMES.items()}
+    fields = [(names.get(item["loc"][-1], item["loc"][-1]), item["msg"]) for item in response.invalid_fields]
+    message = "; ".join(f"{field}: {words}" for field, words in fields)
+    return _error(response.status_code, message, response.code, fields[0][0])
 
 
 def _error(status_code: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:

@@ -1,56 +1,68 @@
-"""What the API answers to the request that made a generation, or would."""
+"""Responses to the request that made a generation, or would make one."""
+
+from typing import Any
 
 from rest_framework import status
 from rest_framework.response import Response
 
-from generation.api.errors import problem
+from generation.api.errors import ErrorResponse
 from generation.jobs import forecast, idempotency
 from generation.models import Generation, State
 from generation.parameters import MESSAGES, ErrorCode
-from generation.responses import (
-    DryRun,
-    ImageResponse,
-    Media,
-)
-from generation.serializers import (
-    Absolute,
-    carries,
-    record,
-    url_of,
-)
+from generation.responses import DryRun, ImageResponse, Media
+from generation.serializers import Absolute, carries, record, url_of
 
 
-def answer(generation: Generation, absolute: Absolute) -> Response:
-    """The answer to the `POST` that made this generation: pictures, an error, or 202 and where to look."""
+class ImagesResponse(Response):
+    """The pictures of a generation: `body` is an `ImageResponse` as JSON types."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        super().__init__(body)
+        self.body = body
+
+
+class PendingResponse(Response):
+    """Status 202: the record of a generation that is not finished, and its address."""
+
+    def __init__(self, generation: Generation, absolute: Absolute) -> None:
+        super().__init__(record(generation, absolute), status.HTTP_202_ACCEPTED)
+        self.generation_id = generation.pk
+        self["Location"] = absolute(f"/generations/{generation.pk}")
+
+
+def generation_response(generation: Generation, absolute: Absolute) -> Response:
+    """Answer the `POST` that made this generation: with pictures, an error, or 202 and its record."""
+    response: Response
     if generation.is_removed:
-        response = problem(ErrorCode.DELETED, MESSAGES[ErrorCode.DELETED])
+        response = ErrorResponse(ErrorCode.DELETED, MESSAGES[ErrorCode.DELETED])
     elif generation.state == State.SUCCEEDED:
-        images = [
-            Media(url=url_of(generation, image, absolute), seed=image.seed, nsfw=image.nsfw)
-            for image in generation.images.all()
-        ]
-        content = ImageResponse(
-            images=images, id=generation.pk, model_id=generation.model_id, warnings=generation.warnings
-        )
-        body = content.model_dump(mode="json")
-        # Pictures in the answer are too much to be kept, and the same again without.
-        response = Response(body if carries(generation) else idempotency.settled(generation, body))
+        response = ImagesResponse(_images_body(generation, absolute))
     elif generation.state in (State.FAILED, State.CANCELED):
-        response = problem(ErrorCode(generation.error_code), generation.error_message)
+        response = ErrorResponse(ErrorCode(generation.error_code), generation.error_message)
     else:
-        response = Response(record(generation, absolute), status.HTTP_202_ACCEPTED)
-        response["Location"] = absolute(f"/generations/{generation.pk}")
+        response = PendingResponse(generation, absolute)
     response["X-Generation-Id"] = str(generation.pk)
     return response
 
 
-def rehearsal(generation: Generation, expected: forecast.Forecast) -> Response:
-    """The answer to a dry run."""
+def _images_body(generation: Generation, absolute: Absolute) -> dict[str, Any]:
+    images = [
+        Media(url=url_of(generation, image, absolute), seed=image.seed, nsfw=image.nsfw)
+        for image in generation.images.all()
+    ]
+    content = ImageResponse(images=images, id=generation.pk, model_id=generation.model_id, warnings=generation.warnings)
+    body = content.model_dump(mode="json")
+    # Data URLs are too large to store, and come out the same again.
+    return body if carries(generation) else idempotency.first_answer(generation, body)
+
+
+def dry_run_response(generation: Generation, expected: forecast.Forecast) -> Response:
+    """Answer a request with `dry_run`."""
     content = DryRun(
         model_id=generation.model_id,
         effective=generation.effective_values,
         cost=generation.cost,
         warnings=generation.warnings,
-        waiting=expected.told,
+        waiting=expected.waiting,
     )
     return Response(content.model_dump(mode="json"))

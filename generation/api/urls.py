@@ -9,19 +9,20 @@ from generation.api import (
     openapi,
     views,
 )
+from generation.asgi import paths
 
 urlpatterns = [
-    path("image-to-image", views.ImageToImage.as_view(), name="image-to-image"),
-    path("image-to-image/", views.ImageToImage.as_view(schema=None)),
+    path(paths.IMAGE_TO_IMAGE, views.ImageToImage.as_view(), name="image-to-image"),
+    path(f"{paths.IMAGE_TO_IMAGE}/", views.ImageToImage.as_view(schema=None)),
     path("generations", generations.GenerationList.as_view(), name="generation-records"),
     path("generations/<uuid:generation_id>", generations.GenerationDetail.as_view(), name="generation-record"),
     path("generations/<uuid:generation_id>/images/<int:number>", generations.GenerationImage.as_view()),
     path("generations/<uuid:generation_id>/cancel", generations.Cancellation.as_view(), name="cancellation"),
-    path("generations/<uuid:generation_id>/events", events.GenerationEvents.as_view(), name="generation-events"),
-    path("generations/<uuid:generation_id>/answer", views.HeldAnswer.as_view()),
-    path("v1/images/edits", openai.ImageEdits.as_view(), name="image-edits"),
-    path("v1/images/edits/", openai.ImageEdits.as_view(schema=None)),
-    path("v1/images/edits/<uuid:generation_id>/answer", openai.HeldEdits.as_view()),
+    path(paths.GENERATION_EVENTS, events.GenerationEvents.as_view(), name="generation-events"),
+    path(paths.GENERATION_ANSWER, views.HeldAnswer.as_view()),
+    path(paths.IMAGE_EDITS, openai.ImageEdits.as_view(), name="image-edits"),
+    path(f"{paths.IMAGE_EDITS}/", openai.ImageEdits.as_view(schema=None)),
+    path(paths.IMAGE_EDITS_ANSWER, openai.HeldEdits.as_view()),
     path("models", catalog.Models.as_view(), name="models"),
     path("loras", catalog.Loras.as_view(), name="loras"),
     path("openapi.json", openapi.openapi, name="openapi"),

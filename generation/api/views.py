@@ -1,4 +1,4 @@
-"""The endpoints. A view reads its input, calls one verb of the queue or one query, and answers."""
+"""`POST /image-to-image`: read the form, submit it once, answer; and what the views of the API share."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -16,102 +16,110 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts import request_ids
 from accounts.models import ApiToken, User
 from generation.api import openapi_operations
 from generation.api.errors import UploadTooLarge
 from generation.api.forms import Form, read_form
-from generation.api.responses import answer, rehearsal
+from generation.api.responses import dry_run_response, generation_response
 from generation.asgi.preferences import cancel_after
-from generation.jobs import (
-    idempotency,
-    limits,
-    queue,
-    submission,
-)
+from generation.asgi.types import BODY_TOO_LARGE, GENERATION_ID, IS_ANSWER
+from generation.jobs import idempotency, limits, queue, submission
 from generation.models import Generation
 
 
 @method_decorator(gzip_page, name="dispatch")
 class JsonView(APIView):
-    """Answers in JSON, which belong to one owner and one moment. Anybody may ask for the OPTIONS."""
+    """A view that answers in JSON, never cached. OPTIONS needs no token."""
 
-    asker: User | None = None
-    """Whose limit of requests the headers of the answer tell of."""
+    rate_limited_user: User | None = None
+    """The user whose rate limit the headers of the response report."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method != "OPTIONS":
             super().initial(request, *args, **kwargs)
-            self.asker = cast(User | None, request.user)
+            self.rate_limited_user = cast(User | None, request.user)
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[JSONRenderer, str]:
-        """JSON, whatever the client says it accepts: that is how the API of the contract answers."""
+        """Choose JSON, whatever the client accepts, as the API of the contract does."""
         return JSONRenderer(), JSONRenderer.media_type
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)
         response["Cache-Control"] = "no-store"
-        is_about_methods = response.status_code == status.HTTP_204_NO_CONTENT and request.method == "OPTIONS"
-        if response.status_code != status.HTTP_405_METHOD_NOT_ALLOWED and not is_about_methods:
-            # The view that answers a held client is not the one that was asked, and allows other methods.
+        is_options = response.status_code == status.HTTP_204_NO_CONTENT and request.method == "OPTIONS"
+        if response.status_code != status.HTTP_405_METHOD_NOT_ALLOWED and not is_options:
+            # The view that answers a held client allows other methods than the one that it called.
             del response["Allow"]
-        self._tell_rate(response)
+        self._add_rate_limit(response)
         return response
 
-    def _tell_rate(self, response: Response) -> None:
-        """Add what is left of the minute, where the answer does not speak of another limit that is reached."""
+    def _add_rate_limit(self, response: Response) -> None:
+        """Add the user's rate limit, unless the response reports another limit that is reached."""
         try:
-            left = limits.rate(self.asker) if self.asker else None
+            rate = limits.rate(self.rate_limited_user) if self.rate_limited_user else None
         except (OperationalError, InterfaceError):
-            # The answer is not made worse by what it cannot tell.
+            # Better a response without these headers than an error.
             return
-        if left is not None and "RateLimit-Limit" not in response:
-            response["RateLimit-Limit"] = str(left.limit)
-            response["RateLimit-Remaining"] = str(left.remaining)
-            response["RateLimit-Reset"] = str(left.reset)
+        if rate is not None and "RateLimit-Limit" not in response:
+            response["RateLimit-Limit"] = str(rate.limit)
+            response["RateLimit-Remaining"] = str(rate.remaining)
+            response["RateLimit-Reset"] = str(rate.reset)
 
 
 class Submission(JsonView):
-    """Accepts requests for pictures, in whatever form they come."""
+    """A view that accepts requests for pictures; its subclasses read their form."""
 
     def accept(self, request: Request, read: Callable[[Request], Form]) -> Response:
         scope = getattr(request, "scope", {})
-        if scope.get("dreamsite.body_too_large"):
+        if scope.get(BODY_TOO_LARGE):
             raise UploadTooLarge(settings.MAX_UPLOAD_BYTES)
+        key = self._idempotency_key(request)
+        form = read(request)
+
+        def build() -> Generation:
+            return self._build(request, form, scope.get(GENERATION_ID))
+
+        if form.parameters.dry_run:
+            draft = build()
+            return dry_run_response(draft, submission.estimate(draft))
+        generation = submission.submit_once(lambda: [build()], form.picture, self._idempotent(request, key, form))
+        if GENERATION_ID in scope:
+            # The ASGI layer asks again when it answers its client: a record with its forecast would be wasted.
+            return Response(status=status.HTTP_202_ACCEPTED, headers={"X-Generation-Id": str(generation.pk)})
+        return generation_response(generation, request.build_absolute_uri)
+
+    def _idempotency_key(self, request: Request) -> str:
+        """Return the key, empty without one. Raises `OverLimit` before the upload is decoded, unless the key is known."""
         token = cast(ApiToken, request.auth)
         key = idempotency.read(request.headers.get("Idempotency-Key", ""))
         if not (key and idempotency.is_known(token, key)):
-            # Who may not ask for more costs no decoding of a picture.
             limits.check(token.user, 0.0)
-        form = read(request)
-        attempt = None
-        if key and not form.parameters.dry_run:
-            digest = f"{form.picture.sha256} {form.picture.size}" if form.picture else ""
-            attempt = idempotency.IdempotentRequest(
-                token.user, token, key, idempotency.fingerprint(request.path, form.parameters, digest)
-            )
-        generation = attempt.earlier() if attempt else None
-        if generation is None:
-            generation = submission.build(
+        return key
+
+    def _idempotent(self, request: Request, key: str, form: Form) -> idempotency.IdempotentRequest | None:
+        if not key:
+            return None
+        token = cast(ApiToken, request.auth)
+        picture = f"{form.picture.sha256} {form.picture.size}" if form.picture else ""
+        fingerprint = idempotency.fingerprint(request.path, form.parameters, picture)
+        return idempotency.IdempotentRequest(token.user, token, key, fingerprint)
+
+    def _build(self, request: Request, form: Form, generation_id: UUID | None) -> Generation:
+        token = cast(ApiToken, request.auth)
+        return submission.build(
+            submission.Request(
                 token.user,
                 token,
                 form.parameters,
                 form.picture,
-                generation_id=scope.get("dreamsite.generation_id"),
+                generation_id=generation_id,
                 cancel_after=cancel_after(request.headers.get("Cancel-After", "")),
-                request_id=request_ids.current(),
                 warnings=form.warnings,
             )
-            if form.parameters.dry_run:
-                return rehearsal(generation, submission.estimate(generation))
-            generation = submission.submit(generation, form.picture, attempt)
-        if "dreamsite.generation_id" in scope:
-            # The waiting layer asks again when it lets its client go: a record, with its forecast, would be for nobody.
-            return Response(status=status.HTTP_202_ACCEPTED, headers={"X-Generation-Id": str(generation.pk)})
-        return answer(generation, request.build_absolute_uri)
+        )
 
 
 class ImageToImage(Submission):
@@ -122,7 +130,7 @@ class ImageToImage(Submission):
 
 
 class HeldAnswer(JsonView):
-    """What a client that was held is told, or wants no more: asked by the waiting layer alone, which knew the client."""
+    """The answer to a client that the ASGI layer holds, and its cancellation. Only that layer can call it."""
 
     authentication_classes = []
     permission_classes = []
@@ -130,19 +138,19 @@ class HeldAnswer(JsonView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if not getattr(request, "scope", {}).get("dreamsite.answer"):
+        if not getattr(request, "scope", {}).get(IS_ANSWER):
             raise Http404
 
     def get(self, request: Request, generation_id: UUID) -> Response:
-        generation = self._held(generation_id)
-        self.asker = generation.user
-        return answer(generation, request.build_absolute_uri)
+        generation = self._generation(generation_id)
+        self.rate_limited_user = generation.user
+        return generation_response(generation, request.build_absolute_uri)
 
     def delete(self, request: Request, generation_id: UUID) -> Response:
-        queue.cancel(self._held(generation_id))
+        queue.cancel(self._generation(generation_id))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    def _held(self, generation_id: UUID) -> Generation:
+    def _generation(self, generation_id: UUID) -> Generation:
         rows = Generation.objects.select_related("user").prefetch_related("images")
         generation: Generation | None = rows.filter(pk=generation_id).first()
         if generation is None:

@@ -16,10 +16,13 @@ from django.conf import settings
 from django.utils.http import parse_header_parameters
 from uuid_utils.compat import uuid7
 
-from generation.asgi import sse
+from generation.asgi import paths, sse
 from generation.asgi.preferences import Preferences, preferences
 from generation.asgi.subscriptions import Subscriptions
 from generation.asgi.types import (
+    BODY_TOO_LARGE,
+    GENERATION_ID,
+    IS_ANSWER,
     Application,
     Message,
     Receive,
@@ -30,14 +33,9 @@ from generation.asgi.types import (
     send_json,
     send_redirect,
 )
+from generation.parameters import ErrorCode
+from generation.responses import error_body
 
-HELD_PATHS = {
-    "/image-to-image": "/generations",
-    "/image-to-image/": "/generations",
-    "/v1/images/edits": "/v1/images/edits",
-    "/v1/images/edits/": "/v1/images/edits",
-}
-"""Where pictures are asked for, and where the answer to a client that was held is."""
 DJANGO_THREADS = 8
 _IN_MEMORY_BYTES = 1024 * 1024
 _DISCARDED_BYTES = 64 * 1024 * 1024
@@ -92,10 +90,10 @@ class LongPollMiddleware:
             except ConnectionAbortedError:
                 return
             if size is None:
-                scope = {**scope, "dreamsite.body_too_large": True}
+                scope = {**scope, BODY_TOO_LARGE: True}
                 send = _closing(send)
             scope = {**scope, "headers": _normalized_headers(scope["headers"], size or 0)}
-            if scope["method"] == "POST" and scope["path"] in HELD_PATHS:
+            if scope["method"] == "POST" and paths.is_held(scope["path"]):
                 await self._hold(scope, body, receive, send)
             elif size is not None and (followed := sse.followed(scope)):
                 body.close()
@@ -106,7 +104,7 @@ class LongPollMiddleware:
                 # A person without scripts, who could make nothing of JSON.
                 await send_redirect(send, "/?refused=size")
             else:
-                await send_json(send, 413, {"detail": {"msg": "The request is too large.", "code": "upload_too_large"}})
+                await send_json(send, 413, error_body(ErrorCode.UPLOAD_TOO_LARGE, "The request is too large."))
 
     async def _through_a_slot(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let Django answer. What it streams is no more its work: a slow client of a download keeps nobody waiting."""
@@ -126,7 +124,7 @@ class LongPollMiddleware:
         deadline = asyncio.get_running_loop().time() + _max_wait(wanted)
         with ExitStack() as registered:
             done = registered.enter_context(self._waiters.register(generation_id))
-            accepted = await self._ask({**scope, "dreamsite.generation_id": generation_id}, _replay(body, None))
+            accepted = await self._ask({**scope, GENERATION_ID: generation_id}, _replay(body, None))
             body.close()
             if accepted[0]["status"] == 202:
                 held = _held(accepted)
@@ -134,8 +132,8 @@ class LongPollMiddleware:
                     # A request that came before, and may have ended before this one waits for it.
                     done = registered.enter_context(self._waiters.register(held))
                     # The alias has another status for what is not finished.
-                    plainly = {**scope, "path": "/image-to-image"}
-                    if (await self._ask(_answer_scope(plainly, held, "GET")))[0]["status"] != 202:
+                    original = {**scope, "path": f"/{paths.IMAGE_TO_IMAGE}"}
+                    if (await self._ask(_answer_scope(original, held, "GET")))[0]["status"] != 202:
                         done.set()
                 if not await _wait(done, receive, deadline):
                     # Who only joined a request has not to end it.
@@ -167,14 +165,14 @@ class LongPollMiddleware:
 
 def _answer_scope(scope: Scope, generation_id: UUID, method: str) -> Scope:
     """What makes a held request one of the layer itself about this generation."""
-    path = f"{HELD_PATHS[scope['path']]}/{generation_id}/answer"
+    path = paths.answer_path(scope["path"], generation_id)
     return {
         **scope,
         "method": method,
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "dreamsite.answer": True,
+        IS_ANSWER: True,
     }
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from django.core.files.storage import default_storage
 
+from generation.asgi import paths
 from generation.asgi.subscriptions import (
     Event,
     Subscription,
@@ -33,8 +34,6 @@ from generation.models import FINAL_STATES, State
 HEARTBEAT_SECONDS = 15.0
 _RETRY_MILLISECONDS = 2000
 
-_PATH = re.compile(r"/(?:generations|history)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/events")
-"""The first answers tokens, the second the session of whoever looks at the pages."""
 _ENTRY_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _OF_ONE_ANSWER = frozenset({b"content-type", b"content-length", b"content-encoding", b"etag"})
 
@@ -43,9 +42,8 @@ Ask = Callable[[], Awaitable[Sequence[Message]]]
 
 
 def followed(scope: Scope) -> UUID | None:
-    """The generation whose events this request wants."""
-    match = _PATH.fullmatch(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
-    return UUID(match[1]) if match else None
+    """Return the generation whose events this request asks for, if it does."""
+    return paths.events_of(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
 
 
 async def serve(

@@ -174,7 +174,7 @@ def _poll_database(ids: set[UUID], watched: Sequence[UUID]) -> tuple[list[UUID],
         queued = list(Generation.objects.filter(pk__in=watched, state=State.QUEUED)) if watched else []
         forecasts = forecast.of_queued(queued)
         return queue.finished_ids(list(ids)), {
-            generation_id: expected.told for generation_id, expected in forecasts.items()
+            generation_id: expected.waiting for generation_id, expected in forecasts.items()
         }
     finally:
         connections.close_all()

@@ -1,23 +1,32 @@
-"""What the ASGI layers share: the shapes of its messages, and small helpers around them."""
+"""Types, scope keys and small helpers that the ASGI layers share."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+# Plain types: those of `asgiref.typing` are closed dictionaries, which take none of the keys below.
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+# Keys that `LongPollMiddleware` adds to the scope, and no client can.
+GENERATION_ID = "dreamsite.generation_id"
+"""The id that a submission must use."""
+BODY_TOO_LARGE = "dreamsite.body_too_large"
+"""The body is over the limit, and left out."""
+IS_ANSWER = "dreamsite.answer"
+"""The layer itself asks, for the answer to a request that it holds."""
+
 
 def header(scope: Scope, name: bytes) -> str:
-    """All values of a request header as one, as HTTP joins them; empty when it is absent. `name` is in lower case."""
+    """Return all values of a request header, joined as HTTP joins them; empty without any. `name` is in lower case."""
     return ", ".join(value.decode("latin-1") for key, value in scope["headers"] if key == name)
 
 
 async def disconnected(receive: Receive) -> None:
-    """Until the client has left."""
+    """Wait until the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -34,7 +43,7 @@ async def send_json(send: Send, status: int, content: Any) -> None:
 
 
 async def send_redirect(send: Send, location: str) -> None:
-    """303: look there, with GET."""
+    """Answer with 303: the client sends a GET to `location`."""
     headers = [(b"location", location.encode()), (b"content-length", b"0"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 303, "headers": headers})
     await send({"type": "http.response.body", "body": b""})

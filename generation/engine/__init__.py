@@ -1,4 +1,4 @@
-"""Makes the pictures: diffusion models on torch. Knows nothing of the web, the database or the queue."""
+"""Image generation: diffusion models on torch. Independent of the web, the database and the queue."""
 
 import os
 

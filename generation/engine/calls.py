@@ -1,4 +1,4 @@
-"""One call of a pipeline, for images of one recipe or of several that may share it."""
+"""One call of a pipeline, for images of one recipe or of several compatible ones."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -16,13 +16,13 @@ from generation.engine.progress import ProgressSlice
 from generation.engine.prompts import truncation_warnings
 from generation.recipes import Recipe, traits_of
 
-OfferPictures = Callable[[Callable[[], list[Image.Image]]], None]
-"""Like `progress.Offer`, for the shots of one call: small pictures of all of them, or none at all."""
+CallPreviewSink = Callable[[Callable[[], list[Image.Image]]], None]
+"""Like `progress.PreviewSink`, for one call: the function makes one small picture per image job, or an empty list."""
 
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image to make, and what is its own in a call. `box` is the wanted part of `canvas`, the picture laid out."""
+    """One image of a call, with its own seed and guidance. The result is the part `box` of `canvas`, the padded input."""
 
     recipe: Recipe
     seed: int
@@ -33,7 +33,7 @@ class ImageJob:
 
 
 def prepare(warm: WarmPipeline, recipe: Recipe, picture: Image.Image) -> tuple[list[ImageJob], list[str]]:
-    """The shots of this recipe, one for each seed, and warnings for what will not be as asked."""
+    """Return one image job per seed of the recipe, and warnings about values without effect."""
     canvas, box = pad_to_multiple(picture, (recipe.width, recipe.height), traits_of(recipe.model))
     guidance, image_guidance, warnings = sound_guidance(recipe)
     warnings += truncation_warnings(warm.pipe, "prompt", recipe.prompt)
@@ -48,9 +48,12 @@ def prepare(warm: WarmPipeline, recipe: Recipe, picture: Image.Image) -> tuple[l
 
 
 def call(
-    warm: WarmPipeline, shots: Sequence[ImageJob], report: ProgressSlice, offer: OfferPictures | None
+    warm: WarmPipeline, jobs: Sequence[ImageJob], report: ProgressSlice, on_preview: CallPreviewSink | None
 ) -> list[Image.Image]:
-    """The images of these shots, whose recipes have one `batch_key`. Raises `ModelFailed`, or what diffusers raises."""
+    """Return the image of each job; the recipes must share one `batch_key`.
+
+    Raises `ModelFailed` if the latents overflow, and whatever diffusers raises.
+    """
     pipe = warm.pipe
 
     def before_first_step(*_: object) -> None:
@@ -63,53 +66,53 @@ def call(
             if not torch.isfinite(tensors["latents"]).all():
                 raise ModelFailed("The model's numbers overflowed; other parameters may help.")
             report(1, 1, "decoding")
-        elif offer is not None:
-            offer(look)
+        elif on_preview is not None:
+            on_preview(make_previews)
         return {}
 
-    def look() -> list[Image.Image]:
-        return warm.previews.make([(shot.canvas.size, shot.box) for shot in shots])
+    def make_previews() -> list[Image.Image]:
+        return warm.previews.make([(job.canvas.size, job.box) for job in jobs])
 
     report(0, 1, "encoding")
     hook = warm.denoiser.register_forward_pre_hook(before_first_step)
     try:
-        with torch.inference_mode(), nullcontext() if offer is None else warm.previews.watched():
+        with torch.inference_mode(), nullcontext() if on_preview is None else warm.previews.recording():
             # CPU generators, so that all devices start from the same noise.
-            generators = [torch.Generator().manual_seed(shot.seed) for shot in shots]
+            generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
             images: list[Image.Image] = pipe(
-                **_arguments(warm, shots), generator=generators, callback_on_step_end=after_step
+                **_arguments(warm, jobs), generator=generators, callback_on_step_end=after_step
             ).images
-        return [_cut(image, shot) for image, shot in zip(images, shots, strict=True)]
+        return [_crop(image, job) for image, job in zip(images, jobs, strict=True)]
     finally:
         hook.remove()
-        # Some pipelines raise the autoencoder to float32 for a while; a call that broke in there leaves it so.
+        # Some pipelines switch the autoencoder to float32 while decoding; a call that fails there does not switch back.
         vae = getattr(pipe, "vae", None)
         if vae is not None and vae.dtype != warm.dtype:
             vae.to(warm.dtype)
 
 
-def _arguments(warm: WarmPipeline, shots: Sequence[ImageJob]) -> dict[str, Any]:
-    """The arguments that this pipeline takes: lists of what each image has its own of, and what all of them share."""
-    shared, canvas = shots[0].recipe, shots[0].canvas
-    negative_prompts = [shot.recipe.negative_prompt for shot in shots]
-    wanted = {
-        "prompt": [shot.recipe.prompt for shot in shots],
+def _arguments(warm: WarmPipeline, jobs: Sequence[ImageJob]) -> dict[str, Any]:
+    """Return the arguments for this pipeline: a list where images may differ, one value where they agree."""
+    shared, canvas = jobs[0].recipe, jobs[0].canvas
+    negative_prompts = [job.recipe.negative_prompt for job in jobs]
+    arguments = {
+        "prompt": [job.recipe.prompt for job in jobs],
         # Empty ones would switch off the zero embedding that SDXL was trained with.
         "negative_prompt": negative_prompts if any(negative_prompts) else None,
-        "image": [shot.canvas for shot in shots],
+        "image": [job.canvas for job in jobs],
         "width": canvas.width,
         "height": canvas.height,
         "strength": shared.strength,
         "num_inference_steps": shared.num_inference_steps,
-        "guidance_scale": per_image([shot.guidance_scale for shot in shots]),
-        "image_guidance_scale": per_image([shot.image_guidance_scale for shot in shots]),
+        "guidance_scale": per_image([job.guidance_scale for job in jobs]),
+        "image_guidance_scale": per_image([job.image_guidance_scale for job in jobs]),
         "output_type": "pil",
     }
-    return {name: value for name, value in wanted.items() if name in warm.arguments and value is not None}
+    return {name: value for name, value in arguments.items() if name in warm.arguments and value is not None}
 
 
-def _cut(image: Image.Image, shot: ImageJob) -> Image.Image:
-    size = shot.canvas.size
-    if image.size != size:  # some pipelines choose a size of their own
+def _crop(image: Image.Image, job: ImageJob) -> Image.Image:
+    size = job.canvas.size
+    if image.size != size:  # some pipelines choose another output size
         image = image.resize(size, Image.Resampling.LANCZOS)
-    return image if shot.box == (0, 0, *size) else image.crop(shot.box)
+    return image if job.box == (0, 0, *size) else image.crop(job.box)

@@ -1,4 +1,4 @@
-"""Where the weights of a model are, and what it takes to load them. Imports no torch: a download needs none."""
+"""Find or download the weights of a model, and describe how to load them. Imports no torch: a download needs none."""
 
 import glob
 import json
@@ -11,10 +11,9 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from generation.engine.errors import LoraFailed, ModelFailed
-from generation.recipes import Family, LoraReference, ModelReference, traits_of
+from generation.recipes import BUNDLED_OWNER, Family, LoraReference, ModelReference, traits_of
 
 BUNDLED = Path(__file__).parent / "bundled"
-BUNDLED_OWNER = "dreamsite"
 DEFAULT_LORA_FILE = "pytorch_lora_weights.safetensors"
 
 SDXL_BASE = ModelReference(
@@ -27,7 +26,7 @@ SDXL_BASE = ModelReference(
 _CHECKER = "CompVis/stable-diffusion-safety-checker"
 _CHECKER_ON_HUB = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14")
 
-# Their cards were.
+# Their model cards record the measurements.
 _MEASURED_IN_BFLOAT16 = {"dreamsite/tiny-edit", "dreamsite/tiny-redraw"}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -36,11 +35,11 @@ _REDUCED_COPIES = ["*.fp16*", "*.bf16*", "*.non_ema*", "*.ema_only*"]
 
 @dataclass(frozen=True)
 class LoadSpec:
-    """What it takes to load a model; classes are named as in diffusers.
+    """How to load a model; `pipeline` and `scheduler` are class names of diffusers.
 
-    `scheduler` replaces the model's own, with `scheduler_changes` to its configuration. `base` is the model that lends
-    all parts but the UNet, which is `unet_file` of the model's own repository. `bfloat16` says that the model was
-    measured to stay faithful in it.
+    `scheduler` replaces the model's scheduler, with `scheduler_changes` to its configuration. With a `base`, all parts
+    except the UNet come from that model, and the UNet from `unet_file` in the model's repository. `bfloat16` is true if
+    the model was measured to make the same pictures in bfloat16.
     """
 
     pipeline: str = "AutoPipelineForImage2Image"
@@ -53,14 +52,14 @@ class LoadSpec:
 
 @dataclass(frozen=True)
 class Weights:
-    """A directory in diffusers format, and the file of a UNet that replaces the one in it."""
+    """The paths of a model: a directory in diffusers format, and optionally the file of another UNet."""
 
     pipeline: Path
     unet: Path | None = None
 
 
 def load_spec(model: ModelReference) -> LoadSpec:
-    """What it takes to load this model: its own entry where it has one, else what its family needs."""
+    """Return how to load this model: as the model requires, else as its family does."""
     bfloat16 = model.id in _MEASURED_IN_BFLOAT16
     if model.id == "timbrooks/instruct-pix2pix":
         return LoadSpec("StableDiffusionInstructPix2PixPipeline", scheduler="EulerAncestralDiscreteScheduler")
@@ -80,26 +79,26 @@ def load_spec(model: ModelReference) -> LoadSpec:
 
 
 def find_model(model: ModelReference, models_dir: Path, offline: bool) -> Weights:
-    """The weights on disk: bundled, else in `models_dir/<id>`, else the pinned revision of the hub, fetched if missing.
+    """Return the weights on disk: bundled, else in `models_dir/<id>`, else the pinned revision from the hub.
 
-    Raises `ModelFailed`.
+    Download missing files unless `offline`. Raises `ModelFailed` if the weights are not available.
     """
-    needs = load_spec(model)
+    spec = load_spec(model)
     try:
-        if needs.base is None:
+        if spec.base is None:
             return Weights(_find_pipeline(model, models_dir, offline))
-        # The contract writes the number of steps into the id; all of them are files of one repository.
+        # The number of steps is part of the model id here; on the hub, all variants are files of one repository.
         repository = re.sub(r"-\d+step$", "", model.id)
         return Weights(
-            _find_pipeline(needs.base, models_dir, offline, without="unet"),
-            _find_file(repository, model.revision, needs.unet_file, models_dir, offline),
+            _find_pipeline(spec.base, models_dir, offline, without="unet"),
+            _find_file(repository, model.revision, spec.unet_file, models_dir, offline),
         )
     except _Missing as error:
         raise ModelFailed(f"Model '{model.id}' is not available on this server.") from error
 
 
 def find_lora(lora: LoraReference, models_dir: Path, offline: bool) -> Path:
-    """The file of a LoRA, searched for like a model. Raises `LoraFailed`."""
+    """Return the file of a LoRA, looked up like the weights of a model. Raises `LoraFailed`."""
     name = lora.weight_name or DEFAULT_LORA_FILE
     path = PurePosixPath(name)
     try:
@@ -111,7 +110,7 @@ def find_lora(lora: LoraReference, models_dir: Path, offline: bool) -> Path:
 
 
 def find_safety_checker(models_dir: Path, offline: bool) -> Path:
-    """The directory of Stable Diffusion's safety checker, searched for like a model. Raises `ModelFailed`."""
+    """Return the directory of Stable Diffusion's safety checker, looked up like a model. Raises `ModelFailed`."""
     directory = models_dir / _CHECKER
     if (directory / "config.json").is_file():
         return directory
@@ -123,12 +122,12 @@ def find_safety_checker(models_dir: Path, offline: bool) -> Path:
 
 
 def download(model: ModelReference, models_dir: Path) -> Path:
-    """Fetch whatever is missing of this model ahead of time; returns where its weights are. Raises `ModelFailed`."""
+    """Download the missing files of this model and return the directory of its weights. Raises `ModelFailed`."""
     return find_model(model, models_dir, offline=False).pipeline
 
 
 class _Missing(Exception):
-    pass
+    """Weights that are neither on disk nor downloadable; the message says which."""
 
 
 def _find_pipeline(model: ModelReference, models_dir: Path, offline: bool, without: str = "") -> Path:
@@ -136,11 +135,14 @@ def _find_pipeline(model: ModelReference, models_dir: Path, offline: bool, witho
         if (directory / "model_index.json").is_file():
             return directory
     index = _fetch_file(model.id, model.revision, "model_index.json", models_dir, offline)
-    return _fetch(model.id, model.revision, ["model_index.json", *_wanted(index, without)], models_dir, offline)
+    return _fetch(model.id, model.revision, ["model_index.json", *_file_patterns(index, without)], models_dir, offline)
 
 
-def _wanted(index: Path, without: str) -> list[str]:
-    """Patterns of what a pipeline reads: no pickles, no code, no single-file checkpoints, no safety checker."""
+def _file_patterns(index: Path, without: str) -> list[str]:
+    """Return patterns of the files that a pipeline reads: no pickles, code, single-file checkpoints or safety checker.
+
+    `index` is the pipeline's `model_index.json`; the weights of the component `without` are left out.
+    """
     parts = json.loads(index.read_text())
     components = [
         name
@@ -174,7 +176,7 @@ def _fetch_file(repository: str, revision: str, name: str, models_dir: Path, off
 
 def _fetch(repository: str, revision: str, patterns: Sequence[str], models_dir: Path, offline: bool) -> Path:
     if not revision:
-        raise _Missing(f"{repository} is not on disk, and without a pinned revision it is not asked for on the hub")
+        raise _Missing(f"{repository} is not on disk, and cannot be downloaded from the hub without a pinned revision")
     try:
         return Path(
             snapshot_download(
@@ -186,5 +188,5 @@ def _fetch(repository: str, revision: str, patterns: Sequence[str], models_dir: 
                 local_files_only=offline,
             )
         )
-    except Exception as error:  # the hub's client raises exceptions of many families
-        raise _Missing(f"{repository} at {revision} could not be fetched") from error
+    except Exception as error:  # the hub's client raises exceptions of many unrelated types
+        raise _Missing(f"{repository} at {revision} could not be downloaded") from error

@@ -1,4 +1,4 @@
-"""Where and in which numbers to compute, and how much memory there is for it."""
+"""The device and number type to compute with, and the memory available."""
 
 import contextlib
 import gc
@@ -16,7 +16,7 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def choose_device(name: str) -> torch.device:
-    """The named device, or for `auto` the best that is there."""
+    """Return the named device, for `auto` the best available one."""
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():
@@ -27,7 +27,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device, faithful_in_bfloat16: bool) -> torch.dtype:
-    """The named type, or for `auto` the fastest that keeps the pictures what they are."""
+    """Return the named type, for `auto` the fastest one that does not change the pictures."""
     if name != "auto":
         return DTYPES[name]
     if device.type == "cuda":
@@ -39,9 +39,9 @@ def choose_dtype(name: str, device: torch.device, faithful_in_bfloat16: bool) ->
 
 
 def memory_budget(device: torch.device, neighbours: int) -> int:
-    """Bytes that warm pipelines may take: a share of the GPU's or the host's memory that leaves room for the work.
+    """Return the bytes that warm pipelines may use: a share of the memory, the rest is for the computation.
 
-    The host's memory is divided with so many `neighbours`, other workers on it; a GPU is one worker's own.
+    Workers on a CPU share the host's memory; `neighbours` is the number of others on this host. A GPU has one worker.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1] * _GPU_SHARE)
@@ -49,19 +49,19 @@ def memory_budget(device: torch.device, neighbours: int) -> int:
 
 
 def memory(device: torch.device) -> tuple[int, int]:
-    """Bytes in use and bytes there are: on a GPU this process's tensors, else this process beside all of the host's."""
+    """Return bytes in use and bytes in total: this process's tensors on a GPU, else this process on the host."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device), torch.cuda.mem_get_info(device)[1]
     page = os.sysconf("SC_PAGE_SIZE")
     try:
         used = int(Path("/proc/self/statm").read_text().split()[1]) * page
-    except OSError:  # macOS tells the most that was ever used, in bytes
+    except OSError:  # macOS has only the peak usage, in bytes
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used, _host_memory()
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what nothing refers to any more."""
+    """Return unreferenced memory to the device."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -70,7 +70,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this says that memory ran out; on CPU and MPS torch raises a plain RuntimeError."""
+    """Return whether the error means that memory ran out; on CPU and MPS torch raises a plain RuntimeError."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error)
@@ -80,6 +80,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _host_memory() -> int:
+    """Return the bytes of the host's memory, or of the container's limit if that is lower."""
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
         host = min(host, int(_CGROUP_LIMIT.read_text()))
@@ -87,6 +88,6 @@ def _host_memory() -> int:
 
 
 def _computes_bfloat16() -> bool:
-    """Whether the CPU multiplies in bfloat16 itself: with AMX three to six times as fast as float32, else 1.8 times."""
+    """Return whether the CPU has bfloat16 units: with AMX three to six times as fast as float32, else 1.8 times."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

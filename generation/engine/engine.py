@@ -1,4 +1,4 @@
-"""Makes the pictures of recipes. A worker builds one Engine and is its only caller; it is not safe for threads."""
+"""The engine: makes the pictures of recipes. A worker creates one Engine; only its `memory` is thread-safe."""
 
 import logging
 import traceback
@@ -14,8 +14,8 @@ from PIL import Image
 
 from generation.engine import catalog, safety
 from generation.engine.calls import (
+    CallPreviewSink,
     ImageJob,
-    OfferPictures,
     call,
     prepare,
 )
@@ -50,10 +50,10 @@ log = logging.getLogger(__name__)
 class EngineSettings:
     """How to run on this machine.
 
-    `models_dir` holds models as `<id>` directories, and the hub's cache as `hub`. `device` is auto, cpu, cuda, cuda:1,
-    mps; `dtype` auto, float32, bfloat16, float16. `memory_budget` is bytes for warm pipelines, None a share of what
-    there is, the host's divided with so many `neighbours`, other workers on it. `safety_threshold` is 0 to 1, None the
-    checker's own. Raises ValueError for a value that is none of these.
+    `models_dir` contains models in directories `<id>`, and the hub's cache in `hub`. `device` is auto, cpu, cuda, cuda:1
+    or mps; `dtype` auto, float32, bfloat16 or float16. `memory_budget` is in bytes, for warm pipelines; None means a share
+    of the memory, which a CPU divides among the workers on the host: this one and its `neighbours`. `safety_threshold` is
+    0 to 1, None means the checker's default. Raises ValueError for an invalid value.
     """
 
     models_dir: Path
@@ -79,7 +79,7 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One request of a run: a recipe, and an RGB picture of any size."""
+    """One request of a batch: a recipe and an RGB picture of any size."""
 
     recipe: Recipe
     picture: Image.Image
@@ -87,7 +87,7 @@ class BatchItem:
 
 @dataclass(frozen=True)
 class Picture:
-    """One result. `checker` is empty, `score` and `threshold` None when it was not judged."""
+    """One resulting picture. Without a safety check `checker` is empty, and `score` and `threshold` are None."""
 
     image: Image.Image
     seed: int
@@ -99,7 +99,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Result:
-    """Pictures in the order of the recipe's seeds, warnings in words, seconds by phase."""
+    """The pictures of a recipe in the order of its seeds, warnings for the user, and seconds by phase."""
 
     pictures: list[Picture]
     warnings: list[str]
@@ -107,7 +107,7 @@ class Result:
 
 
 class Engine:
-    """Warm models, their LoRAs and the safety checker."""
+    """The warm models with their LoRAs, and the safety checker."""
 
     def __init__(self, settings: EngineSettings) -> None:
         silence_libraries()
@@ -120,29 +120,29 @@ class Engine:
             else settings.memory_budget
         )
         self._pipelines = WarmPipelines(settings.models_dir, settings.offline, self._device, settings.dtype, budget)
-        self._judge: safety.SafetyChecker | None = None
+        self._safety_checker: safety.SafetyChecker | None = None
 
     @property
     def warm_models(self) -> list[str]:
-        """Ids of the models that are loaded, least recently used first."""
+        """Return the ids of the loaded models, least recently used first."""
         return self._pipelines.models
 
     @property
     def device(self) -> str:
-        """What it computes on, such as `cpu` or `cuda:1`."""
+        """Return the name of the device, such as `cpu` or `cuda:1`."""
         return str(self._device)
 
     @property
     def memory(self) -> tuple[int, int]:
-        """Bytes in use and bytes there are on the device; may be asked from any thread."""
+        """Return the bytes in use and in total on the device. Safe to call from any thread."""
         return memory(self._device)
 
     def evict(self, model_id: str) -> bool:
-        """Drop this model from memory; says whether it was there."""
+        """Unload this model; return whether it was loaded."""
         return self._pipelines.drop(model_id)
 
     def warm(self, model: ModelReference) -> None:
-        """Load the model and the safety checker and run one small step. Raises what `run` raises."""
+        """Load the model and the safety checker, and run one step of the smallest size. Raises what `run` raises."""
         side = traits_of(model).min_side
         recipe = Recipe(
             model=model,
@@ -160,122 +160,124 @@ class Engine:
         )
         self.run(recipe, Image.new("RGB", (side, side), "grey"), lambda done, of, phase: None)
 
-    def run(self, recipe: Recipe, picture: Image.Image, on_step: OnStep, offer: PreviewSink | None = None) -> Result:
-        """The pictures of this recipe, made of an RGB picture of any size. Previews of them are offered to `offer`.
+    def run(
+        self, recipe: Recipe, picture: Image.Image, on_step: OnStep, on_preview: PreviewSink | None = None
+    ) -> Result:
+        """Make the pictures of this recipe from an RGB picture of any size.
 
         Raises what `on_step` raised, within one step and without decoding, or an `EngineError`.
         """
-        (result,) = self.run_batch([BatchItem(recipe, picture)], on_step, offer)
+        (result,) = self.run_batch([BatchItem(recipe, picture)], on_step, on_preview)
         if isinstance(result, EngineError):
             raise result
         return result
 
     def run_batch(
-        self, members: Sequence[BatchItem], on_step: OnStep, offer: PreviewSink | None = None
+        self, items: Sequence[BatchItem], on_step: OnStep, on_preview: PreviewSink | None = None
     ) -> list[Result | EngineError]:
-        """The pictures of each member, or what it failed with. All images of all members are made in one call if they can.
+        """Make the pictures of all items, if possible in one call, and return the result or the error of each item.
 
-        Where memory is short they are made in halves; where the call breaks, member by member, so that a bad one fails
-        alone. Steps and timings are those of the whole run. Previews are offered to `offer`, which changes no pixel of
-        the results, nor does anything that goes wrong with them. Raises what `on_step` raised, within one step and without
-        decoding, or ValueError for recipes that have not all the same `batch_key`.
+        If memory is short, retry in halves; if the call fails otherwise, retry item by item, so that a bad item fails
+        alone. Steps and timings are those of the whole run. Previews, and errors of `on_preview`, do not affect the
+        results. Raises what `on_step` raised, within one step and without decoding, or ValueError if the recipes do not
+        share one `batch_key`.
         """
-        if len({member.recipe.batch_key for member in members}) != 1:
-            raise ValueError("the members of a run must have one batch_key")
-        progress = Progress(on_step, offer)
+        if len({item.recipe.batch_key for item in items}) != 1:
+            raise ValueError("the items of a batch must have one batch_key")
+        progress = Progress(on_step, on_preview)
         try:
             with expected_warnings_ignored():
-                return self._run(members, progress)
+                return self._run(items, progress)
         except Exception as error:
             if error is progress.raised:
                 raise
-            return [_failure(error, members[0].recipe.model)] * len(members)
+            return [_engine_error(error, items[0].recipe.model)] * len(items)
 
-    def _run(self, members: Sequence[BatchItem], progress: Progress) -> list[Result | EngineError]:
-        shared = members[0].recipe
+    def _run(self, items: Sequence[BatchItem], progress: Progress) -> list[Result | EngineError]:
+        shared = items[0].recipe
         steps = shared.executed_steps
         progress(0, steps, "loading")
         warm = self._pipelines.get(shared.model)
-        slots = [_Slot(member.recipe) for member in members]
+        runs = [_ItemRun(item.recipe) for item in items]
         with warm.loras.applied(shared.loras) as warnings:
             self._pipelines.trim()
-            for slot, member in zip(slots, members, strict=True):
-                with slot.failing_alone(progress):
-                    slot.shots, slot.warnings = prepare(warm, member.recipe, member.picture)
-            self._make(warm, slots, steps, progress)
-        for slot in slots:
-            if slot.failure is None:
-                with slot.failing_alone(progress):
-                    slot.pictures = self._judged(slot, progress)
+            for run, item in zip(runs, items, strict=True):
+                with run.errors_caught(progress):
+                    run.jobs, run.warnings = prepare(warm, item.recipe, item.picture)
+            self._make_images(warm, runs, steps, progress)
+        for run in runs:
+            if run.error is None:
+                with run.errors_caught(progress):
+                    run.pictures = self._check_safety(run, progress)
         timings = progress.finish()
-        return [slot.failure or Result(slot.pictures, warnings + slot.warnings, timings) for slot in slots]
+        return [run.error or Result(run.pictures, warnings + run.warnings, timings) for run in runs]
 
-    def _make(self, warm: WarmPipeline, slots: Sequence["_Slot"], steps: int, progress: Progress) -> None:
-        """Fill the slots with their images, or with what they failed with: in one call if that works, else in more."""
-        wanted = [
-            _Wanted(slot, shot, member, image)
-            for member, slot in enumerate(slots)
-            for image, shot in enumerate(slot.shots)
+    def _make_images(self, warm: WarmPipeline, runs: Sequence["_ItemRun"], steps: int, progress: Progress) -> None:
+        """Set the images or the error of each run: in one call of the pipeline if possible, else in several."""
+        entries = [
+            _CallEntry(run, job, item, image) for item, run in enumerate(runs) for image, job in enumerate(run.jobs)
         ]
-        parts = [wanted]
+        pending = [entries]
         calls = 0
-        while parts := [live for part in parts if (live := [one for one in part if one.slot.failure is None])]:
-            part, *later = parts
-            span = ProgressSlice(progress, calls * steps, steps, (calls + len(parts)) * steps)
-            error = self._fill(warm, part, span)
-            smaller = error and self._smaller(parts, error)
+        while pending := _without_failed(pending):
+            entries, *later = pending
+            report = ProgressSlice(progress, calls * steps, steps, (calls + len(pending)) * steps)
+            error = self._call(warm, entries, report)
+            smaller = error and self._split(pending, error)
             if smaller:
-                parts = smaller
+                pending = smaller
                 continue
             if error:
-                part[0].slot.failure = _failure(error, part[0].slot.recipe.model)
-            parts = later
+                entries[0].run.error = _engine_error(error, entries[0].run.recipe.model)
+            pending = later
             calls += 1
 
-    def _fill(self, warm: WarmPipeline, part: Sequence["_Wanted"], span: ProgressSlice) -> Exception | None:
-        """Put the images of one call into their slots. Returns what it broke with, raises what `on_step` raised."""
+    def _call(self, warm: WarmPipeline, entries: Sequence["_CallEntry"], report: ProgressSlice) -> Exception | None:
+        """Make the images of one call. Return the error it failed with, but raise what `on_step` raised."""
         try:
-            images = call(warm, [one.shot for one in part], span, _offering(part, span.progress.offer))
+            images = call(
+                warm, [entry.job for entry in entries], report, _call_preview_sink(entries, report.progress.on_preview)
+            )
         except Exception as error:
-            if error is span.progress.raised:
+            if error is report.progress.raised:
                 raise
             return error
-        for one, image in zip(part, images, strict=True):
-            one.slot.images.append(image)
+        for entry, image in zip(entries, images, strict=True):
+            entry.run.images.append(image)
         return None
 
-    def _smaller(self, parts: Sequence[list["_Wanted"]], error: Exception) -> list[list["_Wanted"]]:
-        """What to call instead of these parts, the first of which broke; nothing where no other way is left for that."""
-        broken, *later = parts
+    def _split(self, pending: Sequence[list["_CallEntry"]], error: Exception) -> list[list["_CallEntry"]]:
+        """Return smaller calls to try instead of the pending ones, after the first failed; empty if it cannot be split."""
+        failed, *later = pending
         # The frames of the failed call still hold its tensors.
         traceback.clear_frames(error.__traceback__)
         if is_out_of_memory(error):
             freed = self._pipelines.drop_idle()
             release_memory(self._device)
-            if len(broken) == 1 and not freed:
+            if len(failed) == 1 and not freed:
                 return []
-            size = max(1, len(broken) // 2)
-            log.warning("out of memory, trying with batches of %d", size)
-            return [part[start : start + size] for part in parts for start in range(0, len(part), size)]
-        members = [list(part) for _, part in groupby(broken, key=lambda one: id(one.slot))]
-        if len(members) == 1:
+            size = max(1, len(failed) // 2)
+            log.warning("out of memory, retrying with at most %d images per call", size)
+            return [entries[start : start + size] for entries in pending for start in range(0, len(entries), size)]
+        by_item = [list(entries) for _, entries in groupby(failed, key=lambda entry: entry.item)]
+        if len(by_item) == 1:
             return []
-        log.warning("a batch of %d requests failed, trying each of them alone: %r", len(members), error)
-        return [*members, *later]
+        log.warning("a batch of %d requests failed, retrying each alone: %r", len(by_item), error)
+        return [*by_item, *later]
 
-    def _judged(self, slot: "_Slot", progress: Progress) -> list[Picture]:
-        seeds = slot.recipe.seeds
-        if not slot.recipe.safety_check:
-            return [Picture(image, seed) for image, seed in zip(slot.images, seeds, strict=True)]
+    def _check_safety(self, run: "_ItemRun", progress: Progress) -> list[Picture]:
+        seeds = run.recipe.seeds
+        if not run.recipe.safety_check:
+            return [Picture(image, seed) for image, seed in zip(run.images, seeds, strict=True)]
         progress(progress.of, progress.of, "safety")
-        if self._judge is None:
-            self._judge = self._load_judge()
+        if self._safety_checker is None:
+            self._safety_checker = self._load_safety_checker()
         return [
-            Picture(image, seed, verdict.nsfw, verdict.score, verdict.checker, verdict.threshold)
-            for image, seed, verdict in zip(slot.images, seeds, self._judge(slot.images), strict=True)
+            Picture(image, seed, result.nsfw, result.score, result.checker, result.threshold)
+            for image, seed, result in zip(run.images, seeds, self._safety_checker(run.images), strict=True)
         ]
 
-    def _load_judge(self) -> safety.SafetyChecker:
+    def _load_safety_checker(self) -> safety.SafetyChecker:
         settings = self._settings
         if settings.safety_checker == "opennsfw":
             return safety.open_nsfw(settings.safety_threshold, settings.threads)
@@ -284,58 +286,66 @@ class Engine:
 
 
 @dataclass(eq=False)
-class _Slot:
-    """How far one member of a run is: what is to be made, what was made, or why it failed."""
+class _ItemRun:
+    """The state of one batch item: its image jobs, then its images, then the checked pictures; or its error."""
 
     recipe: Recipe
-    shots: list[ImageJob] = field(default_factory=list)
+    jobs: list[ImageJob] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     images: list[Image.Image] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
-    failure: EngineError | None = None
+    error: EngineError | None = None
 
     @contextmanager
-    def failing_alone(self, progress: Progress) -> Iterator[None]:
-        """What breaks within this context is this member's failure; what `on_step` raised is not."""
+    def errors_caught(self, progress: Progress) -> Iterator[None]:
+        """Store an exception within this context as the error of this item, unless `on_step` raised it."""
         try:
             yield
         except Exception as error:
             if error is progress.raised:
                 raise
-            self.failure = _failure(error, self.recipe.model)
+            self.error = _engine_error(error, self.recipe.model)
 
 
-class _Wanted(NamedTuple):
-    """An image to make, the slot that it is for, and its place: which member's, and which of that one's images."""
+class _CallEntry(NamedTuple):
+    """An image job of a call and the run it belongs to; `item` and `image` are indices, as in `Preview`."""
 
-    slot: _Slot
-    shot: ImageJob
-    member: int
+    run: _ItemRun
+    job: ImageJob
+    item: int
     image: int
 
 
-def _offering(part: Sequence[_Wanted], offer: PreviewSink | None) -> OfferPictures | None:
-    """Offers small pictures of these images as glimpses. What goes wrong with them is logged, and the run goes on."""
-    if offer is None:
+def _without_failed(calls: Sequence[Sequence[_CallEntry]]) -> list[list[_CallEntry]]:
+    """Return the calls without the entries of failed items, and without empty calls."""
+    remaining = ([entry for entry in entries if entry.run.error is None] for entries in calls)
+    return [entries for entries in remaining if entries]
+
+
+def _call_preview_sink(entries: Sequence[_CallEntry], on_preview: PreviewSink | None) -> CallPreviewSink | None:
+    """Adapt `on_preview` to one call. Its errors are logged and do not end the run."""
+    if on_preview is None:
         return None
 
-    def offer_pictures(look: Callable[[], list[Image.Image]]) -> None:
+    def on_call_preview(make: Callable[[], list[Image.Image]]) -> None:
         try:
-            offer(lambda: [Preview(one.member, one.image, small) for one, small in zip(part, look(), strict=False)])
+            on_preview(
+                lambda: [Preview(entry.item, entry.image, small) for entry, small in zip(entries, make(), strict=False)]
+            )
         except Exception:
-            log.warning("previews could not be shown", exc_info=True)
+            log.warning("cannot show previews", exc_info=True)
 
-    return offer_pictures
+    return on_call_preview
 
 
-def _failure(error: Exception, model: ModelReference) -> EngineError:
-    """What is told of this error, which becomes its cause."""
+def _engine_error(error: Exception, model: ModelReference) -> EngineError:
+    """Return the error as an `EngineError` with a message for the user; the original becomes its cause."""
     if isinstance(error, EngineError):
         return error
-    failure = (
+    engine_error = (
         OutOfMemory()
         if is_out_of_memory(error)
         else ModelFailed(f"Model '{model.id}' failed while it was making the pictures.")
     )
-    failure.__cause__ = error
-    return failure
+    engine_error.__cause__ = error
+    return engine_error

@@ -1,10 +1,10 @@
-"""What can go wrong while pictures are made, in words fit for the user who asked for them."""
+"""Errors of the engine, with messages for the user."""
 
 from generation.parameters import ErrorCode
 
 
 class EngineError(Exception):
-    """A run that failed. `message` names no path and quotes no library; the cause is chained for the log."""
+    """A failed run. `message` contains no paths and no library errors; the cause is chained, for the log."""
 
     code: ErrorCode
 
@@ -14,7 +14,7 @@ class EngineError(Exception):
 
 
 class OutOfMemory(EngineError):
-    """Not even one picture at a time fits into memory."""
+    """The memory is too small even for one picture at a time."""
 
     code = ErrorCode.OUT_OF_MEMORY
 
@@ -23,12 +23,20 @@ class OutOfMemory(EngineError):
 
 
 class ModelFailed(EngineError):
-    """The model is not there, cannot be loaded or broke while running."""
+    """A model that is missing, cannot be loaded or failed while running."""
 
     code = ErrorCode.MODEL_FAILED
 
 
 class LoraFailed(EngineError):
-    """A LoRA is not there, cannot be read or does not fit the model."""
+    """A LoRA that is missing, unreadable or incompatible with the model."""
 
     code = ErrorCode.LORA_FAILED
+
+
+def first_cause(error: BaseException) -> str:
+    """Return the first line of the error at the start of the chain, without a full stop; its type if it has no text."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

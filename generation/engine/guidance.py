@@ -1,4 +1,4 @@
-"""Guidance scales that a pipeline can take: sound ones, and one for each image of a call."""
+"""Guidance scales for a pipeline: corrected to valid values, and one per image of a call."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,40 +11,41 @@ from generation.recipes import Family, Recipe
 
 @dataclass(frozen=True)
 class PerImage:
-    """Stands for the one number of a call where its images have different ones.
+    """Guidance scales of the images of one call, for use in place of a single number.
 
     Pipelines of diffusers multiply the difference of two predictions, shape (images, ...), by the scale, and compare the
-    scale with 1 to decide whether to guide at all. That much this can do, so whatever else a pipeline tries with it raises
-    TypeError and is never silently wrong.
+    scale with 1 to decide whether to guide. Only these operations are supported: any other raises TypeError, so that no
+    pipeline computes something wrong in silence.
     """
 
     scales: tuple[float, ...]
 
     def __mul__(self, difference: torch.Tensor) -> torch.Tensor:
-        """Each image's difference times its own scale, rounded once to the tensor's type, as with a plain number."""
+        """Multiply each image's difference by its scale, rounded once to the tensor's type, as with a plain number."""
         shape = (len(self.scales), *[1] * (difference.ndim - 1))
         scales = torch.tensor(self.scales, dtype=torch.float32, device=difference.device).view(shape)
         return (scales * difference).to(difference.dtype)
 
     __rmul__ = __mul__
 
-    def __gt__(self, least: float) -> bool:
-        return _unanimous(scale > least for scale in self.scales)
+    def __gt__(self, minimum: float) -> bool:
+        return _same_for_all(scale > minimum for scale in self.scales)
 
-    def __ge__(self, least: float) -> bool:
-        return _unanimous(scale >= least for scale in self.scales)
+    def __ge__(self, minimum: float) -> bool:
+        return _same_for_all(scale >= minimum for scale in self.scales)
 
 
 def per_image(scales: Sequence[float]) -> float | PerImage:
-    """What a pipeline is given for images with these scales: a plain number wherever they agree."""
+    """Return the scale argument for images with these scales: a plain number if all are equal."""
     return scales[0] if len(set(scales)) == 1 else PerImage(tuple(scales))
 
 
 def sound_guidance(recipe: Recipe) -> tuple[float, float, list[str]]:
-    """Guidance by text and by picture, and warnings.
+    """Return guidance_scale and image_guidance_scale as the pipeline needs them, and warnings.
 
-    InstructPix2Pix switches both off when the text's is not above 1 or the picture's is below 1. So the picture's is at
-    least 1, and where it is wanted a text guidance of 1 or less, which is none, is given as barely above 1.
+    InstructPix2Pix disables both kinds of guidance if guidance_scale is at most 1 or image_guidance_scale below 1. So
+    raise image_guidance_scale to at least 1; if it is above 1, raise a guidance_scale of at most 1 (no guidance by the
+    prompt) to the next number above 1.
     """
     guidance, image_guidance = recipe.guidance_scale, recipe.image_guidance_scale
     if recipe.model.family is not Family.INSTRUCT_PIX2PIX:
@@ -58,7 +59,7 @@ def sound_guidance(recipe: Recipe) -> tuple[float, float, list[str]]:
     return guidance, image_guidance, warnings
 
 
-def _unanimous(answers: Iterable[bool]) -> bool:
-    """Raises ValueError where images with and without guidance were put into one call."""
-    (answer,) = set(answers)
-    return answer
+def _same_for_all(values: Iterable[bool]) -> bool:
+    """Return the common value. Raises ValueError if one call mixes images with and without guidance."""
+    (value,) = set(values)
+    return value

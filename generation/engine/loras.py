@@ -1,4 +1,4 @@
-"""LoRAs on one pipeline: several stay loaded, and only those of the running request have any effect."""
+"""LoRAs of one pipeline: several stay loaded, and only those of the current recipe are enabled."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from generation.engine.devices import is_out_of_memory
 from generation.engine.errors import LoraFailed
 from generation.recipes import LoraReference
 
-KEPT = 12
+MAX_LOADED = 12
 """LoRAs that stay loaded on one pipeline; more than a request may name."""
 
 _Key = tuple[str, str, str]
@@ -23,13 +23,15 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class _Adapter:
+    """A loaded LoRA: its adapter name in peft, and how many of its tensors the model uses."""
+
     name: str
     used: int
     tensors: int
 
 
 class Loras:
-    """The LoRAs of one pipeline, least recently used first."""
+    """The loaded LoRAs of one pipeline, least recently used first."""
 
     def __init__(self, pipe: Any, find: Callable[[LoraReference], Path]) -> None:
         self._pipe = pipe
@@ -39,14 +41,14 @@ class Loras:
 
     @property
     def loaded(self) -> list[str]:
-        """Ids of the LoRAs that are loaded, least recently used first."""
+        """Return the ids of the loaded LoRAs, least recently used first."""
         return [key[0] for key in self._adapters]
 
     @contextmanager
     def applied(self, loras: Sequence[LoraReference]) -> Iterator[list[str]]:
-        """Within this context the pipeline has these LoRAs at their weights, after it none; yields warnings.
+        """Enable exactly these LoRAs, at their weights, within this context; yield warnings.
 
-        Raises `LoraFailed`, or the memory error of loading one.
+        Raises `LoraFailed`, or the out-of-memory error of loading one.
         """
         if not loras:
             yield []
@@ -69,7 +71,7 @@ class Loras:
         if key not in self._adapters:
             self._adapters[key] = self._load(lora)
         self._adapters.move_to_end(key)
-        while len(self._adapters) > KEPT:
+        while len(self._adapters) > MAX_LOADED:
             self._pipe.delete_adapters(self._adapters.popitem(last=False)[1].name)
         return self._adapters[key]
 
@@ -77,7 +79,7 @@ class Loras:
         file = self._find(lora)
         try:
             with safe_open(file, framework="pt") as tensors:
-                stored = sum(not key.endswith("alpha") for key in tensors.keys())  # noqa: SIM118  no mapping
+                tensor_count = sum(not key.endswith("alpha") for key in tensors.keys())  # noqa: SIM118  not a mapping
         except (OSError, SafetensorError) as error:
             raise LoraFailed(f"Unable to load LoRA '{lora.id}'") from error
         name = f"lora{next(self._numbers)}"
@@ -85,19 +87,19 @@ class Loras:
             self._pipe.load_lora_weights(
                 file.parent, weight_name=file.name, adapter_name=name, use_safetensors=True, local_files_only=True
             )
-        except Exception as error:  # every mismatch is an exception of another kind
-            self._forget_all()
+        except Exception as error:  # each kind of mismatch raises another type
+            self._unload_all()
             if is_out_of_memory(error):
                 raise
             raise _incompatible(lora) from error
         used = sum(f".{name}." in parameter for parameter in _parameter_names(self._pipe))
         if used == 0:
-            self._forget_all()
+            self._unload_all()
             raise _incompatible(lora)
-        return _Adapter(name, used, stored)
+        return _Adapter(name, used, tensor_count)
 
-    def _forget_all(self) -> None:
-        # Half a LoRA may be left in any of the networks: only taking all of them out is certain to undo that.
+    def _unload_all(self) -> None:
+        # A failed load may leave parts of a LoRA in any network; only unloading all LoRAs removes them reliably.
         self._adapters.clear()
         if hasattr(self._pipe, "unload_lora_weights"):
             self._pipe.unload_lora_weights()

@@ -1,4 +1,4 @@
-"""Warm pipelines: loaded once, kept while memory allows, the least recently used one dropped first."""
+"""Cache of warm pipelines: when memory is short, the least recently used one is dropped first."""
 
 import inspect
 import json
@@ -35,8 +35,8 @@ _NEEDED_ARGUMENTS = {"prompt", "image", "generator", "callback_on_step_end"}
 
 
 def silence_libraries() -> None:
-    """Keep the libraries off the terminal: what matters of their messages is raised as an exception too."""
-    # diffusers logs as errors what it then raises.
+    """Turn off the libraries' logs and progress bars."""
+    # Nothing is lost: diffusers also raises the errors that it logs.
     diffusers.utils.logging.set_verbosity(logging.CRITICAL)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -47,19 +47,19 @@ def silence_libraries() -> None:
 
 @contextmanager
 def expected_warnings_ignored() -> Iterator[None]:
-    """Warnings of what is done here on purpose stay silent within this context."""
+    """Ignore warnings about intended behaviour within this context."""
     with warnings.catch_warnings():
-        # diffusers tells what will change after the releases that are used here.
+        # diffusers announces changes in later releases than the ones supported here.
         warnings.filterwarnings("ignore", "", FutureWarning, r"diffusers\.")
         warnings.filterwarnings("ignore", "", DeprecationWarning, r"diffusers\.")
-        # peft: a pipeline keeps several LoRAs, and drops some.
+        # peft warns when a pipeline has several LoRAs, and when one is removed.
         warnings.filterwarnings("ignore", "Already found a `peft_config` attribute", UserWarning, r"peft\.")
         warnings.filterwarnings("ignore", "Adapter .* was active which is now deleted", UserWarning, r"peft\.")
         yield
 
 
 class WarmPipeline:
-    """A loaded pipeline, its LoRAs and previews, the network that denoises, and the names of the arguments that it takes."""
+    """A loaded pipeline with its LoRAs, previews, denoising network and the names of its arguments."""
 
     def __init__(self, pipe: Any, dtype: torch.dtype, find: Callable[[LoraReference], Path]) -> None:
         self.pipe = pipe
@@ -70,11 +70,11 @@ class WarmPipeline:
         self.previews = Previews(pipe)
         missing = _NEEDED_ARGUMENTS - self.arguments
         if missing:
-            raise TypeError(f"{type(pipe).__name__} cannot be driven: it takes no {', '.join(sorted(missing))}")
+            raise TypeError(f"{type(pipe).__name__} is not supported: it has no argument {', '.join(sorted(missing))}")
 
     @property
     def size(self) -> int:
-        """Bytes of its networks, LoRAs included."""
+        """Return the bytes of all networks, including LoRAs."""
         return sum(
             tensor.numel() * tensor.element_size()
             for part in self.pipe.components.values()
@@ -85,7 +85,7 @@ class WarmPipeline:
 
 
 class WarmPipelines:
-    """Pipelines by model, least recently used first, within `budget` bytes as far as more than one is loaded."""
+    """Pipelines by model, least recently used first; together at most `budget` bytes, unless it is only one."""
 
     def __init__(self, models_dir: Path, offline: bool, device: torch.device, dtype: str, budget: int) -> None:
         self._models_dir = models_dir
@@ -97,11 +97,14 @@ class WarmPipelines:
 
     @property
     def models(self) -> list[str]:
-        """Ids of the models that are warm, least recently used first."""
+        """Return the ids of the warm models, least recently used first."""
         return [model.id for model in self._warm]
 
     def get(self, model: ModelReference) -> WarmPipeline:
-        """The pipeline of this model, loaded if need be. Raises `ModelFailed`, or the memory error of loading it."""
+        """Return the pipeline of this model; load it if necessary.
+
+        Raises `ModelFailed`, or the out-of-memory error of loading it.
+        """
         if model not in self._warm:
             self._warm[model] = self._load(model)
         self._warm.move_to_end(model)
@@ -109,26 +112,26 @@ class WarmPipelines:
         return self._warm[model]
 
     def trim(self) -> None:
-        """Drop the least recently used ones while all together pass the budget; the last used one stays."""
+        """Drop the least recently used pipelines until the rest fits the budget; always keep the most recent one."""
         while len(self._warm) > 1 and self._used() > self._budget:
             self._drop_oldest()
 
     def drop_idle(self) -> bool:
-        """Drop all but the last used one; says whether there was any other."""
+        """Drop all pipelines but the most recently used one; return whether there were others."""
         idle = len(self._warm) - 1
         for _ in range(idle):
             self._drop_oldest()
         return idle > 0
 
     def drop(self, model_id: str) -> bool:
-        """Drop all revisions of this model; says whether there was any."""
-        found = [model for model in self._warm if model.id == model_id]
-        for model in found:
+        """Drop all revisions of this model; return whether any was loaded."""
+        revisions = [model for model in self._warm if model.id == model_id]
+        for model in revisions:
             del self._warm[model]
-        if found:
-            log.info("dropped %s from memory", model_id)
+        if revisions:
+            log.info("unloaded %s", model_id)
             release_memory(self._device)
-        return bool(found)
+        return bool(revisions)
 
     def _used(self) -> int:
         if self._device.type == "cuda":
@@ -137,8 +140,8 @@ class WarmPipelines:
 
     def _drop_oldest(self) -> None:
         model = next(iter(self._warm))
-        del self._warm[model]  # not popped: a name for it here would keep it in memory
-        log.info("dropped %s from memory", model.id)
+        del self._warm[model]  # no pop(): a local reference would keep it in memory
+        log.info("unloaded %s", model.id)
         release_memory(self._device)
 
     def _load(self, model: ModelReference) -> WarmPipeline:
@@ -153,26 +156,26 @@ class WarmPipelines:
                     raise ModelFailed(f"Model '{model.id}' could not be loaded.") from error
                 if not self._warm:
                     raise
-            log.warning("no memory for %s beside other models", model.id)
+            log.warning("not enough memory for %s beside other models, unloading them", model.id)
             self._warm.clear()
             release_memory(self._device)
 
 
 def load(model: ModelReference, weights: Weights, device: torch.device, dtype: torch.dtype) -> Any:
-    """The pipeline of this model on the device, every network wholly in `dtype`. Raises what diffusers raises."""
-    needs = load_spec(model)
+    """Load the pipeline of this model to the device, with all networks in `dtype`. Raises what diffusers raises."""
+    spec = load_spec(model)
     parts: dict[str, Any] = {}
     if "safety_checker" in json.loads((weights.pipeline / "model_index.json").read_text()):
-        # Results are judged by `safety`, which leaves them as they are.
+        # `safety` checks the results; the pipeline's own checker would blacken them.
         parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     if weights.unet is not None:
         parts["unet"] = _load_unet(weights.pipeline, weights.unet, dtype)
-    pipe = getattr(diffusers, needs.pipeline).from_pretrained(
+    pipe = getattr(diffusers, spec.pipeline).from_pretrained(
         weights.pipeline, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **parts
     )
-    if needs.scheduler:
-        scheduler = getattr(diffusers, needs.scheduler)
-        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **needs.scheduler_changes)
+    if spec.scheduler:
+        scheduler = getattr(diffusers, spec.scheduler)
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **spec.scheduler_changes)
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
     for part in (getattr(pipe, "unet", None), getattr(pipe, "vae", None)):
@@ -182,9 +185,9 @@ def load(model: ModelReference, weights: Weights, device: torch.device, dtype: t
 
 
 def _load_unet(base: Path, file: Path, dtype: torch.dtype) -> Any:
-    """A UNet built as the base's configuration says, with the weights of a file."""
+    """Return a UNet with the configuration of the base model and the weights of a file."""
     unet_class: Any = diffusers.UNet2DConditionModel
-    with torch.device("meta"):  # the weights come next: none are made up first
+    with torch.device("meta"):  # skips the random initialization, since the weights are loaded next
         unet = unet_class.from_config(unet_class.load_config(base / "unet"))
     unet.load_state_dict(load_file(file), assign=True)
     return unet.to(dtype).eval()

@@ -1,25 +1,25 @@
-"""What of a prompt the model does not read."""
+"""Detection of prompts that are longer than a model reads."""
 
 from typing import Any
 
-_QUOTED = 200
+_MAX_QUOTE = 200
 
 
 def truncation_warnings(pipe: Any, field: str, text: str) -> list[str]:
-    """A warning that quotes the end of `text` which no text encoder of the pipeline reads, if there is such an end."""
+    """Return a warning that quotes the end of `text` which no text encoder reads; an empty list if all is read."""
     tokenizers = [part for name, part in pipe.components.items() if name.startswith("tokenizer") and part is not None]
-    read = max((_length_read(tokenizer, text) for tokenizer in tokenizers), default=len(text))
-    rest = text[read:].strip()
+    length = max((_length_read(tokenizer, text) for tokenizer in tokenizers), default=len(text))
+    rest = text[length:].strip()
     if not rest:
         return []
-    if len(rest) > _QUOTED:
-        rest = rest[:_QUOTED] + "…"
+    if len(rest) > _MAX_QUOTE:
+        rest = rest[:_MAX_QUOTE] + "…"
     return [f"{field} is longer than the model reads; this part had no effect: {rest}"]
 
 
 def _length_read(tokenizer: Any, text: str) -> int:
-    """Characters of `text` whose tokens fit between the special ones."""
-    room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+    """Return the number of characters of `text` whose tokens fit beside the special tokens."""
+    max_tokens = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
     tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = tokens["offset_mapping"]
-    return spans[room][0] if len(spans) > room else len(text)
+    return spans[max_tokens][0] if len(spans) > max_tokens else len(text)

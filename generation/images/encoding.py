@@ -1,5 +1,6 @@
-"""How generated pictures are written to files, and read from them."""
+"""Encoding of generated pictures to files and data URLs, and decoding of those files."""
 
+import base64
 from io import BytesIO
 
 from PIL import Image
@@ -7,24 +8,24 @@ from PIL import Image
 from generation.parameters import OutputFormat
 
 DOWNLOAD_QUALITY = 95
-"""Of JPEG and WebP that are made of a file in another format."""
+"""Quality of JPEG and WebP files that are converted from another format, 1 to 100."""
 
 _SUFFIXES = {OutputFormat.PNG: ".png", OutputFormat.JPEG: ".jpg", OutputFormat.WEBP: ".webp"}
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
 
 def suffix(format_: OutputFormat) -> str:
-    """How the names of such files end."""
+    """Return the file name suffix of the format, such as `.png`."""
     return _SUFFIXES[format_]
 
 
 def media_type(name: str) -> str:
-    """The media type of a file that was named with `suffix`."""
+    """Return the media type of a file with one of the suffixes of `suffix`."""
     return _TYPES["." + name.rpartition(".")[2]]
 
 
 def encode(picture: Image.Image, format_: OutputFormat, quality: int) -> bytes:
-    """The file of an RGB picture. `quality`, 1 to 100, is of JPEG and WebP; PNG is without loss."""
+    """Encode an RGB picture. `quality`, 1 to 100, applies to JPEG and WebP; PNG is lossless."""
     options = {} if format_ is OutputFormat.PNG else {"quality": quality}
     file = BytesIO()
     picture.save(file, format_.upper(), **options)
@@ -32,13 +33,18 @@ def encode(picture: Image.Image, format_: OutputFormat, quality: int) -> bytes:
 
 
 def decode(content: bytes) -> Image.Image:
-    """The RGB picture in a file that `encode` wrote. Files from elsewhere are for `generation.images.uploads`."""
+    """Decode a file that `encode` wrote to an RGB picture. For other files use `generation.images.uploads`."""
     with Image.open(BytesIO(content), formats=[format_.upper() for format_ in OutputFormat]) as picture:
         return picture.convert("RGB")
 
 
 def convert(content: bytes, name: str, format_: OutputFormat) -> bytes:
-    """A file that `encode` wrote under this name, in the wanted format; unchanged where it is in that already."""
+    """Convert a file of this name that `encode` wrote. If it has the format already, it is returned unchanged."""
     if name.endswith(suffix(format_)):
         return content
     return encode(decode(content), format_, DOWNLOAD_QUALITY)
+
+
+def data_url(content: bytes, name: str) -> str:
+    """Return the content of a file of this name as a `data:` URL."""
+    return f"data:{media_type(name)};base64,{base64.b64encode(content).decode()}"

@@ -18,14 +18,16 @@ from django.urls import reverse
 from django.utils.crypto import constant_time_compare, salted_hmac
 from django.views.decorators.http import require_safe
 
+from generation.parameters import MESSAGES, ErrorCode, Refusal
+
 logger = logging.getLogger(__name__)
 
-SHARED = "demo/"
-"""Where the pictures of invented generations lie: many rows name each, so none of them takes it along."""
 
-
-class StorageFailed(Exception):
+class StorageFailed(Refusal):
     """A file could not be stored or read: the disk is full, the bucket is away."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
 
 
 class SignedFileSystemStorage(FileSystemStorage):
@@ -83,18 +85,15 @@ def read(name: str) -> bytes:
 
 
 def discard(names: Iterable[str]) -> bool:
-    """Remove files that no row speaks of, those that are gone already among them. Returns whether all are gone.
+    """Delete files; missing ones count as deleted. Returns whether all are deleted.
 
-    What is `SHARED` stays. It stops at the first that cannot be removed: a storage that is away would take as long over
-    each of the others.
+    Stops at the first that cannot be deleted: if the storage is away, each of the others would take as long to fail.
     """
     for name in names:
-        if name.startswith(SHARED):
-            continue
         try:
             default_storage.delete(name)
         except Exception as error:  # noqa: BLE001  whatever the backend raised
-            logger.warning("file %s could not be removed; the reaper will try again: %r", name, error)
+            logger.warning("file %s cannot be deleted; the reaper will retry: %r", name, error)
             return False
     return True
 

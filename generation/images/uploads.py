@@ -23,6 +23,9 @@ MAX_SIDE = 65_500
 MAX_INPUT_SIDE = 2048
 """Longest side of a picture that is kept, in pixels."""
 
+THUMBNAIL_SIDE = 392
+"""Twice the width of a tile of the history page, for screens with two pixels per CSS pixel."""
+
 THUMBNAIL_QUALITY = 80
 
 _ALLOWED = "PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"

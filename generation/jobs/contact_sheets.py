@@ -1,4 +1,4 @@
-"""Contact sheets: one picture, with one or two fields of the request varied, as a group of generations of low priority."""
+"""Contact sheets: generations of one picture with one or two fields of the request varied, at low priority."""
 
 import re
 import secrets
@@ -6,30 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from accounts.models import User
 from generation.images.uploads import Upload
-from generation.jobs import (
-    idempotency,
-    queue,
-    submission,
-)
-from generation.models import (
-    FINAL_STATES,
-    ContactSheet,
-    Generation,
-)
-from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField, Priority, RequestRefused, error_items
+from generation.jobs import idempotency, queue, submission
+from generation.models import FINAL_STATES, ContactSheet, Generation
+from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField, Priority, Refusal, error_items
 from generation.recipes import traits_of
 
 MAX_CELLS = 36
 TEXTS = ("prompt", "negative_prompt", "model_id")
 FIELDS = ("strength", "guidance_scale", "image_guidance_scale", "num_inference_steps", "seed", *TEXTS)
-"""What may vary."""
+"""The fields that may vary."""
 _SEEDS = 2**32
 
 
@@ -46,10 +38,40 @@ class Axis:
         return {"field": self.field, "values": list(self.values)}
 
 
-def axis(place: str, field: str, text: str) -> Axis | None:
-    """Read an axis: texts by lines, numbers by whatever stands between; None where no field is chosen.
+@dataclass(frozen=True)
+class Grid:
+    """What varies in a contact sheet."""
 
-    Raises `InvalidField` on the place.
+    columns: Axis
+    rows: Axis | None
+
+    @property
+    def axes(self) -> list[Axis]:
+        return [self.columns] + ([self.rows] if self.rows else [])
+
+    def cells(self) -> list[dict[str, str]]:
+        """Return the varied fields of each cell, row by row. Raises `InvalidField` for a grid that cannot be."""
+        if self.rows and self.rows.field == self.columns.field:
+            raise InvalidField("rows", "This varies along the columns already; choose another parameter")
+        downwards = [{self.rows.field: value} for value in self.rows.values] if self.rows else [{}]
+        count = len(self.columns.values) * len(downwards)
+        if count > MAX_CELLS:
+            raise InvalidField("rows", f"These would be {count} pictures; a sheet holds at most {MAX_CELLS}")
+        return [{self.columns.field: value, **down} for down, value in product(downwards, self.columns.values)]
+
+    def locate(self, error: Refusal, model_id: str = "") -> Refusal:
+        """Return the error of a cell with the axis that varies the field at fault as its field, if one does."""
+        for axis in self.axes:
+            if axis.field == error.field:
+                message = f"{model_id}: {error.message}" if error.code is ErrorCode.UNKNOWN_MODEL else error.message
+                return InvalidField(axis.place, message, error.items[0]["type"] if error.items else "value_error")
+        return error
+
+
+def read_axis(place: str, field: str, text: str) -> Axis | None:
+    """Read an axis: texts by lines, numbers by the separators between them; None if no field is chosen.
+
+    Raises `InvalidField` for the place.
     """
     if not field:
         return None
@@ -65,97 +87,80 @@ def axis(place: str, field: str, text: str) -> Axis | None:
     return Axis(place, field, values)
 
 
-def explore(
+def submit_once(
     user: User,
-    texts: Mapping[str, str],
+    fields: Mapping[str, str],
     picture: Upload,
-    columns: Axis,
-    rows: Axis | None,
-    *,
+    grid: Grid,
     source_id: int | None = None,
-    request_id: str = "",
-    attempt: idempotency.IdempotentRequest | None = None,
+    idempotent: idempotency.IdempotentRequest | None = None,
 ) -> ContactSheet:
-    """Submit all cells of a sheet, or none. Raises as `drafts` and `submission.submit_together` do."""
-    contact_sheet = ContactSheet(user=user, columns=columns.stored, rows=rows.stored if rows else None)
-    generations = drafts(user, texts, picture, columns, rows)
-    for cell, generation in enumerate(generations):
-        generation.contact_sheet, generation.cell = contact_sheet, cell
-        generation.request_id, generation.source_id = request_id, source_id
-    return submission.submit_together(contact_sheet, generations, picture, attempt)
+    """Submit all cells of a sheet, or none. `fields` and errors are those of `drafts`; see `submission.submit_once`."""
+
+    def build() -> list[Generation]:
+        rows = grid.rows.stored if grid.rows else None
+        sheet = ContactSheet(user=user, columns=grid.columns.stored, rows=rows)
+        generations = drafts(user, fields, picture, grid)
+        for cell, generation in enumerate(generations):
+            generation.contact_sheet, generation.cell, generation.source_id = sheet, cell, source_id
+        return generations
+
+    return cast(ContactSheet, submission.submit_once(build, picture, idempotent).contact_sheet)
 
 
 def drafts(
     user: User,
-    texts: Mapping[str, str],
+    fields: Mapping[str, str],
     picture: Upload | None,
-    columns: Axis,
-    rows: Axis | None,
-    *,
+    grid: Grid,
     size: tuple[int, int] | None = None,
 ) -> list[Generation]:
-    """The cells of a sheet, row by row. `texts` are the fields of the request that they share.
+    """Return the unsaved generations of a sheet, row by row. `fields` are the fields of the request that they share.
 
-    Each is one picture of low priority, and all have one seed unless it varies. Without a picture, `size` is what is known
-    of it. Raises `InvalidField`, on the place where a value of an axis is wrong, and what `submission.draft` raises.
+    Each makes one picture at low priority, with the same seed unless it varies. `size` is that of a picture that is not
+    there, if it is known. Raises `InvalidField`, for an axis if one of its values is wrong, and what `submission.build` raises.
     """
-    find = cache(submission.weights)
+    shared = {**fields, "num_images_per_prompt": "1", "priority": Priority.LOW}
+    shared["seed"] = fields.get("seed") or str(secrets.randbelow(_SEEDS))
+    requests = [_request(user, {**shared, **varied}, picture, grid, size) for varied in grid.cells()]
+    resolve = cache(submission.weights)
     generations = []
-    for parameters in _cells(texts, columns, rows):
+    for request in requests:
         try:
-            generation = submission.build(user, None, parameters, picture, size=size, find=find)
-        except InvalidField as error:
-            raise _placed(error.item, columns, rows) from error
-        except RequestRefused as error:
-            varied = [one for one in (columns, rows) if one and one.field == "model_id"]
-            if error.code is not ErrorCode.UNKNOWN_MODEL or not varied:
-                raise
-            raise InvalidField(varied[0].place, f"{parameters.model_id}: {error.message}") from error
-        _refuse_without_effect(generation, columns, rows)
+            generation = submission.build(request, resolve)
+        except Refusal as error:
+            raise grid.locate(error, request.parameters.model_id) from None
+        _refuse_without_effect(generation, grid)
         generations.append(generation)
     return generations
 
 
 def cancel(user: User, contact_sheet_id: UUID) -> int:
-    """Cancel what waits or runs of a sheet of this user; how many these were."""
-    left = Generation.objects.filter(user=user, contact_sheet=contact_sheet_id).exclude(state__in=FINAL_STATES)
-    return sum(queue.cancel(generation) for generation in left)
+    """Cancel the unfinished generations of a sheet of this user, and return how many there were."""
+    unfinished = Generation.objects.filter(user=user, contact_sheet=contact_sheet_id).exclude(state__in=FINAL_STATES)
+    return sum(queue.cancel(generation) for generation in unfinished)
 
 
-def _cells(texts: Mapping[str, str], columns: Axis, rows: Axis | None) -> list[ImageToImageParameters]:
-    """The requests, row by row."""
-    if rows and rows.field == columns.field:
-        raise InvalidField("rows", "This varies along the columns already; choose another parameter")
-    count = len(columns.values) * len(rows.values if rows else [""])
-    if count > MAX_CELLS:
-        raise InvalidField("rows", f"These would be {count} pictures; a sheet holds at most {MAX_CELLS}")
-    shared = {**texts, "num_images_per_prompt": "1", "priority": Priority.LOW}
-    shared["seed"] = texts.get("seed") or str(secrets.randbelow(_SEEDS))
-    cells = []
-    for down, along in product(rows.values if rows else [""], columns.values):
-        varied = {columns.field: along} | ({rows.field: down} if rows else {})
-        try:
-            cells.append(ImageToImageParameters.from_form({**shared, **varied}))
-        except ValidationError as error:
-            raise _placed(error_items(error)[0], columns, rows) from error
-        except InvalidField as error:
-            raise _placed(error.item, columns, rows) from error
-    return cells
+def _request(
+    user: User, fields: Mapping[str, str], picture: Upload | None, grid: Grid, size: tuple[int, int] | None
+) -> submission.Request:
+    try:
+        parameters = ImageToImageParameters.from_form(fields)
+    except ValidationError as error:
+        raise grid.locate(_first_error(error)) from None
+    except InvalidField as error:
+        raise grid.locate(error) from None
+    return submission.Request(user, None, parameters, picture, size=size)
 
 
-def _placed(item: Mapping[str, Any], columns: Axis, rows: Axis | None) -> InvalidField:
-    """What is wrong with a field, said of the axis that varies it."""
-    field = item["loc"][1]
-    for one in filter(None, (columns, rows)):
-        if one.field == field:
-            return InvalidField(one.place, item["msg"], item["type"])
-    return InvalidField(field, item["msg"], item["type"])
+def _first_error(error: ValidationError) -> InvalidField:
+    item = error_items(error)[0]
+    return InvalidField(item["loc"][1], item["msg"], item["type"])
 
 
-def _refuse_without_effect(generation: Generation, columns: Axis, rows: Axis | None) -> None:
-    idle = traits_of(generation.get_recipe().model).without_effect
-    for one in filter(None, (columns, rows)):
-        if one.field in idle:
-            raise InvalidField(
-                one.place, f"{one.field} has no effect on {generation.model_id}; choose another parameter"
-            )
+def _refuse_without_effect(generation: Generation, grid: Grid) -> None:
+    without_effect = traits_of(generation.get_recipe().model).without_effect
+    for axis in grid.axes:
+        if axis.field in without_effect:
+            message = f"{axis.field} has no effect on {generation.model_id}; choose another parameter"
+            raise InvalidField(axis.place, message)

@@ -1,7 +1,7 @@
-"""What staff want of pools and workers: pauses and orders. Both are rows; Redis only rings for them.
+"""Remote control: staff pause pools and send commands to workers. Both are rows; Redis only carries the wake-ups.
 
-A pause is a row that claims look for. An order is for one worker, which takes it between two batches. Whoever gives either
-notes it in the audit log, in the same transaction.
+Claims skip the pools that have a `PausedPool`. A `WorkerCommand` is for one worker, which claims it between two batches. The
+caller records either in the audit log, in the same transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,163 +15,158 @@ from django.utils import timezone
 from redis import RedisError
 
 from generation.broker import queues, workers
-from generation.models import (
-    DiffusionModel,
-    Generation,
-    Lora,
-    PausedPool,
-    State,
-    WorkerCommand,
-)
+from generation.broker.workers import WorkerInfo
+from generation.models import DiffusionModel, Generation, Lora, PausedPool, State, WorkerCommand
 
 LEASE = timedelta(seconds=30)
-"""How long a silent worker keeps what it is doing; it renews it every few seconds."""
+"""How long a command stays leased after its worker's last renewal. A worker renews with every heartbeat."""
 
-_UNTAKEN = timedelta(minutes=1)
-_KEPT = timedelta(days=7)
+_CLAIM_TIMEOUT = timedelta(minutes=1)
+"""How long a command may wait for a worker that has stopped sending heartbeats."""
+
+_RETENTION = timedelta(days=7)
 _OPEN = Q(state__in=(WorkerCommand.State.WAITING, WorkerCommand.State.RUNNING))
 
 MODEL_ACTIONS = frozenset({WorkerCommand.Action.WARM, WorkerCommand.Action.EVICT, WorkerCommand.Action.DOWNLOAD})
 
 
 class CommandRefused(Exception):
-    """An order that makes no sense; the text says why, fit for whoever gave it."""
+    """A command that cannot be carried out. The text says why, for the person who sent it."""
 
 
 def pause(pool: str, by: str) -> bool:
-    """Let this pool's workers start nothing new; what runs goes on. False: it was paused. Raises `OrderRefused`."""
+    """Keep this pool's workers from starting anything; running generations go on. `by` is a username.
+
+    Return False if it was paused already. Raises `CommandRefused` for an unknown pool.
+    """
     if pool not in settings.POOLS:
         raise CommandRefused(f"There is no pool {pool!r}; the pools are {', '.join(settings.POOLS)}.")
     return PausedPool.objects.get_or_create(pool=pool, defaults={"by": by})[1]
 
 
 def resume(pool: str) -> bool:
-    """Let this pool's workers go on. False: it was not paused."""
-    ended, _ = PausedPool.objects.filter(pk=pool).delete()
-    if ended:
+    """End the pause of a pool. Return False if it was not paused."""
+    deleted, _ = PausedPool.objects.filter(pk=pool).delete()
+    if deleted:
         transaction.on_commit(partial(_wake_each_worker, pool))
-    return bool(ended)
+    return bool(deleted)
 
 
 def _wake_each_worker(pool: str) -> None:
-    """All of them may have something to do."""
-    waiting = Generation.objects.filter(pool=pool, state=State.QUEUED).count()
+    queued = Generation.objects.filter(pool=pool, state=State.QUEUED).count()
     try:
         count = sum(worker.pool == pool for worker in workers.ready())
     except RedisError:
         count = 1
-    for _ in range(min(waiting, count)):
+    for _ in range(min(queued, count)):
         queues.try_wake_workers(pool)
 
 
 def send(worker: str, action: WorkerCommand.Action, target: str, by: str) -> WorkerCommand:
-    """Order a worker to do this. One that is waiting or being carried out already is answered as it is.
+    """Send a command to a worker, or return the same command if it is waiting or running already.
 
-    `target` is the name of a model or LoRA, or empty. Raises `OrderRefused`, and `RedisError` since workers are known there.
+    `target` is the name of a model or LoRA, or empty; `by` is a username. Raises `CommandRefused`, and `RedisError`, since the
+    registry of workers is in Redis.
     """
-    card = next((card for card in workers.registered() if card.name == worker), None)
-    if card is None or card.is_stale:
-        raise CommandRefused(f"The worker {worker} is not there any more; choose another.")
-    _check(card, action, target)
-    same = WorkerCommand.objects.filter(_OPEN, worker=worker, action=action, target=target)
-    if (given := same.first()) is not None:
-        return given
+    info = next((info for info in workers.registered() if info.name == worker), None)
+    if info is None or info.is_stale:
+        raise CommandRefused(f"The worker {worker} has stopped; choose another.")
+    _check(info, action, target)
+    same = WorkerCommand.objects.filter(_OPEN, worker=worker, action=action, target=target).first()
+    if same is not None:
+        return same
     if action in (WorkerCommand.Action.DRAIN, WorkerCommand.Action.RESUME):
-        # The later one of the two is what is wanted.
-        _end(
-            WorkerCommand.objects.filter(
-                worker=worker,
-                state=WorkerCommand.State.WAITING,
-                action__in=(WorkerCommand.Action.DRAIN, WorkerCommand.Action.RESUME),
-            ),
-            WorkerCommand.State.FAILED,
-            "The opposite was wanted before it was taken.",
-        )
-    order = WorkerCommand.objects.create(worker=worker, pool=card.pool, action=action, target=target, by=by)
+        _replace_opposite(worker)
+    command = WorkerCommand.objects.create(worker=worker, pool=info.pool, action=action, target=target, by=by)
     transaction.on_commit(partial(queues.try_wake_workers, worker))
-    return order
+    return command
 
 
 def broadcast(pools: Iterable[str], action: WorkerCommand.Action, target: str, by: str) -> list[WorkerCommand]:
-    """Order all workers of these pools to do this; downloads one of each host, whose workers share their directory.
+    """Send a command to all workers of these pools, a download only to one per host, whose workers share a directory.
 
-    Raises `OrderRefused` where there is none, and `RedisError`.
+    Raises `CommandRefused` if there is no worker, and `RedisError`.
     """
     names = set(pools)
-    there = [card for card in workers.registered() if card.pool in names and not card.is_stale]
+    receivers = [info for info in workers.registered() if info.pool in names and not info.is_stale]
     if action in (WorkerCommand.Action.DOWNLOAD, WorkerCommand.Action.DOWNLOAD_LORA):
-        there = list({card.host: card for card in there}.values())
-    if not there:
-        raise CommandRefused(f"No worker of the pool {' or '.join(sorted(names))} is there to do it; start one first.")
-    return [send(card.name, action, target, by) for card in there]
+        receivers = list({info.host: info for info in receivers}.values())
+    if not receivers:
+        raise CommandRefused(f"The pool {' or '.join(sorted(names))} has no running worker; start one first.")
+    return [send(info.name, action, target, by) for info in receivers]
 
 
-def _check(card: workers.WorkerInfo, action: WorkerCommand.Action, target: str) -> None:
+def _check(worker: WorkerInfo, action: WorkerCommand.Action, target: str) -> None:
     if action in MODEL_ACTIONS:
         model = DiffusionModel.objects.filter(pk=target).first()
         if model is None:
             raise CommandRefused(f"There is no model {target!r}.")
-        if model.pool != card.pool and action is not WorkerCommand.Action.EVICT:
-            raise CommandRefused(f"{target} belongs to the pool {model.pool}, and {card.name} works for {card.pool}.")
+        if model.pool != worker.pool and action is not WorkerCommand.Action.EVICT:
+            raise CommandRefused(
+                f"{target} belongs to the pool {model.pool}, and {worker.name} works for {worker.pool}."
+            )
     elif action is WorkerCommand.Action.DOWNLOAD_LORA and not Lora.objects.filter(pk=target).exists():
         raise CommandRefused(f"There is no LoRA {target!r}.")
 
 
+def _replace_opposite(worker: str) -> None:
+    """Fail the drain or resume command that still waits, since a later one replaces it."""
+    actions = (WorkerCommand.Action.DRAIN, WorkerCommand.Action.RESUME)
+    waiting = WorkerCommand.objects.filter(worker=worker, state=WorkerCommand.State.WAITING, action__in=actions)
+    _finish(waiting, WorkerCommand.State.FAILED, "Replaced by a later command before it ran.")
+
+
 def claim(worker: str) -> list[WorkerCommand]:
-    """The orders that wait for this worker, the first given first; they are its own from now on."""
-    taken = []
-    for order in WorkerCommand.objects.filter(worker=worker, state=WorkerCommand.State.WAITING).order_by("id"):
-        own = WorkerCommand.objects.filter(pk=order.pk, state=WorkerCommand.State.WAITING)
-        if own.update(state=WorkerCommand.State.RUNNING, expires=timezone.now() + LEASE):
-            taken.append(order)
-    return taken
+    """Lease the commands that wait for this worker to it. Return them, the oldest first."""
+    commands = []
+    for command in WorkerCommand.objects.filter(worker=worker, state=WorkerCommand.State.WAITING).order_by("id"):
+        waiting = WorkerCommand.objects.filter(pk=command.pk, state=WorkerCommand.State.WAITING)
+        if waiting.update(state=WorkerCommand.State.RUNNING, expires=timezone.now() + LEASE):
+            commands.append(command)
+    return commands
 
 
 def renew(ids: Sequence[int]) -> None:
-    """Say that these orders are still being carried out."""
+    """Renew the leases of running commands."""
     WorkerCommand.objects.filter(pk__in=ids, state=WorkerCommand.State.RUNNING).update(expires=timezone.now() + LEASE)
 
 
-def report(order: WorkerCommand, message: str) -> None:
-    """Note how far a running order is."""
-    WorkerCommand.objects.filter(pk=order.pk, state=WorkerCommand.State.RUNNING).update(message=message[:500])
+def report(command: WorkerCommand, message: str) -> None:
+    """Store the progress of a running command."""
+    WorkerCommand.objects.filter(pk=command.pk, state=WorkerCommand.State.RUNNING).update(message=message[:500])
 
 
-def succeed(order: WorkerCommand, message: str = "") -> None:
-    _end(WorkerCommand.objects.filter(pk=order.pk), WorkerCommand.State.DONE, message)
+def succeed(command: WorkerCommand, message: str = "") -> None:
+    _finish(WorkerCommand.objects.filter(pk=command.pk), WorkerCommand.State.DONE, message)
 
 
-def fail(order: WorkerCommand, message: str) -> None:
-    _end(WorkerCommand.objects.filter(pk=order.pk), WorkerCommand.State.FAILED, message)
+def fail(command: WorkerCommand, message: str) -> None:
+    _finish(WorkerCommand.objects.filter(pk=command.pk), WorkerCommand.State.FAILED, message)
 
 
 def abandon(worker: str) -> None:
-    """End what an ending worker has not done."""
-    _end(
-        WorkerCommand.objects.filter(worker=worker), WorkerCommand.State.FAILED, "The worker ended before it was done."
-    )
+    """Fail the open commands of a worker that stops."""
+    commands = WorkerCommand.objects.filter(worker=worker)
+    _finish(commands, WorkerCommand.State.FAILED, "The worker stopped before it was done.")
 
 
 def expire() -> None:
-    """End what lost its worker, ring for what is waited for, and forget what is long over. Raises `RedisError`."""
+    """Fail commands whose worker was lost, wake workers for waiting ones, and delete old ones. Raises `RedisError`."""
     now = timezone.now()
-    _end(
-        WorkerCommand.objects.filter(state=WorkerCommand.State.RUNNING, expires__lt=now),
-        WorkerCommand.State.FAILED,
-        "The worker was lost.",
-    )
+    lost = WorkerCommand.objects.filter(state=WorkerCommand.State.RUNNING, expires__lt=now)
+    _finish(lost, WorkerCommand.State.FAILED, "The worker was lost.")
     waiting = list(WorkerCommand.objects.filter(state=WorkerCommand.State.WAITING))
     if waiting:
-        there = {card.name for card in workers.registered() if not card.is_stale}
-        for order in waiting:
-            if order.worker in there:
-                if queues.rq_queue(order.worker).is_empty():
-                    queues.wake_workers(order.worker)
-            elif order.created < now - _UNTAKEN:
-                fail(order, "The worker ended before it took this.")
-                queues.rq_queue(order.worker).delete()
-    WorkerCommand.objects.exclude(_OPEN).filter(created__lt=now - _KEPT).delete()
+        alive = {info.name for info in workers.registered() if not info.is_stale}
+        for command in waiting:
+            if command.worker in alive:
+                if queues.rq_queue(command.worker).is_empty():
+                    queues.wake_workers(command.worker)
+            elif command.created < now - _CLAIM_TIMEOUT:
+                fail(command, "The worker stopped before it claimed this.")
+                queues.rq_queue(command.worker).delete()
+    WorkerCommand.objects.exclude(_OPEN).filter(created__lt=now - _RETENTION).delete()
 
 
-def _end(orders: QuerySet[WorkerCommand], state: WorkerCommand.State, message: str) -> None:
-    orders.filter(_OPEN).update(state=state, message=message[:500], finished=timezone.now(), expires=None)
+def _finish(commands: QuerySet[WorkerCommand], state: WorkerCommand.State, message: str) -> None:
+    commands.filter(_OPEN).update(state=state, message=message[:500], finished=timezone.now(), expires=None)

@@ -1,38 +1,36 @@
-"""Whose turn it is: the user who was served least of late, weighed by cost.
+"""Fair share: the user with the least recent usage goes first.
 
-The order of a pool's queue: first what was begun and lost its worker or was handed back; then by priority; then the user
-whose decayed sum of served cost is least; among one user's requests those whose model is warm, unless a cold one has been
-passed over too often; then by arrival. The sum halves every `HALF_LIFE` seconds without being touched: kept as
-log2(sum of cost x 2^(time / HALF_LIFE)), it grows with later costs instead, and compares the same at any time (forward
-decay: Cormode et al., "Forward Decay: A Practical Time Decay Model for Streaming Systems", ICDE 2009).
+A pool's queue is ordered by:
+
+1. rows that a worker released or lost, so that a retry does not queue again;
+2. priority;
+3. recent usage of the user, the least first; with equal costs this is round-robin over users;
+4. model affinity: a user's rows for a loaded model, unless a row has been skipped `MAX_AFFINITY_SKIPS` times;
+5. arrival.
+
+Usage is the sum of costs that started, and halves every `HALF_LIFE` seconds. It is stored as
+log2(sum of cost x 2^(start time / HALF_LIFE)), so that values compare the same at any time and need no updates while nothing
+starts (forward decay: Cormode et al., "Forward Decay: A Practical Time Decay Model for Streaming Systems", ICDE 2009).
 """
 
 import math
 from datetime import datetime
 
-from generation.recipes import Recipe
-
 HALF_LIFE = 600.0
-"""Seconds after which what a user was served counts half."""
+"""Seconds after which a usage counts half."""
 
 LEAST_COST = 1e-4
 
 
-def cost(recipe: Recipe, weight: float) -> float:
-    """Executed steps x megapixels x images x model weight."""
-    megapixels = recipe.width * recipe.height / 1e6
-    return recipe.executed_steps * megapixels * len(recipe.seeds) * weight
-
-
 def charge(usage: float, cost: float, now: datetime) -> float:
-    """The new `UserShare.decayed_usage` of a user who had `served` (0: nothing yet) and is served `cost` now."""
+    """Return the `UserShare.decayed_usage` after a start of `cost` at `now`. `usage` is the value before, 0 for none."""
     added = now.timestamp() / HALF_LIFE + math.log2(max(cost, LEAST_COST))
     high, low = max(usage, added), min(usage, added)
     return high + math.log2(1 + 2.0 ** (low - high))
 
 
 def refund(usage: float, cost: float, when: datetime) -> float:
-    """The new `UserShare.decayed_usage` of a user who was served `cost` less at `when` than was counted then."""
-    left = 1 - cost * 2.0 ** (when.timestamp() / HALF_LIFE - usage)
-    # Rounding leaves a trace of what was all there was.
-    return usage + math.log2(left) if left > 1e-6 else 0.0
+    """Return the `UserShare.decayed_usage` without `cost` of what was charged at `when`."""
+    remaining = 1 - cost * 2.0 ** (when.timestamp() / HALF_LIFE - usage)
+    # Rounding errors remain where everything is refunded.
+    return usage + math.log2(remaining) if remaining > 1e-6 else 0.0

@@ -1,19 +1,21 @@
-"""When what waits will start and end, from how fast each model was here at each size; and why it waits, in words.
+"""Queue position, estimated start and finish of queued generations, and the reason why they wait.
 
-The queue is played through: workers that get free take the next in turn, each for as long as it is expected to take.
+A simulation of the queue: each worker that becomes free takes the next generation in claim order, for as long as a run of
+its model and size took here on average.
 """
 
 import heapq
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+from django.core.cache import cache
 from django.db import transaction
-from django.db.models import Count, Max, Sum
+from django.db.models import Count, Max, QuerySet, Sum
 from django.utils import timezone
 from redis import RedisError
 
@@ -27,12 +29,13 @@ from generation.models import (
     PausedPool,
     RunTiming,
     State,
+    UserShare,
 )
 from generation.recipes import Recipe
 from generation.responses import Waiting
 
-_WEIGHT_OF_THE_NEW = 0.3
-"""Of the moving average: the last ten runs make nearly all of it."""
+_SMOOTHING = 0.3
+"""Weight of a new run in the exponential moving average: the last ten runs make 97 % of it."""
 
 _MAX_SIMULATED = 1000
 _CACHE_SECONDS = 1.0
@@ -40,7 +43,7 @@ _CACHE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one queued generation: its place in the line from 1, why it waits, and when it is expected to start and end."""
+    """The forecast of one queued generation: its queue position from 1, why it waits, estimated start and finish."""
 
     position: int
     reason: str
@@ -48,56 +51,59 @@ class Forecast:
     finish: datetime | None
 
     @property
-    def told(self) -> Waiting:
+    def waiting(self) -> Waiting:
         return Waiting(
             position=self.position, reason=self.reason, estimated_start=self.start, estimated_finish=self.finish
         )
 
 
 def record(generations: Sequence[Generation], timings: Mapping[str, float]) -> None:
-    """Note how long the phases (seconds) of a batch took; all of it ran in one call."""
+    """Record how long the phases of a batch took, in seconds; the batch ran in one call."""
     recipe = generations[0].get_recipe()
-    images = sum(generation.images_wanted for generation in generations)
+    images = sum(generation.image_count for generation in generations)
     steps = recipe.executed_steps
     step_seconds = timings.get("denoising", 0.0) / steps
     other_seconds = sum(timings.get(phase, 0.0) for phase in ("encoding", "decoding", "safety", "storing"))
     with transaction.atomic():
-        pace, is_new = RunTiming.objects.select_for_update().get_or_create(
+        timing, is_new = RunTiming.objects.select_for_update().get_or_create(
             model_id=recipe.model.id,
             pixels=_rounded(recipe.width * recipe.height),
             images=images,
             defaults={"step_seconds": step_seconds, "other_seconds": other_seconds},
         )
         if not is_new:
-            pace.step_seconds += _WEIGHT_OF_THE_NEW * (step_seconds - pace.step_seconds)
-            pace.other_seconds += _WEIGHT_OF_THE_NEW * (other_seconds - pace.other_seconds)
-            pace.save(update_fields=["step_seconds", "other_seconds"])
+            timing.step_seconds += _SMOOTHING * (step_seconds - timing.step_seconds)
+            timing.other_seconds += _SMOOTHING * (other_seconds - timing.other_seconds)
+            timing.save(update_fields=["step_seconds", "other_seconds"])
         if timings.get("loading", 0.0) > 0.2:
             DiffusionModel.objects.filter(pk=recipe.model.id).update(load_seconds=timings["loading"])
 
 
 def _rounded(pixels: int) -> int:
-    """To quarters of an octave: clients choose sizes, and each would be a row of its own."""
+    """Round to quarters of an octave, since clients choose sizes and each would be a row."""
     return round(2 ** (round(4 * math.log2(pixels)) / 4))
 
 
 class RunTimeEstimator:
-    """What was measured, to be asked for recipes."""
+    """Estimates of run times, from all recorded timings."""
 
     def __init__(self) -> None:
-        self._paces: dict[str, list[RunTiming]] = {}
-        for pace in RunTiming.objects.all():
-            self._paces.setdefault(pace.model_id, []).append(pace)
+        self._timings: dict[str, list[RunTiming]] = {}
+        for timing in RunTiming.objects.all():
+            self._timings.setdefault(timing.model_id, []).append(timing)
         loads = DiffusionModel.objects.values_list("pk", "load_seconds")
         self._loads = {model_id: seconds or 0.0 for model_id, seconds in loads}
 
     def run_seconds(self, recipe: Recipe) -> float | None:
-        """Expected seconds with a warm model, scaled from the measured work that is most like this; None: none is."""
-        paces = self._paces.get(recipe.model.id)
-        if not paces:
+        """Return the seconds of a run with a loaded model, scaled from the recorded run of the most similar size.
+
+        None if the model has no recorded run.
+        """
+        timings = self._timings.get(recipe.model.id)
+        if not timings:
             return None
         work = recipe.width * recipe.height * len(recipe.seeds)
-        nearest = min(paces, key=lambda pace: abs(math.log(pace.pixels * pace.images / work)))
+        nearest = min(timings, key=lambda timing: abs(math.log(timing.pixels * timing.images / work)))
         scale = work / (nearest.pixels * nearest.images)
         return scale * (recipe.executed_steps * nearest.step_seconds + nearest.other_seconds)
 
@@ -107,7 +113,7 @@ class RunTimeEstimator:
 
 @dataclass(frozen=True)
 class _Place:
-    """Of one row in a line that was played through."""
+    """A generation's place in a simulated queue."""
 
     position: int
     start: datetime | None
@@ -115,46 +121,66 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _PoolForecast:
-    """A pool's line as it was played at `played`, monotonic seconds, and what it looked like then."""
+class _QueuedRow:
+    """A generation with what its place depends on: see `GenerationQuerySet.in_claim_order`."""
 
-    played: float
-    looks: object
-    places: dict[UUID, _Place]
+    generation: Generation
+    is_returned: bool
+    decayed_usage: float
+    is_cold: bool
 
-
-_forecasts: dict[str, _PoolForecast] = {}
+    @property
+    def sort_key(self) -> tuple[Any, ...]:
+        return (
+            not self.is_returned,
+            -self.generation.priority,
+            self.decayed_usage,
+            self.is_cold,
+            self.generation.pk,
+        )
 
 
 def of_queued(generations: Sequence[Generation]) -> dict[UUID, Forecast]:
-    """The forecasts of queued generations, at most `_LINE_SECONDS` old. A pool is asked about once, however many wait in it."""
+    """Return the forecasts of queued generations, at most `_CACHE_SECONDS` old. Each pool is simulated once."""
+    return _forecasts(generations, are_drafts=False)
+
+
+def of_drafts(generations: Sequence[Generation]) -> dict[UUID, Forecast]:
+    """Return the forecasts of unsaved generations of one user, as if they were queued together now."""
+    return _forecasts(generations, are_drafts=True)
+
+
+def _forecasts(generations: Sequence[Generation], *, are_drafts: bool) -> dict[UUID, Forecast]:
     if not generations:
         return {}
-    at_work = _ready_workers()
+    all_workers = _ready_workers()
     running = _running_by_user(generations)
     paused = set(PausedPool.objects.values_list("pk", flat=True))
     forecasts = {}
     for pool in {generation.pool for generation in generations}:
-        workers = [worker for worker in at_work if worker.pool == pool and pool not in paused]
+        in_pool = [generation for generation in generations if generation.pool == pool]
+        workers = [worker for worker in all_workers if worker.pool == pool and pool not in paused]
         warm = frozenset().union(*(worker.models for worker in workers)) if workers else frozenset()
-        places = _places(pool, workers, warm)
-        for generation in generations:
-            if generation.pool == pool:
-                place = places.get(generation.pk, _Place(len(places) + 1, None, None))
-                if pool in paused:
-                    reason = "Its pool is paused; nothing new starts there until staff resume it."
-                else:
-                    reason = _reason(generation, place.position, running.get(generation.user_id, 0), workers, warm)
-                forecasts[generation.pk] = Forecast(place.position, reason, place.start, place.finish)
+        places = _simulate(pool, len(workers), warm, in_pool) if are_drafts else _cached_places(pool, workers, warm)
+        for generation in in_pool:
+            place = places.get(generation.pk, _Place(len(places) + 1, None, None))
+            if pool in paused:
+                reason = "Its pool is paused; nothing new starts there until staff resume it."
+            else:
+                reason = _reason(generation, place.position, running.get(generation.user_id, 0), workers, warm)
+            forecasts[generation.pk] = Forecast(place.position, reason, place.start, place.finish)
     return forecasts
 
 
-def _places(pool: str, workers: Sequence[WorkerInfo], warm: frozenset[str]) -> dict[UUID, _Place]:
-    looks = _state_of_pool(pool, workers)
-    line = _forecasts.get(pool)
-    if line is None or line.looks != looks or time.monotonic() - line.played > _CACHE_SECONDS:
-        line = _forecasts[pool] = _PoolForecast(time.monotonic(), looks, _simulate(pool, len(workers), warm))
-    return line.places
+def _cached_places(pool: str, workers: Sequence[WorkerInfo], warm: frozenset[str]) -> dict[UUID, _Place]:
+    key = f"forecast:{sha256(pool.encode()).hexdigest()}"
+    state = _state_of_pool(pool, workers)
+    cached: tuple[object, dict[UUID, _Place]] | None = cache.get(key)
+    if cached is not None and cached[0] == state:
+        return cached[1]
+    places = _simulate(pool, len(workers), warm)
+    cache.set(key, (state, places), _CACHE_SECONDS)
+    return places
 
 
 def _running_by_user(generations: Sequence[Generation]) -> dict[int, int]:
@@ -164,53 +190,64 @@ def _running_by_user(generations: Sequence[Generation]) -> dict[int, int]:
 
 
 def _state_of_pool(pool: str, workers: Sequence[WorkerInfo]) -> object:
-    """Something that changes when the line does: clients that wait together ask about the same one."""
+    """Return a value that changes when the queue does. Clients that wait together share one simulation."""
     live = Generation.objects.filter(pool=pool, state__in=(State.QUEUED, State.RUNNING)).order_by()
     rows = live.values_list("state").annotate(Count("pk"), Max("created"), Sum("attempt"))
     return sorted(rows), sorted((worker.name, sorted(worker.models)) for worker in workers)
 
 
-def _simulate(pool: str, workers: int, warm: frozenset[str]) -> dict[UUID, _Place]:
+def _simulate(pool: str, workers: int, warm: frozenset[str], drafts: Sequence[Generation] = ()) -> dict[UUID, _Place]:
     now = timezone.now()
     estimator = RunTimeEstimator()
-    # Only what is played with: the line can be long.
-    line = Generation.objects.in_turn(pool, list(warm), now)
-    waiting = list(line.only("user", "model", "priority", "attempt", "cost", "recipe")[:_MAX_SIMULATED])
     running = list(Generation.objects.filter(pool=pool, state=State.RUNNING))
     free = _free_times(running, workers, estimator, now)
     places = {}
-    for position, row in enumerate(_in_claim_order(waiting), 1):
-        seconds = estimator.run_seconds(row.get_recipe()) if free else None
+    for position, generation in enumerate(_in_claim_order(_queued(pool, warm, drafts, now), now), 1):
+        seconds = estimator.run_seconds(generation.get_recipe()) if free else None
         if seconds is None:
-            # Nor can be told of those behind it.
+            # Nothing can be estimated for those behind it either.
             free = []
-            places[row.pk] = _Place(position, None, None)
+            places[generation.pk] = _Place(position, None, None)
             continue
         start = heapq.heappop(free)
-        finish = start + timedelta(
-            seconds=seconds + (0.0 if row.model_id in warm else estimator.load_seconds(row.model_id))
-        )
+        load_seconds = 0.0 if generation.model_id in warm else estimator.load_seconds(generation.model_id)
+        finish = start + timedelta(seconds=seconds + load_seconds)
         heapq.heappush(free, finish)
-        places[row.pk] = _Place(position, start, finish)
+        places[generation.pk] = _Place(position, start, finish)
     return places
 
 
-def of_running(generations: Sequence[Generation], at: Mapping[UUID, Progress]) -> dict[UUID, datetime]:
-    """When running generations are expected to end, of those whose progress is known and whose model was measured.
+def _queued(pool: str, warm: frozenset[str], drafts: Sequence[Generation], now: datetime) -> list[_QueuedRow]:
+    """Return the first `_MAX_SIMULATED` of a pool's queued generations and these drafts, sorted as `in_claim_order` sorts."""
+    # Only the needed columns: the queue can be long.
+    rows: QuerySet[Any] = Generation.objects.in_claim_order(pool, list(warm), now).only(
+        "user", "model", "priority", "attempt", "cost", "recipe"
+    )[:_MAX_SIMULATED]
+    queued = [_QueuedRow(row, bool(row.is_returned), row.decayed_usage, bool(row.is_cold)) for row in rows]
+    if drafts:
+        share = UserShare.objects.filter(user=drafts[0].user).first()
+        usage = share.decayed_usage if share else 0.0
+        queued += [_QueuedRow(draft, False, usage, draft.model_id not in warm) for draft in drafts]
+        queued.sort(key=lambda row: row.sort_key)
+    return queued[:_MAX_SIMULATED]
 
-    As far as one has got, so much of the expected time has passed.
+
+def of_running(generations: Sequence[Generation], latest: Mapping[UUID, Progress]) -> dict[UUID, datetime]:
+    """Return when running generations are expected to finish: those with progress whose model has recorded timings.
+
+    The share of the steps that are done is taken for the share of the run time that has passed.
     """
-    reported = [generation for generation in generations if generation.pk in at]
+    reported = [generation for generation in generations if generation.pk in latest]
     if not reported:
         return {}
     estimator = RunTimeEstimator()
     now = timezone.now()
-    ends = {}
+    finishes = {}
     for generation in reported:
         seconds = estimator.run_seconds(generation.get_recipe())
         if seconds is not None:
-            ends[generation.pk] = now + timedelta(seconds=seconds * (1 - at[generation.pk].fraction))
-    return ends
+            finishes[generation.pk] = now + timedelta(seconds=seconds * (1 - latest[generation.pk].fraction))
+    return finishes
 
 
 def _ready_workers() -> list[WorkerInfo]:
@@ -220,41 +257,45 @@ def _ready_workers() -> list[WorkerInfo]:
         return []
 
 
-def _in_claim_order(waiting: Sequence[Any]) -> list[Generation]:
-    """The rows of `in_turn` as they will be claimed, each claim counting for the turns after it."""
-    now = timezone.now()
-    lines: dict[tuple[int, int, int], list[Generation]] = {}
-    served: dict[int, float] = {}
-    for row in reversed(waiting):
-        lines.setdefault((-row.is_returned, -row.priority, row.user_id), []).append(row)
-        served[row.user_id] = row.decayed_usage
-    order = []
-    heads = [(kind, priority, served[user], line[-1].pk, user) for (kind, priority, user), line in lines.items()]
-    heapq.heapify(heads)
-    while heads:
-        kind, priority, known, _, user = heapq.heappop(heads)
-        line = lines[kind, priority, user]
-        if known == served[user]:
-            row = line.pop()
-            order.append(row)
-            if row.attempt == 0:
-                served[user] = fair_share.charge(served[user], row.cost, now)
-        if line:
-            heapq.heappush(heads, (kind, priority, served[user], line[-1].pk, user))
-    return order
+def _in_claim_order(queued: Sequence[_QueuedRow], now: datetime) -> list[Generation]:
+    """Return the generations in the order in which they will be claimed: each claim adds to its user's usage.
+
+    A heap holds the first row of each group of equal user and priority. A user's rows of other priorities may be claimed
+    while one waits in the heap, so an entry whose usage is outdated is pushed again with the present one.
+    """
+    groups: dict[tuple[bool, int, int], list[Generation]] = {}
+    usage: dict[int, float] = {}
+    for row in reversed(queued):
+        generation = row.generation
+        groups.setdefault((not row.is_returned, -generation.priority, generation.user_id), []).append(generation)
+        usage[generation.user_id] = row.decayed_usage
+    ordered = []
+    heap = [(is_new, priority, usage[user], group[-1].pk, user) for (is_new, priority, user), group in groups.items()]
+    heapq.heapify(heap)
+    while heap:
+        is_new, priority, usage_then, _, user = heapq.heappop(heap)
+        group = groups[is_new, priority, user]
+        if usage_then == usage[user]:
+            generation = group.pop()
+            ordered.append(generation)
+            if generation.attempt == 0:
+                usage[user] = fair_share.charge(usage[user], generation.cost, now)
+        if group:
+            heapq.heappush(heap, (is_new, priority, usage[user], group[-1].pk, user))
+    return ordered
 
 
 def _free_times(
     running: Sequence[Generation], workers: int, estimator: RunTimeEstimator, now: datetime
 ) -> list[datetime]:
-    """When each worker gets free, soonest first; empty when there is none."""
-    at = progress.latest([row.pk for row in running])
+    """Return a heap of the times when each worker becomes free; empty without workers."""
+    latest = progress.latest([row.pk for row in running])
     busy: dict[str, datetime] = {}
     for row in running:
         seconds = estimator.run_seconds(row.get_recipe()) or 0.0
-        reached = at.get(row.pk)
-        ends = now + timedelta(seconds=seconds * (1 - (reached.fraction if reached else 0.0)))
-        busy[row.worker] = max(ends, busy.get(row.worker, now))
+        fraction = latest[row.pk].fraction if row.pk in latest else 0.0
+        finish = now + timedelta(seconds=seconds * (1 - fraction))
+        busy[row.worker] = max(finish, busy.get(row.worker, now))
     free = [*busy.values(), *[now] * max(0, workers - len(busy))][:workers]
     heapq.heapify(free)
     return free

@@ -1,7 +1,7 @@
-"""`Idempotency-Key`: a request that is sent again is not made again.
+"""`Idempotency-Key`: a request that is sent again makes nothing new.
 
-After the IETF draft of the header (https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/). Only what
-was accepted is remembered: who was turned away may come again with the same key.
+After the IETF draft of the header (https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/). Only
+accepted requests are remembered: a refused one may be sent again with the same key.
 """
 
 import json
@@ -20,26 +20,25 @@ from generation.models import Generation, IdempotencyKey
 from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField
 
 RETENTION = timedelta(hours=24)
-_PURGED_AT_ONCE = 1000
+_PURGE_BATCH = 1000
 _KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
 class KeyReused(InvalidField):
-    """The key came before with another request."""
-
-    code = ErrorCode.KEY_REUSED
+    """The key was used before, with another request."""
 
     def __init__(self) -> None:
         super().__init__(
             "Idempotency-Key",
             "This key came before, with another request; send the same request again, or this one with a new key",
             place="header",
+            code=ErrorCode.KEY_REUSED,
         )
 
 
 @dataclass(frozen=True)
 class IdempotentRequest:
-    """A request that names itself: a key of one token, or of a user without any, and a digest of all that it asks for."""
+    """A request with a key, which belongs to a token, or to a user without one, and a digest of its content."""
 
     user: User
     token: ApiToken | None
@@ -47,8 +46,8 @@ class IdempotentRequest:
     fingerprint: str
 
     def earlier(self) -> Generation | None:
-        """What the same request made before. Raises `KeyReused`."""
-        row = _living(self._rows()).select_related("generation").first()
+        """Return the generation that the same request made before, if any. Raises `KeyReused`."""
+        row = _unexpired(self._rows()).select_related("generation").first()
         if row is None:
             return None
         if row.fingerprint != self.fingerprint:
@@ -56,7 +55,7 @@ class IdempotentRequest:
         return row.generation
 
     def remember(self, generation: Generation) -> None:
-        """Must be called in the transaction that makes the row, under the lock of the user's share."""
+        """Save the key. Call it in the transaction that inserts the row, under the lock of the user's share."""
         self._rows().delete()
         IdempotencyKey.objects.create(
             token=self.token,
@@ -72,7 +71,7 @@ class IdempotentRequest:
 
 
 def read(header: str) -> str:
-    """The key of a header, with or without the quotes of the draft; empty when there is none. Raises `InvalidField`."""
+    """Return the key of a header, with or without the quotes of the draft; empty without a header. Raises `InvalidField`."""
     key = header.strip()
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]
@@ -83,34 +82,34 @@ def read(header: str) -> str:
     return key
 
 
-def fingerprint(path: str, parameters: ImageToImageParameters, picture_sha256: str) -> str:
-    """A digest of a request as it was understood: SHA-256, hexadecimal."""
-    understood = [path.rstrip("/"), parameters.model_dump(mode="json"), picture_sha256]
-    return sha256(json.dumps(understood, sort_keys=True).encode()).hexdigest()
+def fingerprint(path: str, parameters: ImageToImageParameters, picture: str) -> str:
+    """Return a digest of a request: SHA-256, hexadecimal."""
+    content = [path.rstrip("/"), parameters.model_dump(mode="json"), picture]
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def is_known(token: ApiToken, key: str) -> bool:
-    """Whether this key of this token is remembered, with whatever request."""
-    return _living(IdempotencyKey.objects.filter(token=token, key=key)).exists()
+    """Return whether this key of this token is remembered, with any request."""
+    return _unexpired(IdempotencyKey.objects.filter(token=token, key=key)).exists()
 
 
-def settled(generation: Generation, body: dict[str, Any]) -> dict[str, Any]:
-    """The answer to whoever sends the request of this generation again: the first one, for as long as its URLs are valid."""
+def first_answer(generation: Generation, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the first body that this generation was answered with, while its URLs are valid; else `body`, and store it."""
     if timezone.now() > (generation.finished or generation.created) + timedelta(seconds=settings.URL_EXPIRY_SECONDS):
         return body
     rows = IdempotencyKey.objects.filter(generation=generation)
     row = rows.first()
-    # Most requests come without a key, and an answer that only reads is never held up by a writer.
+    # Read first: most requests have no key, and a reader never waits for a writer.
     if row is not None and not row.answer and not rows.filter(answer="").update(answer=json.dumps(body)):
         row = rows.first()
     return json.loads(row.answer) if row is not None and row.answer else body
 
 
 def purge() -> None:
-    """Forget the keys that are older than they are kept, a bounded number at a time."""
-    old = IdempotencyKey.objects.filter(created__lt=timezone.now() - RETENTION).order_by("created")
-    IdempotencyKey.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_PURGED_AT_ONCE])).delete()
+    """Delete up to `_PURGE_BATCH` keys that are older than `RETENTION`."""
+    expired = IdempotencyKey.objects.filter(created__lt=timezone.now() - RETENTION).order_by("created")
+    IdempotencyKey.objects.filter(pk__in=list(expired.values_list("pk", flat=True)[:_PURGE_BATCH])).delete()
 
 
-def _living(rows: QuerySet[IdempotencyKey]) -> QuerySet[IdempotencyKey]:
+def _unexpired(rows: QuerySet[IdempotencyKey]) -> QuerySet[IdempotencyKey]:
     return rows.filter(created__gte=timezone.now() - RETENTION)

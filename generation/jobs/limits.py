@@ -4,6 +4,7 @@ Defaults are settings, the admin overrides them for single users. `running at on
 `generation.jobs.queue`. A check under the lock of the user's `Share` is exact, however many requests arrive at once.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,28 +19,34 @@ from generation.models import (
     UserShare,
     first_id,
 )
-from generation.parameters import ErrorCode
+from generation.parameters import ErrorCode, Refusal
 
 _QUEUED_RETRY_SECONDS = 10
+_QUEUE_FULL_RETRY_SECONDS = 30
 _MINUTE = timedelta(minutes=1)
 
 
-class OverLimit(Exception):
-    """A user's limit is reached; nothing was accepted. `reset` is in seconds from now."""
+class OverLimit(Refusal):
+    """A user's limit is reached. `reset` is in seconds from now."""
 
     def __init__(self, code: ErrorCode, message: str, limit: float, remaining: float, reset: int) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+        headers = {
+            "RateLimit-Reset": str(reset),
+            "RateLimit-Limit": str(math.ceil(limit)),
+            "RateLimit-Remaining": str(math.floor(remaining)),
+        }
+        super().__init__(code, message, retry_after=reset, headers=headers)
         self.limit = limit
         self.remaining = remaining
         self.reset = reset
 
 
-class QueueFull(Exception):
+class QueueFull(Refusal):
     """The queue of the whole service is as long as it may be."""
 
-    retry_after = 30
+    def __init__(self) -> None:
+        message = f"Too many requests are waiting; try again in {_QUEUE_FULL_RETRY_SECONDS} seconds."
+        super().__init__(ErrorCode.QUEUE_FULL, message, retry_after=_QUEUE_FULL_RETRY_SECONDS)
 
 
 @dataclass(frozen=True)

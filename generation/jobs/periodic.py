@@ -1,5 +1,6 @@
-"""Something done again and again beside something else, such as keeping a lease."""
+"""Tasks that a thread repeats beside other work, such as heartbeats and the renewal of leases."""
 
+import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -13,8 +14,19 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def periodically(seconds: float, task: Callable[[], object], *, at_once: bool = True) -> Iterator[None]:
-    """Do this every so many seconds, and first at once, in a thread, whatever it raises."""
+def periodically(
+    name: str,
+    seconds: float,
+    task: Callable[[], object],
+    *,
+    at_once: bool = True,
+    join_seconds: float | None = None,
+) -> Iterator[None]:
+    """Call `task` every `seconds` in a thread while the block runs; an error is logged and the task called again.
+
+    `name` is for the log. With `at_once` the first call comes without a pause. When the block ends, wait up to
+    `join_seconds` for a call that still runs, or until it returns if None.
+    """
     ended = threading.Event()
 
     def run() -> None:
@@ -24,16 +36,17 @@ def periodically(seconds: float, task: Callable[[], object], *, at_once: bool = 
             try:
                 task()
             except (RedisError, OperationalError, InterfaceError) as error:
-                logger.warning("the database or Redis cannot be reached; trying again: %r", error)
+                logger.warning("%s: the database or Redis cannot be reached; trying again: %r", name, error)
             except Exception:
-                logger.exception("what is done every %g s failed; trying again", seconds)
+                logger.exception("%s failed; trying again", name)
             finally:
                 connections.close_all()
 
-    thread = threading.Thread(target=run, name=f"every {seconds:g} s", daemon=True)
+    # With the context of the caller, so that log lines carry its request ids.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(join_seconds)

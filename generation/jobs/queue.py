@@ -1,4 +1,4 @@
-"""The queue: claim, renew, finish, fail, stop, cancel, hand back. The only module that changes a row's state.
+"""The queue: claim, renew, finish, fail, cancel, release, requeue. The only module that changes a row's state.
 
 The row is the truth. A claim is a lease with an attempt number, and every later change of the row is fenced by both.
 """
@@ -27,13 +27,11 @@ from generation.models import (
     Generation,
     PausedPool,
     State,
+    UserShare,
 )
 from generation.parameters import MESSAGES, ErrorCode
 
 logger = logging.getLogger(__name__)
-
-THUMBNAIL_SIDE = 392
-"""Twice the width of a tile of the history page, for screens of two pixels a point."""
 
 
 class LeaseStatus(Enum):
@@ -55,9 +53,10 @@ def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
     full = _full_users()
     with transaction.atomic():
         while batch := _pick(pool, warm, full):
+            shares = _lock_shares(batch)
             allowed = _within_limits(batch)
             for generation in allowed:
-                _lease_to(generation, worker)
+                _lease_to(generation, worker, shares[generation.user_id])
             if allowed:
                 _count_affinity_skips(allowed[0], warm)
                 for generation in allowed:
@@ -74,18 +73,18 @@ def _publish_start(generation: Generation) -> None:
 
 def _pick(pool: str, warm: Sequence[str], full: set[int]) -> list[Generation]:
     """The next row and those that may share its batch, locked: PostgreSQL lets other claimers skip them."""
-    rows = Generation.objects.in_turn(pool, warm, timezone.now()).exclude(user__in=full)
+    rows = Generation.objects.in_claim_order(pool, warm, timezone.now()).exclude(user__in=full)
     waiting = rows.select_related("user", "model").select_for_update(skip_locked=True, of=("self",))
     leader = waiting.first()
     if leader is None:
         return []
     batch = [leader]
-    room = settings.MAX_BATCH - leader.images_wanted
+    room = settings.MAX_BATCH - leader.image_count
     if room > 0 and leader.batch_key and leader.model.may_batch:
         for follower in waiting.filter(batch_key=leader.batch_key).exclude(pk=leader.pk)[: settings.MAX_BATCH]:
-            if follower.images_wanted <= room:
+            if follower.image_count <= room:
                 batch.append(follower)
-                room -= follower.images_wanted
+                room -= follower.image_count
     return batch
 
 
@@ -102,26 +101,31 @@ def _full_users() -> set[int]:
     return full | set(User.objects.filter(max_running=0).values_list("pk", flat=True))
 
 
-def _within_limits(batch: Sequence[Generation]) -> list[Generation]:
-    """Those that their users' limits of rows running at once allow, judged under the locks of their shares.
+def _lock_shares(batch: Sequence[Generation]) -> dict[int, UserShare]:
+    """Lock the shares of the batch's users until the transaction ends. Return them by user.
 
-    All claimers lock rows first and then shares in the order of users, so that none waits for one that waits for it.
+    Every claim locks rows first and then shares in the order of users, so that no two claims wait for each other.
     """
-    room: dict[int, float] = {}
-    for user in sorted({generation.user for generation in batch}, key=lambda user: user.pk):
-        limits.lock_user(user)
+    users = sorted({generation.user for generation in batch}, key=lambda user: user.pk)
+    return {user.pk: limits.lock_user(user) for user in users}
+
+
+def _within_limits(batch: Sequence[Generation]) -> list[Generation]:
+    """Return the rows that their users' limits of running generations allow. Call it under the locks of their shares."""
+    free: dict[int, float] = {}
+    for user in {generation.user for generation in batch}:
         limit = limits.user_limits(user).running
         running = Generation.objects.filter(user=user, state=State.RUNNING).count()
-        room[user.pk] = math.inf if limit is None else limit - running
-    kept = []
+        free[user.pk] = math.inf if limit is None else limit - running
+    allowed = []
     for generation in batch:
-        if room[generation.user_id] > 0:
-            room[generation.user_id] -= 1
-            kept.append(generation)
-    return kept
+        if free[generation.user_id] > 0:
+            free[generation.user_id] -= 1
+            allowed.append(generation)
+    return allowed
 
 
-def _lease_to(generation: Generation, worker: str) -> None:
+def _lease_to(generation: Generation, worker: str, share: UserShare) -> None:
     now = timezone.now()
     generation.state = State.RUNNING
     generation.attempt += 1
@@ -130,8 +134,7 @@ def _lease_to(generation: Generation, worker: str) -> None:
     generation.worker = worker
     generation.save(update_fields=["state", "attempt", "started", "lease_expires", "worker"])
     if generation.attempt == 1:
-        # What was lost with a worker is made again at nobody's cost.
-        share = limits.lock_user(generation.user)
+        # A later attempt, after a release or a crash, is free.
         share.decayed_usage = fair_share.charge(share.decayed_usage, generation.cost, now)
         share.save(update_fields=["decayed_usage"])
 
@@ -245,6 +248,11 @@ def release(generation: Generation) -> None:
         queues.try_wake_workers(generation.pool)
     else:
         finish_canceled(generation, ErrorCode.CANCELED, 0.0)
+
+
+def requeue(lease: QuerySet[Generation]) -> bool:
+    """Put a row whose worker was lost at the front of the queue, and count the crash. Return False if no row is left."""
+    return bool(lease.update(state=State.QUEUED, lease_expires=None, worker="", crash_count=F("crash_count") + 1))
 
 
 def end(

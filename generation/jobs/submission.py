@@ -1,9 +1,9 @@
-"""From a judged request to a queued row with its input: drafted, rehearsed, submitted, or supplied later by a worker."""
+"""Submission: build generations from validated requests, estimate them, or queue them with their input."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Self, cast
+from typing import Any, Self
 from uuid import UUID
 
 from django.db import DatabaseError, transaction
@@ -11,25 +11,24 @@ from django.utils import timezone
 from redis import RedisError
 from uuid_utils.compat import uuid7
 
+from accounts import request_ids
 from accounts.models import ApiToken, User
 from generation.broker import queues
 from generation.broker.connection import redis_client
 from generation.images import storage
 from generation.images.uploads import (
+    THUMBNAIL_SIDE,
     Upload,
     encode_input,
     thumbnail,
 )
 from generation.jobs import (
-    fair_share,
     forecast,
     idempotency,
     limits,
-    queue,
 )
 from generation.library import files, search
 from generation.models import (
-    ContactSheet,
     DiffusionModel,
     Generation,
     Lora,
@@ -41,6 +40,7 @@ from generation.parameters import (
     ImageToImageParameters,
     InvalidField,
     Priority,
+    Refusal,
     RequestRefused,
     parse_loras,
 )
@@ -52,202 +52,205 @@ from generation.recipes import (
 )
 
 Weights = tuple[DiffusionModel, list[LoraReference]]
-_BANDS = {Priority.LOW: PriorityLevel.LOW, Priority.NORMAL: PriorityLevel.NORMAL, Priority.HIGH: PriorityLevel.HIGH}
+_UNAVAILABLE_RETRY_SECONDS = 5
+_MAX_REQUEST_ID = 64
+_PRIORITY_LEVELS = {
+    Priority.LOW: PriorityLevel.LOW,
+    Priority.NORMAL: PriorityLevel.NORMAL,
+    Priority.HIGH: PriorityLevel.HIGH,
+}
 
 
-class Unavailable(Exception):
-    """The queue cannot take work now; nothing was changed. Try again in `retry_after` seconds."""
+class Unavailable(Refusal):
+    """The database, Redis or the storage cannot be reached."""
 
-    retry_after = 5
+    def __init__(self) -> None:
+        message = f"The service cannot take requests now; try again in {_UNAVAILABLE_RETRY_SECONDS} seconds."
+        super().__init__(ErrorCode.UNAVAILABLE, message, retry_after=_UNAVAILABLE_RETRY_SECONDS)
 
 
 class Suspended(RequestRefused):
-    """The account was suspended since its request was let in; nothing was accepted. Its tokens are no good any more."""
+    """The account was suspended after its request was authenticated; its tokens are no longer valid."""
 
     def __init__(self) -> None:
         super().__init__(ErrorCode.INVALID_TOKEN, "This account is suspended.")
 
 
-def build(
-    user: User,
-    token: ApiToken | None,
-    parameters: ImageToImageParameters,
-    picture: Upload | None,
-    *,
-    size: tuple[int, int] | None = None,
-    generation_id: UUID | None = None,
-    cancel_after: timedelta | None = None,
-    request_id: str = "",
-    warnings: Sequence[str] = (),
-    source_id: int | None = None,
-    find: Callable[[User, str, str], Weights] | None = None,
-) -> Generation:
-    """What would be queued for a request, in no table yet; without a token it is one of the studio.
+@dataclass(frozen=True)
+class Request:
+    """A request for pictures, validated. Without a token it comes from the studio; without a picture, a worker fetches it.
 
-    Without a picture a worker fetches it; `size` is what is known of it then, in pixels. `warnings` are what was found
-    about the request before; `source_id` is the stored result that the picture was; `find` may be `weights` with a memory,
-    for many drafts. Raises `RequestRefused` or `InvalidField` for what cannot be done.
+    `size` is the size of a picture that is not there, in pixels, if it is known. `warnings` come from reading the request.
+    `source_id` is the stored result that the picture is, if it is one.
     """
+
+    user: User
+    token: ApiToken | None
+    parameters: ImageToImageParameters
+    picture: Upload | None
+    size: tuple[int, int] | None = None
+    generation_id: UUID | None = None
+    cancel_after: timedelta | None = None
+    warnings: Sequence[str] = ()
+    source_id: int | None = None
+
+
+def build(request: Request, resolve: Callable[[User, str, str], Weights] | None = None) -> Generation:
+    """Return the unsaved generation of a request. `resolve` may be a cached `weights`, for many requests.
+
+    Raises `RequestRefused` or `InvalidField` for what cannot be done.
+    """
+    user, parameters, picture = request.user, request.parameters, request.picture
     if parameters.priority is Priority.HIGH and not user.is_staff:
         raise InvalidField("priority", "high is for staff; choose low or normal")
-    model, loras = (find or weights)(user, parameters.model_id, parameters.loras)
-    size = picture.size if picture else size or largest_size(model.reference(), model.limits())
-    recipe, planned = plan(parameters, model.reference(), loras, size, model.limits())
+    model, loras = (resolve or weights)(user, parameters.model_id, parameters.loras)
+    size = picture.size if picture else request.size or largest_size(model.reference(), model.limits())
+    recipe, warnings = plan(parameters, model.reference(), loras, size, model.limits())
     return Generation(
-        id=generation_id or uuid7(),
+        id=request.generation_id or uuid7(),
         user=user,
-        token=token,
-        in_studio=token is None,
-        source_id=source_id,
+        token=request.token,
+        in_studio=request.token is None,
+        source_id=request.source_id,
         model=model,
         pool=model.pool,
-        priority=_BANDS[parameters.priority],
-        cost=fair_share.cost(recipe, model.cost_weight),
+        priority=_PRIORITY_LEVELS[parameters.priority],
+        cost=recipe.cost(model.cost_weight),
         # Only pictures of one size share a batch.
         batch_key=recipe.batch_key if picture else "",
-        deadline=timezone.now() + cancel_after if cancel_after else None,
+        deadline=timezone.now() + request.cancel_after if request.cancel_after else None,
         prompt=parameters.prompt,
         parameters=parameters.model_dump(mode="json", exclude={"dry_run"}),
         recipe=recipe.model_dump(mode="json"),
-        warnings=[*warnings, *planned],
-        request_id=request_id,
-        **(_about(picture) if picture else {}),
+        warnings=[*request.warnings, *warnings],
+        request_id=request_ids.current()[:_MAX_REQUEST_ID],
+        **(_input_fields(picture) if picture else {}),
     )
 
 
 def weights(user: User, model_id: str, loras: str) -> Weights:
-    """The model and LoRAs that this user may name like this. Raises `RequestRefused`, `InvalidField`."""
+    """Return the model and the LoRAs of these names. Raises `RequestRefused` for those that the user may not use."""
     model = DiffusionModel.objects.allowed_to(user).usable(model_id)
     return model, Lora.objects.references(parse_loras(loras), model)
 
 
-def submit(
-    generation: Generation, picture: Upload | None, attempt: idempotency.IdempotentRequest | None = None
+def submit_once(
+    drafts: Callable[[], Sequence[Generation]],
+    picture: Upload | None,
+    idempotent: idempotency.IdempotentRequest | None = None,
 ) -> Generation:
-    """Accept a drafted request: its input is stored, its row is `queued`, its pool hears the bell.
+    """Submit what `drafts` returns, unless this idempotent request was submitted before. Return its first generation.
 
-    Where the same attempt came before, it is what that one made. Raises `OverLimit` or `QueueFull` for what is too much,
-    `KeyReused`, `Suspended`, and `Unavailable`; always with nothing half-created.
+    Raises as `drafts` and `submit_together` do.
     """
-    try:
-        # Asked first: a request that is turned away should cost no upload of a file.
-        redis_client().ping()
-        limits.check_queue_capacity()
-        _store(generation, picture, attempt)
-    except _Duplicate as joined:
-        return joined.generation
-    except (RedisError, DatabaseError, storage.StorageFailed) as error:
-        raise Unavailable from error
-    queues.try_wake_workers(generation.pool)
-    return generation
+    if idempotent and (earlier := idempotent.earlier()):
+        return earlier
+    return submit_together(drafts(), picture, idempotent)
+
+
+def submit(generation: Generation, picture: Upload | None) -> Generation:
+    """Submit one generation. Raises as `submit_together` does."""
+    return submit_together([generation], picture)
 
 
 def submit_together(
-    contact_sheet: ContactSheet,
     generations: Sequence[Generation],
-    picture: Upload,
-    attempt: idempotency.IdempotentRequest | None = None,
-) -> ContactSheet:
-    """Accept all cells of a contact sheet, drafted for one picture and with its user, or none. Raises as `submit` does.
+    picture: Upload | None,
+    idempotent: idempotency.IdempotentRequest | None = None,
+) -> Generation:
+    """Store the input, queue all of these generations of one user and picture, or none, and wake workers. Return the first.
 
-    Where the same attempt came before, it is what that one made.
+    Their contact sheet, if they have one, is saved with them. Where another process submitted the same idempotent request
+    meanwhile, return the first generation of that one. Raises `OverLimit`, `QueueFull`, `KeyReused`, `Suspended` and
+    `Unavailable`.
     """
-    cost = sum(generation.cost for generation in generations)
     try:
+        # Before the files are stored: a refused request should cost no upload. Limits are checked again under the lock.
         redis_client().ping()
         limits.check_queue_capacity(len(generations))
-        # Asked first: what is turned away should cost no files. Under the lock it is asked again.
-        limits.check(contact_sheet.user, cost, len(generations))
-        encoded = _EncodedInput.of(picture)
-        for generation in generations:
-            _store_files(generation, encoded)
-        with transaction.atomic():
-            _lock(contact_sheet.user)
-            if attempt and (earlier := attempt.earlier()):
-                raise _Duplicate(earlier)
-            limits.check(contact_sheet.user, cost, len(generations))
-            contact_sheet.save(force_insert=True)
-            for generation in generations:
-                _insert_row(generation)
-            if attempt:
-                attempt.remember(generations[0])
-            files.unstage(*generations)
+        if len(generations) > 1:
+            _check_limits(generations)
+        _store(generations, picture, idempotent)
+    except _Duplicate as duplicate:
+        return duplicate.generation
     except (RedisError, DatabaseError, storage.StorageFailed) as error:
         raise Unavailable from error
-    except _Duplicate as joined:
-        files.discard(*generations)
-        return cast(ContactSheet, joined.generation.contact_sheet)
-    except (limits.OverLimit, Suspended):
-        files.discard(*generations)
-        raise
     for generation in generations:
         queues.try_wake_workers(generation.pool)
-    return contact_sheet
+    return generations[0]
 
 
 def estimate(generation: Generation) -> forecast.Forecast:
-    """What to expect if this draft were submitted now. Raises as `submit` does."""
+    """Forecast this unsaved generation as if it were submitted now. Raises as `submit` does."""
     return estimate_together([generation])[0]
 
 
 def estimate_together(generations: Sequence[Generation]) -> list[forecast.Forecast]:
-    """What to expect of each if these drafts of one user were submitted together now, which they are, and taken back.
+    """Forecast these unsaved generations of one user as if they were submitted together now. Nothing is written.
 
     Raises as `submit_together` does.
     """
-    user, cost = generations[0].user, sum(generation.cost for generation in generations)
     try:
         redis_client().ping()
         limits.check_queue_capacity(len(generations))
-        with transaction.atomic():
-            _lock(user)
-            limits.check(user, cost, len(generations))
-            Generation.objects.bulk_create(generations)
-            expected = forecast.of_queued(generations)
-            transaction.set_rollback(True)
+        _check_active(generations[0].user)
+        _check_limits(generations)
+        forecasts = forecast.of_drafts(generations)
     except (RedisError, DatabaseError) as error:
         raise Unavailable from error
-    return [expected[generation.pk] for generation in generations]
+    return [forecasts[generation.pk] for generation in generations]
 
 
 class _Duplicate(Exception):
-    """Another request of the same attempt was faster."""
+    """Another process submitted the same idempotent request first."""
 
     def __init__(self, generation: Generation) -> None:
         super().__init__()
         self.generation = generation
 
 
-def _store(generation: Generation, picture: Upload | None, attempt: idempotency.IdempotentRequest | None) -> None:
+def _store(
+    generations: Sequence[Generation], picture: Upload | None, idempotent: idempotency.IdempotentRequest | None
+) -> None:
     try:
         if picture is not None:
-            _store_input(generation, picture)
+            encoded = _EncodedInput.of(picture)
+            for generation in generations:
+                _store_files(generation, encoded)
         with transaction.atomic():
-            _insert(generation, attempt)
-            files.unstage(generation)
+            _insert(generations, idempotent)
+            files.unstage(*generations)
     except DatabaseError:
-        # Whether the row came into being is not known: the reaper finds out.
+        # It is unknown whether the rows were committed: the reaper finds out.
         raise
     except Exception:
-        files.discard(generation)
+        files.discard(*generations)
         raise
 
 
-def _insert(generation: Generation, attempt: idempotency.IdempotentRequest | None) -> None:
-    _lock(generation.user)
-    if attempt and (earlier := attempt.earlier()):
+def _insert(generations: Sequence[Generation], idempotent: idempotency.IdempotentRequest | None) -> None:
+    limits.lock_user(generations[0].user)
+    _check_active(generations[0].user)
+    if idempotent and (earlier := idempotent.earlier()):
         raise _Duplicate(earlier)
-    limits.check(generation.user, generation.cost)
-    _insert_row(generation)
-    if attempt:
-        attempt.remember(generation)
+    _check_limits(generations)
+    if generations[0].contact_sheet:
+        generations[0].contact_sheet.save(force_insert=True)
+    for generation in generations:
+        _insert_row(generation)
+    if idempotent:
+        idempotent.remember(generations[0])
 
 
-def _lock(user: User) -> None:
-    """Take the lock of this user, under which they are suspended, too. Raises `Suspended`."""
-    limits.lock_user(user)
+def _check_active(user: User) -> None:
+    """Raise `Suspended` if the account is; exact under the user's lock, as suspension takes it, too."""
     if not User.objects.filter(pk=user.pk, is_active=True).exists():
         raise Suspended
+
+
+def _check_limits(generations: Sequence[Generation]) -> None:
+    cost = sum(generation.cost for generation in generations)
+    limits.check(generations[0].user, cost, len(generations))
 
 
 def _insert_row(generation: Generation) -> None:
@@ -263,30 +266,26 @@ def _insert_row(generation: Generation) -> None:
 class _EncodedInput:
     """The content of an input's files."""
 
-    kept: bytes
+    picture: bytes
     thumbnail: bytes
 
     @classmethod
     def of(cls, picture: Upload) -> Self:
-        return cls(encode_input(picture.picture), thumbnail(picture.picture, queue.THUMBNAIL_SIDE))
-
-
-def _store_input(generation: Generation, picture: Upload) -> None:
-    """Stage and store the input. Raises `StorageFailed`."""
-    _store_files(generation, _EncodedInput.of(picture))
+        return cls(encode_input(picture.picture), thumbnail(picture.picture, THUMBNAIL_SIDE))
 
 
 def _store_files(generation: Generation, encoded: _EncodedInput) -> None:
+    """Stage and store the files of an input. Raises `StorageFailed`."""
     folder = f"inputs/{generation.created:%Y/%m/%d}/{generation.pk}"
-    # As with outputs: an undead worker that fetched a picture must not write over a later one's.
+    # As with outputs: a worker that lost its lease must not write over the input that a later attempt fetched.
     name = f"{folder}-{generation.attempt}" if generation.attempt else folder
     names = [f"{name}.webp", f"{name}-small.webp"]
     files.stage(names, generation)
-    generation.input.name = storage.store(names[0], encoded.kept)
+    generation.input.name = storage.store(names[0], encoded.picture)
     generation.input_thumbnail.name = storage.store(names[1], encoded.thumbnail)
 
 
-def _about(picture: Upload) -> dict[str, Any]:
+def _input_fields(picture: Upload) -> dict[str, Any]:
     return {
         "input_sha256": picture.sha256,
         "input_format": picture.format,
@@ -296,23 +295,23 @@ def _about(picture: Upload) -> dict[str, Any]:
 
 
 def attach_input(generation: Generation, picture: Upload, recipe: Recipe, warnings: Sequence[str]) -> bool:
-    """Give a running row the input that it was queued without. False: another attempt holds the row."""
-    _store_input(generation, picture)
-    known = {
-        **_about(picture),
+    """Store the input of a running row that was queued without one. Return False if this attempt lost its lease."""
+    _store_files(generation, _EncodedInput.of(picture))
+    fields = {
+        **_input_fields(picture),
         "input": generation.input.name,
         "input_thumbnail": generation.input_thumbnail.name,
         "recipe": recipe.model_dump(mode="json"),
-        "cost": fair_share.cost(recipe, generation.model.cost_weight),
+        "cost": recipe.cost(generation.model.cost_weight),
         "warnings": [*generation.warnings, *warnings],
     }
     with transaction.atomic():
-        held = Generation.objects.lease(generation).update(**known)
-        if held:
+        has_lease = Generation.objects.lease(generation).update(**fields)
+        if has_lease:
             files.unstage(generation)
-    if not held:
+    if not has_lease:
         files.discard(generation)
         return False
-    for name, value in known.items():
+    for name, value in fields.items():
         setattr(generation, name, value)
     return True

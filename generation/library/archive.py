@@ -1,4 +1,4 @@
-"""Generations as files, for whoever takes them away: the names and bytes of their pictures, and the recipe that made them."""
+"""Downloads of generations: file names and content of their pictures, their recipes, and zips of both."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -17,18 +17,18 @@ _WORDS_IN_NAME = 40
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a generation: its name among a person's files, the same each time and no other's, and in the storage."""
+    """A picture of a generation: its unique and stable name in downloads, and its name in the storage."""
 
     name: str
     stored: str
 
     def read(self) -> bytes:
-        """Raises `media.StorageFailed`."""
+        """Raises `StorageFailed`."""
         return storage.read(self.stored)
 
 
 def pictures(generation: Generation) -> list[Picture]:
-    """The input, as far as there is one, and the results in their order; images should be prefetched."""
+    """Return the input, if there is one, and the results in order; prefetch `images`."""
     stem = _stem(generation)
     kept = [("input", str(generation.input.name))] if generation.input else []
     kept += [(f"{image.index + 1}", str(image.file.name)) for image in generation.images.all() if image.file]
@@ -36,13 +36,13 @@ def pictures(generation: Generation) -> list[Picture]:
 
 
 def named(image: GeneratedImage) -> Picture:
-    """This result; its name is the one that `pictures` gives it."""
+    """Return one result, named as by `pictures`."""
     stored = str(image.file.name)
     return Picture(f"{_stem(image.generation)}-{image.index + 1}.{stored.rpartition('.')[2]}", stored)
 
 
 def recipe(generation: Generation) -> dict[str, Any]:
-    """All that is known of how its pictures were made, and what its user wrote about it, as JSON types."""
+    """Return how its pictures were made, and its user's title and note, as JSON types."""
     names = {picture.stored: picture.name for picture in pictures(generation)}
     return {
         "id": str(generation.pk),
@@ -89,9 +89,9 @@ def recipe(generation: Generation) -> dict[str, Any]:
 
 
 def zipped(generations: Iterable[Generation]) -> Iterator[bytes]:
-    """A zip of their pictures and of `RECIPES`, piece by piece: one picture at a time is in memory.
+    """Stream a zip of their pictures and of `RECIPES`, with one picture at a time in memory.
 
-    A picture that cannot be read is left out, and named in `RECIPES` under `missing`.
+    Pictures that cannot be read are listed in `RECIPES` under `missing`.
     """
     stream = ZipStream()
     recipes, missing = [], []
@@ -105,13 +105,13 @@ def zipped(generations: Iterable[Generation]) -> Iterator[bytes]:
                 continue
             stream.add(content, picture.name)
             yield from stream.all_files()
-    told = json.dumps({"generations": recipes, "missing": missing}, indent=2, ensure_ascii=False)
-    stream.add(told.encode(), RECIPES)
+    listing = json.dumps({"generations": recipes, "missing": missing}, indent=2, ensure_ascii=False)
+    stream.add(listing.encode(), RECIPES)
     yield from stream.finalize()
 
 
 def _stem(generation: Generation) -> str:
-    """The day, a few words and the random end of the id: readable, sorted by time, and not another's."""
+    """Return the day, a few words and the random end of the id: readable, sorted by time, unique."""
     words = slugify(generation.title or generation.prompt)[:_WORDS_IN_NAME].strip("-_")
     return "-".join(part for part in (f"{generation.created:%Y-%m-%d}", words, generation.pk.hex[-8:]) if part)
 

@@ -1,11 +1,10 @@
-"""Removal: first into the trash, whence it can be restored; then the pictures and words go for good.
+"""Trash (restorable for 7 days), then permanent deletion of pictures and texts.
 
-Its row stays, a tombstone for audit. What stays says who asked when for how much, of which model, with which seeds and
-numbers; the digest of the upload; what the safety checker said of each picture. What a person wrote or sent, and what was
-made of it, does not.
+The row stays as a tombstone for audit: user, times, cost, model, seeds and numbers, the digest of the upload, and the
+results of the safety checker. All texts and pictures are deleted.
 
-What is in the trash is hidden as if it were deleted, share links included, but its bytes are there: a signed URL that was
-given out before works until it expires, as a presigned one of S3 would.
+Trashed generations and their share links are hidden like deleted ones, but their files still exist: a signed URL from before
+works until it expires, as a presigned URL of S3 would.
 """
 
 from datetime import datetime, timedelta
@@ -21,53 +20,52 @@ from generation.library import files, search
 from generation.models import FINAL_STATES, FileDeletion, Generation
 
 TRASH_DAYS = 7
-"""How long what was put into the trash can be restored."""
+"""How long a trashed generation can be restored."""
 
 _WORDS = ("prompt", "negative_prompt", "image_url")
 _EMPTIED_AT_ONCE = 100
 
 
 def trash(rows: QuerySet[Generation]) -> int:
-    """Put those of the rows that have ended into the trash. Returns how many that were."""
+    """Move the finished ones of these rows to the trash. Returns their number."""
     return rows.filter(state__in=FINAL_STATES, deleted=None, trashed=None).update(trashed=timezone.now())
 
 
 def restorable(rows: QuerySet[Generation]) -> QuerySet[Generation]:
-    """Those of the rows that can still be restored: for as long as staff must keep one, it is not gone."""
+    """Return the rows that can be restored. A legal hold extends the time."""
     return rows.filter(Q(trashed__gt=_trash_cutoff()) | Q(trashed__isnull=False, legal_hold=True), deleted=None)
 
 
 def restore(rows: QuerySet[Generation]) -> int:
-    """Take those of the rows that are in the trash out of it. Returns how many that were."""
+    """Restore the trashed ones of these rows. Returns their number."""
     return restorable(rows).update(trashed=None)
 
 
 def purge(rows: QuerySet[Generation]) -> int:
-    """End the time in the trash of those of the rows that are in it and not on hold; the reaper deletes them.
+    """Let the trashed ones of these rows expire, except for legal holds; the reaper deletes them.
 
-    Returns how many they are.
+    Returns their number.
     """
     return restorable(rows).filter(legal_hold=False).update(trashed=_trash_cutoff())
 
 
 def empty_trash() -> int:
-    """Delete what has been in the trash for its time, a bounded number at once. Returns how many that were.
+    """Delete expired generations in the trash, a bounded number at once. Returns their number.
 
-    Their files are left to the reaper's sweep, which knows what to do when the storage is away.
+    Their files are left to the sweep, which stops when the storage is away.
     """
     due = Generation.objects.filter(deleted=None, legal_hold=False, trashed__lte=_trash_cutoff())
     deleted = 0
     for pk in list(due.order_by("trashed").values_list("pk", flat=True)[:_EMPTIED_AT_ONCE]):
-        # Not one that was restored since.
+        # Filters again, since it may have been restored meanwhile.
         deleted += _tombstone(due.filter(pk=pk)) is not None
     return deleted
 
 
 def delete(generation: Generation) -> bool:
-    """Delete a generation that has ended. False: it has not, is on legal hold, or was deleted before; nothing was changed.
+    """Delete a finished generation. Returns False, and changes nothing, if it runs, is on legal hold, or is deleted already.
 
-    The files' names are noted in the transaction that empties the row. So when this process dies, or the storage is away,
-    the reaper removes what is left.
+    If the process dies or the storage is away, the sweep deletes the files later.
     """
     file_deletion = _tombstone(Generation.objects.filter(pk=generation.pk))
     if file_deletion is None:
@@ -81,7 +79,7 @@ def _trash_cutoff() -> datetime:
 
 
 def _tombstone(rows: QuerySet[Generation]) -> FileDeletion | None:
-    """Empty the row and note its files; None where nothing has ended, was not deleted and is not on hold."""
+    """Empty the row and record its files for deletion. None if there is no row that may be deleted."""
     with transaction.atomic():
         ended = rows.filter(state__in=FINAL_STATES, deleted=None, legal_hold=False)
         row: Generation | None = ended.select_for_update().first()
@@ -94,10 +92,10 @@ def _tombstone(rows: QuerySet[Generation]) -> FileDeletion | None:
 
 
 def files_of(row: Generation) -> list[str]:
-    """The names of all its files in the storage; its images should be prefetched."""
+    """Return the names of all its files; prefetch `images`."""
     names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
     for image in row.images.all():
-        names += image.every_name
+        names += image.file_names
     return names
 
 
@@ -107,7 +105,7 @@ def _empty(row: Generation) -> None:
     row.is_favourite = False
     row.parameters = _without_words(row.parameters)
     row.recipe = _without_words(row.recipe)
-    # They name fields as the client wrote them.
+    # Warnings quote the client's field names.
     row.warnings = []
     row.input.name = row.input_thumbnail.name = ""
     row.save(
@@ -131,7 +129,7 @@ def _empty(row: Generation) -> None:
     # A contact sheet holds the prompts that varied on it.
     if row.contact_sheet and not row.contact_sheet.generations.filter(deleted=None).exists():
         row.contact_sheet.delete()
-    # A key that comes again finds a generation that is gone, not a new one.
+    # A request that repeats the key gets the deleted generation, not a new one.
     row.idempotency_keys.update(answer="")
     # The admin's log of what staff did names the row by its prompt.
     kind = ContentType.objects.get_for_model(Generation)

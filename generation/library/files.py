@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts.models import DataExport
 from generation.images import storage
-from generation.models import FINAL_STATES, FileDeletion, Generation, StagedFiles
+from generation.models import FINAL_STATES, FileDeletion, Generation, SharedFile, StagedFiles
 
 Owner = Generation | DataExport
 
@@ -50,8 +50,10 @@ def discard(*owners: Owner) -> None:
 
 
 def delete_later(names: Iterable[str]) -> FileDeletion:
-    """Record files for deletion, in the transaction in which their row lets go of them."""
-    return FileDeletion.objects.create(names=list(names))
+    """Record files for deletion, in the transaction in which their row lets go of them. Shared files stay."""
+    names = list(names)
+    shared = set(SharedFile.objects.filter(name__in=names).values_list("name", flat=True))
+    return FileDeletion.objects.create(names=[name for name in names if name not in shared])
 
 
 def delete_now(deletion: FileDeletion) -> bool:
@@ -72,6 +74,11 @@ def sweep(abandoned: timedelta) -> None:
             # The storage is likely away. The next sweep starts with another, in case only these files cannot be deleted.
             FileDeletion.objects.filter(pk=deletion.pk).update(created=timezone.now())
             return
+
+
+def share(names: Iterable[str]) -> None:
+    """Let any number of rows name these files: they stay when one of the rows is deleted."""
+    SharedFile.objects.bulk_create([SharedFile(name=name) for name in names], ignore_conflicts=True)
 
 
 def _is_over(staged: StagedFiles, abandoned: timedelta) -> bool:

@@ -1,4 +1,4 @@
-"""Where a generation stands: beside which in its user's history, made from which, and which were made from it."""
+"""Related generations: neighbours in the history, ancestors, and those derived from its results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from generation.library import search
 from generation.models import GeneratedImage, Generation
 
 NEIGHBOURS = 5
-"""How many of each side are told."""
+"""Most neighbours on each side."""
 
 MOST_ANCESTORS = 6
 MOST_DERIVED = 12
 
 _UPWARD = ["source" + "__generation__source" * depth for depth in range(MOST_ANCESTORS + 1)]
-# What no page of another generation shows of it.
-_UNTOLD = ("parameters", "recipe", "warnings", "phases", "note", "input_sha256")
+# Fields that no page shows of related generations.
+_DEFERRED = ("parameters", "recipe", "warnings", "phases", "note", "input_sha256")
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Related:
 def related_to(
     generation: Generation, images: Sequence[GeneratedImage], filters: HistoryFilters | None = None
 ) -> Related:
-    """The surroundings of one whose results these are, in at most six queries however many there are.
+    """Return what is related to a generation with these results, in at most six queries.
 
-    What is newer and older is so in the history that the filters leave.
+    The history's filters also apply to newer and older.
     """
-    mine = Generation.objects.owned_by(generation.user).defer(*_UNTOLD)
+    mine = Generation.objects.owned_by(generation.user).defer(*_DEFERRED)
     derived = list(mine.filter(source__in=images).order_by("-pk")[: MOST_DERIVED + 1]) if images else []
     newer, older = search.neighbours(mine, generation.user_id, filters or HistoryFilters(), generation.pk, NEIGHBOURS)
     prefetch_related_objects([*derived, *newer, *older], "images")
@@ -57,7 +57,7 @@ def related_to(
 
 
 def _line(generation: Generation) -> list[GeneratedImage]:
-    """The results it descends from, the farthest first; one more than are told where there are more."""
+    """Return the results it descends from, farthest first; `MOST_ANCESTORS` + 1 if there are more."""
     if generation.source_id is None:
         return []
     keys = Generation.objects.filter(pk=generation.pk).values_list(*_UPWARD).get()

@@ -1,14 +1,13 @@
-"""Search: the words of a generation's prompt, negative prompt, title and note, and how the newest with them are found.
+"""Full text search in prompts, negative prompts, titles, notes and seeds of generations.
 
-Every word is kept with its user's id before it (`7@night`), so what a search costs depends on that user's own history, not on
-how many others there are. Seeds are among the words (`7@@1207`). For staff, who search everybody's, the user (`7@`), the seeds
-(`@@1207`) and the words that the model was given (`@night`) are kept once more. Words are cut and folded here, the same for
-both databases, so any input is a sound query:
+Every word is stored with its user's id as a prefix (`7@night`), so the cost of a search depends on the size of that user's
+history alone; seeds are words too (`7@@1207`). For staff, who search all users, the user (`7@`), the seeds (`@@1207`) and the
+words of both prompts (`@night`) are stored again. Words are split and normalized here, so any input is a valid query:
 
 - SQLite: a table of FTS5 whose rowid grows with time, so that the newest matches come first and reading stops with the page.
 - PostgreSQL: a table of tsvectors with a GIN index.
 
-The application keeps the index, in the transaction that changes the row: a row and its words never part.
+The application updates the index in the transaction that changes the row.
 """
 
 import re
@@ -27,8 +26,8 @@ from generation.filters import HistoryFilters
 from generation.library.search_plan import (
     ROWID_SLOTS,
     Phrase,
+    Query,
     RowidRange,
-    Wanted,
     matching,
     rowid_of,
 )
@@ -39,7 +38,7 @@ _MAX_LETTERS = 60
 _MAX_TERMS = 16
 _BATCH = 1000
 _SHORTEST_START = 2
-"""The fewest letters that the last word of a search is taken as the start of."""
+"""Fewest letters of a last word that is searched as a prefix."""
 
 # Scripts that put no spaces between words: each letter counts as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -51,20 +50,20 @@ _KEPT_MARKS = (0, 7, 8, 9)
 def page(
     rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, size: int, before: UUID | None = None
 ) -> list[Generation]:
-    """The user's newest of `rows` that the filters leave, older than `before`; one more than `size` where there is more."""
-    return list(_found(rows, user_id, filters, older_than=before).prefetch_related("images")[: size + 1])
+    """Return the user's rows that pass the filters, newest first, older than `before`; `size` + 1 if there is a next page."""
+    return list(_filtered(rows, user_id, filters, older_than=before).prefetch_related("images")[: size + 1])
 
 
 def neighbours(
     rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, here: UUID, count: int
 ) -> tuple[list[Generation], list[Generation]]:
-    """Of the user's `rows` that the filters leave those just newer than `here` and just older, the nearest first."""
-    newer = _found(rows, user_id, filters, newer_than=here)
-    older = _found(rows, user_id, filters, older_than=here)
+    """Return the user's rows that pass the filters just newer and just older than `here`, nearest first."""
+    newer = _filtered(rows, user_id, filters, newer_than=here)
+    older = _filtered(rows, user_id, filters, older_than=here)
     return list(newer[:count]), list(older[:count])
 
 
-def _found(
+def _filtered(
     rows: QuerySet[Generation],
     user_id: int,
     filters: HistoryFilters,
@@ -72,8 +71,8 @@ def _found(
     older_than: UUID | None = None,
     newer_than: UUID | None = None,
 ) -> QuerySet[Generation]:
-    """Those of the user's `rows` that the filters leave, the newest first, but the oldest of those newer than an id."""
-    found: QuerySet[Generation] = rows.left_by(filters)  # type: ignore[attr-defined]
+    """Return the user's rows that pass the filters, newest first; with `newer_than` oldest first."""
+    found: QuerySet[Generation] = rows.filtered_by(filters)  # type: ignore[attr-defined]
     if filters.favourite:
         found = found.filter(is_favourite=True)
     if filters.sheet is not None:
@@ -88,23 +87,23 @@ def _found(
         # What the index that finds them is ordered by.
         order = "lora_uses__generation_id" if filters.lora else "pk"
         return found.order_by(order if newer_than else f"-{order}")
-    wanted = _wanted(user_id, filters.q, filters.seed)
-    if not wanted:
+    query = _query(user_id, filters.q, filters.seed)
+    if not query:
         return found.none()
     start, end = filters.created_after, filters.created_before
     lows = [newer_than, first_id(start - ID_SLACK) if start else None]
     highs = [older_than, first_id(end + ID_SLACK) if end else None]
     span = RowidRange(max(filter(None, lows), default=None), min(filter(None, highs), default=None))
     sets = filters.state or filters.model_id or filters.favourite or filters.flagged or filters.sheet or filters.lora
-    return matching(found, wanted, span, are_narrowed=bool(sets), oldest_first=newer_than is not None)
+    return matching(found, query, span, are_narrowed=bool(sets), oldest_first=newer_than is not None)
 
 
 def search_all(
     rows: QuerySet[Generation], text: str, start: datetime | None = None, end: datetime | None = None
 ) -> QuerySet[Generation]:
-    """Those of `rows` that all words of the text are said of, the newest first: as a user, a seed, or a word of the prompt.
+    """Return the rows that match every word of `text`, newest first: as a username, a seed, or a word of the prompts.
 
-    `start` and `end` are bounds that the rows have anyway, for a search that need not look beyond them.
+    `start` and `end` bound the scan of the index and must contain all `rows`.
     """
     terms = _terms(text)
     if not terms:
@@ -126,7 +125,7 @@ def search_all(
 
 
 def index(generation: Generation) -> None:
-    """Put its words into the index, in place of those that are there: call it whenever one of its texts is set."""
+    """Add the generation to the index or update its entry. Call it whenever one of its texts changes."""
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
@@ -152,7 +151,7 @@ def index(generation: Generation) -> None:
 
 
 def index_many(generations: Iterable[Generation]) -> None:
-    """Put the words of many into the index, in the order of their ids, where it has none of that time: for filling it."""
+    """Add many generations, ordered by id, to an index without entries of that time."""
     placed = _placed(generations)
     with transaction.atomic(), connection.cursor() as cursor:
         while batch := list(islice(placed, _BATCH)):
@@ -167,7 +166,7 @@ def _placed(generations: Iterable[Generation]) -> Iterator[tuple[int, Generation
 
 
 def unindex(ids: Iterable[UUID]) -> None:
-    """Take the words of these out of the index, in which they need not be."""
+    """Remove the entries of these generations, if there are any."""
     with transaction.atomic(), connection.cursor() as cursor:
         for generation_id in ids:
             if connection.vendor == "postgresql":
@@ -194,7 +193,7 @@ def _insert(cursor: Any, placed: Sequence[tuple[int, Generation]]) -> None:
 
 
 def _words(generation: Generation) -> Iterator[str]:
-    """The words of all its texts, each with the user; then what staff find it by. Of a deleted one there are no texts."""
+    """Return the words that the user finds it by, then those that staff find it by."""
     given = (generation.prompt, str(generation.parameters.get("negative_prompt") or ""))
     for word in _cut("\n".join((generation.title, *given, generation.note)))[:_MAX_WORDS]:
         yield f"{generation.user_id}@{word}"
@@ -207,7 +206,7 @@ def _words(generation: Generation) -> Iterator[str]:
 
 
 def _vector(generation: Generation) -> str:
-    """The words with their positions, as PostgreSQL writes a tsvector."""
+    """Return the words with their positions as a tsvector literal."""
     return " ".join(f"'{word}':{position}" for position, word in enumerate(_words(generation), start=1))
 
 
@@ -220,12 +219,10 @@ def _user(user_id: int) -> str:
     return f"{user_id}@"
 
 
-def _wanted(user_id: int, text: str, seed: int | None = None) -> Wanted:
-    """What to look for: the seed and all words of the text, the last one perhaps unfinished.
+def _query(user_id: int, text: str, seed: int | None = None) -> Query:
+    """Return the query for the seed and all words of the text, the last one perhaps as a prefix. Empty: no words.
 
-    Empty: there is no word in the text.
-
-    What stands together without a space, such as `black-and-white`, is looked for in this order.
+    Words without a space between them, such as `black-and-white`, are one phrase.
     """
     terms = _terms(text)
     if text and not terms:
@@ -239,17 +236,17 @@ def _wanted(user_id: int, text: str, seed: int | None = None) -> Wanted:
 
 
 def _terms(text: str) -> list[tuple[str, list[str]]]:
-    """What the text has between its spaces, and the words in each."""
+    """Split the text at spaces. Returns each part with its words."""
     return [(chunk, words) for chunk in text.split() if (words := _cut(chunk))][:_MAX_TERMS]
 
 
 def _may_be_start(text: str, terms: Sequence[tuple[str, list[str]]]) -> bool:
-    """Whether the last word may be unfinished."""
+    """Return whether the last word is searched as a prefix."""
     return bool(terms) and len(terms[-1][1][-1]) >= _SHORTEST_START and not text[-1].isspace()
 
 
 def _cut(text: str) -> list[str]:
-    """The words of a text without case and accents: letters and digits alone, which no query language gives a meaning."""
+    """Split a text into words of letters and digits, without case and accents. They need no escaping in queries."""
     folded = text.casefold()
     if not folded.isascii():
         letters = unicodedata.normalize("NFKD", folded)

@@ -1,38 +1,40 @@
-"""Share links: addresses under which anybody may see one picture, until they expire or are revoked.
+"""Share links: addresses under which anyone can see one picture, until the link expires or is revoked.
 
-A link ends too when its generation goes into the trash; taken out of there, it works again.
+While the generation is in the trash, its links do not work.
 """
 
 import re
 import secrets
 from datetime import timedelta
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
-from PIL import Image
 
 from generation.images import storage
+from generation.images.blur import blurred
 from generation.images.encoding import decode, encode
 from generation.models import GeneratedImage, Generation, ShareLink
 from generation.parameters import OutputFormat
 
 MAX_LIVE = 20
-"""How many links to one generation may live at a time."""
+"""Most live links to one generation."""
 
 PREVIEW_SIDE = 1200
-"""Longest side of a preview in pixels, more than what shows link previews asks for."""
+"""Longest side of a link preview in pixels. Sites that show previews ask for less."""
 
 _CODE = re.compile(r"[A-Za-z0-9_-]{43}")
 _PREVIEW_QUALITY = 85
-_VEILED_SIDE = 8
 
 
 class TooManyLinks(Exception):
-    """As many links as there may be live already."""
+    """The generation has `MAX_LIVE` live links already."""
 
 
 def share(generation: Generation, index: int, lasts: timedelta | None, with_recipe: bool) -> ShareLink:
-    """A new link to the picture of this index, which must exist; `lasts` is None for ever. Raises `TooManyLinks`."""
+    """Create a link to the picture of this index, which must exist. Without `lasts` it does not expire.
+
+    Raises `TooManyLinks`.
+    """
     if living(generation).count() >= MAX_LIVE:
         raise TooManyLinks
     expires = timezone.now() + lasts if lasts else None
@@ -43,45 +45,37 @@ def share(generation: Generation, index: int, lasts: timedelta | None, with_reci
 
 
 def living(generation: Generation) -> QuerySet[ShareLink]:
-    """The links to this generation that are neither expired nor revoked, the newest first."""
-    return generation.share_links.filter(_is_living())
+    """Return the links to this generation that are neither expired nor revoked, newest first."""
+    links: QuerySet[ShareLink] = ShareLink.objects.live().filter(generation=generation)
+    return links
 
 
 def revoke(links: QuerySet[ShareLink]) -> int:
-    """End those of the links that live. Returns how many they were."""
-    return links.filter(_is_living()).update(revoked=timezone.now())
+    """Revoke the live ones of these links. Returns their number."""
+    return ShareLink.objects.live().filter(pk__in=links.values("pk")).update(revoked=timezone.now())
 
 
 def shown(code: str) -> tuple[ShareLink, GeneratedImage] | None:
-    """What is shown under this code to whoever asks; None where nothing is, for whatever reason."""
+    """Return the live link with this code and its picture, or None if anonymous visitors may not see one."""
     if not _CODE.fullmatch(code):
         return None
-    rows = ShareLink.objects.filter(_is_living(), code=code, generation__deleted=None, generation__trashed=None)
+    rows = ShareLink.objects.live().filter(code=code, generation__deleted=None, generation__trashed=None)
     link = rows.select_related("generation").first()
     image = link and link.generation.images.filter(index=link.index).exclude(file="").first()
     return (link, image) if link and image and image.may_be_shared else None
 
 
 def preview(image: GeneratedImage) -> bytes:
-    """The picture as JPEG of at most `PREVIEW_SIDE` pixels a side; one that is flagged is blurred beyond recognition.
+    """Return the picture as JPEG of at most `PREVIEW_SIDE` pixels a side, blurred if it is flagged.
 
-    Raises `media.StorageFailed`.
+    Raises `StorageFailed`.
     """
     picture = decode(storage.read(str(image.file)))
     picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    if image.nsfw:
-        size = picture.size
-        picture = picture.convert("L")
-        picture.thumbnail((_VEILED_SIDE, _VEILED_SIDE))
-        picture = picture.resize(size, Image.Resampling.BICUBIC).convert("RGB")
-    return encode(picture, OutputFormat.JPEG, _PREVIEW_QUALITY)
+    return encode(blurred(picture) if image.nsfw else picture, OutputFormat.JPEG, _PREVIEW_QUALITY)
 
 
 def preview_size(image: GeneratedImage) -> tuple[int, int]:
-    """Width and height of the preview, in pixels."""
+    """Return width and height of the preview in pixels."""
     scale = min(1.0, PREVIEW_SIDE / max(image.width, image.height))
     return max(1, round(image.width * scale)), max(1, round(image.height * scale))
-
-
-def _is_living() -> Q:
-    return Q(revoked=None) & (Q(expires=None) | Q(expires__gt=timezone.now()))

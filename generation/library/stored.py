@@ -1,4 +1,4 @@
-"""Pictures that are stored already, as the input of another request: nobody has to send them again."""
+"""Stored pictures as inputs of new requests."""
 
 import io
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from generation.parameters import InvalidField
 
 @dataclass(frozen=True)
 class Stored:
-    """The input of a generation, or one of its results where there is an `image`."""
+    """The input of a generation, or `image`, one of its results."""
 
     generation: Generation
     image: GeneratedImage | None
@@ -27,30 +27,30 @@ class Stored:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, of an input as they were uploaded."""
+        """Width and height in pixels; of an input as uploaded."""
         if self.image:
             return self.image.width, self.image.height
         return self.generation.input_width, self.generation.input_height
 
     @property
     def source_id(self) -> int | None:
-        """The result that this picture is, or was."""
+        """The id of the result that this picture is or was made from."""
         return self.image.pk if self.image else self.generation.source_id
 
     def read(self) -> Upload:
-        """As if it had been uploaded again. Raises `StorageFailed`, or `InvalidField` for what can be read no more."""
+        """Read it like an upload. Raises `StorageFailed`, or `InvalidField` if the file is damaged."""
         intake = read_upload(io.BytesIO(storage.read(str(self.file.name))), max_pixels=settings.MAX_UPLOAD_PIXELS)
         if self.image:
             return intake
-        # What was kept may be smaller than what was sent, and sizes were planned by that.
+        # The stored input may be smaller than the upload, and sizes are planned by the upload.
         row = self.generation
         return replace(intake, size=self.size, sha256=row.input_sha256, format=row.input_format)
 
 
 def stored(user: User, generation_id: UUID, index: int | None = None) -> Stored:
-    """The input of a generation of this user, or its result of this index.
+    """Return the input of a generation of this user, or its result of this index.
 
-    Raises `DoesNotExist` of the one or the other, and `InvalidField` for what is in the trash, deleted or not there yet.
+    Raises `DoesNotExist`, or `InvalidField` if the picture is trashed, deleted or not stored yet.
     """
     generation: Generation = Generation.objects.select_related("model").get(user=user, pk=generation_id)
     if generation.deleted:

@@ -1,22 +1,23 @@
-"""Chores: long jobs about whole accounts, done one after another beside the reaper, which they must not keep waiting."""
+"""Long jobs about whole accounts. They run in a thread of their own, so that the reaper does not wait for them."""
 
 from accounts import lockout
+from accounts.leased_jobs import ShouldStop
+from accounts.models import AccountDeletion
 from generation.maintenance import account_deletion, data_export
-from generation.maintenance.data_export import ShouldStop
 
 
-def run_all(stopped: ShouldStop) -> bool:
-    """One round: a departure and an export, if any is due, and what is to be tidied up. Returns whether there was work.
+def run_all(should_stop: ShouldStop) -> bool:
+    """Run at most one account deletion and one data export, and prune old rows. Returns whether a job ran.
 
-    Raises Django's database errors; whatever was not done is done by the next round, of any process.
+    Raises Django's database errors. What was not done is done by the next round, of any process.
     """
-    departure = account_deletion.claim()
-    if departure is not None:
-        account_deletion.run(departure, stopped)
-    export = None if stopped() else data_export.claim()
+    deletion: AccountDeletion | None = AccountDeletion.objects.claim()
+    if deletion is not None:
+        account_deletion.run(deletion, should_stop)
+    export = None if should_stop() else data_export.claim()
     if export is not None:
-        data_export.run(export, stopped)
+        data_export.run(export, should_stop)
     data_export.prune()
     account_deletion.prune()
     lockout.prune()
-    return departure is not None or export is not None
+    return deletion is not None or export is not None

@@ -1,6 +1,6 @@
-"""Sets right what dead processes left: expired leases, passed deadlines, forgotten bells, files without a row.
+"""Recovery from processes that died: expired leases, passed deadlines, lost wake-ups, files without a row.
 
-And deletes what has been in the trash for long enough, and notes how long the lines are.
+Each round also empties the trash, applies retention rules and samples the backlog.
 """
 
 import logging
@@ -54,7 +54,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         control.expire()
         backlog.sample()
         retention.step_all()
-        _ring_for_the_forgotten()
+        _wake_for_queued()
         return reaped
 
 
@@ -75,9 +75,7 @@ def _reap_leases() -> int:
             )
         else:
             # One that is canceled at this moment is ended by the next round.
-            held = bool(
-                lease.update(state=State.QUEUED, lease_expires=None, worker="", crash_count=F("crash_count") + 1)
-            )
+            held = queue.requeue(lease)
         if held:
             with request_ids.bind(generation.request_id):
                 logger.warning("generation %s lost its worker in attempt %d", generation.pk, generation.attempt)
@@ -85,7 +83,7 @@ def _reap_leases() -> int:
     return reaped
 
 
-def _ring_for_the_forgotten() -> None:
+def _wake_for_queued() -> None:
     waiting = Generation.objects.filter(state=State.QUEUED).exclude(pool__in=PausedPool.objects.values("pk"))
     for pool in waiting.order_by().values_list("pool", flat=True).distinct():
         if queues.rq_queue(pool).is_empty():

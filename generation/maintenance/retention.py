@@ -1,7 +1,7 @@
-"""Retention: what is removed of generations of some age, by rules that staff make; and the legal hold that exempts one.
+"""Retention rules, by which old generations are deleted, and legal holds, which exempt single ones.
 
-A rule goes through the ids, oldest first, in bounded steps, and remembers how far it has come; once a day it begins anew, for
-what had not ended then or was on hold. The periodic job takes a step of each enabled rule at every round.
+A rule goes through the ids, oldest first, in bounded steps, and stores how far it got. Once a day it starts again, for
+generations that were unfinished or on hold. The reaper takes a step of each enabled rule in every round.
 """
 
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from generation.models import (
 )
 
 LOOKED_AT = 500
-"""Rows that one step reads at most."""
+"""Most rows that one step reads."""
 
 REMOVED_AT_ONCE = 20
-"""Generations of which one step of the periodic job removes something, so that a round stays short."""
+"""Most generations that one step of the reaper changes, so that a round stays short."""
 
 REMOVED_BY_HAND = 200
 MOST_COUNTED = 10_000
@@ -36,7 +36,7 @@ _ROUND = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Preview:
-    """What a rule would remove now: of how many generations, at most `MOST_COUNTED`, and when the oldest was made."""
+    """What a rule would change now: number of generations, at most `MOST_COUNTED`, and creation time of the oldest."""
 
     count: int
     oldest: datetime | None
@@ -47,14 +47,14 @@ class Preview:
 
 
 def preview(rule: RetentionRule) -> Preview:
-    """Count, and change nothing."""
+    """Return what the rule would change now."""
     rows = due(rule, timezone.now())
     oldest = rows.order_by("pk").values_list("created", flat=True).first()
     return Preview(rows.order_by()[:MOST_COUNTED].count(), oldest)
 
 
 def due(rule: RetentionRule, now: datetime) -> QuerySet[Generation]:
-    """The generations of which this rule has something to remove."""
+    """Return the generations that the rule applies to."""
     rows: QuerySet[Generation] = _old(rule, now).filter(_removable(rule))
     return rows
 
@@ -76,14 +76,14 @@ def _removable(rule: RetentionRule) -> Q:
 
 
 def step_all() -> int:
-    """A step of each enabled rule; of how many generations something was removed."""
+    """Take a step of each enabled rule. Returns the number of changed generations."""
     return sum(step(rule, REMOVED_AT_ONCE) for rule in RetentionRule.objects.filter(enabled=True))
 
 
 def step(rule: RetentionRule, most: int, anew: bool = False) -> int:
-    """Go on with this rule: read up to `LOOKED_AT` rows, and remove of up to `most`. Of how many something was removed.
+    """Read up to `LOOKED_AT` rows, and apply the rule to up to `most`. Returns the number of changed generations.
 
-    A rule that is through begins its next round in time, or `anew` now: for what was on hold, say, when it passed by.
+    A rule that has finished its round starts again after a day, or now if `anew`.
     """
     now = timezone.now()
     if rule.is_through and (anew or rule.began is None or rule.began < now - _ROUND):
@@ -125,7 +125,7 @@ def _remove(rule: RetentionRule, row: Generation) -> bool:
 
 
 def _remove_upload(row: Generation) -> bool:
-    """Remove the picture that was sent; the row keeps its digest and size. False: it was not there, or is on hold."""
+    """Remove the uploaded picture but not its digest and size. Returns False if it is gone already or on hold."""
     names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
     with transaction.atomic():
         rows = Generation.objects.filter(pk=row.pk, input=row.input.name, legal_hold=False)
@@ -137,12 +137,12 @@ def _remove_upload(row: Generation) -> bool:
 
 
 def _remove_row(row: Generation) -> bool:
-    """Remove a generation with all that is its own. False: it is on hold, or something that must stay speaks of it."""
+    """Delete the row and all that belongs to it. Returns False if it is on hold or a protected row refers to it."""
     if row.deleted is None and not deletion.delete(row):
         return False
     try:
         with transaction.atomic():
-            # What cannot be removed of its files now is noted, and the reaper needs no row for that.
+            # Its files are recorded for deletion, which needs no row.
             gone, _ = Generation.objects.filter(pk=row.pk, legal_hold=False).exclude(deleted=None).delete()
             if gone:
                 search.unindex([row.pk])
@@ -152,17 +152,17 @@ def _remove_row(row: Generation) -> bool:
 
 
 def hold(rows: QuerySet[Generation]) -> int:
-    """Put these on legal hold: nothing of them is removed until they are released. Returns how many were put there."""
+    """Put these on legal hold: nothing of them is deleted until they are released. Returns the number of changed rows."""
     return rows.filter(legal_hold=False, deleted=None).update(legal_hold=True)
 
 
 def release(rows: QuerySet[Generation]) -> int:
-    """Let what applies to all apply to these again. Returns how many were on hold."""
+    """Release these from legal hold. Returns the number of changed rows."""
     return rows.filter(legal_hold=True).update(legal_hold=False)
 
 
 def set_hold(generation_id: UUID, held: bool, by: User, reason: str) -> str:
-    """Put a generation on legal hold, or lift that, and note who did it and why. Empty when done, else why not."""
+    """Put a generation on legal hold or release it, and log who did it and why. Returns an error, empty if done."""
     # PostgreSQL stores no NUL.
     reason = reason.replace("\0", "").strip()
     if not reason:

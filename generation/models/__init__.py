@@ -1,8 +1,7 @@
-"""The durable record, a room for each kind of row. All others import from here."""
+"""The models. Other packages import them from here."""
 
 from generation.models.contact_sheets import ContactSheet, ContactSheetQuerySet
 from generation.models.diffusion import (
-    BUNDLED_OWNER,
     COMMIT,
     REPOSITORY,
     DiffusionModel,
@@ -27,10 +26,9 @@ from generation.models.queue import IdempotencyKey, PausedPool, QueueSample, Run
 from generation.models.retention import RetentionRule
 from generation.models.search_index import EntryField, Match, SearchEntry
 from generation.models.share_links import ShareLink
-from generation.models.staged_files import FileDeletion, StagedFiles
+from generation.models.staged_files import FileDeletion, SharedFile, StagedFiles
 
 __all__ = [
-    "BUNDLED_OWNER",
     "COMMIT",
     "FINAL_STATES",
     "ID_SLACK",
@@ -58,6 +56,7 @@ __all__ = [
     "RunTiming",
     "SearchEntry",
     "ShareLink",
+    "SharedFile",
     "StagedFiles",
     "State",
     "UserShare",

@@ -12,22 +12,22 @@ from generation.models.generations import State
 
 
 class ContactSheetQuerySet(models.QuerySet["ContactSheet"]):
-    def counted(self) -> Any:
-        """Each with how many of its generations there are to see, `made`, and how many wait or run, `left`."""
-        seen = Q(generations__deleted=None, generations__trashed=None)
+    def with_counts(self) -> Any:
+        """Annotate each sheet with the number of its visible generations, `made`, and of unfinished ones, `left`."""
+        visible = Q(generations__deleted=None, generations__trashed=None)
         live = Q(generations__state__in=(State.QUEUED, State.RUNNING))
         return self.annotate(
-            made=models.Count("generations", filter=seen), left=models.Count("generations", filter=live)
+            made=models.Count("generations", filter=visible), left=models.Count("generations", filter=live)
         )
 
-    def lately(self, count: int) -> "list[ContactSheet]":
-        """The newest, `counted`, without those that are in the trash as a whole; no others are counted."""
+    def recent(self, count: int) -> "list[ContactSheet]":
+        """Return those of the newest `count` sheets that have visible generations, `with_counts`."""
         newest = self.filter(pk__in=list(self.values_list("pk", flat=True)[:count]))
-        return list(newest.counted().filter(made__gt=0))
+        return list(newest.with_counts().filter(made__gt=0))
 
 
 class ContactSheet(models.Model):
-    """A grid of generations of one picture, in which one or two fields of the request vary."""
+    """A grid of generations from one picture, with one or two request fields varied."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="contact_sheets", db_index=False)

@@ -1,4 +1,4 @@
-"""Models and LoRAs that may be used, and by whom."""
+"""Models and LoRAs that requests may use, and their permissions."""
 
 import re
 from typing import Any, ClassVar, Self
@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused, bounds
-from generation.recipes import Family, Limits, LoraReference, ModelReference
+from generation.recipes import BUNDLED_OWNER, Family, Limits, LoraReference, ModelReference
 
 REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
@@ -18,11 +18,8 @@ REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-BUNDLED_OWNER = "dreamsite/"
-
-
 class RepositoryModel(models.Model):
-    """Weights that staff allow: bundled, in MODELS_DIR, or on the hub at a pinned commit."""
+    """Weights that staff may enable: bundled, in MODELS_DIR, or on the hub at a pinned commit."""
 
     id = models.CharField(
         "name",
@@ -36,9 +33,9 @@ class RepositoryModel(models.Model):
     revision = models.CharField(
         max_length=40,
         blank=True,
-        help_text="Commit of the hub repository. Empty for bundled weights and for directories in MODELS_DIR.",
+        help_text="Commit of the hub repository. Empty for bundled weights and directories in MODELS_DIR.",
     )
-    enabled = models.BooleanField(default=False, help_text="Whether requests may use it.")
+    enabled = models.BooleanField(default=False, help_text="Whether requests can use it.")
 
     class Meta:
         abstract = True
@@ -53,7 +50,7 @@ class RepositoryModel(models.Model):
             raise ValidationError({"revision": "Pin the full commit: 40 hexadecimal digits, no branch or tag."})
         if not self.enabled or self.revision or not REPOSITORY.match(self.id):
             return
-        if not self.id.startswith(BUNDLED_OWNER) and not (settings.MODELS_DIR / self.id).is_dir():
+        if self.id.partition("/")[0] != BUNDLED_OWNER and not (settings.MODELS_DIR / self.id).is_dir():
             raise ValidationError(
                 {"revision": f"Pin a commit before enabling, or put the weights into {self.id} under MODELS_DIR."}
             )
@@ -61,19 +58,19 @@ class RepositoryModel(models.Model):
 
 class DiffusionModelQuerySet(models.QuerySet["DiffusionModel"]):
     def allowed_to(self, user: Any) -> Self:
-        """Those that are open to all or to a group of this user. Superusers may use all."""
+        """Return the models open to everyone or to a group of this user; all models for superusers."""
         if user.is_superuser:
             return self
-        reserved = DiffusionModel.allowed_groups.through.objects.filter(diffusionmodel=OuterRef("pk"))
-        return self.filter(~Exists(reserved) | Exists(reserved.filter(group__user=user)))
+        permissions = DiffusionModel.allowed_groups.through.objects.filter(diffusionmodel=OuterRef("pk"))
+        return self.filter(~Exists(permissions) | Exists(permissions.filter(group__user=user)))
 
     def listed(self) -> Self:
-        """What requests may name, the default first, each with the LoRAs that they may add to it."""
+        """Return the enabled models, the default first, with their enabled LoRAs prefetched."""
         loras = models.Prefetch("loras", Lora.objects.filter(enabled=True))
         return self.filter(enabled=True).order_by("-is_default", "id").prefetch_related(loras)
 
     def usable(self, model_id: str) -> "DiffusionModel":
-        """The enabled model of this name, the default for "". Raises `RequestRefused`."""
+        """Return the enabled model of this name, the default for "". Raises `RequestRefused`."""
         model = self.filter(Q(id=model_id) if model_id else Q(is_default=True), enabled=True).first()
         if model is None and model_id:
             raise RequestRefused(
@@ -85,18 +82,20 @@ class DiffusionModelQuerySet(models.QuerySet["DiffusionModel"]):
 
 
 class DiffusionModel(RepositoryModel):
-    """A model that requests may name, and what staff allow on it."""
+    """A model, and the limits that staff set on it."""
 
     family = models.CharField(
-        max_length=20, choices=[(family.value, family.value) for family in Family], help_text="How the model is driven."
+        max_length=20,
+        choices=[(family.value, family.value) for family in Family],
+        help_text="The kind of pipeline it needs.",
     )
-    is_default = models.BooleanField("default", default=False, help_text="Used by requests that name no model.")
-    pool = models.CharField(max_length=50, default="default", help_text="The workers that run it.")
+    is_default = models.BooleanField("default", default=False, help_text="Used by requests without model_id.")
+    pool = models.CharField(max_length=50, default="default", help_text="The pool of workers that run it.")
     allowed_groups = models.ManyToManyField(
         "auth.Group",
         blank=True,
         related_name="+",
-        help_text="Who may use it; empty: everybody. To others it does not exist.",
+        help_text="Groups that can use it; it is hidden from other users. Empty: everyone.",
     )
     max_steps = models.PositiveIntegerField(
         null=True,
@@ -121,16 +120,16 @@ class DiffusionModel(RepositoryModel):
     cost_weight = models.FloatField(
         default=1.0,
         validators=[MinValueValidator(0.001)],
-        help_text="What a step of a megapixel costs, against the bundled model's.",
+        help_text="Cost of a step per megapixel, relative to the bundled model.",
     )
     example_prompts = models.TextField(
         blank=True,
         max_length=10_000,
-        help_text="What it can do, a prompt on each line. The studio offers them as ideas, and GET /models tells them.",
+        help_text="Example prompts, one per line, for the studio and GET /models.",
     )
-    load_seconds = models.FloatField(null=True, editable=False, help_text="As last measured.")
+    load_seconds = models.FloatField(null=True, editable=False, help_text="Last measurement.")
     batching_verified = models.CharField(
-        max_length=40, blank=True, editable=False, help_text="What `manage.py verify_batching` found to be sound."
+        max_length=40, blank=True, editable=False, help_text="The revision that `manage.py verify_batching` approved."
     )
 
     objects: ClassVar[Any] = DiffusionModelQuerySet.as_manager()
@@ -162,7 +161,7 @@ class DiffusionModel(RepositoryModel):
 
     @property
     def may_batch(self) -> bool:
-        """Whether batches of these very weights were found to give the pictures of solo runs."""
+        """Return whether `verify_batching` approved the current revision: batches give the same pictures as single runs."""
         return self.batching_verified == (self.revision or "bundled")
 
     def limits(self) -> Limits:
@@ -171,38 +170,40 @@ class DiffusionModel(RepositoryModel):
 
 class LoraQuerySet(models.QuerySet["Lora"]):
     def listed(self, user: Any) -> Self:
-        """What this user's requests may name, each with those of its base models that they may; without one it is of no use."""
+        """Return the enabled LoRAs with a base model that this user may use; these base models are prefetched."""
         bases = DiffusionModel.objects.allowed_to(user).filter(enabled=True)
         prefetched = models.Prefetch("base_models", bases)
         return self.filter(enabled=True, base_models__in=bases).distinct().prefetch_related(prefetched)
 
     def references(self, weights: dict[str, float], model: DiffusionModel) -> list[LoraReference]:
-        """The allowed LoRAs of these names, with their weights. Raises `RequestRefused`."""
+        """Return references to the LoRAs named in `weights`. Raises `RequestRefused` if one is not enabled for the model."""
         if not weights:
             return []
-        found = {lora.id: lora for lora in self.filter(id__in=list(weights), enabled=True, base_models=model)}
+        loras = {lora.id: lora for lora in self.filter(id__in=list(weights), enabled=True, base_models=model)}
         for name in weights:
-            if name not in found:
+            if name not in loras:
                 raise RequestRefused(
                     ErrorCode.UNKNOWN_LORA,
                     f"LoRA repository '{name}' not found among those that {model.id} may use.",
                 )
         return [
-            LoraReference(id=name, revision=found[name].revision, weight_name=found[name].weight_name, weight=weight)
+            LoraReference(id=name, revision=loras[name].revision, weight_name=loras[name].weight_name, weight=weight)
             for name, weight in weights.items()
         ]
 
 
 class Lora(RepositoryModel):
-    """A LoRA that requests may name."""
+    """A LoRA, and the models it can be used with."""
 
     weight_name = models.CharField(
         max_length=200,
         blank=True,
         validators=[RegexValidator(r"^[\w.-]+\.safetensors\Z", "Name a .safetensors file.")],
-        help_text="The file in the repository, where it holds several.",
+        help_text="File name, if the repository contains several.",
     )
-    base_models = models.ManyToManyField(DiffusionModel, related_name="loras", help_text="The models it was made for.")
+    base_models = models.ManyToManyField(
+        DiffusionModel, related_name="loras", help_text="Models it is compatible with."
+    )
 
     objects: ClassVar[Any] = LoraQuerySet.as_manager()
 

@@ -1,4 +1,4 @@
-"""Generations and their pictures. A Generation's row is the truth about it: `generation.jobs.queue` alone changes its state."""
+"""Generations and their pictures. The row is authoritative; only `generation.jobs.queue` changes its state."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -19,22 +19,23 @@ from generation.models.review import Review
 from generation.parameters import ImageToImageParameters
 from generation.recipes import Recipe
 
-_TOLD_ELSEWHERE = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
+_NOT_IN_EFFECTIVE_VALUES = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
 
 MAX_AFFINITY_SKIPS = 16
-"""How often a request for a cold model waits for one of the same user's that is warm."""
-
+"""How often a request for a cold model can be skipped in favour of a request of the same user for a warm one."""
 
 ID_SLACK = timedelta(minutes=10)
-"""An id is made when a request arrives, `created` once its picture was judged: never so much later."""
+"""The maximum time from the creation of an id, when the request arrives, to `created`, when its picture is checked."""
 
 
 def first_id(when: datetime) -> UUID:
-    """The least UUID of version 7 that can be made at this time: its first 48 bits are milliseconds."""
+    """Return the smallest UUID of version 7 of this time; its first 48 bits are milliseconds."""
     return UUID(int=int(when.timestamp() * 1000) << 80)
 
 
 class State(models.TextChoices):
+    """The state of a generation."""
+
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -43,7 +44,7 @@ class State(models.TextChoices):
 
 
 class PriorityLevel(models.IntegerChoices):
-    """A `Priority` as the database sorts it."""
+    """A `Priority` as a number, for sorting in the database."""
 
     LOW = 0
     NORMAL = 1
@@ -55,19 +56,19 @@ FINAL_STATES = (State.SUCCEEDED, State.FAILED, State.CANCELED)
 
 class GenerationQuerySet(models.QuerySet["Generation"]):
     def owned_by(self, user: Any) -> Self:
-        """What this user has: neither deleted nor in the trash."""
+        """Return the generations of this user that are neither deleted nor in the trash."""
         return self.filter(user=user, deleted=None, trashed=None)
 
     def trashed_by(self, user: Any) -> Self:
-        """The user's trash. `generation.library.deletion` tells what of it can be restored."""
+        """Return the user's trash. `generation.library.deletion` decides which of it can be restored."""
         return self.filter(user=user, deleted=None, trashed__isnull=False)
 
     def lease(self, generation: "Generation") -> Self:
-        """The row while this attempt still holds it. Every change a worker makes goes through here: the fence."""
+        """Return the row if this attempt still holds the lease, else nothing. Workers make every change through this query."""
         return self.filter(pk=generation.pk, state=State.RUNNING, attempt=generation.attempt)
 
-    def in_turn(self, pool: str, warm: Sequence[str], now: datetime) -> Self:
-        """What may start in this pool, the next first: see `generation.jobs.fair_share` for the rule."""
+    def in_claim_order(self, pool: str, warm: Sequence[str], now: datetime) -> Self:
+        """Return the queued rows of this pool, the next to claim first, by the rule of `generation.jobs.fair_share`."""
         cold = Case(When(Q(model_id__in=warm) | Q(affinity_skips__gte=MAX_AFFINITY_SKIPS), then=0), default=1)
         rows = self.filter(Q(deadline=None) | Q(deadline__gt=now), pool=pool, state=State.QUEUED, cancel_requested=None)
         return rows.annotate(
@@ -76,14 +77,14 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
             is_cold=cold,
         ).order_by("-is_returned", "-priority", "decayed_usage", "is_cold", "id")
 
-    def left_by(self, filters: GenerationFilters | HistoryFilters) -> Self:
-        """Those that state, model, time and flag of the filters leave."""
+    def filtered_by(self, filters: GenerationFilters | HistoryFilters) -> Self:
+        """Apply the filters for state, model, time and flag."""
         rows = self
         if filters.state:
             rows = rows.filter(state__in=filters.state) if filters.state[1:] else rows.filter(state=filters.state[0])
         if filters.model_id is not None:
             rows = rows.filter(model_id=filters.model_id)
-        # The bounds of the id are for the index, which knows no other time.
+        # The bounds on the id are for the index, which has no other time.
         if (after := filters.created_after) is not None:
             rows = rows.filter(pk__gte=first_id(after - ID_SLACK), created__gt=after)
         if (before := filters.created_before) is not None:
@@ -93,49 +94,49 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         return rows
 
     def live(self) -> Self:
-        """What waits or runs, the newest first."""
+        """Return the queued and running rows, newest first."""
         return self.filter(state__in=(State.QUEUED, State.RUNNING)).order_by("-pk")
 
-    def last_prompts(self, count: int, looked_at: int = 200) -> list[str]:
-        """The last different prompts, the newest first, of so many requests."""
-        prompts = self.exclude(prompt="").order_by("-pk").values_list("prompt", flat=True)[:looked_at]
+    def last_prompts(self, count: int, scanned: int = 200) -> list[str]:
+        """Return the last different prompts, newest first, among the last `scanned` requests."""
+        prompts = self.exclude(prompt="").order_by("-pk").values_list("prompt", flat=True)[:scanned]
         return list(dict.fromkeys(prompts))[:count]
 
     def page(self, size: int, before: UUID | None = None) -> "list[Generation]":
-        """Newest first, older than `before`; one more than `size` where there is a next page.
+        """Return `size` rows older than `before`, newest first, and one more if there is a next page.
 
-        Ids are UUIDs of version 7, whose order is that of their making, so one index on (user, id) serves any depth.
+        UUIDs of version 7 sort by creation time, so the index on (user, id) serves every page.
         """
         rows = self.filter(pk__lt=before) if before else self
         return list(rows.order_by("-pk").prefetch_related("images")[: size + 1])
 
 
 class Generation(models.Model):
-    """One request for pictures, from its acceptance to its final state."""
+    """A request for pictures, from submission to its final state."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="generations", db_index=False)
     token = models.ForeignKey("accounts.ApiToken", models.SET_NULL, null=True, blank=True, related_name="+")
-    in_studio = models.BooleanField("asked in the studio", default=False)
+    in_studio = models.BooleanField("from the studio", default=False)
     model = models.ForeignKey(DiffusionModel, models.PROTECT, related_name="+", db_index=False)
     pool = models.CharField(max_length=50)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
 
     priority = models.SmallIntegerField(choices=PriorityLevel.choices, default=PriorityLevel.NORMAL)
     cost = models.FloatField(default=0.0, help_text="Steps x megapixels x images x model weight.")
-    batch_key = models.CharField(max_length=64, blank=True, help_text="Equal for those that may share a batch.")
-    affinity_skips = models.PositiveSmallIntegerField(default=0, help_text="How often a warm model was preferred.")
+    batch_key = models.CharField(max_length=64, blank=True, help_text="Equal for generations that can share a batch.")
+    affinity_skips = models.PositiveSmallIntegerField(default=0, help_text="How often it was skipped for a warm model.")
     deadline = models.DateTimeField(null=True, blank=True)
     cancel_requested = models.DateTimeField(null=True, blank=True)
 
-    # Copied from the parameters, to be searched.
+    # Copies from the parameters, for searching.
     prompt = models.TextField()
     loras = models.ManyToManyField(Lora, through="LoraUse", related_name="+")
-    parameters = models.JSONField(help_text="The request as it was understood.")
-    recipe = models.JSONField(help_text="What the model is run with.")
+    parameters = models.JSONField(help_text="The validated request.")
+    recipe = models.JSONField(help_text="The values that the model runs with.")
     warnings = models.JSONField(default=list)
 
-    # Its user's own.
+    # Edited by the user.
     title = models.CharField(max_length=200, blank=True)
     note = models.TextField(blank=True)
     is_favourite = models.BooleanField("favourite", default=False)
@@ -146,14 +147,16 @@ class Generation(models.Model):
         blank=True,
         related_name="derived",
         db_index=False,
-        help_text="The result that was its input.",
+        help_text="The result that was used as its input.",
     )
     contact_sheet = models.ForeignKey(
         "ContactSheet", models.SET_NULL, null=True, blank=True, related_name="generations", db_index=False
     )
-    cell = models.PositiveSmallIntegerField(null=True, blank=True, help_text="Its place on the contact sheet, by rows.")
+    cell = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="Position on the contact sheet, row by row."
+    )
 
-    # Empty until a worker has fetched the picture, where the request named an address.
+    # Empty until a worker has fetched the picture, if the request contains a URL.
     input = models.FileField(max_length=200, blank=True)
     input_thumbnail = models.FileField(max_length=200, blank=True)
     input_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the uploaded bytes.")
@@ -164,23 +167,23 @@ class Generation(models.Model):
     created = models.DateTimeField(default=timezone.now)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
-    is_flagged = models.BooleanField("flagged", default=False, help_text="Whether one of its pictures is.")
+    is_flagged = models.BooleanField("flagged", default=False, help_text="Whether one of its pictures is flagged.")
     trashed = models.DateTimeField(
-        null=True, blank=True, help_text="When its user put it into the trash, from which it is deleted in the end."
+        null=True, blank=True, help_text="When its user moved it to the trash. It is deleted later."
     )
     deleted = models.DateTimeField(
-        null=True, blank=True, help_text="When its pictures and words were removed. The row stays."
+        null=True, blank=True, help_text="When its pictures and texts were deleted. The row remains."
     )
     legal_hold = models.BooleanField(
-        "on legal hold", default=False, help_text="Nothing of it is removed, whoever wants it, until staff release it."
+        "on legal hold", default=False, help_text="Prevents any deletion of its data until staff release it."
     )
     phases = models.JSONField(default=dict, help_text="Seconds by phase.")
-    request_id = models.CharField(max_length=64, blank=True, help_text="The `X-Request-Id` that it came with.")
+    request_id = models.CharField(max_length=64, blank=True, help_text="The `X-Request-Id` of the request.")
 
     attempt = models.PositiveIntegerField(
-        default=0, help_text="Grows with every claim; a result of an older one is refused."
+        default=0, help_text="Incremented by every claim; results of earlier attempts are rejected."
     )
-    crash_count = models.PositiveIntegerField(default=0, help_text="How often its worker was lost.")
+    crash_count = models.PositiveIntegerField(default=0, help_text="How often its worker crashed.")
     lease_expires = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=100, blank=True)
 
@@ -193,7 +196,7 @@ class Generation(models.Model):
         ordering = ("-id",)
         indexes: ClassVar = [
             models.Index(fields=["user", "-id"], name="history"),
-            # All that `generation.jobs.usage` and the limits ask of the rows of some days.
+            # Covers the queries of `generation.jobs.usage` and of the limits.
             models.Index(fields=["user", "id", "token", "model", "cost"], name="usage"),
             models.Index(fields=["pool", "id"], condition=Q(state="queued"), name="queued"),
             models.Index(fields=["lease_expires"], condition=Q(state="running"), name="leased"),
@@ -216,10 +219,10 @@ class Generation(models.Model):
             models.Index(
                 fields=["contact_sheet", "cell"], condition=Q(contact_sheet__isnull=False), name="contact_sheet"
             ),
-            # What staff look for, among everybody's.
+            # For the filters of staff, across all users.
             models.Index(fields=["model", "-id"], name="by_model"),
             models.Index(fields=["-id"], condition=Q(is_flagged=True), name="all_flagged"),
-            # Flags and errors go with some states alone: the other pairs must not be looked for row by row.
+            # Flags and errors occur only in some states: searches for other pairs must not scan row by row.
             models.Index(fields=["state", "-id"], condition=Q(is_flagged=True), name="flagged_by_state"),
             models.Index(fields=["error_code", "-id", "state"], condition=~Q(error_code=""), name="by_error"),
             models.Index(fields=["input_sha256"], condition=~Q(input_sha256=""), name="by_input"),
@@ -238,11 +241,12 @@ class Generation(models.Model):
 
     @property
     def is_removed(self) -> bool:
-        """Deleted or in the trash: to its user, and to whoever has a link, there is none."""
+        """Return whether it is deleted or in the trash, and so hidden from its user and from share links."""
         return self.deleted is not None or self.trashed is not None
 
     @property
-    def images_wanted(self) -> int:
+    def image_count(self) -> int:
+        """Return the number of requested images."""
         return len(self.recipe["seeds"])
 
     def get_parameters(self) -> ImageToImageParameters:
@@ -253,8 +257,8 @@ class Generation(models.Model):
 
     @property
     def effective_values(self) -> dict[str, Any]:
-        """The numbers that the model is run with, as JSON types."""
-        return self.get_recipe().model_dump(mode="json", exclude=_TOLD_ELSEWHERE)
+        """Return the numeric values that the model runs with, as JSON types."""
+        return self.get_recipe().model_dump(mode="json", exclude=_NOT_IN_EFFECTIVE_VALUES)
 
     @property
     def queued_seconds(self) -> float | None:
@@ -266,7 +270,7 @@ class Generation(models.Model):
 
 
 class LoraUse(models.Model):
-    """That a generation was asked for with a LoRA; its user is repeated, for one index to find a user's newest."""
+    """The use of a LoRA in a generation. `user` repeats the generation's user, for the index on a user's newest."""
 
     generation = models.ForeignKey(Generation, models.CASCADE, related_name="lora_uses", db_index=False)
     lora = models.ForeignKey(Lora, models.CASCADE, related_name="+", db_index=False)
@@ -278,7 +282,7 @@ class LoraUse(models.Model):
 
 
 class GeneratedImage(models.Model):
-    """One picture of a generation. Flagged ones keep their pixels; hiding is done when serving."""
+    """A picture of a generation. Flagged ones are stored unchanged; they are hidden when served."""
 
     generation = models.ForeignKey(Generation, models.CASCADE, related_name="images", db_index=False)
     index = models.PositiveSmallIntegerField()
@@ -287,16 +291,16 @@ class GeneratedImage(models.Model):
     thumbnail = models.FileField(max_length=200)
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
-    nsfw = models.BooleanField(default=False, help_text="What holds: the checker's verdict until a reviewer decides.")
-    nsfw_score = models.FloatField(null=True, blank=True, help_text="0 to 1. Empty: not checked.")
+    nsfw = models.BooleanField(default=False, help_text="The verdict of the checker, or of a reviewer once decided.")
+    nsfw_score = models.FloatField(null=True, blank=True, help_text="From 0 to 1. Empty: not checked.")
     checker = models.CharField(max_length=50, blank=True, help_text="Empty: not checked.")
     threshold = models.FloatField(null=True, blank=True)
     review = models.CharField(max_length=10, choices=Review.choices, default=Review.NONE, blank=True)
-    is_sample = models.BooleanField("sample", default=False, help_text="Chosen by chance to be reviewed.")
+    is_sample = models.BooleanField("sample", default=False, help_text="Chosen at random for review.")
     quarantined = models.DateTimeField(
-        null=True, blank=True, help_text="When the links from before it was confirmed stopped working."
+        null=True, blank=True, help_text="When the links from before the confirmation stopped working."
     )
-    # Where the picture is while `file` is a cover: see `generation.moderation.quarantine`.
+    # The picture itself while `file` is a placeholder: see `generation.moderation.quarantine`.
     original = models.FileField(max_length=200, blank=True)
     original_thumbnail = models.FileField(max_length=200, blank=True)
 
@@ -311,37 +315,33 @@ class GeneratedImage(models.Model):
         return f"image {self.index} of {self.generation_id}"
 
     @property
-    def download_name(self) -> str:
-        return f"{self.seed}.{str(self.file.name).rpartition('.')[2]}"
-
-    @property
     def is_checked(self) -> bool:
         return self.checker != ""
 
     @property
     def original_names(self) -> tuple[str, str]:
-        """The files of the picture and its thumbnail themselves, whatever covers them."""
+        """Return the files of the picture and its thumbnail, even while placeholders replace them."""
         return str((self.original or self.file).name), str((self.original_thumbnail or self.thumbnail).name)
 
     @property
-    def every_name(self) -> list[str]:
-        """All files that this row names."""
+    def file_names(self) -> list[str]:
+        """Return all files of this row."""
         return [str(file.name) for file in (self.file, self.thumbnail, self.original, self.original_thumbnail) if file]
 
     @property
     def may_be_shared(self) -> bool:
-        """Whether strangers may be shown what `file` is: not what was confirmed, unless that is a blurred cover by now."""
+        """Return whether `file` may be shown to others: not if confirmed, unless it is a blurred placeholder."""
         if self.review != Review.CONFIRMED:
             return True
         return settings.CONFIRMED_PICTURES == "blur" and bool(self.original)
 
     @property
     def is_flagged_by_checker(self) -> bool:
-        """The checker's own verdict, whatever people said since."""
+        """Return the verdict of the checker, regardless of reviews."""
         return self.nsfw_score is not None and self.threshold is not None and self.nsfw_score >= self.threshold
 
     def await_review(self, share: float) -> None:
-        """Let a person look at it, before it is saved first: what is flagged, and this share of the rest by chance."""
-        self.is_sample = not self.nsfw and random() < share  # noqa: S311  no secret hangs on it
+        """Mark an unsaved image for review if it is flagged, and a random `share` (0 to 1) of the others."""
+        self.is_sample = not self.nsfw and random() < share  # noqa: S311  not a secret
         if self.nsfw or self.is_sample:
             self.review = Review.WAITING

@@ -9,9 +9,11 @@ from generation.models.generations import FINAL_STATES
 
 
 class RetentionRule(models.Model):
-    """What is removed of generations of some age, and how far that has come: see `generation.maintenance.retention`."""
+    """A rule for deleting data of old generations, and its progress: see `generation.maintenance.retention`."""
 
     class What(models.TextChoices):
+        """The data to delete."""
+
         UPLOADS = "uploads", "the uploaded pictures"
         CONTENT = "content", "all pictures and words"
         ROWS = "rows", "everything, the rows too"
@@ -19,26 +21,28 @@ class RetentionRule(models.Model):
     what = models.CharField(
         max_length=10,
         choices=What.choices,
-        help_text="Pictures and words go as if their user deleted it: numbers, seeds and flags stay for staff.",
+        help_text="Pictures and texts are deleted as by their user: numbers, seeds and flags remain for staff.",
     )
     state = models.CharField(
         max_length=10,
         blank=True,
         choices=[(state.value, state.value) for state in FINAL_STATES],
-        help_text="Empty: whichever way they ended.",
+        help_text="Empty: all final states.",
     )
     days = models.PositiveIntegerField(
         "age in days",
         validators=[MinValueValidator(1), MaxValueValidator(36_500)],
-        help_text="Counted from the request.",
+        help_text="Days since the request.",
     )
-    enabled = models.BooleanField(default=False, help_text="Whether the periodic job applies it. Preview it first.")
+    enabled = models.BooleanField(
+        default=False, help_text="Whether the periodic job applies the rule. Preview it first."
+    )
 
-    reached = models.UUIDField(null=True, editable=False, help_text="The id up to which it was applied.")
+    reached = models.UUIDField(null=True, editable=False, help_text="The last id that was processed.")
     is_through = models.BooleanField(default=True, editable=False)
-    began = models.DateTimeField(null=True, editable=False, help_text="When it last began with the oldest.")
+    began = models.DateTimeField(null=True, editable=False, help_text="Start of the current round.")
     removed = models.PositiveIntegerField(
-        default=0, editable=False, help_text="Of how many generations something was removed since then."
+        default=0, editable=False, help_text="Number of generations with deleted data in this round."
     )
 
     class Meta:

@@ -1,4 +1,4 @@
-"""The rows of reviewing: what a picture waits for, who looks at it now, and every decision ever made."""
+"""Reviews of pictures: their status, the current claims of reviewers, and all decisions."""
 
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from accounts.append_only import AppendOnly
 
 
 class Review(models.TextChoices):
-    """Where a picture stands between the checker and a person."""
+    """The review status of a picture."""
 
     NONE = "", "not reviewed"
     WAITING = "waiting", "waiting"
@@ -24,11 +24,11 @@ DECIDED = (Review.SAFE, Review.CONFIRMED)
 
 
 IN_REVIEW = ~models.Q(review="")
-"""What the partial index on the review of pictures holds. Said in queries, too: no database concludes it from other values."""
+"""The condition of the partial index on `review`. Queries must repeat it, since no database infers it from other values."""
 
 
 class Reason(models.TextChoices):
-    """Why a picture was confirmed."""
+    """The reason for confirming a picture."""
 
     NUDITY = "nudity", "nudity"
     SEXUAL = "sexual", "sexual"
@@ -37,38 +37,40 @@ class Reason(models.TextChoices):
 
 
 class ReviewClaim(models.Model):
-    """That a reviewer looks at a picture, until it expires: see `generation.moderation.review`."""
+    """A reviewer's temporary claim of a picture: see `generation.moderation.review`."""
 
     image = models.OneToOneField(
         "generation.GeneratedImage", models.CASCADE, primary_key=True, related_name="review_claim"
     )
     reviewer = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
-    key = models.UUIDField(help_text="Of this very claim: a page that is left cannot release a later one.")
+    key = models.UUIDField(help_text="Identifies the claim, so that an old page cannot release a later one.")
     expires = models.DateTimeField()
 
 
 class ReviewDecision(AppendOnly):
-    """What a reviewer decided about a picture; a change of mind is a further row.
+    """A reviewer's decision about a picture; a changed decision is another row.
 
-    It outlives picture, owner and reviewer, so it holds no words and no pixels of the owner.
+    It outlives the picture, its owner and the reviewer, so it contains no texts or pixels of the owner.
     """
 
     when = models.DateTimeField(default=timezone.now, db_index=True)
     image = models.ForeignKey("generation.GeneratedImage", models.SET_NULL, null=True, related_name="decisions")
     generation = models.UUIDField(db_index=True)
-    index = models.PositiveSmallIntegerField(help_text="Of the picture.")
+    index = models.PositiveSmallIntegerField(help_text="Index of the picture.")
     reviewer = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
-    reviewer_name = models.CharField("reviewer", max_length=150, help_text="The username at that time.")
+    reviewer_name = models.CharField("reviewer", max_length=150, help_text="The username at the time of the decision.")
     before = models.CharField(max_length=10, choices=Review.choices, blank=True)
     after = models.CharField(max_length=10, choices=Review.choices, blank=True)
     reason = models.CharField(max_length=10, choices=Reason.choices, blank=True)
-    note = models.TextField(blank=True, help_text="The reviewer's words.")
-    seconds = models.FloatField(null=True, help_text="From the first look to the decision. Empty: not measured.")
+    note = models.TextField(blank=True, help_text="A comment of the reviewer.")
+    seconds = models.FloatField(
+        null=True, help_text="Seconds from opening the picture to the decision. Empty: not measured."
+    )
     request_id = models.CharField(max_length=64, blank=True)
-    score = models.FloatField(null=True, help_text="0 to 1. Empty: the checker did not see it.")
+    score = models.FloatField(null=True, help_text="From 0 to 1. Empty: not checked.")
     threshold = models.FloatField(null=True)
     checker = models.CharField(max_length=50, blank=True)
-    is_sample = models.BooleanField("sample", default=False, help_text="Chosen by chance, not by the checker.")
+    is_sample = models.BooleanField("sample", default=False, help_text="Chosen at random, not by the checker.")
     undoes = models.OneToOneField("self", models.PROTECT, null=True, related_name="undone_by")
 
     class Meta:

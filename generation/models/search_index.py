@@ -8,7 +8,7 @@ from generation.models.generations import Generation
 
 
 class Match(models.Lookup[Any]):
-    """Whether an entry of the index of words is found by a query in the database's own language."""
+    """A lookup that matches an index entry against a query in the syntax of the database."""
 
     lookup_name = "match"
 
@@ -20,7 +20,7 @@ class Match(models.Lookup[Any]):
 
 
 class EntryField(models.TextField[str, str]):
-    """The column that the database's full text search reads. Migrations see a text field."""
+    """The column of the full text index; a plain text field for migrations."""
 
     def deconstruct(self) -> Any:
         name, _, arguments, options = super().deconstruct()
@@ -31,15 +31,16 @@ EntryField.register_lookup(Match)
 
 
 class SearchEntry(models.Model):
-    """A generation's entry in the full text search index. A migration creates the table; `generation.library.search` writes it.
+    """A generation's entry in the full text search index, written by `generation.library.search`.
 
-    SQLite: an FTS5 table, whose hidden column named like the table is the index. PostgreSQL: a table with a tsvector.
+    A migration creates the table. SQLite: an FTS5 table; its hidden column with the name of the table is the index.
+    PostgreSQL: a table with a tsvector.
     """
 
     generation = models.OneToOneField(
         Generation, models.DO_NOTHING, primary_key=True, related_name="search_entry", db_constraint=False
     )
-    rowid = models.BigIntegerField(db_column="rowid", help_text="Of SQLite alone: grows with time, as ids do.")
+    rowid = models.BigIntegerField(db_column="rowid", help_text="SQLite only: increases with time, as ids do.")
     entry = EntryField(db_column="generation_words")
 
     class Meta:

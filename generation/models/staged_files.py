@@ -31,5 +31,11 @@ class StagedFiles(FileNames):
         ]
 
 
+class SharedFile(models.Model):
+    """A file that many rows name, as those of demo data do: it stays when one of them lets go of it."""
+
+    name = models.CharField(max_length=200, primary_key=True)
+
+
 class FileDeletion(FileNames):
     """Files to delete. The transaction in which a row lets go of their names creates this record."""

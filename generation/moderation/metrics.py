@@ -1,16 +1,17 @@
-"""What the decisions of reviewers teach about the checker: how often it is right, and how much it misses.
+"""Estimate the safety checker's precision and recall from the decisions of reviewers.
 
-Everything the checker flags is reviewed, of the rest a random sample. So the decided pictures are two strata, flagged and not,
-and each decided picture stands for as many as its stratum has in all, divided by how many of it were decided. Pictures that
-staff picked out by hand are in neither. Scores are counted in hundredths.
+Reviewers see every flagged picture and a random sample of the others, so the estimate is stratified: flagged pictures are
+one stratum, the others the second, and each decided picture is weighted by the size of its stratum divided by the number of
+decided pictures in it. Pictures that staff chose by hand belong to neither stratum. Scores are counted in hundredths.
 """
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
+from django.core.cache import cache
 from django.db.models import Avg, BooleanField, Case, Count, F, FloatField, Q, Value, When
 from django.db.models.functions import Least, Round
 
@@ -18,15 +19,13 @@ from generation.models import GeneratedImage, first_id
 from generation.models.review import DECIDED, IN_REVIEW, Reason, Review, ReviewDecision
 
 STEPS = 100
-LONG_SECONDS = 0.2
-KEPT_SECONDS = 600.0
-
-_cache: dict[date, tuple[float, list[Mapping[str, Any]]]] = {}
+SLOW_SECONDS = 0.2
+CACHE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class Point:
-    """The checker as it would be at this threshold, 0 to 1; None where nothing is known."""
+    """Precision and recall at a threshold, all 0 to 1; None if they cannot be estimated."""
 
     threshold: float
     precision: float | None
@@ -35,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Change:
-    """What flags would be at another threshold, by the stored scores alone: counts of pictures."""
+    """The effect of another threshold on flags, from the stored scores alone: counts of pictures."""
 
     threshold: float
     flagged_now: int
@@ -46,7 +45,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Reviewer:
-    """What one reviewer did; seconds are the mean of a decision, None where none was measured."""
+    """A reviewer's decisions; `seconds` is the mean time of a decision, None if none was measured."""
 
     name: str
     decisions: int
@@ -57,7 +56,7 @@ class Reviewer:
 
 @dataclass(frozen=True)
 class Cell:
-    """Pictures of one hundredth of the score."""
+    """A count of pictures that share a hundredth of the score, stratum and review state."""
 
     step: int
     flagged: bool
@@ -68,7 +67,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ReviewMetrics:
-    """`flagged` and `unflagged` are all pictures of each stratum, `decided_…` those of them that were decided."""
+    """The metrics of a checker. `flagged` and `unflagged` are the sizes of the strata, `decided_…` their decided pictures."""
 
     checker: str
     checkers: list[str]
@@ -82,21 +81,21 @@ class ReviewMetrics:
 
     @property
     def weight(self) -> float:
-        """How many pictures one decided picture of the sample stands for."""
+        """The number of pictures that one decided picture of the sample represents."""
         return self.unflagged / self.decided_sample if self.decided_sample else 0.0
 
 
 def review_metrics(since: datetime, checker: str = "") -> ReviewMetrics:
-    """What is known of the pictures of this checker, the busiest one for "", since then. Two queries at most."""
-    found = [*_groups(since, IN_REVIEW), *_never_in_review(since)]
+    """Return the metrics of a checker since then, by default of the busiest one. At most two queries."""
+    groups = [*_groups(since, IN_REVIEW), *_never_in_review(since)]
     sizes: dict[str, int] = {}
-    for row in found:
+    for row in groups:
         sizes[row["checker"]] = sizes.get(row["checker"], 0) + row["count"]
     names = sorted(sizes, key=lambda name: -sizes[name])
-    chosen = checker if checker in sizes else next(iter(names), "")
-    own = [row for row in found if row["checker"] == chosen]
+    selected = checker if checker in sizes else next(iter(names), "")
+    rows = [row for row in groups if row["checker"] == selected]
     cells = [
-        Cell(int(row["step"]), bool(row["by_checker"]), row["is_sample"], row["review"], row["count"]) for row in own
+        Cell(int(row["step"]), bool(row["by_checker"]), row["is_sample"], row["review"], row["count"]) for row in rows
     ]
     flagged, unflagged = (sum(cell.count for cell in cells if cell.flagged == stratum) for stratum in (True, False))
     decided = [cell for cell in cells if cell.review in DECIDED and (cell.flagged or cell.is_sample)]
@@ -104,7 +103,7 @@ def review_metrics(since: datetime, checker: str = "") -> ReviewMetrics:
         sum(cell.count for cell in decided if cell.flagged == stratum) for stratum in (True, False)
     )
     thresholds: dict[float, int] = {}
-    for row in own:
+    for row in rows:
         if row["threshold"] is not None:
             thresholds[row["threshold"]] = thresholds.get(row["threshold"], 0) + row["count"]
     weights = {
@@ -112,28 +111,29 @@ def review_metrics(since: datetime, checker: str = "") -> ReviewMetrics:
         False: unflagged / decided_sample if decided_sample else 0.0,
     }
     return ReviewMetrics(
-        checker=chosen,
+        checker=selected,
         checkers=names,
         flagged=flagged,
         unflagged=unflagged,
         decided_flagged=decided_flagged,
         decided_sample=decided_sample,
         threshold=max(thresholds, key=lambda value: thresholds[value], default=None),
-        curve=_curve(decided, weights, recall_is_known=decided_sample > 0 or unflagged == 0),
+        curve=_curve(decided, weights, has_recall=decided_sample > 0 or unflagged == 0),
         cells=cells,
     )
 
 
-def _groups(since: datetime, which: Q) -> list[Mapping[str, Any]]:
+def _groups(since: datetime, condition: Q) -> list[Mapping[str, Any]]:
+    """Count the checked pictures by checker, threshold, hundredth of the score, stratum and review state."""
     score = F("nsfw_score")
     by_checker = Case(When(nsfw_score__gte=F("threshold"), then=True), default=False, output_field=BooleanField())
     rows = (
         GeneratedImage.objects.filter(generation__gte=first_id(since), nsfw_score__isnull=False)
-        .filter(which)
+        .filter(condition)
         .order_by()
     )
-    # A score of 1 belongs to the last hundredth. What is rounded to 0.9299999 of a stored 0.93 must not fall below it.
-    # Rounded, not floored: that is no function of SQLite's own.
+    # A score of 1 belongs to the last hundredth, and a stored 0.93 that is read as 0.9299999 to the step 93.
+    # Round, since SQLite has no built-in floor.
     step = Least(Round(score * STEPS - 0.5 + 1e-6), Value(float(STEPS - 1)), output_field=FloatField())
     groups = rows.annotate(step=step, by_checker=by_checker).values(
         "checker", "threshold", "step", "by_checker", "is_sample", "review"
@@ -142,68 +142,65 @@ def _groups(since: datetime, which: Q) -> list[Mapping[str, Any]]:
 
 
 def _never_in_review(since: datetime) -> list[Mapping[str, Any]]:
-    """Those that no reviewer sees: nearly all, so where counting them took long, the counts hold for a while."""
-    day = since.date()
-    start = time.monotonic()
-    if day in _cache and start - _cache[day][0] < KEPT_SECONDS:
-        return _cache[day][1]
-    found = _groups(since, ~IN_REVIEW)
-    now = time.monotonic()
-    if now - start > LONG_SECONDS:
-        for old in [old for old, (when, _) in _cache.items() if now - when >= KEPT_SECONDS]:
-            _cache.pop(old, None)
-        _cache[day] = now, found
-    return found
+    """Count the pictures that are not in review, which are most; the counts are cached if the query was slow."""
+    key = f"moderation.metrics.{since:%Y-%m-%d}"
+    groups: list[Mapping[str, Any]] | None = cache.get(key)
+    if groups is None:
+        start = time.monotonic()
+        groups = _groups(since, ~IN_REVIEW)
+        if time.monotonic() - start > SLOW_SECONDS:
+            cache.set(key, groups, CACHE_SECONDS)
+    return groups
 
 
-def _curve(decided: list[Cell], weights: Mapping[bool, float], recall_is_known: bool) -> list[Point]:
-    """Precision and recall at each hundredth, from the decided pictures by their weights."""
-    bad, every = [0.0] * STEPS, [0.0] * STEPS
-    for cell in decided:
+def _curve(cells: list[Cell], weights: Mapping[bool, float], has_recall: bool) -> list[Point]:
+    """Return precision and recall at each hundredth, from the weighted decided pictures."""
+    confirmed, decided_weight = [0.0] * STEPS, [0.0] * STEPS
+    for cell in cells:
         weight = weights[cell.flagged] * cell.count
-        every[cell.step] += weight
+        decided_weight[cell.step] += weight
         if cell.review == Review.CONFIRMED:
-            bad[cell.step] += weight
-    points, whole = [], sum(bad)
+            confirmed[cell.step] += weight
+    points, total = [], sum(confirmed)
     for step in range(STEPS):
-        caught, flagged = sum(bad[step:]), sum(every[step:])
+        caught, flagged = sum(confirmed[step:]), sum(decided_weight[step:])
         points.append(
             Point(
                 step / STEPS,
                 caught / flagged if flagged else None,
-                caught / whole if recall_is_known and whole else None,
+                caught / total if has_recall and total else None,
             )
         )
     return points
 
 
-def change(known: ReviewMetrics, threshold: float) -> Change:
-    """What flags would be at this threshold, 0 to 1, rounded to hundredths."""
+def change(metrics: ReviewMetrics, threshold: float) -> Change:
+    """Return how flags would change at this threshold, 0 to 1, rounded to hundredths."""
     step = round(threshold * STEPS)
-    now = sum(cell.count for cell in known.cells if cell.flagged)
-    newly = sum(cell.count for cell in known.cells if not cell.flagged and cell.step >= step)
-    no_longer = sum(cell.count for cell in known.cells if cell.flagged and cell.step < step)
+    now = sum(cell.count for cell in metrics.cells if cell.flagged)
+    newly = sum(cell.count for cell in metrics.cells if not cell.flagged and cell.step >= step)
+    no_longer = sum(cell.count for cell in metrics.cells if cell.flagged and cell.step < step)
     return Change(step / STEPS, now, now + newly - no_longer, newly, no_longer)
 
 
 def reasons(since: datetime) -> list[tuple[str, int]]:
-    """How often each reason was given in decisions that were not taken back, the most frequent first. One query."""
+    """Count each reason in confirming decisions that were not undone, the most frequent first. One query."""
     rows = ReviewDecision.objects.filter(when__gte=since, after=Review.CONFIRMED, undoes=None, undone_by=None)
-    found = dict(rows.order_by().values_list("reason").annotate(Count("pk")))
-    return sorted(((reason, found.get(reason, 0)) for reason in Reason.values), key=lambda pair: -pair[1])
+    counts = dict(rows.order_by().values_list("reason").annotate(Count("pk")))
+    return sorted(((reason, counts.get(reason, 0)) for reason in Reason.values), key=lambda pair: -pair[1])
 
 
 def reviewers(since: datetime) -> list[Reviewer]:
-    """Who decided how much, how fast, the busiest first. One query."""
+    """Return what each reviewer decided and how fast, the busiest first. One query."""
     rows = ReviewDecision.objects.filter(when__gte=since, undoes=None).order_by().values("reviewer_name")
-    found = rows.annotate(
+    by_name = rows.annotate(
         decisions=Count("pk"),
         confirmed=Count("pk", Q(after=Review.CONFIRMED)),
         taken_back=Count("undone_by"),
         mean=Avg("seconds"),
     )
-    made = [
+    result = [
         Reviewer(row["reviewer_name"], row["decisions"], row["confirmed"], row["taken_back"], row["mean"])
-        for row in found
+        for row in by_name
     ]
-    return sorted(made, key=lambda reviewer: -reviewer.decisions)
+    return sorted(result, key=lambda reviewer: -reviewer.decisions)

@@ -1,15 +1,13 @@
-"""What becomes of the files of a picture that a reviewer confirmed: no address from before leads to them any more.
+"""Quarantine of confirmed pictures: the files move to new secret names, so that earlier URLs stop working.
 
-Its bytes move to names that nobody knows, and stay. `CONFIRMED_PICTURES` says what the row, and so history, API and shares,
-lead to from then on: `owner`, the picture itself, which only its owner is given new addresses of; `blur`, a blurred copy;
-`block`, a grey one. When the decision is taken back, so is that; addresses from before it stay dead.
+`CONFIRMED_PICTURES` sets what history, API and share links show from then on: `owner`, the picture itself, with new URLs
+for its owner alone; `blur`, a blurred copy; `block`, a grey one. Undoing the decision restores the picture; earlier URLs
+stay dead.
 
-New files are noted as of no generation before they are stored, old ones in the transaction that lets go of them: what dies
-in between is swept, and what was not done is done by the reaper.
+If the process dies or the storage is away, the reaper applies the decision later.
 """
 
 import logging
-from io import BytesIO
 from pathlib import PurePosixPath
 from secrets import token_urlsafe
 
@@ -20,6 +18,7 @@ from django.utils import timezone
 from PIL import Image
 
 from generation.images import encoding, storage
+from generation.images.blur import blurred
 from generation.library import files
 from generation.models import GeneratedImage, StagedFiles
 from generation.models.review import IN_REVIEW, Review
@@ -28,13 +27,12 @@ from generation.parameters import OutputFormat
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 100
-_BLURRED_SIDE = 12
 _GREY = (128, 128, 128)
 _QUALITY = 80
 
 
 def apply(image_id: int) -> bool:
-    """Bring the files of this picture to where its review says they belong. False: the storage is away, to be tried again."""
+    """Quarantine or restore the files of this picture as its review requires. Returns False if the storage is away."""
     image = GeneratedImage.objects.exclude(file="").filter(pk=image_id).first()
     if image is None:
         return True
@@ -44,13 +42,13 @@ def apply(image_id: int) -> bool:
         elif image.review != Review.CONFIRMED and image.original:
             _restore(image)
     except storage.StorageFailed:
-        logger.exception("the files of picture %s could not be moved; the reaper will try again", image_id)
+        logger.exception("the files of picture %s cannot be moved; the reaper will retry", image_id)
         return False
     return True
 
 
 def apply_all() -> None:
-    """What was decided while the storage, or the process that decided it, was away; a bounded number at once."""
+    """Apply decisions that were not applied when they were made, a bounded number at once."""
     left = Q(review=Review.CONFIRMED, quarantined=None) | (~Q(review=Review.CONFIRMED) & ~Q(original=""))
     rows = GeneratedImage.objects.filter(IN_REVIEW, left).exclude(file="")
     for image_id in list(rows.order_by().values_list("pk", flat=True)[:_AT_ONCE]):
@@ -59,7 +57,7 @@ def apply_all() -> None:
 
 
 def _move_out(image: GeneratedImage) -> None:
-    """Move the picture, and put a cover in its place where that is the setting."""
+    """Move the picture, and put a placeholder in its place if the setting asks for one."""
     file, thumbnail = image.original_names
     contents = [storage.read(file), storage.read(thumbnail)]
     names = [_secret(file), _secret(thumbnail)]
@@ -77,7 +75,7 @@ def _move_out(image: GeneratedImage) -> None:
 
 
 def _restore(image: GeneratedImage) -> None:
-    """Put the picture in the place of its cover."""
+    """Put the picture back in place of its placeholder."""
     file, thumbnail = image.original_names
     fields: dict[str, object] = {"file": file, "thumbnail": thumbnail, "original": "", "original_thumbnail": ""}
     as_read = GeneratedImage.objects.filter(pk=image.pk, original=str(image.original.name)).exclude(
@@ -89,8 +87,8 @@ def _restore(image: GeneratedImage) -> None:
 def _swap(
     image: GeneratedImage, as_read: QuerySet[GeneratedImage], fields: dict[str, object], staged: StagedFiles | None
 ) -> None:
-    """Let the row name other files if it still is as it was read; the ones that nobody names then are removed."""
-    old = [name for name in image.every_name if name not in fields.values()]
+    """Let the row name other files, unless it changed since it was read. Delete the files that it does not name then."""
+    old = [name for name in image.file_names if name not in fields.values()]
     with transaction.atomic():
         # A sweep that came first has deleted the new files: then the row must not name them.
         are_stored = staged is None or bool(staged.delete()[0])
@@ -104,12 +102,8 @@ def _secret(name: str) -> str:
 
 
 def _placeholder(content: bytes) -> bytes:
-    """A copy of the same size that shows nothing: blurred beyond recognition, or grey."""
-    picture = Image.open(BytesIO(content)).convert("RGB")
-    size = picture.size
-    if settings.CONFIRMED_PICTURES == "block":
-        picture = Image.new("RGB", size, _GREY)
-    else:
-        picture.thumbnail((_BLURRED_SIDE, _BLURRED_SIDE))
-        picture = picture.convert("L").convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    return encoding.encode(picture, OutputFormat.WEBP, _QUALITY)
+    """Return a picture of the same size that is blurred beyond recognition, or grey."""
+    picture = encoding.decode(content)
+    is_grey = settings.CONFIRMED_PICTURES == "block"
+    placeholder = Image.new("RGB", picture.size, _GREY) if is_grey else blurred(picture)
+    return encoding.encode(placeholder, OutputFormat.WEBP, _QUALITY)

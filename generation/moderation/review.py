@@ -1,7 +1,7 @@
-"""Reviewing: which pictures wait for a person, who looks at which, and what becomes of a decision.
+"""Review of pictures by people: the queue, claims of reviewers, decisions and undo.
 
-What waits: what the checker flagged, what a reviewer passed on, and a sample of the rest by chance (`REVIEW_SAMPLE`). The
-flag of a picture follows the last decision; the checker's own verdict stays in its score and threshold.
+Pictures wait for review if the checker flagged them, if a reviewer escalated them, or as a random sample of the others
+(`REVIEW_SAMPLE`). A picture's flag follows the last decision; the checker's verdict remains in its score and threshold.
 """
 
 from collections.abc import Collection
@@ -33,35 +33,40 @@ from generation.models import GeneratedImage, Generation, ShareLink
 from generation.models.review import DECIDED, IN_REVIEW, OPEN, Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import quarantine
 
-CLAIM = timedelta(minutes=5)
-UNDO = timedelta(hours=24)
+CLAIM_DURATION = timedelta(minutes=5)
+UNDO_PERIOD = timedelta(hours=24)
 MAX_SECONDS = 3600.0
-MAX_NOTE = 2000
+MAX_NOTE_LENGTH = 2000
 
-Why = Literal["escalated", "flagged", "sample", ""]
-WHYS: dict[Why, str] = {"": "everything", "flagged": "flagged", "escalated": "escalated", "sample": "sample"}
+QueueName = Literal["escalated", "flagged", "sample", ""]
+QUEUE_LABELS: dict[QueueName, str] = {
+    "": "everything",
+    "flagged": "flagged",
+    "escalated": "escalated",
+    "sample": "sample",
+}
 
 
 class ReviewRefused(Exception):
-    """The decision was not made; the text says why, for the reviewer."""
+    """A decision that was not recorded. The text says why, for the reviewer."""
 
 
 class InvalidDecision(ReviewRefused):
-    """What was sent is no decision; a corrected one may still be the first."""
+    """A decision with invalid values; the reviewer may correct and repeat it."""
 
 
 @dataclass(frozen=True)
 class ReviewFilter:
-    """What a reviewer chose to see; empty is no choice."""
+    """A reviewer's choice of pictures: the queue, a username and a model id. Empty fields do not restrict it."""
 
-    why: Why = ""
+    why: QueueName = ""
     user: str = ""
     model: str = ""
 
 
 @dataclass(frozen=True)
 class PersonRecord:
-    """What is known of a user: counts of generations, and of pictures by where their review stands."""
+    """Counts of a user's generations, and of their pictures by review state."""
 
     generations: int
     flagged: int
@@ -70,37 +75,37 @@ class PersonRecord:
     confirmed: int
 
 
-def why(image: GeneratedImage) -> Why:
-    """Why this picture waits, or waited."""
+def queue_of(image: GeneratedImage) -> QueueName:
+    """Return the queue in which this picture waits, or waited."""
     if image.review == Review.ESCALATED:
         return "escalated"
     return "sample" if image.is_sample else "flagged"
 
 
 def is_shared() -> Exists:
-    """Whether a share link that works leads to a picture, as an annotation of it."""
-    working = Q(expires=None) | Q(expires__gt=timezone.now())
-    links = ShareLink.objects.filter(working, generation=OuterRef("generation"), index=OuterRef("index"), revoked=None)
+    """Return an annotation of pictures: whether a valid share link shows them."""
+    is_valid = Q(expires=None) | Q(expires__gt=timezone.now())
+    links = ShareLink.objects.filter(is_valid, generation=OuterRef("generation"), index=OuterRef("index"), revoked=None)
     return Exists(links)
 
 
-def waiting(wanted: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
-    """Pictures that wait for a person, the most urgent first.
+def waiting(filters: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
+    """Return the pictures that wait for review, the most urgent first.
 
-    What anybody can see through a share link goes first; then score times age. A picture of the sample, whose score says
-    that it is harmless, counts as one of 0.5, so that it is not always the last; one that was passed on as one of 1.
+    Publicly shared pictures come first, then the others by score times age. Sampled pictures, which have low scores, count
+    with a score of 0.5, so that they are not always last; escalated ones with 1.
     """
     now = timezone.now()
     rows = GeneratedImage.objects.filter(IN_REVIEW, review__in=OPEN, generation__deleted=None)
-    match wanted.why:
+    match filters.why:
         case "escalated":
             rows = rows.filter(review=Review.ESCALATED)
         case "sample" | "flagged":
-            rows = rows.filter(review=Review.WAITING, is_sample=wanted.why == "sample")
-    if wanted.user:
-        rows = rows.filter(generation__user__username=wanted.user)
-    if wanted.model:
-        rows = rows.filter(generation__model=wanted.model)
+            rows = rows.filter(review=Review.WAITING, is_sample=filters.why == "sample")
+    if filters.user:
+        rows = rows.filter(generation__user__username=filters.user)
+    if filters.model:
+        rows = rows.filter(generation__model=filters.model)
     weight = Case(
         When(review=Review.ESCALATED, then=Value(1.0)),
         When(is_sample=True, then=Value(0.5)),
@@ -112,71 +117,70 @@ def waiting(wanted: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
     ).order_by("-is_shared", "-urgency", "pk")
 
 
-def counts() -> dict[Why, int]:
-    """How many pictures wait, by why."""
+def counts() -> dict[QueueName, int]:
+    """Count the waiting pictures by queue."""
     rows = GeneratedImage.objects.filter(IN_REVIEW, review__in=OPEN, generation__deleted=None)
-    found: dict[str, int] = rows.aggregate(
+    by_queue: dict[str, int] = rows.aggregate(
         escalated=Count("pk", Q(review=Review.ESCALATED)),
         flagged=Count("pk", Q(review=Review.WAITING, is_sample=False)),
         sample=Count("pk", Q(review=Review.WAITING, is_sample=True)),
     )
     return {
-        "": sum(found.values()),
-        "flagged": found["flagged"],
-        "escalated": found["escalated"],
-        "sample": found["sample"],
+        "": sum(by_queue.values()),
+        "flagged": by_queue["flagged"],
+        "escalated": by_queue["escalated"],
+        "sample": by_queue["sample"],
     }
 
 
-def at_work(besides: User) -> QuerySet[ReviewClaim]:
-    """What other reviewers look at now."""
-    claims = ReviewClaim.objects.filter(expires__gt=timezone.now()).exclude(reviewer=besides)
+def active_claims(exclude: User) -> QuerySet[ReviewClaim]:
+    """Return the current claims of other reviewers."""
+    claims = ReviewClaim.objects.filter(expires__gt=timezone.now()).exclude(reviewer=exclude)
     return claims.select_related("reviewer")
 
 
-def next_for(reviewer: User, wanted: ReviewFilter, besides: Collection[int] = ()) -> ReviewClaim | None:
-    """A claim on the most urgent picture that nobody looks at; None: nothing waits.
+def next_for(reviewer: User, filters: ReviewFilter, exclude: Collection[int] = ()) -> ReviewClaim | None:
+    """Claim the most urgent picture that no other reviewer has claimed; return None if none waits.
 
-    What the reviewer passed on is for others, unless they ask for what was passed on.
+    Pictures that the reviewer escalated are for others, unless the filter asks for escalated ones.
     """
-    rows = waiting(wanted).exclude(pk__in=besides)
-    if wanted.why != "escalated":
-        passed_on = ReviewDecision.objects.filter(reviewer=reviewer, after=Review.ESCALATED)
-        own = passed_on.filter(undoes=None, undone_by=None).exclude(image=None)
-        rows = rows.exclude(review=Review.ESCALATED, pk__in=own.values("image"))
+    rows = waiting(filters).exclude(pk__in=exclude)
+    if filters.why != "escalated":
+        escalated = ReviewDecision.objects.filter(reviewer=reviewer, after=Review.ESCALATED)
+        in_effect = escalated.filter(undoes=None, undone_by=None).exclude(image=None)
+        rows = rows.exclude(review=Review.ESCALATED, pk__in=in_effect.values("image"))
     while True:
-        held = ReviewClaim.objects.filter(expires__gt=timezone.now()).exclude(reviewer=reviewer)
-        image = rows.exclude(pk__in=held.values("image")).first()
+        image = rows.exclude(pk__in=active_claims(exclude=reviewer).values("image")).first()
         if image is None:
             return None
-        if claim := claim_of(image, reviewer):
-            return claim
-        # Somebody else was faster; the next look leaves it out.
+        if new_claim := claim(image, reviewer):
+            return new_claim
+        # Another reviewer claimed it first; the next query excludes it.
 
 
-def claim_of(image: GeneratedImage, reviewer: User) -> ReviewClaim | None:
-    """Claim this picture for five minutes from now. None: another reviewer looks at it."""
-    now = timezone.now()
-    fields: dict[str, Any] = {"reviewer": reviewer, "key": uuid4(), "expires": now + CLAIM}
-    free = ReviewClaim.objects.filter(Q(reviewer=reviewer) | Q(expires__lte=now), image=image)
-    if not free.update(**fields):
-        try:
-            with transaction.atomic():
-                ReviewClaim.objects.create(image=image, **fields)
-        except IntegrityError:
-            return None
-    claim = ReviewClaim(image=image, **fields)
-    claim._state.adding = False
-    return claim
+def claim(image: GeneratedImage, reviewer: User) -> ReviewClaim | None:
+    """Claim this picture for `CLAIM_DURATION` from now. Return None if another reviewer has claimed it."""
+    now, key = timezone.now(), uuid4()
+    fields: dict[str, Any] = {"reviewer": reviewer, "key": key, "expires": now + CLAIM_DURATION}
+    available = ReviewClaim.objects.filter(Q(reviewer=reviewer) | Q(expires__lte=now), image=image)
+    if available.update(**fields):
+        # A new key of the same claim, or none if another reviewer has taken an expired claim since.
+        return ReviewClaim.objects.filter(image=image, key=key).first()
+    try:
+        with transaction.atomic():
+            new_claim: ReviewClaim = ReviewClaim.objects.create(image=image, **fields)
+    except IntegrityError:
+        return None
+    return new_claim
 
 
 def renew(reviewer: User, keys: Collection[UUID]) -> None:
-    """Let the claims that a page has last for five minutes from now."""
-    ReviewClaim.objects.filter(reviewer=reviewer, key__in=keys).update(expires=timezone.now() + CLAIM)
+    """Extend the claims of a page to `CLAIM_DURATION` from now."""
+    ReviewClaim.objects.filter(reviewer=reviewer, key__in=keys).update(expires=timezone.now() + CLAIM_DURATION)
 
 
 def release(reviewer: User, keys: Collection[UUID]) -> None:
-    """Let go of claims that a page had; those that were renewed since have other keys, and stay."""
+    """Release the claims of a page. A picture that was claimed again since has another key, and stays claimed."""
     ReviewClaim.objects.filter(reviewer=reviewer, key__in=keys).delete()
 
 
@@ -188,16 +192,17 @@ def decide(
     note: str = "",
     seconds: float | None = None,
 ) -> ReviewDecision:
-    """Decide about a picture as it was loaded: `safe`, `confirmed` with a reason, or `escalated`.
+    """Record a decision about a picture as it was loaded: `safe`, `confirmed` with a reason, or `escalated`.
 
-    Of two reviewers one wins: the change is guarded by what the picture's review was when it was shown. Raises `Refused`.
+    `seconds` is how long the reviewer looked. Of two concurrent decisions only the first is recorded: the picture must still
+    have the review state with which it was shown. Raises `ReviewRefused`.
     """
     if after not in (*DECIDED, Review.ESCALATED):
-        raise InvalidDecision("Decide that it is safe, that it is confirmed, or pass it on.")
+        raise InvalidDecision("Choose a decision: safe, confirmed or escalated.")
     if after == Review.CONFIRMED and reason not in Reason.values:
-        raise InvalidDecision(f"Say why it is confirmed: {', '.join(Reason.values)}.")
-    if len(note) > MAX_NOTE:
-        raise InvalidDecision(f"The note has {len(note)} characters; {MAX_NOTE} are the most.")
+        raise InvalidDecision(f"Choose a reason: {', '.join(Reason.values)}.")
+    if len(note) > MAX_NOTE_LENGTH:
+        raise InvalidDecision(f"The note has {len(note)} characters; at most {MAX_NOTE_LENGTH} are allowed.")
     return _record(
         image,
         reviewer,
@@ -211,18 +216,21 @@ def decide(
 
 
 def undo(reviewer: User) -> ReviewDecision:
-    """Take back the reviewer's last decision of the day that still holds, by a further row. Raises `Refused`."""
-    recent = ReviewDecision.objects.filter(reviewer=reviewer, when__gt=timezone.now() - UNDO, undoes=None)
+    """Undo the reviewer's last decision within `UNDO_PERIOD` by a further row. Raises `ReviewRefused`."""
+    recent = ReviewDecision.objects.filter(reviewer=reviewer, when__gt=timezone.now() - UNDO_PERIOD, undoes=None)
     last = recent.filter(undone_by=None).exclude(image=None).select_related("image").first()
     if last is None or last.image is None:
-        raise ReviewRefused("There is nothing to take back: you have decided nothing within a day.")
+        raise ReviewRefused("There is nothing to undo: you have made no decision within the last 24 hours.")
     newest = ReviewDecision.objects.filter(image=last.image).first()
     if newest is not None and newest != last:
-        raise ReviewRefused(f"{newest.reviewer_name} has decided about that picture since, so it stays as it is.")
+        raise ReviewRefused(
+            f"{newest.reviewer_name} has decided about that picture since, so your decision cannot be undone."
+        )
     return _record(last.image, reviewer, Review(last.after), Review(last.before), undoes=last)
 
 
 def person_record(user: User) -> PersonRecord:
+    """Count a user's generations and reviewed pictures."""
     generations = Generation.objects.filter(user=user).order_by()
     rows = GeneratedImage.objects.filter(IN_REVIEW, generation__user=user).order_by()
     by_review = dict(rows.values_list("review").annotate(Count("pk")))
@@ -236,25 +244,28 @@ def person_record(user: User) -> PersonRecord:
 
 
 def _record(image: GeneratedImage, reviewer: User, before: Review, after: Review, **fields: Any) -> ReviewDecision:
-    """The guarded change of the picture, and its row: both, or neither and `Refused`."""
+    """Change the review state and add the decision's row, or raise `ReviewRefused` and change nothing."""
     flag = image.is_flagged_by_checker if after in (Review.NONE, *OPEN) else after == Review.CONFIRMED
     with transaction.atomic():
-        # Locked first, so that its flag is right whoever decides about its other pictures meanwhile.
-        row = Generation.objects.select_for_update().filter(pk=image.generation_id, deleted=None).first()
-        if row is None:
-            raise ReviewRefused("It was deleted meanwhile, so there is nothing to decide.")
+        # Lock it first: its flag depends on all its pictures, and others may be decided at the same time.
+        generation = Generation.objects.select_for_update().filter(pk=image.generation_id, deleted=None).first()
+        if generation is None:
+            raise ReviewRefused("This picture was deleted, so your decision was not saved.")
         claims = ReviewClaim.objects.filter(image=image)
         other = claims.filter(expires__gt=timezone.now()).exclude(reviewer=reviewer).select_related("reviewer").first()
         if other is not None:
-            raise ReviewRefused(f"{other.reviewer} is looking at it now, so your decision was not taken.")
-        held = GeneratedImage.objects.filter(pk=image.pk, review=before)
-        if not held.update(review=after, nsfw=flag, **({} if after == Review.CONFIRMED else {"quarantined": None})):
+            raise ReviewRefused(f"{other.reviewer} is reviewing this picture now, so your decision was not saved.")
+        unchanged = GeneratedImage.objects.filter(pk=image.pk, review=before)
+        quarantined = {} if after == Review.CONFIRMED else {"quarantined": None}
+        if not unchanged.update(review=after, nsfw=flag, **quarantined):
             last = ReviewDecision.objects.filter(image=image).first()
-            said = f"{last.reviewer_name} decided first: {last.get_after_display()}" if last else "It has changed"
-            raise ReviewRefused(f"{said}. Your decision was not taken.")
+            cause = (
+                f"{last.reviewer_name} decided first: {last.get_after_display()}" if last else "The picture has changed"
+            )
+            raise ReviewRefused(f"{cause}. Your decision was not saved.")
         decision: ReviewDecision = ReviewDecision.objects.create(
             image=image,
-            generation=row.pk,
+            generation=generation.pk,
             index=image.index,
             reviewer=reviewer,
             reviewer_name=reviewer.get_username(),
@@ -268,11 +279,12 @@ def _record(image: GeneratedImage, reviewer: User, before: Review, after: Review
             **fields,
         )
         claims.delete()
-        flagged = GeneratedImage.objects.filter(generation=row, nsfw=True).exists()
-        Generation.objects.filter(pk=row.pk).update(is_flagged=flagged)
-        told = {"review": before, "nsfw": image.nsfw}, {"review": after, "nsfw": flag}
-        audit.record(reviewer, "image.undo" if decision.undoes_id else "image.review", image, *told)
+        is_flagged = GeneratedImage.objects.filter(generation=generation, nsfw=True).exists()
+        Generation.objects.filter(pk=generation.pk).update(is_flagged=is_flagged)
+        action = "image.undo" if decision.undoes_id else "image.review"
+        values_before, values_after = {"review": before, "nsfw": image.nsfw}, {"review": after, "nsfw": flag}
+        audit.record(reviewer, action, image, values_before, values_after)
     image.review, image.nsfw = after, flag
-    # Where that fails, the reaper does it.
+    # If this fails, the reaper repeats it.
     quarantine.apply(image.pk)
     return decision

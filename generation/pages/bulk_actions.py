@@ -12,10 +12,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from accounts.requests import came_from, uuids
 from generation.library import archive, deletion
 from generation.models import Generation
 from generation.pages.history_query import narrowed_by
-from generation.pages.requests import came_from
 from generation.pages.streaming import streamed
 from generation.pages.trash import offer_undo
 
@@ -38,7 +38,7 @@ def favourite(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @require_POST
 def selection(request: HttpRequest) -> HttpResponseBase:
     """Do what `do` says with those of one's own whose boxes are ticked, or with `only` where none is."""
-    ids = _ids(request.POST.getlist("id") or request.POST.getlist("only"))
+    ids = uuids(request.POST.getlist("id") or request.POST.getlist("only"))
     rows = Generation.objects.owned_by(request.user).filter(pk__in=ids[:MOST_AT_ONCE])
     if len(ids) > MOST_AT_ONCE:
         messages.error(request, f"You chose {len(ids)}; choose at most {MOST_AT_ONCE} at once. Nothing was done.")
@@ -91,14 +91,3 @@ def _page(request: HttpRequest) -> str:
 
 def _say(request: HttpRequest, count: int, one: str, many: str) -> None:
     messages.success(request, f"It is {one}." if count == 1 else f"{count} are {many}.")
-
-
-def _ids(texts: list[str]) -> list[UUID]:
-    """Those texts that are ids."""
-    found = []
-    for text in texts:
-        try:
-            found.append(UUID(text))
-        except ValueError:
-            continue
-    return found

@@ -1,6 +1,6 @@
 """The page where one leaves for good, and the receipt."""
 
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django import forms
@@ -11,7 +11,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.models import AccountDeletion, User
+from accounts.models import AccountDeletion
+from accounts.requests import current_user
 from generation.maintenance import account_deletion
 from generation.maintenance.account_deletion import LastAdministrator
 from generation.models import GeneratedImage, Generation
@@ -44,7 +45,7 @@ class PasswordForm(forms.Form):
     def clean_password(self) -> str:
         """Judged as a sign-in is, so that guessing is slowed down here, too."""
         password: str = self.cleaned_data["password"]
-        user = cast(User, self.request.user)
+        user = current_user(self.request)
         if authenticate(self.request, username=user.username, password=password) != user:
             raise forms.ValidationError("That is not your password; nothing was deleted.")
         return password
@@ -55,7 +56,7 @@ class PasswordForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
     """What goes, and a form that asks for the password; then the account is closed and the job begins."""
-    user = cast(User, request.user)
+    user = current_user(request)
     form = PasswordForm(request, request.POST if request.method == "POST" else None)
     can_delete = not account_deletion.is_last_administrator(user)
     if can_delete and form.is_valid():

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import IO, cast
+from typing import IO
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -18,7 +18,8 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.models import DataExport, User
+from accounts.models import DataExport
+from accounts.requests import current_user
 from generation.maintenance import data_export
 
 _PIECE = 1 << 18
@@ -30,7 +31,7 @@ _LENT_SECONDS = 60
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
     """What is being made or can be fetched; POST asks for a new export."""
-    user = cast(User, request.user)
+    user = current_user(request)
     if request.method == "POST":
         if not data_export.request(user):
             messages.info(request, "An export is being made already; wait until it is done.")
@@ -55,7 +56,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_safe
 def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     """The file of one's own finished export, while it is kept."""
-    export = get_object_or_404(data_export.ready(cast(User, request.user)), pk=export_id)
+    export = get_object_or_404(data_export.ready(current_user(request)), pk=export_id)
     name = f"dreamsite-{timezone.localtime(export.created):%Y-%m-%d}.zip"
     disposition = f'attachment; filename="{name}"'
     if settings.S3_BUCKET:

@@ -1,6 +1,5 @@
 """The page of one generation, and what can be done with it."""
 
-from typing import cast
 from uuid import UUID
 
 from django.contrib import messages
@@ -11,7 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
-from accounts.models import User
+from accounts.requests import came_from, current_user, whole_number
 from generation import display
 from generation.images import encoding
 from generation.jobs import queue
@@ -23,7 +22,6 @@ from generation.pages.caching import revalidated
 from generation.pages.downloads import FORMATS, NAMES
 from generation.pages.history_query import narrowed
 from generation.pages.notes import NoteForm
-from generation.pages.requests import came_from
 from generation.pages.sharing import NewLinkForm
 
 
@@ -46,9 +44,8 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
             return HttpResponseClientRefresh()
         return render(request, "generation/_live_status.html", _outlook(shown))
     images = list(shown.images.all())
-    number = request.GET.get("picture", "1")
-    at = int(number) - 1 if number.isascii() and number.isdigit() and len(number) < 4 else 0
-    chosen = images[at] if 0 <= at < len(images) else next(iter(images), None)
+    number = whole_number(request.GET.get("picture", ""), len(images)) or 1
+    chosen = images[number - 1] if images else None
     asked = narrowed(request.GET)
     surroundings = related_to(shown, images, asked.filters)
     context = _outlook(shown) | {
@@ -65,7 +62,7 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         "site_url": request.build_absolute_uri("/")[:-1],
     }
     if chosen:
-        blurs = cast(User, request.user).blur_flagged
+        blurs = current_user(request).blur_flagged
         offered = compare.others(shown, chosen, images, surroundings)
         other = compare.selected(shown, chosen, offered, request.GET.get("with", ""))
         context |= {

@@ -9,13 +9,13 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from accounts.requests import current_user, parse_uuid
 from generation import display
 from generation.library import search
 from generation.models import Generation, State
 from generation.pages.caching import revalidated
 from generation.pages.history_filters import address, chips
 from generation.pages.history_query import Narrowed, narrowed
-from generation.pages.requests import person
 
 PAGE_SIZE = 48
 
@@ -28,7 +28,7 @@ def history(request: HttpRequest) -> HttpResponse:
 
     `under` is the key of the heading that the page above ended under: it is not said again, and the grid comes alone.
     """
-    user = person(request)
+    user = current_user(request)
     before = _uuid(request.GET["before"]) if "before" in request.GET else None
     asked = narrowed(request.GET)
     own = Generation.objects.owned_by(user)
@@ -90,7 +90,7 @@ def _live(generations: list[Generation], asked: Narrowed) -> str:
 
 
 def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise Http404 from None
+    generation_id = parse_uuid(text)
+    if generation_id is None:
+        raise Http404
+    return generation_id

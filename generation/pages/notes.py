@@ -11,9 +11,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
+from accounts.requests import came_from
 from generation.library import search
 from generation.models import Generation
-from generation.pages.requests import came_from
 
 MAX_NOTE = 4000
 

@@ -1,6 +1,6 @@
 """The settings of one's account: how pictures are shown, the look, what the studio starts with."""
 
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -11,6 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.models import User
+from accounts.requests import current_user
 from generation.models import DiffusionModel
 
 
@@ -47,7 +48,7 @@ class ThemeForm(forms.ModelForm[User]):
 @require_http_methods(["GET", "HEAD", "POST"])
 def settings(request: HttpRequest) -> HttpResponse:
     """One's settings, and the way to what can be done with the whole account."""
-    user = cast(User, request.user)
+    user = current_user(request)
     form = SettingsForm(request.POST if request.method == "POST" else None, instance=user)
     if form.is_valid():
         User.objects.filter(pk=user.pk).update(**form.cleaned_data)
@@ -67,7 +68,7 @@ def theme(request: HttpRequest) -> HttpResponse:
     form = ThemeForm(request.POST)
     if not form.is_valid():
         return HttpResponse("theme is auto, light or dark", status=400, content_type="text/plain")
-    User.objects.filter(pk=cast(User, request.user).pk).update(theme=form.cleaned_data["theme"])
+    User.objects.filter(pk=current_user(request).pk).update(theme=form.cleaned_data["theme"])
     return HttpResponse(status=204)
 
 

@@ -16,11 +16,11 @@ from django.urls import reverse
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts.requests import came_from
 from generation import display
 from generation.images import encoding, storage
 from generation.library import sharing
 from generation.models import GeneratedImage, Generation, ShareLink
-from generation.pages.requests import came_from
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts.models import User
+from accounts.requests import current_user
 from generation import display
 from generation.broker import progress
 from generation.jobs import contact_sheets
@@ -110,7 +110,7 @@ def cells(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
 def cancel(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
     """Cancel all that waits or runs of one of one's own contact sheets."""
     contact_sheet = get_object_or_404(ContactSheet, user=request.user, pk=contact_sheet_id)
-    if not contact_sheets.cancel(cast(User, request.user), contact_sheet.pk):
+    if not contact_sheets.cancel(current_user(request), contact_sheet.pk):
         messages.info(request, "All of it had ended already, so nothing was canceled.")
     return redirect("sheet", contact_sheet.pk)
 

@@ -1,8 +1,8 @@
-"""The studio: a picture, words, and what comes of them. Everything works as a plain form; a script makes it live."""
+"""The studio: a form for a picture and a prompt, and what comes of it. It works as a plain form; a script adds the rest."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -16,31 +16,17 @@ from django.utils.crypto import get_random_string
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import request_ids
 from accounts.models import User
+from accounts.requests import current_user
 from generation import capabilities, display
 from generation.images.uploads import Upload
-from generation.jobs import (
-    contact_sheets,
-    idempotency,
-    limits,
-    submission,
-)
+from generation.jobs import contact_sheets, idempotency, limits, submission
 from generation.jobs.forecast import Forecast
 from generation.library.stored import Stored
-from generation.models import (
-    ContactSheet,
-    DiffusionModel,
-    Generation,
-    State,
-)
-from generation.pages import (
-    sheets,
-    snippets,
-    studio_form,
-)
+from generation.models import ContactSheet, DiffusionModel, Generation, State
+from generation.pages import sheets, snippets, studio_form
 from generation.pages.caching import revalidated
-from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
+from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat, Refusal
 from generation.responses import ModelDescription
 from generation.serializers import records
 
@@ -58,8 +44,8 @@ _CHOOSE_AGAIN = "Choose the picture again."
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def studio(request: HttpRequest) -> HttpResponse:
-    """The form, what of one's own still runs, and the last results; `POST` asks for pictures or a contact sheet."""
-    user = cast(User, request.user)
+    """Show the form with the user's unfinished and last generations; `POST` submits pictures or a contact sheet."""
+    user = current_user(request)
     try:
         if request.method == "POST":
             return _post(request, user)
@@ -72,35 +58,33 @@ def studio(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def estimate(request: HttpRequest) -> HttpResponse:
-    """What the form, whose picture need not be sent, would cost and take; and itself as programs send it. JSON.
+    """Answer with the cost and time of the form as JSON, `sheet` with those of its contact sheet, and code that sends it.
 
-    `sheet` says the same of the contact sheet that it describes, if it does.
+    The picture need not be sent.
     """
-    user = cast(User, request.user)
-    texts = studio_form.texts_of(request.POST)
-    answer: dict[str, Any] = {"words": "", "sheet": "", "warnings": [], "errors": {}}
+    user = current_user(request)
+    fields = studio_form.parameter_fields(request.POST)
+    content: dict[str, Any] = {"words": "", "sheet": "", "warnings": [], "errors": {}}
     try:
-        asked = studio_form.read(user, request.POST, request.FILES, texts)
-        known = asked.stored.size if asked.stored else studio_form.size_of(request.POST)
-        answer |= _snippets(request, asked.parameters, asked.stored, request.POST.get("filename", ""))
-        draft = submission.build(user, None, asked.parameters, None, size=known)
-        answer["warnings"] = draft.warnings
-        answer["sheet"] = _sheet_expected(user, request.POST, texts, known)
-        answer["words"] = _expected(user, [draft], [submission.estimate(draft)], is_known=known is not None)
-    except studio_form.Refused as refused:
-        answer["errors"] = refused.errors
-    except studio_form.REFUSALS as error:
-        answer["errors"] = studio_form.refusal(error).errors
+        form = studio_form.read(user, request.POST, request.FILES, fields)
+        size = form.stored.size if form.stored else studio_form.size_of(request.POST)
+        content |= _snippets(request, form.parameters, form.stored, request.POST.get("filename", ""))
+        draft = submission.build(submission.Request(user, None, form.parameters, None, size=size))
+        content["warnings"] = draft.warnings
+        content["sheet"] = _estimated_sheet(user, request.POST, fields, size)
+        content["words"] = _estimated(user, [draft], [submission.estimate(draft)], size_is_known=size is not None)
+    except Refusal as refusal:
+        content["errors"] = studio_form.form_errors(refusal)
     except ObjectDoesNotExist:
         raise Http404 from None
-    return JsonResponse(answer)
+    return JsonResponse(content)
 
 
 @revalidated
 @login_required
 @require_safe
 def job(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """One of one's own generations as the studio shows it, for the script to put in place."""
+    """Show one of the user's generations as the studio does, for the script to put in place."""
     rows = Generation.objects.owned_by(request.user).prefetch_related("images")
     return render(request, "generation/_job.html", {"generation": get_object_or_404(rows, pk=generation_id)})
 
@@ -108,124 +92,135 @@ def job(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @never_cache
 @require_safe
 def events(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """The present of one's own generation, from which the waiting layer makes its stream of events."""
+    """Answer with the record of one of the user's generations, from which the ASGI layer makes its stream of events."""
     if not request.user.is_authenticated:
         return JsonResponse({"detail": "Sign in again."}, status=403)
     rows = Generation.objects.owned_by(request.user).select_related("user").prefetch_related("images")
-    found = get_object_or_404(rows, pk=generation_id)
+    generation = get_object_or_404(rows, pk=generation_id)
     absolute = request.build_absolute_uri
-    return JsonResponse({"origin": absolute("/"), "record": records([found], absolute)[0]})
+    return JsonResponse({"origin": absolute("/"), "record": records([generation], absolute)[0]})
 
 
 def _post(request: HttpRequest, user: User) -> HttpResponse:
-    is_scripted = request.headers.get("X-Requested-With") == "fetch"
-    values = {name: str(text) for name, text in request.POST.items() if name != "csrfmiddlewaretoken"}
-    texts = studio_form.texts_of(request.POST)
     if "switch" in request.POST:
-        again: studio_form.Errors = {"image": [_CHOOSE_AGAIN]} if request.FILES.get("image") else {}
-        return _page(request, user, values, _kept(user, values), again, before=values.pop("was", ""))
+        return _switch_model(request, user)
+    fields = studio_form.parameter_fields(request.POST)
     try:
-        # Who may not ask for more costs no decoding of a picture.
+        # Before the upload is decoded.
         limits.check(user, 0.0)
-        asked = studio_form.read(user, request.POST, request.FILES, texts)
+        form = studio_form.read(user, request.POST, request.FILES, fields)
         if "explore" in request.POST:
-            target = reverse("sheet", args=[_explore(request, user, asked, texts).pk])
-            return JsonResponse({"location": target}, status=201) if is_scripted else redirect(target)
-        made = _generate(request, user, asked)
-    except studio_form.Refused as error:
-        refused = error
-    except studio_form.REFUSALS as error:
-        refused = studio_form.refusal(error)
-    else:
-        if is_scripted:
-            made = Generation.objects.prefetch_related("images").get(pk=made.pk)
-            return render(request, "generation/_job.html", {"generation": made}, status=201)
-        return redirect("generation", made.pk)
-    if is_scripted:
-        return JsonResponse({"errors": refused.errors}, status=refused.status)
+            return _sheet_accepted(request, _submit_sheet(request, user, form, fields))
+        return _accepted(request, _submit(request, user, form))
+    except Refusal as refusal:
+        return _refused(request, user, refusal)
+
+
+def _accepted(request: HttpRequest, generation: Generation) -> HttpResponse:
+    if not _is_scripted(request):
+        return redirect("generation", generation.pk)
+    generation = Generation.objects.prefetch_related("images").get(pk=generation.pk)
+    return render(request, "generation/_job.html", {"generation": generation}, status=201)
+
+
+def _sheet_accepted(request: HttpRequest, sheet: ContactSheet) -> HttpResponse:
+    target = reverse("sheet", args=[sheet.pk])
+    return JsonResponse({"location": target}, status=201) if _is_scripted(request) else redirect(target)
+
+
+def _refused(request: HttpRequest, user: User, refusal: Refusal) -> HttpResponse:
+    """Show the form again with the errors; to the script, only the errors."""
+    errors, status = studio_form.form_errors(refusal), refusal.code.status
+    if _is_scripted(request):
+        return JsonResponse({"errors": errors}, status=status)
     if request.FILES.get("image"):
-        refused.errors.setdefault("image", []).append(_CHOOSE_AGAIN)
-    response = _page(request, user, values, _kept(user, values), refused.errors)
-    response.status_code = refused.status
+        errors.setdefault("image", []).append(_CHOOSE_AGAIN)
+    values = _posted_values(request)
+    response = _page(request, user, values, _stored(user, values), errors)
+    response.status_code = status
     return response
 
 
-def _generate(request: HttpRequest, user: User, asked: studio_form.Asked) -> Generation:
-    picture = asked.picture()
-    attempt = _attempt(request, user, asked, picture)
-    if attempt and (earlier := attempt.earlier()):
-        return earlier
-    draft = submission.build(
-        user, None, asked.parameters, picture, request_id=request_ids.current(), source_id=asked.source_id
+def _switch_model(request: HttpRequest, user: User) -> HttpResponse:
+    """Show the form for another model, without a script."""
+    values = _posted_values(request)
+    errors: studio_form.Errors = {"image": [_CHOOSE_AGAIN]} if request.FILES.get("image") else {}
+    return _page(request, user, values, _stored(user, values), errors, previous_model=values.pop("was", ""))
+
+
+def _is_scripted(request: HttpRequest) -> bool:
+    return request.headers.get("X-Requested-With") == "fetch"
+
+
+def _posted_values(request: HttpRequest) -> dict[str, str]:
+    return {name: str(text) for name, text in request.POST.items() if name != "csrfmiddlewaretoken"}
+
+
+def _submit(request: HttpRequest, user: User, form: studio_form.StudioRequest) -> Generation:
+    picture = form.picture()
+    submitted = submission.Request(user, None, form.parameters, picture, source_id=form.source_id)
+    return submission.submit_once(
+        lambda: [submission.build(submitted)], picture, _idempotent(request, user, form, picture)
     )
-    return submission.submit(draft, picture, attempt)
 
 
-def _explore(request: HttpRequest, user: User, asked: studio_form.Asked, texts: Mapping[str, str]) -> ContactSheet:
-    columns, rows = _axes(request.POST)
-    if columns is None:
+def _submit_sheet(
+    request: HttpRequest, user: User, form: studio_form.StudioRequest, fields: Mapping[str, str]
+) -> ContactSheet:
+    grid = _grid(request.POST)
+    if grid is None:
         raise InvalidField("columns", "Choose what varies along the columns, and its values")
-    picture = asked.picture()
-    attempt = _attempt(request, user, asked, picture, f"{columns} {rows}")
-    if attempt and (earlier := attempt.earlier()) and earlier.contact_sheet:
-        return earlier.contact_sheet
-    return contact_sheets.explore(
-        user,
-        texts,
-        picture,
-        columns,
-        rows,
-        source_id=asked.source_id,
-        request_id=request_ids.current(),
-        attempt=attempt,
-    )
+    picture = form.picture()
+    idempotent = _idempotent(request, user, form, picture, f"{grid.columns} {grid.rows}")
+    return contact_sheets.submit_once(user, fields, picture, grid, form.source_id, idempotent)
 
 
-def _axes(post: QueryDict) -> tuple[contact_sheets.Axis | None, contact_sheets.Axis | None]:
-    """Raises `InvalidField`."""
-    columns = contact_sheets.axis("columns", post.get("columns_field", ""), post.get("columns", ""))
-    return columns, contact_sheets.axis("rows", post.get("rows_field", ""), post.get("rows", ""))
+def _grid(post: QueryDict) -> contact_sheets.Grid | None:
+    """Return the grid that the form describes, if it does. Raises `InvalidField`."""
+    columns = contact_sheets.read_axis("columns", post.get("columns_field", ""), post.get("columns", ""))
+    rows = contact_sheets.read_axis("rows", post.get("rows_field", ""), post.get("rows", ""))
+    return contact_sheets.Grid(columns, rows) if columns else None
 
 
-def _attempt(
-    request: HttpRequest, user: User, asked: studio_form.Asked, picture: Upload, varied: str = ""
+def _idempotent(
+    request: HttpRequest, user: User, form: studio_form.StudioRequest, picture: Upload, varied: str = ""
 ) -> idempotency.IdempotentRequest | None:
-    """What makes a double click one request. A form that was changed and sent again is another one."""
+    """Identify the request by the form's nonce and content: a double click submits once, a changed form anew."""
     nonce = request.POST.get("key", "")[:64]
     if not nonce:
         return None
     digest = f"{picture.sha256} {picture.size}"
-    fingerprint = idempotency.fingerprint(f"studio {nonce} {varied}", asked.parameters, digest)
+    fingerprint = idempotency.fingerprint(f"studio {nonce} {varied}", form.parameters, digest)
     return idempotency.IdempotentRequest(user, None, fingerprint, fingerprint)
 
 
 def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], Stored | None, studio_form.Errors]:
-    """The values of the form that an address asks for, its stored picture, and why that cannot be used."""
+    """Return the form's values and stored picture that a query asks for, and why that picture cannot be used."""
     values: dict[str, str] = {}
     if query.get("refused") == "size":
-        most = settings.MAX_UPLOAD_BYTES / 2**20
-        return values, None, {"image": [f"The picture was too large; choose one of less than {most:.0f} MB."]}
+        limit = settings.MAX_UPLOAD_BYTES / 2**20
+        return values, None, {"image": [f"The picture was too large; choose one of less than {limit:.0f} MB."]}
     try:
-        kept = studio_form.stored_choice(user, query)
+        stored = studio_form.stored_choice(user, query)
     except InvalidField as error:
-        return values, None, studio_form.refusal(error).errors
-    if kept and query.get("from"):
-        values = studio_form.values_of(kept.generation)
+        return values, None, studio_form.form_errors(error)
+    if stored and query.get("from"):
+        values = studio_form.values_of(stored.generation)
         mode = query.get("mode", "remix")
         if mode not in MODES:
             raise Generation.DoesNotExist
-        seeds = kept.generation.get_recipe().seeds
+        seeds = stored.generation.get_recipe().seeds
         values["seed"] = {"remix": "", "exact": str(seeds[0]), "vary": str(seeds[-1] + 1)}[mode]
     for name in ("from", "source", "image"):
-        if kept and query.get(name):
+        if stored and query.get(name):
             values[name] = str(query[name])
     for name in ("prompt", "model_id"):
         if query.get(name):
             values[name] = str(query[name])
-    return values, kept, {}
+    return values, stored, {}
 
 
-def _kept(user: User, values: Mapping[str, Any]) -> Stored | None:
+def _stored(user: User, values: Mapping[str, Any]) -> Stored | None:
     try:
         return studio_form.stored_choice(user, values)
     except InvalidField:
@@ -236,85 +231,100 @@ def _page(
     request: HttpRequest,
     user: User,
     values: Mapping[str, str],
-    kept: Stored | None,
+    stored: Stored | None,
     errors: studio_form.Errors,
-    before: str = "",
+    previous_model: str = "",
 ) -> HttpResponse:
-    """The form with these values; those that the model `before` began with become those that the chosen one begins with."""
-    models = [capabilities.described(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
-    own = Generation.objects.owned_by(user)
-    context: dict[str, Any] = {"models": models, "stored": kept}
+    """Show the form with these values.
+
+    Values that are the starting ones of `previous_model` become those of the chosen model.
+    """
+    context: dict[str, Any] = {"stored": stored}
+    models = [capabilities.describe(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
     if models:
         chosen = _chosen(models, values.get("model_id") or user.default_model)
         errors = {**studio_form.unavailable(chosen, values), **errors}
-        loras = studio_form.loras(models, chosen, values)
-        if before:
-            untouched = studio_form.starting_values(_chosen(models, before))
-            values = {name: value for name, value in values.items() if untouched.get(name) != value}
+        if previous_model:
+            previous = studio_form.starting_values(_chosen(models, previous_model))
+            values = {name: value for name, value in values.items() if previous.get(name) != value}
         values = {**studio_form.starting_values(chosen), **values, "model_id": chosen.id}
-        context |= {
-            "values": values,
-            "current_model": chosen,
-            "sliders": studio_form.sliders(chosen, values, errors),
-            "loras": loras,
-            "uses_loras": any(lora.weight and lora.fits for lora in loras),
-            "model_behaviour": studio_form.behaviour(models),
-            "negative_has_effect": chosen.parameters["negative_prompt"].has_effect,
-            "max_images": chosen.parameters["num_images_per_prompt"].maximum,
-            "max_characters": studio_form.limit_of("prompt"),
-            "axis_fields": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS],
-            "formats": list(OutputFormat),
-            "max_cells": contact_sheets.MAX_CELLS,
-            "key": get_random_string(22),
-            "max_bytes": settings.MAX_UPLOAD_BYTES,
-        }
-    recent = own.filter(state=State.SUCCEEDED, contact_sheet=None)
-    live = own.live().filter(contact_sheet=None).prefetch_related("images")
-    context |= {
-        "errors": {**errors, "general": errors.get("", [])},
-        "recent_prompts": own.last_prompts(PROMPTS_SHOWN),
-        "jobs": list(live[:LIVE_SHOWN]),
-        "recent": list(recent.order_by("-pk").prefetch_related("images")[:RECENT_SHOWN]),
-        "sheets": [(one, sheets.title(one)) for one in ContactSheet.objects.filter(user=user).lately(SHEETS_SHOWN)],
-    }
+        context |= _form_context(models, chosen, values, errors)
+    context |= {"models": models, "errors": {**errors, "general": errors.get("", [])}, **_library_context(user)}
     return render(request, "generation/studio.html", context)
 
 
+def _form_context(
+    models: list[ModelDescription], chosen: ModelDescription, values: Mapping[str, str], errors: studio_form.Errors
+) -> dict[str, Any]:
+    loras = studio_form.loras(models, chosen, values)
+    return {
+        "values": values,
+        "current_model": chosen,
+        "sliders": studio_form.sliders(chosen, values, errors),
+        "loras": loras,
+        "uses_loras": any(lora.weight and lora.fits for lora in loras),
+        "model_behaviour": studio_form.model_behaviour_json(models),
+        "negative_has_effect": chosen.parameters["negative_prompt"].has_effect,
+        "max_images": chosen.parameters["num_images_per_prompt"].maximum,
+        "max_characters": studio_form.limit_of("prompt"),
+        "axis_fields": [(name, sheets.LABELS[name], _has_effect(chosen, name)) for name in contact_sheets.FIELDS],
+        "formats": list(OutputFormat),
+        "max_cells": contact_sheets.MAX_CELLS,
+        "key": get_random_string(22),
+        "max_bytes": settings.MAX_UPLOAD_BYTES,
+    }
+
+
+def _library_context(user: User) -> dict[str, Any]:
+    """Return what the page shows of the user's generations: unfinished and last ones, last prompts and sheets."""
+    rows = Generation.objects.owned_by(user)
+    live = rows.live().filter(contact_sheet=None).prefetch_related("images")
+    recent = rows.filter(state=State.SUCCEEDED, contact_sheet=None).order_by("-pk").prefetch_related("images")
+    last_sheets = ContactSheet.objects.filter(user=user).recent(SHEETS_SHOWN)
+    return {
+        "recent_prompts": rows.last_prompts(PROMPTS_SHOWN),
+        "jobs": list(live[:LIVE_SHOWN]),
+        "recent": list(recent[:RECENT_SHOWN]),
+        "sheets": [(sheet, sheets.title(sheet)) for sheet in last_sheets],
+    }
+
+
 def _has_effect(model: ModelDescription, name: str) -> bool:
-    """Whether the model does anything with this field: always with the prompt, and its own name."""
+    """Return whether this field changes the model's pictures; the prompt and the model always do."""
     return name not in model.parameters or model.parameters[name].has_effect
 
 
-def _chosen(models: list[ModelDescription], wanted: str) -> ModelDescription:
-    """The model of this name, or the one that requests without a name get."""
-    return next((model for model in models if model.id == wanted), models[0])
+def _chosen(models: list[ModelDescription], model_id: str) -> ModelDescription:
+    """Return the model of this name, or the default model."""
+    return next((model for model in models if model.id == model_id), models[0])
 
 
-def _sheet_expected(user: User, post: QueryDict, texts: Mapping[str, str], size: tuple[int, int] | None) -> str:
-    """Time and cost of the contact sheet of the form, or what is wrong with it; empty where it describes none."""
+def _estimated_sheet(user: User, post: QueryDict, fields: Mapping[str, str], size: tuple[int, int] | None) -> str:
+    """Return time and cost of the form's contact sheet, or its errors, in words; empty if it describes none."""
     try:
-        columns, rows = _axes(post)
-        if columns is None:
+        grid = _grid(post)
+        if grid is None:
             return ""
-        cells = contact_sheets.drafts(user, texts, None, columns, rows, size=size)
-        return _expected(user, cells, submission.estimate_together(cells), is_known=size is not None)
-    except studio_form.REFUSALS as error:
-        return " ".join(words for beside in studio_form.refusal(error).errors.values() for words in beside)
+        cells = contact_sheets.drafts(user, fields, None, grid, size)
+        return _estimated(user, cells, submission.estimate_together(cells), size_is_known=size is not None)
+    except Refusal as refusal:
+        return " ".join(words for messages in studio_form.form_errors(refusal).values() for words in messages)
 
 
-def _expected(user: User, drafts: Sequence[Generation], expected: Sequence[Forecast], *, is_known: bool) -> str:
-    """Time and cost of these together, in words."""
+def _estimated(user: User, drafts: Sequence[Generation], forecasts: Sequence[Forecast], *, size_is_known: bool) -> str:
+    """Return time and cost of these together, in words."""
     now = timezone.now()
     parts = []
-    starts, ends = [one.start for one in expected if one.start], [one.finish for one in expected if one.finish]
-    if len(ends) == len(starts) == len(expected):
-        parts.append(_about(max(ends) - min(starts)))
-        waits = min(starts) - now
-        parts.append("starts at once" if waits < timedelta(seconds=1.5) else f"starts in {_about(waits)}")
+    starts = [forecast.start for forecast in forecasts if forecast.start]
+    finishes = [forecast.finish for forecast in forecasts if forecast.finish]
+    if len(finishes) == len(starts) == len(forecasts):
+        parts.append(_about(max(finishes) - min(starts)))
+        wait = min(starts) - now
+        parts.append("starts at once" if wait < timedelta(seconds=1.5) else f"starts in {_about(wait)}")
     else:
-        parts.append(expected[0].reason.removesuffix("."))
+        parts.append(forecasts[0].reason.removesuffix("."))
     limit = limits.user_limits(user).daily_cost
-    at_most = "" if is_known else "at most "
+    at_most = "" if size_is_known else "at most "
     cost = f"costs {at_most}{_few_digits(sum(draft.cost for draft in drafts))}"
     if limit is not None:
         cost += f" of the {max(0.0, limit - limits.spent(user, now)):.0f} left today"
@@ -331,13 +341,13 @@ def _about(time: timedelta) -> str:
 
 
 def _snippets(
-    request: HttpRequest, parameters: ImageToImageParameters, kept: Stored | None, filename: str
+    request: HttpRequest, parameters: ImageToImageParameters, stored: Stored | None, filename: str
 ) -> dict[str, str]:
     dumped = parameters.model_dump(mode="json", exclude_defaults=True)
     fields = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in dumped.items()}
     url = request.build_absolute_uri(reverse("image-to-image"))
-    picture = filename or ("input." + str(kept.file.name).rpartition(".")[2] if kept else "picture.jpg")
-    picture_url = request.build_absolute_uri(kept.file.url) if kept else ""
+    picture = filename or ("input." + str(stored.file.name).rpartition(".")[2] if stored else "picture.jpg")
+    picture_url = request.build_absolute_uri(stored.file.url) if stored else ""
     return {
         "curl": snippets.curl(url, fields, picture, picture_url),
         "python": snippets.python(url, fields, picture, picture_url),

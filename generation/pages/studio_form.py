@@ -1,4 +1,4 @@
-"""The studio's form: what it shows for each model, and how it is read. Every error ends beside the field it speaks of."""
+"""The studio's form: its values and choices for each model, how it is read, and its errors by field."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,61 +12,39 @@ from django.utils.datastructures import MultiValueDict
 from pydantic import ValidationError
 
 from accounts.models import User
+from accounts.requests import whole_number
 from generation import display
-from generation.images.storage import StorageFailed
-from generation.images.uploads import (
-    MAX_SIDE,
-    Upload,
-    read_upload,
-)
-from generation.jobs.limits import OverLimit, QueueFull
-from generation.jobs.submission import Unavailable
+from generation.images.uploads import MAX_SIDE, Upload, read_upload
 from generation.library.stored import Stored, stored
 from generation.models import GeneratedImage, Generation
 from generation.parameters import (
-    MESSAGES,
-    ErrorCode,
     ImageToImageParameters,
     InvalidField,
-    RequestRefused,
+    InvalidForm,
+    Refusal,
     bounds,
     error_items,
 )
 from generation.responses import ModelDescription
 
 SLIDERS = {"guidance_scale": 0.1, "image_guidance_scale": 0.05, "strength": 0.01, "num_inference_steps": 1}
-"""The fields that have a slider, and its steps."""
+"""The fields with a slider, and the step of each."""
 TEXTS = ("prompt", "model_id", "negative_prompt", "seed", "num_images_per_prompt", "output_format", "output_quality")
+_MAX_IMAGE_INDEX = 999
 _SPAN = 4
-"""A slider reaches to so many times the value it starts with: the whole range is for whoever writes the number."""
+"""A slider ends at this multiple of its first value; larger values are typed into the number field."""
 _LORA = "lora:"
 _WORDS = {
     ("prompt", "missing"): "Say what should happen to the picture.",
     ("image", "missing"): "Choose a picture.",
 }
-_FIELD_OF = {
-    ErrorCode.UNKNOWN_MODEL: "model_id",
-    ErrorCode.INVALID_LORAS: "loras",
-    ErrorCode.UNKNOWN_LORA: "loras",
-}
-
 Errors = dict[str, list[str]]
-"""What is wrong, in words, by field; under "" what is of no field."""
-REFUSALS = (InvalidField, RequestRefused, OverLimit, QueueFull, Unavailable, StorageFailed)
-
-
-class Refused(Exception):
-    """Everything that is wrong with a form."""
-
-    def __init__(self, errors: Errors, status: int = 422) -> None:
-        super().__init__("a form that cannot be accepted")
-        self.errors = errors
-        self.status = status
+"""Messages by field; under "" those of no field."""
 
 
 @dataclass(frozen=True)
 class Slider:
-    """A number with a slider: `span` is where that ends, `maximum` where the number does."""
+    """A number field with a slider, which ends at `span`; the number field ends at `maximum`."""
 
     name: str
     label: str
@@ -83,7 +61,7 @@ class Slider:
 
 @dataclass(frozen=True)
 class LoraChoice:
-    """A LoRA with the weight it is to have, "" where it is not used."""
+    """A LoRA with its weight, "" if it is not used."""
 
     id: str
     models: list[str]
@@ -92,18 +70,20 @@ class LoraChoice:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request that was read: a picture that came with it, or one that is stored already."""
+class StudioRequest:
+    """A validated form with an uploaded picture or a stored one."""
 
     parameters: ImageToImageParameters
     upload: Upload | None
     stored: Stored | None
 
     def picture(self) -> Upload:
-        """Raises `StorageFailed`, `InvalidField`."""
-        if self.upload is None and self.stored is None:
-            raise InvalidField("image", _WORDS["image", "missing"], "missing")
-        return self.upload or self.stored.read()  # type: ignore[union-attr]
+        """Return the picture. Raises `StorageFailed`, and `InvalidField` without one."""
+        if self.upload:
+            return self.upload
+        if self.stored:
+            return self.stored.read()
+        raise InvalidField("image", _WORDS["image", "missing"], "missing")
 
     @property
     def source_id(self) -> int | None:
@@ -111,7 +91,7 @@ class Asked:
 
 
 def starting_values(model: ModelDescription) -> dict[str, str]:
-    """What a fresh form holds for this model: what it does best with, else the field's default."""
+    """Return the values of a new form: what is recommended for this model, else the field's default."""
     values = {"model_id": model.id, "num_images_per_prompt": "1", "output_format": "png", "output_quality": "90"}
     for name in SLIDERS:
         values[name] = _start(model, name)
@@ -119,9 +99,9 @@ def starting_values(model: ModelDescription) -> dict[str, str]:
 
 
 def values_of(generation: Generation) -> dict[str, str]:
-    """The fields of a request that was made before, but its seed."""
-    wanted = generation.get_parameters().model_dump(mode="json")
-    values = {name: _written(wanted[name]) for name in (*TEXTS, *SLIDERS, "safety_check") if name != "seed"}
+    """Return the form's values for an earlier request, without its seed."""
+    parameters = generation.get_parameters().model_dump(mode="json")
+    values = {name: _written(parameters[name]) for name in (*TEXTS, *SLIDERS, "safety_check") if name != "seed"}
     values["model_id"] = generation.model_id
     for lora in generation.get_recipe().loras:
         values[f"{_LORA}{lora.id}"] = _written(lora.weight)
@@ -129,41 +109,43 @@ def values_of(generation: Generation) -> dict[str, str]:
 
 
 def sliders(model: ModelDescription, values: Mapping[str, str], errors: Errors | None = None) -> list[Slider]:
-    found = []
-    for name, step in SLIDERS.items():
-        told = model.parameters[name]
-        field = ImageToImageParameters.model_fields[name]
-        maximum = float(told.maximum or 0)
-        found.append(
-            Slider(
-                name=name,
-                label=display.PARAMETERS[name],
-                help=str(field.description),
-                value=values.get(name) or _start(model, name),
-                minimum=float(told.minimum or 0),
-                maximum=maximum,
-                span=min(maximum, float(_start(model, name)) * _SPAN),
-                step=step,
-                has_effect=told.has_effect and told.forced is None,
-                is_whole=field.annotation is int,
-                errors=(errors or {}).get(name, []),
-            )
-        )
-    return found
+    """Return the sliders as this model has them, with these values where there are any."""
+    return [
+        _slider(model, name, values.get(name) or _start(model, name), (errors or {}).get(name, [])) for name in SLIDERS
+    ]
 
 
-def behaviour(models: Sequence[ModelDescription]) -> dict[str, Any]:
-    """What the page's script must know to show another model's parameters, as JSON types."""
+def _slider(model: ModelDescription, name: str, value: str, errors: Sequence[str]) -> Slider:
+    described = model.parameters[name]
+    field = ImageToImageParameters.model_fields[name]
+    maximum = float(described.maximum or 0)
+    return Slider(
+        name=name,
+        label=display.PARAMETERS[name],
+        help=str(field.description),
+        value=value,
+        minimum=float(described.minimum or 0),
+        maximum=maximum,
+        span=min(maximum, float(_start(model, name)) * _SPAN),
+        step=SLIDERS[name],
+        has_effect=described.has_effect and described.forced is None,
+        is_whole=field.annotation is int,
+        errors=errors,
+    )
+
+
+def model_behaviour_json(models: Sequence[ModelDescription]) -> dict[str, Any]:
+    """Return what the page's script needs to switch between models, as JSON types."""
     return {
         model.id: {
             "sliders": {
-                one.name: {
-                    "shown": one.has_effect,
-                    "value": one.value,
-                    "max": one.maximum,
-                    "span": one.span,
+                slider.name: {
+                    "shown": slider.has_effect,
+                    "value": slider.value,
+                    "max": slider.maximum,
+                    "span": slider.span,
                 }
-                for one in sliders(model, {})
+                for slider in sliders(model, {})
             },
             "negative_prompt": model.parameters["negative_prompt"].has_effect,
             "images": model.parameters["num_images_per_prompt"].maximum,
@@ -175,7 +157,7 @@ def behaviour(models: Sequence[ModelDescription]) -> dict[str, Any]:
 
 
 def loras(models: Sequence[ModelDescription], chosen: ModelDescription, values: Mapping[str, str]) -> list[LoraChoice]:
-    """All LoRAs that any of the models may use."""
+    """Return all LoRAs that any of the models may use."""
     names = sorted({name for model in models for name in model.loras})
     return [
         LoraChoice(
@@ -189,19 +171,19 @@ def loras(models: Sequence[ModelDescription], chosen: ModelDescription, values: 
 
 
 def unavailable(chosen: ModelDescription, values: Mapping[str, str]) -> Errors:
-    """What these values name, such as those of an earlier request, that cannot be used with the model of the form."""
+    """Return errors for the model and the LoRAs of these values that cannot be used, as those of an earlier request."""
     errors: Errors = {}
-    wanted = values.get("model_id")
-    if wanted and wanted != chosen.id:
-        errors["model_id"] = [f"{wanted} cannot be used here now; this is {chosen.id} instead."]
+    model_id = values.get("model_id")
+    if model_id and model_id != chosen.id:
+        errors["model_id"] = [f"{model_id} cannot be used here now; this is {chosen.id} instead."]
     weights = {name.removeprefix(_LORA): text for name, text in values.items() if name.startswith(_LORA)}
     for name in [name for name, text in weights.items() if text.strip() and name not in chosen.loras]:
         errors.setdefault("loras", []).append(f"{name} cannot be used with this model now; it is left out.")
     return errors
 
 
-def texts_of(post: QueryDict) -> dict[str, str]:
-    """The fields of the request among those of the form."""
+def parameter_fields(post: QueryDict) -> dict[str, str]:
+    """Return the fields of `ImageToImageParameters` from those of the form."""
     texts = {name: str(post[name]).strip() for name in (*TEXTS, *SLIDERS, "safety_check") if name in post}
     weights = {
         name.removeprefix(_LORA): _number(str(text))
@@ -215,88 +197,73 @@ def texts_of(post: QueryDict) -> dict[str, str]:
     return texts
 
 
-def read(user: User, post: QueryDict, files: MultiValueDict[str, Any], texts: Mapping[str, str]) -> Asked:
-    """Judge the form as a whole. Raises `Refused`, and `DoesNotExist` where it names a picture that is not the user's."""
-    errors: Errors = {}
-    parameters = upload = kept = None
+def read(user: User, post: QueryDict, files: MultiValueDict[str, Any], fields: Mapping[str, str]) -> StudioRequest:
+    """Validate the whole form; `fields` are its `parameter_fields`.
+
+    Raises `InvalidForm`, and `DoesNotExist` for a picture that is not the user's.
+    """
+    items: list[dict[str, Any]] = []
+    parameters = upload = stored_picture = None
     try:
-        parameters = ImageToImageParameters.from_form(texts)
+        parameters = ImageToImageParameters.from_form(fields)
     except ValidationError as error:
-        for item in error_items(error):
-            _note(errors, item)
+        items += error_items(error)
     except InvalidField as error:
-        _note(errors, error.item)
+        items += error.items
     try:
         if file := files.get("image"):
             upload = read_upload(cast(BinaryIO, file), max_pixels=settings.MAX_UPLOAD_PIXELS)
         else:
-            kept = stored_choice(user, post)
+            stored_picture = stored_choice(user, post)
     except InvalidField as error:
-        _note(errors, error.item)
-    if errors or parameters is None:
-        raise Refused(errors)
-    return Asked(parameters, upload, kept)
+        items += error.items
+    if items or parameters is None:
+        raise InvalidForm(items)
+    return StudioRequest(parameters, upload, stored_picture)
 
 
 def stored_choice(user: User, fields: Mapping[str, Any]) -> Stored | None:
-    """The stored picture that a form or an address names: `from` a generation's input, or a `source`'s result.
+    """Return the stored picture that a form or a query names: `from` a generation's input, or a `source`'s result.
 
-    Raises `InvalidField` where it cannot be used, and `DoesNotExist` where it is not this user's.
+    Raises `InvalidField` if it cannot be used, and `DoesNotExist` if it is not this user's.
     """
     if fields.get("source"):
-        index = str(fields.get("image", "0"))
-        if not (index.isascii() and index.isdigit() and len(index) < 4):
+        index = whole_number(str(fields.get("image", "0")), _MAX_IMAGE_INDEX)
+        if index is None:
             raise GeneratedImage.DoesNotExist
-        return stored(user, _uuid(fields["source"]), int(index))
+        return stored(user, _uuid(fields["source"]), index)
     if fields.get("from"):
         return stored(user, _uuid(fields["from"]))
     return None
 
 
 def size_of(post: QueryDict) -> tuple[int, int] | None:
-    """The size that the page's script has seen of a picture, in pixels; None where it told none that can be."""
-    sides = [str(post.get(name, "")) for name in ("width", "height")]
-    if not all(side.isascii() and side.isdigit() and len(side) < 6 and 0 < int(side) <= MAX_SIDE for side in sides):
-        return None
-    return int(sides[0]), int(sides[1])
+    """Return the size of the picture as the page's script sent it, in pixels; None without a valid one."""
+    width, height = (whole_number(str(post.get(name, "")), MAX_SIDE) for name in ("width", "height"))
+    return (width, height) if width and height else None
 
 
-def refusal(error: Exception) -> Refused:
-    """What one of `REFUSALS` says, as errors of the form."""
+def form_errors(refusal: Refusal) -> Errors:
+    """Return the messages of a refusal by the form's fields."""
+    if not refusal.items:
+        return {refusal.field: [refusal.message]}
     errors: Errors = {}
-    match error:
-        case InvalidField():
-            _note(errors, error.item)
-            return Refused(errors, error.code.status)
-        case RequestRefused():
-            return Refused({_FIELD_OF.get(error.code, ""): [error.message]}, error.code.status)
-        case OverLimit():
-            return Refused({"": [error.message]}, error.code.status)
-        case QueueFull():
-            words = f"Too many requests are waiting; try again in {QueueFull.retry_after} seconds."
-            return Refused({"": [words]}, ErrorCode.QUEUE_FULL.status)
-        case StorageFailed():
-            return Refused({"": [MESSAGES[ErrorCode.STORAGE_FAILED]]}, ErrorCode.STORAGE_FAILED.status)
-        case _:
-            words = f"The service cannot take requests now; try again in {Unavailable.retry_after} seconds."
-            return Refused({"": [words]}, ErrorCode.UNAVAILABLE.status)
+    for item in refusal.items:
+        field = item["loc"][1]
+        words = _WORDS.get((field, item["type"])) or display.complaint(item)
+        errors.setdefault(field, []).append(words)
+    return errors
 
 
 def limit_of(name: str) -> int:
-    """The most characters of a text field."""
+    """Return the maximum length of a text field."""
     return int(bounds(ImageToImageParameters.model_fields[name])["max_length"])
 
 
-def _note(errors: Errors, item: Mapping[str, Any]) -> None:
-    field = item["loc"][1]
-    words = _WORDS.get((field, item["type"])) or display.complaint(item)
-    errors.setdefault(field, []).append(words)
-
-
 def _start(model: ModelDescription, name: str) -> str:
-    told = model.parameters[name]
-    value = told.recommended if told.recommended is not None else told.default
-    return _written(min(float(value or 0), float(told.maximum or 0)))
+    described = model.parameters[name]
+    value = described.recommended if described.recommended is not None else described.default
+    return _written(min(float(value or 0), float(described.maximum or 0)))
 
 
 def _written(value: Any) -> str:
@@ -319,7 +286,7 @@ def _number(text: str) -> float | str:
 
 
 def _uuid(text: object) -> UUID:
-    """Raises `DoesNotExist` for what is none: such a generation is nobody's."""
+    """Raises `DoesNotExist` for any other text, as for an unknown generation."""
     try:
         return UUID(str(text))
     except ValueError:

@@ -11,14 +11,15 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts.requests import came_from, uuids, whole_number
 from generation import display
 from generation.library import deletion
 from generation.models import Generation
 from generation.pages.caching import revalidated
-from generation.pages.requests import came_from
 
 PAGE_SIZE = 48
-_MOST_AT_ONCE = 1000
+_MAX_AT_ONCE = 1000
+_MAX_PAGE = 99_999
 
 
 def offer_undo(request: HttpRequest, ids: Iterable[UUID], page: str) -> None:
@@ -46,8 +47,7 @@ def delete(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @require_safe
 def trash(request: HttpRequest) -> HttpResponse:
     """What can be restored, what was deleted last first; `page` counts from 1."""
-    text = request.GET.get("page", "1")
-    page = max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 6 else 1
+    page = whole_number(request.GET.get("page", ""), _MAX_PAGE) or 1
     start = (page - 1) * PAGE_SIZE
     rows = deletion.restorable(Generation.objects.trashed_by(request.user)).order_by("-trashed", "-pk")
     found = list(rows.prefetch_related("images")[start : start + PAGE_SIZE + 1])
@@ -66,7 +66,7 @@ def restore(request: HttpRequest) -> HttpResponse:
     """Take those of one's own with an `id` of the form, or with `all` every one, out of the trash again."""
     rows = Generation.objects.trashed_by(request.user)
     if "all" not in request.POST:
-        rows = rows.filter(pk__in=_ids(request))
+        rows = rows.filter(pk__in=uuids(request.POST.getlist("id")[:_MAX_AT_ONCE]))
     count = deletion.restore(rows)
     if count:
         messages.success(request, "It is back in the history." if count == 1 else f"{count} are back in the history.")
@@ -103,14 +103,3 @@ def empty(request: HttpRequest) -> HttpResponse:
         staying = f"Staff must keep {kept} for now, so {'it stays' if kept == 1 else 'they stay'} in the trash."
         messages.error(request, f"{going} {staying}" if count else f"{staying} Try again later, or ask them.")
     return redirect("trash")
-
-
-def _ids(request: HttpRequest) -> list[UUID]:
-    """The `id`s of the form that are ids."""
-    found = []
-    for text in request.POST.getlist("id")[:_MOST_AT_ONCE]:
-        try:
-            found.append(UUID(text))
-        except ValueError:
-            continue
-    return found

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -11,7 +10,7 @@ from django.shortcuts import render
 from django.utils.dateformat import format as format_date
 from django.views.decorators.http import require_safe
 
-from accounts.models import User
+from accounts.requests import current_user
 from generation.jobs import usage
 from generation.jobs.usage import (
     MEASURES,
@@ -70,7 +69,7 @@ class Meter:
 @require_safe
 def show(request: HttpRequest) -> HttpResponse:
     """One's own usage; `by` is the measure, `days` how far back. What it does not know is the first of each."""
-    user = cast(User, request.user)
+    user = current_user(request)
     by = request.GET.get("by", "")
     measure = by if by in MEASURES else MEASURES[0]
     wanted = request.GET.get("days", "")

@@ -20,6 +20,7 @@ from generation.maintenance import retention
 from generation.models import Generation
 from generation.models.review import Reason, Review
 from generation.moderation import review
+from generation.parameters import Refusal
 
 _CSV_COLUMNS = (
     *("id", "created", "user", "model", "state", "error_code", "seeds", "pictures", "flagged"),
@@ -28,7 +29,7 @@ _CSV_COLUMNS = (
 _MAX_QUERY = 500
 
 
-class GenerationActions:
+class GenerationActions(admin.ModelAdmin[Generation]):
     """The actions of the list of generations; each requires its own permission."""
 
     actions = ("retry", "cancel", "hold", "lift_hold", "delete_for_good", "mark_safe", "confirm_flag", "export")
@@ -51,8 +52,8 @@ class GenerationActions:
         def apply(generation: Generation) -> str:
             try:
                 new = retry.retry(generation)
-            except retry.RetryRefused as refusal:
-                raise ActionRefused(str(refusal)) from refusal
+            except Refusal as refusal:
+                raise ActionRefused(refusal.message) from refusal
             audit.record(request.user, "generation.retry", generation, None, {"made": new})
             return ""
 

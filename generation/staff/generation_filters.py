@@ -1,4 +1,4 @@
-"""What the list of generations is narrowed by, each without scanning the table."""
+"""Filters of the admin's list of generations, each of which uses an index."""
 
 import re
 from collections.abc import Iterator
@@ -19,10 +19,12 @@ from generation.models.review import DECIDED, IN_REVIEW, OPEN
 from generation.parameters import ErrorCode
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?\Z", re.ASCII)
+_REVIEWS = {"waiting": OPEN, "safe": ("safe",), "confirmed": ("confirmed",), "any": DECIDED}
+_MAX_TOKENS = 20
 Rows = QuerySet[Generation]
 
 
-class Flagged(admin.SimpleListFilter):
+class FlaggedFilter(admin.SimpleListFilter):
     title = "flagged"
     parameter_name = "flagged"
 
@@ -39,24 +41,22 @@ class Flagged(admin.SimpleListFilter):
                 return queryset
 
 
-class Reviewed(admin.SimpleListFilter):
+class ReviewFilter(admin.SimpleListFilter):
     title = "review"
     parameter_name = "review"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("waiting", "Waiting"), ("safe", "Found safe"), ("confirmed", "Confirmed"), ("any", "Decided")]
+        return [("waiting", "Waiting"), ("safe", "Safe"), ("confirmed", "Confirmed"), ("any", "Decided")]
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        wanted = {"waiting": OPEN, "safe": ("safe",), "confirmed": ("confirmed",), "any": DECIDED}.get(
-            self.value() or ""
-        )
-        if wanted is None:
+        reviews = _REVIEWS.get(self.value() or "")
+        if reviews is None:
             return queryset
-        # From the few pictures that are in review, by their own index.
-        return queryset.filter(pk__in=GeneratedImage.objects.filter(IN_REVIEW, review__in=wanted).values("generation"))
+        # The subquery reads the partial index of the few pictures in review.
+        return queryset.filter(pk__in=GeneratedImage.objects.filter(IN_REVIEW, review__in=reviews).values("generation"))
 
 
-class Held(admin.SimpleListFilter):
+class LegalHoldFilter(admin.SimpleListFilter):
     title = "legal hold"
     parameter_name = "legal_hold"
 
@@ -67,7 +67,7 @@ class Held(admin.SimpleListFilter):
         return queryset.filter(legal_hold=True) if self.value() == "yes" else queryset
 
 
-class ByError(admin.SimpleListFilter):
+class ErrorFilter(admin.SimpleListFilter):
     title = "error"
     parameter_name = "error"
 
@@ -77,44 +77,40 @@ class ByError(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
         if self.value() not in set(ErrorCode):
             return queryset
-        # Said twice, since the index is of rows with an error alone, and no database concludes it.
+        # The second condition lets the database use the partial index of rows with an error.
         return queryset.filter(error_code=self.value()).exclude(error_code="")
 
 
-class OfUser(TextInputFilter):
-    """People may be too many to be listed."""
-
+class UserFilter(TextInputFilter):
     title = "user"
     parameter_name = "user"
     label = "Username"
 
     def filter(self, queryset: Any, text: str) -> Any:
-        # Found first, so that the index on user and id serves the page.
+        # Looked up first, so that the index on user and id serves the page.
         user = get_user_model().objects.filter(username=text).first()
         return queryset.filter(user=user) if user else queryset.none()
 
 
-class OfToken(TextInputFilter):
+class TokenFilter(TextInputFilter):
     title = "token"
     parameter_name = "token"
     label = "Beginning of the token"
 
     def filter(self, queryset: Any, text: str) -> Any:
-        tokens = list(
-            ApiToken.objects.filter(prefix__startswith=text.removesuffix("…")).values_list("pk", flat=True)[:20]
-        )
-        return queryset.filter(token__in=tokens)
+        tokens = ApiToken.objects.filter(prefix__startswith=text.removesuffix("…"))
+        return queryset.filter(token__in=list(tokens.values_list("pk", flat=True)[:_MAX_TOKENS]))
 
 
-class ByDate(admin.SimpleListFilter):
-    """Years, then months, then days: bounds of the ids, which begin with the time, so that the table is not scanned."""
+class DateFilter(admin.SimpleListFilter):
+    """A filter by year, then month, then day, as a range of ids, which begin with the time."""
 
     title = "date"
     parameter_name = "date"
     template = "admin/generation/generation/date_filter.html"
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
-        self.first, self.last = _ends()
+        self.first, self.last = _first_and_last_day()
         super().__init__(request, params, model, model_admin)
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -124,34 +120,35 @@ class ByDate(admin.SimpleListFilter):
         return self.first is not None
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """The way back first, then the next finer periods in which there can be generations."""
+        """Yield the wider periods, then the next finer ones in which there can be generations."""
 
-        def link(period: str, words: str, chosen: bool = False) -> dict[str, Any]:
-            query = changelist.get_query_string(
-                {self.parameter_name: period} if period else None, [self.parameter_name]
-            )
-            return {"query_string": query, "display": words, "selected": chosen}
+        def choice(text: str, label: str, is_selected: bool = False) -> dict[str, Any]:
+            parameters = {self.parameter_name: text} if text else None
+            query = changelist.get_query_string(parameters, [self.parameter_name])
+            return {"query_string": query, "display": label, "selected": is_selected}
 
-        chosen = period(self.value() or "")
-        value = (self.value() or "") if chosen else ""
-        yield link("", "Any date", not value)
+        value = self.value() or ""
+        value = value if period(value) else ""
+        yield choice("", "Any date", not value)
         parts = value.split("-") if value else []
         for depth in range(1, len(parts) + 1):
             text = "-".join(parts[:depth])
-            yield link(text, _words(text), depth == len(parts))
-        for text in _finer(value, self.first, self.last):
-            yield link(text, _words(text))
+            yield choice(text, _label(text), depth == len(parts))
+        for text in _finer_periods(value, self.first, self.last):
+            yield choice(text, _label(text))
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        chosen = period(self.value() or "")
-        return queryset.filter(pk__gte=first_id(chosen[0]), pk__lt=first_id(chosen[1])) if chosen else queryset
+        if (bounds := period(self.value() or "")) is None:
+            return queryset
+        start, end = bounds
+        return queryset.filter(pk__gte=first_id(start), pk__lt=first_id(end))
 
 
 def period(text: str) -> tuple[datetime, datetime] | None:
-    """Beginning and end of a year, month or day such as `2026`, `2026-11`, `2026-11-24`; None: it is none."""
-    if not (found := _PERIOD.match(text)):
+    """Return start and end of a year, month or day such as `2026`, `2026-11`, `2026-11-24`; None if it is invalid."""
+    if not (match := _PERIOD.match(text)):
         return None
-    year, month, day = (int(part) if part else None for part in found.groups())
+    year, month, day = (int(part) if part else None for part in match.groups())
     try:
         start = date(year or 0, month or 1, day or 1)
         if day:
@@ -160,44 +157,46 @@ def period(text: str) -> tuple[datetime, datetime] | None:
             end = date(start.year + month // 12, month % 12 + 1, 1)
         else:
             end = date(start.year + 1, 1, 1)
-        # Ids know of no time before 1970.
+        # Ids cannot express times before 1970.
         return (_midnight(start), _midnight(end)) if start.year >= 1970 else None
     except (ValueError, OverflowError):
         return None
 
 
-def _ends() -> tuple[date | None, date | None]:
-    """The days of the oldest and the newest generation."""
-    rows = Generation.objects.values_list("created", flat=True)
-    found = [rows.order_by(order).first() for order in ("pk", "-pk")]
-    first, last = (timezone.localdate(when) if when else None for when in found)
+def _first_and_last_day() -> tuple[date | None, date | None]:
+    """Return the days of the oldest and the newest generation."""
+    created = Generation.objects.values_list("created", flat=True)
+    first, last = (
+        timezone.localdate(when) if when else None
+        for when in (created.order_by(order).first() for order in ("pk", "-pk"))
+    )
     return first, last
 
 
-def _finer(text: str, first: date | None, last: date | None) -> list[str]:
-    """The years of all, the months of a year, the days of a month, between these days, the newest first."""
+def _finer_periods(text: str, first: date | None, last: date | None) -> list[str]:
+    """Return all years, the months of a year or the days of a month between two days, newest first."""
     if first is None or last is None:
         return []
     match text.count("-") if text else -1:
         case -1:
             return [f"{year:04d}" for year in range(last.year, first.year - 1, -1)]
         case 0:
-            every = (f"{text}-{month:02d}" for month in range(12, 0, -1))
+            periods = (f"{text}-{month:02d}" for month in range(12, 0, -1))
         case 1:
-            every = (f"{text}-{day:02d}" for day in range(31, 0, -1))
+            periods = (f"{text}-{day:02d}" for day in range(31, 0, -1))
         case _:
             return []
-    return [finer for finer in every if _holds(finer, first, last)]
+    return [each for each in periods if _overlaps(each, first, last)]
 
 
-def _holds(text: str, first: date, last: date) -> bool:
-    found = period(text)
-    return bool(found and timezone.localdate(found[0]) <= last and timezone.localdate(found[1]) > first)
+def _overlaps(text: str, first: date, last: date) -> bool:
+    bounds = period(text)
+    return bool(bounds and timezone.localdate(bounds[0]) <= last and timezone.localdate(bounds[1]) > first)
 
 
-def _words(text: str) -> str:
-    found = period(text)
-    return format_date(timezone.localtime(found[0]), ("Y", "F Y", "l, j F Y")[text.count("-")]) if found else text
+def _label(text: str) -> str:
+    bounds = period(text)
+    return format_date(timezone.localtime(bounds[0]), ("Y", "F Y", "l, j F Y")[text.count("-")]) if bounds else text
 
 
 def _midnight(day: date) -> datetime:

@@ -10,6 +10,8 @@ from generation.models.review import ReviewDecision
 
 @admin.register(ReviewDecision)
 class ReviewDecisionAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, admin.ModelAdmin[ReviewDecision]):
+    """The read-only list of review decisions."""
+
     list_display = ("time", "reviewer_name", "generation", "index", "before", "after", "reason", "score", "is_sample")
     list_display_links = ("time",)
     list_filter = ("after", "reason", "is_sample")
@@ -18,7 +20,7 @@ class ReviewDecisionAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, admin.ModelAdm
     sortable_by = ()
     show_full_result_count = False
     search_fields = ("=generation", "=reviewer_name", "=request_id")
-    search_help_text = "The id of a generation or a request, or a reviewer's name."
+    search_help_text = "Search by generation id, request id or reviewer."
     fields = (
         *("time", "reviewer_name", "generation", "index", "before", "after", "reason", "note", "seconds"),
         *("score", "threshold", "checker", "is_sample", "undoes", "request_id"),

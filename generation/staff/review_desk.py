@@ -1,4 +1,4 @@
-"""The review cockpit: one picture at a time, by keyboard, the next one ready."""
+"""The review page: one picture at a time, usable by keyboard, with the next picture loaded ahead."""
 
 import mimetypes
 from collections.abc import Sequence
@@ -21,36 +21,36 @@ from generation.moderation import review
 from generation.staff.permissions import reviewers_only
 
 _SKIPPED = "review_skipped"
-_MOST_SKIPPED = 200
+_MAX_SKIPPED = 200
 
 
 @reviewers_only
 @require_safe
-def cockpit(request: HttpRequest) -> HttpResponse:
-    """The most urgent picture that waits and nobody looks at, claimed; `image` asks for a certain one."""
-    reviewer, wanted = _reviewer(request), _wanted(request.GET)
-    asked = request.GET.get("image", "")
+def desk(request: HttpRequest) -> HttpResponse:
+    """Claim and show the most urgent picture that no other reviewer has claimed, or the picture with the id `image`."""
+    reviewer, filters = _reviewer(request), _filters(request.GET)
+    image_id = request.GET.get("image", "")
     claim, image, blocked = None, None, ""
-    if asked:
-        image = get_object_or_404(_pictures(), pk=_number(asked))
-        claim = review.claim_of(image, reviewer)
+    if image_id:
+        image = get_object_or_404(_pictures(), pk=_picture_id(image_id))
+        claim = review.claim(image, reviewer)
         if claim is None:
             holder = ReviewClaim.objects.select_related("reviewer").filter(image=image).first()
-            blocked = f"{holder.reviewer} is looking at it now." if holder else "Somebody is looking at it now."
-    elif claim := review.next_for(reviewer, wanted, _skipped(request)):
+            blocked = f"{holder.reviewer} is reviewing it now." if holder else "Another reviewer is reviewing it now."
+    elif claim := review.next_for(reviewer, filters, _skipped(request)):
         image = get_object_or_404(_pictures(), pk=claim.image_id)
     counts = review.counts()
     context = {
         **admin.site.each_context(request),
         "title": "Review",
-        **(_item(image, claim, wanted) if image else {}),
+        **(_item(image, claim, filters) if image else {}),
         "blocked_reason": blocked,
-        "filters": wanted,
-        "queues": [(name, words, counts[name]) for name, words in review.WHYS.items()],
+        "filters": filters,
+        "queues": [(name, label, counts[name]) for name, label in review.QUEUE_LABELS.items()],
         "waiting_count": counts[""],
         "models": DiffusionModel.objects.filter(enabled=True),
-        "query": _query(wanted),
-        "other_reviewers": sorted({str(other.reviewer) for other in review.at_work(reviewer)}),
+        "query": _query(filters),
+        "other_reviewers": sorted({str(claim.reviewer) for claim in review.active_claims(exclude=reviewer)}),
         "skipped_count": len(_skipped(request)),
     }
     return render(request, "admin/review/review_desk.html", context)
@@ -58,70 +58,70 @@ def cockpit(request: HttpRequest) -> HttpResponse:
 
 @reviewers_only
 @require_POST
-def upcoming(request: HttpRequest) -> HttpResponse:
-    """The picture after the one that is shown, claimed too, as HTML to keep ready; empty when there is none.
+def next_item(request: HttpRequest) -> HttpResponse:
+    """Claim the next picture and return it as HTML for the page to show later, empty if none waits.
 
-    `key` are the claims of the page, which are renewed; `besides` are pictures that it has.
+    `key` are the claims of the page, which are renewed; `besides` are the ids of the pictures on it.
     """
-    reviewer, wanted = _reviewer(request), _wanted(request.POST)
+    reviewer, filters = _reviewer(request), _filters(request.POST)
     review.renew(reviewer, _keys(request))
-    shown = [_number(text) for text in request.POST.getlist("besides")[:10]]
-    claim = review.next_for(reviewer, wanted, [*shown, *_skipped(request)])
+    shown = [_picture_id(text) for text in request.POST.getlist("besides")[:10]]
+    claim = review.next_for(reviewer, filters, [*shown, *_skipped(request)])
     if claim is None:
         return HttpResponse("")
     image = get_object_or_404(_pictures(), pk=claim.image_id)
-    return render(request, "admin/review/_item.html", _item(image, claim, wanted))
+    return render(request, "admin/review/_item.html", _item(image, claim, filters))
 
 
 @reviewers_only
 @require_POST
 def decide(request: HttpRequest, image_id: int) -> HttpResponse:
-    """Decide about a picture, or leave it for later; JSON for the page's script, else back to the cockpit."""
-    reviewer, wanted = _reviewer(request), _wanted(request.POST)
+    """Record a decision about a picture, or skip it. Answer the page's script in JSON, a form with a redirect to the page."""
+    reviewer, filters = _reviewer(request), _filters(request.POST)
     image = get_object_or_404(GeneratedImage, pk=image_id)
     verdict, _, reason = request.POST.get("verdict", "").partition(" ")
     if verdict == "skip":
-        request.session[_SKIPPED] = [*_skipped(request), image.pk][-_MOST_SKIPPED:]
-        release = ReviewClaim.objects.filter(image=image, reviewer=reviewer)
-        review.release(reviewer, list(release.values_list("key", flat=True)))
-        return _answer(request, "Left for later.", 200, _query(wanted))
-    # What the reviewer saw decides who was first, not what is there now.
+        request.session[_SKIPPED] = [*_skipped(request), image.pk][-_MAX_SKIPPED:]
+        claims = ReviewClaim.objects.filter(image=image, reviewer=reviewer)
+        review.release(reviewer, list(claims.values_list("key", flat=True)))
+        return _answer(request, "Skipped.", 200, _query(filters))
+    # Compare with the state that the reviewer saw, not the current one: an earlier decision of another must win.
     image.review = request.POST.get("seen", "")
     if image.review not in Review.values:
         return _answer(
-            request, "That form is not of this page, so nothing was decided. Load it again.", 422, _query(wanted)
+            request, "This form is not valid, so nothing was decided. Reload the page.", 422, _query(filters)
         )
     seconds = None
     with suppress(ValueError):
         seconds = float(request.POST.get("seconds", ""))
     try:
         after = Review(verdict) if verdict in Review.values else Review.NONE
-        made = review.decide(image, reviewer, after, reason, request.POST.get("note", ""), seconds)
-    except review.ReviewRefused as refused:
-        status = 422 if isinstance(refused, review.InvalidDecision) else 409
-        return _answer(request, str(refused), status, _query(wanted))
-    words = made.get_after_display() + (f", {made.reason}" if made.reason else "")
-    return _answer(request, f"Decided: {words}.", 200, _query(wanted))
+        decision = review.decide(image, reviewer, after, reason, request.POST.get("note", ""), seconds)
+    except review.ReviewRefused as refusal:
+        status = 422 if isinstance(refusal, review.InvalidDecision) else 409
+        return _answer(request, str(refusal), status, _query(filters))
+    label = decision.get_after_display() + (f", {decision.reason}" if decision.reason else "")
+    return _answer(request, f"Decided: {label}.", 200, _query(filters))
 
 
 @reviewers_only
 @require_POST
 def undo(request: HttpRequest) -> HttpResponse:
-    """Take the last decision back, and show its picture again."""
-    wanted = _wanted(request.POST)
+    """Undo the reviewer's last decision and show its picture again."""
+    filters = _filters(request.POST)
     try:
-        made = review.undo(_reviewer(request))
-    except review.ReviewRefused as refused:
-        messages.info(request, str(refused))
-        return redirect(reverse("review") + _query(wanted))
-    messages.success(request, f"Taken back: {made.get_before_display()}.")
-    return redirect(reverse("review") + _query(wanted, image=made.image_id))
+        decision = review.undo(_reviewer(request))
+    except review.ReviewRefused as refusal:
+        messages.info(request, str(refusal))
+        return redirect(reverse("review") + _query(filters))
+    messages.success(request, f"Undone: {decision.get_before_display()}.")
+    return redirect(reverse("review") + _query(filters, image=decision.image_id))
 
 
 @reviewers_only
 @require_POST
-def leave(request: HttpRequest) -> HttpResponse:
-    """The page is left: its claims, by `key`, are free for others at once."""
+def release(request: HttpRequest) -> HttpResponse:
+    """Release the claims with the keys `key`; the page's script sends them when the page is closed."""
     review.release(_reviewer(request), _keys(request))
     return HttpResponse(status=204)
 
@@ -129,7 +129,7 @@ def leave(request: HttpRequest) -> HttpResponse:
 @reviewers_only
 @require_safe
 def picture(request: HttpRequest, image_id: int, which: str) -> HttpResponse:
-    """The `input` or the `result` itself, for this page alone: no address that works elsewhere, nothing stored."""
+    """Serve the `input` or the `result` to reviewers only, by a path that needs their session and is not cached."""
     image = get_object_or_404(_pictures(), pk=image_id)
     if which not in ("input", "result"):
         raise Http404
@@ -143,18 +143,18 @@ def picture(request: HttpRequest, image_id: int, which: str) -> HttpResponse:
     return response
 
 
-def _item(image: GeneratedImage, claim: ReviewClaim | None, wanted: review.ReviewFilter) -> dict[str, Any]:
+def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review.ReviewFilter) -> dict[str, Any]:
     score, threshold = image.nsfw_score, image.threshold
     return {
         "image": image,
         "generation": image.generation,
         "claim": claim,
-        "filters": wanted,
-        "queue_reason": review.WHYS[review.why(image)],
+        "filters": filters,
+        "queue": review.QUEUE_LABELS[review.queue_of(image)],
         "score": None if score is None else round(100 * score, 1),
         "threshold": None if threshold is None else round(100 * threshold, 1),
-        "user_record": review.person_record(image.generation.user),
-        "previous_decisions": list(ReviewDecision.objects.filter(image=image)[:5]),
+        "person": review.person_record(image.generation.user),
+        "earlier": list(ReviewDecision.objects.filter(image=image)[:5]),
         "reasons": Reason.choices,
     }
 
@@ -168,18 +168,18 @@ def _reviewer(request: HttpRequest) -> User:
     return cast(User, request.user)
 
 
-def _wanted(values: QueryDict) -> review.ReviewFilter:
+def _filters(values: QueryDict) -> review.ReviewFilter:
     why = values.get("why", "")
     return review.ReviewFilter(
-        why=why if why in review.WHYS else "",
+        why=why if why in review.QUEUE_LABELS else "",
         user=values.get("user", "").replace("\0", "")[:150],
         model=values.get("model", "").replace("\0", "")[:200],
     )
 
 
-def _query(wanted: review.ReviewFilter, **more: Any) -> str:
-    chosen = {"why": wanted.why, "user": wanted.user, "model": wanted.model, **more}
-    query = urlencode({name: value for name, value in chosen.items() if value})
+def _query(filters: review.ReviewFilter, **more: Any) -> str:
+    parameters = {"why": filters.why, "user": filters.user, "model": filters.model, **more}
+    query = urlencode({name: value for name, value in parameters.items() if value})
     return f"?{query}" if query else ""
 
 
@@ -188,8 +188,8 @@ def _skipped(request: HttpRequest) -> Sequence[int]:
     return skipped
 
 
-def _number(text: str) -> int:
-    """The key of a picture; that of none where it is no number that a database knows."""
+def _picture_id(text: str) -> int:
+    """Parse the id of a picture; return 0, the id of none, for what is not a number in the database's range."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
@@ -201,8 +201,8 @@ def _keys(request: HttpRequest) -> list[UUID]:
     return keys
 
 
-def _answer(request: HttpRequest, words: str, status: int, query: str) -> HttpResponse:
+def _answer(request: HttpRequest, message: str, status: int, query: str) -> HttpResponse:
     if "application/json" in request.headers.get("Accept", ""):
-        return JsonResponse({"message": words}, status=status)
-    (messages.success if status == 200 else messages.warning)(request, words)
+        return JsonResponse({"message": message}, status=status)
+    (messages.success if status == 200 else messages.warning)(request, message)
     return redirect(reverse("review") + query)

@@ -1,4 +1,4 @@
-"""django-rq's own pages, for operators only: their buttons empty queues and kill jobs."""
+"""The pages of django-rq, for operators only, since they can empty queues and stop jobs."""
 
 import django_rq.urls
 from django.urls import URLPattern

@@ -1,7 +1,9 @@
-"""What a worker does beside generations: it carries out the orders of staff, between two batches."""
+"""The worker's side of remote control: it runs the commands of staff between two batches. See `generation.jobs.control`."""
 
 import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -10,22 +12,20 @@ from django.db import InterfaceError, OperationalError, connections
 
 from generation.engine import catalog
 from generation.engine.engine import Engine
-from generation.engine.errors import EngineError
+from generation.engine.errors import EngineError, first_cause
 from generation.jobs import control
-from generation.models import (
-    DiffusionModel,
-    Lora,
-    WorkerCommand,
-)
+from generation.jobs.periodic import periodically
+from generation.models import DiffusionModel, Lora, WorkerCommand
 from generation.recipes import LoraReference
 
 logger = logging.getLogger(__name__)
 
-_TELL_SECONDS = 2.0
+_DOWNLOADS = (WorkerCommand.Action.DOWNLOAD, WorkerCommand.Action.DOWNLOAD_LORA)
+_PROGRESS_SECONDS = 2.0
 
 
 class Controllable(Protocol):
-    """What orders need of a worker."""
+    """A worker, as far as commands need it."""
 
     name: str
     engine: Engine
@@ -36,114 +36,99 @@ class Controllable(Protocol):
 
 
 class CommandRunner:
-    """The orders of one worker that are being carried out: in its main thread, downloads in threads of their own."""
+    """Runs the commands for one worker: downloads in a thread each, everything else in the caller's thread."""
 
     def __init__(self) -> None:
-        self._open: set[int] = set()
+        self._running: set[int] = set()
 
-    def carry_out(self, worker: Controllable) -> None:
-        """Do what waits for this worker. What fails is written down, and no failure of the worker."""
-        for order in control.claim(worker.name):
-            self._open.add(order.pk)
-            if order.action in (WorkerCommand.Action.DOWNLOAD, WorkerCommand.Action.DOWNLOAD_LORA):
-                threading.Thread(target=self._download, args=(order,), name=f"order {order.pk}", daemon=True).start()
-                continue
-            try:
-                control.succeed(order, _do(order, worker))
-            except EngineError as error:
-                logger.warning("the order %s failed: %r", order, error.__cause__ or error)
-                control.fail(order, f"{error.message} {_first_cause(error)}")
-            except Exception as error:
-                logger.exception("the order %s failed in an unforeseen way", order)
-                control.fail(order, f"It failed in an unforeseen way: {error!r}. The log of the worker has more.")
-            finally:
-                self._open.discard(order.pk)
+    def run_pending(self, worker: Controllable) -> None:
+        """Run the commands that wait for this worker. A failure is stored with the command. Raises database errors."""
+        for command in control.claim(worker.name):
+            self._running.add(command.pk)
+            if command.action in _DOWNLOADS:
+                name = f"command {command.pk}"
+                threading.Thread(target=self._download, args=(command,), name=name, daemon=True).start()
+            else:
+                try:
+                    _run(command, partial(_control, command, worker))
+                finally:
+                    self._running.discard(command.pk)
 
     def renew(self) -> None:
-        """Say that what was begun still goes on; called every few seconds from another thread."""
-        if ids := list(self._open):
+        """Renew the leases of the running commands; called with every heartbeat, from another thread."""
+        if ids := list(self._running):
             control.renew(ids)
 
-    def _download(self, order: WorkerCommand) -> None:
+    def _download(self, command: WorkerCommand) -> None:
         try:
-            try:
-                with _DownloadProgress(order):
-                    directory = _fetch(order)
-            except EngineError as error:
-                control.fail(order, f"{error.message} {_first_cause(error)}")
-            else:
-                control.succeed(order, f"It is in {directory}.")
+            _run(command, partial(_download, command))
         except (OperationalError, InterfaceError):
-            # Nobody renews it any more, so it will count as lost.
-            logger.warning("what came of the order %s was not noted: the database cannot be reached", order)
-        except Exception as error:
-            logger.exception("the order %s failed in an unforeseen way", order)
-            control.fail(order, f"It failed in an unforeseen way: {error!r}. The log of the worker has more.")
+            # Its lease is not renewed any more, so it will be failed as lost.
+            logger.warning("the result of the command %s was not stored: the database cannot be reached", command)
         finally:
-            self._open.discard(order.pk)
+            self._running.discard(command.pk)
             connections.close_all()
 
 
-class _DownloadProgress:
-    """Tells every few seconds how much lies in the hub's cache of what is being fetched."""
-
-    def __init__(self, order: WorkerCommand) -> None:
-        self._order = order
-        self._folder = settings.MODELS_DIR / "hub" / f"models--{order.target.replace('/', '--')}"
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._tell, name=f"progress of order {order.pk}", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _tell(self) -> None:
-        while not self._ended.wait(_TELL_SECONDS):
-            try:
-                control.report(self._order, f"{_bytes_below(self._folder) / 1e6:.0f} MB so far")
-            except (OperationalError, InterfaceError, OSError):
-                logger.warning("how far the order %s is was not noted", self._order)
-            finally:
-                connections.close_all()
+def _run(command: WorkerCommand, task: Callable[[], str]) -> None:
+    """Run a command's task and store the text that it returns, or its error. Raises database errors."""
+    try:
+        message = task()
+    except EngineError as error:
+        logger.warning("the command %s failed: %r", command, error.__cause__ or error)
+        control.fail(command, f"{error.message} {first_cause(error)}.")
+    except Exception as error:
+        logger.exception("the command %s failed unexpectedly", command)
+        control.fail(command, f"Unexpected error: {error!r}. See the worker's log.")
+    else:
+        control.succeed(command, message)
 
 
-def _do(order: WorkerCommand, worker: Controllable) -> str:
-    """Carry out an order of a moment or a few minutes; what came of it. Raises `EngineError`."""
-    match order.action:
+def _control(command: WorkerCommand, worker: Controllable) -> str:
+    """Drain or resume the worker, or load or unload a model. Return the result in words. Raises `EngineError`."""
+    match command.action:
         case WorkerCommand.Action.DRAIN:
             worker.drain()
-            return "It takes nothing new."
+            return "Drained: it takes no work."
         case WorkerCommand.Action.RESUME:
             worker.resume()
-            return "It takes work again."
+            return "Resumed: it takes work."
         case WorkerCommand.Action.WARM:
-            worker.engine.warm(DiffusionModel.objects.get(pk=order.target).reference())
-            return "It is warm."
+            worker.engine.warm(DiffusionModel.objects.get(pk=command.target).reference())
+            return "Loaded."
         case WorkerCommand.Action.EVICT:
-            return "It is out of memory." if worker.engine.evict(order.target) else "It was not in memory."
+            return "Removed from memory." if worker.engine.evict(command.target) else "It was not loaded."
         case _:
-            raise ValueError(f"nobody knows how to {order.action}")
+            raise ValueError(f"unknown action {command.action}")
 
 
-def _fetch(order: WorkerCommand) -> Path:
-    if order.action == WorkerCommand.Action.DOWNLOAD:
-        model = DiffusionModel.objects.get(pk=order.target).reference()
+def _download(command: WorkerCommand) -> str:
+    """Download the weights of a model or a LoRA. Return the result in words. Raises `EngineError`."""
+    folder = settings.MODELS_DIR / "hub" / f"models--{command.target.replace('/', '--')}"
+
+    def report_progress() -> None:
+        control.report(command, f"{_bytes_below(folder) / 1e6:.0f} MB so far")
+
+    with periodically(f"progress of command {command.pk}", _PROGRESS_SECONDS, report_progress, at_once=False):
+        return f"Downloaded to {_fetch(command)}."
+
+
+def _fetch(command: WorkerCommand) -> Path:
+    if command.action == WorkerCommand.Action.DOWNLOAD:
+        model = DiffusionModel.objects.get(pk=command.target).reference()
         return catalog.find_model(model, settings.MODELS_DIR, settings.MODELS_OFFLINE).pipeline
-    lora = Lora.objects.get(pk=order.target)
+    lora = Lora.objects.get(pk=command.target)
     reference = LoraReference(id=lora.pk, revision=lora.revision, weight_name=lora.weight_name, weight=1.0)
     return catalog.find_lora(reference, settings.MODELS_DIR, settings.MODELS_OFFLINE)
 
 
 def _bytes_below(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-def _first_cause(error: BaseException) -> str:
-    """What happened first, in one line."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """Return the size of all files in a folder that another thread writes to."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.lstat().st_size if path.is_file() and not path.is_symlink() else 0
+        except FileNotFoundError:
+            # The hub's client has just renamed it.
+            continue
+    return total

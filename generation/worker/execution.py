@@ -3,7 +3,6 @@
 Every generation ends here in one way: succeeded, failed, stopped, handed back, or lost to another attempt.
 """
 
-import base64
 import contextvars
 import logging
 import os
@@ -34,7 +33,7 @@ from generation.engine.errors import EngineError
 from generation.engine.progress import Preview
 from generation.images import encoding, storage
 from generation.images.remote import RemoteRefused
-from generation.images.uploads import thumbnail
+from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
 from generation.jobs import forecast, queue
 from generation.jobs.queue import LeaseStatus
 from generation.library import files
@@ -97,7 +96,7 @@ def _run(batch: Sequence[Generation], engine: Engine, should_release: Callable[[
     except BatchEmpty:
         pass
     except Exception:
-        logger.exception("the batch of generation %s failed in an unforeseen way", batch[0].pk)
+        logger.exception("the batch of generation %s failed unexpectedly", batch[0].pk)
         for generation in state.remaining():
             with request_ids.bind(generation.request_id):
                 _fail(generation, ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
@@ -151,11 +150,11 @@ class _BatchRun:
         if not self._watched or time.monotonic() - self._shown < _PREVIEW_SECONDS:
             return
         self._shown = time.monotonic()
-        for glimpse in decode():
-            generation = self.members[glimpse.member]
+        for preview in decode():
+            generation = self.members[preview.item]
             if generation.pk in self._watched & self.active.keys():
-                at = {"index": glimpse.image, "step": self.step, "of": self.of}
-                publish(generation.pk, "preview", {**at, "image": _data_url(glimpse.picture)})
+                at = {"index": preview.image, "step": self.step, "of": self.of}
+                publish(generation.pk, "preview", {**at, "image": _data_url(preview.picture)})
 
     def _tell(self, progress: Progress) -> ControlFlags:
         """Report to Redis; while it is away the steps do not wait for it."""
@@ -294,12 +293,11 @@ def _image(generation: Generation, index: int, made: Picture, name: str) -> Gene
 
 def _store(image: GeneratedImage, picture: Image.Image, wanted: ImageToImageParameters) -> None:
     storage.store(str(image.file.name), encoding.encode(picture, wanted.output_format, wanted.output_quality))
-    storage.store(str(image.thumbnail.name), thumbnail(picture, queue.THUMBNAIL_SIDE))
+    storage.store(str(image.thumbnail.name), thumbnail(picture, THUMBNAIL_SIDE))
 
 
 def _data_url(picture: Image.Image) -> str:
-    webp = encoding.encode(picture, OutputFormat.WEBP, _PREVIEW_QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(webp).decode()
+    return encoding.data_url(encoding.encode(picture, OutputFormat.WEBP, _PREVIEW_QUALITY), "preview.webp")
 
 
 def _fail(generation: Generation, code: ErrorCode, message: str) -> None:

@@ -1,6 +1,6 @@
-"""The warm worker: hear the bell, claim, make, until it is told to end.
+"""The worker process: wait for a wake-up, claim, run, until a stop signal.
 
-One process, one pool, one engine that stays loaded. RQ calls `answer_bell`; what is to be done is in the database.
+One process works for one pool with one engine, whose models stay loaded. RQ calls `run_pending`; the work is in the database.
 """
 
 import logging
@@ -9,13 +9,15 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import FrameType
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections, connections
 from redis import Redis, RedisError
-from rq import SimpleWorker
+from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
+from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from generation.broker import queues, workers
@@ -28,65 +30,36 @@ from generation.maintenance import reaper
 from generation.models import DiffusionModel
 from generation.worker import execution
 from generation.worker.control import CommandRunner
+from generation.worker.drain import DrainState
 
 logger = logging.getLogger(__name__)
 
 REAP_SECONDS = 2.0
 _REDIS_PAUSE_SECONDS = 1.0
 _DATABASE_PAUSE_SECONDS = 1.0
-_ONE_SIGNAL_SECONDS = 1.0
-"""A supervisor and its own supervisor may both send the same signal."""
 
 
-class WarmWorker(SimpleWorker):
-    """An RQ worker with a loaded engine. `SimpleWorker`, since only it keeps state between jobs.
+class WorkerSession:
+    """A worker of the registry: its name, engine and commands. It ends when Redis is lost or the process stops."""
 
-    The first SIGTERM or SIGINT lets it finish what runs within `DRAIN_SECONDS`, a second one lets go of it at once. Both
-    are said to the class: after Redis was away there is a new worker, and the old one may have got the signal.
-
-    Staff can drain it too: it finishes what runs and then takes nothing, until it is to resume. It hears a bell of its own
-    beside the pool's, for what staff want of it.
-    """
-
-    # RQ's own limit is a minute, for which nothing would be done after Redis is back.
-    max_connection_wait_time = _REDIS_PAUSE_SECONDS
-    drains_since: float | None = None
-    drain_is_forced = False
-    is_drained = False
-
-    def __init__(self, pool: str, engine: Engine, started: float, problem: str = "") -> None:
-        # A client of its own: RQ waits for bells by the minute, and changes the timeouts of the client it is given.
-        connection = Redis.from_url(settings.REDIS_URL, socket_timeout=None)
-        name = workers.new_name()
-        super().__init__(
-            [queues.rq_queue(name, connection), queues.rq_queue(pool, connection)],
-            name=name,
-            connection=connection,
-            serializer=JSONSerializer,
-        )
+    def __init__(self, pool: str, engine: Engine, drain_state: DrainState, started: float, problem: str) -> None:
+        self.name = workers.new_name()
         self.pool = pool
         self.engine = engine
-        self.started = started
-        self.problem = problem
-        self.duties = CommandRunner()
-        self._listen()
+        self.drain_state = drain_state
+        self.commands = CommandRunner()
+        self._started = started
+        self._problem = problem
 
     def drain(self) -> None:
-        """Take nothing new, and leave the pool's bells to others."""
-        WarmWorker.is_drained = True
-        self._listen()
+        """Take no work, and leave the pool's wake-ups to other workers."""
+        self.drain_state.is_drained = True
 
     def resume(self) -> None:
-        WarmWorker.is_drained = False
-        self._listen()
-
-    def _listen(self) -> None:
-        own, pool = self.queues
-        # Twice its own: where there is one queue alone, RQ fetches in another way, and is confused by a change of ways.
-        self._ordered_queues = [own, own] if self.is_drained else [own, pool]
+        self.drain_state.is_drained = False
 
     def send_heartbeat(self) -> None:
-        """Say that it is here, and ready if it is. Raises `RedisError`."""
+        """Write the registry's entry, and renew the commands that run. Raises `RedisError` and database errors."""
         used, total = self.engine.memory
         workers.heartbeat(
             WorkerInfo(
@@ -97,46 +70,113 @@ class WarmWorker(SimpleWorker):
                 device=self.engine.device,
                 memory_used=used,
                 memory_total=total,
-                started=self.started,
+                started=self._started,
                 models=self.engine.warm_models,
-                is_drained=self.is_drained,
-                problem="" if self.engine.warm_models else self.problem,
+                is_drained=self.drain_state.is_drained,
+                problem="" if self.engine.warm_models else self._problem,
             )
         )
+        self.commands.renew()
 
-    def should_release(self) -> bool:
-        if self.drains_since is None:
-            return False
-        return self.drain_is_forced or time.monotonic() - self.drains_since >= settings.DRAIN_SECONDS
+    def run_pending(self) -> None:
+        """Run the commands for this worker, then batches of its pool until none is queued. Raises database errors."""
+        while not self.drain_state.is_stopping:
+            self.commands.run_pending(self)
+            if self.drain_state.is_drained:
+                # The wake-up may have been one of the pool's.
+                queues.try_wake_workers(self.pool)
+                return
+            batch = queue.claim(self.pool, self.name, self.engine.warm_models)
+            if not batch:
+                return
+            execution.run(batch, self.engine, self.drain_state.should_release)
+
+
+_session: ContextVar[WorkerSession] = ContextVar("session")
+"""The session whose RQ job runs now."""
+
+
+class WarmWorker(SimpleWorker):
+    """An RQ worker that runs jobs in its own process, where the models are loaded.
+
+    It listens to its own queue, which carries the wake-ups for commands, and unless it is drained to its pool's. RQ's list of
+    queues is fixed, so `work` returns after the job that drained or resumed it, and `run` starts another one.
+
+    The first SIGTERM or SIGINT lets the running batch finish within `DRAIN_SECONDS`, a second one releases it at once.
+    """
+
+    # RQ's default is a minute, for which the worker would idle after Redis is back.
+    max_connection_wait_time = _REDIS_PAUSE_SECONDS
+
+    def __init__(self, session: WorkerSession) -> None:
+        # A client of its own: RQ blocks on it, and changes the timeouts of the client that it is given.
+        connection = Redis.from_url(settings.REDIS_URL, socket_timeout=None)
+        self.is_listening_to_pool = not session.drain_state.is_drained
+        names = [session.name, session.pool] if self.is_listening_to_pool else [session.name]
+        super().__init__(
+            [queues.rq_queue(name, connection) for name in names],
+            name=session.name,
+            connection=connection,
+            serializer=JSONSerializer,
+        )
+        self.session = session
+
+    @property
+    def has_wrong_queues(self) -> bool:
+        return self.is_listening_to_pool == self.session.drain_state.is_drained
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        token = _session.set(self.session)
+        try:
+            super().execute_job(job, queue)
+        finally:
+            _session.reset(token)
+        if self.has_wrong_queues:
+            raise StopRequested
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        WarmWorker.drains_since = time.monotonic()
-        # RQ notes the request in Redis, which may be away.
+        self.session.drain_state.request_stop()
+        # RQ writes the request to Redis, which may be away.
         with suppress(RedisError):
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
-        if self.drains_since is not None and time.monotonic() - self.drains_since >= _ONE_SIGNAL_SECONDS:
-            WarmWorker.drain_is_forced = True
+        self.session.drain_state.request_stop()
 
 
-_worker: WarmWorker | None = None
-
-
-def run(pool: str, settings_: EngineSettings) -> None:
-    """Load and warm the engine, announce it, and answer bells until SIGTERM or SIGINT."""
+def run(pool: str, engine_settings: EngineSettings) -> None:
+    """Load the engine and the default model, then work until SIGTERM or SIGINT."""
     started = time.time()
-    engine = Engine(settings_)
+    engine = Engine(engine_settings)
     problem = _warm_default(pool, engine)
     connections.close_all()
-    with periodically(REAP_SECONDS, reaper.reap), suppress(StopRequested):
-        while _work(pool, engine, started, problem):
-            # RQ's loop ends when Redis is away; the engine stays warm until it is back.
-            time.sleep(_REDIS_PAUSE_SECONDS)
+    drain_state = DrainState()
+    with periodically("reaping", REAP_SECONDS, reaper.reap), suppress(StopRequested):
+        while not drain_state.is_stopping:
+            _work_until_redis_is_lost(WorkerSession(pool, engine, drain_state, started, problem))
+
+
+def run_pending() -> None:
+    """Run what is pending for the worker of this process. RQ calls it for every wake-up: see `generation.broker.queues`."""
+    session = _session.get(None)
+    if session is None:
+        raise RuntimeError("Only `manage.py worker` can run this job, since it loads the engine.")
+    close_old_connections()
+    try:
+        session.run_pending()
+    except (OperationalError, InterfaceError) as error:
+        # The rows stay queued or leased, and the reaper wakes a worker for them later.
+        logger.warning("the database cannot be reached: %r", error)
+        time.sleep(_DATABASE_PAUSE_SECONDS)
+    finally:
+        close_old_connections()
 
 
 def _warm_default(pool: str, engine: Engine) -> str:
-    """Load the default model; what went wrong, in words. One that cannot be loaded fails its own requests, not the worker."""
+    """Load the default model if it belongs to this pool. Return why it failed, in words, or "".
+
+    A model that cannot be loaded fails its own requests, not the worker.
+    """
     default = DiffusionModel.objects.filter(is_default=True, enabled=True, pool=pool).first()
     if default is None:
         return ""
@@ -148,62 +188,32 @@ def _warm_default(pool: str, engine: Engine) -> str:
     return ""
 
 
-def _work(pool: str, engine: Engine, started: float, problem: str) -> bool:
-    """Answer bells until told to end or until Redis is away; whether to go on then."""
-    global _worker
+def _work_until_redis_is_lost(session: WorkerSession) -> None:
+    """Register the worker and run RQ's loop. Return when RQ's loop ends; the engine stays loaded."""
     try:
-        worker = _worker = WarmWorker(pool, engine, started, problem)
-        with _announced(worker):
-            queues.wake_workers(pool)
-            if worker.drains_since is None:
+        with _registered(session):
+            queues.wake_workers(session.pool)
+            while not session.drain_state.is_stopping:
+                worker = WarmWorker(session)
                 worker.work(logging_level="WARNING")
+                if not worker.has_wrong_queues:
+                    break
     except RedisError:
         logger.warning("Redis cannot be reached; trying again")
-    return WarmWorker.drains_since is None
-
-
-def run_pending() -> None:
-    """Do what staff want of this worker, and make what is queued in its pool until nothing is left.
-
-    Called by RQ, in the worker's process.
-    """
-    if _worker is None:
-        raise RuntimeError("bells are answered by `manage.py worker`, which loads the engine first")
-    close_old_connections()
-    try:
-        while _worker.drains_since is None:
-            _worker.duties.carry_out(_worker)
-            if _worker.is_drained:
-                # The bell that it heard may have been for work.
-                queues.try_wake_workers(_worker.pool)
-                break
-            batch = queue.claim(_worker.pool, _worker.name, _worker.engine.warm_models)
-            if not batch:
-                break
-            execution.run(batch, _worker.engine, _worker.should_release)
-    except (OperationalError, InterfaceError) as error:
-        # The row is the truth, and the reaper rings again: nothing is lost.
-        logger.warning("the database cannot be reached: %r", error)
-        time.sleep(_DATABASE_PAUSE_SECONDS)
-    finally:
-        close_old_connections()
+    if not session.drain_state.is_stopping:
+        time.sleep(_REDIS_PAUSE_SECONDS)
 
 
 @contextmanager
-def _announced(worker: WarmWorker) -> Iterator[None]:
-    """Keep saying that this worker is here, and what it is doing for staff."""
-
-    def tell() -> None:
-        worker.send_heartbeat()
-        worker.duties.renew()
-
+def _registered(session: WorkerSession) -> Iterator[None]:
+    """Keep the worker in the registry with heartbeats. At the end remove it, and fail the commands that it has not finished."""
     try:
-        with periodically(workers.HEARTBEAT_SECONDS, tell):
+        with periodically("heartbeat", workers.HEARTBEAT_SECONDS, session.send_heartbeat):
             yield
     finally:
-        # After the last announcement, which would outlive it.
+        # After the last heartbeat, which would write the entry again.
         with suppress(RedisError):
-            workers.remove(worker.name)
-            queues.rq_queue(worker.name).delete()
+            workers.remove(session.name)
+            queues.rq_queue(session.name).delete()
         with suppress(OperationalError, InterfaceError):
-            control.abandon(worker.name)
+            control.abandon(session.name)

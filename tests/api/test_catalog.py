@@ -14,7 +14,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from accounts.models import ApiToken
 from generation.api.openapi import document
 from generation.broker.connection import redis_client
-from generation.capabilities import DESCRIBED
+from generation.capabilities import MODEL_FIELDS
 from generation.models import DiffusionModel, Lora
 from generation.parameters import ImageToImageParameters, InvalidField
 from generation.recipes import plan
@@ -72,7 +72,7 @@ def test_it_works(service: Service, alices_key: str) -> None:
         def bundled() -> Any:
             return next(model for model in api.get("/models").json()["models"] if model["id"] == TINY)
 
-        wait_until(lambda: bundled()["is_warm"], what="the announcement of the warm model")
+        wait_until(lambda: bundled()["is_warm"], "the announcement of the warm model")
         found = bundled()
         assert (found["kind"], found["is_default"]) == ("instruct-pix2pix", True)
         assert found["sizes"] == {"min_side": 128, "max_side": 512}
@@ -241,12 +241,12 @@ def test_the_examples_are_real_answers(api: Client) -> None:
 
 
 @pytest.mark.usefixtures("redis", "tiny_edit")
-def test_the_readme_shows_a_part_of_the_real_answer(api: Client) -> None:
+def test_the_docs_show_a_part_of_the_real_answer(api: Client) -> None:
     register_worker("worker-1", models=[TINY])
-    section = (ROOT / "README.md").read_text().partition("## Which models")[2]
-    (shown,) = json.loads(re.findall(r"```json\n(.*?)```", section, re.DOTALL)[0])["models"]
+    page = (ROOT / "docs" / "models.md").read_text()
+    (shown,) = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])["models"]
     real = models(api)[TINY]
-    assert set(real["parameters"]) == set(DESCRIBED)
-    assert len(DESCRIBED) == 9
+    assert set(real["parameters"]) == set(MODEL_FIELDS)
+    assert len(MODEL_FIELDS) == 9
     parameters = {name: real["parameters"][name] for name in shown["parameters"]}
     assert shown == {**real, "parameters": parameters, "examples": real["examples"][:1]}

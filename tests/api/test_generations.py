@@ -24,11 +24,11 @@ from generation.models import (
     State,
 )
 from tests.support.generations import (
+    existing,
     files_of,
     make_generation,
-    there,
 )
-from tests.support.service import Service, make_two
+from tests.support.service import Service, generate_two
 from tests.support.workers import register_worker
 
 pytestmark = pytest.mark.usefixtures("redis")
@@ -70,7 +70,7 @@ def wrong(api: Client, query: str) -> dict[str, str]:
 
 def test_it_works(service: Service, alices_key: str, bobs_key: str) -> None:
     with service.client(alices_key) as alice, service.client(bobs_key) as bob:
-        older, newer = make_two(alice), make_two(alice)
+        older, newer = generate_two(alice), generate_two(alice)
         first = alice.get("/generations", params={"limit": 1})
         assert [record["id"] for record in first.json()["results"]] == [newer]
         assert first.json()["results"][0] == alice.get(f"/generations/{newer}").json()
@@ -306,7 +306,7 @@ def test_what_has_not_ended_is_not_deleted(api: Client, alice: User, state: Stat
     generation = make_generation(alice, state)
     assert code_of(api.delete(path_of(generation))) == (409, "not_finished")
     assert api.get(path_of(generation)).status_code == 200
-    assert there(files_of(generation)) == files_of(generation)[:2]
+    assert existing(files_of(generation)) == files_of(generation)[:2]
 
 
 def test_the_examples_fit_their_schemas() -> None:

@@ -4,11 +4,8 @@ import asyncio
 import logging
 import re
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,7 +32,6 @@ from tests.support.browser import chromium, needs_chromium
 from tests.support.generations import make_generation
 from tests.support.jobs import submit
 from tests.support.service import Service, wait_until
-from tests.tools.chaos import rows
 
 MADE = re.compile(r"[0-9a-f]{32}")
 FORM: dict[str, Any] = {
@@ -93,7 +89,7 @@ def test_the_clients_id_is_kept_and_reaches_the_row(service: Service, alices_key
     with service.client(alices_key) as client:
         answer = client.post("/image-to-image", **FORM, headers={"X-Request-Id": mine})
     assert answer.headers.get_list("x-request-id") == [mine]
-    assert rows(service, "SELECT request_id FROM generation_generation WHERE request_id = ?", mine) == [(mine,)]
+    assert service.query("SELECT request_id FROM generation_generation WHERE request_id = ?", mine) == [(mine,)]
 
 
 @pytest.mark.parametrize("text", ["", "a b", "a\r\nSet-Cookie: a=b", "a\n", "é", "a,b", "a]", "\x00", "x" * 65, "１"])
@@ -165,7 +161,7 @@ def test_a_batch_is_logged_with_all_its_ids_and_each_of_it_with_its_own(
         logger.removeHandler(keep)
     assert written == [
         ("two", f"the input of generation {batch[1].pk} cannot be read"),
-        ("one,two,three", f"the batch of generation {batch[0].pk} failed in an unforeseen way"),
+        ("one,two,three", f"the batch of generation {batch[0].pk} failed unexpectedly"),
     ]
     assert request_ids.current() == ""
 
@@ -269,30 +265,6 @@ def test_head_is_get_without_its_body(service: Service, alices_key: str) -> None
 # Pages of other origins.
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def other_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where another site has an empty page."""
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "index.html").write_text("<!doctype html><title>Another site</title>")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def open_service(other_origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that lets that page use its API."""
-    with Service(tmp_path_factory.mktemp("d"), CORS_ORIGINS=other_origin, LIMITS="on") as service:
-        yield service
-
-
 POST_FROM_PAGE = """async ([url, token]) => {
   const canvas = Object.assign(document.createElement("canvas"), {width: 128, height: 128});
   const form = new FormData();
@@ -314,29 +286,29 @@ def post_from(page: Page, service: Service) -> Any:
 
 @needs_chromium
 def test_a_page_of_an_allowed_origin_can_use_the_api_and_others_cannot(
-    service: Service, open_service: Service, other_origin: str
+    service: Service, limited_service: Service, other_origin: str
 ) -> None:
     with chromium() as browser:
         page = browser.new_page()
         page.goto(other_origin)
-        answer = post_from(page, open_service)
+        answer = post_from(page, limited_service)
         assert (answer["status"], answer["images"]) == (200, 1)
         request_id, generation_id, remaining = answer["told"]
         assert (request_id, bool(generation_id), remaining) == ("from-a-page", True, "59")
         assert post_from(page, service) == "TypeError"
         page.goto(other_origin.replace("127.0.0.1", "localhost"))
-        assert post_from(page, open_service) == "TypeError"
+        assert post_from(page, limited_service) == "TypeError"
 
 
-def test_the_settings_reach_errors_and_nothing_but_the_api(open_service: Service, other_origin: str) -> None:
+def test_the_settings_reach_errors_and_nothing_but_the_api(limited_service: Service, other_origin: str) -> None:
     page = {"Origin": other_origin}
-    refused = httpx.get(f"{open_service.url}/generations/{uuid4()}", headers=page)
+    refused = httpx.get(f"{limited_service.url}/generations/{uuid4()}", headers=page)
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, other_origin)
     assert "WWW-Authenticate" in refused.headers["access-control-expose-headers"]
     assert "access-control-allow-credentials" not in refused.headers
     assert "origin" in refused.headers["vary"]
     for path in ("/history/", "/openapi.json", "/health", "/sign-in/"):
-        assert "access-control-allow-origin" not in httpx.get(open_service.url + path, headers=page).headers
+        assert "access-control-allow-origin" not in httpx.get(limited_service.url + path, headers=page).headers
 
 
 def test_nothing_is_said_of_other_origins_by_default(service: Service) -> None:

@@ -10,7 +10,6 @@ from django.db import connections
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from dreamsite.embedded_redis import EmbeddedRedis
 from generation.asgi import (
     long_poll,
     sse,
@@ -25,6 +24,7 @@ from generation.asgi.types import (
 from generation.broker import progress
 from generation.models import Generation, State
 from tests.support.jobs import claimed
+from tests.support.servers import EmbeddedRedis
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
 

@@ -15,14 +15,14 @@ from PIL import Image
 
 from generation.models import DiffusionModel
 from tests.support.pictures import photo
-from tests.support.service import Service
+from tests.support.service import WAIT_SECONDS, Service
 
 PICTURE = ("cat.png", photo(320, 200), "image/png")
 
 
 @pytest.fixture
 def images(service: Service, alices_key: str) -> Iterator[openai.resources.Images]:
-    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=alices_key, timeout=60, max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=alices_key, timeout=WAIT_SECONDS, max_retries=0) as client:
         yield client.images
 
 
@@ -127,7 +127,7 @@ def test_what_takes_longer_is_not_made_again(service: Service, alices_key: str) 
 
 
 def test_who_comes_again_while_it_runs_waits_for_the_same_one(service: Service, alices_key: str) -> None:
-    form: dict[str, Any] = {"data": {"prompt": "x", "num_inference_steps": "60"}, "files": {"image": PICTURE}}
+    form: dict[str, Any] = {"data": {"prompt": "x", "num_inference_steps": "15"}, "files": {"image": PICTURE}}
     with service.client(alices_key) as client:
         client.headers["Idempotency-Key"] = str(uuid4())
         first = client.post("/v1/images/edits", headers={"Prefer": "respond-async"}, **form)

@@ -9,14 +9,14 @@ from PIL import Image
 from pytest_django import Settings
 
 from accounts.models import User
-from generation.api.responses import answer
+from generation.api.responses import generation_response
 from generation.models import State
 from tests.support.generations import make_generation
 
 
 def test_pictures_can_be_answered_as_data_urls(alice: User, settings: Settings) -> None:
     settings.IMAGE_URLS = "data"
-    response = answer(make_generation(alice), lambda url: f"https://dreams.example{url}")
+    response = generation_response(make_generation(alice), lambda url: f"https://dreams.example{url}")
     head, _, data = response.data["images"][0]["url"].partition(",")
     assert head == "data:image/png;base64"
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (96, 64)
@@ -34,7 +34,7 @@ def test_signed_urls_end(alice: User, client: Client, settings: Settings) -> Non
 )
 def test_each_state_has_its_answer(alice: User, state: State, status: int) -> None:
     generation = make_generation(alice, state)
-    response = answer(generation, lambda url: f"https://dreams.example{url}")
+    response = generation_response(generation, lambda url: f"https://dreams.example{url}")
     assert response.status_code == status
     assert response["X-Generation-Id"] == str(generation.pk)
     if status == 202:

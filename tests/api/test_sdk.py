@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from functools import partial
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -12,9 +11,16 @@ from livepeer_ai.models import components, errors
 from livepeer_ai.utils import BackoffStrategy, RetryConfig
 
 from tests.support import pictures
-from tests.support.service import Service, wait_until
+from tests.support.service import (
+    WAIT_SECONDS,
+    Service,
+    paused,
+    wait_until,
+)
 
-PATIENTLY = RetryConfig("backoff", BackoffStrategy(200, 1000, 1.5, 60_000), retry_connection_errors=True)
+PATIENTLY = RetryConfig(
+    "backoff", BackoffStrategy(200, 1000, 1.5, round(1000 * WAIT_SECONDS)), retry_connection_errors=True
+)
 
 
 def request(**fields: object) -> dict[str, object]:
@@ -71,41 +77,69 @@ def test_what_takes_long_is_an_sdk_error_that_leads_to_the_pictures(service: Ser
     assert caught.value.status_code == 202
     generation_id = json.loads(caught.value.body)["id"]
     with service.client(alices_key) as client:
-        wait_until(lambda: client.get(f"/generations/{generation_id}").json()["images"], 60, "the pictures")
+        wait_until(lambda: client.get(f"/generations/{generation_id}").json()["images"], "the pictures")
+
+
+class Statuses:
+    """An HTTP client for the SDK that counts the requests and notes the statuses of the answers."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.statuses: list[int] = []
+        self.client = httpx.Client(
+            event_hooks={"request": [self._count], "response": [self._note]}, follow_redirects=True
+        )
+
+    def _count(self, request: httpx.Request) -> None:
+        self.requests += 1
+
+    def _note(self, response: httpx.Response) -> None:
+        self.statuses.append(response.status_code)
 
 
 def test_a_client_that_gave_up_waiting_and_tries_again_gets_what_it_asked_for_once(
     service: Service, alices_key: str
 ) -> None:
     headers = {"Idempotency-Key": "a client with little patience"}
-    with service.client(alices_key) as client, sdk(service, alices_key) as livepeer:
+    seen = Statuses()
+    with (
+        service.client(alices_key) as client,
+        Livepeer(server_url=service.url, http_bearer=alices_key, client=seen.client) as livepeer,
+        ThreadPoolExecutor(1) as thread,
+    ):
         before = client.get("/generations").json()["results"]
-        response = livepeer.generate.image_to_image(
-            request=request(num_inference_steps=150), retries=PATIENTLY, timeout_ms=700, http_headers=headers
-        )
+        with paused(service.child("manage.py worker")):
+            answer = thread.submit(
+                livepeer.generate.image_to_image,
+                request=request(),
+                retries=PATIENTLY,
+                timeout_ms=3000,
+                http_headers=headers,
+            )
+            wait_until(lambda: seen.requests > 1, "the second try")
+        response = answer.result()
         after = client.get("/generations").json()["results"]
     assert response.image_response is not None
     assert len(response.image_response.images) == 1
     assert len({record["id"] for record in after} - {record["id"] for record in before}) == 1
 
 
-def test_a_client_that_is_over_a_limit_tries_until_there_is_room(tmp_path: Path) -> None:
+def test_a_client_that_is_over_a_limit_tries_until_there_is_room(limited_service: Service) -> None:
+    token = limited_service.manage("createtoken", "erin", "--name", "tests", "--create")
+    limited_service.query("UPDATE accounts_user SET max_queued = 1 WHERE username = 'erin'")
+    seen = Statuses()
     with (
-        Service(tmp_path, LIMITS="on", USER_MAX_QUEUED="1") as strict,
-        sdk(strict, strict.token) as livepeer,
-        strict.client() as client,
+        Livepeer(server_url=limited_service.url, http_bearer=token, client=seen.client) as livepeer,
+        limited_service.client(token) as client,
+        ThreadPoolExecutor(1) as thread,
     ):
-        form = {"prompt": "x", "num_inference_steps": "100"}
-
-        def is_in(path: str, state: str) -> bool:
-            return bool(client.get(path).json()["state"] == state)
-
-        for state in ("running", "queued"):
-            picture = {"image": pictures.photo(128, 128)}
-            accepted = client.post("/image-to-image", data=form, files=picture, headers={"Prefer": "respond-async"})
-            wait_until(partial(is_in, accepted.headers["Location"], state), 60, state)
-        with pytest.raises(errors.SDKError, match="429"):
-            livepeer.generate.image_to_image(request=request())
-        response = livepeer.generate.image_to_image(request=request(), retries=PATIENTLY)
+        with paused(limited_service.child("manage.py worker")):
+            form, picture = {"prompt": "x", "num_inference_steps": "1"}, {"image": pictures.photo(128, 128)}
+            client.post("/image-to-image", data=form, files=picture, headers={"Prefer": "respond-async"})
+            with pytest.raises(errors.SDKError, match="429"):
+                livepeer.generate.image_to_image(request=request())
+            answer = thread.submit(livepeer.generate.image_to_image, request=request(), retries=PATIENTLY)
+            wait_until(lambda: seen.statuses.count(429) > 1, "the refusal of the second try")
+        response = answer.result()
         assert response.image_response is not None
-        assert len(client.get("/generations").json()["results"]) == 3
+        assert len(client.get("/generations").json()["results"]) == 2

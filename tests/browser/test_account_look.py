@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from accounts.models import User
+from accounts.models import AccountDeletion, User
 from generation.maintenance import (
     account_deletion,
     account_jobs,
@@ -15,6 +15,7 @@ from generation.maintenance import (
 from tests.support.browser import (
     GROUND,
     GROUNDS,
+    WAIT_MILLISECONDS,
     check_everywhere,
     needs_chromium,
     sign_in,
@@ -36,7 +37,7 @@ class Devices:
 
     def one(self, scripts: bool = True) -> Page:
         context = self.browser.new_context(viewport={"width": 1440, "height": 900}, java_script_enabled=scripts)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(WAIT_MILLISECONDS)
         page = context.new_page()
         page.on(
             "console",
@@ -182,9 +183,9 @@ def test_one_leaves_with_a_receipt(devices: Devices, alice: User, charlie: User,
     page.get_by_role("button", name="Delete my account").click()
     expect(page.get_by_role("heading", name="Your account is being deleted")).to_be_visible()
     expect(page.get_by_role("link", name="Sign in")).to_be_visible()
-    departure = account_deletion.claim()
-    assert departure is not None
-    account_deletion.run(departure, go_on)
+    job = AccountDeletion.objects.claim()
+    assert job is not None
+    account_deletion.run(job, go_on)
     if not scripts:
         page.reload()
     expect(page.get_by_role("heading", name="Your account is deleted")).to_be_visible()

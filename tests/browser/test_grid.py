@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
@@ -145,13 +145,40 @@ def test_the_grid_holds_its_shape(page: Page, alice: User, live_server: LiveServ
     sign_in(page)
     page.get_by_role("button", name="Select").click()
     page.locator(f"#tile-{generation.pk} .pick input").check()
-    expect(page.locator(f"#tile-{generation.pk} img")).to_have_css("filter", re.compile("blur"))
     check_everywhere(page)
     for chip in ("Date", "Seed", "State"):
         page.locator("summary.chip", has_text=chip).click()
         check_everywhere(page)
     page.goto(f"{live_server.url}/history/?q=zebra&flagged=true")
     check_everywhere(page)
+
+
+def test_only_its_tag_unblurs_a_flagged_tile(page: Page, alice: User) -> None:
+    generation = make_generation(alice, flagged=[0])
+    sign_in(page)
+    tile = page.locator(f"#tile-{generation.pk}")
+    assert "blur" in settled_filter(tile)
+    page.get_by_role("button", name="Select").click()
+    tile.locator(".pick input").check()
+    assert "blur" in settled_filter(tile)
+    tile.locator(".tag").click()
+    assert settled_filter(tile) == "none"
+    tile.locator(".pick input").uncheck()
+    assert settled_filter(tile) == "none"
+    tile.locator(".tag").click()
+    assert "blur" in settled_filter(tile)
+
+
+def settled_filter(tile: Locator) -> str:
+    """Return the computed `filter` of the tile's image once its transitions have ended."""
+    return str(
+        tile.locator("img").evaluate(
+            "async (image) => {"
+            " getComputedStyle(image).filter;"
+            " await Promise.all(image.getAnimations().map((animation) => animation.finished));"
+            " return getComputedStyle(image).filter; }"
+        )
+    )
 
 
 def test_choosing_and_narrowing_work_without_scripts(browser: Browser, alice: User, live_server: LiveServer) -> None:

@@ -13,7 +13,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation.models import GeneratedImage
 from generation.models.review import Review, ReviewClaim, ReviewDecision
-from tests.support.browser import needs_chromium
+from tests.support.browser import WAIT_MILLISECONDS, needs_chromium
 from tests.support.generations import make_generation
 from tests.support.roles import REVIEWERS, staff
 from tests.support.service import wait_until
@@ -25,7 +25,7 @@ def desk(browser: Browser, live_server: LiveServer, name: str) -> Page:
     """The cockpit of a new reviewer of this name, who came in by keyboard."""
     staff(name, REVIEWERS)
     context = browser.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(WAIT_MILLISECONDS)
     page = context.new_page()
     page.goto(f"{live_server.url}/admin/review/")
     # The browser gives the focus when it draws the page, which may be after it has loaded.
@@ -89,12 +89,12 @@ def test_ten_pictures_by_keyboard_alone(
     assert all(decision.seconds is not None and 0 < decision.seconds < 60 for decision in decisions)
 
     page.keyboard.press("z")
-    expect(page.get_by_text("Taken back: escalated.")).to_be_visible()
+    expect(page.get_by_text("Undone: escalated.")).to_be_visible()
     assert shown(page) == seen[-1]
     wait_for_the_next(page)
     assert ReviewClaim.objects.count() == 2
     page.goto(f"{live_server.url}/history/")
-    wait_until(lambda: not ReviewClaim.objects.exists(), what="the release of the claims")
+    wait_until(lambda: not ReviewClaim.objects.exists(), "the release of the claims")
     page.context.close()
 
 
@@ -114,7 +114,7 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     other = erin.context.new_page()
     other.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
     other.goto(f"{live_server.url}/admin/review/?image={shown(dora)}")
-    expect(other.get_by_text("dora is looking at it now.")).to_be_visible()
+    expect(other.get_by_text("dora is reviewing it now.")).to_be_visible()
     other.goto(f"{live_server.url}/admin/review/insight/")
     assert (refused, ReviewClaim.objects.count()) == ([], 4)
     other.close()
@@ -127,7 +127,7 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     expect(erin.get_by_text("Decided: safe.")).to_be_visible()
     dora.keyboard.press("r")
     dora.keyboard.press("1")
-    expect(dora.get_by_text("erin decided first: safe. Your decision was not taken.")).to_be_visible()
+    expect(dora.get_by_text("erin decided first: safe. Your decision was not saved.")).to_be_visible()
 
     for _ in range(4):
         for page in (dora, erin):

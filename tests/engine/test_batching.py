@@ -66,7 +66,7 @@ def engine(models_dir: Path) -> Engine:
 
 @pytest.fixture
 def before_unet() -> Iterator[Hooks]:
-    """Calls what it is given with every UNet and the latents of all its images, before that is run."""
+    """Register a hook that gets every UNet and the latents of all its images before it runs."""
     handles = []
 
     def add(hook: Callable[[torch.nn.Module, Any], None]) -> None:
@@ -100,7 +100,7 @@ def recipe(model: ModelReference = TINY_EDIT, **changes: Any) -> Recipe:
     return Recipe(**values | changes)
 
 
-def member(model: ModelReference = TINY_EDIT, picture: Image.Image | None = None, **changes: Any) -> BatchItem:
+def batch_item(model: ModelReference = TINY_EDIT, picture: Image.Image | None = None, **changes: Any) -> BatchItem:
     return BatchItem(recipe(model, **changes), picture or scene())
 
 
@@ -124,39 +124,39 @@ def distance(one: Result, other: Result) -> int:
 
 
 @pytest.mark.parametrize("model", [TINY_EDIT, ANCESTRAL, SD, SDXL, TURBO, LIGHTNING], ids=lambda model: model.id)
-def test_each_member_gets_what_it_would_get_alone(engine: Engine, model: ModelReference) -> None:
+def test_each_item_gets_what_it_would_get_alone(engine: Engine, model: ModelReference) -> None:
     negative = "fog" if model.family is Family.IMAGE_TO_IMAGE else ""
     scales = {} if recipe(model).guidance_scale == 0 else {"guidance_scale": 9, "image_guidance_scale": 3}
-    members = [
-        member(model, negative_prompt=negative),
-        member(model, scene().rotate(180), prompt="a ship", negative_prompt="snow", seeds=(100, 101), **scales),
-        member(model, scene().convert("L"), prompt="", negative_prompt=negative, seeds=(3,)),
+    items = [
+        batch_item(model, negative_prompt=negative),
+        batch_item(model, scene().rotate(180), prompt="a ship", negative_prompt="snow", seeds=(100, 101), **scales),
+        batch_item(model, scene().convert("L"), prompt="", negative_prompt=negative, seeds=(3,)),
     ]
     calls: list[Step] = []
-    batched = results(engine.run_batch(members, lambda *step: calls.append(step)))
+    batched = results(engine.run_batch(items, lambda *step: calls.append(step)))
     assert calls[-1][1] == calls[0][1], "one call for all"
-    for made, one in zip(batched, members, strict=True):
+    for made, one in zip(batched, items, strict=True):
         alone = engine.run(one.recipe, one.picture, ignore)
         assert distance(made, alone) <= 1
         assert list(made.timings) == list(alone.timings)
-    assert distance(batched[0], results(engine.run_batch([members[0]], ignore))[0]) <= 1
+    assert distance(batched[0], results(engine.run_batch([items[0]], ignore))[0]) <= 1
     assert np.abs(pixels(batched[0]) - pixels(batched[2])).max() > 10
 
 
-def test_guidance_is_each_members_own(engine: Engine) -> None:
-    members = [member(guidance_scale=scale, image_guidance_scale=1.5) for scale in (1.5, 8)]
-    weak, strong = results(engine.run_batch(members, ignore))
-    assert distance(weak, engine.run(members[0].recipe, scene(), ignore)) <= 1
-    assert distance(strong, engine.run(members[1].recipe, scene(), ignore)) <= 1
+def test_guidance_is_each_items_own(engine: Engine) -> None:
+    items = [batch_item(guidance_scale=scale, image_guidance_scale=1.5) for scale in (1.5, 8)]
+    weak, strong = results(engine.run_batch(items, ignore))
+    assert distance(weak, engine.run(items[0].recipe, scene(), ignore)) <= 1
+    assert distance(strong, engine.run(items[1].recipe, scene(), ignore)) <= 1
     assert distance(weak, strong) > 20
 
 
 def test_guidance_by_the_text_and_guidance_by_the_picture_share_a_call(engine: Engine) -> None:
-    members = [
-        member(guidance_scale=1, image_guidance_scale=2),
-        member(guidance_scale=4, image_guidance_scale=0.5),
+    items = [
+        batch_item(guidance_scale=1, image_guidance_scale=2),
+        batch_item(guidance_scale=4, image_guidance_scale=0.5),
     ]
-    for made, one in zip(results(engine.run_batch(members, ignore)), members, strict=True):
+    for made, one in zip(results(engine.run_batch(items, ignore)), items, strict=True):
         assert distance(made, engine.run(one.recipe, one.picture, ignore)) <= 1
 
 
@@ -180,11 +180,11 @@ def test_a_scale_for_each_image_is_a_plain_number_where_they_agree_and_is_never_
         scales - 1
 
 
-def test_warnings_seeds_and_verdicts_are_each_members_own(engine: Engine) -> None:
+def test_warnings_seeds_and_verdicts_are_each_items_own(engine: Engine) -> None:
     long = "make it night, " * 20
     steps: list[Step] = []
-    members = [member(prompt=long), member(image_guidance_scale=0.5, safety_check=True), member(seeds=(1, 2))]
-    first, second, third = results(engine.run_batch(members, lambda *step: steps.append(step)))
+    items = [batch_item(prompt=long), batch_item(image_guidance_scale=0.5, safety_check=True), batch_item(seeds=(1, 2))]
+    first, second, third = results(engine.run_batch(items, lambda *step: steps.append(step)))
     assert [len(result.warnings) for result in (first, second, third)] == [1, 1, 0]
     assert "prompt is longer" in first.warnings[0]
     assert "image_guidance_scale 0.5 was raised" in second.warnings[0]
@@ -196,66 +196,70 @@ def test_warnings_seeds_and_verdicts_are_each_members_own(engine: Engine) -> Non
 
 
 def test_a_prompt_that_breaks_the_tokenizer_fails_alone(engine: Engine) -> None:
-    members = [member(), member(prompt="\ud800"), member(seeds=(8,))]
-    first, broken, last = engine.run_batch(members, ignore)
+    items = [batch_item(), batch_item(prompt="\ud800"), batch_item(seeds=(8,))]
+    first, broken, last = engine.run_batch(items, ignore)
     assert isinstance(broken, ModelFailed)
     assert broken.message == "Model 'dreamsite/tiny-edit' failed while it was making the pictures."
-    assert distance(*results([first, engine.run(members[0].recipe, scene(), ignore)])) <= 1
-    assert distance(*results([last, engine.run(members[2].recipe, scene(), ignore)])) <= 1
+    assert distance(*results([first, engine.run(items[0].recipe, scene(), ignore)])) <= 1
+    assert distance(*results([last, engine.run(items[2].recipe, scene(), ignore)])) <= 1
 
 
-def test_numbers_that_overflow_fail_their_own_member(engine: Engine) -> None:
-    members = [member(SD), member(SD, guidance_scale=1e38, num_inference_steps=2, seeds=(1, 2)), member(SD, seeds=(8,))]
+def test_numbers_that_overflow_fail_their_own_item(engine: Engine) -> None:
+    items = [
+        batch_item(SD),
+        batch_item(SD, guidance_scale=1e38, num_inference_steps=2, seeds=(1, 2)),
+        batch_item(SD, seeds=(8,)),
+    ]
     steps: list[Step] = []
-    first, broken, last = engine.run_batch(members, lambda *step: steps.append(step))
+    first, broken, last = engine.run_batch(items, lambda *step: steps.append(step))
     assert isinstance(broken, ModelFailed)
     assert "overflowed" in broken.message
-    assert distance(*results([first, engine.run(members[0].recipe, scene(), ignore)])) == 0
-    assert distance(*results([last, engine.run(members[2].recipe, scene(), ignore)])) == 0
+    assert distance(*results([first, engine.run(items[0].recipe, scene(), ignore)])) == 0
+    assert distance(*results([last, engine.run(items[2].recipe, scene(), ignore)])) == 0
     assert (steps[0], steps[-1]) == ((0, 2, "loading"), (6, 6, "decoding"))
 
 
-def test_a_model_or_lora_that_cannot_be_loaded_fails_every_member(engine: Engine) -> None:
+def test_a_model_or_lora_that_cannot_be_loaded_fails_every_item(engine: Engine) -> None:
     nowhere = local("nobody/nothing", Family.IMAGE_TO_IMAGE)
-    for outcome in engine.run_batch([member(nowhere), member(nowhere, seeds=(8,))], ignore):
+    for outcome in engine.run_batch([batch_item(nowhere), batch_item(nowhere, seeds=(8,))], ignore):
         assert isinstance(outcome, ModelFailed)
     lora = LoraReference(id="nobody/nothing", revision="", weight_name="", weight=1)
-    for outcome in engine.run_batch([member(loras=(lora,)), member(loras=(lora,), seeds=(8,))], ignore):
+    for outcome in engine.run_batch([batch_item(loras=(lora,)), batch_item(loras=(lora,), seeds=(8,))], ignore):
         assert isinstance(outcome, LoraFailed)
 
 
-def test_out_of_memory_halves_across_members(engine: Engine, before_unet: Hooks) -> None:
+def test_out_of_memory_halves_across_items(engine: Engine, before_unet: Hooks) -> None:
     one_step: dict[str, Any] = {"num_inference_steps": 1}
-    members = [
-        member(seeds=(1, 2), **one_step),
-        member(prompt="a ship", guidance_scale=6, seeds=(3,), **one_step),
-        member(seeds=(4, 5), **one_step),
+    items = [
+        batch_item(seeds=(1, 2), **one_step),
+        batch_item(prompt="a ship", guidance_scale=6, seeds=(3,), **one_step),
+        batch_item(seeds=(4, 5), **one_step),
     ]
-    expected = results(engine.run_batch(members, ignore))
+    expected = results(engine.run_batch(items, ignore))
     seen: list[int] = []
 
     def allow_two(module: torch.nn.Module, latents: torch.Tensor) -> None:
-        seen.append(len(latents) // 3)  # InstructPix2Pix: three ways of guidance
+        seen.append(len(latents) // 3)  # InstructPix2Pix runs three guidance variants
         if seen[-1] > 2:
             torch.empty(2**50)
 
     before_unet(allow_two)
     steps: list[Step] = []
-    halved = results(engine.run_batch(members, lambda *step: steps.append(step)))
+    halved = results(engine.run_batch(items, lambda *step: steps.append(step)))
     assert seen == [5, 2, 2, 1]
     assert [(done, of) for done, of, phase in steps if phase == "decoding"] == [(1, 3), (2, 3), (3, 3)]
     for one, other in zip(halved, expected, strict=True):
         assert distance(one, other) <= 1
 
 
-def test_a_member_that_is_out_of_memory_even_alone_fails_alone(engine: Engine, before_unet: Hooks) -> None:
+def test_an_item_that_is_out_of_memory_even_alone_fails_alone(engine: Engine, before_unet: Hooks) -> None:
     one_step: dict[str, Any] = {"num_inference_steps": 1}
-    members = [
-        member(seeds=(1,), **one_step),
-        member(prompt="a ship", seeds=(2, 3), **one_step),
-        member(seeds=(4,), **one_step),
+    items = [
+        batch_item(seeds=(1,), **one_step),
+        batch_item(prompt="a ship", seeds=(2, 3), **one_step),
+        batch_item(seeds=(4,), **one_step),
     ]
-    expected = results(engine.run_batch([members[0], members[2]], ignore))
+    expected = results(engine.run_batch([items[0], items[2]], ignore))
     seen: list[int] = []
 
     def refuse_seed_two(module: torch.nn.Module, latents: torch.Tensor) -> None:
@@ -266,14 +270,14 @@ def test_a_member_that_is_out_of_memory_even_alone_fails_alone(engine: Engine, b
             torch.empty(2**50)
 
     before_unet(refuse_seed_two)
-    first, broken, last = engine.run_batch(members, ignore)
+    first, broken, last = engine.run_batch(items, ignore)
     assert isinstance(broken, OutOfMemory)
-    assert seen == [4, 2, 1, 1, 1], "the second image of the member that failed is not tried"
+    assert seen == [4, 2, 1, 1, 1], "the second image of the item that failed is not tried"
     for one, other in zip(results([first, last]), expected, strict=True):
         assert distance(one, other) <= 1
 
 
-def test_what_on_step_raises_ends_the_whole_run(engine: Engine) -> None:
+def test_an_exception_of_on_step_ends_the_whole_run(engine: Engine) -> None:
     stop = torch.OutOfMemoryError("not the engine's, so not its to handle")
     steps: list[Step] = []
 
@@ -283,18 +287,18 @@ def test_what_on_step_raises_ends_the_whole_run(engine: Engine) -> None:
             raise stop
 
     with pytest.raises(torch.OutOfMemoryError) as caught:
-        engine.run_batch([member(), member(seeds=(8,))], on_step)
+        engine.run_batch([batch_item(), batch_item(seeds=(8,))], on_step)
     assert caught.value is stop
     assert steps[-1] == (1, 2, "denoising")
 
 
 def test_requests_that_cannot_share_a_call_are_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="batch_key"):
-        engine.run_batch([member(), member(num_inference_steps=3)], ignore)
+        engine.run_batch([batch_item(), batch_item(num_inference_steps=3)], ignore)
 
 
 def verify(*arguments: str) -> list[str]:
-    """The lines that the command prints."""
+    """Return the lines that the command prints."""
     output = StringIO()
     call_command("verify_batching", *arguments, "--images", "2", stdout=output)
     return output.getvalue().splitlines()
@@ -305,9 +309,9 @@ def test_a_model_that_batches_well_is_allowed_to(tiny_edit: DiffusionModel) -> N
     lines = verify(tiny_edit.id, "--steps", "2")
     assert lines[0] == "Making 2 different pictures of 2 steps, one by one and in a batch ..."
     for number, line in enumerate(lines[1:3], start=1):
-        told = re.fullmatch(rf"picture {number}: largest difference (\d+) of 255, PSNR (inf|[\d.]+) dB", line)
-        assert told
-        assert float(told[2]) >= 40
+        match = re.fullmatch(rf"picture {number}: largest difference (\d+) of 255, PSNR (inf|[\d.]+) dB", line)
+        assert match
+        assert float(match[2]) >= 40
     assert lines[4] == "dreamsite/tiny-edit makes the same pictures in a batch: compatible requests may share one."
     tiny_edit.refresh_from_db()
     assert tiny_edit.may_batch

@@ -191,7 +191,7 @@ def test_a_pipeline_that_cannot_be_stopped_is_refused() -> None:
 
         def __call__(self, prompt: str, image: Image.Image, generator: torch.Generator) -> None: ...
 
-    with pytest.raises(TypeError, match="Deaf cannot be driven: it takes no callback_on_step_end"):
+    with pytest.raises(TypeError, match="Deaf is not supported: it has no argument callback_on_step_end"):
         WarmPipeline(Deaf(), torch.float32, lambda lora: Path())
 
 

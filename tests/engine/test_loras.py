@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from generation.engine.catalog import BUNDLED, DEFAULT_LORA_FILE, find_lora
 from generation.engine.engine import Engine, EngineSettings, Result
 from generation.engine.errors import LoraFailed
-from generation.engine.loras import KEPT, Loras
+from generation.engine.loras import MAX_LOADED, Loras
 from generation.engine.pipelines import expected_warnings_ignored
 from generation.parameters import ErrorCode
 from generation.recipes import LoraReference, Recipe
@@ -182,16 +182,18 @@ def test_only_safetensors_files_inside_a_repository_are_found(models_dir: Path, 
 
 def test_the_least_recently_used_lora_is_dropped(models_dir: Path, pipe: Any) -> None:
     loras = Loras(pipe, lambda reference: find_lora(reference, models_dir, offline=True))
-    copies = [LoraReference(id="tests/dots", revision=str(number), weight_name="", weight=1) for number in range(KEPT)]
+    copies = [
+        LoraReference(id="tests/dots", revision=str(number), weight_name="", weight=1) for number in range(MAX_LOADED)
+    ]
     with expected_warnings_ignored():
         for reference in [lora("tests/swirl"), *copies[1:], lora("tests/swirl"), copies[0]]:
             with loras.applied([reference]):
                 pass
-        assert loras.loaded == ["tests/dots"] * (KEPT - 2) + ["tests/swirl", "tests/dots"]
-        assert len(pipe.get_list_adapters()["unet"]) == KEPT
+        assert loras.loaded == ["tests/dots"] * (MAX_LOADED - 2) + ["tests/swirl", "tests/dots"]
+        assert len(pipe.get_list_adapters()["unet"]) == MAX_LOADED
         with loras.applied([copies[1]]):
             pass
-        assert len(pipe.get_list_adapters()["unet"]) == KEPT
+        assert len(pipe.get_list_adapters()["unet"]) == MAX_LOADED
         pipe.unload_lora_weights()
 
 

@@ -1,4 +1,4 @@
-"""Previews show what the pictures are becoming, and neither change nor endanger the run."""
+"""Previews resemble the final pictures, and neither change nor break the run."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -62,15 +62,15 @@ def bundled_autoencoder() -> Any:
 
 @pytest.fixture
 def before() -> Iterator[Callable[[str, Callable[[torch.Tensor], None]], None]]:
-    """Calls what it is given with the first input of every network of the named class, before that is run."""
+    """Register a hook that gets the first input of every network of the named class before it runs."""
     handles = []
 
     def add(network: str, hook: Callable[[torch.Tensor], None]) -> None:
-        def only_those(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        def only_named(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
             if type(module).__name__ == network:
                 hook(arguments[0])
 
-        handles.append(register_module_forward_pre_hook(only_those))
+        handles.append(register_module_forward_pre_hook(only_named))
 
     yield add
     for handle in handles:
@@ -78,13 +78,13 @@ def before() -> Iterator[Callable[[str, Callable[[torch.Tensor], None]], None]]:
 
 
 class Viewer:
-    """Looks at every step and keeps what it was shown."""
+    """A preview sink that makes and stores the previews of every step."""
 
     def __init__(self) -> None:
         self.steps: list[list[Preview]] = []
 
-    def __call__(self, look: Callable[[], list[Preview]]) -> None:
-        self.steps.append(look())
+    def __call__(self, make: Callable[[], list[Preview]]) -> None:
+        self.steps.append(make())
 
 
 def recipe(model: ModelReference = TINY_EDIT, **changes: Any) -> Recipe:
@@ -115,9 +115,9 @@ def cat() -> Image.Image:
 
 
 def psnr(one: Image.Image, other: Image.Image) -> float:
-    """In dB, with the second picture scaled to the first."""
-    there = np.asarray(other.resize(one.size, Image.Resampling.BOX), dtype=float)
-    error = np.mean((np.asarray(one, dtype=float) - there) ** 2)
+    """Return the PSNR in dB; the second picture is scaled to the size of the first."""
+    scaled = np.asarray(other.resize(one.size, Image.Resampling.BOX), dtype=float)
+    error = np.mean((np.asarray(one, dtype=float) - scaled) ** 2)
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
@@ -135,30 +135,30 @@ def same_pixels(one: Result, other: Result) -> bool:
 
 def test_previews_resemble_the_picture_the_more_the_later(engine: Engine) -> None:
     viewer = Viewer()
-    wanted = recipe(prompt="make it black and white", num_inference_steps=8, width=256, height=256)
-    result = engine.run(wanted, cat(), ignore, viewer)
+    request = recipe(prompt="make it black and white", num_inference_steps=8, width=256, height=256)
+    result = engine.run(request, cat(), ignore, viewer)
     assert len(viewer.steps) == 7, "the last step is followed by the picture itself"
-    likeness = [psnr(glimpse.picture, result.pictures[0].image) for (glimpse,) in viewer.steps]
+    likeness = [psnr(preview.picture, result.pictures[0].image) for (preview,) in viewer.steps]
     assert likeness[0] > 13, "noise has a likeness of 8 dB"
     assert likeness[-1] > 17
     assert likeness[-1] > likeness[0] + 1
 
 
-def test_each_preview_is_that_of_its_member_and_image_and_has_no_padding(engine: Engine) -> None:
+def test_each_preview_shows_its_item_and_image_without_padding(engine: Engine) -> None:
     viewer = Viewer()
-    size: dict[str, Any] = {"width": 150, "height": 107}  # laid out on 160 x 128
-    members = [
+    size: dict[str, Any] = {"width": 150, "height": 107}  # padded to 160 x 128
+    items = [
         BatchItem(recipe(seeds=(1, 2), **size), cat()),
         BatchItem(recipe(prompt="leave it as it is", seeds=(3,), **size), ImageOps.invert(cat())),
         BatchItem(recipe(prompt="leave it as it is", seeds=(4, 5), **size), ImageOps.mirror(scene())),
     ]
-    made = results(engine.run_batch(members, ignore, viewer))
+    made = results(engine.run_batch(items, ignore, viewer))
     for step in viewer.steps:
-        assert [(one.member, one.image) for one in step] == [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1)]
+        assert [(preview.item, preview.image) for preview in step] == [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1)]
     for one in viewer.steps[-1]:
         assert (one.picture.size, one.picture.mode) == ((128, 91), "RGB")
         likeness = [psnr(one.picture, result.pictures[0].image) for result in made]
-        assert likeness.index(max(likeness)) == one.member
+        assert likeness.index(max(likeness)) == one.item
     alone = Viewer()
     engine.run(recipe(seeds=(2,), **size), cat(), ignore, alone)
     likeness = [psnr(one.picture, alone.steps[-1][0].picture) for one in viewer.steps[-1]]
@@ -170,15 +170,15 @@ def test_previews_keep_their_places_where_images_are_made_in_several_calls(
     engine: Engine, before: Callable[[str, Callable[[torch.Tensor], None]], None]
 ) -> None:
     def allow_two(latents: torch.Tensor) -> None:
-        if len(latents) > 2 * 3:  # InstructPix2Pix: three ways of guidance
+        if len(latents) > 2 * 3:  # InstructPix2Pix runs three guidance variants
             torch.empty(2**50)
 
     before("UNet2DConditionModel", allow_two)
     viewer = Viewer()
     changes: dict[str, Any] = {"num_inference_steps": 2}
-    members = [BatchItem(recipe(seeds=(1,), **changes), cat()), BatchItem(recipe(seeds=(2, 3, 4), **changes), scene())]
-    results(engine.run_batch(members, ignore, viewer))
-    places = [[(one.member, one.image) for one in step] for step in viewer.steps]
+    items = [BatchItem(recipe(seeds=(1,), **changes), cat()), BatchItem(recipe(seeds=(2, 3, 4), **changes), scene())]
+    results(engine.run_batch(items, ignore, viewer))
+    places = [[(preview.item, preview.image) for preview in step] for step in viewer.steps]
     assert places == [[(0, 0), (1, 0)], [(1, 1), (1, 2)]]
 
 
@@ -188,39 +188,39 @@ def test_previews_keep_their_places_where_images_are_made_in_several_calls(
         (TINY_EDIT, "float32"),
         (TINY_EDIT, "bfloat16"),
         (SD, "float32"),
-        (SDXL, "bfloat16"),  # its autoencoder is raised to float32 and back
+        (SDXL, "bfloat16"),  # its autoencoder is switched to float32 and back
         (ANCESTRAL, "float32"),  # its scheduler draws noise at each step
     ],
     ids=str,
 )
 def test_previews_change_no_pixel_of_the_result(models_dir: Path, model: ModelReference, dtype: str) -> None:
     engine = Engine(EngineSettings(models_dir=models_dir, dtype=dtype, offline=True))
-    wanted = recipe(model, seeds=(7, 8))
+    request = recipe(model, seeds=(7, 8))
     viewer = Viewer()
-    first, again = (engine.run(wanted, scene(), ignore, viewer) for _ in range(2))
-    without = engine.run(wanted, scene(), ignore)
+    first, again = (engine.run(request, scene(), ignore, viewer) for _ in range(2))
+    without = engine.run(request, scene(), ignore)
     assert same_pixels(first, without)
     assert same_pixels(again, without)
     of = 4 if model == SD else 3  # its scheduler takes one step twice
     assert [len(step) for step in viewer.steps] == [2] * (of - 1) * 2
-    assert {glimpse.picture.size for step in viewer.steps for glimpse in step} == {(128, 128)}
+    assert {preview.picture.size for step in viewer.steps for preview in step} == {(128, 128)}
 
 
-def test_the_map_is_fitted_once_and_only_when_somebody_looks(
+def test_the_map_is_fitted_once_and_only_when_a_preview_is_made(
     engine: Engine, before: Callable[[str, Callable[[torch.Tensor], None]], None]
 ) -> None:
     encoded: list[tuple[int, ...]] = []
     before("EncoderTiny", lambda picture: encoded.append(tuple(picture.shape)))
-    offered: list[object] = []
-    engine.run(recipe(), scene(), ignore, offered.append)
-    assert len(offered) == 2
+    sinks: list[object] = []
+    engine.run(recipe(), scene(), ignore, sinks.append)
+    assert len(sinks) == 2
     assert encoded == [(1, 3, 128, 128)]
     for _ in range(2):
         engine.run(recipe(), scene(), ignore, Viewer())
     assert encoded[1:] == [(1, 3, 128, 128), (1, 3, 256, 256), (1, 3, 128, 128)]
 
 
-def test_a_map_that_cannot_be_fitted_costs_the_previews_alone(
+def test_a_map_that_cannot_be_fitted_disables_only_the_previews(
     engine: Engine,
     before: Callable[[str, Callable[[torch.Tensor], None]], None],
     caplog: pytest.LogCaptureFixture,
@@ -237,20 +237,20 @@ def test_a_map_that_cannot_be_fitted_costs_the_previews_alone(
         made = [engine.run(recipe(), scene(), ignore, viewer) for _ in range(2)]
     assert viewer.steps == [[]] * 4
     assert [record.getMessage() for record in caplog.records] == [
-        "StableDiffusionInstructPix2PixPipeline gives no previews"
+        "cannot make previews with StableDiffusionInstructPix2PixPipeline"
     ]
     assert all(same_pixels(one, expected) for one in made)
 
 
 def test_a_viewer_that_breaks_does_not_break_the_run(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    def give_up(look: object) -> None:
+    def give_up(make: object) -> None:
         raise OSError("nobody is there")
 
     made = results(
         engine.run_batch([BatchItem(recipe(), scene()), BatchItem(recipe(seeds=(8,)), cat())], ignore, give_up)
     )
     assert len(made) == 2
-    assert caplog.messages == ["previews could not be shown"] * 2
+    assert caplog.messages == ["cannot show previews"] * 2
 
 
 def test_the_scheduler_is_left_as_it_was() -> None:
@@ -258,7 +258,7 @@ def test_the_scheduler_is_left_as_it_was() -> None:
     before = dict(vars(scheduler))
 
     def break_off() -> None:
-        with Previews(SimpleNamespace(scheduler=scheduler)).watched():
+        with Previews(SimpleNamespace(scheduler=scheduler)).recording():
             assert vars(scheduler) != before
             raise ZeroDivisionError
 
@@ -279,12 +279,12 @@ SCHEDULERS = (
 )
 
 
-@pytest.mark.parametrize("predicted", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_the_noise_is_not_shown(bundled_autoencoder: Any, name: str, predicted: str) -> None:
+def test_the_noise_is_not_shown(bundled_autoencoder: Any, name: str, prediction_type: str) -> None:
     options = {"PNDMScheduler": {"skip_prk_steps": True}, "DDIMScheduler": {"clip_sample": False}}.get(name, {})
     with expected_warnings_ignored():
-        scheduler = getattr(diffusers, name)(prediction_type=predicted, **options)
+        scheduler = getattr(diffusers, name)(prediction_type=prediction_type, **options)
         scheduler.set_timesteps(10)
     previews = Previews(SimpleNamespace(scheduler=scheduler, vae=bundled_autoencoder))
     clean = encode(bundled_autoencoder, scene(256, 256))
@@ -292,48 +292,48 @@ def test_the_noise_is_not_shown(bundled_autoencoder: Any, name: str, predicted: 
     time = scheduler.timesteps[3]
     noisy = scheduler.add_noise(clean, noise, time[None])
     alpha = scheduler.alphas_cumprod[int(time)]
-    output = noise if predicted == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
-    with previews.watched(), expected_warnings_ignored():
+    output = noise if prediction_type == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+    with previews.recording(), expected_warnings_ignored():
         scheduler.step(output, time, noisy, return_dict=False)
         (seen,) = previews.make([((256, 256), (0, 0, 256, 256))])
     assert psnr(seen, scene(256, 256)) > 20
     assert psnr(seen, render(clean, fit(bundled_autoencoder))[0].resize((128, 128), Image.Resampling.BICUBIC)) > 35
 
 
-def test_where_no_scheduler_tells_the_clean_latents_noisy_ones_are_shown(bundled_autoencoder: Any) -> None:
+def test_noisy_latents_are_shown_if_the_scheduler_returns_no_clean_ones(bundled_autoencoder: Any) -> None:
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(10)
     previews = Previews(SimpleNamespace(scheduler=scheduler, vae=bundled_autoencoder))
     clean = encode(bundled_autoencoder, scene(256, 256))
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
     noisy = scheduler.scale_noise(clean, scheduler.timesteps[8:9], noise)
-    with previews.watched():
+    with previews.recording():
         scheduler.step(noise - clean, scheduler.timesteps[8], noisy, return_dict=False)
         (seen,) = previews.make([((256, 256), (0, 0, 256, 256))])
     assert psnr(seen, scene(256, 256)) > 15
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 256, 32), (1, 8, 1, 32, 32), (2, 8, 32, 32), (1, 4, 32, 32)], ids=["packed", "film", "more", "other"]
+    "shape", [(1, 256, 32), (1, 8, 1, 32, 32), (2, 8, 32, 32), (1, 4, 32, 32)], ids=["packed", "video", "more", "other"]
 )
 def test_latents_of_another_kind_give_no_previews(
     bundled_autoencoder: Any, shape: tuple[int, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert looked_at(torch.zeros(shape), bundled_autoencoder) == []
+    assert preview_of(torch.zeros(shape), bundled_autoencoder) == []
     assert caplog.messages == []
 
 
-def test_what_pads_the_picture_is_not_shown(bundled_autoencoder: Any) -> None:
+def test_previews_do_not_show_the_padding(bundled_autoencoder: Any) -> None:
     canvas, box = scene(256, 256), (16, 80, 240, 176)
     latents = encode(bundled_autoencoder, canvas)
-    (seen,) = looked_at(latents, bundled_autoencoder, box)
+    (seen,) = preview_of(latents, bundled_autoencoder, box)
     assert seen.size == (128, 55)
     assert psnr(seen, canvas.crop(box)) > 20
     assert psnr(seen, canvas) < 16
 
 
 def test_a_pipeline_without_an_autoencoder_gives_no_previews(caplog: pytest.LogCaptureFixture) -> None:
-    assert looked_at(torch.zeros(1, 8, 32, 32), None) == []
+    assert preview_of(torch.zeros(1, 8, 32, 32), None) == []
     assert caplog.messages == []
 
 
@@ -356,7 +356,7 @@ def test_the_map_is_for_latents_on_the_scale_of_the_pipeline() -> None:
 
 
 def test_the_chart_serves_as_well_as_photographs(bundled_autoencoder: Any) -> None:
-    """A map of least squares for this very picture gives 25.6 dB for the cat and 23.2 dB for the landscape."""
+    """A least squares map fitted to the picture itself gives 25.6 dB for the cat and 23.2 dB for the landscape."""
     map_ = fit(bundled_autoencoder)
     for picture in (cat().resize((256, 256)), scene(256, 256)):
         (seen,) = render(encode(bundled_autoencoder, picture), map_)
@@ -371,11 +371,11 @@ def encode(autoencoder: Any, picture: Image.Image) -> torch.Tensor:
     return latents
 
 
-def looked_at(latents: torch.Tensor, autoencoder: Any, box: Box = (0, 0, 256, 256)) -> list[Image.Image]:
-    """What is seen of one image, laid out on 256 x 256, after a step that found it to have these latents."""
+def preview_of(latents: torch.Tensor, autoencoder: Any, box: Box = (0, 0, 256, 256)) -> list[Image.Image]:
+    """Return the preview of one image on a canvas of 256 x 256, after a step with these clean latents."""
     scheduler = diffusers.DDIMScheduler(prediction_type="sample", clip_sample=False)
     scheduler.set_timesteps(4)
     previews = Previews(SimpleNamespace(scheduler=scheduler, vae=autoencoder))
-    with previews.watched():
+    with previews.recording():
         scheduler.step(latents, scheduler.timesteps[0], torch.zeros_like(latents), return_dict=False)
         return previews.make([((256, 256), box)])

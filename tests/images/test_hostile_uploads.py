@@ -165,10 +165,10 @@ def test_a_jpeg_of_forty_megapixels_takes_less_memory_than_three_times_its_size(
     Image.new("RGB", (7300, 5478), "teal").save(path, exif=exif, **options)
     script = f"""
 import io, resource
-from generation import intake
+from generation.images import uploads
 content = open({str(path)!r}, "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-taken = intake.read_picture(io.BytesIO(content), max_pixels=40_000_000)
+taken = uploads.read_upload(io.BytesIO(content), max_pixels=40_000_000)
 assert taken.size == (5478, 7300)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
@@ -182,11 +182,11 @@ def test_many_large_pictures_at_once_take_the_memory_of_two(tmp_path: Path) -> N
     script = f"""
 import io, resource
 from concurrent.futures import ThreadPoolExecutor
-from generation import intake
+from generation.images import uploads
 content = open({str(path)!r}, "rb").read()
 def taken(at_once):
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(lambda _: intake.read_picture(io.BytesIO(content), max_pixels=40_000_000).sha256, range(at_once)))
+        list(pool.map(lambda _: uploads.read_upload(io.BytesIO(content), max_pixels=40_000_000).sha256, range(at_once)))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(taken(2), taken(8))
 """

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -54,12 +55,11 @@ def test_peaks_are_by_pool_and_slot_in_one_query(db: None) -> None:
     }
 
 
-def test_mission_control_plots_them(client: Client, charlie: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_cache", {})
+def test_mission_control_plots_them(client: Client, charlie: User) -> None:
     client.force_login(charlie)
     page = "/admin/operations/?window=hour"
     assert "How much waited" not in client.get(page).content.decode()
-    monkeypatch.setattr(metrics, "_cache", {})
+    cache.clear()
     now = timezone.now().replace(second=0, microsecond=0)
     for minute in range(30):
         sampled(now - timedelta(minutes=minute), minute, 3.0 * minute)

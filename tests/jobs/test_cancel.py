@@ -1,8 +1,12 @@
 """Stop means stop: cancel, deadlines, clients that hang up; from the API, the history and the admin."""
 
-from collections.abc import Iterator
+import os
+import signal
+from contextlib import closing
 from datetime import timedelta
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -25,9 +29,16 @@ from generation.parameters import ErrorCode, InvalidField
 from tests.support import pictures
 from tests.support.generations import make_generation
 from tests.support.jobs import claim, claimed, expire, image_of, submit
-from tests.support.service import Service, wait_until
-
-STEPS = "200"
+from tests.support.service import (
+    Service,
+    paused,
+    record,
+    submit_and_pause,
+    wait_until,
+)
+from tests.support.service import (
+    submit as submit_to,
+)
 
 
 @pytest.fixture
@@ -180,25 +191,12 @@ def test_staff_cancel_from_the_admin(client: Client, token: ApiToken, charlie: U
     assert ended(waiting)[0] == State.CANCELED
 
 
-@pytest.fixture(scope="module")
-def stoppable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("d"), WAIT_SECONDS="0") as service:
-        yield service
-
-
-def post(
-    service: Service, steps: str = STEPS, headers: dict[str, str] | None = None, **options: float
-) -> httpx.Response:
+def post_asynchronously(service: Service, **headers: str) -> httpx.Response:
+    """Send a request that takes long, and do not wait for its pictures."""
+    fields = {"prompt": "make it night", "num_inference_steps": "200", "num_images_per_prompt": "4", "seed": "7"}
+    headers = {"Prefer": "respond-async", **headers}
     with service.client() as client:
-        fields = {"prompt": "make it night", "num_inference_steps": steps, "num_images_per_prompt": "4", "seed": "7"}
-        files = {"image": pictures.photo(256, 256)}
-        return client.post("/image-to-image", data=fields, files=files, headers=headers, **options)  # type: ignore[arg-type]
-
-
-def record(service: Service, generation_id: str) -> dict[str, object]:
-    with service.client() as client:
-        found: dict[str, object] = client.get(f"/generations/{generation_id}").json()
-    return found
+        return client.post("/image-to-image", data=fields, files={"image": pictures.photo(256, 256)}, headers=headers)
 
 
 def cancel(service: Service, generation_id: str) -> httpx.Response:
@@ -206,74 +204,86 @@ def cancel(service: Service, generation_id: str) -> httpx.Response:
         return client.post(f"/generations/{generation_id}/cancel")
 
 
-def running(service: Service, headers: dict[str, str] | None = None) -> str:
-    generation_id = str(post(service, headers=headers).json()["id"])
-    wait_until(lambda: "denoising" in str(record(service, generation_id)["progress"]), what="the first step")
+def running(service: Service, **headers: str) -> str:
+    generation_id = str(post_asynchronously(service, **headers).json()["id"])
+    wait_until(lambda: "denoising" in str(record(service, generation_id)["progress"]), "the first step")
     return generation_id
 
 
-def test_the_api_explains_and_cancels_and_the_worker_stays_warm(stoppable: Service) -> None:
-    first = running(stoppable)
-    progress = record(stoppable, first)["progress"]
+def test_the_api_explains_and_cancels_and_the_worker_stays_warm(service: Service) -> None:
+    first = running(service)
+    progress = record(service, first)["progress"]
     assert isinstance(progress, dict)
     assert (progress["phase"], progress["of"]) == ("denoising", 200)
     assert 0 <= progress["percent"] < 100
-    second = post(stoppable).json()
+    second = post_asynchronously(service).json()
     assert second["waiting"]["position"] == 1
     assert second["waiting"]["reason"] == "It is next, as soon as a worker is free."
-    (worker,) = stoppable.children("manage.py worker")
+    worker = service.child("manage.py worker")
 
-    answer = cancel(stoppable, second["id"])
+    answer = cancel(service, second["id"])
     assert (answer.status_code, answer.json()["state"]) == (200, "canceled")
-    answer = cancel(stoppable, first)
+    answer = cancel(service, first)
     assert answer.status_code == 202
-    wait_until(lambda: record(stoppable, first)["state"] == "canceled", 10, "the stop")
-    stopped = record(stoppable, first)
+    wait_until(lambda: record(service, first)["state"] == "canceled", "the stop")
+    stopped = record(service, first)
     assert stopped["error"] == {"code": "canceled", "msg": "It was canceled."}
     assert stopped["images"] == []
-    again = cancel(stoppable, first)
+    again = cancel(service, first)
     assert (again.status_code, again.json()["state"]) == (200, "canceled")
 
-    done = post(stoppable, steps="1").json()["id"]
-    wait_until(lambda: record(stoppable, done)["state"] == "succeeded", 60, "the next request")
-    assert stoppable.children("manage.py worker") == [worker]
-    late = cancel(stoppable, done)
+    done = submit_to(service)
+    wait_until(lambda: record(service, done)["state"] == "succeeded", "the next request")
+    assert service.child("manage.py worker") == worker
+    late = cancel(service, done)
     assert (late.status_code, late.json()["detail"]["code"]) == (409, "already_finished")
     assert "succeeded already" in late.json()["detail"]["msg"]
 
 
-def test_nobody_cancels_what_is_anothers(stoppable: Service) -> None:
-    generation_id = post(stoppable, steps="1").json()["id"]
-    key = stoppable.manage("createtoken", "bob", "--name", "tests", "--create")
-    with stoppable.client(key) as client:
+def test_nobody_cancels_what_is_anothers(service: Service, bobs_key: str) -> None:
+    generation_id = submit_to(service)
+    with service.client(bobs_key) as client:
         assert client.post(f"/generations/{generation_id}/cancel").status_code == 404
-    assert httpx.post(f"{stoppable.url}/generations/{generation_id}/cancel").status_code == 401
+    assert httpx.post(f"{service.url}/generations/{generation_id}/cancel").status_code == 401
 
 
-def test_deadlines_end_what_waits_and_what_runs(stoppable: Service) -> None:
-    first = running(stoppable, {"Cancel-After": "3s"})
-    second = post(stoppable, headers={"Cancel-After": "1s"}).json()["id"]
-    wait_until(lambda: record(stoppable, second)["state"] == "canceled", 10, "the deadline of what waits")
-    assert record(stoppable, second)["error"] == {
+def test_deadlines_end_what_waits_and_what_runs(service: Service) -> None:
+    worker = service.child("manage.py worker")
+    with paused(worker):
+        waiting = post_asynchronously(service, **{"Cancel-After": "0.5s"}).json()["id"]
+        wait_until(lambda: record(service, waiting)["state"] == "canceled", "the deadline of what waits")
+    assert record(service, waiting)["error"] == {
         "code": "deadline_before_start",
         "msg": "No worker was free before its deadline; try again later or allow more time.",
     }
-    wait_until(lambda: record(stoppable, first)["state"] == "canceled", 20, "the deadline of what runs")
-    error = record(stoppable, first)["error"]
+    begun = submit_and_pause(service, worker, steps=200, cancel_after="5s")
+    try:
+        is_over = "SELECT deadline < strftime('%Y-%m-%d %H:%M:%f', 'now') FROM generation_generation WHERE id = ?"
+        wait_until(lambda: service.query(is_over, begun.replace("-", "")) == [(1,)], "the deadline")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: record(service, begun)["state"] == "canceled", "the deadline of what runs")
+    error = record(service, begun)["error"]
     assert isinstance(error, dict)
     assert error["code"] == "deadline"
-    refused = post(stoppable, headers={"Cancel-After": "soon"})
+    refused = post_asynchronously(service, **{"Cancel-After": "soon"})
     assert refused.status_code == 422
     assert refused.json()["detail"][0]["loc"] == ["header", "Cancel-After"]
 
 
-@pytest.mark.parametrize(("headers", "state"), [({"Prefer": "cancel-on-disconnect"}, "canceled"), ({}, "running")])
+@pytest.mark.parametrize(("headers", "state"), [({"Prefer": "cancel-on-disconnect"}, "canceled"), ({}, "succeeded")])
 def test_a_client_that_hangs_up(service: Service, headers: dict[str, str], state: str) -> None:
-    """The service of the other tests: it holds its clients."""
-    with pytest.raises(httpx.ReadTimeout):
-        post(service, headers=headers, timeout=2.0)
-    newest = "from generation.models import *; print(Generation.objects.order_by('pk').last().state)"
-    wait_until(lambda: service.manage("shell", "-v", "0", "-c", newest) == state, 30, state)
-    if state == "running":
-        code = "from generation import queue; [queue.cancel(row) for row in queue.Generation.objects.all()]"
-        service.manage("shell", "-v", "0", "-c", code)
+    address = urlsplit(service.url)
+    newest = "SELECT id FROM generation_generation ORDER BY id DESC LIMIT 1"
+    before = service.query(newest)
+    with service.client() as client:
+        fields, files = {"prompt": "make it night", "num_inference_steps": "1"}, {"image": pictures.photo(128, 128)}
+        request = client.build_request("POST", "/image-to-image", data=fields, files=files, headers=headers)
+    with paused(service.child("manage.py worker")):
+        with closing(HTTPConnection(str(address.hostname), address.port)) as connection:
+            connection.request("POST", "/image-to-image", request.read(), dict(request.headers))
+            wait_until(lambda: service.query(newest) != before, "the submission")
+        ((generation_id,),) = service.query(newest)
+        if state == "canceled":
+            wait_until(lambda: service.state(generation_id) == state, state)
+    wait_until(lambda: service.state(generation_id) == state, state)

@@ -3,17 +3,20 @@
 from datetime import datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
 from generation.broker import progress
-from generation.jobs import forecast
+from generation.jobs import forecast, submission
 from generation.jobs.forecast import Forecast
 from generation.models import (
     DiffusionModel,
     Generation,
     RunTiming,
 )
+from generation.parameters import ImageToImageParameters
 from tests.support.jobs import claim, claimed, submit
 from tests.support.workers import register_worker
 
@@ -132,3 +135,36 @@ def test_estimates_move_with_time(token: ApiToken, pace: RunTiming) -> None:
     expected = of_queued(submit(token))
     assert expected.start
     assert expected.start - timezone.now() < timedelta(seconds=1)
+
+
+def drafts_of(user: User, count: int) -> list[Generation]:
+    parameters = ImageToImageParameters(prompt="make it night", num_inference_steps=20)
+    request = submission.Request(user, None, parameters, None, size=(128, 128))
+    return [submission.build(request) for _ in range(count)]
+
+
+def test_an_estimate_writes_nothing_and_is_what_a_submission_gets(
+    token: ApiToken, alice: User, bob: User, pace: RunTiming
+) -> None:
+    register_worker("worker-1", models=[MODEL])
+    bobs = ApiToken.objects.issue(bob, "laptop")[0]
+    for waiting in (token, bobs, bobs, token):
+        submit(waiting, num_inference_steps="20")
+    drafts = drafts_of(bob, 3)
+    with CaptureQueriesContext(connection) as queries:
+        estimates = submission.estimate_together(drafts)
+    statements = [query["sql"].split(maxsplit=1)[0].upper() for query in queries]
+    assert statements
+    assert set(statements) == {"SELECT"}
+    submission.submit_together(drafts, None)
+    forecasts = forecast.of_queued(drafts)
+    for draft, estimated in zip(drafts, estimates, strict=True):
+        queued = forecasts[draft.pk]
+        assert (estimated.position, estimated.reason) == (queued.position, queued.reason)
+        assert duration(estimated) == duration(queued)
+
+
+def duration(expected: Forecast) -> timedelta:
+    assert expected.start
+    assert expected.finish
+    return expected.finish - expected.start

@@ -1,5 +1,6 @@
 """Leases, attempts and fences: one winner for every change of a row."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,7 +10,6 @@ from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from dreamsite.embedded_redis import EmbeddedRedis
 from generation.broker import queues
 from generation.broker.connection import redis_client
 from generation.jobs import queue, submission
@@ -17,7 +17,9 @@ from generation.jobs.queue import LeaseStatus
 from generation.maintenance import reaper
 from generation.models import DiffusionModel, Generation, State
 from generation.parameters import ErrorCode, RequestRefused
+from tests.support.environment import ROOT
 from tests.support.jobs import claim, claimed, expire, image_of, submit
+from tests.support.servers import EmbeddedRedis
 
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 
@@ -161,6 +163,12 @@ def test_only_allowed_loras_are_used(token: ApiToken) -> None:
     with pytest.raises(RequestRefused, match="LoRA repository 'someone/style' not found") as caught:
         submit(token, loras='{"someone/style": 1}')
     assert caught.value.code is ErrorCode.UNKNOWN_LORA
+
+
+def test_no_other_module_changes_the_state_of_a_row() -> None:
+    change = re.compile(r"\.update\(\s*state=State\.|\.state = State\.")
+    modules = [path for path in (ROOT / "generation").rglob("*.py") if change.search(path.read_text())]
+    assert modules == [ROOT / "generation" / "jobs" / "queue.py"]
 
 
 def _files(folder: str) -> set[str]:

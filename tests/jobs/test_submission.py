@@ -100,7 +100,7 @@ def test_addresses_are_not_fetched_unless_the_server_is_told_to(api: httpx.Clien
 class TestImageUrls:
     def submit(self, token: ApiToken, url: str) -> Generation:
         parameters = ImageToImageParameters(prompt="make it night", image_url=url, num_inference_steps=2, seed=3)
-        return submission.submit(submission.build(token.user, token, parameters, None), None)
+        return submission.submit(submission.build(submission.Request(token.user, token, parameters, None)), None)
 
     def run(self, token: ApiToken, url: str, engine: Engine) -> Generation:
         generation = self.submit(token, url)

@@ -25,14 +25,14 @@ from generation.models import (
 )
 from generation.recipes import Recipe
 from tests.support.generations import (
+    existing,
     files_of,
     make_generation,
-    there,
     unnamed_files,
 )
 from tests.support.service import (
     Service,
-    make_two,
+    generate_two,
     wait_until,
 )
 
@@ -50,7 +50,7 @@ def path_of(generation: Generation) -> str:
 
 def test_of_two_who_delete_at_once_one_has_deleted(service: Service, alices_key: str) -> None:
     with service.client(alices_key) as alice, ThreadPoolExecutor(8) as threads:
-        path = f"/generations/{make_two(alice)}"
+        path = f"/generations/{generate_two(alice)}"
         statuses = [response.status_code for response in threads.map(lambda _: alice.delete(path), range(8))]
     assert sorted(statuses) == [204] + [410] * 7
 
@@ -62,11 +62,11 @@ def test_what_a_dying_process_left_of_a_deletion_is_removed(service: Service, al
         "deletion.delete(Generation.objects.get(pk='{}'))"
     )
     with service.client(alices_key) as alice:
-        made = make_two(alice)
+        made = generate_two(alice)
         assert len(service.files_of(made)) == 6
         service.manage("shell", "-v", "0", "-c", die_between.format(made))
         assert alice.get(f"/generations/{made}").status_code == 410
-    wait_until(lambda: not service.files_of(made), what="the sweep")
+    wait_until(lambda: not service.files_of(made), "the sweep")
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELED])
@@ -85,10 +85,10 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     stream = f"dreamsite:stream:{generation.pk}"
     redis_client().xadd(stream, {"prompt": "zebra"})
     names = files_of(generation)
-    assert there(names) == names
+    assert existing(names) == names
 
     assert api.delete(path_of(generation)).status_code == 204
-    assert there(names) == []
+    assert existing(names) == []
     assert unnamed_files() == []
     assert not redis_client().exists(stream)
     assert "zebra" not in json.dumps(list(Generation.objects.values()), default=str)
@@ -130,9 +130,9 @@ def test_files_that_cannot_be_removed_now_are_removed_later(alice: User, setting
     # The one that failed is tried last the next time.
     assert FileDeletion.objects.order_by("created").last() == first
     settings.MEDIA_ROOT = media_root
-    assert there(names) == names
+    assert existing(names) == names
     reaper.reap()
-    assert there(names) == []
+    assert existing(names) == []
     assert unnamed_files() == []
 
 
@@ -144,7 +144,7 @@ def test_without_redis_it_is_deleted_all_the_same(alice: User, redis_server: Any
         assert deletion.delete(generation)
     finally:
         redis_server.start()
-    assert there(names) == []
+    assert existing(names) == []
 
 
 def test_the_admin_shows_a_tombstone_as_one(client: Client, alice: User, charlie: User) -> None:

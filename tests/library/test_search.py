@@ -192,7 +192,9 @@ def test_many_are_indexed_at_once(alice: User) -> None:
 def test_what_is_submitted_is_found_and_what_is_rehearsed_is_not(alices: Any) -> None:
     picture = read_upload(io.BytesIO(photo()), max_pixels=1_000_000)
     for prompt in ("submitted words", "rehearsed words"):
-        draft = submission.build(alices.user, alices, ImageToImageParameters(prompt=prompt), picture)
+        draft = submission.build(
+            submission.Request(alices.user, alices, ImageToImageParameters(prompt=prompt), picture)
+        )
         (submission.submit(draft, picture) if prompt.startswith("submitted") else submission.estimate(draft))
     assert len(found(alices.user, "words")) == 1
     assert len(found(alices.user, "submitted")) == 1
@@ -221,7 +223,7 @@ def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) ->
     text = text.encode("utf-8", "ignore").decode()
     generation = Generation(user=alice, prompt=text, parameters={}, recipe={"seeds": []})
     search.index(generation)
-    query = search_plan.to_query(search._wanted(alice.pk, text))
+    query = search_plan.to_query(search._query(alice.pk, text))
     with connection.cursor() as cursor:
         if query:
             cursor.execute("SELECT generation_id FROM generation_words WHERE generation_words MATCH %s", [query])

@@ -241,7 +241,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("owner", "moment"), [(storage, "discard"), (data_export, "remove"), (account_deletion, "_close")]
+    ("owner", "moment"), [(storage, "discard"), (data_export, "remove"), (account_deletion, "_delete_account")]
 )
 def test_whoever_does_it_may_be_killed_at_any_moment(
     alice: User, before: set[str], monkeypatch: pytest.MonkeyPatch, owner: Any, moment: str
@@ -259,9 +259,9 @@ def test_whoever_does_it_may_be_killed_at_any_moment(
     assert not account_jobs.run_all(go_on), "its lease still holds"
     AccountDeletion.objects.update(lease_expires=timezone.now())
     account_jobs.run_all(go_on)
-    departure = AccountDeletion.objects.get()
-    assert departure.finished
-    assert (departure.counts["generations"], departure.counts["files"]) == (4, 12)
+    job = AccountDeletion.objects.get()
+    assert job.finished
+    assert (job.counts["generations"], job.counts["files"]) == (4, 12)
     reaper.reap(abandoned=timedelta(0))
     assert files() == before
     assert unnamed_files() == []
@@ -270,10 +270,10 @@ def test_whoever_does_it_may_be_killed_at_any_moment(
 def test_whoever_was_thought_dead_changes_nothing_more(alice: User) -> None:
     make_generation(alice)
     account_deletion.request(alice)
-    late = account_deletion.claim()
+    late = AccountDeletion.objects.claim()
     assert late is not None
     AccountDeletion.objects.update(lease_expires=timezone.now())
-    assert account_deletion.claim() is not None
+    assert AccountDeletion.objects.claim() is not None
     account_deletion.run(late, go_on)
     assert Generation.objects.count() == 1
     assert AccountDeletion.objects.get().counts == {}
@@ -282,9 +282,9 @@ def test_whoever_was_thought_dead_changes_nothing_more(alice: User) -> None:
 def test_a_process_that_is_told_to_end_leaves_it_to_the_next(alice: User) -> None:
     make_generation(alice)
     account_deletion.request(alice)
-    departure = account_deletion.claim()
-    assert departure is not None
-    account_deletion.run(departure, lambda: True)
+    job = AccountDeletion.objects.claim()
+    assert job is not None
+    account_deletion.run(job, lambda: True)
     assert Generation.objects.exists()
     AccountDeletion.objects.update(lease_expires=timezone.now())
     account_jobs.run_all(go_on)

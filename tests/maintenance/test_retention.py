@@ -174,12 +174,12 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
 
     assert "Nothing changed: say why." in put(id=str(old.pk), reason=" ")
     assert "is on legal hold" in put(id=str(old.pk))
-    assert "is no id" in put(id="x")
-    assert "no such generation" in put(id=str(uuid4()))
+    assert "is not the id of a generation" in put(id="x")
+    assert "There is no generation with this id" in put(id=str(uuid4()))
     assert "on hold already" in put(id=str(old.pk))
     assert "1 generation, the oldest" in operator.get(PAGE, {"preview": ""}).content.decode()
     ran = operator.post(f"{PAGE}{RetentionRule.objects.get().pk}/run", follow=True).content.decode()
-    assert "removed of 1 generation. That is all for now." in ran
+    assert "applied to 1 generation. Nothing more is due now." in ran
     assert "is released." in put(id=str(old.pk), release="yes")
     actions = list(AuditEntry.objects.exclude(action="retention.round").order_by("pk").values_list("action", flat=True))
     assert actions[1:] == ["generation.hold", "retention.run", "generation.release"]
@@ -216,6 +216,6 @@ def test_a_run_by_hand_removes_what_was_on_hold_when_the_rule_passed_by(operator
     row, one = aged(alice, 31), rule(RetentionRule.What.UPLOADS)
     retention.hold(Generation.objects.filter(pk=row.pk))
     run = f"{PAGE}{one.pk}/run"
-    assert "removed of 0 generations" in operator.post(run, follow=True).content.decode()
+    assert "applied to 0 generations" in operator.post(run, follow=True).content.decode()
     retention.release(Generation.objects.filter(pk=row.pk))
-    assert "removed of 1 generation." in operator.post(run, follow=True).content.decode()
+    assert "applied to 1 generation." in operator.post(run, follow=True).content.decode()

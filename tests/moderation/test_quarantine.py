@@ -60,7 +60,7 @@ def test_links_from_before_are_dead_and_pixels_stay(
     assert client.get(f"/admin/review/{image.pk}/result").content == pixels
 
     after = image.file.url
-    files = image.every_name
+    files = image.file_names
     review.undo(dora)
     image.refresh_from_db()
     assert (image.original.name, image.quarantined, image.may_be_shared) == ("", None, True)
@@ -112,7 +112,7 @@ def test_files_of_a_move_that_died_are_swept(alice: User, dora: User, redis: Non
 def test_deletion_takes_the_kept_files_too(alice: User, dora: User, redis: None, settings: Any) -> None:
     settings.CONFIRMED_PICTURES = "block"
     image = confirm(make_generation(alice, flagged=[0]).images.get(), dora)
-    assert len(image.every_name) == 4
+    assert len(image.file_names) == 4
     deletion.delete(image.generation)
-    assert not any(default_storage.exists(name) for name in image.every_name)
+    assert not any(default_storage.exists(name) for name in image.file_names)
     quarantine.apply_all()

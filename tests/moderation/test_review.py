@@ -1,4 +1,4 @@
-"""Reviewing: what waits and in which order, claims, decisions that nobody edits, undo, and the cockpit as plain forms."""
+"""Review: the order of the queue, claims, append-only decisions, undo, and the review page without scripts."""
 
 import json
 from datetime import timedelta
@@ -117,28 +117,28 @@ def test_two_reviewers_get_different_pictures(alice: User, dora: User, erin: Use
     assert second is not None
     assert first.image_id != second.image_id
     assert review.next_for(erin, ReviewFilter(), [second.image_id]) is None
-    assert [str(claim.reviewer) for claim in review.at_work(dora)] == ["erin"]
+    assert [str(claim.reviewer) for claim in review.active_claims(exclude=dora)] == ["erin"]
     # Left by the page that has it, by its key alone.
     review.release(dora, [uuid4()])
     assert ReviewClaim.objects.count() == 2
     review.release(erin, [first.key])
     assert ReviewClaim.objects.count() == 2
     review.release(dora, [first.key])
-    assert review.claim_of(first.image, erin) is not None
+    assert review.claim(first.image, erin) is not None
 
 
 def test_a_claim_ends_after_five_minutes_unless_renewed(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
-    claim = review.claim_of(image, dora)
+    claim = review.claim(image, dora)
     assert claim is not None
     assert timedelta(minutes=4, seconds=50) < claim.expires - timezone.now() <= timedelta(minutes=5)
-    assert review.claim_of(image, erin) is None
+    assert review.claim(image, erin) is None
     ReviewClaim.objects.update(expires=ago(seconds=1))
     review.renew(dora, [claim.key])
-    assert review.claim_of(image, erin) is None
+    assert review.claim(image, erin) is None
     ReviewClaim.objects.update(expires=ago(seconds=1))
-    assert review.claim_of(image, erin) is not None
-    with pytest.raises(review.ReviewRefused, match="erin is looking at it now"):
+    assert review.claim(image, erin) is not None
+    with pytest.raises(review.ReviewRefused, match="erin is reviewing this picture now"):
         review.decide(image, dora, Review.SAFE)
 
 
@@ -146,7 +146,7 @@ def test_of_two_decisions_one_wins(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     same = GeneratedImage.objects.get(pk=image.pk)
     review.decide(image, dora, Review.CONFIRMED, Reason.NUDITY)
-    with pytest.raises(review.ReviewRefused, match=r"dora decided first: confirmed\. Your decision was not taken\."):
+    with pytest.raises(review.ReviewRefused, match=r"dora decided first: confirmed\. Your decision was not saved\."):
         review.decide(same, erin, Review.SAFE)
     assert ReviewDecision.objects.count() == 1
     assert GeneratedImage.objects.get().nsfw
@@ -180,10 +180,10 @@ def test_a_sample_that_is_confirmed_becomes_flagged_everywhere(
 
 def test_undo_is_a_further_row(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
-    with pytest.raises(review.ReviewRefused, match="nothing to take back"):
+    with pytest.raises(review.ReviewRefused, match="nothing to undo"):
         review.undo(dora)
     review.decide(image, dora, Review.SAFE)
-    with pytest.raises(review.ReviewRefused, match="nothing to take back"):
+    with pytest.raises(review.ReviewRefused, match="nothing to undo"):
         review.undo(erin)
     review.undo(dora)
     image.refresh_from_db()
@@ -192,7 +192,7 @@ def test_undo_is_a_further_row(alice: User, dora: User, erin: User) -> None:
         ("safe", "waiting", True),
         ("waiting", "safe", False),
     ]
-    with pytest.raises(review.ReviewRefused, match="nothing to take back"):
+    with pytest.raises(review.ReviewRefused, match="nothing to undo"):
         review.undo(dora)
     # Once somebody else has decided since, it stays.
     review.decide(image, dora, Review.ESCALATED)
@@ -204,10 +204,10 @@ def test_undo_is_a_further_row(alice: User, dora: User, erin: User) -> None:
 @pytest.mark.parametrize(
     ("after", "fields", "says"),
     [
-        (Review.WAITING, {}, "Decide that it is safe"),
-        (Review.CONFIRMED, {}, "Say why it is confirmed: nudity, sexual, violence, other"),
-        (Review.CONFIRMED, {"reason": "dull"}, "Say why"),
-        (Review.SAFE, {"note": "x" * 2001}, "The note has 2001 characters; 2000 are the most."),
+        (Review.WAITING, {}, "Choose a decision: safe, confirmed or escalated"),
+        (Review.CONFIRMED, {}, "Choose a reason: nudity, sexual, violence, other"),
+        (Review.CONFIRMED, {"reason": "dull"}, "Choose a reason"),
+        (Review.SAFE, {"note": "x" * 2001}, "The note has 2001 characters; at most 2000 are allowed."),
     ],
 )
 def test_what_is_no_decision_is_refused(alice: User, dora: User, after: Review, fields: Any, says: str) -> None:
@@ -239,7 +239,7 @@ def test_decisions_outlive_picture_owner_and_reviewer(alice: User, dora: User, r
     generation = image.generation
     review.decide(image, dora, Review.CONFIRMED, Reason.OTHER)
     assert deletion.delete(generation)
-    with pytest.raises(review.ReviewRefused, match="deleted meanwhile"):
+    with pytest.raises(review.ReviewRefused, match="This picture was deleted"):
         review.decide(GeneratedImage.objects.get(), dora, Review.SAFE)
     alice.delete()
     dora.delete()
@@ -296,11 +296,11 @@ def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) 
     assert not ReviewClaim.objects.exists()
     answer = desk.post(f"{DESK}undo", {"user": "alice"}, follow=True)
     page = answer.content.decode()
-    assert "Taken back: confirmed." in page
+    assert "Undone: confirmed." in page
     assert f'data-image="{first.pk}"' in page
     answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "seen": "safe", "verdict": "safe"}, follow=True)
-    assert "Your decision was not taken." in answer.content.decode()
-    assert "nothing to take back" in desk.post(f"{DESK}undo", follow=True).content.decode()
+    assert "Your decision was not saved." in answer.content.decode()
+    assert "nothing to undo" in desk.post(f"{DESK}undo", follow=True).content.decode()
 
 
 def test_scripts_are_told_in_json(desk: Client, erin: User, alice: User) -> None:
@@ -308,7 +308,11 @@ def test_scripts_are_told_in_json(desk: Client, erin: User, alice: User) -> None
     address = f"{DESK}{image.pk}/decide"
     form = {"seen": "waiting", "verdict": "safe", "seconds": "2.5"}
     accept = {"Accept": "application/json"}
-    assert desk.post(address, {**form, "verdict": "confirmed"}, headers=accept).json()["message"].startswith("Say why")
+    assert (
+        desk.post(address, {**form, "verdict": "confirmed"}, headers=accept)
+        .json()["message"]
+        .startswith("Choose a reason")
+    )
     assert desk.post(address, form, headers=accept).json() == {"message": "Decided: safe."}
     assert ReviewDecision.objects.get().seconds == 2.5
     answer = desk.post(address, form, headers=accept)
@@ -331,9 +335,9 @@ def test_the_next_is_kept_ready_and_let_go(desk: Client, alice: User) -> None:
 
 def test_a_picture_that_another_looks_at_is_shown_without_buttons(desk: Client, erin: User, alice: User) -> None:
     image = flagged(alice)
-    review.claim_of(image, erin)
+    review.claim(image, erin)
     page = desk.get(DESK, {"image": image.pk}).content.decode()
-    assert "erin is looking at it now." in page
+    assert "erin is reviewing it now." in page
     assert "Also reviewing now: erin." in page
     assert 'name="verdict"' not in page
     assert desk.get(DESK, {"image": "x"}).status_code == 404

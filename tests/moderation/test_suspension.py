@@ -1,4 +1,4 @@
-"""Suspension and the requests that are on their way at that instant: canceled or refused, but never left in the queue."""
+"""Suspension and the requests that are being submitted at that moment: canceled or refused, but never left in the queue."""
 
 import os
 import subprocess
@@ -31,7 +31,9 @@ def picture() -> Upload:
 
 
 def drafted(token: ApiToken) -> Generation:
-    return submission.build(token.user, token, ImageToImageParameters(prompt="make it night"), picture())
+    return submission.build(
+        submission.Request(token.user, token, ImageToImageParameters(prompt="make it night"), picture())
+    )
 
 
 def test_a_request_that_was_let_in_before_is_refused(alices: ApiToken, charlie: User) -> None:
@@ -49,50 +51,56 @@ def test_a_request_that_was_let_in_before_is_refused(alices: ApiToken, charlie: 
 
 
 def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
-    columns = contact_sheets.axis("columns", "seed", "1, 2")
+    columns = contact_sheets.read_axis("columns", "seed", "1, 2")
     assert columns
     suspension.suspend(User.objects.get(pk=alice.pk), by=charlie)
     with pytest.raises(submission.Suspended):
-        contact_sheets.explore(alice, {"prompt": "make it night"}, picture(), columns, None)
+        contact_sheets.submit_once(alice, {"prompt": "make it night"}, picture(), contact_sheets.Grid(columns, None))
     assert not Generation.objects.exists()
     assert not ContactSheet.objects.exists()
     assert unnamed_files() == []
 
 
 RACE = """
-import sys, time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from accounts.models import User
-from generation import allowance, submission, suspension
-from generation.images.uploads import read_picture
+from generation.images.uploads import read_upload
+from generation.jobs import submission
 from generation.models import Generation
+from generation.moderation import suspension
 from generation.parameters import ImageToImageParameters
+from tests.support.service import wait_until
 
 alice = User.objects.create_user("alice")
-boss = User.objects.create_superuser("boss")
-picture = read_picture(BytesIO(open("dreamsite/static/sample.jpg", "rb").read()), max_pixels=50_000_000)
-draft = lambda: submission.draft(alice, None, ImageToImageParameters(prompt="make it night"), picture)
+admin = User.objects.create_superuser("admin")
+picture = read_upload(BytesIO(open("dreamsite/static/sample.jpg", "rb").read()), max_pixels=50_000_000)
 
 def suspend():
     try:
-        return suspension.suspend(User.objects.get(username="alice"), by=boss)
+        return suspension.suspend(User.objects.get(username="alice"), by=admin)
     finally:
         connections.close_all()
 
+def waits_for_a_lock():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return cursor.fetchone()[0]
+
 with ThreadPoolExecutor(1) as pool:
     with transaction.atomic():
-        # On its way: it has seen that its user is active, and is not committed yet.
-        submission.submit(draft(), picture)
+        # It has seen that its user is active, and is not committed yet.
+        parameters = ImageToImageParameters(prompt="make it night")
+        submission.submit(submission.build(submission.Request(alice, None, parameters, picture)))
         suspended = pool.submit(suspend)
-        time.sleep(1)
+        wait_until(lambda: suspended.done() or waits_for_a_lock(), "the suspension's wait for the lock")
         print("waits" if not suspended.done() else "does not wait")
     print(suspended.result(), *Generation.objects.values_list("state", flat=True))
 """
 
 
-def test_on_postgresql_it_waits_for_what_is_on_its_way() -> None:
+def test_on_postgresql_it_waits_for_requests_that_are_being_submitted() -> None:
     with servers.postgresql() as database, servers.redis_server() as redis:
         environment = {**os.environ, "DATABASE_URL": database.url, "REDIS_URL": redis.url}
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, User
 from generation import display
-from generation.api.responses import answer
+from generation.api.responses import generation_response
 from generation.library import deletion
 from generation.maintenance import reaper, retention
 from generation.models import (
@@ -180,7 +180,7 @@ def test_to_the_api_it_is_deleted(client: Client, alice: User, alices_token: str
 
 def test_a_key_of_what_is_in_the_trash_finds_it_gone(alices: ApiToken, alice: User, rf: Any) -> None:
     generation = binned(alice, token=alices)
-    assert answer(rows(generation).get(), rf.get("/").build_absolute_uri).status_code == 410
+    assert generation_response(rows(generation).get(), rf.get("/").build_absolute_uri).status_code == 410
 
 
 def test_bob_gets_nothing_of_alices(client: Client, alice: User, bob: User) -> None:

@@ -52,6 +52,6 @@ def test_the_audit_finds(change: dict[str, Any], trouble: str, tmp_path: Path) -
         "others": [],
     }
     bobs = {**alices, "id": "bob", "images": ["bob/1-0.png"], "others": ["bob.webp"], **change}
-    ledger = {"rows": [{**alices, "images": ["alice/1-0.png"]}, bobs], "staging": []}
+    ledger = {"rows": [{**alices, "images": ["alice/1-0.png"]}, bobs], "unnamed": []}
     troubles = chaos.audit(ledger, [Accepted("alice", WISH, ""), Accepted("bob", WISH, "")], tmp_path)
     assert not troubles if not trouble else any(trouble in found for found in troubles), troubles

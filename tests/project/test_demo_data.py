@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.models import User
-from generation.images import storage
+from dreamsite.management.commands.demo_data import FOLDER
 from generation.library import deletion
 from generation.models import GeneratedImage, Generation
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
@@ -43,11 +43,11 @@ def test_reviewers_find_work_and_learn_from_what_was_done(charlie: User) -> None
 
 
 def test_what_is_deleted_or_confirmed_takes_no_picture_from_others(charlie: User) -> None:
-    names = {name for image in GeneratedImage.objects.all() for name in image.every_name} | {"demo/input.webp"}
-    assert all(name.startswith(storage.SHARED) for name in names)
+    names = {name for image in GeneratedImage.objects.all() for name in image.file_names} | {"demo/input.webp"}
+    assert all(name.startswith(FOLDER) for name in names)
     one, other = GeneratedImage.objects.filter(review="").select_related("generation")[:2]
     review.decide(one, charlie, Review.CONFIRMED, Reason.OTHER)
     assert deletion.delete(other.generation)
     one.refresh_from_db()
-    assert not str(one.file.name).startswith(storage.SHARED)
+    assert not str(one.file.name).startswith(FOLDER)
     assert [name for name in names if not default_storage.exists(name)] == []

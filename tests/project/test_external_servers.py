@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,10 +30,8 @@ from tests.support.servers import (
     redis_server,
     s3_server,
 )
-from tests.support.service import wait_until
+from tests.support.service import WAIT_SECONDS, wait_until
 
-READY_SECONDS = 120
-ENDING_SECONDS = 40
 PASSWORD = "alice-password"
 
 PREPARE = f"""
@@ -58,7 +55,7 @@ CLAIM = """
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from django.db import connections
-from generation import queue
+from generation.jobs import queue
 
 everybody = Barrier(4)
 WARM = "dreamsite/tiny-edit"
@@ -145,19 +142,19 @@ class Installation:
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
-            process.wait(ENDING_SECONDS)
+            process.wait(WAIT_SECONDS)
 
     def missing(self, url: str) -> list[str] | None:
         """What `/ready` misses; None when the web process does not even answer."""
         try:
-            response = httpx.get(f"{url}/ready", timeout=30)
+            response = httpx.get(f"{url}/ready", timeout=WAIT_SECONDS)
         except httpx.TransportError:
             return None
         assert (response.status_code == 200) is ("missing" not in response.json())
         return list(response.json().get("missing", []))
 
     def wait_for_readiness(self) -> None:
-        wait_until(lambda: self.missing(self.url) == [], READY_SECONDS, "readiness")
+        wait_until(lambda: self.missing(self.url) == [], "readiness")
 
     def post(self, url: str = "", steps: int = 1) -> httpx.Response:
         return httpx.post(
@@ -165,12 +162,12 @@ class Installation:
             headers={"Authorization": f"Bearer {self.token}"},
             data={"prompt": "make it night", "num_inference_steps": str(steps), "seed": "7"},
             files={"image": ("a.png", pictures.photo(128, 128))},
-            timeout=150,
+            timeout=WAIT_SECONDS,
         )
 
     def record(self, generation_id: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.token}"}
-        response = httpx.get(f"{self.url}/generations/{generation_id}", headers=headers, timeout=30)
+        response = httpx.get(f"{self.url}/generations/{generation_id}", headers=headers, timeout=WAIT_SECONDS)
         assert response.status_code == 200
         found: dict[str, Any] = response.json()
         return found
@@ -237,7 +234,7 @@ def test_pictures_are_private(installation: Installation) -> None:
 
 def test_history_shows_pictures_of_the_bucket(installation: Installation) -> None:
     made = installation.post().json()["id"]
-    with httpx.Client(base_url=installation.url, follow_redirects=True, timeout=30) as browser:
+    with httpx.Client(base_url=installation.url, follow_redirects=True, timeout=WAIT_SECONDS) as browser:
         browser.get("/accounts/sign-in")
         form = {"username": "alice", "password": PASSWORD, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
         browser.post("/accounts/sign-in", data=form).raise_for_status()
@@ -256,7 +253,7 @@ def test_history_shows_pictures_of_the_bucket(installation: Installation) -> Non
 def test_generations_are_listed_and_deleted(installation: Installation) -> None:
     made = [installation.post().json()["id"] for _ in range(2)]
     headers = {"Authorization": f"Bearer {installation.token}"}
-    with httpx.Client(base_url=installation.url, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=installation.url, headers=headers, timeout=WAIT_SECONDS) as client:
         filters = {
             "state": "succeeded",
             "prompt": "NIGHT",
@@ -291,10 +288,10 @@ def test_a_person_takes_all_their_data_away_and_leaves(installation: Installatio
         headers={"Authorization": f"Bearer {token}"},
         data={"prompt": "make it night", "num_inference_steps": "1"},
         files={"image": pictures.photo(128, 128)},
-        timeout=150,
+        timeout=WAIT_SECONDS,
     )
     assert made.status_code == 200
-    with httpx.Client(base_url=installation.url, timeout=60) as browser:
+    with httpx.Client(base_url=installation.url, timeout=WAIT_SECONDS) as browser:
         post(browser, "/accounts/sign-in", username="dora", password=PASSWORD)
         post(browser, "/settings/export")
         found = wait_until_found(browser, "/settings/export", r'href="(/settings/export/[\w-]+\.zip)"')
@@ -327,7 +324,7 @@ def test_each_row_goes_to_one_of_four_claimers(installation: Installation) -> No
 
 def test_a_bucket_that_refuses_is_named_and_nothing_is_half_created(installation: Installation) -> None:
     url = installation.start_web("stranger", S3_SECRET_KEY="not the secret")
-    wait_until(lambda: installation.missing(url) == ["storage"], READY_SECONDS, "the missing of the storage")
+    wait_until(lambda: installation.missing(url) == ["storage"], "the missing of the storage")
     before = installation.traces()
     assert_turned_away(installation.post(url))
     assert installation.traces() == before
@@ -342,10 +339,11 @@ def test_nobody_meets_connections_that_the_database_has_cut(installation: Instal
 
 def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Installation) -> None:
     with ThreadPoolExecutor(1) as thread:
-        held = thread.submit(installation.post, steps=100)
-        wait_until(lambda: installation.query(RUNNING), what="the run's start")
-        # Time enough for the worker to read the input.
-        time.sleep(1)
+        held = thread.submit(installation.post, steps=30)
+        wait_until(lambda: installation.query(RUNNING), "the run's start")
+        (generation_id,) = installation.query(RUNNING)
+        # By then the worker has read the input.
+        wait_until(lambda: "denoising" in str(installation.record(generation_id)["progress"]), "the first step")
         installation.s3.kill()
         try:
             response = held.result()
@@ -362,10 +360,11 @@ def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Instal
 def test_what_is_made_waits_for_the_database(installation: Installation) -> None:
     """It goes away in the middle of a run and comes back after its end, when the lease is long over."""
     with ThreadPoolExecutor(1) as thread:
-        held = thread.submit(installation.post, steps=25)
-        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        held = thread.submit(installation.post, steps=12)
+        wait_until(lambda: installation.query(RUNNING), "the run's start")
         installation.database.stop()
-        time.sleep(8)
+        told = "the database cannot be reached; trying again"
+        wait_until(lambda: told in (installation.folder / "worker-1.log").read_text(), "the end of the run")
         installation.database.start()
         response = held.result()
     assert response.status_code == 200
@@ -376,8 +375,8 @@ def test_what_is_made_waits_for_the_database(installation: Installation) -> None
 
 def test_a_client_gets_its_pictures_though_the_worker_is_killed(installation: Installation) -> None:
     with ThreadPoolExecutor(1) as thread:
-        held = thread.submit(installation.post, steps=25)
-        wait_until(lambda: installation.query(RUNNING), what="the run's start")
+        held = thread.submit(installation.post, steps=12)
+        wait_until(lambda: installation.query(RUNNING), "the run's start")
         installation.kill("worker-1")
         assert not held.done()
         installation.start("worker-2", "worker")
@@ -416,7 +415,7 @@ def post(browser: httpx.Client, path: str, **fields: str) -> httpx.Response:
 
 def wait_until_found(browser: httpx.Client, path: str, pattern: str) -> str:
     """What the page at last says."""
-    wait_until(lambda: re.search(pattern, browser.get(path).text), what=f"{pattern} on {path}")
+    wait_until(lambda: re.search(pattern, browser.get(path).text), f"{pattern} on {path}")
     found = re.search(pattern, browser.get(path).text)
     assert found is not None
     return found[1]

@@ -156,7 +156,7 @@ def test_pictures_are_decided_from_the_list(desk: Client, alice: User) -> None:
     one = make_generation(alice, num_images_per_prompt=2, flagged=[1])
     plain = make_generation(alice)
     assert 'name="reason"' in act(desk, "confirm_flag", one)
-    assert "Say why it is confirmed" in act(desk, "confirm_flag", one, confirmed="yes")
+    assert "Choose a reason" in act(desk, "confirm_flag", one, confirmed="yes")
     act(desk, "confirm_flag", one, plain, confirmed="yes", reason="violence")
     assert list(GeneratedImage.objects.order_by("pk").values_list("review", "nsfw")) == [
         ("", False),
@@ -261,7 +261,7 @@ def test_the_page_of_a_generation_tells_what_happened(desk: Client, alice: User)
     act(desk, "confirm_flag", generation, confirmed="yes", reason="other", note="a note")
     page = desk.get(change_page(generation), {"picture": "2"}).content.decode()
     story = page.partition('<ol class="timeline">')[2].partition("</ol>")[0]
-    for words in ("asked for <em>by alice", "started <em>by here-1", "succeeded in 2.4 s"):
+    for words in ("requested <em>by alice", "started <em>by here-1", "succeeded in 2.4 s"):
         assert words in story
     assert "picture 2 reviewed: confirmed, other “a note” <em>by charlie" in story
     assert "Show the result, which is flagged" in page

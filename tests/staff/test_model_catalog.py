@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import ApiToken, AuditEntry, User
-from generation.jobs.submission import build
+from generation.jobs.submission import Request, build
 from generation.models import (
     DiffusionModel,
     Lora,
@@ -56,9 +56,9 @@ def test_a_model_of_a_group_does_not_exist_for_others(
     assert "someone/ink" in named(client, raw_painter, "/loras")
     assert TURBO not in named(client, raw_other, "/models")
     assert "someone/ink" not in named(client, raw_other, "/loras")
-    assert build(alice, painter, parameters, None).model_id == TURBO
+    assert build(Request(alice, painter, parameters, None)).model_id == TURBO
     with pytest.raises(RequestRefused) as refused:
-        build(bob, other, parameters, None)
+        build(Request(bob, other, parameters, None))
     assert (refused.value.code, refused.value.message) == (
         "unknown_model",
         "There is no such model here; leave model_id empty for the default model.",
@@ -84,7 +84,7 @@ def test_models_are_downloaded_and_warmed_by_workers(staff: Client, turbo: Diffu
     def do(action: str, address: str = MODELS, name: str = TURBO) -> str:
         return staff.post(address, {"action": action, "_selected_action": [name]}, follow=True).content.decode()
 
-    assert "No worker of the pool default is there to do it; start one first." in do("warm")
+    assert "The pool default has no running worker; start one first." in do("warm")
     register_worker("here-1")
     register_worker("here-2")
     register_worker("there-1", host="there")

@@ -1,11 +1,11 @@
-"""Mission control: what needs attention, the queue, the figures, and what operators may do."""
+"""The operations page: alerts, pools and workers, metrics, and what operators may do."""
 
 import re
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -35,9 +35,7 @@ from tests.support.workers import age_heartbeat, register_worker
 PAGE = "/admin/operations/"
 
 
-@pytest.fixture(autouse=True)
-def _fresh(redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_cache", {})
+pytestmark = pytest.mark.usefixtures("redis")
 
 
 @pytest.fixture
@@ -99,14 +97,14 @@ def test_a_part_of_the_page_reloads_the_whole_where_the_session_has_ended(client
     assert answer["HX-Refresh"] == "true"
 
 
-def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice: User, monkeypatch: Any) -> None:
+def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice: User) -> None:
     register_worker()
     counted: list[list[int]] = []
     for count in (1, 9):
         for number in range(count):
             make_generation(alice, list(State)[number % 5], created=timezone.now() - timedelta(minutes=number))
             register_worker(f"here-{number}")
-        metrics._cache.clear()
+        cache.clear()
         numbers = []
         for address in (PAGE, f"{PAGE}live"):
             with CaptureQueriesContext(connection) as queries:
@@ -118,9 +116,9 @@ def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice
     assert counted[0][1] <= counted[1][1] <= 14
 
 
-def test_attention_is_asked_for_in_words(operator: Client, alice: User, settings: Settings) -> None:
+def test_alerts_are_shown(operator: Client, alice: User, settings: Settings) -> None:
     page = text(operator)
-    assert "The pool default has no worker that takes work; 0 requests wait in it." in page
+    assert "The pool default has no active worker; 0 requests wait in it." in page
     make_generation(alice, State.QUEUED, created=timezone.now() - timedelta(minutes=5))
     assert "1 request waits in it" in text(operator)
     register_worker()
@@ -130,17 +128,17 @@ def test_attention_is_asked_for_in_words(operator: Client, alice: User, settings
     assert "Nothing needs attention." in text(operator)
     age_heartbeat("here-1", 40)
     page = text(operator)
-    assert "The worker here-1 of the pool default has been silent for 40 s" in page
-    assert "has no worker that takes work" in page
+    assert "The worker here-1 of the pool default has sent no heartbeat for 40 s" in page
+    assert "has no active worker" in page
     register_worker(problem="The default model dreamsite/tiny-edit could not be loaded.", models=[])
     assert "The default model dreamsite/tiny-edit could not be loaded." in text(operator)
-    monkey = type("Full", (), {"free": 10**9, "total": 10**12})
+    full = type("Full", (), {"free": 10**9, "total": 10**12})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shutil.disk_usage", lambda path: monkey)
+        patch.setattr("shutil.disk_usage", lambda path: full)
         assert "is nearly full: 1.0 of 1000 GB are free." in text(operator)
 
 
-def test_failures_are_a_concern_when_they_are_more_than_usual(operator: Client, alice: User) -> None:
+def test_failures_are_an_alert_if_they_are_more_than_usual(operator: Client, alice: User) -> None:
     register_worker()
     yesterday = timezone.now() - timedelta(hours=5)
     for number in range(10):
@@ -155,9 +153,7 @@ def test_failures_are_a_concern_when_they_are_more_than_usual(operator: Client, 
         in text(operator)
     )
     Generation.objects.filter(state=State.FAILED).update(error_code=ErrorCode.MODEL_FAILED)
-    assert "The model dreamsite/tiny-edit could not be loaded, or broke, 4 times in the last 15 minutes." in text(
-        operator
-    )
+    assert "The model dreamsite/tiny-edit could not be loaded or run 4 times in the last 15 minutes." in text(operator)
 
 
 def test_without_redis_the_page_says_so(operator: Client, settings: Settings) -> None:
@@ -165,7 +161,7 @@ def test_without_redis_the_page_says_so(operator: Client, settings: Settings) ->
     try:
         settings.REDIS_URL = "redis://127.0.0.1:1"
         page = text(operator)
-        assert "Redis cannot be reached: requests are turned away with 503" in page
+        assert "Redis cannot be reached: requests are refused with 503" in page
         assert "nobody knows which workers are there" in page
         answer = operator.post(f"{PAGE}order", {"action": "drain", "worker": "here-1"}, follow=True)
         assert "nothing was done" in answer.content.decode()
@@ -174,7 +170,7 @@ def test_without_redis_the_page_says_so(operator: Client, settings: Settings) ->
     assert not WorkerCommand.objects.exists()
 
 
-def test_figures_are_of_the_window(alice: User) -> None:
+def test_metrics_are_of_the_window(alice: User) -> None:
     now = timezone.now()
     for age in (timedelta(0), timedelta(minutes=59), timedelta(hours=3), timedelta(days=6), timedelta(days=9)):
         make_generation(alice, created=now - age)
@@ -183,13 +179,13 @@ def test_figures_are_of_the_window(alice: User) -> None:
     Generation.objects.update(cost=2.0)
     counts = {}
     for window in metrics.WINDOWS.values():
-        found = metrics.measure(window, now)
-        assert len(found.slots) == window.slots
+        measured = metrics.measure(window, now)
+        assert len(measured.slots) == window.slots
         counts[window.name] = [
-            sum(getattr(slot, kind) for slot in found.slots) for kind in ("succeeded", "failed", "canceled")
+            sum(getattr(slot, kind) for slot in measured.slots) for kind in ("succeeded", "failed", "canceled")
         ]
-        assert found.failures == [("out_of_memory", 1)]
-        assert found.costs == [("alice", 2.0 * sum(counts[window.name]), sum(counts[window.name]))]
+        assert measured.failures == [("out_of_memory", 1)]
+        assert measured.costs == [("alice", 2.0 * sum(counts[window.name]), sum(counts[window.name]))]
     assert counts["hour"][1:] == counts["day"][1:] == counts["week"][1:] == [1, 1]
     assert counts["hour"][0] in (1, 2)
     assert [counts["day"][0], counts["week"][0]] == [3, 4]
@@ -204,31 +200,31 @@ def test_percentiles_are_read_from_the_beginning_of_each_slot(alice: User, monke
         row.started, row.finished = row.created + timedelta(seconds=1), row.created + timedelta(seconds=2 + number)
         row.phases = {"denoising": 1.0 + number}
         row.save()
-    found = metrics.measure(metrics.WINDOWS["hour"], now)
-    slot = found.slots[3]
+    measured = metrics.measure(metrics.WINDOWS["hour"], now)
+    slot = measured.slots[3]
     assert slot.succeeded == 6
-    assert found.is_sampled
-    assert slot.whole == metrics.Spread(3.0, 5.0)
+    assert measured.is_sampled
+    assert slot.total == metrics.Spread(3.0, 5.0)
     assert slot.phases == {"queue": metrics.Spread(1.0, 1.0), "denoising": metrics.Spread(2.0, 4.0)}
-    whole, *others = charts.durations(found)
-    assert [plot.name for plot in others] == ["queue", "denoising"]
-    assert whole.rows[0][1:] == ["3.0 s", "5.0 s"]
-    assert dict(whole.lines)["p50"].startswith("M")
+    total, *others = charts.durations(measured)
+    assert [chart.name for chart in others] == ["queue", "denoising"]
+    assert total.rows[0][1:] == ["3.0 s", "5.0 s"]
+    assert dict(total.lines)["p50"].startswith("M")
 
 
 def test_a_slot_alone_is_a_dash_that_can_be_seen(alice: User) -> None:
     make_generation(alice)
-    plot = charts.durations(metrics.measure(metrics.WINDOWS["day"], timezone.now()))[0]
-    for _, path in plot.lines:
+    chart = charts.durations(metrics.measure(metrics.WINDOWS["day"], timezone.now()))[0]
+    for _, path in chart.lines:
         assert (dash := re.fullmatch(r"M[\d.]+ [\d.]+h([\d.]+)", path))
         assert float(dash[1]) > 5
 
 
-def test_an_empty_service_has_empty_plots(db: None) -> None:
-    found = metrics.measure(metrics.WINDOWS["week"], timezone.now())
-    plot = charts.throughput(found)
-    assert (plot.bars, plot.rows, charts.durations(found)) == ([], [], [])
-    assert plot.summary == "0 succeeded, 0 canceled, 0 failed"
+def test_an_empty_service_has_empty_charts(db: None) -> None:
+    measured = metrics.measure(metrics.WINDOWS["week"], timezone.now())
+    chart = charts.throughput(measured)
+    assert (chart.bars, chart.rows, charts.durations(measured)) == ([], [], [])
+    assert chart.summary == "0 succeeded, 0 canceled, 0 failed"
 
 
 def test_a_paused_pool_starts_nothing_and_says_why(operator: Client, alice: User, bob: User) -> None:
@@ -258,51 +254,51 @@ def test_a_paused_pool_starts_nothing_and_says_why(operator: Client, alice: User
     assert operator.post(f"{PAGE}pools/nowhere/pause").status_code == 404
 
 
-def test_orders_wait_for_their_worker(operator: Client, tiny_edit: DiffusionModel) -> None:
+def test_commands_wait_for_their_worker(operator: Client, tiny_edit: DiffusionModel) -> None:
     register_worker()
     register_worker("gone-1")
     age_heartbeat("gone-1", 60)
 
-    def tell(**fields: str) -> str:
+    def send(**fields: str) -> str:
         return operator.post(f"{PAGE}order", {"worker": "here-1", **fields}, follow=True).content.decode()
 
-    assert "Sent “drain” to here-1" in tell(action="drain")
+    assert "Sent “drain” to here-1" in send(action="drain")
     assert "draining" in text(operator)
-    tell(action="drain")
+    send(action="drain")
     assert WorkerCommand.objects.count() == 1
-    assert "The worker gone-1 is not there any more" in tell(action="drain", worker="gone-1")
-    assert "There is no model &#x27;no/such&#x27;" in tell(action="warm", target="no/such")
+    assert "The worker gone-1 has stopped" in send(action="drain", worker="gone-1")
+    assert "There is no model &#x27;no/such&#x27;" in send(action="warm", target="no/such")
     DiffusionModel.objects.filter(pk="stabilityai/sd-turbo").update(pool="other")
-    assert "belongs to the pool other" in tell(action="warm", target="stabilityai/sd-turbo")
+    assert "belongs to the pool other" in send(action="warm", target="stabilityai/sd-turbo")
     assert operator.post(f"{PAGE}order", {"worker": "here-1", "action": "explode"}).status_code == 404
-    tell(action="resume")
+    send(action="resume")
     assert list(WorkerCommand.objects.order_by("pk").values_list("action", "state", "by")) == [
         ("drain", "failed", "bob"),
         ("resume", "waiting", "bob"),
     ]
-    (taken,) = control.claim("here-1")
+    (command,) = control.claim("here-1")
     assert control.claim("here-1") == []
-    control.succeed(taken, "It takes work again.")
-    control.fail(taken, "too late")
-    assert "It takes work again." in text(operator)
+    control.succeed(command, "Resumed: it takes work.")
+    control.fail(command, "too late")
+    assert "Resumed: it takes work." in text(operator)
     assert [entry.action for entry in AuditEntry.objects.order_by("pk")][:1] == ["worker.drain"]
 
 
-def test_orders_of_lost_workers_end(tiny_edit: DiffusionModel) -> None:
+def test_commands_of_lost_workers_fail(tiny_edit: DiffusionModel) -> None:
     register_worker()
-    begun = control.send("here-1", WorkerCommand.Action.WARM, tiny_edit.pk, "charlie")
+    started = control.send("here-1", WorkerCommand.Action.WARM, tiny_edit.pk, "charlie")
     control.claim("here-1")
     waits = control.send("here-1", WorkerCommand.Action.DRAIN, "", "charlie")
     redis_client().flushall()
     control.expire()
     assert set(WorkerCommand.objects.values_list("state", flat=True)) == {"running", "waiting"}
     long_ago = timezone.now() - timedelta(minutes=2)
-    WorkerCommand.objects.filter(pk=begun.pk).update(expires=long_ago)
+    WorkerCommand.objects.filter(pk=started.pk).update(expires=long_ago)
     WorkerCommand.objects.filter(pk=waits.pk).update(created=long_ago)
     control.expire()
-    assert {order.pk: order.message for order in WorkerCommand.objects.all()} == {
-        begun.pk: "The worker was lost.",
-        waits.pk: "The worker ended before it took this.",
+    assert {command.pk: command.message for command in WorkerCommand.objects.all()} == {
+        started.pk: "The worker was lost.",
+        waits.pk: "The worker stopped before it claimed this.",
     }
     WorkerCommand.objects.update(created=timezone.now() - timedelta(days=8))
     control.expire()

@@ -1,19 +1,24 @@
 """The Chromium that pages are tested with, and what holds on each of them."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.support.service import WAIT_SECONDS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: install Debian's chromium to look at the pages"
+    CHROMIUM is None and not os.environ.get("CI"),
+    reason="no Chromium here: install Debian's chromium to look at the pages",
 )
+"""Where the environment says `CI`, tests without a Chromium fail instead."""
 
 HISTORY = re.compile(r"^[^?]*/history/$")
 GROUND = "getComputedStyle(document.body).backgroundColor"
@@ -39,8 +44,22 @@ _QUIET = [
 ]
 
 
+WAIT_MILLISECONDS = round(1000 * WAIT_SECONDS)
+
+expect.set_options(timeout=WAIT_MILLISECONDS)
+
+
+def new_context(browser: Browser, width: int = 1440, **options: Any) -> BrowserContext:
+    """Return a fresh profile of the browser, whose waits have the bound of all waits."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+    context.set_default_timeout(WAIT_MILLISECONDS)
+    return context
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
+    """Start a browser, and fail where there is none."""
+    assert CHROMIUM is not None, "there is no Chromium"
     with pytest.MonkeyPatch.context() as patch:
         # Playwright runs an event loop in this thread; the tests' own queries beside it are harmless.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")

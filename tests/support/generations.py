@@ -11,8 +11,7 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from generation.images import storage
-from generation.images.uploads import encode_input, thumbnail
-from generation.jobs.queue import THUMBNAIL_SIDE
+from generation.images.uploads import THUMBNAIL_SIDE, encode_input, thumbnail
 from generation.library import search
 from generation.models import DiffusionModel, FileDeletion, GeneratedImage, Generation, StagedFiles, State
 from generation.models.review import Review
@@ -123,7 +122,8 @@ def files_of(generation: Generation) -> list[str]:
     return [str(name) for name in (generation.input.name, generation.input_thumbnail.name, *images)]
 
 
-def there(names: list[str]) -> list[str]:
+def existing(names: list[str]) -> list[str]:
+    """Return those of these files that are in the storage."""
     return [name for name in names if default_storage.exists(name)]
 
 

@@ -20,7 +20,7 @@ def submit(token: ApiToken, **fields: str) -> Generation:
     png.seek(0)
     picture = read_upload(png, max_pixels=10_000)
     parameters = ImageToImageParameters.from_form({"prompt": "make it night", **fields})
-    return submission.submit(submission.build(token.user, token, parameters, picture), picture)
+    return submission.submit(submission.build(submission.Request(token.user, token, parameters, picture)), picture)
 
 
 def claim(worker: str = "worker-1", pool: str = "default", warm: Sequence[str] = ()) -> Generation | None:

@@ -1,26 +1,54 @@
-"""How the suite is shared out among processes: by files, in pytest-django's order.
+"""Distributes the tests over processes: those of the shared services to one process, all others by files.
 
-Tests that commit empty the tables that migrations fill, so pytest-django puts them behind those that need these tables full.
-A process must not get them earlier: what goes to it as one piece is a file, or the part of one that stands together.
+Tests without the database come first, since they take longest; what follows in small files fills the processes evenly. Tests
+that commit empty the tables that migrations fill, so pytest-django runs them after those that need these tables full. A process
+must not get them earlier: a file, or the part of one that stands together, is given out as a whole and in this order.
 """
 
+import re
+from functools import cache
 from itertools import groupby
 from typing import Any
 
+import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.environment import ROOT
 
-class InOrder(LoadScopeScheduling):
+_SHARED_SERVICE = re.compile(r"\b(service|limited_service): Service\b")
+
+
+class OrderedScheduling(LoadScopeScheduling):
     """Use with `--no-loadscope-reorder`."""
 
-    _pieces: dict[str, str]
+    _groups: dict[str, str]
 
     def _split_scope(self, nodeid: str) -> str:
-        if not hasattr(self, "_pieces"):
-            runs = groupby(self.collection or (), key=lambda one: one.split("::")[0])
-            self._pieces = {one: f"{number} {file}" for number, (file, run) in enumerate(runs) for one in run}
-        return self._pieces[nodeid]
+        if not hasattr(self, "_groups"):
+            self._groups = {}
+            is_first = True
+            for number, (file, run) in enumerate(groupby(self.collection or (), key=lambda one: one.split("::")[0])):
+                # Only the first files are those of the services: their tests with the database come later.
+                is_first = is_first and _uses_service(file)
+                self._groups |= dict.fromkeys(run, "shared services" if is_first else f"{number} {file}")
+        return self._groups[nodeid]
 
 
-def pytest_xdist_make_scheduler(config: Any, log: Any) -> InOrder:
-    return InOrder(config, log)
+def pytest_xdist_make_scheduler(config: Any, log: Any) -> OrderedScheduling:
+    return OrderedScheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests without the database first, those in files that use the shared services before all."""
+    items.sort(key=lambda item: 2 if _uses_database(item) else 0 if _uses_service(item.nodeid.split("::")[0]) else 1)
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db", "live_server"}
+    return item.get_closest_marker("django_db") is not None or bool(fixtures & set(getattr(item, "fixturenames", [])))
+
+
+@cache
+def _uses_service(file: str) -> bool:
+    return _SHARED_SERVICE.search((ROOT / file).read_text()) is not None

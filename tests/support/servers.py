@@ -1,4 +1,4 @@
-"""The servers of a grown-up installation, real ones out of wheels: PostgreSQL, Redis and S3, each in a directory of its own."""
+"""Real PostgreSQL, Redis and S3 servers out of wheels, each in a directory of its own."""
 
 import importlib.util
 import os
@@ -11,6 +11,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,23 @@ import psycopg
 from dreamsite import embedded_redis
 from tests.support.service import wait_until
 
-START_SECONDS = 30
+
+class EmbeddedRedis:
+    """The embedded server, started by this process."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait until it answers. Raises `TimeoutError`."""
+        self._process = subprocess.Popen(embedded_redis.command(self._data_dir))
+        embedded_redis.wait_until_answering(self._data_dir)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
 
 
 class RedisServer:
@@ -63,7 +80,7 @@ class S3Server:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command)
-        wait_until(self._answers, START_SECONDS, "the S3 server's start")
+        wait_until(self._answers, "the S3 server's start")
 
     def kill(self) -> None:
         self._process.kill()
@@ -119,7 +136,7 @@ class PostgreSQLServer:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stderr=log, **self._run)
-        wait_until(lambda: _accepts(self.url), START_SECONDS, "PostgreSQL's start")
+        wait_until(lambda: _accepts(self.url), "PostgreSQL's start")
 
     def stop(self) -> None:
         """Fast: it does not wait for its clients to leave."""
@@ -168,3 +185,10 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a log."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass

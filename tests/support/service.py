@@ -1,29 +1,40 @@
 """A real service for tests: `manage.py serve` in a DATA_DIR of its own, driven over HTTP."""
 
+import atexit
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import httpx
 
 from tests.support import pictures
 from tests.support.environment import ROOT
 
-READY_SECONDS = 120
+WAIT_SECONDS = 180.0
+"""The bound of every wait. It is far longer than anything should take, so that only what never happens reaches it."""
+
+_POLL_SECONDS = 0.05
 
 
 class Service:
-    """`serve` as a process. `url`, `token` (the administrator's) and `password` are known once it is ready."""
+    """`serve` as a process. `url`, `token` (the administrator's) and `password` are known once it is ready.
 
-    def __init__(self, data_dir: Path, **environment: str) -> None:
+    It starts with a migrated database, or with an empty DATA_DIR if `empty`.
+    """
+
+    def __init__(self, data_dir: Path, empty: bool = False, /, **environment: str) -> None:
         self.data_dir = data_dir
         self.environment = {
             **os.environ,
@@ -41,6 +52,8 @@ class Service:
         self.url = ""
         self.token = ""
         self.password = ""
+        if not empty:
+            shutil.copy(_migrated_database(), data_dir)
 
     def __enter__(self) -> "Service":
         self.start()
@@ -50,7 +63,7 @@ class Service:
         self.stop()
 
     def start(self) -> None:
-        """Start and wait until it says it is ready."""
+        """Start, and wait until it says that it is ready."""
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "serve"],
             cwd=ROOT,
@@ -64,20 +77,20 @@ class Service:
         self._output = self.process.stdout
         self._reader = threading.Thread(target=self._read, args=(self._output, ready), daemon=True)
         self._reader.start()
-        if not ready.wait(READY_SECONDS) or not self.url:
+        if not ready.wait(WAIT_SECONDS) or not self.url:
             self.process.kill()
             raise AssertionError(f"serve did not become ready:\n{self.output}")
 
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
-        self._reader.join(10)
+        self.process.wait(WAIT_SECONDS)
+        self._reader.join(WAIT_SECONDS)
         self._output.close()
 
     def children(self, name: str = "") -> list[int]:
-        """Process ids below `serve` whose command line holds `name`."""
-        found = []
+        """Return the ids of the processes below `serve` whose command line contains `name`."""
+        ids = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 parent = int(stat.read_text().rpartition(")")[2].split()[1])
@@ -85,11 +98,17 @@ class Service:
             except OSError:
                 continue
             if parent == self.process.pid and name in command:
-                found.append(int(stat.parent.name))
-        return found
+                ids.append(int(stat.parent.name))
+        return ids
+
+    def child(self, name: str) -> int:
+        """Return the id of the only process below `serve` whose command line contains `name`, once there is one."""
+        wait_until(lambda: self.children(name), f"the start of {name}")
+        (process_id,) = self.children(name)
+        return process_id
 
     def manage(self, *arguments: str) -> str:
-        """What a `manage.py` command on the same DATA_DIR prints."""
+        """Return what a `manage.py` command on the same DATA_DIR prints."""
         finished = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
@@ -100,12 +119,23 @@ class Service:
         )
         return finished.stdout.strip()
 
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows that the service's database answers; changes are committed."""
+        with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=WAIT_SECONDS)) as database, database:
+            return database.execute(sql, values).fetchall()
+
+    def state(self, generation_id: str) -> str:
+        """Return the state of this generation as the database has it."""
+        ((state,),) = self.query("SELECT state FROM generation_generation WHERE id = ?", generation_id.replace("-", ""))
+        return str(state)
+
     def client(self, token: str | None = None) -> httpx.Client:
-        """An HTTP client with this token, the administrator's when none is given."""
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token or self.token}"}, timeout=120)
+        """Return an HTTP client with this token, the administrator's if there is none."""
+        headers = {"Authorization": f"Bearer {token or self.token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=WAIT_SECONDS)
 
     def files_of(self, generation_id: str) -> list[Path]:
-        """The files of a generation that are there: its input, its pictures, their thumbnails."""
+        """Return the stored files of a generation: its input, its pictures, their thumbnails."""
         return [path for path in (self.data_dir / "media").rglob("*") if generation_id in str(path) and path.is_file()]
 
     def _read(self, output: IO[str], ready: threading.Event) -> None:
@@ -121,44 +151,86 @@ class Service:
         ready.set()
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30.0, what: str = "it") -> None:
+@cache
+def _migrated_database() -> Path:
+    """Return a new service's database to copy: migrating takes about as long as the rest of a start of `serve`."""
+    folder = Path(tempfile.mkdtemp(prefix="dreamsite-database-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    command = [sys.executable, "manage.py", "migrate", "--skip-checks", "-v", "0"]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "DATA_DIR": str(folder)}, check=True)
+    return folder / "db.sqlite3"
+
+
+def wait_until(condition: Callable[[], object], what: str = "it") -> None:
     """Poll a condition until it holds. Raises `AssertionError` naming what did not happen."""
-    deadline = time.monotonic() + seconds
+    wait_while_progress(condition, lambda: None, what)
+
+
+def wait_while_progress(condition: Callable[[], object], progress: Callable[[], object], what: str) -> None:
+    """Poll a condition until it holds, for as long as `progress` returns something else from time to time."""
+    last, since = progress(), time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not happen within {seconds} s")
-        time.sleep(0.05)
+        if (current := progress()) != last:
+            last, since = current, time.monotonic()
+        if time.monotonic() - since > WAIT_SECONDS:
+            raise AssertionError(f"{what} did not happen")
+        time.sleep(_POLL_SECONDS)
 
 
 @contextmanager
-def frozen(process: int) -> Iterator[None]:
-    """Within this the process stands still."""
-    os.kill(process, signal.SIGSTOP)
+def paused(process_id: int) -> Iterator[None]:
+    """Stop a process within this context."""
+    os.kill(process_id, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(process, signal.SIGCONT)
+        os.kill(process_id, signal.SIGCONT)
 
 
-def make_two(client: httpx.Client) -> str:
-    """A generation of the real service, with two pictures; its id."""
-    fields = {"prompt": "make it night", "num_inference_steps": "1", "num_images_per_prompt": "2"}
-    response = client.post("/image-to-image", data=fields, files={"image": pictures.photo(128, 128)})
-    assert response.status_code == 200
-    return str(response.json()["id"])
-
-
-def post(service: Service, steps: str, seed: str = "7", timeout: float = 60) -> httpx.Response:
+def post(service: Service, steps: int = 1, side: int = 128, images: int = 1, **headers: str) -> httpx.Response:
+    """Send a request of the administrator's for pictures of `side` x `side` pixels. Keyword `cancel_after` is Cancel-After."""
+    fields = {"prompt": "make it night", "seed": "7", "num_inference_steps": steps, "num_images_per_prompt": images}
     with service.client() as client:
         return client.post(
             "/image-to-image",
-            data={"prompt": "make it night", "num_inference_steps": steps, "seed": seed},
-            files={"image": ("a.png", pictures.photo(256, 256))},
-            timeout=timeout,
+            data=fields,
+            files={"image": ("a.png", pictures.photo(side, side))},
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
         )
+
+
+def submit(service: Service, steps: int = 1, side: int = 128, images: int = 1, **headers: str) -> str:
+    """Send a request without waiting for its pictures, and return its id."""
+    response = post(service, steps, side, images, prefer="respond-async", **headers)
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
 
 
 def record(service: Service, generation_id: str) -> dict[str, object]:
     with service.client() as client:
-        found: dict[str, object] = client.get(f"/generations/{generation_id}").json()
-    return found
+        answer: dict[str, object] = client.get(f"/generations/{generation_id}").json()
+    return answer
+
+
+def submit_and_pause(service: Service, worker: int, steps: int = 10, **options: Any) -> str:
+    """Submit a request and stop the worker just after it has begun with it. `SIGCONT` lets it go on."""
+    generation_id = submit(service, steps, **options)
+
+    def begins() -> bool:
+        os.kill(worker, signal.SIGSTOP)
+        if service.state(generation_id) != "queued":
+            return True
+        os.kill(worker, signal.SIGCONT)
+        return False
+
+    wait_until(begins, "the start of the run")
+    assert service.state(generation_id) == "running"
+    return generation_id
+
+
+def generate_two(client: httpx.Client) -> str:
+    """Have two pictures made by the real service, and return the id of their generation."""
+    fields = {"prompt": "make it night", "num_inference_steps": "1", "num_images_per_prompt": "2"}
+    response = client.post("/image-to-image", data=fields, files={"image": pictures.photo(128, 128)})
+    assert response.status_code == 200
+    return str(response.json()["id"])

@@ -42,12 +42,12 @@ def _looks(engine: Engine, side: int, steps: int) -> tuple[list[float], float]:
     """The seconds of each preview of a run that looks at every step, and of all its steps together with them."""
     seconds: list[float] = []
 
-    def offer(look: Callable[[], list[Preview]]) -> None:
+    def on_preview(make: Callable[[], list[Preview]]) -> None:
         start = time.perf_counter()
-        assert len(look()) == 1
+        assert len(make()) == 1
         seconds.append(time.perf_counter() - start)
 
-    result = engine.run(_recipe(side, steps), pictures.scene(), _ignore, offer)
+    result = engine.run(_recipe(side, steps), pictures.scene(), _ignore, on_preview)
     return seconds, result.timings["denoising"]
 
 

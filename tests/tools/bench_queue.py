@@ -19,8 +19,8 @@ import httpx
 
 from tests.support import pictures, servers
 from tests.support.environment import ROOT
-from tests.support.service import Service, wait_until
-from tests.tools.chaos import rows, warm_workers
+from tests.support.service import Service, wait_until, wait_while_progress
+from tests.tools.chaos import warm_workers
 
 Line = tuple[str, str]
 """What was measured, and its value with the unit."""
@@ -34,7 +34,6 @@ CANCELS = 10
 LONG_STEPS = 200
 ESTIMATED = 40
 MIXED_SIDES = (128, 192, 256)
-LONG_SECONDS = 600.0
 
 FILL = f"""
 import copy
@@ -50,7 +49,7 @@ Generation.objects.bulk_create(rows)
 """
 CLAIM = """
 import json, os, sys, time
-from generation import queue
+from generation.jobs import queue
 print("ready", flush=True)
 sys.stdin.readline()
 times, ids = [time.time()], []
@@ -116,7 +115,7 @@ def measure_loss() -> Iterator[Line]:
     times = []
     with temporary_service(WORKERS="2", WAIT_SECONDS="0") as service, service.client() as client:
         for _ in range(LOSSES):
-            wait_until(lambda: len(warm_workers(service)) == 2, 120, "the return of the workers")
+            wait_until(lambda: len(warm_workers(service)) == 2, "the return of the workers")
             generation_id = _submit(client, request_form(LONG_STEPS), 256)
             _wait_for(service, generation_id, "running", attempt=1)
             time.sleep(1)
@@ -189,9 +188,13 @@ def measure_estimates() -> Iterator[Line]:
                 for client in (first, second)
             ]
             told = [*_told(sent)]
-            wait_until(lambda: _final(service) >= ESTIMATED // 2, LONG_SECONDS, "the end of the first half")
+            wait_while_progress(
+                lambda: _final(service) >= ESTIMATED // 2, lambda: _final(service), "the end of the first half"
+            )
             told += _told(sent)
-            wait_until(lambda: _final(service) >= ESTIMATED + len(MIXED_SIDES), LONG_SECONDS, "the end of all")
+            wait_while_progress(
+                lambda: _final(service) >= ESTIMATED + len(MIXED_SIDES), lambda: _final(service), "the end of all"
+            )
         for generation_id, asked, finish in told:
             if finish is None:
                 unknown += 1
@@ -220,7 +223,7 @@ def _told(sent: Sequence[tuple[httpx.Client, str]]) -> Iterator[tuple[str, float
 
 
 def _final(service: Service) -> int:
-    ((count,),) = rows(service, "SELECT COUNT(*) FROM generation_generation WHERE finished IS NOT NULL")
+    ((count,),) = service.query("SELECT COUNT(*) FROM generation_generation WHERE finished IS NOT NULL")
     return int(count)
 
 
@@ -234,12 +237,12 @@ def _submit(client: httpx.Client, form: dict[str, str], side: int) -> str:
 def _wait_for(service: Service, generation_id: str, state: str, attempt: int = 1) -> None:
     query = "SELECT 1 FROM generation_generation WHERE id = ? AND state = ? AND attempt = ?"
     values = (generation_id.replace("-", ""), state, attempt)
-    wait_until(lambda: rows(service, query, *values), LONG_SECONDS, f"that {generation_id} is {state}")
+    wait_until(lambda: service.query(query, *values), f"that {generation_id} is {state}")
 
 
 def _time(service: Service, column: str, generation_id: str) -> float:
     query = f"SELECT {column} FROM generation_generation WHERE id = ?"  # noqa: S608  a column, which no user names
-    ((text,),) = rows(service, query, generation_id.replace("-", ""))
+    ((text,),) = service.query(query, generation_id.replace("-", ""))
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 

@@ -23,7 +23,6 @@ from tests.tools.bench_queue import (
     request_form,
     temporary_service,
 )
-from tests.tools.chaos import rows
 
 QUIET_SECONDS = 3.0
 SUBMITTED_WITHIN_SECONDS = 180.0
@@ -101,7 +100,7 @@ async def _hold(service: Service, web: int, clients: int, steps: int) -> Held:
 
 
 def _submitted(service: Service) -> int:
-    ((count,),) = rows(service, "SELECT COUNT(*) FROM generation_generation")
+    ((count,),) = service.query("SELECT COUNT(*) FROM generation_generation")
     return int(count)
 
 

@@ -1,6 +1,6 @@
 """`make chaos`: a real service under a seeded schedule of faults. At the end nothing is lost, doubled or left behind.
 
-Three users send small requests while workers, Redis and the web process are killed, drained, frozen and locked out. Equal
+Three users send small requests while workers, Redis and the web process are killed, drained, paused and locked out. Equal
 requests must give the very files that an undisturbed run gave.
 """
 
@@ -29,19 +29,17 @@ from redis import Redis, RedisError
 
 from tests.support import pictures
 from tests.support.service import (
+    WAIT_SECONDS,
     Service,
-    frozen,
+    paused,
     wait_until,
+    wait_while_progress,
 )
 
 USERS = ("alice", "bob", "charlie")
 CLIENTS_OF_A_USER = 3
 LEASE_SECONDS = 2.0
 CANCELED_SHARE = 0.1
-ACCEPTED_WITHIN_SECONDS = 90.0
-RETURNS_WITHIN_SECONDS = 60.0
-"""Longer than the supervisor's longest pause before it starts a process again, and its start."""
-QUIET_WITHIN_SECONDS = 120.0
 
 TOKENS = f"""
 from accounts.models import ApiToken, User
@@ -51,16 +49,16 @@ for name in {USERS}:
 LEDGER = """
 import json
 from datetime import timedelta
-from generation import reaper
-from generation.models import Generation, Staging
+from generation.maintenance import reaper
+from generation.models import FileDeletion, Generation, StagedFiles
 reaper.reap(abandoned=timedelta(0))
 print(json.dumps({
     "rows": [{
         "id": str(row.pk), "state": row.state, "code": row.error_code, "attempt": row.attempt, "crash_count": row.crash_count,
-        "wanted": row.images_wanted, "images": [image.file.name for image in row.images.all()],
+        "wanted": row.image_count, "images": [image.file.name for image in row.images.all()],
         "others": [row.input.name, row.input_thumbnail.name, *(image.thumbnail.name for image in row.images.all())],
     } for row in Generation.objects.prefetch_related("images")],
-    "staging": [str(note) for note in Staging.objects.values()],
+    "unnamed": [str(row) for model in (StagedFiles, FileDeletion) for row in model.objects.values()],
 }))
 """
 
@@ -140,7 +138,7 @@ def run(seed: int, seconds: float, folder: Path) -> Report:
             tokens = service.manage("shell", "-v", "0", "-c", TOKENS).split()
             with service.client(tokens[0]) as client:
                 undisturbed = [_make(client, wish) for wish in WISHES]
-            wait_until(lambda: not _unfinished(service, "queued", "running"), 60, "the end of the undisturbed run")
+            wait_until(lambda: not _unfinished(service, "queued", "running"), "the end of the undisturbed run")
             _torment(service, tokens, seconds, report)
             _wait_for_quiet(service, report)
         except AssertionError as error:
@@ -202,7 +200,7 @@ def _make(client: httpx.Client, wish: Wish, cancel: bool = False) -> Accepted:
 
     Raises `AssertionError` for any other answer, and when it stays away.
     """
-    until = time.monotonic() + ACCEPTED_WITHIN_SECONDS
+    until = time.monotonic() + WAIT_SECONDS
     while True:
         try:
             response = client.post("/image-to-image", data=wish.form, files={"image": ("a.png", UPLOAD)})
@@ -214,7 +212,7 @@ def _make(client: httpx.Client, wish: Wish, cancel: bool = False) -> Accepted:
                 break
             assert response.status_code == 503, answer
             assert int(response.headers["retry-after"]) > 0
-        assert time.monotonic() < until, f"not accepted in {ACCEPTED_WITHIN_SECONDS:g} s; at last {answer}"
+        assert time.monotonic() < until, f"not accepted; at last {answer}"
         time.sleep(0.2)
     assert response.status_code != 200 or len(response.json()["images"]) == wish.images, answer
     is_canceled = cancel and response.status_code == 202 and _cancel(client, generation_id)
@@ -238,13 +236,13 @@ def _kill_worker(service: Service, dice: random.Random) -> None:
 def _drain_worker(service: Service, dice: random.Random) -> None:
     worker = _busy_worker(service, dice)
     os.kill(worker, signal.SIGTERM)
-    wait_until(lambda: worker not in service.children(), 20, f"the end of worker {worker}, which was told to end")
+    wait_until(lambda: worker not in service.children(), f"the end of worker {worker}, which was told to end")
 
 
-def _freeze_worker(service: Service, dice: random.Random) -> None:
-    """It comes back to life when its lease is over, and its work another's."""
+def _pause_worker(service: Service, dice: random.Random) -> None:
+    """It goes on when its lease has expired, and another worker has its work."""
     worker = _busy_worker(service, dice)
-    with frozen(worker):
+    with paused(worker):
         time.sleep(2 * LEASE_SECONDS)
 
 
@@ -259,7 +257,7 @@ def _stop_redis(service: Service, dice: random.Random) -> None:
 def _flush_redis(service: Service, dice: random.Random) -> None:
     _child(service, "redis-server")
     with closing(Redis(unix_socket_path=str(service.data_dir / "redis.sock"))) as redis:
-        wait_until(lambda: _answers(redis), RETURNS_WITHIN_SECONDS, "the return of Redis")
+        wait_until(lambda: _answers(redis), "the return of Redis")
         redis.flushall()
 
 
@@ -278,7 +276,7 @@ Fault = Callable[[Service, random.Random], None]
 FAULTS: Sequence[Fault] = (
     _kill_worker,
     _drain_worker,
-    _freeze_worker,
+    _pause_worker,
     _kill_redis,
     _stop_redis,
     _flush_redis,
@@ -308,7 +306,7 @@ def _found(find: Callable[[], list[int]], what: str) -> list[int]:
         found[:] = find()
         return bool(found)
 
-    wait_until(look, RETURNS_WITHIN_SECONDS, f"the return of {what}")
+    wait_until(look, f"the return of {what}")
     return found
 
 
@@ -334,10 +332,12 @@ def _answers(redis: Redis) -> bool:
 def _wait_for_quiet(service: Service, report: Report) -> None:
     """Until all is done, those requests too whose client got no answer; then every accepted one can be asked for."""
     start = time.monotonic()
-    while unfinished := _unfinished(service, "queued", "running"):
-        assert time.monotonic() - start < QUIET_WITHIN_SECONDS, f"not final in time: {unfinished}"
-        time.sleep(0.1)
-    wait_until(lambda: len(service.children()) == 5, RETURNS_WITHIN_SECONDS, "the return of every process")
+    wait_while_progress(
+        lambda: not _unfinished(service, "queued", "running"),
+        lambda: _unfinished(service, "queued", "running"),
+        "the end of all accepted requests",
+    )
+    wait_until(lambda: len(service.children()) == 5, "the return of every process")
     report.figures.append(f"quiet after {time.monotonic() - start:.1f} s")
     for one in report.accepted:
         with service.client(one.token) as client:
@@ -348,13 +348,7 @@ def _wait_for_quiet(service: Service, report: Report) -> None:
 
 def _unfinished(service: Service, *states: str) -> list[tuple[Any, ...]]:
     query = "SELECT id, state, attempt, crash_count, worker FROM generation_generation WHERE state IN (?, ?)"
-    return rows(service, query, states[0], states[-1])
-
-
-def rows(service: Service, query: str, *values: object) -> list[tuple[Any, ...]]:
-    """What the service's database answers."""
-    with closing(sqlite3.connect(service.data_dir / "db.sqlite3", timeout=20)) as database:
-        return database.execute(query, values).fetchall()
+    return service.query(query, states[0], states[-1])
 
 
 def audit(ledger: dict[str, Any], accepted: Sequence[Accepted], media: Path) -> list[str]:
@@ -371,7 +365,7 @@ def audit(ledger: dict[str, Any], accepted: Sequence[Accepted], media: Path) -> 
     stored = {str(path.relative_to(media)) for path in media.rglob("*") if path.is_file()}
     troubles += [f"no row speaks of the file {name}" for name in sorted(stored - named)]
     troubles += [f"a row speaks of {name}, which is not there" for name in sorted(named - stored)]
-    return troubles + [f"left noted as about to be stored: {note}" for note in ledger["staging"]]
+    return troubles + [f"left as files without a row: {row}" for row in ledger["unnamed"]]
 
 
 def _faults_of(

@@ -1,32 +1,33 @@
 """A real worker that is told what to do from the page: drain while a request runs, resume, evict, warm, download."""
 
 import html
+import os
 import re
+import signal
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.support.service import Service, post, record, wait_until
+from tests.support.service import (
+    WAIT_SECONDS,
+    Service,
+    record,
+    submit,
+    submit_and_pause,
+    wait_until,
+)
 
 PAGE = "/admin/operations/"
 MODEL = "dreamsite/tiny-edit"
 
 
 @pytest.fixture(scope="module")
-def service_to_operate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(
-        tmp_path_factory.mktemp("d"), WAIT_SECONDS="0", MODELS_DIR=str(tmp_path_factory.mktemp("m"))
-    ) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def admin(service_to_operate: Service) -> Iterator[httpx.Client]:
+def admin(service: Service) -> Iterator[httpx.Client]:
     """The administrator's browser, signed in."""
-    with httpx.Client(base_url=service_to_operate.url, follow_redirects=True, timeout=30) as client:
+    with httpx.Client(base_url=service.url, follow_redirects=True, timeout=WAIT_SECONDS) as client:
         client.get("/admin/login/")
-        form = {"username": "admin", "password": service_to_operate.password}
+        form = {"username": "admin", "password": service.password}
         send(client, "/admin/login/?next=/admin/operations/", form)
         yield client
 
@@ -47,48 +48,57 @@ def worker_of(client: httpx.Client) -> str:
     return str(names[0])
 
 
-def tell(client: httpx.Client, action: str, target: str = "") -> None:
-    told = send(client, f"{PAGE}order", {"action": action, "worker": worker_of(client), "target": target})
-    assert f"to {action}" in told
+def send_command(client: httpx.Client, action: str, target: str = "") -> None:
+    page = send(client, f"{PAGE}order", {"action": action, "worker": worker_of(client), "target": target})
+    assert f"to {action}" in page
 
 
-def test_a_worker_is_drained_while_a_request_runs_and_resumes(service_to_operate: Service, admin: httpx.Client) -> None:
-    first = post(service_to_operate, "80").json()["id"]
-    wait_until(lambda: "step " in live(admin), what="the run on the card")
-    tell(admin, "drain")
-    second = post(service_to_operate, "2").json()["id"]
-    assert record(service_to_operate, first)["state"] == "running"
-    assert " draining " in live(admin)
-    wait_until(lambda: " drained " in live(admin), 120, "the drain")
-    assert record(service_to_operate, first)["state"] == "succeeded"
-    waiting = record(service_to_operate, second)
+def test_a_worker_is_drained_while_a_request_runs_and_resumes(service: Service, admin: httpx.Client) -> None:
+    worker = service.child("manage.py worker")
+    first = submit_and_pause(service, worker, steps=40)
+    try:
+        send_command(admin, "drain")
+        second = submit(service, steps=2)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+    def shows_run_and_drain() -> bool:
+        page = live(admin)
+        return "step " in page and " draining " in page
+
+    wait_until(shows_run_and_drain, "the run of a draining worker on the page")
+    wait_until(lambda: " drained " in live(admin), "the drain")
+    assert record(service, first)["state"] == "succeeded"
+    waiting = record(service, second)
     assert waiting["state"] == "queued"
     assert isinstance(waiting["waiting"], dict)
     assert waiting["waiting"]["reason"] == "No worker is at work in its pool."
-    wait_until(lambda: "has no worker that takes work; 1 request waits in it" in live(admin), what="the concern")
-    tell(admin, "resume")
-    wait_until(lambda: record(service_to_operate, second)["state"] == "succeeded", what="the rest of the work")
-    assert "It takes work again." in live(admin)
+    wait_until(lambda: "has no worker that takes work; 1 request waits in it" in live(admin), "the concern")
+    send_command(admin, "resume")
+    wait_until(lambda: record(service, second)["state"] == "succeeded", "the rest of the work")
+    assert "Resumed: it takes work." in live(admin)
 
 
 def test_a_worker_evicts_warms_and_downloads(admin: httpx.Client) -> None:
-    tell(admin, "evict", MODEL)
-    wait_until(lambda: "It is out of memory." in live(admin), what="the eviction")
-    wait_until(lambda: " no model " in live(admin), what="the card without a model")
-    tell(admin, "warm", MODEL)
-    wait_until(lambda: "It is warm." in live(admin), what="the warming")
-    tell(admin, "download", MODEL)
-    wait_until(lambda: "It is in " in live(admin), what="the download")
-    tell(admin, "download", "stabilityai/sd-turbo")
-    wait_until(lambda: "is not available on this server." in live(admin), what="the failure of a download")
-    tell(admin, "warm", "stabilityai/sd-turbo")
+    send_command(admin, "evict", MODEL)
+    wait_until(lambda: "Removed from memory." in live(admin), "the eviction")
+    wait_until(lambda: " no model " in live(admin), "the card without a model")
+    send_command(admin, "warm", MODEL)
+    wait_until(lambda: "Loaded." in live(admin), "the warming")
+    send_command(admin, "download", MODEL)
+    wait_until(lambda: "Downloaded to " in live(admin), "the download")
+    send_command(admin, "download", "stabilityai/sd-turbo")
+    wait_until(lambda: "is not available on this server." in live(admin), "the failure of a download")
+    send_command(admin, "warm", "stabilityai/sd-turbo")
     words = "was told to warm stabilityai/sd-turbo, which failed: Model 'stabilityai/sd-turbo' is not available"
-    wait_until(lambda: words in html.unescape(live(admin)), what="the failure of a warming")
+    wait_until(lambda: words in html.unescape(live(admin)), "the failure of a warming")
 
 
-def test_a_paused_pool_stays_paused_until_it_is_resumed(service_to_operate: Service, admin: httpx.Client) -> None:
+def test_a_paused_pool_stays_paused_until_it_is_resumed(service: Service, admin: httpx.Client) -> None:
     send(admin, f"{PAGE}pools/default/pause", {})
-    paused = post(service_to_operate, "2").json()
-    assert paused["waiting"]["reason"] == "Its pool is paused; nothing new starts there until staff resume it."
+    generation_id = submit(service)
+    waiting = record(service, generation_id)["waiting"]
+    assert isinstance(waiting, dict)
+    assert waiting["reason"] == "Its pool is paused; nothing new starts there until staff resume it."
     send(admin, f"{PAGE}pools/default/resume", {})
-    wait_until(lambda: record(service_to_operate, paused["id"])["state"] == "succeeded", what="the end of the pause")
+    wait_until(lambda: record(service, generation_id)["state"] == "succeeded", "the end of the pause")

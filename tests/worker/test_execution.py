@@ -99,7 +99,7 @@ def test_a_batch_holds_no_more_pictures_than_allowed(alices: ApiToken, batching:
     settings.USER_MAX_RUNNING = 0
     for images in ("3", "2", "1"):
         submit(alices, num_images_per_prompt=images)
-    assert [row.images_wanted for row in queue.claim("default", "worker-1")] == [3, 1]
+    assert [row.image_count for row in queue.claim("default", "worker-1")] == [3, 1]
 
 
 def test_a_batch_keeps_its_users_limits(alices: ApiToken, batching: None, settings: Settings) -> None:

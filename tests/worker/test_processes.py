@@ -1,72 +1,72 @@
 """Processes that die: whatever is killed, an accepted request ends once, and `serve` leaves nothing behind."""
 
 import io
-import math
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
+from redis import Redis
 
-from tests.support import pictures
 from tests.support.environment import ROOT
-from tests.support.service import Service, post, record, wait_until
+from tests.support.service import (
+    WAIT_SECONDS,
+    Service,
+    post,
+    record,
+    submit,
+    submit_and_pause,
+    wait_until,
+)
 
-LONG_SECONDS = 4.0
-"""Time enough to kill somebody in the middle."""
-PHOTO = pictures.photo(256, 256)
-"""Large enough for 200 steps to take longer than that wherever this runs."""
-
-STATES = "from generation.models import Generation; print([row.state for row in Generation.objects.all()])"
+WORKER, WEB, REDIS = "manage.py worker", "manage.py web", "redis-server"
 
 
 @pytest.fixture(scope="module")
 def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with short leases, whose clients are told at once where to look."""
-    with Service(tmp_path_factory.mktemp("d"), LEASE_SECONDS="2", WAIT_SECONDS="0") as service:
+    """A service for tests that kill its processes. It starts from an empty directory, as a new installation does."""
+    with Service(tmp_path_factory.mktemp("d"), True, LEASE_SECONDS="4", WAIT_SECONDS="0") as service:
         yield service
 
 
-@pytest.fixture(scope="module")
-def long(frail: Service) -> str:
-    """As many steps as take this machine `LONG_SECONDS`."""
-    first = post(frail, "10").json()["id"]
-    wait_until(lambda: record(frail, first)["state"] == "succeeded", 60, "the end of the first run")
-    timings = record(frail, first)["timings"]
-    assert isinstance(timings, dict)
-    return str(min(200, math.ceil(LONG_SECONDS * 10 / timings["phases"]["denoising"])))
-
-
-def running(service: Service, long: str) -> str:
-    """The id of a long request, just when it is being made."""
-    response = post(service, long)
-    assert response.status_code == 202
-    generation_id = response.json()["id"]
-    wait_until(lambda: record(service, generation_id)["state"] == "running", what="the run's start")
-    return str(generation_id)
-
-
 def pixels(service: Service, generation_id: str) -> bytes:
-    wait_until(lambda: record(service, generation_id)["state"] == "succeeded", 90, "the end of the run")
+    wait_until(lambda: service.state(generation_id) == "succeeded", "the end of the run")
+    # Redis and the web process may still be on their way back.
     images = record(service, generation_id)["images"]
     assert isinstance(images, list)
     (image,) = images
-    return Image.open(io.BytesIO(httpx.get(image["url"]).content)).tobytes()
+    return Image.open(io.BytesIO(httpx.get(image["url"], timeout=WAIT_SECONDS).content)).tobytes()
 
 
 def outputs(service: Service, generation_id: str) -> list[str]:
     return sorted(path.name for path in (service.data_dir / "media" / "outputs").rglob(f"{generation_id}/*"))
 
 
-def test_what_takes_longer_than_the_wait_is_not_lost(frail: Service, long: str) -> None:
-    response = post(frail, long)
+def signal_paused(worker: int, number: signal.Signals) -> None:
+    """Send a signal to a process that is stopped, and let it go on."""
+    os.kill(worker, number)
+    # SIGKILL may have ended it already.
+    with suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGCONT)
+
+
+def is_ready(service: Service) -> bool:
+    try:
+        return httpx.get(f"{service.url}/ready", timeout=WAIT_SECONDS).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_what_takes_longer_than_the_wait_is_not_lost(frail: Service) -> None:
+    response = post(frail, steps=10)
     assert response.status_code == 202
     generation_id = response.json()["id"]
     assert response.headers["location"] == f"{frail.url}/generations/{generation_id}"
@@ -75,44 +75,51 @@ def test_what_takes_longer_than_the_wait_is_not_lost(frail: Service, long: str) 
     assert pixels(frail, generation_id)
 
 
-def test_a_killed_worker_loses_nothing(frail: Service, long: str) -> None:
-    undisturbed = pixels(frail, post(frail, long).json()["id"])
-    generation_id = running(frail, long)
-    (worker,) = frail.children("manage.py worker")
-    os.kill(worker, signal.SIGKILL)
+def test_a_killed_worker_loses_nothing(frail: Service) -> None:
+    undisturbed = pixels(frail, submit(frail, steps=10))
+    worker = frail.child(WORKER)
+    generation_id = submit_and_pause(frail, worker)
+    signal_paused(worker, signal.SIGKILL)
     assert pixels(frail, generation_id) == undisturbed
     assert outputs(frail, generation_id) == ["2-0-small.webp", "2-0.png"]
 
 
-def test_a_stopped_worker_hands_back_what_it_was_making(frail: Service, long: str) -> None:
-    generation_id = running(frail, long)
-    (worker,) = frail.children("manage.py worker")
-    os.kill(worker, signal.SIGTERM)
-    wait_until(lambda: record(frail, generation_id)["state"] == "queued", 10, "the handing back")
+def test_a_stopped_worker_releases_what_it_was_making(frail: Service) -> None:
+    worker = frail.child(WORKER)
+    generation_id = submit_and_pause(frail, worker, steps=20)
+    signal_paused(worker, signal.SIGTERM)
+    wait_until(lambda: frail.state(generation_id) == "queued", "the release")
     assert pixels(frail, generation_id)
 
 
-def test_a_worker_that_is_told_to_end_finishes_what_it_has_begun(tmp_path: Path, long: str) -> None:
-    with Service(tmp_path, DRAIN_SECONDS="60", WAIT_SECONDS="0") as patient:
-        generation_id = running(patient, long)
-        (worker,) = patient.children("manage.py worker")
-        os.kill(worker, signal.SIGTERM)
-        assert pixels(patient, generation_id)
-        assert outputs(patient, generation_id) == ["1-0-small.webp", "1-0.png"]
+def test_a_worker_that_is_told_to_end_finishes_what_it_has_begun(service: Service) -> None:
+    """The service of the other tests: its workers may finish what they have begun."""
+    worker = service.child(WORKER)
+    generation_id = submit_and_pause(service, worker)
+    signal_paused(worker, signal.SIGTERM)
+    assert pixels(service, generation_id)
+    assert outputs(service, generation_id) == ["1-0-small.webp", "1-0.png"]
+    wait_until(lambda: not alive(worker), "the worker's end")
 
-        generation_id = running(patient, "200")
-        (worker,) = patient.children("manage.py worker")
-        os.kill(worker, signal.SIGTERM)
-        time.sleep(1.2)
-        assert record(patient, generation_id)["state"] == "running"
-        os.kill(worker, signal.SIGTERM)
-        wait_until(lambda: record(patient, generation_id)["state"] == "queued", 10, "the handing back")
-        code = "from generation.models import Generation; row = Generation.objects.last(); print(row.attempt, row.crash_count)"
-        assert patient.manage("shell", "-v", "0", "-c", code) == "1 0"
+    worker = service.child(WORKER)
+    generation_id = submit_and_pause(service, worker, steps=200, side=256, images=4)
+    os.kill(worker, signal.SIGCONT)
+
+    def is_released() -> bool:
+        """Signals within a second of the first one count as one."""
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGTERM)
+        return service.state(generation_id) == "queued"
+
+    wait_until(is_released, "the release")
+    row = "SELECT attempt, crash_count FROM generation_generation WHERE id = ?"
+    assert service.query(row, generation_id.replace("-", "")) == [(1, 0)]
+    with service.client() as client:
+        client.post(f"/generations/{generation_id}/cancel")
 
 
 def test_ready_means_that_a_worker_of_this_start_is_warm(frail: Service) -> None:
-    """Redis keeps the announcements of workers that are dead."""
+    """Redis keeps the entries of workers that are dead."""
     children = frail.children()
     frail.process.kill()
     for child in children:
@@ -120,44 +127,49 @@ def test_ready_means_that_a_worker_of_this_start_is_warm(frail: Service) -> None
     frail.process.wait()
     frail.stop()
     frail.start()
-    started = time.monotonic()
-    assert pixels(frail, post(frail, "1").json()["id"])
-    assert time.monotonic() - started < 8
+    with closing(Redis(unix_socket_path=str(frail.data_dir / "redis.sock"))) as redis:
+        entries = [json.loads(redis.get(key) or "{}") for key in redis.keys("dreamsite:worker:*")]
+    assert [(entry["pid"], entry["models"]) for entry in entries] == [(frail.child(WORKER), ["dreamsite/tiny-edit"])]
+    assert pixels(frail, submit(frail))
 
 
-def test_a_killed_redis_loses_nothing(frail: Service, long: str) -> None:
-    generation_id = running(frail, long)
-    (server,) = frail.children("redis-server")
-    os.kill(server, signal.SIGKILL)
+def test_a_killed_redis_loses_nothing(frail: Service) -> None:
+    worker = frail.child(WORKER)
+    generation_id = submit_and_pause(frail, worker)
+    os.kill(frail.child(REDIS), signal.SIGKILL)
+    os.kill(worker, signal.SIGCONT)
     assert pixels(frail, generation_id)
-    wait_until(lambda: httpx.get(f"{frail.url}/ready").status_code == 200, 60, "readiness")
-    assert pixels(frail, post(frail, "1").json()["id"])
+    wait_until(lambda: is_ready(frail), "readiness")
+    assert pixels(frail, submit(frail))
 
 
-def test_a_worker_ends_though_redis_is_away(frail: Service, long: str) -> None:
-    generation_id = running(frail, long)
-    (worker,) = frail.children("manage.py worker")
-    (server,) = frail.children("redis-server")
-    os.kill(server, signal.SIGKILL)
-    os.kill(worker, signal.SIGTERM)
-    wait_until(lambda: not alive(worker), 20, "the worker's end")
+def test_a_worker_ends_though_redis_is_away(frail: Service) -> None:
+    worker = frail.child(WORKER)
+    generation_id = submit_and_pause(frail, worker)
+    os.kill(frail.child(REDIS), signal.SIGKILL)
+    signal_paused(worker, signal.SIGTERM)
+    wait_until(lambda: not alive(worker), "the worker's end")
     assert pixels(frail, generation_id)
 
 
 def test_clients_wait_while_the_web_process_is_replaced(frail: Service) -> None:
-    (web,) = frail.children("manage.py web")
-    os.kill(web, signal.SIGKILL)
-    assert httpx.get(f"{frail.url}/health", timeout=60).status_code == 200
+    os.kill(frail.child(WEB), signal.SIGKILL)
+    assert httpx.get(f"{frail.url}/health", timeout=WAIT_SECONDS).status_code == 200
 
 
-def test_a_stopping_web_process_tells_held_clients_where_to_look(service: Service, long: str) -> None:
+def test_a_stopping_web_process_tells_held_clients_where_to_look(service: Service) -> None:
     """The service of the other tests: its clients are held for longer than this takes."""
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(post, service, long)
-        wait_until(lambda: "running" in service.manage("shell", "-v", "0", "-c", STATES), what="the run's start")
-        (web,) = service.children("manage.py web")
-        os.kill(web, signal.SIGTERM)
-        assert answer.result().status_code == 202
+    worker, web = service.child(WORKER), service.child(WEB)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        (before,) = service.query("SELECT count(*) FROM generation_generation")
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(post, service)
+            wait_until(lambda: service.query("SELECT count(*) FROM generation_generation") != [before], "the request")
+            os.kill(web, signal.SIGTERM)
+            assert answer.result().status_code == 202
+    finally:
+        os.kill(worker, signal.SIGCONT)
     assert pixels(service, answer.result().json()["id"])
 
 
@@ -177,13 +189,15 @@ def test_a_data_dir_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
     assert "is too long" in refusal(DATA_DIR=str(long))
 
 
-def test_stopping_leaves_no_orphan(frail: Service, long: str) -> None:
+def test_stopping_leaves_no_orphan(frail: Service) -> None:
     """Last of this module: it ends the service, in the middle of a run, and starts it again."""
-    generation_id = running(frail, long)
+    worker = frail.child(WORKER)
+    generation_id = submit_and_pause(frail, worker)
     children = frail.children()
     assert len(children) == 4
     frail.process.send_signal(signal.SIGINT)
-    frail.process.wait(40)
+    os.kill(worker, signal.SIGCONT)
+    frail.process.wait(WAIT_SECONDS)
     frail.stop()
     assert not [child for child in children if alive(child)]
 
@@ -191,7 +205,7 @@ def test_stopping_leaves_no_orphan(frail: Service, long: str) -> None:
     assert pixels(frail, generation_id)
     children = frail.children()
     frail.process.kill()
-    wait_until(lambda: not [child for child in children if alive(child)], 40, "the end of the children")
+    wait_until(lambda: not [child for child in children if alive(child)], "the end of the children")
 
 
 def refusal(**environment: str) -> str:
@@ -202,7 +216,7 @@ def refusal(**environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_SECONDS,
     )
     assert finished.returncode == 1
     assert finished.stdout == ""

@@ -10,10 +10,12 @@ from django.db import OperationalError, ProgrammingError
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
+from dreamsite import checks
 
 
 class Command(BaseCommand):
     help = "Create an API token for a user and print it, alone, on standard output. It is shown only now."
+    requires_system_checks = [checks.SETTINGS]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")

@@ -16,9 +16,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from accounts.models import User
 from generation.images import storage
-from generation.images.uploads import encode_input, thumbnail
-from generation.jobs.queue import THUMBNAIL_SIDE
-from generation.library import search
+from generation.images.uploads import THUMBNAIL_SIDE, encode_input, thumbnail
+from generation.library import files, search
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters
@@ -28,6 +27,7 @@ NAME = "demo-"
 SPAN = timedelta(days=730)
 SHARE_OF_FIRST = 0.1
 BATCH = 5000
+FOLDER = "demo/"
 
 EDITS = [
     "make it night", "turn it into a pencil sketch", "make it look like winter", "as an oil painting", "make it sunset",
@@ -204,9 +204,7 @@ class _Maker:
                 error_code=code or "",
                 error_message=message,
             )
-            vars(self._drafts[key]).update(
-                input=f"{storage.SHARED}input.webp", input_thumbnail=f"{storage.SHARED}input-small.webp"
-            )
+            vars(self._drafts[key]).update(input=f"{FOLDER}input.webp", input_thumbnail=f"{FOLDER}input-small.webp")
         row = Generation.__new__(Generation)
         # Its constructor would take most of the time.
         vars(row).update(vars(self._drafts[key]))
@@ -231,8 +229,8 @@ class _Maker:
                 "generation_id": row.id,
                 "index": index,
                 "seed": seed,
-                "file": f"{storage.SHARED}{look}.webp",
-                "thumbnail": f"{storage.SHARED}{look}-small.webp",
+                "file": f"{FOLDER}{look}.webp",
+                "thumbnail": f"{FOLDER}{look}-small.webp",
                 "width": self._pictures[look].width,
                 "height": self._pictures[look].height,
                 **reviewed,
@@ -291,8 +289,10 @@ def _pictures() -> dict[str, Image.Image]:
     pictures = {f"look-{number}": look(parts[number % 3]) for number, look in enumerate(LOOKS)}
     for name, picture in {"input": whole, **pictures}.items():
         for suffix, content in (("", encode_input(picture)), ("-small", thumbnail(picture, THUMBNAIL_SIDE))):
-            default_storage.delete(f"{storage.SHARED}{name}{suffix}.webp")
-            storage.store(f"{storage.SHARED}{name}{suffix}.webp", content)
+            stored = f"{FOLDER}{name}{suffix}.webp"
+            files.share([stored])
+            default_storage.delete(stored)
+            storage.store(stored, content)
     return pictures
 
 

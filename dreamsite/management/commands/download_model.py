@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from generation.engine import catalog
-from generation.engine.errors import ModelFailed
+from generation.engine.errors import ModelFailed, first_cause
 from generation.models import DiffusionModel
 
 
@@ -30,15 +30,7 @@ class Command(BaseCommand):
         try:
             directory = catalog.download(model.reference(), settings.MODELS_DIR)
         except ModelFailed as error:
-            raise CommandError(f"{model_id} could not be fetched: {_first_cause(error)}.") from None
+            raise CommandError(f"{model_id} could not be fetched: {first_cause(error)}.") from None
         self.stdout.write(f"{model_id} is in {directory}")
         if not model.enabled:
             self.stdout.write("Requests may not use it yet: enable it in the admin.")
-
-
-def _first_cause(error: BaseException) -> str:
-    """What happened first, in one line."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -6,9 +6,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from dreamsite import checks
+
 
 class Command(BaseCommand):
     help = "Run one warm worker: load the engine, then make what is queued in its pool."
+    requires_system_checks = [checks.SETTINGS]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--pool", default="default", choices=settings.POOLS, help="Which queue to work on.")

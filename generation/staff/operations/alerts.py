@@ -1,4 +1,4 @@
-"""What of the running service needs somebody's attention, in words."""
+"""Alerts: texts about what in the running service needs an operator's attention."""
 
 import os
 import shutil
@@ -28,92 +28,97 @@ from generation.parameters import ErrorCode
 
 RECENT = timedelta(minutes=15)
 USUAL = timedelta(hours=24)
-"""The time before the recent one, which says what is normal."""
+"""The time before the recent one; its failure rate counts as normal."""
 
-_LEAST_FAILURES = 3
-_LEAST_SHARE_ABOVE = 0.05
-_LEAST_FREE_SHARE = 0.05
-_LEAST_FREE_BYTES = 2 * 1024**3
+_MIN_FAILURES = 3
+_MIN_RATE_INCREASE = 0.05
+_MIN_FREE_SHARE = 0.05
+_MIN_FREE_BYTES = 2 * 1024**3
 _SLOW_SECONDS = 1.0
-_LOOKED_AT = 200
-_ORDERS = 5
+_MAX_FAILURES_READ = 200
+_MAX_COMMANDS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One thing that needs attention: what it is, and what to do. Grave ones are about work that is not done."""
+    """A problem and what to do about it. It is grave if requests are not processed because of it."""
 
     text: str
     is_grave: bool
 
 
 def alerts(
-    cards: Sequence[WorkerInfo] | None, lines: Sequence[PoolBacklog], paused: Iterable[PausedPool]
+    workers: Sequence[WorkerInfo] | None, backlogs: Sequence[PoolBacklog], paused: Iterable[PausedPool]
 ) -> list[Alert]:
-    """What needs attention now, the grave first. `cards` None: Redis cannot be reached."""
+    """Return the current alerts, the grave ones first. `workers` is None if Redis cannot be reached."""
     now = timezone.now()
-    found = [*_redis(cards), *_database(), *_pools(cards, lines, list(paused), now), *_workers(cards or [])]
-    found += [*_failures(now), *_orders(now), *_disks()]
-    return sorted(found, key=lambda concern: not concern.is_grave)
+    result = [*_redis(workers), *_database(), *_pools(workers, backlogs, list(paused), now), *_workers(workers or [])]
+    result += [*_failures(now), *_commands(now), *_disks()]
+    return sorted(result, key=lambda alert: not alert.is_grave)
 
 
-def _redis(cards: Sequence[WorkerInfo] | None) -> Iterator[Alert]:
-    if cards is None:
+def _redis(workers: Sequence[WorkerInfo] | None) -> Iterator[Alert]:
+    if workers is None:
         yield Alert(
-            "Redis cannot be reached: requests are turned away with 503, workers hear no bells, and which workers are "
-            "there is not known. Look at the Redis server; nothing is lost while it is away.",
+            "Redis cannot be reached: requests are refused with 503, workers are not woken, and the list of workers is "
+            "unknown. Check the Redis server; no data is lost meanwhile.",
             True,
         )
 
 
 def _database() -> Iterator[Alert]:
-    begun = time.monotonic()
+    start = time.monotonic()
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    if (took := time.monotonic() - begun) > _SLOW_SECONDS:
-        yield Alert(f"The database took {display.seconds(took)} to answer the least of questions.", True)
+    if (duration := time.monotonic() - start) > _SLOW_SECONDS:
+        yield Alert(f"The database took {display.seconds(duration)} to answer a trivial query.", True)
 
 
 def _pools(
-    cards: Sequence[WorkerInfo] | None, lines: Sequence[PoolBacklog], paused: Sequence[PausedPool], now: datetime
+    workers: Sequence[WorkerInfo] | None,
+    backlogs: Sequence[PoolBacklog],
+    paused: Sequence[PausedPool],
+    now: datetime,
 ) -> Iterator[Alert]:
     pauses = {pause.pool: pause for pause in paused}
-    for line in lines:
-        waits = f"{line.depth} request{'s wait' if line.depth != 1 else ' waits'}"
-        age = (now - line.oldest).total_seconds() if line.oldest else 0.0
-        at_work = [card for card in cards or [] if card.pool == line.pool and not (card.is_stale or card.is_drained)]
-        if pause := pauses.get(line.pool):
+    for backlog in backlogs:
+        waits = f"{backlog.depth} request{'s wait' if backlog.depth != 1 else ' waits'}"
+        age = (now - backlog.oldest).total_seconds() if backlog.oldest else 0.0
+        active = any(info.pool == backlog.pool and not (info.is_stale or info.is_drained) for info in workers or [])
+        if pause := pauses.get(backlog.pool):
             since = f"{timezone.localtime(pause.since):%Y-%m-%d %H:%M}"
-            yield Alert(f"The pool {line.pool} is paused since {since} by {pause.by}; {waits} in it.", line.depth > 0)
-        elif cards is not None and not at_work:
             yield Alert(
-                f"The pool {line.pool} has no worker that takes work; {waits} in it. Resume a drained one, or start one "
-                f"with manage.py worker --pool {line.pool}.",
-                line.depth > 0,
+                f"The pool {backlog.pool} was paused by {pause.by} at {since}; {waits} in it.", backlog.depth > 0
+            )
+        elif workers is not None and not active:
+            yield Alert(
+                f"The pool {backlog.pool} has no active worker; {waits} in it. Resume a drained worker, or start one "
+                f"with manage.py worker --pool {backlog.pool}.",
+                backlog.depth > 0,
             )
         elif age > settings.QUEUE_TARGET_SECONDS:
             yield Alert(
-                f"The pool {line.pool} is behind: its oldest request has waited {display.seconds(age)}, and "
+                f"The pool {backlog.pool} is behind: its oldest request has waited {display.seconds(age)}, and "
                 f"{display.seconds(settings.QUEUE_TARGET_SECONDS)} is the target; {waits}.",
                 True,
             )
 
 
-def _workers(cards: Sequence[WorkerInfo]) -> Iterator[Alert]:
-    for card in cards:
-        if card.is_stale:
+def _workers(workers: Sequence[WorkerInfo]) -> Iterator[Alert]:
+    for info in workers:
+        if info.is_stale:
             yield Alert(
-                f"The worker {card.name} of the pool {card.pool} has been silent for "
-                f"{display.seconds(card.seconds_since_heartbeat)}: its process (pid {card.pid} on {card.host}) is gone or "
-                "hangs. What it was making is made by another.",
+                f"The worker {info.name} of the pool {info.pool} has sent no heartbeat for "
+                f"{display.seconds(info.seconds_since_heartbeat)}: its process (pid {info.pid} on {info.host}) has ended "
+                "or hangs. Other workers take over its generations.",
                 False,
             )
-        elif card.problem:
-            yield Alert(f"The worker {card.name}: {card.problem}", True)
+        elif info.problem:
+            yield Alert(f"The worker {info.name}: {info.problem}", True)
 
 
 def _failures(now: datetime) -> Iterator[Alert]:
-    """More failures than usual, and the models that fail to load or break."""
+    """Yield alerts for a failure rate above normal, and for models that cannot be loaded or run."""
     recent, usual = first_id(now - RECENT), first_id(now - RECENT - USUAL)
     parts = [
         rows.filter(state=state).order_by().values("state").annotate(count=Count("pk"), is_recent=Value(is_recent))
@@ -123,55 +128,55 @@ def _failures(now: datetime) -> Iterator[Alert]:
             (0, Generation.objects.filter(pk__gte=usual, pk__lt=recent)),
         )
     ]
-    counted = {(row["state"], row["is_recent"]): row["count"] for row in parts[0].union(*parts[1:], all=True)}
-    failed, ended = (
-        counted.get((State.FAILED, 1), 0),
-        sum(counted.get((state, 1), 0) for state in ("succeeded", "failed")),
-    )
-    before = sum(counted.get((state, 0), 0) for state in ("succeeded", "failed"))
-    normal = counted.get((State.FAILED, 0), 0) / before if before else 0.0
+    counts = {(row["state"], row["is_recent"]): row["count"] for row in parts[0].union(*parts[1:], all=True)}
+    failed = counts.get((State.FAILED, 1), 0)
+    finished = failed + counts.get((State.SUCCEEDED, 1), 0)
+    failed_before = counts.get((State.FAILED, 0), 0)
+    finished_before = failed_before + counts.get((State.SUCCEEDED, 0), 0)
+    normal = failed_before / finished_before if finished_before else 0.0
     if not failed:
         return
     rows = Generation.objects.filter(pk__gte=recent, state=State.FAILED).order_by("-pk")
-    causes = list(rows.values_list("error_code", "model_id")[:_LOOKED_AT])
+    causes = list(rows.values_list("error_code", "model_id")[:_MAX_FAILURES_READ])
     minutes = f"{RECENT.total_seconds() / 60:.0f} minutes"
-    if failed >= _LEAST_FAILURES and failed / ended > max(2 * normal, normal + _LEAST_SHARE_ABOVE):
+    if failed >= _MIN_FAILURES and failed / finished > max(2 * normal, normal + _MIN_RATE_INCREASE):
         code = Counter(code for code, _ in causes).most_common(1)[0][0]
         yield Alert(
-            f"{failed} of {ended} requests of the last {minutes} failed ({failed / ended:.0%}; "
+            f"{failed} of {finished} requests of the last {minutes} failed ({failed / finished:.0%}; "
             f"{normal:.1%} in the day before), most with {code}.",
             True,
         )
-    broken = Counter(model for code, model in causes if code == ErrorCode.MODEL_FAILED)
-    for model, times in broken.most_common():
+    failures_by_model = Counter(model for code, model in causes if code == ErrorCode.MODEL_FAILED)
+    for model, count in failures_by_model.most_common():
         yield Alert(
-            f"The model {model} could not be loaded, or broke, {times} time{'s' if times != 1 else ''} in the last "
-            f"{minutes}. The logs of the workers say why; disable it, or download it anew.",
+            f"The model {model} could not be loaded or run {count} time{'s' if count != 1 else ''} in the last {minutes}. "
+            "See the workers' logs; disable the model, or download it again.",
             True,
         )
 
 
-def _orders(now: datetime) -> Iterator[Alert]:
-    verbs = (WorkerCommand.Action.WARM, WorkerCommand.Action.DOWNLOAD, WorkerCommand.Action.DOWNLOAD_LORA)
-    for order in WorkerCommand.objects.filter(
-        state=WorkerCommand.State.FAILED, action__in=verbs, finished__gte=now - RECENT
-    )[:_ORDERS]:
-        yield Alert(f"{order.worker} was told to {order}, which failed: {order.message}", False)
+def _commands(now: datetime) -> Iterator[Alert]:
+    """Yield an alert for each recent command that failed to load or download something."""
+    actions = (WorkerCommand.Action.WARM, WorkerCommand.Action.DOWNLOAD, WorkerCommand.Action.DOWNLOAD_LORA)
+    for command in WorkerCommand.objects.filter(
+        state=WorkerCommand.State.FAILED, action__in=actions, finished__gte=now - RECENT
+    )[:_MAX_COMMANDS_SHOWN]:
+        yield Alert(f"The command “{command}” failed on {command.worker}: {command.message}", False)
 
 
 def _disks() -> Iterator[Alert]:
-    """Each disk once, whatever lies on it."""
+    """Yield an alert for each disk that is nearly full, once for all folders on it."""
     seen: set[int] = set()
     for folder in (settings.DATA_DIR, settings.MEDIA_ROOT, settings.MODELS_DIR):
-        there = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
-        disk = os.stat(there).st_dev
+        existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+        disk = os.stat(existing).st_dev
         if disk in seen:
             continue
         seen.add(disk)
-        usage = shutil.disk_usage(there)
-        if usage.free < max(_LEAST_FREE_BYTES, usage.total * _LEAST_FREE_SHARE):
+        usage = shutil.disk_usage(existing)
+        if usage.free < max(_MIN_FREE_BYTES, usage.total * _MIN_FREE_SHARE):
             yield Alert(
-                f"The disk of {there} is nearly full: {usage.free / 1e9:.1f} of {usage.total / 1e9:.0f} GB are free. "
-                "Requests fail with storage_failed when it is full: let retention rules remove more, or make room.",
-                usage.free < _LEAST_FREE_BYTES,
+                f"The disk of {existing} is nearly full: {usage.free / 1e9:.1f} of {usage.total / 1e9:.0f} GB are free. "
+                "Requests fail with storage_failed when it is full: remove files, or let retention rules remove more.",
+                usage.free < _MIN_FREE_BYTES,
             )

@@ -1,4 +1,4 @@
-"""What the board of mission control shows now: pools, workers, and the orders that they were given."""
+"""The current state of the service for the operations page: alerts, pools, workers, and the latest worker commands."""
 
 import time
 from collections.abc import Sequence
@@ -11,9 +11,10 @@ from redis import RedisError
 
 from generation import display
 from generation.broker import progress, workers
+from generation.broker.progress import Progress
 from generation.broker.workers import WorkerInfo
+from generation.jobs import backlog
 from generation.jobs.backlog import PoolBacklog
-from generation.jobs.backlog import backlogs as waiting_lines
 from generation.models import (
     DiffusionModel,
     Generation,
@@ -25,16 +26,17 @@ from generation.models import (
 from generation.staff.operations import alerts
 from generation.staff.operations.alerts import Alert
 
-_ORDERS_SHOWN = 12
-_FAILURES_LOOKED_AT = 300
+_MAX_COMMANDS_SHOWN = 12
+_MAX_FAILURES_READ = 300
 _DAY = timedelta(hours=24)
+_OPEN_STATES = (WorkerCommand.State.WAITING, WorkerCommand.State.RUNNING)
 
 
 @dataclass(frozen=True)
 class PoolView:
-    """A pool: what waits, who works, how many run, and its pause where there is one."""
+    """A pool: its backlog, the number of running generations and of active workers, and its pause if it is paused."""
 
-    line: PoolBacklog
+    backlog: PoolBacklog
     oldest: str
     running: int
     workers: int
@@ -43,22 +45,22 @@ class PoolView:
 
 @dataclass(frozen=True)
 class Run:
-    """A generation that is being made: where it is in words, and in percent where that is known."""
+    """A running generation: its progress in words, and in percent if that is known."""
 
     generation: Generation
-    at: str
+    progress: str
     percent: int | None
 
 
 @dataclass(frozen=True)
 class WorkerView:
-    """A worker: its card, what it is doing in a word, what it makes, and the last of its failures within the day."""
+    """A worker: its registry entry, its state in a word, its running generations, and its latest failure of the last day."""
 
-    card: WorkerInfo
-    doing: str
+    info: WorkerInfo
+    state: str
     runs: list[Run]
     uptime: str
-    silence: str
+    since_heartbeat: str
     memory: str
     memory_percent: int
     failure: str
@@ -68,91 +70,94 @@ class WorkerView:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """All of it. `workers` is None when Redis cannot be reached, and nobody knows."""
+    """The content of the operations page. `workers` is None if Redis cannot be reached."""
 
-    concerns: list[Alert]
+    alerts: list[Alert]
     pools: list[PoolView]
     workers: list[WorkerView] | None
-    orders: list[WorkerCommand]
+    commands: list[WorkerCommand]
 
     @property
-    def there(self) -> list[WorkerInfo]:
-        """The cards of those that can be told something."""
-        return [worker.card for worker in self.workers or [] if not worker.card.is_stale]
+    def ready_workers(self) -> list[WorkerInfo]:
+        """The registry entries of the workers that can receive commands."""
+        return [worker.info for worker in self.workers or [] if not worker.info.is_stale]
 
 
 def dashboard() -> Dashboard:
-    """What is so now; the same number of queries however much there is."""
+    """Return the current state, with a number of queries that does not depend on the number of rows."""
     try:
-        shown: list[WorkerInfo] | None = workers.registered()
+        registered: list[WorkerInfo] | None = workers.registered()
     except RedisError:
-        shown = None
+        registered = None
     paused = {pause.pool: pause for pause in PausedPool.objects.all()}
-    lines = waiting_lines(settings.POOLS)
+    pool_backlogs = backlog.backlogs(settings.POOLS)
     rows = Generation.objects.filter(state=State.RUNNING).order_by("pk")
     running = list(rows.only("pool", "worker", "model_id", "cancel_requested"))
-    orders = list(WorkerCommand.objects.all()[:_ORDERS_SHOWN])
+    commands = list(WorkerCommand.objects.all()[:_MAX_COMMANDS_SHOWN])
     return Dashboard(
-        concerns=alerts.alerts(shown, lines, paused.values()),
-        pools=[_pool(line, running, shown or [], paused.get(line.pool)) for line in lines],
-        workers=None if shown is None else _workers(shown, running, orders),
-        orders=orders,
+        alerts=alerts.alerts(registered, pool_backlogs, paused.values()),
+        pools=[_pool(waiting, running, registered or [], paused.get(waiting.pool)) for waiting in pool_backlogs],
+        workers=None if registered is None else _workers(registered, running, commands),
+        commands=commands,
     )
 
 
 def enabled_models() -> list[DiffusionModel]:
-    """The models that a worker can be told to load."""
+    """Return the models that a worker can be commanded to load."""
     return list(DiffusionModel.objects.filter(enabled=True))
 
 
 def _pool(
-    line: PoolBacklog, running: Sequence[Generation], shown: Sequence[WorkerInfo], pause: PausedPool | None
+    waiting: PoolBacklog, running: Sequence[Generation], infos: Sequence[WorkerInfo], pause: PausedPool | None
 ) -> PoolView:
     return PoolView(
-        line=line,
-        oldest=display.seconds(max(0.0, (timezone.now() - line.oldest).total_seconds())) if line.oldest else "",
-        running=sum(row.pool == line.pool for row in running),
-        workers=sum(card.pool == line.pool and not (card.is_stale or card.is_drained) for card in shown),
+        backlog=waiting,
+        oldest=display.seconds(max(0.0, (timezone.now() - waiting.oldest).total_seconds())) if waiting.oldest else "",
+        running=sum(row.pool == waiting.pool for row in running),
+        workers=sum(info.pool == waiting.pool and not (info.is_stale or info.is_drained) for info in infos),
         pause=pause,
     )
 
 
 def _workers(
-    shown: Sequence[WorkerInfo], running: Sequence[Generation], orders: Sequence[WorkerCommand]
+    infos: Sequence[WorkerInfo], running: Sequence[Generation], commands: Sequence[WorkerCommand]
 ) -> list[WorkerView]:
     progress_of = progress.latest([row.pk for row in running])
     failures = _last_failures()
-    open_orders = {(order.worker, order.action) for order in orders if order.state in ("waiting", "running")}
+    open_commands = {(command.worker, command.action) for command in commands if command.state in _OPEN_STATES}
     views = []
-    for card in shown:
-        runs = []
-        for row in running:
-            if row.worker == card.name:
-                at = progress_of.get(row.pk)
-                words = f"step {at.step} of {at.of}" if at and at.phase == "denoising" else at.phase if at else ""
-                runs.append(Run(row, words or "begun", at.percent if at else None))
-        is_draining = (card.name, WorkerCommand.Action.DRAIN) in open_orders
+    for info in infos:
+        runs = [_run(row, progress_of.get(row.pk)) for row in running if row.worker == info.name]
+        is_draining = (info.name, WorkerCommand.Action.DRAIN) in open_commands
         views.append(
             WorkerView(
-                card=card,
-                doing=_doing(card, runs, is_draining),
+                info=info,
+                state=_state(info, runs, is_draining),
                 runs=runs,
-                uptime=_long(time.time() - card.started),
-                silence=display.seconds(card.seconds_since_heartbeat),
-                memory=f"{card.memory_used / 1e9:.1f} of {card.memory_total / 1e9:.0f} GB",
-                memory_percent=round(100 * card.memory_used / card.memory_total) if card.memory_total else 0,
-                failure=failures.get(card.name, ""),
-                may_drain=not (card.is_stale or card.is_drained or is_draining),
-                may_resume=card.is_drained and not card.is_stale,
+                uptime=_duration(time.time() - info.started),
+                since_heartbeat=display.seconds(info.seconds_since_heartbeat),
+                memory=f"{info.memory_used / 1e9:.1f} of {info.memory_total / 1e9:.0f} GB",
+                memory_percent=round(100 * info.memory_used / info.memory_total) if info.memory_total else 0,
+                failure=failures.get(info.name, ""),
+                may_drain=not (info.is_stale or info.is_drained or is_draining),
+                may_resume=info.is_drained and not info.is_stale,
             )
         )
     return views
 
 
-def _doing(card: WorkerInfo, runs: Sequence[Run], is_draining: bool) -> str:
-    if card.is_stale:
+def _run(generation: Generation, latest: Progress | None) -> Run:
+    if latest is None:
+        return Run(generation, "starting", None)
+    is_denoising = latest.phase == "denoising"
+    text = f"step {latest.step} of {latest.of}" if is_denoising else latest.phase
+    return Run(generation, text or "starting", latest.percent)
+
+
+def _state(info: WorkerInfo, runs: Sequence[Run], is_draining: bool) -> str:
+    if info.is_stale:
         return "silent"
-    if card.is_drained:
+    if info.is_drained:
         return "drained"
     if is_draining:
         return "draining"
@@ -160,18 +165,18 @@ def _doing(card: WorkerInfo, runs: Sequence[Run], is_draining: bool) -> str:
 
 
 def _last_failures() -> dict[str, str]:
-    """The newest failure of each worker, among the newest of the last day."""
+    """Return the latest failure of each worker as a text, from the latest `_MAX_FAILURES_READ` failures of the last day."""
     rows = Generation.objects.filter(state=State.FAILED, pk__gte=first_id(timezone.now() - _DAY)).order_by("-pk")
-    found: dict[str, str] = {}
-    for worker, code, message, finished in rows.values_list("worker", "error_code", "error_message", "finished")[
-        :_FAILURES_LOOKED_AT
-    ]:
-        if worker not in found and finished:
-            found[worker] = f"{timezone.localtime(finished):%H:%M}: {message} ({code})"
-    return found
+    result: dict[str, str] = {}
+    values = rows.values_list("worker", "error_code", "error_message", "finished")
+    for worker, code, message, finished in values[:_MAX_FAILURES_READ]:
+        if worker not in result and finished:
+            result[worker] = f"{timezone.localtime(finished):%H:%M}: {message} ({code})"
+    return result
 
 
-def _long(seconds: float) -> str:
+def _duration(seconds: float) -> str:
+    """Write a long duration: in days and hours, in hours and minutes, or in minutes."""
     minutes = int(max(0.0, seconds) // 60)
     days, hours = minutes // 1440, minutes // 60 % 24
     if days:

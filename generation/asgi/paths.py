@@ -1,0 +1,47 @@
+"""The paths that Django's URLs and the ASGI layer share, as routes of Django. A new held endpoint is declared here.
+
+Imports nothing of Django: its settings import this module.
+"""
+
+import re
+from uuid import UUID
+
+IMAGE_TO_IMAGE = "image-to-image"
+IMAGE_EDITS = "v1/images/edits"
+GENERATION_ANSWER = "generations/<uuid:generation_id>/answer"
+IMAGE_EDITS_ANSWER = "v1/images/edits/<uuid:generation_id>/answer"
+
+HELD = {
+    IMAGE_TO_IMAGE: GENERATION_ANSWER,
+    f"{IMAGE_TO_IMAGE}/": GENERATION_ANSWER,
+    IMAGE_EDITS: IMAGE_EDITS_ANSWER,
+    f"{IMAGE_EDITS}/": IMAGE_EDITS_ANSWER,
+}
+"""The routes whose `POST` is held until its generation is final, with the route of the answer."""
+
+GENERATION_EVENTS = "generations/<uuid:generation_id>/events"
+HISTORY_EVENTS = "history/<uuid:generation_id>/events"
+EVENTS = (GENERATION_EVENTS, HISTORY_EVENTS)
+"""The routes of event streams: the first for tokens, the second for sessions."""
+
+API_PATHS = r"/(image-to-image|generations|models|loras|v1)(/|\Z)"
+"""A regular expression for the API's paths: their errors are JSON, and other origins may use them if allowed."""
+
+_ID = "<uuid:generation_id>"
+_UUID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_EVENTS = re.compile("|".join("/" + re.escape(route).replace(re.escape(_ID), _UUID) for route in EVENTS))
+
+
+def is_held(path: str) -> bool:
+    return path.removeprefix("/") in HELD
+
+
+def answer_path(held_path: str, generation_id: UUID) -> str:
+    """Return the path of the answer to a held request."""
+    return "/" + HELD[held_path.removeprefix("/")].replace(_ID, str(generation_id))
+
+
+def events_of(path: str) -> UUID | None:
+    """Return the generation whose events this path streams; None for any other path."""
+    match = _EVENTS.fullmatch(path)
+    return UUID(match[match.lastindex or 0]) if match else None

@@ -1,0 +1,38 @@
+"""Whether a worker process takes work."""
+
+import time
+
+from django.conf import settings
+
+_SAME_SIGNAL_SECONDS = 1.0
+"""A supervisor and the supervisor above it may both send the same signal."""
+
+
+class DrainState:
+    """Whether this process takes work: not after a stop signal, and not while staff have drained it.
+
+    A process has one. It outlives the RQ worker that receives a signal, since each loss of Redis ends an RQ worker.
+    """
+
+    def __init__(self) -> None:
+        self.is_drained = False
+        self._stop_requested: float | None = None
+        self._is_forced = False
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stop_requested is not None
+
+    def request_stop(self) -> None:
+        """Handle a stop signal: the first one drains, another one a second later or more forces the release."""
+        now = time.monotonic()
+        if self._stop_requested is None:
+            self._stop_requested = now
+        elif now - self._stop_requested >= _SAME_SIGNAL_SECONDS:
+            self._is_forced = True
+
+    def should_release(self) -> bool:
+        """Return whether to release the running batch: `DRAIN_SECONDS` after the first stop signal, or when forced."""
+        if self._stop_requested is None:
+            return False
+        return self._is_forced or time.monotonic() - self._stop_requested >= settings.DRAIN_SECONDS

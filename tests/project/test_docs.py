@@ -1,0 +1,256 @@
+"""README, CONTRIBUTING, docs/ and the other Markdown files: what they name exists, and their tables are complete.
+
+Their snippets are run by `test_snippets.py`.
+"""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.management import get_commands, load_command_class
+from django.urls import resolve
+from django.utils.module_loading import import_string
+
+from generation.api.events import ServerSentEvent
+from generation.models import RetentionRule
+from generation.pages.studio import MODES
+from generation.parameters import ErrorCode, ImageToImageParameters
+from generation.recipes import FAMILY_TRAITS
+from tests.support.environment import ROOT
+
+GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [
+    *GUIDES,
+    ROOT / "CHANGELOG.md",
+    ROOT / "deploy" / "README.md",
+    ROOT / "training" / "README.md",
+    *sorted(ROOT.glob("generation/engine/bundled/*/CARD.md")),
+]
+BLOCK = re.compile(r"^```.*?^```$", re.M | re.S)
+WIDTH = 120
+EMPTY = {"model_id": "the default model", "seed": "random", "response_format": "as `IMAGE_URLS` says"}
+"""How the table of fields says what a missing field means, where that is not a value; "none" for all others."""
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def tables(text: str, *header: str) -> list[list[str]]:
+    """Return the rows of all tables with these column names."""
+    head = re.escape(f"| {' | '.join(header)} |")
+    found = re.findall(rf"^{head}\n\|[-|]+\|\n((?:\|.*\|\n?)+)", text, re.M)
+    assert found, f"no table with the columns {header}"
+    rows = "".join(table if table.endswith("\n") else f"{table}\n" for table in found).splitlines()
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+def unquoted(cell: str) -> str:
+    return cell.strip("`*")
+
+
+# Tables
+
+
+def test_every_field_and_its_default_are_documented() -> None:
+    rows = {unquoted(name): default for name, default, _ in tables(page("docs/api.md"), "field", "default", "meaning")}
+    assert rows.pop("image") == "required"
+    assert rows == {name: shown(name, field) for name, field in ImageToImageParameters.model_fields.items()}
+
+
+def shown(name: str, field: Any) -> str:
+    if field.is_required():
+        return "required"
+    if field.default in (None, ""):
+        return EMPTY.get(name, "none")
+    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    rows = {unquoted(code): int(status) for code, status, _ in tables(page("docs/api.md"), "code", "status", "meaning")}
+    assert rows == {code.value: code.status for code in ErrorCode}
+
+
+def test_every_event_is_documented() -> None:
+    rows = [name for events, _ in tables(page("docs/api.md"), "event", "data") for name in events.split(", ")]
+    assert [unquoted(name) for name in rows] == list(get_args(ServerSentEvent.model_fields["event"].annotation))
+
+
+def test_every_setting_and_its_default_are_documented() -> None:
+    rows = {
+        unquoted(name): unquoted(default)
+        for name, default, _ in tables(page("docs/settings.md"), "variable", "default", "meaning")
+    }
+    defaults = dict(settings_with_defaults())
+    assert rows.keys() == defaults.keys()
+    # A default that is computed, or empty, is described in words.
+    literal = {name: default for name, default in defaults.items() if default is not None}
+    assert {name: rows[name] for name in literal} == literal
+
+
+def settings_with_defaults() -> Iterator[tuple[str, str | None]]:
+    """Yield each variable that the settings read, with its default as a page writes it; None if it is no constant."""
+    for call in ast.walk(ast.parse(page("dreamsite/settings.py"))):
+        match call:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="env")), args=[ast.Constant(value=str(name)), *_]):
+                (default,) = [keyword.value for keyword in call.keywords if keyword.arg == "default"]
+                yield name, written(default)
+
+
+def written(default: ast.expr) -> str | None:
+    try:
+        value = eval(compile(ast.Expression(default), "", "eval"), {"__builtins__": {}})  # noqa: S307  our own settings
+    except NameError:
+        return None
+    match value:
+        case bool():
+            return "on" if value else "off"
+        case int() | float():
+            return None if value == 0 and isinstance(value, float) else f"{value:.10g}"
+        case list():
+            return ", ".join(value) or None
+        case _:
+            return str(value) or None
+
+
+def test_every_family_is_documented_with_the_fields_it_ignores() -> None:
+    rows = {
+        unquoted(family): set(re.findall(r"`(\w+)`", fields))
+        for family, _, fields in tables(page("docs/models.md"), "family", "for", "fields without effect")
+    }
+    assert rows == {family.value: traits.without_effect for family, traits in FAMILY_TRAITS.items()}
+
+
+def test_every_mode_of_the_studio_is_documented() -> None:
+    rows = [address for address, _ in tables(page("docs/studio.md"), "address", "starts with")]
+    assert re.findall(r"mode=(\w+)", " ".join(rows)) == list(MODES)
+
+
+@pytest.mark.django_db
+def test_the_groups_of_staff_exist() -> None:
+    rows = {unquoted(name) for name, _ in tables(page("docs/staff.md"), "group", "may")}
+    assert rows == set(Group.objects.values_list("name", flat=True))
+
+
+def test_the_keys_of_the_review_page_exist() -> None:
+    keys = {key[1].lower() for key, _ in tables(page("docs/staff.md"), "key", "what it does")}
+    templates = "".join(path.read_text() for path in (ROOT / "templates" / "admin" / "review").glob("*.html"))
+    assert keys - {"?"} <= set(re.findall(r'data-key="(\w)"', templates))
+    assert "data-keys-help" in templates
+
+
+def test_every_kind_of_retention_is_documented() -> None:
+    rows = [what for what, _ in tables(page("docs/staff.md"), "what", "removes")]
+    assert rows == RetentionRule.What.labels
+
+
+def test_every_worker_command_is_documented() -> None:
+    row = import_string("generation.models.WorkerCommand")
+    words = " ".join(command for command, _ in tables(page("docs/staff.md"), "command", "what it does"))
+    assert {action.split()[0] for action in row.Action.values} <= set(re.findall(r"\w+", words))
+
+
+def test_the_values_of_confirmed_pictures_are_those_of_the_setting() -> None:
+    rows = [unquoted(value) for value, _ in tables(page("docs/staff.md"), "value", "what is served")]
+    assert f"not in {tuple(rows)}".replace("'", '"') in page("dreamsite/settings.py")
+
+
+def test_the_layers_are_those_of_the_contract() -> None:
+    documented = {
+        name: int(layer)
+        for layer, names, _ in tables(page("CONTRIBUTING.md"), "layer", "package or module", "what is in it")
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    contracts = tomllib.loads(page("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    (contract,) = [one for one in contracts if one["name"] == "Imports point one way"]
+    assert contract["containers"] == ["generation"]
+    assert documented == {
+        name: number for number, layer in enumerate(contract["layers"], 1) for name in layer.split(" | ")
+    }
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", names(PAGES))
+def test_relative_links_and_their_anchors_resolve(name: str) -> None:
+    source = ROOT / name
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", BLOCK.sub("", page(name))):
+        path, _, anchor = target.partition("#")
+        linked = (source.parent / path).resolve() if path else source
+        assert linked.exists(), target
+        assert linked.is_relative_to(ROOT), target
+        if anchor:
+            assert anchor in anchors(linked.read_text()), target
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", text), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", names(GUIDES))
+def test_every_file_that_a_page_names_is_there(name: str) -> None:
+    roots = "accounts|dreamsite|generation|templates|tests|training|deploy|docs"
+    # A path of a directory ends in a slash: `dreamsite/tiny-edit` is a model.
+    for path in re.findall(rf"`((?:{roots})/(?:[\w./-]*(?:/|\.\w+))?)`", page(name)):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_name_that_contributing_places_in_a_file_is_there() -> None:
+    placed = re.findall(r"((?:`\w+`(?:, | and )?)+) in `([\w./]+\.py)`", page("CONTRIBUTING.md").replace("\n   ", " "))
+    assert len(placed) > 10
+    for words, path in placed:
+        for word in re.findall(r"`(\w+)`", words):
+            assert re.search(rf"\b{word}\b", page(path)), f"{word} in {path}"
+
+
+@pytest.mark.parametrize("name", names(GUIDES))
+def test_every_address_that_a_page_names_exists(name: str) -> None:
+    for address in re.findall(r"`(?:(?:GET|POST|DELETE) )?(/[^`\s]*)`", page(name)):
+        path = re.sub(r"\{\w+\}", "01a2030c-14cb-74d1-9440-56bf4fa2fb08", address.partition("?")[0])
+        if path != "/health":  # answered before Django is asked
+            resolve(path.replace("…", "code"))
+
+
+@pytest.mark.parametrize("name", names(GUIDES))
+def test_every_variable_that_a_page_names_is_a_setting(name: str) -> None:
+    if name in ("CONTRIBUTING.md", "docs/architecture.md"):
+        return  # they name constants of the code, too
+    variables = set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b", page(name)))
+    assert variables <= {variable for variable, _ in settings_with_defaults()}
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", page("Makefile"), re.M))
+    texts = [
+        *PAGES,
+        ROOT / ".ci" / "run",
+        *(path for top in ("tests", "training") for path in (ROOT / top).rglob("*.py")),
+    ]
+    for path in texts:
+        used = set(re.findall(r"(?:`|^)make (?:-C \S+ )?([a-z]+)\b", path.read_text(), re.M))
+        assert used <= targets, path
+
+
+def test_every_command_that_is_named_exists() -> None:
+    commands = get_commands()
+    for path in PAGES:
+        for name in set(re.findall(r"manage\.py (\w+)", path.read_text())):
+            assert load_command_class(commands[name], name), name
+
+
+@pytest.mark.parametrize("name", names(PAGES))
+def test_prose_is_no_wider_than_the_code(name: str) -> None:
+    lines = BLOCK.sub("", page(name)).splitlines()
+    assert [line for line in lines if len(line) > WIDTH and not line.startswith("|")] == []
