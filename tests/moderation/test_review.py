@@ -267,7 +267,7 @@ def test_the_cockpit_shows_one_picture_and_all_about_it(desk: Client, alice: Use
         *(
             "flagged, <strong>shared</strong>",
             "make it &lt;night&gt;",
-            "to avoid: fog",
+            "negative prompt: fog",
             "0.930 against 0.80, opennsfw",
             "dreamsite/tiny-edit, seed 1207",
         ),
@@ -338,7 +338,7 @@ def test_a_picture_that_another_looks_at_is_shown_without_buttons(desk: Client, 
     review.claim(image, erin)
     page = desk.get(DESK, {"image": image.pk}).content.decode()
     assert "erin is reviewing it now." in page
-    assert "Also reviewing now: erin." in page
+    assert "Also reviewing: erin." in page
     assert 'name="verdict"' not in page
     assert desk.get(DESK, {"image": "x"}).status_code == 404
 

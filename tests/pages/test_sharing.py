@@ -125,7 +125,7 @@ def test_every_end_is_the_same_page(alice: User, anybody: Client, how: str) -> N
             address = "/s/%00'\u00e9"
     answer = anybody.get(address)
     assert answer.status_code == 404
-    assert re.sub(r"(?s)<script.*?</script>", "", answer.content.decode()).count("Nothing is shared here") == 2
+    assert re.sub(r"(?s)<script.*?</script>", "", answer.content.decode()).count("This link does not work") == 2
     assert answer.content == anybody.get("/s/nothing").content
     assert answer["Cache-Control"] == "private, no-cache"
     for part in ("picture", "preview.jpg"):
@@ -256,5 +256,5 @@ def test_the_picture_stays_in_sight_however_long_its_prompt(signed_in: Client, a
     make(signed_in, generation, with_recipe="on")
     page = anybody.get(f"/s/{ShareLink.objects.get().code}").content.decode()
     assert "gnu" not in page.partition("</h1>")[0]
-    assert "The whole prompt" in page
+    assert "Full prompt" in page
     assert "and a gnu</p>" in page
