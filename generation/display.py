@@ -1,4 +1,4 @@
-"""How pages put a generation into words: day headings, states, parameters, safety, timings."""
+"""Texts about generations for pages: day headings, states, parameters, safety, timings."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ PARAMETERS = {
     "safety_check": "Safety check",
     "priority": "Priority",
 }
-"""The request's fields that are shown as name and value, in the order in which they are."""
+"""The labels of the request fields that pages show, in display order."""
 
 SHARED = ("negative_prompt", "num_inference_steps", "guidance_scale", "image_guidance_scale", "strength", "loras")
-"""Those of them that a shared recipe tells."""
+"""The request fields that a shared recipe shows."""
 
 _WRONG = {
     "int_parsing": "Input should be a whole number",
@@ -52,7 +52,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A field of the request as it was understood; `note` says what the model made of it, where that differs."""
+    """A request field; `note` says what the model uses instead, if that differs."""
 
     label: str
     value: str
@@ -61,7 +61,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Part:
-    """A share of the time, 0 to 1 of the whole."""
+    """A phase of the total time; `share` is from 0 to 1."""
 
     name: str
     seconds: float
@@ -70,7 +70,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a waiting page says: where it stands in words, how far in percent where that is known, and the time left."""
+    """The status of an unfinished generation: reason or step, percent if known, and remaining time."""
 
     words: str
     percent: int | None
@@ -78,7 +78,7 @@ class Outlook:
 
 
 def grouped(generations: Iterable[Generation], outlooks: Mapping[UUID, Outlook]) -> Iterator[Group]:
-    """Generations of one order by time, split where the heading changes."""
+    """Group generations, sorted by time, under day or month headings."""
     today = timezone.localdate()
     for key, group in groupby(
         generations, lambda generation: _group_key(timezone.localdate(generation.created), today)
@@ -88,7 +88,7 @@ def grouped(generations: Iterable[Generation], outlooks: Mapping[UUID, Outlook])
 
 
 def state(generation: Generation) -> str:
-    """The state in words, with how long it took where that is known."""
+    """Return the state as text, with the duration if known."""
     if generation.deleted:
         return f"deleted {timezone.localtime(generation.deleted):%Y-%m-%d %H:%M} ({generation.state})"
     if generation.trashed:
@@ -112,12 +112,12 @@ def state(generation: Generation) -> str:
 
 
 def name(generation: Generation) -> str:
-    """What it is called where there is little room: its title, else the beginning of its prompt."""
+    """Return a short name: the title, or else the beginning of the prompt."""
     return Truncator(generation.title or generation.prompt or "No prompt").chars(48)
 
 
 def last_day(generation: Generation) -> str:
-    """When what is in the trash will be deleted, in words: `today`, `tomorrow`, `on Tue, 1 Dec`."""
+    """Return when a generation in the trash will be deleted: `today`, `tomorrow`, `on Tue, 1 Dec`."""
     if generation.trashed is None:
         raise ValueError("it is not in the trash")
     end = timezone.localdate(generation.trashed + timedelta(days=deletion.TRASH_DAYS))
@@ -131,15 +131,15 @@ def last_day(generation: Generation) -> str:
 
 
 def outlook(generation: Generation) -> Outlook | None:
-    """Where a generation that is not final stands, and when it will be done as far as that can be told; else None."""
+    """Return the outlook of an unfinished generation, None for a finished one."""
     return outlooks([generation]).get(generation.pk)
 
 
 def outlooks(generations: Sequence[Generation]) -> dict[UUID, Outlook]:
-    """The outlooks of those that are not final, with as many queries for many as for one."""
+    """Return the outlooks of the unfinished generations, with a constant number of queries."""
     now = timezone.now()
     expected = forecast.of_queued([item for item in generations if item.state == State.QUEUED])
-    told = {
+    result = {
         generation_id: Outlook(at.reason.removesuffix("."), None, _left(at.finish, now))
         for generation_id, at in expected.items()
     }
@@ -147,41 +147,41 @@ def outlooks(generations: Sequence[Generation]) -> dict[UUID, Outlook]:
     progress_of = progress.latest([item.pk for item in running])
     ends = forecast.of_running(running, progress_of)
     for generation in running:
-        told[generation.pk] = Outlook("", None, "")
+        result[generation.pk] = Outlook("", None, "")
         if (at := progress_of.get(generation.pk)) is not None:
             words = f"step {at.step} of {at.of}" if at.phase == "denoising" else at.phase
-            told[generation.pk] = Outlook(words, at.percent, _left(ends.get(generation.pk), now))
-    return told
+            result[generation.pk] = Outlook(words, at.percent, _left(ends.get(generation.pk), now))
+    return result
 
 
 def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> list[Parameter]:
-    """The request's fields in words, each with a note where the model used another value or none."""
+    """Return the request fields as texts, with a note if the model uses another value or none."""
     recipe = generation.get_recipe()
     without_effect = traits_of(recipe.model).without_effect
     rows = []
     for name in names:
-        asked = generation.parameters.get(name)
-        if asked is None:
+        requested = generation.parameters.get(name)
+        if requested is None:
             continue
         note = ""
-        used = getattr(recipe, name, asked)
+        used = getattr(recipe, name, requested)
         if name in without_effect:
             note = "no effect on this model"
-        elif name != "loras" and used != asked:
+        elif name != "loras" and used != requested:
             note = f"the model runs with {_value(used)}"
-        words = _loras(recipe) if name == "loras" else _value(asked)
+        words = _loras(recipe) if name == "loras" else _value(requested)
         rows.append(Parameter(PARAMETERS[name], words, note))
     return rows
 
 
 def complaint(item: Mapping[str, Any]) -> str:
-    """What is wrong with a value, as a sentence: an item of `error_items` for people, who parse no strings."""
+    """Return an item of `error_items` as a sentence for a form."""
     words: str = _WRONG.get(item["type"], item["msg"])
     return words if words.endswith(".") else f"{words}."
 
 
 def safety(image: GeneratedImage) -> str:
-    """What the checker said, and a person after it; a picture that nobody checked is never called safe."""
+    """Return the verdict of the reviewer or else of the checker; an unchecked picture is never called safe."""
     if image.review in DECIDED:
         words = "flagged by a reviewer" if image.nsfw else "found safe by a reviewer"
     elif not image.is_checked:
@@ -192,7 +192,7 @@ def safety(image: GeneratedImage) -> str:
 
 
 def timings(generation: Generation) -> list[Part]:
-    """The time in the queue and each phase of the run, in the order in which they came; none until they are known."""
+    """Return the time in the queue and in each phase of the run, in order; an empty list before the end of the run."""
     phases: dict[str, float] = {}
     if not generation.phases:
         return []
@@ -200,12 +200,12 @@ def timings(generation: Generation) -> list[Part]:
         phases["queue"] = max(0.0, generation.queued_seconds)
     phases.update(generation.phases)
     whole = sum(phases.values()) or 1.0
-    # A part that rounds to nothing has no place in the bar.
+    # Omit parts that round to 0.00 s.
     return [Part(name.replace("_", " "), took, took / whole) for name, took in phases.items() if took >= 0.005]
 
 
 def seconds(took: float) -> str:
-    """A duration as people say it: `0.02 s`, `2.4 s`, `48 s`, `3 min 20 s`."""
+    """Format a duration: `0.02 s`, `2.4 s`, `48 s`, `3 min 20 s`."""
     if took < 1:
         return f"{took:.2f} s"
     if took < 10:

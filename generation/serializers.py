@@ -1,4 +1,4 @@
-"""The record of a generation: what programs and pages are told about it, with fresh URLs."""
+"""Serialization of generations to JSON records, with freshly signed URLs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,20 +21,23 @@ from generation.responses import (
 )
 
 Absolute = Callable[[str], str]
-"""Makes a URL absolute, as `request.build_absolute_uri` does."""
+"""Makes a URL absolute, like `request.build_absolute_uri`."""
 
 
 def record(generation: Generation, absolute: Absolute) -> dict[str, Any]:
-    """The `GenerationRecord` of a generation, as JSON types, with fresh URLs."""
+    """Return the `GenerationRecord` of a generation as JSON types."""
     return _record(
-        generation, _waiting([generation]), _progress([generation]), lambda image: url_of(generation, image, absolute)
+        generation,
+        _waiting([generation]),
+        _progress([generation]),
+        lambda image: image_url(generation, image, absolute),
     )
 
 
 def records(generations: Sequence[Generation], absolute: Absolute) -> list[dict[str, Any]]:
-    """The records of many, with as many queries as for one where users and images were fetched with them.
+    """Return the records of several generations, with a constant number of queries if users and images are prefetched.
 
-    Their URLs always say where the pictures are: a page that carried all of them would be too much.
+    The URLs are never data URLs: with all pictures the response would be too large.
     """
     waiting, progress = _waiting(generations), _progress(generations)
     return [
@@ -82,16 +85,16 @@ def _record(
 
 
 def _waiting(generations: Sequence[Generation]) -> dict[UUID, Waiting]:
-    """What those that are queued wait for."""
+    """Return the forecasts of the queued generations."""
     queued = [generation for generation in generations if generation.state == State.QUEUED]
     return {generation_id: expected.waiting for generation_id, expected in forecast.of_queued(queued).items()}
 
 
 def _progress(generations: Sequence[Generation]) -> dict[UUID, Progress]:
-    """Where those are that run and have said something."""
+    """Return the progress of the running generations that have reported any."""
     running = [generation for generation in generations if generation.state == State.RUNNING]
-    found = progress.latest([generation.pk for generation in running])
-    ends = forecast.of_running(running, found)
+    latest = progress.latest([generation.pk for generation in running])
+    ends = forecast.of_running(running, latest)
     return {
         generation_id: Progress(
             phase=at.phase,
@@ -100,19 +103,19 @@ def _progress(generations: Sequence[Generation]) -> dict[UUID, Progress]:
             percent=at.percent,
             estimated_finish=ends.get(generation_id),
         )
-        for generation_id, at in found.items()
+        for generation_id, at in latest.items()
     }
 
 
-def url_of(generation: Generation, image: GeneratedImage, absolute: Absolute) -> str:
-    """Where this picture is, or itself, as its request or the server wants it."""
-    if not carries(generation):
+def image_url(generation: Generation, image: GeneratedImage, absolute: Absolute) -> str:
+    """Return the URL of a picture: a data URL if the request or the server settings say so."""
+    if not embeds_images(generation):
         return absolute(image.file.url)
     name = str(image.file.name)
     return encoding.data_url(storage.read(name), name)
 
 
-def carries(generation: Generation) -> bool:
-    """Whether answers about it carry the pictures: as the request says, else as the server is set."""
-    wanted = generation.get_parameters().response_format
-    return settings.IMAGE_URLS == "data" if wanted is None else wanted is ResponseFormat.DATA
+def embeds_images(generation: Generation) -> bool:
+    """Return whether responses contain the pictures as data URLs: as the request says, else the server settings."""
+    response_format = generation.get_parameters().response_format
+    return settings.IMAGE_URLS == "data" if response_format is None else response_format is ResponseFormat.DATA

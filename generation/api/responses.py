@@ -10,7 +10,7 @@ from generation.jobs import forecast, idempotency
 from generation.models import Generation, State
 from generation.parameters import MESSAGES, ErrorCode
 from generation.responses import DryRun, ImageResponse, Media
-from generation.serializers import Absolute, carries, record, url_of
+from generation.serializers import Absolute, embeds_images, image_url, record
 
 
 class ImagesResponse(Response):
@@ -47,13 +47,13 @@ def generation_response(generation: Generation, absolute: Absolute) -> Response:
 
 def _images_body(generation: Generation, absolute: Absolute) -> dict[str, Any]:
     images = [
-        Media(url=url_of(generation, image, absolute), seed=image.seed, nsfw=image.nsfw)
+        Media(url=image_url(generation, image, absolute), seed=image.seed, nsfw=image.nsfw)
         for image in generation.images.all()
     ]
     content = ImageResponse(images=images, id=generation.pk, model_id=generation.model_id, warnings=generation.warnings)
     body = content.model_dump(mode="json")
     # Data URLs are too large to store, and come out the same again.
-    return body if carries(generation) else idempotency.first_answer(generation, body)
+    return body if embeds_images(generation) else idempotency.first_answer(generation, body)
 
 
 def dry_run_response(generation: Generation, expected: forecast.Forecast) -> Response:

@@ -1,4 +1,4 @@
-"""Mission control in a real browser: on a desk and on a phone, in dark and light, by keyboard, live."""
+"""The operations page in a real browser: on a desktop and on a phone, in dark and light, by keyboard, live."""
 
 import re
 from datetime import timedelta
@@ -69,7 +69,7 @@ def busy(alice: User, bob: User) -> None:
     control.fail(failed, "Model 'dreamsite/tiny-edit' could not be loaded.")
 
 
-def test_mission_control_holds_its_shape_and_is_live(
+def test_the_operations_page_holds_its_shape_and_is_live(
     live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User
 ) -> None:
     busy(alice, bob)

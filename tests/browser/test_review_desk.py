@@ -22,7 +22,7 @@ pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 
 def desk(browser: Browser, live_server: LiveServer, name: str) -> Page:
-    """The cockpit of a new reviewer of this name, who came in by keyboard."""
+    """The review page of a new reviewer of this name."""
     staff(name, REVIEWERS)
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     context.set_default_timeout(WAIT_MILLISECONDS)

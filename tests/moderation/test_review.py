@@ -21,6 +21,7 @@ from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import review
 from generation.moderation.review import ReviewFilter
 from tests.support.generations import make_generation
+from tests.support.html import squeeze
 from tests.support.roles import REVIEWERS, staff
 
 DESK = "/admin/review/"
@@ -152,7 +153,7 @@ def test_of_two_decisions_one_wins(alice: User, dora: User, erin: User) -> None:
     assert GeneratedImage.objects.get().nsfw
 
 
-def test_what_is_passed_on_is_for_others(alice: User, dora: User, erin: User) -> None:
+def test_escalated_pictures_are_for_others(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED, note="not sure")
     image.refresh_from_db()
@@ -255,23 +256,23 @@ def test_tombstones_do_not_wait(alice: User, dora: User, redis: None) -> None:
     assert review.counts()[""] == 0
 
 
-def test_the_cockpit_shows_one_picture_and_all_about_it(desk: Client, alice: User, erin: User) -> None:
+def test_the_page_shows_one_picture_and_all_about_it(desk: Client, alice: User, erin: User) -> None:
     earlier = flagged(alice)
     review.decide(earlier, erin, Review.CONFIRMED, Reason.NUDITY)
     image = flagged(alice, prompt="make it <night>", negative_prompt="fog")
     ShareLink.objects.create(generation=image.generation, index=0, code="a")
     answer = desk.get(DESK)
-    page = " ".join(answer.content.decode().split())
+    page = squeeze(answer.content.decode())
     assert "no-store" in answer["Cache-Control"]
     for wanted in (
         *(
-            "flagged, <strong>shared</strong>",
+            "flagged,<strong>shared</strong>",
             "make it &lt;night&gt;",
             "negative prompt: fog",
             "0.930 against 0.80, opennsfw",
             "dreamsite/tiny-edit, seed 1207",
         ),
-        *("2 generations, 2 flagged; 1 picture confirmed earlier", f'src="{DESK}{image.pk}/result"', "Nudity <kbd>"),
+        *("2 generations, 2 flagged; 1 picture confirmed earlier", f'src="{DESK}{image.pk}/result"', "Nudity<kbd>"),
     ):
         assert wanted in page
     assert image.file.url not in page
@@ -303,7 +304,7 @@ def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) 
     assert "nothing to undo" in desk.post(f"{DESK}undo", follow=True).content.decode()
 
 
-def test_scripts_are_told_in_json(desk: Client, erin: User, alice: User) -> None:
+def test_scripts_are_answered_in_json(desk: Client, erin: User, alice: User) -> None:
     image = flagged(alice)
     address = f"{DESK}{image.pk}/decide"
     form = {"seen": "waiting", "verdict": "safe", "seconds": "2.5"}
@@ -378,7 +379,7 @@ def test_it_takes_the_same_queries_however_much_waits(desk: Client, alice: User)
     assert counted[0] == counted[1] <= 22
 
 
-def test_what_is_escalated_again_is_for_all_but_who_passed_it_on(alice: User, dora: User, erin: User) -> None:
+def test_what_is_escalated_again_is_for_all_but_who_escalated_it(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED)
     review.decide(image, erin, Review.SAFE)
@@ -387,7 +388,7 @@ def test_what_is_escalated_again_is_for_all_but_who_passed_it_on(alice: User, do
     assert review.next_for(erin, ReviewFilter()) is not None
 
 
-def test_who_took_a_passing_on_back_may_be_asked_again(alice: User, dora: User, erin: User) -> None:
+def test_who_undid_an_escalation_gets_the_picture_again(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED)
     review.undo(dora)

@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from accounts.models import User
 from generation.models import DiffusionModel
+from tests.support.html import squeeze
 
 PAGE = "/settings/"
 THEME = "/settings/theme"
@@ -77,9 +78,9 @@ def test_the_theme_is_on_every_page_and_in_the_admin(client: Client, charlie: Us
     client.force_login(charlie)
     for path in ("/tokens/", "/history/", "/nowhere"):
         assert b'<html lang="en" data-theme="dark"' in client.get(path).content
-    admin = client.get("/admin/").content
-    assert b'data-account="dark"' in admin
-    assert b'data-save="/settings/theme"' in admin
+    admin = squeeze(client.get("/admin/").content.decode())
+    assert 'before_paint.js" data-account="dark">' in admin
+    assert 'theme.js" data-save="/settings/theme">' in admin
 
 
 def test_the_menu_leads_there_and_it_leads_on(client: Client, alice: User) -> None:

@@ -18,6 +18,7 @@ from generation.library import deletion, sharing
 from generation.models import Generation, ShareLink, State
 from generation.models.review import Review
 from tests.support.generations import make_generation
+from tests.support.html import squeeze
 from tests.support.pictures import scene
 
 DAY = timedelta(days=1)
@@ -182,7 +183,7 @@ def test_previews_are_as_they_are_announced(alice: User, anybody: Client) -> Non
 def test_a_flagged_picture_is_blurred_until_it_is_asked_for(alice: User, anybody: Client) -> None:
     User.objects.update(blur_flagged=False)
     address = link_to(make_generation(alice, flagged=[0]))
-    page = anybody.get(address).content.decode()
+    page = squeeze(anybody.get(address).content.decode())
     assert 'class="compare whole-picture flagged"' in page
     assert re.search(r'<label class="veil">\s*<input type="checkbox"', page)
     with Image.open(BytesIO(anybody.get(f"{address}/preview.jpg").content)) as preview:

@@ -25,6 +25,7 @@ from generation.models import (
 )
 from generation.pages import snippets
 from tests.support.generations import make_generation
+from tests.support.html import squeeze
 from tests.support.pictures import photo, scene
 
 TINY = "dreamsite/tiny-edit"
@@ -199,17 +200,17 @@ def test_what_an_earlier_request_used_and_is_no_more_is_told(
     earlier.recipe = {**earlier.recipe, "loras": [{"id": lora.pk, "revision": "", "weight_name": "", "weight": 0.7}]}
     earlier.save()
     address = f"/?from={earlier.pk}&mode=exact"
-    page = signed_in.get(address).content.decode()
+    page = squeeze(signed_in.get(address).content.decode())
     assert "cannot be used" not in page
-    assert re.search(r'<details class="more"\s+open>\s*<summary>Negative prompt, LoRAs', page), "what is used is seen"
+    assert re.search(r'<details class="more" open><summary>Negative prompt, LoRAs', page), "what is used is seen"
     Lora.objects.update(enabled=False)
-    page = signed_in.get(address).content.decode()
+    page = squeeze(signed_in.get(address).content.decode())
     assert "some/style cannot be used with this model now; it is left out." in page
     other = DiffusionModel.objects.create(id="some/other", family="image-to-image", enabled=True)
     Generation.objects.filter(pk=earlier.pk).update(model=other)
     assert "cannot be used here now" not in signed_in.get(address).content.decode()
     DiffusionModel.objects.filter(pk=other.pk).update(enabled=False)
-    page = signed_in.get(address).content.decode()
+    page = squeeze(signed_in.get(address).content.decode())
     beside = re.search(r'data-errors="model_id">(.*?)</ul>', page)
     assert beside is not None
     assert f"some/other cannot be used here now; this is {TINY} instead." in beside[1]
@@ -290,22 +291,22 @@ def test_a_request_is_told_as_programs_send_it(
 
 def test_models_show_what_has_an_effect_on_them(signed_in: Client, alice: User) -> None:
     DiffusionModel.objects.create(id="some/turbo", family="turbo", enabled=True, max_images=2)
-    page = signed_in.get("/").content.decode()
-    hidden = re.compile(r'data-slider="(\w+)"\s+hidden')
+    page = squeeze(signed_in.get("/").content.decode())
+    hidden = re.compile(r'data-slider="(\w+)" hidden')
     assert hidden.findall(page) == ["strength"]
     assert 'name="num_inference_steps" value="20"' in page, "what the model does best with"
     alice.default_model = "some/turbo"
     alice.save()
-    page = signed_in.get("/").content.decode()
+    page = squeeze(signed_in.get("/").content.decode())
     assert hidden.findall(page) == ["guidance_scale", "image_guidance_scale"]
     assert 'name="num_inference_steps" value="2"' in page
-    assert re.search(r'name="num_images_per_prompt" value="1"\s+min="1" max="2"', page)
-    page = signed_in.post("/", {**FIELDS, "switch": "1"}).content.decode()
+    assert 'name="num_images_per_prompt" value="1" min="1" max="2"' in page
+    page = squeeze(signed_in.post("/", {**FIELDS, "switch": "1"}).content.decode())
     assert hidden.findall(page) == ["strength"], "without scripts, a button shows another model's"
     assert "make it night</textarea>" in page
     assert 'name="num_inference_steps" value="20"' in page
     turned = {**FIELDS, "switch": "1", "was": "dreamsite/tiny-edit", "model_id": "some/turbo", "guidance_scale": "9"}
-    page = signed_in.post("/", {**turned, "num_inference_steps": "20", "image": picture()}).content.decode()
+    page = squeeze(signed_in.post("/", {**turned, "num_inference_steps": "20", "image": picture()}).content.decode())
     assert 'name="num_inference_steps" value="2"' in page, "what nobody touched is what the other model does best with"
     assert 'name="guidance_scale" value="9"' in page
     assert "Choose the picture again." in page

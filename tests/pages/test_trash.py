@@ -25,6 +25,7 @@ from generation.models import (
 )
 from generation.pages import trash
 from tests.support.generations import make_generation, unnamed_files
+from tests.support.html import squeeze
 
 TRASH = "/trash/"
 
@@ -54,7 +55,7 @@ def delete(client: Client, generation: Generation) -> Any:
 
 def test_it_works(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, prompt="make it snow")
-    history = delete(signed_in, generation).content.decode()
+    history = squeeze(delete(signed_in, generation).content.decode())
     assert "make it snow" not in history
     assert "make it snow" in signed_in.get(TRASH).content.decode()
     assert signed_in.get(reverse("generation", args=[generation.pk])).status_code == 404

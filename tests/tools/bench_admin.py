@@ -50,8 +50,8 @@ def asked() -> dict[str, Any]:
     pages = {name: f"/admin/generation/generation/?{query}" for name, query in queries.items()}
     pages["people"] = "/admin/accounts/user/"
     pages["the audit log"] = "/admin/accounts/auditentry/"
-    pages["the review cockpit"] = "/admin/review/"
+    pages["the review page"] = "/admin/review/"
     pages["what a month of reviews taught"] = "/admin/review/insight/"
     pages["what a year of reviews taught"] = "/admin/review/insight/?days=365"
-    pages["mission control"] = "/admin/operations/"
+    pages["the operations page"] = "/admin/operations/"
     return {"as": "staff", "addresses": pages, "mark": 'class="action-select"'}

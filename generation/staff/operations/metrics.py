@@ -96,9 +96,11 @@ class Metrics:
 
 def metrics(window: Window) -> Metrics:
     """Return the metrics of this window, at most `_CACHE_SECONDS` old, since several people may watch the page."""
-    result: Metrics = cache.get_or_set(
-        f"operations.metrics.{window.name}", lambda: measure(window, timezone.now()), _CACHE_SECONDS
-    )
+    key = f"operations.metrics.{window.name}"
+    result: Metrics | None = cache.get(key)
+    if result is None:
+        result = measure(window, timezone.now())
+        cache.set(key, result, _CACHE_SECONDS)
     return result
 
 
