@@ -48,7 +48,7 @@ class EditedImages(BaseModel):
     data: list[EditedImage]
 
 
-class EditedImagesOrRehearsal(RootModel[EditedImages | DryRun]):
+class EditedImagesOrDryRun(RootModel[EditedImages | DryRun]):
     """Pictures, or with `dry_run` what would happen."""
 
 
@@ -91,7 +91,7 @@ EDITS: dict[str, Any] = {
     "summary": "Edit images, as OpenAI's clients ask for it",
     "request": {"multipart/form-data": EditForm},
     "responses": {
-        200: OpenApiResponse(EditedImagesOrRehearsal, "The pictures; with `dry_run` what would happen."),
+        200: OpenApiResponse(EditedImagesOrDryRun, "The pictures; with `dry_run` what would happen."),
         **dict.fromkeys((400, 401, 410, 413, 422, 429, 500, 503, 504), _PROBLEM),
     },
     "parameters": [

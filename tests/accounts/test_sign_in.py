@@ -14,6 +14,7 @@ from django.urls import reverse
 from accounts import lockout
 from accounts.models import User
 from generation.maintenance import account_jobs
+from tests.support.html import squeeze
 
 SIGN_IN = "/accounts/sign-in"
 ADMIN = "/admin/login/"
@@ -45,7 +46,7 @@ def test_too_many_wrong_passwords_are_answered_with_when_to_come_back(client: Cl
     refused = attempt(client, typed="alice-password")
     assert refused.status_code == 429
     assert 560 < int(refused["Retry-After"]) <= 570
-    page = " ".join(refused.content.decode().split())
+    page = squeeze(refused.content.decode())
     assert "Try again in 10 minutes, at " in page
     assert re.search(r"at \d\d:\d\d UTC\.", page)
     assert "no-store" in refused["Cache-Control"]

@@ -127,7 +127,7 @@ def test_the_operations_page_holds_its_shape_and_is_live(
                 assert page.evaluate(OVERFLOW) <= 0
                 assert page.evaluate(NAMELESS) == []
         page.get_by_role("button", name="Run now").click()
-        expect(page.get_by_text("removed of 1 generation. That is all for now.")).to_be_visible()
+        expect(page.get_by_text("applied to 1 generation. Nothing more is due now.")).to_be_visible()
         assert Generation.objects.get(pk=old.pk).deleted
         assert not Generation.objects.get(pk=kept.pk).deleted
         context.close()

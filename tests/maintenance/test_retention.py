@@ -21,6 +21,7 @@ from generation.models import (
     State,
 )
 from tests.support.generations import make_generation, unnamed_files
+from tests.support.html import squeeze
 
 PAGE = "/admin/operations/retention/"
 
@@ -164,7 +165,7 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
     made = operator.post("/admin/generation/retentionrule/add/", form, follow=True).content.decode()
     assert "All pictures and words of all after 30 days" in made
     assert "Run now" not in made
-    page = " ".join(operator.get(PAGE, {"preview": ""}).content.decode().split())
+    page = squeeze(operator.get(PAGE, {"preview": ""}).content.decode())
     assert "Run now" in page
     assert f"2 generations, the oldest of {other.created:%Y-%m-%d}" in page
     assert Generation.objects.filter(deleted=None).count() == 3
@@ -177,7 +178,7 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
     assert "is not the id of a generation" in put(id="x")
     assert "There is no generation with this id" in put(id=str(uuid4()))
     assert "on hold already" in put(id=str(old.pk))
-    assert "1 generation, the oldest" in operator.get(PAGE, {"preview": ""}).content.decode()
+    assert "1 generation, the oldest" in squeeze(operator.get(PAGE, {"preview": ""}).content.decode())
     ran = operator.post(f"{PAGE}{RetentionRule.objects.get().pk}/run", follow=True).content.decode()
     assert "applied to 1 generation. Nothing more is due now." in ran
     assert "is released." in put(id=str(old.pk), release="yes")

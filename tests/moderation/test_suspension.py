@@ -92,7 +92,7 @@ with ThreadPoolExecutor(1) as pool:
     with transaction.atomic():
         # It has seen that its user is active, and is not committed yet.
         parameters = ImageToImageParameters(prompt="make it night")
-        submission.submit(submission.build(submission.Request(alice, None, parameters, picture)))
+        submission.submit(submission.build(submission.Request(alice, None, parameters, picture)), picture)
         suspended = pool.submit(suspend)
         wait_until(lambda: suspended.done() or waits_for_a_lock(), "the suspension's wait for the lock")
         print("waits" if not suspended.done() else "does not wait")

@@ -161,7 +161,7 @@ def test_every_worker_command_is_documented() -> None:
 
 def test_the_values_of_confirmed_pictures_are_those_of_the_setting() -> None:
     rows = [unquoted(value) for value, _ in tables(page("docs/staff.md"), "value", "what is served")]
-    assert f"not in {tuple(rows)}".replace("'", '"') in page("dreamsite/settings.py")
+    assert f"'CONFIRMED_PICTURES': {tuple(rows)}".replace("'", '"') in page("dreamsite/checks.py")
 
 
 def test_the_layers_are_those_of_the_contract() -> None:

@@ -50,7 +50,7 @@ def worker_of(client: httpx.Client) -> str:
 
 def send_command(client: httpx.Client, action: str, target: str = "") -> None:
     page = send(client, f"{PAGE}order", {"action": action, "worker": worker_of(client), "target": target})
-    assert f"to {action}" in page
+    assert f"Sent “{f'{action} {target}'.strip()}” to " in html.unescape(page)
 
 
 def test_a_worker_is_drained_while_a_request_runs_and_resumes(service: Service, admin: httpx.Client) -> None:
@@ -73,7 +73,7 @@ def test_a_worker_is_drained_while_a_request_runs_and_resumes(service: Service, 
     assert waiting["state"] == "queued"
     assert isinstance(waiting["waiting"], dict)
     assert waiting["waiting"]["reason"] == "No worker is at work in its pool."
-    wait_until(lambda: "has no worker that takes work; 1 request waits in it" in live(admin), "the concern")
+    wait_until(lambda: "has no active worker; 1 request waits in it" in live(admin), "the concern")
     send_command(admin, "resume")
     wait_until(lambda: record(service, second)["state"] == "succeeded", "the rest of the work")
     assert "Resumed: it takes work." in live(admin)
@@ -90,8 +90,8 @@ def test_a_worker_evicts_warms_and_downloads(admin: httpx.Client) -> None:
     send_command(admin, "download", "stabilityai/sd-turbo")
     wait_until(lambda: "is not available on this server." in live(admin), "the failure of a download")
     send_command(admin, "warm", "stabilityai/sd-turbo")
-    words = "was told to warm stabilityai/sd-turbo, which failed: Model 'stabilityai/sd-turbo' is not available"
-    wait_until(lambda: words in html.unescape(live(admin)), "the failure of a warming")
+    words = r"The command “warm stabilityai/sd-turbo” failed on \S+: Model 'stabilityai/sd-turbo' is not available"
+    wait_until(lambda: re.search(words, html.unescape(live(admin))), "the failure of a warming")
 
 
 def test_a_paused_pool_stays_paused_until_it_is_resumed(service: Service, admin: httpx.Client) -> None:
