@@ -68,7 +68,7 @@ def test_it_works(signed_in: Client, alice: User) -> None:
         "7.5",
     ]
     assert re.findall(r'scope="row"><small>Steps</small>(.*?)</th>', page) == ["5", "10"]
-    assert 'aria-label="Steps 10, Guidance 7.5: waiting"' in page
+    assert 'aria-label="Steps 10, Guidance 7.5: queued"' in page
     assert "0 of 6 done" in page
     shown = signed_in.get(f"/history/{cells[0].pk}/").content.decode()
     assert f'<a href="/sheets/{sheet.pk}/">part of a contact sheet</a>' in shown
