@@ -100,7 +100,7 @@ def state(generation: Generation) -> str:
         case State.RUNNING:
             if generation.cancel_requested:
                 return "stopping"
-            return "being made" if generation.attempt < 2 else f"being made, attempt {generation.attempt}"
+            return "generating" if generation.attempt < 2 else f"generating, attempt {generation.attempt}"
         case State.SUCCEEDED:
             return "succeeded" if took is None else f"succeeded in {seconds(took)}"
         case State.CANCELED:
@@ -113,7 +113,7 @@ def state(generation: Generation) -> str:
 
 def name(generation: Generation) -> str:
     """Return a short name: the title, or else the beginning of the prompt."""
-    return Truncator(generation.title or generation.prompt or "No words").chars(48)
+    return Truncator(generation.title or generation.prompt or "No prompt").chars(48)
 
 
 def last_day(generation: Generation) -> str:

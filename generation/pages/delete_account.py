@@ -23,7 +23,7 @@ _KINDS = {
     "files": ("file", "files"),
     "tokens": ("token", "tokens"),
     "share_links": ("share link", "share links"),
-    "contact_sheets": ("contact_sheet", "contact_sheets"),
+    "contact_sheets": ("contact sheet", "contact sheets"),
     "exports": ("export", "exports"),
     "sessions": ("session", "sessions"),
 }

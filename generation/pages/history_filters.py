@@ -16,8 +16,8 @@ from generation.models import DiffusionModel, Generation, Lora, LoraUse, State, 
 
 PAGING = ("before", "under")
 STATES = {
-    State.QUEUED: "waiting",
-    State.RUNNING: "being made",
+    State.QUEUED: "queued",
+    State.RUNNING: "generating",
     State.SUCCEEDED: "succeeded",
     State.FAILED: "failed",
     State.CANCELED: "canceled",

@@ -50,7 +50,7 @@ class Cell:
             return ""
         for image in self.generation.images.all()[:1]:
             return "flagged" if image.nsfw else "made"
-        return {State.QUEUED: "waiting", State.RUNNING: "being made"}.get(
+        return {State.QUEUED: "queued", State.RUNNING: "generating"}.get(
             State(self.generation.state), self.generation.state
         )
 

@@ -150,7 +150,7 @@ def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review.Revi
         "generation": image.generation,
         "claim": claim,
         "filters": filters,
-        "queue_reason": review.QUEUE_LABELS[review.queue_of(image)],
+        "queue": review.QUEUE_LABELS[review.queue_of(image)],
         "score": None if score is None else round(100 * score, 1),
         "threshold": None if threshold is None else round(100 * threshold, 1),
         "user_record": review.person_record(image.generation.user),

@@ -77,12 +77,12 @@ def test_every_page_holds_its_shape(devices: Devices, alice: User, charlie: User
     check_everywhere(page)
 
     page.goto(f"{devices.url}/settings/export")
-    page.get_by_role("button", name="Make the export").click()
-    expect(page.get_by_text("Your export is about to be made.")).to_be_visible()
+    page.get_by_role("button", name="Start export").click()
+    expect(page.get_by_text("Your export is queued.")).to_be_visible()
     page.wait_for_load_state()
     check_everywhere(page)
     account_jobs.run_all(go_on)
-    expect(page.get_by_role("link", name="Download the zip")).to_be_visible()
+    expect(page.get_by_role("link", name="Download zip")).to_be_visible()
     check_everywhere(page)
 
 
@@ -158,13 +158,13 @@ def test_an_export_is_watched_and_fetched(devices: Devices, alice: User) -> None
     page = devices.signed_in()
     page.goto(f"{devices.url}/settings/")
     page.get_by_role("link", name="Export my data").click()
-    page.get_by_role("button", name="Make the export").click()
-    expect(page.get_by_text("Your export is about to be made.")).to_be_visible()
+    page.get_by_role("button", name="Start export").click()
+    expect(page.get_by_text("Your export is queued.")).to_be_visible()
     export = data_export.claim()
     assert export is not None
-    expect(page.get_by_text("0 of 3 requests are in it.")).to_be_visible()
+    expect(page.get_by_text("0 of 3 requests.")).to_be_visible()
     data_export.run(export, go_on)
-    link = page.get_by_role("link", name="Download the zip")
+    link = page.get_by_role("link", name="Download zip")
     expect(link).to_be_visible()
     assert (link.get_attribute("href") or "").endswith(f"{export.pk}.zip")
 

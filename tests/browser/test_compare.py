@@ -88,7 +88,7 @@ def test_a_title_is_kept_without_leaving_the_page(page: Page, alice: User, live_
     page.get_by_label("Title").fill("Night shift")
     page.get_by_label("Title").press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Night shift")
-    expect(page.get_by_text("Change title and note")).to_be_focused()
+    expect(page.get_by_text("Edit title and note")).to_be_focused()
     assert page.get_by_role("slider").input_value() == "80"
     page.get_by_role("button", name="Favourite").click()
     expect(page.get_by_role("button", name="Favourite")).to_have_attribute("aria-pressed", "true")
@@ -105,7 +105,7 @@ def test_a_link_is_made_copied_looked_at_and_revoked(
     open_page(page, live_server, generation)
     page.get_by_text("Share the result").click()
     page.get_by_label("Works for").select_option("1 day")
-    page.get_by_role("button", name="Make a link").click()
+    page.get_by_role("button", name="Create link").click()
     page.get_by_role("button", name="Copy the link").click()
     address = f"{live_server.url}/s/{generation.share_links.get().code}"
     page.wait_for_function("async (link) => (await navigator.clipboard.readText()) === link", arg=address)
@@ -125,7 +125,7 @@ def test_a_link_is_made_copied_looked_at_and_revoked(
     page.get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("The link was revoked")).to_be_visible()
     look.reload()
-    expect(look.get_by_text("Nothing is shared here")).to_be_visible()
+    expect(look.get_by_text("This link does not work")).to_be_visible()
     visitor.close()
 
 
@@ -145,7 +145,7 @@ def test_deleting_has_a_way_back(page: Page, alice: User, live_server: LiveServe
     page.wait_for_url("**/trash/")
     check_everywhere(page)
     page.get_by_text("Delete now").click()
-    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_role("button", name="Delete permanently").click()
     expect(page.get_by_text("The trash is empty.")).to_be_visible()
     generation.refresh_from_db()
     assert generation.deleted is not None
@@ -178,14 +178,14 @@ def test_it_works_without_scripts(context: BrowserContext, alice: User, live_ser
     open_page(plain, live_server, generation)
     plain.get_by_role("navigation", name="Compare with").get_by_role("link", name="the other").click()
     expect(plain.locator(".before .name")).to_have_text("the other")
-    plain.get_by_text("Add a title or a note").click()
+    plain.get_by_text("Add title or note").click()
     plain.get_by_label("Title").fill("Night shift")
     plain.get_by_role("button", name="Save").click()
     expect(plain.get_by_role("heading", level=1)).to_have_text("Night shift")
     plain.get_by_role("button", name="Favourite").click()
     expect(plain.get_by_role("button", name="Favourite")).to_have_attribute("aria-pressed", "true")
     plain.get_by_text("Share the result").click()
-    plain.get_by_role("button", name="Make a link").click()
+    plain.get_by_role("button", name="Create link").click()
     expect(plain.locator(".links code")).to_have_text(re.compile(r"/s/[\w-]{43}$"))
     plain.get_by_text("Download").click()
     with plain.expect_download() as download:

@@ -26,7 +26,7 @@ pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 def test_every_page_holds_its_shape(page: Page, alice: User, live_server: LiveServer) -> None:
     check_everywhere(page)
     sign_in(page)
-    expect(page.get_by_text("Your pictures will be here")).to_be_visible()
+    expect(page.get_by_text("Your pictures will appear here")).to_be_visible()
     check_everywhere(page)
     make_generation(alice, prompt="make it night " * 60, num_images_per_prompt=4, flagged=[0], picture=scene(300, 60))
     make_generation(alice, seed=2**63 - 1, prompt="W" * 200, picture=scene(60, 300))
@@ -101,9 +101,9 @@ def test_a_token_is_copied_and_revoked(page: Page, context: BrowserContext, alic
     expect(page.locator("#raw")).to_have_count(0)
     assert alice.tokens.count() == 1
 
-    expect(page.get_by_role("button", name="Revoke it")).to_be_hidden()
+    expect(page.get_by_role("button", name="Revoke token")).to_be_hidden()
     page.get_by_label("Revoke laptop").click()
-    page.get_by_role("button", name="Revoke it").click()
+    page.get_by_role("button", name="Revoke token").click()
     expect(page.get_by_text("The token “laptop” was revoked.")).to_be_visible()
     assert alice.tokens.get().revoked is not None
 
@@ -211,17 +211,17 @@ def test_what_is_being_made_appears_by_itself(page: Page, alice: User) -> None:
     page.locator(".tile > a").click()
     expect(page.locator("#live")).to_contain_text("waiting for a worker")
     Generation.objects.filter(pk=generation.pk).update(state=State.RUNNING)
-    expect(page.locator("#live")).to_have_text("being made")
+    expect(page.locator("#live")).to_have_text("generating")
     Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)
     expect(page.get_by_text("Out of memory error.")).to_be_visible()
     expect(page.locator("#live")).to_have_count(0)
 
     Generation.objects.filter(pk=generation.pk).update(state=State.RUNNING)
     page.reload()
-    page.get_by_text("Add a title or a note").click()
+    page.get_by_text("Add title or note").click()
     page.get_by_label("Note").fill("to be kept")
     Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)
-    expect(page.locator("#live")).to_contain_text("It has ended. Save title and note")
+    expect(page.locator("#live")).to_contain_text("It has finished. Save title and note")
     expect(page.get_by_label("Note")).to_have_value("to be kept")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("Out of memory error.")).to_be_visible()
@@ -265,6 +265,6 @@ def test_all_of_it_works_without_scripts(
     page.get_by_role("button", name="Create token").click()
     expect(page.locator("#raw")).to_be_visible()
     page.get_by_label("Revoke laptop").click()
-    page.get_by_role("button", name="Revoke it").click()
+    page.get_by_role("button", name="Revoke token").click()
     expect(page.get_by_text("was revoked")).to_be_visible()
     page.close()

@@ -58,7 +58,7 @@ def test_peaks_are_by_pool_and_slot_in_one_query(db: None) -> None:
 def test_the_operations_page_plots_them(client: Client, charlie: User) -> None:
     client.force_login(charlie)
     page = "/admin/operations/?window=hour"
-    assert "How much waited" not in client.get(page).content.decode()
+    assert "Backlog" not in client.get(page).content.decode()
     cache.clear()
     now = timezone.now().replace(second=0, microsecond=0)
     for minute in range(30):

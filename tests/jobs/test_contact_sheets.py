@@ -68,12 +68,12 @@ def test_it_works(signed_in: Client, alice: User) -> None:
         "7.5",
     ]
     assert re.findall(r'scope="row"><small>Steps</small>(.*?)</th>', page) == ["5", "10"]
-    assert 'aria-label="Steps 10, Guidance 7.5: waiting"' in page
-    assert "0 of 6 made" in page
+    assert 'aria-label="Steps 10, Guidance 7.5: queued"' in page
+    assert "0 of 6 done" in page
     shown = signed_in.get(f"/history/{cells[0].pk}/").content.decode()
     assert f'<a href="/sheets/{sheet.pk}/">part of a contact sheet</a>' in shown
     studio = signed_in.get("/").content.decode()
-    assert "6 of 6 to come" in studio
+    assert "6, 6 remaining" in studio
     assert "data-events" not in studio, "cells are not shown one by one"
 
 
@@ -230,7 +230,7 @@ def test_only_what_has_changed_comes_again(
     Generation.objects.filter(pk=second.pk).update(trashed=second.created)
     changed = signed_in.get(address).content.decode()
     assert re.findall(r'id="(cell-\d+)" hx-swap-oob', changed) == ["cell-0", "cell-1"]
-    assert "1 of 6 made" in changed
+    assert "1 of 6 done" in changed
     assert 'class="cell flagged succeeded"' in changed
     assert "in the trash</span>" in changed
     Generation.objects.filter(pk=second.pk).update(deleted=second.created)
@@ -256,7 +256,7 @@ def test_what_is_left_is_canceled_at_once(signed_in: Client) -> None:
     states = list(sheet.generations.order_by("cell").values_list("state", "cancel_requested"))
     assert [state for state, _ in states] == ["running"] + ["canceled"] * 5
     assert states[0][1] is not None, "what runs stops at its next step"
-    assert "Cancel the other 1" in answer.content.decode()
+    assert "Cancel remaining 1" in answer.content.decode()
     sheet.generations.update(state=State.CANCELED)
     assert b"All of it had ended already" in signed_in.post(f"/sheets/{sheet.pk}/cancel", follow=True).content
 
@@ -272,19 +272,19 @@ def test_a_sheet_fills_while_one_looks(service: Service) -> None:
         page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
         page.get_by_label("What should happen to it?").fill("make it night")
         page.locator("#num_inference_steps").fill("20")
-        page.get_by_text("Explore: a contact sheet").click()
+        page.get_by_text("Contact sheet", exact=True).click()
         page.locator("#columns_field").select_option("Seed")
         page.locator("#columns").fill("1, 2")
         page.locator("#rows_field").select_option("Prompt")
         page.locator("#rows").fill("make it night\nmake it snow")
         expect(page.locator("#cells")).to_have_text("4 pictures")
         expect(page.locator("#sheet-estimate")).to_contain_text("costs 1.31")
-        page.get_by_role("button", name="Make the contact sheet").click()
+        page.get_by_role("button", name="Create contact sheet").click()
         page.wait_for_url("**/sheets/**")
         expect(page.get_by_role("heading", level=1)).to_have_text("Seed × prompt")
         expect(page.locator(".cell img").first).to_be_visible()
-        page.get_by_role("button", name="Cancel the other").click()
-        expect(page.get_by_role("button", name="Cancel the other")).to_have_count(0)
+        page.get_by_role("button", name="Cancel remaining").click()
+        expect(page.get_by_role("button", name="Cancel remaining")).to_have_count(0)
         check_everywhere(page)
         page.get_by_role("link", name="Prompt make it night, Seed 1").click()
         page.get_by_role("link", name="part of a contact sheet").click()

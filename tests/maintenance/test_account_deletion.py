@@ -135,7 +135,7 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
         "files": 3 * 2 + 2 * 3,
         "token": 1,
         "share link": 1,
-        "contact_sheet": 1,
+        "contact sheet": 1,
         "export": 1,
         "session": 1,
         "account": 1,

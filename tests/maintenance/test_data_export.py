@@ -72,9 +72,9 @@ def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any)
     make_generation(alice, State.FAILED)
     ShareLink.objects.create(generation=kept, code="c" * 43)
     client.force_login(alice)
-    assert "Make the export" in client.get(PAGE).content.decode()
+    assert "Start export" in client.get(PAGE).content.decode()
     assert client.post(PAGE)["Location"] == PAGE
-    assert "about to be made" in client.get(PAGE).content.decode()
+    assert "Your export is queued" in client.get(PAGE).content.decode()
 
     assert account_jobs.run_all(go_on)
     page = client.get(PAGE).content.decode()
@@ -140,7 +140,7 @@ def test_it_is_kept_for_seven_days(client: Client, alice: User) -> None:
     client.force_login(alice)
     DataExport.objects.update(finished=F("finished") - timedelta(days=7, seconds=1))
     assert client.get(f"{PAGE}/{export.pk}.zip").status_code == 404
-    assert "Make the export" in client.get(PAGE).content.decode()
+    assert "Start export" in client.get(PAGE).content.decode()
     account_jobs.run_all(go_on)
     assert not DataExport.objects.exists()
     assert not default_storage.exists(str(export.file.name))
@@ -235,8 +235,8 @@ def test_a_storage_that_is_away_is_tried_again_and_in_the_end_said(
     assert DataExport.objects.get().state == "failed"
     client.force_login(alice)
     page = client.get(PAGE).content.decode()
-    assert "could not be made" in page
-    assert "Make the export" in page
+    assert "Your last export failed" in page
+    assert "Start export" in page
 
 
 def test_a_picture_that_is_gone_is_left_out(alice: User) -> None:
@@ -255,6 +255,6 @@ def test_it_says_how_far_it_is(client: Client, alice: User) -> None:
     DataExport.objects.update(done=2)
     client.force_login(alice)
     page = client.get(PAGE).content.decode()
-    assert "2 of 3 requests are in it" in page
+    assert "2 of 3 requests." in page
     assert 'hx-trigger="every 2s"' in page
     assert '<noscript><meta http-equiv="refresh"' in page

@@ -113,15 +113,15 @@ def test_the_page_draws_it_with_the_same_queries_always(client: Client, pictures
     assert counted[0] == counted[1] <= 8
     assert '<polyline class="precision" points="0.0,' in page
     assert '<polyline class="recall" points="' in page
-    assert "Each picture of the sample stands for 30 that nobody looked at." in page
+    assert "Each picture of the sample represents 30 unreviewed pictures." in page
     assert "<dt>newly flagged</dt><dd>90</dd>" in page
-    assert "<dt>flagged then</dt><dd><b>101</b></dd>" in page
+    assert "<dt>flagged at this threshold</dt><dd><b>101</b></dd>" in page
 
 
 @pytest.mark.parametrize("query", [{"t": "nan"}, {"t": "x"}, {"t": "7"}, {"days": "0"}, {"checker": "odd"}])
 def test_odd_questions_are_answered(client: Client, db: None, query: dict[str, str]) -> None:
     client.force_login(staff("dora", REVIEWERS))
-    assert "Nothing was checked in this time." in client.get(PAGE, query).content.decode()
+    assert "No pictures were checked in this period." in client.get(PAGE, query).content.decode()
 
 
 def test_slow_counts_are_cached_but_decisions_count_at_once(pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:

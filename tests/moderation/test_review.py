@@ -268,11 +268,11 @@ def test_the_page_shows_one_picture_and_all_about_it(desk: Client, alice: User, 
         *(
             "flagged,<strong>shared</strong>",
             "make it &lt;night&gt;",
-            "to avoid: fog",
+            "negative prompt: fog",
             "0.930 against 0.80, opennsfw",
             "dreamsite/tiny-edit, seed 1207",
         ),
-        *("2 generations, 2 flagged; 1 picture confirmed earlier", f'src="{DESK}{image.pk}/result"', "Nudity<kbd>"),
+        *("2 generations, 2 flagged; 1 picture confirmed", f'src="{DESK}{image.pk}/result"', "Nudity<kbd>"),
     ):
         assert wanted in page
     assert image.file.url not in page
@@ -293,7 +293,7 @@ def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) 
     assert "Decided: confirmed, sexual." in page
     assert f'data-image="{second.pk}"' in page
     answer = desk.post(f"{DESK}{second.pk}/decide", {**form, "verdict": "skip"}, follow=True)
-    assert "1 left for later by you." in answer.content.decode()
+    assert "You skipped 1." in answer.content.decode()
     assert not ReviewClaim.objects.exists()
     answer = desk.post(f"{DESK}undo", {"user": "alice"}, follow=True)
     page = answer.content.decode()
@@ -339,7 +339,7 @@ def test_a_picture_that_another_looks_at_is_shown_without_buttons(desk: Client, 
     review.claim(image, erin)
     page = desk.get(DESK, {"image": image.pk}).content.decode()
     assert "erin is reviewing it now." in page
-    assert "Also reviewing now: erin." in page
+    assert "Also reviewing: erin." in page
     assert 'name="verdict"' not in page
     assert desk.get(DESK, {"image": "x"}).status_code == 404
 

@@ -138,13 +138,13 @@ def test_descent_is_shown_up_and_down(signed_in: Client, alice: User) -> None:
     leaf = child_of(alice, middle.images.get(index=1), prompt="the leaf")
     running = child_of(alice, middle.images.get(index=0), State.RUNNING, prompt="on its way")
     page = html(signed_in, middle).partition('class="lineage"')[2].partition("</section>")[0]
-    assert "Where it came from, and what came of it" in page
+    assert "Origin and derived pictures" in page
     order = [page.index(f"/history/{item.pk}/") for item in (root, running, leaf)]
     assert order == sorted(order)
     page = html(signed_in, leaf).partition('class="lineage"')[2]
     assert f"{page_of(root)}?picture=1" in page
     assert f"{page_of(middle)}?picture=2" in page
-    assert "What came of it" in html(signed_in, root)
+    assert "Derived pictures" in html(signed_in, root)
     assert 'class="lineage"' not in html(signed_in, make_generation(alice))
 
 
@@ -340,7 +340,7 @@ def test_a_flagged_picture_is_blurred_until_it_is_asked_for(signed_in: Client, a
     ("state", "words"),
     [
         (State.QUEUED, "waiting for a worker"),
-        (State.RUNNING, "being made"),
+        (State.RUNNING, "generating"),
         (State.FAILED, "failed after 2.4 s"),
         (State.CANCELED, "canceled"),
     ],
@@ -355,7 +355,7 @@ def test_every_state_has_its_words(signed_in: Client, alice: User, state: State,
 
 def test_a_generation_that_lost_its_worker_says_so(alice: User) -> None:
     assert display.state(Generation(state=State.QUEUED, crash_count=1)) == "waiting again: its worker was lost"
-    assert display.state(Generation(state=State.RUNNING, attempt=2)) == "being made, attempt 2"
+    assert display.state(Generation(state=State.RUNNING, attempt=2)) == "generating, attempt 2"
 
 
 def test_a_page_that_waits_is_replaced_when_the_wait_is_over(signed_in: Client, alice: User) -> None:
@@ -385,6 +385,6 @@ def test_one_generation_takes_the_same_queries_whatever_it_holds(
 def test_a_generation_outlives_its_token_and_odd_values(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, prompt="word " * 500, seed=2**63 - 1, picture=scene(300, 20))
     page = signed_in.get(page_of(generation)).content.decode()
-    assert "a token that is gone" in page
-    assert "The whole prompt" in page
+    assert "deleted token" in page
+    assert "Full prompt" in page
     assert str(2**63 - 1) in page

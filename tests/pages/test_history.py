@@ -145,7 +145,7 @@ def test_a_page_before_nonsense_is_not_found(signed_in: Client, before: str) -> 
 def test_a_page_before_the_first_one_says_that_nothing_is_older(signed_in: Client, alice: User) -> None:
     make_generation(alice)
     page = signed_in.get(HISTORY, {"before": str(UUID(int=0))}).content.decode()
-    assert "nothing older" in page
+    assert "Nothing older" in page
     assert "curl" not in page
 
 
@@ -353,6 +353,6 @@ def test_scores_are_told_as_they_were_stored() -> None:
 
 
 def test_pages_of_errors_need_nothing_that_may_be_broken(client: Client, db: None) -> None:
-    assert b"There is nothing here" in client.get("/nowhere").content
+    assert b"Page not found" in client.get("/nowhere").content
     for name in ("400.html", "403.html", "403_csrf.html", "500.html"):
-        assert "To your history" in render_to_string(name)
+        assert "Go to history" in render_to_string(name)

@@ -61,7 +61,7 @@ def test_only_models_that_may_be_used_are_offered(client: Client, alice: User, t
     page = client.get(PAGE).content.decode()
     assert f'<option value="{tiny_edit.pk}">' in page
     assert '<option value="" selected>the service’s default, now dreamsite/tiny-edit</option>' in page
-    assert "stabilityai/sd-turbo, which you chose before, is no longer there." in page
+    assert "stabilityai/sd-turbo, which you chose before, is no longer available." in page
 
 
 def test_the_switch_of_the_bar_saves_the_theme(client: Client, alice: User, bob: User) -> None:

@@ -352,4 +352,4 @@ def test_a_token_that_is_gone_is_no_studio(signed_in: Client, alice: User) -> No
     token, _ = ApiToken.objects.issue(alice, "laptop")
     made = make_generation(alice, token=token)
     token.delete()
-    assert "a token that is gone" in signed_in.get(f"/history/{made.pk}/").content.decode()
+    assert "deleted token" in signed_in.get(f"/history/{made.pk}/").content.decode()

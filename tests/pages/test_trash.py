@@ -60,7 +60,7 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert "make it snow" in signed_in.get(TRASH).content.decode()
     assert signed_in.get(reverse("generation", args=[generation.pk])).status_code == 404
 
-    undo = re.search(r'name="id" value="([0-9a-f-]{36})"><button>Undo<', history)
+    undo = re.search(r'name="id" value="([0-9a-f-]{36})">\s*<button>Undo<', history)
     assert undo is not None
     history = signed_in.post(reverse("restore"), {"id": undo[1]}, follow=True).content.decode()
     assert "It is back in the history." in history
@@ -90,7 +90,7 @@ def test_each_tells_its_last_day(signed_in: Client, alice: User) -> None:
     first, last = binned(alice, 1.5), binned(alice, 6.99)
     page = signed_in.get(TRASH).content.decode()
     for generation in (first, last):
-        assert f"gone for good {display.last_day(rows(generation).get())}" in page
+        assert f"deleted permanently {display.last_day(rows(generation).get())}" in page
     noon = timezone.localtime().replace(hour=12)
     assert display.last_day(Generation(trashed=noon - timedelta(days=7))) == "today"
     assert display.last_day(Generation(trashed=noon - timedelta(days=6))) == "tomorrow"
@@ -219,16 +219,16 @@ def test_the_page_takes_the_same_queries_however_full_it_is(
         with django_assert_num_queries(4):
             page = signed_in.get(TRASH).content.decode()
     assert page.count("Restore:") == 5
-    assert 'href="?page=2">Deleted earlier' in page
+    assert 'href="?page=2">Older' in page
     last = signed_in.get(TRASH, {"page": "2"}).content.decode()
     assert last.count("Restore:") == 4
-    assert 'href="?page=1">Deleted later' in last
-    assert "Deleted earlier" not in last
-    assert "There is nothing more." in signed_in.get(TRASH, {"page": "3"}).content.decode()
+    assert 'href="?page=1">Newer' in last
+    assert "Older" not in last
+    assert "This page is empty." in signed_in.get(TRASH, {"page": "3"}).content.decode()
     for odd in ("x", "0", "-1", "\u00b2", "9" * 50):
         page = signed_in.get(TRASH, {"page": odd}).content.decode()
         assert page.count("Restore:") == 5
-        assert "Deleted later" not in page
+        assert "Newer" not in page
 
 
 def test_flagged_ones_are_blurred_as_everywhere(signed_in: Client, alice: User) -> None:
@@ -256,7 +256,7 @@ def test_what_is_on_legal_hold_stays_in_the_trash_and_says_why(signed_in: Client
     more = binned(alice)
     told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
     assert "1 is being deleted for good. Staff must keep 2 for now, so they stay in the trash." in told
-    assert told.count("kept by staff for now") == 2
+    assert told.count("kept by staff") == 2
     assert deletion.empty_trash() == 1
     assert rows(more).get().deleted is not None
     told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()

@@ -59,7 +59,7 @@ def test_the_chart_can_be_read_without_being_seen(client: Client, alice: User) -
 def test_without_anything_it_says_so(client: Client, alice: User) -> None:
     client.force_login(alice)
     shown = client.get(PAGE)
-    assert "Nothing in these days." in text(shown)
+    assert "No usage in this period." in text(shown)
     assert "By token" not in text(shown)
 
 

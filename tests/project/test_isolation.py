@@ -184,7 +184,7 @@ def test_two_people_on_two_machines(
         pages[name].goto(f"{live_server.url}/history/")
         sign_in(pages[name], name)
     expect(pages["alice"].locator(".tile")).to_have_count(2)
-    expect(pages["bob"].get_by_role("heading", name="Your pictures will be here")).to_be_visible()
+    expect(pages["bob"].get_by_role("heading", name="Your pictures will appear here")).to_be_visible()
     for address in (f"/history/{hers.done.pk}/", f"/history/{hers.done.pk}/?sharing", f"/sheets/{hers.sheet.pk}/"):
         pages["alice"].goto(f"{live_server.url}{address}")
         expect(pages["alice"].get_by_text(SECRET).first).to_be_visible()

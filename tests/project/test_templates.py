@@ -8,6 +8,7 @@ from tests.support.environment import ROOT
 
 TEMPLATES = ROOT / "templates"
 SCRIPTS = ROOT / "dreamsite" / "static" / "dreamsite"
+MAX_LINE = 140
 CLASSIC = "dreamsite/before_paint.js"
 """The only script of ours that is not a module: it runs before the first paint."""
 
@@ -15,6 +16,16 @@ CLASSIC = "dreamsite/before_paint.js"
 def _templates() -> Iterator[tuple[Path, str]]:
     for path in sorted(TEMPLATES.rglob("*.html")):
         yield path.relative_to(TEMPLATES), path.read_text()
+
+
+def test_lines_are_short() -> None:
+    long = [
+        f"{path}:{number}"
+        for path, text in _templates()
+        for number, line in enumerate(text.splitlines(), 1)
+        if len(line) > MAX_LINE
+    ]
+    assert long == []
 
 
 def test_scripts_of_ours_are_modules() -> None:

@@ -24,7 +24,7 @@ document.addEventListener("click", async (event) => {
   try {
     await copy(text);
   } catch {
-    status.textContent = "Could not copy. Select the text and copy it yourself.";
+    status.textContent = "Could not copy. Select the text and copy it.";
     return;
   }
   button.focus();

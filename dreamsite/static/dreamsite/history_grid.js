@@ -64,7 +64,7 @@ let lastBox = null;
 
 function updateCount() {
   const count = boxes().filter((box) => box.checked).length;
-  for (const label of document.querySelectorAll("[data-count]")) label.textContent = `${count} chosen`;
+  for (const label of document.querySelectorAll("[data-count]")) label.textContent = `${count} selected`;
 }
 
 /** With shift, a click sets all boxes between this one and the one clicked before. */

@@ -19,7 +19,7 @@ function duration(seconds) {
 function queueStatus({ position, reason, estimated_start: start }) {
   if (position <= 1) return reason.replace(/\.$/, "");
   const startsIn = start ? `, starts in ${duration((new Date(start) - Date.now()) / 1000)}` : "";
-  return `place ${position} in the line${startsIn}`;
+  return `queue position ${position}${startsIn}`;
 }
 
 /** Open streams for jobs, the first ones first. Those beyond MAX_STREAMS wait until another stream ends. */
@@ -45,8 +45,8 @@ function openStream(job, onEnd) {
 
   on("queued", (data) => (status.textContent = queueStatus(data)));
   on("started", () => {
-    status.textContent = "being made";
-    announcement.textContent = "It is being made.";
+    status.textContent = "generating";
+    announcement.textContent = "Generating.";
   });
   on("progress", ({ step, of, phase, percent }) => {
     bar.value = percent;
@@ -64,9 +64,9 @@ function openStream(job, onEnd) {
   on("preview", ({ index, image }) => showPicture(job, index, image, "preview"));
   on("image", ({ index, url, nsfw }) => nsfw || showPicture(job, index, url, "result"));
   for (const [type, message] of Object.entries({
-    succeeded: "It is done.",
-    failed: "It failed.",
-    canceled: "It was canceled.",
+    succeeded: "Done.",
+    failed: "Failed.",
+    canceled: "Canceled.",
   })) {
     on(type, async () => {
       source.close();
@@ -79,7 +79,7 @@ function openStream(job, onEnd) {
   }
   source.addEventListener("error", () => {
     if (source.readyState !== EventSource.CLOSED) return;
-    status.textContent = "cannot be followed now; look at its page";
+    status.textContent = "live progress is unavailable; see Details";
     onEnd();
   });
 }
@@ -88,7 +88,7 @@ function showPicture(job, index, url, kind) {
   const frame = job.querySelector(`[data-frame="${index}"]`);
   if (!frame) return;
   const image = frame.querySelector("img") ?? frame.appendChild(new Image());
-  image.alt = kind === "preview" ? "What it is becoming" : "A result";
+  image.alt = kind === "preview" ? "Preview" : "Result";
   image.className = kind;
   image.src = url;
 }

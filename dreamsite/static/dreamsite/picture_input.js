@@ -42,7 +42,7 @@ async function show(file) {
   const maxBytes = Number(form.dataset.maxBytes);
   if (file.size > maxBytes) {
     restoreInput();
-    showError(`This file has ${megabytes(file.size, 1)} MB; choose one of at most ${megabytes(maxBytes, 0)} MB.`);
+    showError(`This file is ${megabytes(file.size, 1)} MB; the limit is ${megabytes(maxBytes, 0)} MB.`);
     return;
   }
   current = file;
@@ -51,7 +51,7 @@ async function show(file) {
   form.querySelectorAll("[data-stored]").forEach((field) => (field.disabled = true));
   document.querySelector(".input-actions .input-source")?.remove();
   const image = new Image();
-  image.alt = `The picture to start from: ${file.name}`;
+  image.alt = `Input picture: ${file.name}`;
   image.src = URL.createObjectURL(file);
   const isShown = await image.decode().then(() => true, () => false);
   if (file !== current) return;
@@ -64,7 +64,7 @@ async function show(file) {
     // The server knows more formats than browsers do, and decides.
     delete drop.dataset.width;
     replaceImage(null);
-    caption.textContent = `${file.name}: cannot be shown here, but may be sent`;
+    caption.textContent = `${file.name}: no preview in this browser, but it can be sent`;
   }
   form.dispatchEvent(new Event("picture"));
 }
@@ -94,7 +94,7 @@ document.addEventListener("drop", (event) => {
   drop.classList.remove("dragover");
   if (!event.dataTransfer?.types.includes("Files")) return;
   event.preventDefault();
-  if (!use(event.dataTransfer.files)) showError("That is no picture; drop a PNG, JPEG or WebP file.");
+  if (!use(event.dataTransfer.files)) showError("Not a picture. Drop a PNG, JPEG or WebP file.");
 });
 document.addEventListener("paste", (event) => {
   if (use(event.clipboardData?.files)) event.preventDefault();

@@ -81,7 +81,7 @@ async function decide(form, submitter) {
     }
     showStatus(message, !response.ok);
   } catch {
-    showStatus("The service could not be reached, so nothing was decided. Try again.", true);
+    showStatus("The server cannot be reached, and nothing was decided. Try again.", true);
   }
   isDeciding = false;
 }

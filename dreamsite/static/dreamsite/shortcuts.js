@@ -45,7 +45,7 @@ function shortcuts() {
     const key = control.dataset.keyHint ?? KEY_LABELS[control.dataset.key] ?? control.dataset.key;
     if (!names.has(key)) names.set(key, nameOf(control));
   }
-  return names.set("?", "Show these keys");
+  return names.set("?", "Show keyboard shortcuts");
 }
 
 function showHelp() {
@@ -53,7 +53,7 @@ function showHelp() {
   dialog.className = "keys";
   dialog.setAttribute("aria-labelledby", "keys-title");
   dialog.innerHTML = `<form method="dialog">
-    <h2 id="keys-title">Keys of this page</h2>
+    <h2 id="keys-title">Keyboard shortcuts</h2>
     <dl></dl>
     <button class="btn">Close</button>
   </form>`;

@@ -45,7 +45,7 @@ function clearErrors(event) {
 async function showResponse(response) {
   const type = response.headers.get("Content-Type") ?? "";
   if (response.redirected) {
-    const message = "You were signed out. Sign in again in another tab, then press Generate here: nothing is lost.";
+    const message = "You were signed out. Sign in again in another tab, then press Generate here.";
     showErrors({ "": [message] });
   } else if (response.status === 201 && type.startsWith("text/html")) {
     showErrors({});
@@ -60,7 +60,7 @@ async function showResponse(response) {
   } else if (type.startsWith("application/json")) {
     showErrors((await response.json()).errors);
   } else {
-    showErrors({ "": ["Something went wrong here; reload the page and try again."] });
+    showErrors({ "": ["Something went wrong. Reload the page and try again."] });
   }
 }
 
@@ -77,7 +77,7 @@ async function submit(event) {
   try {
     await showResponse(await fetch(form.action, { method: "POST", body, headers: { "X-Requested-With": "fetch" } }));
   } catch {
-    showErrors({ "": ["The server could not be reached; nothing is lost, try again."] });
+    showErrors({ "": ["The server cannot be reached. Try again."] });
   } finally {
     delete form.dataset.busy;
     button.removeAttribute("aria-disabled");

@@ -50,7 +50,7 @@ async function update() {
   const request = ++lastRequest;
   const hasPicture = byId("image").files.length || form.querySelector("[data-stored]:not([disabled])");
   if (!byId("prompt").value.trim() || !hasPicture) {
-    byId("estimate").textContent = "Choose a picture and say what should happen to it.";
+    byId("estimate").textContent = "Choose a picture and write a prompt.";
     byId("sheet-estimate").textContent = "";
     return;
   }

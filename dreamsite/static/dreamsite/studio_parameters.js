@@ -120,7 +120,7 @@ function updateAxis(place) {
   const isText = TEXT_AXES.includes(parameter);
   const values = byId(place);
   values.disabled = !parameter;
-  values.placeholder = isText ? "one on each line" : "2, 4, 7.5";
+  values.placeholder = isText ? "one per line" : "2, 4, 7.5";
   if (!parameter) return 0;
   const parts = values.value.split(isText ? /\n/ : /[\s,;]+/);
   return new Set(parts.map((part) => part.trim()).filter(Boolean)).size;

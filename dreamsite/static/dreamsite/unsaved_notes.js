@@ -7,6 +7,6 @@ document.addEventListener("htmx:beforeOnLoad", (event) => {
   if (fields.every((field) => field.value === field.defaultValue)) return;
   event.preventDefault();
   const message = document.createElement("span");
-  message.textContent = "It has ended. Save title and note, and it is shown.";
+  message.textContent = "It has finished. Save title and note to see the result.";
   live.replaceChildren(message);
 });

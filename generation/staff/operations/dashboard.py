@@ -36,7 +36,7 @@ _OPEN_STATES = (WorkerCommand.State.WAITING, WorkerCommand.State.RUNNING)
 class PoolView:
     """A pool: its backlog, the number of running generations and of active workers, and its pause if it is paused."""
 
-    line: PoolBacklog
+    backlog: PoolBacklog
     oldest: str
     running: int
     workers: int
@@ -48,7 +48,7 @@ class Run:
     """A running generation: its progress in words, and in percent if that is known."""
 
     generation: Generation
-    at: str
+    progress: str
     percent: int | None
 
 
@@ -56,11 +56,11 @@ class Run:
 class WorkerView:
     """A worker: its registry entry, its state in a word, its running generations, and its latest failure of the last day."""
 
-    card: WorkerInfo
-    doing: str
+    info: WorkerInfo
+    state: str
     runs: list[Run]
     uptime: str
-    silence: str
+    since_heartbeat: str
     memory: str
     memory_percent: int
     failure: str
@@ -72,15 +72,15 @@ class WorkerView:
 class Dashboard:
     """The content of the operations page. `workers` is None if Redis cannot be reached."""
 
-    concerns: list[Alert]
+    alerts: list[Alert]
     pools: list[PoolView]
     workers: list[WorkerView] | None
-    orders: list[WorkerCommand]
+    commands: list[WorkerCommand]
 
     @property
-    def there(self) -> list[WorkerInfo]:
+    def ready_workers(self) -> list[WorkerInfo]:
         """The registry entries of the workers that can receive commands."""
-        return [worker.card for worker in self.workers or [] if not worker.card.is_stale]
+        return [worker.info for worker in self.workers or [] if not worker.info.is_stale]
 
 
 def dashboard() -> Dashboard:
@@ -95,10 +95,10 @@ def dashboard() -> Dashboard:
     running = list(rows.only("pool", "worker", "model_id", "cancel_requested"))
     commands = list(WorkerCommand.objects.all()[:_MAX_COMMANDS_SHOWN])
     return Dashboard(
-        concerns=alerts.alerts(registered, pool_backlogs, paused.values()),
+        alerts=alerts.alerts(registered, pool_backlogs, paused.values()),
         pools=[_pool(waiting, running, registered or [], paused.get(waiting.pool)) for waiting in pool_backlogs],
         workers=None if registered is None else _workers(registered, running, commands),
-        orders=commands,
+        commands=commands,
     )
 
 
@@ -111,7 +111,7 @@ def _pool(
     waiting: PoolBacklog, running: Sequence[Generation], infos: Sequence[WorkerInfo], pause: PausedPool | None
 ) -> PoolView:
     return PoolView(
-        line=waiting,
+        backlog=waiting,
         oldest=display.seconds(max(0.0, (timezone.now() - waiting.oldest).total_seconds())) if waiting.oldest else "",
         running=sum(row.pool == waiting.pool for row in running),
         workers=sum(info.pool == waiting.pool and not (info.is_stale or info.is_drained) for info in infos),
@@ -131,11 +131,11 @@ def _workers(
         is_draining = (info.name, WorkerCommand.Action.DRAIN) in open_commands
         views.append(
             WorkerView(
-                card=info,
-                doing=_doing(info, runs, is_draining),
+                info=info,
+                state=_state(info, runs, is_draining),
                 runs=runs,
                 uptime=_duration(time.time() - info.started),
-                silence=display.seconds(info.seconds_since_heartbeat),
+                since_heartbeat=display.seconds(info.seconds_since_heartbeat),
                 memory=f"{info.memory_used / 1e9:.1f} of {info.memory_total / 1e9:.0f} GB",
                 memory_percent=round(100 * info.memory_used / info.memory_total) if info.memory_total else 0,
                 failure=failures.get(info.name, ""),
@@ -154,7 +154,7 @@ def _run(generation: Generation, latest: Progress | None) -> Run:
     return Run(generation, text or "starting", latest.percent)
 
 
-def _doing(info: WorkerInfo, runs: Sequence[Run], is_draining: bool) -> str:
+def _state(info: WorkerInfo, runs: Sequence[Run], is_draining: bool) -> str:
     if info.is_stale:
         return "silent"
     if info.is_drained:
