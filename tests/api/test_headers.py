@@ -122,7 +122,7 @@ def test_the_logs_of_web_and_worker_name_the_request(service: Service, alices_ke
         assert (answer.status_code, answer.json()["detail"]["code"]) == (500, "storage_failed")
         assert answer.headers["x-request-id"] == failed
     generation = answer.headers["x-generation-id"]
-    wait_until(lambda: f"[{turned_away}] generation.api.errors: a request was turned away" in service.output)
+    wait_until(lambda: f"[{turned_away}] generation.api.errors: request refused, service unavailable" in service.output)
     line = f"[{failed}] generation.worker.execution: the pictures of generation {generation} cannot be stored"
     wait_until(lambda: line in service.output)
 
