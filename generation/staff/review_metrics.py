@@ -21,12 +21,12 @@ _DEFAULT_PERIOD = "30"
 @reviewers_only
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
-    """Show the metrics of the last `days`, of one `checker`; `t` is a threshold to compare with, 0 to 1."""
+    """Show the metrics of the last `days`, of one `checker`; `threshold` is one to compare with, 0 to 1."""
     period = request.GET.get("days", _DEFAULT_PERIOD)
     period = period if period in PERIODS else _DEFAULT_PERIOD
     since = timezone.now() - timedelta(days=int(period))
     metrics = domain.review_metrics(since, request.GET.get("checker", ""))
-    threshold = _share(request.GET.get("t", ""))
+    threshold = _share(request.GET.get("threshold", ""))
     if threshold is None:
         threshold = metrics.threshold if metrics.threshold is not None else 0.5
     change = domain.change(metrics, threshold)

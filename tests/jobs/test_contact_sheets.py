@@ -33,7 +33,7 @@ from tests.support.service import Service
 from tests.support.workers import register_worker
 
 TINY = "dreamsite/tiny-edit"
-FIELDS = {"prompt": "make it night", "model_id": TINY, "num_inference_steps": "20", "explore": "1"}
+FIELDS = {"prompt": "make it night", "model_id": TINY, "num_inference_steps": "20", "contact_sheet": "1"}
 GRID = {"columns_field": "guidance_scale", "columns": "2, 4 7.5", "rows_field": "num_inference_steps", "rows": "5;10"}
 
 

@@ -107,7 +107,7 @@ def test_the_page_draws_it_with_the_same_queries_always(client: Client, pictures
     counted = []
     for _ in range(2):
         with CaptureQueriesContext(connection) as queries:
-            page = client.get(PAGE, {"t": "0.3"}).content.decode()
+            page = client.get(PAGE, {"threshold": "0.3"}).content.decode()
         counted.append(len(queries))
         review.decide(make_generation(alice, flagged=[0]).images.get(), dora, Review.CONFIRMED, Reason.OTHER, seconds=3)
     assert counted[0] == counted[1] <= 8
@@ -118,7 +118,9 @@ def test_the_page_draws_it_with_the_same_queries_always(client: Client, pictures
     assert "<dt>flagged at this threshold</dt><dd><b>101</b></dd>" in page
 
 
-@pytest.mark.parametrize("query", [{"t": "nan"}, {"t": "x"}, {"t": "7"}, {"days": "0"}, {"checker": "odd"}])
+@pytest.mark.parametrize(
+    "query", [{"threshold": "nan"}, {"threshold": "x"}, {"threshold": "7"}, {"days": "0"}, {"checker": "odd"}]
+)
 def test_odd_questions_are_answered(client: Client, db: None, query: dict[str, str]) -> None:
     client.force_login(staff("dora", REVIEWERS))
     assert "No pictures were checked in this period." in client.get(PAGE, query).content.decode()

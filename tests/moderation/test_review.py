@@ -286,7 +286,7 @@ def test_the_page_shows_one_picture_and_all_about_it(desk: Client, alice: User, 
 
 def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) -> None:
     first, second = flagged(alice, created=ago(hours=2)), flagged(alice)
-    form = {"seen": "waiting", "seconds": "", "user": "alice"}
+    form = {"review_before": "waiting", "seconds": "", "user": "alice"}
     answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "verdict": "confirmed sexual", "note": "why"}, follow=True)
     assert answer.redirect_chain[0][0] == f"{DESK}?user=alice"
     page = answer.content.decode()
@@ -299,7 +299,7 @@ def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) 
     page = answer.content.decode()
     assert "Undone: confirmed." in page
     assert f'data-image="{first.pk}"' in page
-    answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "seen": "safe", "verdict": "safe"}, follow=True)
+    answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "review_before": "safe", "verdict": "safe"}, follow=True)
     assert "Your decision was not saved." in answer.content.decode()
     assert "nothing to undo" in desk.post(f"{DESK}undo", follow=True).content.decode()
 
@@ -307,7 +307,7 @@ def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) 
 def test_scripts_are_answered_in_json(desk: Client, erin: User, alice: User) -> None:
     image = flagged(alice)
     address = f"{DESK}{image.pk}/decide"
-    form = {"seen": "waiting", "verdict": "safe", "seconds": "2.5"}
+    form = {"review_before": "waiting", "verdict": "safe", "seconds": "2.5"}
     accept = {"Accept": "application/json"}
     assert (
         desk.post(address, {**form, "verdict": "confirmed"}, headers=accept)
@@ -325,10 +325,10 @@ def test_the_next_is_kept_ready_and_let_go(desk: Client, alice: User) -> None:
     desk.get(DESK)
     key = str(ReviewClaim.objects.get().key)
     ReviewClaim.objects.update(expires=timezone.now() + timedelta(seconds=1))
-    page = desk.post(f"{DESK}next", {"besides": first.pk, "key": key}).content.decode()
+    page = desk.post(f"{DESK}next", {"exclude": first.pk, "key": key}).content.decode()
     assert f'data-image="{second.pk}"' in page
     assert ReviewClaim.objects.get(image=first).expires > timezone.now() + timedelta(minutes=4)
-    assert desk.post(f"{DESK}next", {"besides": [first.pk, second.pk]}).content == b""
+    assert desk.post(f"{DESK}next", {"exclude": [first.pk, second.pk]}).content == b""
     keys = list(ReviewClaim.objects.values_list("key", flat=True))
     assert desk.post(f"{DESK}leave", {"key": [*keys, "odd"]}).status_code == 204
     assert not ReviewClaim.objects.exists()
@@ -353,16 +353,16 @@ def test_odd_filters_answer(desk: Client, query: dict[str, str]) -> None:
 def test_odd_numbers_are_no_pictures(desk: Client, alice: User, number: str) -> None:
     image = flagged(alice)
     assert desk.get(DESK, {"image": number}).status_code == 404
-    assert f'data-image="{image.pk}"' in desk.post(f"{DESK}next", {"besides": number}).content.decode()
+    assert f'data-image="{image.pk}"' in desk.post(f"{DESK}next", {"exclude": number}).content.decode()
 
 
 def test_odd_forms_decide_nothing(desk: Client, alice: User) -> None:
     address = f"{DESK}{flagged(alice).pk}/decide"
     for seen in ("odd", "\0"):
-        answer = desk.post(address, {"seen": seen, "verdict": "safe"}, headers={"Accept": "application/json"})
+        answer = desk.post(address, {"review_before": seen, "verdict": "safe"}, headers={"Accept": "application/json"})
         assert (answer.status_code, "nothing was decided" in answer.json()["message"]) == (422, True)
     assert not ReviewDecision.objects.exists()
-    desk.post(address, {"seen": "waiting", "verdict": "safe", "note": "a \0note\0 "})
+    desk.post(address, {"review_before": "waiting", "verdict": "safe", "note": "a \0note\0 "})
     assert ReviewDecision.objects.get().note == "a note"
 
 

@@ -56,7 +56,7 @@ def test_nobody_who_cancels_deletes_or_restores_is_sent_elsewhere(signed_in: Cli
 def test_undoing_leads_back_to_where_one_deleted(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice)
     page = content(signed_in, NARROWED)
-    assert press(signed_in, page, reverse("selection"), do="delete", id=str(generation.pk))["Location"] == NARROWED
+    assert press(signed_in, page, reverse("selection"), action="delete", id=str(generation.pk))["Location"] == NARROWED
     page = content(signed_in, NARROWED)
     assert press(signed_in, page, reverse("restore"))["Location"] == NARROWED
     assert Generation.objects.owned_by(alice).exists()
@@ -149,14 +149,14 @@ def test_what_is_done_on_the_page_keeps_what_was_looked_for(signed_in: Client, a
     assert f'hx-get="/history/tiles?live={older.pk}.running&q=night&state=running"' in live
     chosen = signed_in.post(
         reverse("selection"),
-        {"do": "favourite", "id": str(older.pk), "next": "/history/?q=night&before=x"},
+        {"action": "favourite", "id": str(older.pk), "next": "/history/?q=night&before=x"},
         headers={"HX-Request": "true"},
     )
     assert chosen.status_code == 200
     Generation.objects.filter(pk=older.pk).update(state=State.CANCELED)
     chosen = signed_in.post(
         reverse("selection"),
-        {"do": "favourite", "id": str(older.pk), "next": f"/history/?q=night&before={older.pk}"},
+        {"action": "favourite", "id": str(older.pk), "next": f"/history/?q=night&before={older.pk}"},
         headers={"HX-Request": "true"},
     )
     assert f'href="{own_page(older, "q=night")}"' in chosen.content.decode()

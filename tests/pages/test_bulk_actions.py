@@ -115,7 +115,9 @@ def test_a_picture_that_is_gone_is_named_as_missing(alice: User) -> None:
 
 
 def choose(client: Client, do: str, *chosen: Generation, **fields: Any) -> Any:
-    return client.post(reverse("selection"), {"do": do, "id": [str(generation.pk) for generation in chosen], **fields})
+    return client.post(
+        reverse("selection"), {"action": do, "id": [str(generation.pk) for generation in chosen], **fields}
+    )
 
 
 def test_many_become_favourites_and_no_more(signed_in: Client, alice: User) -> None:
@@ -142,12 +144,14 @@ def test_a_page_that_stays_gets_what_has_changed(signed_in: Client, alice: User)
     first, second = make_generation(alice), make_generation(alice)
     headers = {"HX-Request": "true"}
     page = signed_in.post(
-        reverse("selection"), {"do": "favourite", "id": [str(first.pk)], "only": str(second.pk)}, headers=headers
+        reverse("selection"),
+        {"action": "favourite", "id": [str(first.pk)], "fallback_id": str(second.pk)},
+        headers=headers,
     ).content.decode()
     assert f'id="tile-{first.pk}" data-keys-of-focus hx-swap-oob="true"' in page
     assert f"tile-{second.pk}" not in page
     page = signed_in.post(
-        reverse("selection"), {"do": "delete", "only": str(first.pk)}, headers=headers
+        reverse("selection"), {"action": "delete", "fallback_id": str(first.pk)}, headers=headers
     ).content.decode()
     assert f'id="tile-{first.pk}" hx-swap-oob="delete"' in page
     assert "Undo" in page
@@ -172,7 +176,7 @@ def test_a_download_is_made_while_it_is_sent(alice: User, tiny_edit: DiffusionMo
     async def ask() -> list[bytes]:
         client = AsyncClient()
         await client.aforce_login(alice)
-        answer: Any = await client.post(reverse("selection"), {"do": "download", "id": str(made.pk)})
+        answer: Any = await client.post(reverse("selection"), {"action": "download", "id": str(made.pk)})
         assert answer.is_async
         return [piece async for piece in answer.streaming_content]
 
@@ -193,10 +197,10 @@ def test_nothing_of_others_is_touched(signed_in: Client, bob: User) -> None:
 
 def test_odd_choices_are_answered_in_words(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     generation = make_generation(alice)
-    assert signed_in.post(reverse("selection"), {"do": "delete", "id": ["x", "\0"]}).status_code == 302
+    assert signed_in.post(reverse("selection"), {"action": "delete", "id": ["x", "\0"]}).status_code == 302
     assert b"Nothing was chosen" in signed_in.get("/history/").content
     assert choose(signed_in, "explode", generation).status_code == 400
-    monkeypatch.setattr(bulk_actions, "MOST_AT_ONCE", 0)
+    monkeypatch.setattr(bulk_actions, "MAX_SELECTED", 0)
     choose(signed_in, "delete", generation)
     assert b"choose at most 0 at once" in signed_in.get("/history/").content
     generation.refresh_from_db()

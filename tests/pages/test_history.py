@@ -263,7 +263,7 @@ def test_who_wants_no_blur_sees_no_blur(signed_in: Client, alice: User) -> None:
 def test_chips_say_what_is_chosen_and_how_to_give_it_up(signed_in: Client, alice: User) -> None:
     made = [make_generation(alice, state) for state in (State.SUCCEEDED, State.FAILED, State.SUCCEEDED)]
     Generation.objects.filter(pk=made[0].pk).update(is_favourite=True)
-    page = signed_in.get(HISTORY, {"state": "succeeded", "favourite": "true", "q": "", "under": "x"}).content.decode()
+    page = signed_in.get(HISTORY, {"state": "succeeded", "favourite": "true", "q": "", "heading": "x"}).content.decode()
     assert shown(page.encode()) == [made[0].pk]
     assert re.search(r'href="\?state=succeeded" aria-current="true">★ Favourites<', page)
     assert re.search(r'href="\?favourite=true" aria-current="true">succeeded<', page)

@@ -23,7 +23,7 @@ from generation.models import (
     Lora,
     State,
 )
-from generation.pages import snippets
+from generation.pages.studio import snippets
 from tests.support.generations import make_generation
 from tests.support.html import squeeze
 from tests.support.pictures import photo, scene
@@ -301,21 +301,27 @@ def test_models_show_what_has_an_effect_on_them(signed_in: Client, alice: User) 
     assert hidden.findall(page) == ["guidance_scale", "image_guidance_scale"]
     assert 'name="num_inference_steps" value="2"' in page
     assert 'name="num_images_per_prompt" value="1" min="1" max="2"' in page
-    page = squeeze(signed_in.post("/", {**FIELDS, "switch": "1"}).content.decode())
+    page = squeeze(signed_in.post("/", {**FIELDS, "switch_model": "1"}).content.decode())
     assert hidden.findall(page) == ["strength"], "without scripts, a button shows another model's"
     assert "make it night</textarea>" in page
     assert 'name="num_inference_steps" value="20"' in page
-    turned = {**FIELDS, "switch": "1", "was": "dreamsite/tiny-edit", "model_id": "some/turbo", "guidance_scale": "9"}
+    turned = {
+        **FIELDS,
+        "switch_model": "1",
+        "previous_model": "dreamsite/tiny-edit",
+        "model_id": "some/turbo",
+        "guidance_scale": "9",
+    }
     page = squeeze(signed_in.post("/", {**turned, "num_inference_steps": "20", "image": picture()}).content.decode())
     assert 'name="num_inference_steps" value="2"' in page, "what nobody touched is what the other model does best with"
     assert 'name="guidance_scale" value="9"' in page
     assert "Choose the picture again." in page
     told = json.loads(re.search(r'<script id="model-behaviour" type="application/json">(.*?)</script>', page)[1])  # type: ignore[index]
     assert told["some/turbo"]["sliders"]["num_inference_steps"] == {
-        "shown": True,
+        "has_effect": True,
         "value": "2",
         "max": 200.0,
-        "span": 8.0,
+        "slider_max": 8.0,
     }
     DiffusionModel.objects.update(enabled=False, is_default=False)
     assert "No model is enabled here" in signed_in.get("/").content.decode()

@@ -38,7 +38,7 @@ def signed_in(client: Client, alice: User) -> Client:
     return client
 
 
-def binned(user: User, days: float = 0, **fields: Any) -> Generation:
+def make_trashed(user: User, days: float = 0, **fields: Any) -> Generation:
     """One that was put into the trash so many days ago."""
     generation = make_generation(user, **fields)
     Generation.objects.filter(pk=generation.pk).update(trashed=timezone.now() - timedelta(days=days))
@@ -87,7 +87,7 @@ def test_one_update_takes_many_and_a_second_none(alice: User, django_assert_num_
 
 
 def test_each_tells_its_last_day(signed_in: Client, alice: User) -> None:
-    first, last = binned(alice, 1.5), binned(alice, 6.99)
+    first, last = make_trashed(alice, 1.5), make_trashed(alice, 6.99)
     page = signed_in.get(TRASH).content.decode()
     for generation in (first, last):
         assert f"deleted permanently {display.last_day(rows(generation).get())}" in page
@@ -99,8 +99,8 @@ def test_each_tells_its_last_day(signed_in: Client, alice: User) -> None:
 
 def test_all_are_restored_at_once(signed_in: Client, alice: User, bob: User) -> None:
     for _ in range(3):
-        binned(alice)
-    bobs = binned(bob)
+        make_trashed(alice)
+    bobs = make_trashed(bob)
     page = signed_in.post(reverse("restore"), {"all": "1", "next": TRASH}, follow=True)
     assert "3 are back in the history." in page.content.decode()
     assert "The trash is empty." in page.content.decode()
@@ -109,9 +109,9 @@ def test_all_are_restored_at_once(signed_in: Client, alice: User, bob: User) -> 
 
 
 def test_delete_now_is_for_good(signed_in: Client, alice: User) -> None:
-    generation = binned(alice)
+    generation = make_trashed(alice)
     page = signed_in.post(reverse("delete-now", args=[generation.pk]), follow=True).content.decode()
-    assert "gone for good" in page
+    assert "It was deleted permanently." in page
     assert rows(generation).get().deleted is not None
     assert not default_storage.exists(str(generation.input))
     assert signed_in.post(reverse("delete-now", args=[generation.pk])).status_code == 404
@@ -126,9 +126,9 @@ def test_nothing_is_deleted_for_good_from_outside_of_the_trash(signed_in: Client
 
 
 def test_emptying_leaves_the_work_to_the_reaper(signed_in: Client, alice: User, bob: User) -> None:
-    mine, bobs = binned(alice), binned(bob)
+    mine, bobs = make_trashed(alice), make_trashed(bob)
     page = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
-    assert "1 is being deleted for good" in page
+    assert "1 is being deleted permanently" in page
     assert "make it night" not in page
     signed_in.post(reverse("restore"), {"id": str(mine.pk)})
     assert rows(mine).get().trashed is not None
@@ -138,7 +138,7 @@ def test_emptying_leaves_the_work_to_the_reaper(signed_in: Client, alice: User, 
 
 
 def test_the_reaper_deletes_what_has_been_there_for_a_week(alice: User) -> None:
-    kept, gone = binned(alice, 6.99), binned(alice, 7.01, num_images_per_prompt=2)
+    kept, gone = make_trashed(alice, 6.99), make_trashed(alice, 7.01, num_images_per_prompt=2)
     names = [str(gone.input), str(gone.input_thumbnail)]
     names += [str(file) for image in gone.images.all() for file in (image.file, image.thumbnail)]
     reaper.reap()
@@ -149,7 +149,7 @@ def test_the_reaper_deletes_what_has_been_there_for_a_week(alice: User) -> None:
 
 
 def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None:
-    generation = binned(alice, 8)
+    generation = make_trashed(alice, 8)
     sheet = ContactSheet.objects.create(user=alice, columns={"field": "prompt", "values": ["zebra"]})
     rows(generation).update(title="zebra", note="zebra", is_favourite=True, contact_sheet=sheet)
     ShareLink.objects.create(generation=generation, code="c")
@@ -165,7 +165,7 @@ def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None
 
 
 def test_to_the_api_it_is_deleted(client: Client, alice: User, alices_token: str) -> None:
-    generation = binned(alice)
+    generation = make_trashed(alice)
     headers = {"Authorization": f"Bearer {alices_token}"}
     for answered in (
         client.get(f"/generations/{generation.pk}", headers=headers),
@@ -180,12 +180,12 @@ def test_to_the_api_it_is_deleted(client: Client, alice: User, alices_token: str
 
 
 def test_a_key_of_what_is_in_the_trash_finds_it_gone(alices: ApiToken, alice: User, rf: Any) -> None:
-    generation = binned(alice, token=alices)
+    generation = make_trashed(alice, token=alices)
     assert generation_response(rows(generation).get(), rf.get("/").build_absolute_uri).status_code == 410
 
 
 def test_bob_gets_nothing_of_alices(client: Client, alice: User, bob: User) -> None:
-    kept, gone = make_generation(alice), binned(alice)
+    kept, gone = make_generation(alice), make_trashed(alice)
     client.force_login(bob)
     assert delete(client, kept).status_code == 404
     assert client.post(reverse("delete-now", args=[gone.pk])).status_code == 404
@@ -198,7 +198,7 @@ def test_bob_gets_nothing_of_alices(client: Client, alice: User, bob: User) -> N
 
 
 def test_every_way_asks_for_a_sign_in_and_the_right_method(client: Client, alice: User) -> None:
-    generation = binned(alice)
+    generation = make_trashed(alice)
     addresses = [reverse(name) for name in ("restore", "empty-trash")]
     addresses += [reverse(name, args=[generation.pk]) for name in ("delete", "delete-now")]
     for address in (TRASH, *addresses):
@@ -215,7 +215,7 @@ def test_the_page_takes_the_same_queries_however_full_it_is(
     monkeypatch.setattr(trash, "PAGE_SIZE", 5)
     for count in (1, 8):
         for _ in range(count):
-            binned(alice, num_images_per_prompt=2)
+            make_trashed(alice, num_images_per_prompt=2)
         with django_assert_num_queries(4):
             page = signed_in.get(TRASH).content.decode()
     assert page.count("Restore:") == 5
@@ -232,30 +232,30 @@ def test_the_page_takes_the_same_queries_however_full_it_is(
 
 
 def test_flagged_ones_are_blurred_as_everywhere(signed_in: Client, alice: User) -> None:
-    binned(alice, flagged=[0])
+    make_trashed(alice, flagged=[0])
     assert 'class="tile succeeded flagged"' in signed_in.get(TRASH).content.decode()
     User.objects.update(blur_flagged=False)
     assert "flagged" not in signed_in.get(TRASH).content.decode()
 
 
 def test_staff_see_since_when(client: Client, alice: User, charlie: User) -> None:
-    generation = binned(alice)
+    generation = make_trashed(alice)
     client.force_login(charlie)
     page = client.get(reverse("admin:generation_generation_change", args=[generation.pk])).content.decode()
     assert re.search(r"in the trash since 20\d\d-\d\d-\d\d \d\d:\d\d \(succeeded\)", page)
 
 
 def test_what_is_on_legal_hold_stays_in_the_trash_and_says_why(signed_in: Client, alice: User) -> None:
-    held, over = binned(alice, deletion.TRASH_DAYS + 2), binned(alice, deletion.TRASH_DAYS + 1)
-    fresh = binned(alice)
+    held, over = make_trashed(alice, deletion.TRASH_DAYS + 2), make_trashed(alice, deletion.TRASH_DAYS + 1)
+    fresh = make_trashed(alice)
     retention.hold(Generation.objects.filter(pk__in=[held.pk, fresh.pk]))
     assert deletion.empty_trash() == 1
     assert [rows(one).get().deleted is None for one in (held, over)] == [True, False]
     told = signed_in.post(reverse("delete-now", args=[fresh.pk]), follow=True).content.decode()
     assert "Staff must keep this one" in told
-    more = binned(alice)
+    more = make_trashed(alice)
     told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
-    assert "1 is being deleted for good. Staff must keep 2 for now, so they stay in the trash." in told
+    assert "1 is being deleted permanently. Staff must keep 2 for now, so they stay in the trash." in told
     assert told.count("kept by staff") == 2
     assert deletion.empty_trash() == 1
     assert rows(more).get().deleted is not None

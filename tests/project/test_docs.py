@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 
 from generation.api.events import ServerSentEvent
 from generation.models import RetentionRule
-from generation.pages.studio import MODES
+from generation.pages.studio.page import MODES
 from generation.parameters import ErrorCode, ImageToImageParameters
 from generation.recipes import FAMILY_TRAITS
 from tests.support.environment import ROOT

@@ -37,8 +37,8 @@ class Belongings:
         self.live = make_generation(user, State.RUNNING, prompt=SECRET)
         self.sheet = ContactSheet.objects.create(user=user, columns={"field": "prompt", "values": [SECRET]})
         Generation.objects.filter(pk=self.done.pk).update(title=SECRET, note=SECRET, contact_sheet=self.sheet, cell=0)
-        self.binned = make_generation(user, prompt=SECRET)
-        Generation.objects.filter(pk=self.binned.pk).update(trashed=self.binned.created)
+        self.trashed = make_generation(user, prompt=SECRET)
+        Generation.objects.filter(pk=self.trashed.pk).update(trashed=self.trashed.created)
         self.link = sharing.share(self.done, 0, None, with_recipe=True)
         data_export.request(user)
         account_jobs.run_all(lambda: False)
@@ -51,7 +51,7 @@ class Belongings:
             names = pattern.pattern.converters
             if not names or pattern.name in PUBLIC:
                 continue
-            generations = [self.done, self.live, self.binned] if "generation_id" in names else [self.done]
+            generations = [self.done, self.live, self.trashed] if "generation_id" in names else [self.done]
             for generation in generations:
                 known = {
                     "generation_id": generation.pk,
@@ -71,7 +71,7 @@ class Belongings:
 
     def marks(self) -> list[str]:
         """What betrays them on a page."""
-        ids = [self.done.pk, self.live.pk, self.binned.pk, self.sheet.pk, self.export.pk]
+        ids = [self.done.pk, self.live.pk, self.trashed.pk, self.sheet.pk, self.export.pk]
         return [SECRET, self.link.code, *map(str, ids)]
 
 
@@ -86,7 +86,7 @@ def test_every_address_is_not_found_by_anybody_else(client: Client, alices_thing
     tried = set()
     for name, address in alices_things.addresses():
         tried.add(name)
-        answers = {client.get(address).status_code, client.post(address, {"next": "/", "do": "delete"}).status_code}
+        answers = {client.get(address).status_code, client.post(address, {"next": "/", "action": "delete"}).status_code}
         assert answers in ({404}, {404, 405}), address
     assert {"generation", "job", "events", "download", "share", "revoke-share", "sheet-cells", "export-file"} <= tried
     client.logout()
@@ -132,13 +132,13 @@ def test_nothing_of_others_is_chosen_restored_or_started_from(
 ) -> None:
     before = alices_things.state()
     client.force_login(bob)
-    done, binned = str(alices_things.done.pk), str(alices_things.binned.pk)
+    done, trashed = str(alices_things.done.pk), str(alices_things.trashed.pk)
     for verb in ("favourite", "not-favourite", "delete"):
-        client.post(reverse("selection"), {"do": verb, "id": [done, binned]})
-    zipped = b"".join(client.post(reverse("selection"), {"do": "download", "id": done}))
+        client.post(reverse("selection"), {"action": verb, "id": [done, trashed]})
+    zipped = b"".join(client.post(reverse("selection"), {"action": "download", "id": done}))
     assert done.encode() not in zipped
     assert SECRET.encode() not in zipped
-    for fields in ({"id": [done, binned]}, {"all": "1"}):
+    for fields in ({"id": [done, trashed]}, {"all": "1"}):
         client.post(reverse("restore"), fields)
     client.post(reverse("empty-trash"))
     for query in (f"from={done}", f"source={done}&image=0"):
@@ -151,7 +151,7 @@ def test_nothing_of_others_is_chosen_restored_or_started_from(
 
 def test_a_token_opens_nothing_of_others(client: Client, alices_things: Belongings, bob: User, bobs_token: str) -> None:
     headers = {"Authorization": f"Bearer {bobs_token}"}
-    for generation in (alices_things.done, alices_things.live, alices_things.binned):
+    for generation in (alices_things.done, alices_things.live, alices_things.trashed):
         base = f"/generations/{generation.pk}"
         for address in (base, f"{base}/images/0", f"{base}/events"):
             assert client.get(address, headers=headers).status_code == 404, address

@@ -305,13 +305,13 @@ def test_commands_of_lost_workers_fail(tiny_edit: DiffusionModel) -> None:
     assert not WorkerCommand.objects.exists()
 
 
-def test_a_silent_worker_is_forgotten_on_request(operator: Client) -> None:
+def test_a_stale_worker_is_removed_on_request(operator: Client) -> None:
     register_worker("gone-1")
     age_heartbeat("gone-1", 60)
     assert "gone-1" in text(operator)
     operator.post(f"{PAGE}forget", {"worker": "gone-1"})
     assert workers.registered() == []
-    assert AuditEntry.objects.get().action == "worker.forget"
+    assert AuditEntry.objects.get().action == "worker.remove"
     for name in ("gone-1", ""):
         operator.post(f"{PAGE}forget", {"worker": name})
     assert AuditEntry.objects.count() == 1

@@ -29,7 +29,7 @@ ALLOWED = {
         *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
         *("generation_reviewdecision_changelist", "generation_reviewdecision_change"),
         "generation_reviewdecision_history",
-        *("review", "review-picture", "review-insight"),
+        *("review", "review-picture", "review-metrics"),
     },
     OPERATORS: {
         *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
@@ -163,7 +163,7 @@ def test_an_operator_cannot_review(client: Client, alice: User) -> None:
         ("review-decide", [image.pk]),
         ("review-undo", []),
         ("review-next", []),
-        ("review-leave", []),
+        ("review-release", []),
     ):
         assert client.post(reverse(name, args=arguments), {"verdict": "safe"}).status_code == 403
     assert "/admin/review/" not in client.get("/admin/").content.decode()

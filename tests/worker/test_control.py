@@ -43,11 +43,11 @@ def live(client: httpx.Client) -> str:
 
 
 def worker_of(client: httpx.Client) -> str:
-    """Return the name of the service's worker, once those that other tests killed count as silent."""
+    """Return the name of the service's worker, once those that other tests killed count as stale."""
     names: list[str] = []
 
     def is_only_one() -> bool:
-        names[:] = re.findall(r'class="worker (?!silent)\w+" aria-label="Worker ([^"]+)"', client.get(PAGE).text)
+        names[:] = re.findall(r'class="worker (?!stale)\w+" aria-label="Worker ([^"]+)"', client.get(PAGE).text)
         return len(names) == 1
 
     wait_until(is_only_one, "a single live worker")

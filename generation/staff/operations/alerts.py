@@ -17,13 +17,7 @@ from django.utils import timezone
 from generation import display
 from generation.broker.workers import WorkerInfo
 from generation.jobs.backlog import PoolBacklog
-from generation.models import (
-    Generation,
-    PausedPool,
-    State,
-    WorkerCommand,
-    first_id,
-)
+from generation.models import Generation, PausedPool, State, WorkerCommand, first_id
 from generation.parameters import ErrorCode
 
 RECENT = timedelta(minutes=15)

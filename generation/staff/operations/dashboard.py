@@ -15,14 +15,7 @@ from generation.broker.progress import Progress
 from generation.broker.workers import WorkerInfo
 from generation.jobs import backlog
 from generation.jobs.backlog import PoolBacklog
-from generation.models import (
-    DiffusionModel,
-    Generation,
-    PausedPool,
-    State,
-    WorkerCommand,
-    first_id,
-)
+from generation.models import DiffusionModel, Generation, PausedPool, State, WorkerCommand, first_id
 from generation.staff.operations import alerts
 from generation.staff.operations.alerts import Alert
 
@@ -156,7 +149,7 @@ def _run(generation: Generation, latest: Progress | None) -> Run:
 
 def _state(info: WorkerInfo, runs: Sequence[Run], is_draining: bool) -> str:
     if info.is_stale:
-        return "silent"
+        return "stale"
     if info.is_drained:
         return "drained"
     if is_draining:
