@@ -1,11 +1,12 @@
 """The history: a grid of the user's generations."""
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
@@ -37,18 +38,11 @@ def history(request: HttpRequest) -> HttpResponse:
     matches = [] if query.errors else search.page(rows, user.pk, query.filters, PAGE_SIZE, before)
     generations = matches[:PAGE_SIZE]
     groups = list(display.grouped(generations, display.outlooks(generations)))
-    older_page = None
-    if len(matches) > PAGE_SIZE:
-        last_id = generations[-1].pk
-        older_page = {
-            "href": address(request.GET, before=last_id),
-            "grid_href": address(request.GET, before=last_id, heading=groups[-1].key),
-        }
     context: dict[str, Any] = {
         "groups": groups,
         "last_heading": request.GET.get("heading"),
         "before": before,
-        "older_page": older_page,
+        "older_page": _older_page(request.GET, generations[-1].pk, groups) if len(matches) > PAGE_SIZE else None,
         "querystring": query.querystring,
         "live_query": _live_query(generations, query),
     }
@@ -91,6 +85,14 @@ def tiles(request: HttpRequest) -> HttpResponse:
         "live_query": _live_query(rows, query),
     }
     return render(request, "generation/_tiles_update.html", context)
+
+
+def _older_page(query: QueryDict, last_id: UUID, groups: Sequence[display.Group]) -> dict[str, str]:
+    """Return the address of the next page, and that of its grid alone, for htmx."""
+    return {
+        "href": address(query, before=last_id),
+        "grid_href": address(query, before=last_id, heading=groups[-1].key),
+    }
 
 
 def _live_query(generations: list[Generation], query: HistoryQuery) -> str:
