@@ -1,4 +1,4 @@
-"""The pages of the account in a real browser: their look, the theme on every device, an export, and leaving."""
+"""The account's pages in a real browser: layout, theme on every device, export, account deletion."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ SWITCH = "Switch between light and dark"
 
 
 class Devices:
-    """Browsers with nothing in common. Whatever one of them notes as an error fails the test."""
+    """Separate browser contexts. An error in the console of one of them fails the test."""
 
     def __init__(self, browser: Browser, url: str) -> None:
         self.browser = browser
@@ -146,10 +146,10 @@ def test_the_admins_switch_is_the_accounts_too(devices: Devices, charlie: User) 
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     with page.expect_response("**/settings/theme"):
         page.locator(".theme-toggle").first.click()
-    chosen = User.objects.get().theme
-    assert chosen == page.locator("html").get_attribute("data-theme") != "dark"
+    theme = User.objects.get().theme
+    assert theme == page.locator("html").get_attribute("data-theme") != "dark"
     page.goto(f"{devices.url}/tokens/")
-    expect(page.locator("html")).to_have_attribute("data-theme", chosen)
+    expect(page.locator("html")).to_have_attribute("data-theme", theme)
 
 
 def test_an_export_is_watched_and_fetched(devices: Devices, alice: User) -> None:

@@ -1,4 +1,4 @@
-"""One generation in a real browser: ways to compare, keys, title, sharing, deleting with a way back."""
+"""The page of a generation in a real browser: comparison, keys, title, sharing, delete and undo."""
 
 import re
 
@@ -53,7 +53,7 @@ def test_three_ways_to_compare(page: Page, alice: User, live_server: LiveServer)
     page.keyboard.up("Space")
     assert page.evaluate(CLIP) == "inset(0px 100% 0px 0px)"
 
-    # The way stays when the picture to compare with changes, from before the first paint.
+    # The view stays when another picture is compared, from the first paint on.
     page.get_by_role("navigation", name="Compare with").get_by_role("link", name="the other").click()
     page.wait_for_url(f"**with={other.pk}.0")
     expect(page.locator("html")).to_have_attribute("data-compare", "hold")

@@ -1,4 +1,4 @@
-"""The pages in a real browser: by keyboard, in dark and light, on a desk and on a phone, with and without scripts."""
+"""The pages in a real browser: by keyboard, in dark and light, wide and narrow, with and without scripts."""
 
 import re
 
@@ -19,6 +19,7 @@ from tests.support.browser import (
 )
 from tests.support.generations import make_generation
 from tests.support.pictures import scene
+from tests.support.service import wait_until
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
@@ -149,6 +150,23 @@ def test_a_flagged_picture_is_blurred_until_its_owner_asks(page: Page, alice: Us
     expect(result).to_have_css("filter", "none")
 
 
+POSITION_STORED = """() => {
+  const tile = history.state?.tile && document.getElementById(history.state.tile);
+  return tile && Math.abs(tile.getBoundingClientRect().top - history.state.top) < 1;
+}"""
+"""Whether the page has stored where it is scrolled to, which it does a moment after the last scroll."""
+
+
+def scroll_to_end(page: Page, count: int) -> None:
+    """Scroll until the grid has loaded all its tiles."""
+
+    def has_all() -> bool:
+        page.mouse.wheel(0, 2000)
+        return page.locator(".tile").count() == count
+
+    wait_until(has_all, f"{count} tiles")
+
+
 def test_more_comes_when_one_scrolls(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "PAGE_SIZE", 12)
     for number in range(30):
@@ -156,10 +174,7 @@ def test_more_comes_when_one_scrolls(page: Page, alice: User, monkeypatch: pytes
     page.set_viewport_size({"width": 390, "height": 400})
     sign_in(page)
     assert page.locator(".tile").count() < 30
-    for _ in range(20):
-        page.mouse.wheel(0, 2000)
-        page.wait_for_timeout(50)
-    expect(page.locator(".tile")).to_have_count(30)
+    scroll_to_end(page, 30)
     expect(page.locator(".older")).to_have_count(0)
     assert page.locator(".grid h2").all_inner_texts() == ["Today"]
     names = page.locator(".tile .caption > span").all_text_contents()
@@ -168,23 +183,21 @@ def test_more_comes_when_one_scrolls(page: Page, alice: User, monkeypatch: pytes
 
 def test_the_way_back_leads_to_the_same_place(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "PAGE_SIZE", 12)
-    made = [make_generation(alice, prompt=f"number {number}") for number in range(60)]
+    generations = [make_generation(alice, prompt=f"number {number}") for number in range(60)]
     page.set_viewport_size({"width": 390, "height": 400})
     sign_in(page)
-    far = page.locator(f"#to-{made[12].pk}")
-    for _ in range(40):
-        page.mouse.wheel(0, 2000)
-        page.wait_for_timeout(50)
-    far.scroll_into_view_if_needed()
-    page.wait_for_timeout(300)
-    before = far.bounding_box()
-    far.click()
-    page.wait_for_url(f"**/history/{made[12].pk}/")
-    for again in (page.go_back, page.reload):
-        again()
-        expect(far).to_be_in_viewport()
-        page.wait_for_timeout(500)
-        assert far.bounding_box() == before
+    link = page.locator(f"#to-{generations[12].pk}")
+    scroll_to_end(page, 60)
+    link.scroll_into_view_if_needed()
+    page.wait_for_function(POSITION_STORED)
+    box = link.bounding_box()
+    link.click()
+    page.wait_for_url(f"**/history/{generations[12].pk}/")
+    for return_to_history in (page.go_back, page.reload):
+        return_to_history()
+        expect(link).to_be_in_viewport()
+        page.wait_for_function(POSITION_STORED)
+        wait_until(lambda: link.bounding_box() == box, "the position of before")
 
 
 def test_the_words_of_a_wait_keep_off_the_edge(page: Page, alice: User, live_server: LiveServer) -> None:

@@ -1,4 +1,4 @@
-"""The page of one generation: comparing, going on from it, descent, downloads, title and note, those beside it."""
+"""The page of one generation: comparison, repeating, lineage, downloads, title and note, neighbours."""
 
 import re
 from io import BytesIO
@@ -46,7 +46,7 @@ def child_of(user: User, image: GeneratedImage, state: State = State.SUCCEEDED, 
 
 
 def before(page: str) -> str:
-    """What stands for the picture that is compared with."""
+    """Return the HTML of the picture that the result is compared with."""
     return page.partition('class="before"')[2].partition("</div>")[0]
 
 
@@ -65,15 +65,15 @@ def test_going_on_is_by_links_to_the_studio(signed_in: Client, alice: User) -> N
 def test_a_result_is_compared_with_what_the_address_says(signed_in: Client, alice: User) -> None:
     other = make_generation(alice, prompt="make it snow", num_images_per_prompt=2)
     generation = make_generation(alice, num_images_per_prompt=3)
-    own, others = generation.images.all(), other.images.all()
+    images, other_images = generation.images.all(), other.images.all()
     expected = {
         "": generation.input,
         "input": generation.input,
-        f"{generation.pk}.1": own[1].file,
-        f"{other.pk}.0": others[0].file,
-        f"{other.pk}.1": others[1].file,
-        f"{other.pk}": others[0].file,
-        # Itself, and nothing that there is.
+        f"{generation.pk}.1": images[1].file,
+        f"{other.pk}.0": other_images[0].file,
+        f"{other.pk}.1": other_images[1].file,
+        f"{other.pk}": other_images[0].file,
+        # The result itself, and pictures that do not exist.
         f"{generation.pk}.0": generation.input,
         f"{other.pk}.7": generation.input,
         f"{uuid4()}.0": generation.input,
@@ -231,12 +231,16 @@ def test_title_and_note_are_kept(signed_in: Client, alice: User) -> None:
 
 def test_a_title_that_is_too_long_comes_back_with_a_word(signed_in: Client, alice: User) -> None:
     address = reverse("annotate", args=[make_generation(alice).pk])
-    for title, note, wrong in (("x" * 201, "", "at most 200"), ("", "y" * 4001, "at most 4000"), ("a\0b", "", "Null")):
+    for title, note, message in (
+        ("x" * 201, "", "at most 200"),
+        ("", "y" * 4001, "at most 4000"),
+        ("a\0b", "", "Null"),
+    ):
         answer = signed_in.post(address, {"title": title, "note": note})
         assert answer.status_code == 422
-        assert wrong in answer.content.decode()
+        assert message in answer.content.decode()
         part = signed_in.post(address, {"title": title, "note": note}, headers={"HX-Request": "true"})
-        assert wrong in part.content.decode()
+        assert message in part.content.decode()
         assert squeeze(part.content.decode()).startswith('<div id="notes">')
     assert set(Generation.objects.values_list("title", "note")) == {("", "")}
 
@@ -282,7 +286,7 @@ def test_one_generation_tells_everything(signed_in: Client, alice: User) -> None
     )
     page = signed_in.get(page_of(generation)).content.decode()
     first, second = generation.images.all()
-    for wanted in (
+    for text in (
         "make it &lt;night&gt;",
         "people",
         "succeeded in 2.4 s",
@@ -301,7 +305,7 @@ def test_one_generation_tells_everything(signed_in: Client, alice: User) -> None
         first.file.url.replace("&", "&amp;"),
         second.thumbnail.url.replace("&", "&amp;"),
     ):
-        assert wanted in page
+        assert text in page
     assert token.digest not in page
     assert "every 2s" not in page
 
@@ -309,8 +313,8 @@ def test_one_generation_tells_everything(signed_in: Client, alice: User) -> None
 def test_loras_are_told_in_words(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, loras='{"some/style": 0.7, "other/style": 1}')
     weights = {"some/style": 0.7, "other/style": 1.0}
-    used = [{"id": name, "revision": "", "weight_name": "", "weight": weight} for name, weight in weights.items()]
-    Generation.objects.filter(pk=generation.pk).update(recipe={**generation.recipe, "loras": used})
+    loras = [{"id": name, "revision": "", "weight_name": "", "weight": weight} for name, weight in weights.items()]
+    Generation.objects.filter(pk=generation.pk).update(recipe={**generation.recipe, "loras": loras})
     assert "<dd>some/style 0.7, other/style 1" in signed_in.get(page_of(generation)).content.decode()
 
 
@@ -370,16 +374,16 @@ def test_one_generation_takes_the_same_queries_whatever_it_holds(
     signed_in: Client, alice: User, django_assert_num_queries: Any
 ) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
-    parent, made = make_generation(alice), []
+    parent, generations = make_generation(alice), []
     for count in (1, 8):
-        made += [make_generation(alice, num_images_per_prompt=count, token=token if count > 1 else None)]
+        generations += [make_generation(alice, num_images_per_prompt=count, token=token if count > 1 else None)]
         make_generation(alice)
         with django_assert_num_queries(9):
-            assert signed_in.get(page_of(made[-1])).status_code == 200
-    Generation.objects.filter(pk=made[-1].pk).update(source=parent.images.get())
-    # Its ancestors take two more, however many there are.
+            assert signed_in.get(page_of(generations[-1])).status_code == 200
+    Generation.objects.filter(pk=generations[-1].pk).update(source=parent.images.get())
+    # Any number of ancestors takes two more.
     with django_assert_num_queries(11):
-        assert signed_in.get(page_of(made[-1])).status_code == 200
+        assert signed_in.get(page_of(generations[-1])).status_code == 200
 
 
 def test_a_generation_outlives_its_token_and_odd_values(signed_in: Client, alice: User) -> None:

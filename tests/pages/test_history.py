@@ -1,4 +1,4 @@
-"""The history: the grid, its tiles while they live, what narrows it down."""
+"""The history: the grid, updates of unfinished tiles, filters."""
 
 import re
 from datetime import timedelta
@@ -29,7 +29,7 @@ HISTORY = "/history/"
 TILE = re.compile(r'id="tile-([0-9a-f-]{36})"')
 
 
-def shown(page: bytes) -> list[UUID]:
+def tile_ids(page: bytes) -> list[UUID]:
     return [UUID(found) for found in TILE.findall(page.decode())]
 
 
@@ -51,7 +51,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_works(signed_in: Client, alice: User) -> None:
     older, newer = make_generation(alice), make_generation(alice, prompt="make it snow")
     answer = signed_in.get(HISTORY)
-    assert shown(answer.content) == [newer.pk, older.pk]
+    assert tile_ids(answer.content) == [newer.pk, older.pk]
     page = answer.content.decode()
     image = newer.images.get()
     assert "make it snow" in page
@@ -86,10 +86,10 @@ def test_people_never_see_each_others_pictures(client: Client, alice: User, bob:
     generation = make_generation(alice, State.RUNNING)
     for other in (bob, charlie):
         client.force_login(other)
-        assert shown(client.get(HISTORY).content) == []
+        assert tile_ids(client.get(HISTORY).content) == []
         assert client.get(page_of(generation)).status_code == 404
-        assert shown(client.get(reverse("tiles"), {"live": f"{generation.pk}.queued"}).content) == []
-        assert shown(client.get(HISTORY, {"before": "ffffffff-ffff-7fff-bfff-ffffffffffff"}).content) == []
+        assert tile_ids(client.get(reverse("tiles"), {"live": f"{generation.pk}.queued"}).content) == []
+        assert tile_ids(client.get(HISTORY, {"before": "ffffffff-ffff-7fff-bfff-ffffffffffff"}).content) == []
 
 
 def test_an_empty_history_tells_how_to_make_the_first_picture(signed_in: Client) -> None:
@@ -102,14 +102,14 @@ def test_an_empty_history_tells_how_to_make_the_first_picture(signed_in: Client)
 
 @pytest.mark.usefixtures("small_pages")
 def test_older_pages_are_reached_by_real_links(signed_in: Client, alice: User) -> None:
-    made = [make_generation(alice).pk for _ in range(7)]
-    seen, address = [], HISTORY
+    generations = [make_generation(alice).pk for _ in range(7)]
+    pages, address = [], HISTORY
     for _ in range(3):
         page = signed_in.get(address).content
-        seen.append(shown(page))
+        pages.append(tile_ids(page))
         link = re.search(r'<a class="btn older" href="(\?before=[0-9a-f-]{36})"', page.decode())
         address = HISTORY + link[1] if link else ""
-    assert seen == [made[:3:-1], made[3:0:-1], made[:1]]
+    assert pages == [generations[:3:-1], generations[3:0:-1], generations[:1]]
     assert address == ""
 
 
@@ -130,10 +130,10 @@ def test_a_page_that_is_added_does_not_repeat_the_heading(signed_in: Client, ali
     assert more is not None
     assert link is not None
     assert "<h2>Today</h2>" in signed_in.get(HISTORY + link[1]).content.decode()
-    added = signed_in.get(HISTORY + more[1].replace("&amp;", "&"), headers={"HX-Request": "true"}).content
-    assert b"<h2>" not in added
-    assert b"<html" not in added
-    assert len(shown(added)) == 1
+    grid = signed_in.get(HISTORY + more[1].replace("&amp;", "&"), headers={"HX-Request": "true"}).content
+    assert b"<h2>" not in grid
+    assert b"<html" not in grid
+    assert len(tile_ids(grid)) == 1
 
 
 @pytest.mark.parametrize("before", ["", "x", "1", "' OR 1=1", "\0", "01a202e8", "😀", "0" * 4000])
@@ -164,7 +164,7 @@ def test_days_and_months_are_headings(signed_in: Client, alice: User) -> None:
     [
         ("", 7),
         ("q=night", 7),
-        # One more, of how many the filter leaves.
+        # One more, to count the matches of the filter.
         ("q=night+mak&state=succeeded", 8),
         ("favourite=true", 7),
         ("flagged=true&seed=1207", 8),
@@ -183,9 +183,9 @@ def test_the_page_takes_the_same_queries_however_full_it_is(
             generation = make_generation(alice, final[number % 3], token=token, num_images_per_prompt=2, flagged=[0])
             generation.is_favourite, generation.contact_sheet = True, sheet
             generation.save()
-        # Session, user, generations, pictures; models, LoRAs and the first month of the row above.
+        # Session, user, generations, pictures; models, LoRAs and the first month of the filter bar.
         with django_assert_num_queries(count):
-            assert shown(signed_in.get(f"{HISTORY}?{query.format(sheet=sheet.pk)}").content) != []
+            assert tile_ids(signed_in.get(f"{HISTORY}?{query.format(sheet=sheet.pk)}").content) != []
 
 
 @pytest.mark.usefixtures("redis")
@@ -222,12 +222,12 @@ def test_live_tiles_refresh_until_they_are_done(signed_in: Client, alice: User) 
     address = poll[1].replace("&amp;", "&")
 
     unchanged = signed_in.get(address).content
-    assert shown(unchanged) == []
+    assert tile_ids(unchanged) == []
     assert poll[1] in unchanged.decode()
 
     Generation.objects.filter(pk=queued.pk).update(state=State.FAILED)
     changed = signed_in.get(address).content
-    assert shown(changed) == [queued.pk]
+    assert tile_ids(changed) == [queued.pk]
     assert b'hx-swap-oob="true"' in changed
     assert f"{queued.pk}" not in re.findall(r'hx-get="([^"]+)"', changed.decode())[0]
 
@@ -245,10 +245,10 @@ def test_a_history_at_rest_asks_for_nothing(signed_in: Client, alice: User) -> N
 def test_refreshing_takes_the_same_queries_however_many_live(
     signed_in: Client, alice: User, django_assert_num_queries: Any
 ) -> None:
-    made = [make_generation(alice, num_images_per_prompt=2) for _ in range(6)]
-    for asked in (made[:1], made):
+    generations = [make_generation(alice, num_images_per_prompt=2) for _ in range(6)]
+    for subset in (generations[:1], generations):
         with django_assert_num_queries(4):
-            signed_in.get(reverse("tiles"), {"live": [f"{generation.pk}.running" for generation in asked]})
+            signed_in.get(reverse("tiles"), {"live": [f"{generation.pk}.running" for generation in subset]})
 
 
 def test_who_wants_no_blur_sees_no_blur(signed_in: Client, alice: User) -> None:
@@ -260,11 +260,11 @@ def test_who_wants_no_blur_sees_no_blur(signed_in: Client, alice: User) -> None:
     assert '<span class="tag">flagged</span>' in page
 
 
-def test_chips_say_what_is_chosen_and_how_to_give_it_up(signed_in: Client, alice: User) -> None:
-    made = [make_generation(alice, state) for state in (State.SUCCEEDED, State.FAILED, State.SUCCEEDED)]
-    Generation.objects.filter(pk=made[0].pk).update(is_favourite=True)
+def test_the_filter_bar_shows_and_clears_active_filters(signed_in: Client, alice: User) -> None:
+    generations = [make_generation(alice, state) for state in (State.SUCCEEDED, State.FAILED, State.SUCCEEDED)]
+    Generation.objects.filter(pk=generations[0].pk).update(is_favourite=True)
     page = signed_in.get(HISTORY, {"state": "succeeded", "favourite": "true", "q": "", "heading": "x"}).content.decode()
-    assert shown(page.encode()) == [made[0].pk]
+    assert tile_ids(page.encode()) == [generations[0].pk]
     assert re.search(r'href="\?state=succeeded" aria-current="true">★ Favourites<', page)
     assert re.search(r'href="\?favourite=true" aria-current="true">succeeded<', page)
     assert 'href="?favourite=true&amp;state=failed">failed<' in page
@@ -274,12 +274,12 @@ def test_chips_say_what_is_chosen_and_how_to_give_it_up(signed_in: Client, alice
 def test_months_lead_to_where_they_end(signed_in: Client, alice: User) -> None:
     now = timezone.localtime()
     old = now.replace(year=now.year - 1, month=3, day=31, hour=23)
-    made = [make_generation(alice, created=when) for when in (old, old + timedelta(days=3), now)]
+    generations = [make_generation(alice, created=when) for when in (old, old + timedelta(days=3), now)]
     page = signed_in.get(HISTORY, {"q": "night"}).content.decode()
     (jump,) = re.findall(rf'href="([^"]+)" aria-label="Jump to Mar {old.year}"', page)
     address = jump.replace("&amp;", "&")
     assert address.startswith("?q=night&before=")
-    assert shown(signed_in.get(HISTORY + address).content) == [made[0].pk]
+    assert tile_ids(signed_in.get(HISTORY + address).content) == [generations[0].pk]
     assert f'href="?before={jump.rpartition("=")[2]}"' in signed_in.get(HISTORY).content.decode()
     assert f"Jump to Feb {old.year}" not in page
 
@@ -295,18 +295,18 @@ def test_months_lead_to_where_they_end(signed_in: Client, alice: User) -> None:
         ("q=" + "x" * 201, "q: "),
     ],
 )
-def test_what_cannot_be_asked_for_is_said(signed_in: Client, alice: User, query: str, words: str) -> None:
+def test_invalid_filters_are_explained(signed_in: Client, alice: User, query: str, words: str) -> None:
     make_generation(alice)
     answer = signed_in.get(f"{HISTORY}?{query}")
     assert answer.status_code == 400
     assert words in answer.content.decode()
-    assert shown(answer.content) == []
+    assert tile_ids(answer.content) == []
 
 
 @pytest.mark.parametrize(
     "query", ["q=%00", "q=%22%27%28*", "since=0001-01-01&until=9999-12-31", "seed=9223372036854775807", "x=y"]
 )
-def test_odd_questions_break_nothing(signed_in: Client, alice: User, query: str) -> None:
+def test_unusual_filters_cause_no_error(signed_in: Client, alice: User, query: str) -> None:
     make_generation(alice)
     assert signed_in.get(f"{HISTORY}?{query}").status_code in (200, 400)
 

@@ -1,4 +1,4 @@
-"""The settings of one's account: the look, flagged pictures, the default model."""
+"""The settings page: theme, flagged pictures, default model."""
 
 from typing import Any
 
@@ -17,15 +17,15 @@ THEME = "/settings/theme"
 
 def test_it_works(client: Client, alice: User, tiny_edit: DiffusionModel) -> None:
     client.force_login(alice)
-    chosen = {"theme": "dark", "default_model": tiny_edit.pk}
-    answer = client.post(PAGE, chosen, follow=True)
+    fields = {"theme": "dark", "default_model": tiny_edit.pk}
+    answer = client.post(PAGE, fields, follow=True)
     assert answer.redirect_chain == [(PAGE, 302)]
     page = answer.content.decode()
     assert "Your settings were saved." in page
     assert '<html lang="en" data-theme="dark"' in page
     alice.refresh_from_db()
     assert (alice.theme, alice.blur_flagged, alice.default_model) == ("dark", False, tiny_edit.pk)
-    client.post(PAGE, chosen | {"blur_flagged": "on", "default_model": ""})
+    client.post(PAGE, fields | {"blur_flagged": "on", "default_model": ""})
     alice.refresh_from_db()
     assert (alice.blur_flagged, alice.default_model) == (True, "")
 
@@ -51,8 +51,8 @@ def test_a_form_that_is_wrong_says_so_and_changes_nothing(
     answer = client.post(PAGE, fields)
     assert says in answer.content.decode()
     assert 'data-theme="auto"' in answer.content.decode()
-    before = User.objects.get(pk=alice.pk)
-    assert (before.theme, before.blur_flagged, before.default_model) == ("auto", True, "")
+    stored = User.objects.get(pk=alice.pk)
+    assert (stored.theme, stored.blur_flagged, stored.default_model) == ("auto", True, "")
 
 
 def test_only_models_that_may_be_used_are_offered(client: Client, alice: User, tiny_edit: DiffusionModel) -> None:

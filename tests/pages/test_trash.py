@@ -1,4 +1,4 @@
-"""The trash: deleting with a way back, until the reaper deletes for good."""
+"""The trash: delete, restore, and permanent deletion by the reaper."""
 
 import re
 from datetime import timedelta
@@ -39,7 +39,7 @@ def signed_in(client: Client, alice: User) -> Client:
 
 
 def make_trashed(user: User, days: float = 0, **fields: Any) -> Generation:
-    """One that was put into the trash so many days ago."""
+    """Create a generation that was trashed this many days ago."""
     generation = make_generation(user, **fields)
     Generation.objects.filter(pk=generation.pk).update(trashed=timezone.now() - timedelta(days=days))
     return generation
@@ -75,7 +75,7 @@ def test_what_has_not_ended_stays(signed_in: Client, alice: User) -> None:
 
 
 def test_one_update_takes_many_and_a_second_none(alice: User, django_assert_num_queries: Any) -> None:
-    made = [make_generation(alice, state) for state in State]
+    generations = [make_generation(alice, state) for state in State]
     mine = Generation.objects.filter(user=alice)
     with django_assert_num_queries(1):
         assert deletion.trash(mine) == 3
@@ -83,7 +83,7 @@ def test_one_update_takes_many_and_a_second_none(alice: User, django_assert_num_
     with django_assert_num_queries(1):
         assert deletion.restore(mine) == 3
     assert deletion.restore(mine) == 0
-    assert Generation.objects.owned_by(alice).count() == len(made)
+    assert Generation.objects.owned_by(alice).count() == len(generations)
 
 
 def test_each_tells_its_last_day(signed_in: Client, alice: User) -> None:
@@ -138,12 +138,12 @@ def test_emptying_leaves_the_work_to_the_reaper(signed_in: Client, alice: User, 
 
 
 def test_the_reaper_deletes_what_has_been_there_for_a_week(alice: User) -> None:
-    kept, gone = make_trashed(alice, 6.99), make_trashed(alice, 7.01, num_images_per_prompt=2)
-    names = [str(gone.input), str(gone.input_thumbnail)]
-    names += [str(file) for image in gone.images.all() for file in (image.file, image.thumbnail)]
+    recent, expired = make_trashed(alice, 6.99), make_trashed(alice, 7.01, num_images_per_prompt=2)
+    names = [str(expired.input), str(expired.input_thumbnail)]
+    names += [str(file) for image in expired.images.all() for file in (image.file, image.thumbnail)]
     reaper.reap()
-    assert rows(kept).get().deleted is None
-    assert rows(gone).get().deleted is not None
+    assert rows(recent).get().deleted is None
+    assert rows(expired).get().deleted is not None
     assert [name for name in names if default_storage.exists(name)] == []
     assert unnamed_files() == []
 
@@ -160,21 +160,21 @@ def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None
     assert (row.title, row.note, row.is_favourite) == ("", "", False)
     assert not ShareLink.objects.exists()
     assert not ContactSheet.objects.exists()
-    # The line of descent stays, as a place where something was.
+    # The lineage keeps a place for it.
     assert Generation.objects.get(pk=child.pk).source == GeneratedImage.objects.get(generation=row)
 
 
 def test_to_the_api_it_is_deleted(client: Client, alice: User, alices_token: str) -> None:
     generation = make_trashed(alice)
     headers = {"Authorization": f"Bearer {alices_token}"}
-    for answered in (
+    for answer in (
         client.get(f"/generations/{generation.pk}", headers=headers),
         client.get(f"/generations/{generation.pk}/images/0", headers=headers),
         client.delete(f"/generations/{generation.pk}", headers=headers),
         client.post(f"/generations/{generation.pk}/cancel", headers=headers),
     ):
-        assert answered.status_code == 410
-        assert answered.json()["detail"]["code"] == "deleted"
+        assert answer.status_code == 410
+        assert answer.json()["detail"]["code"] == "deleted"
     assert client.get("/generations", headers=headers).json()["results"] == []
     assert rows(generation).get().deleted is None
 
@@ -185,16 +185,16 @@ def test_a_key_of_what_is_in_the_trash_finds_it_gone(alices: ApiToken, alice: Us
 
 
 def test_bob_gets_nothing_of_alices(client: Client, alice: User, bob: User) -> None:
-    kept, gone = make_generation(alice), make_trashed(alice)
+    recent, expired = make_generation(alice), make_trashed(alice)
     client.force_login(bob)
-    assert delete(client, kept).status_code == 404
-    assert client.post(reverse("delete-now", args=[gone.pk])).status_code == 404
-    client.post(reverse("restore"), {"id": str(gone.pk)})
+    assert delete(client, recent).status_code == 404
+    assert client.post(reverse("delete-now", args=[expired.pk])).status_code == 404
+    client.post(reverse("restore"), {"id": str(expired.pk)})
     client.post(reverse("restore"), {"all": "1"})
     client.post(reverse("empty-trash"))
     assert "make it night" not in client.get(TRASH).content.decode()
-    assert deletion.restorable(Generation.objects.filter(pk=gone.pk)).exists()
-    assert rows(kept).get().trashed is None
+    assert deletion.restorable(Generation.objects.filter(pk=expired.pk)).exists()
+    assert rows(recent).get().trashed is None
 
 
 def test_every_way_asks_for_a_sign_in_and_the_right_method(client: Client, alice: User) -> None:
@@ -225,8 +225,8 @@ def test_the_page_takes_the_same_queries_however_full_it_is(
     assert 'href="?page=1">Newer' in last
     assert "Older" not in last
     assert "This page is empty." in signed_in.get(TRASH, {"page": "3"}).content.decode()
-    for odd in ("x", "0", "-1", "\u00b2", "9" * 50):
-        page = signed_in.get(TRASH, {"page": odd}).content.decode()
+    for number in ("x", "0", "-1", "\u00b2", "9" * 50):
+        page = signed_in.get(TRASH, {"page": number}).content.decode()
         assert page.count("Restore:") == 5
         assert "Newer" not in page
 
@@ -246,20 +246,20 @@ def test_staff_see_since_when(client: Client, alice: User, charlie: User) -> Non
 
 
 def test_what_is_on_legal_hold_stays_in_the_trash_and_says_why(signed_in: Client, alice: User) -> None:
-    held, over = make_trashed(alice, deletion.TRASH_DAYS + 2), make_trashed(alice, deletion.TRASH_DAYS + 1)
+    on_hold, expired = make_trashed(alice, deletion.TRASH_DAYS + 2), make_trashed(alice, deletion.TRASH_DAYS + 1)
     fresh = make_trashed(alice)
-    retention.hold(Generation.objects.filter(pk__in=[held.pk, fresh.pk]))
+    retention.hold(Generation.objects.filter(pk__in=[on_hold.pk, fresh.pk]))
     assert deletion.empty_trash() == 1
-    assert [rows(one).get().deleted is None for one in (held, over)] == [True, False]
-    told = signed_in.post(reverse("delete-now", args=[fresh.pk]), follow=True).content.decode()
-    assert "Staff must keep this one" in told
+    assert [rows(one).get().deleted is None for one in (on_hold, expired)] == [True, False]
+    page = signed_in.post(reverse("delete-now", args=[fresh.pk]), follow=True).content.decode()
+    assert "Staff must keep this one" in page
     more = make_trashed(alice)
-    told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
-    assert "1 is being deleted permanently. Staff must keep 2 for now, so they stay in the trash." in told
-    assert told.count("kept by staff") == 2
+    page = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
+    assert "1 is being deleted permanently. Staff must keep 2 for now, so they stay in the trash." in page
+    assert page.count("kept by staff") == 2
     assert deletion.empty_trash() == 1
     assert rows(more).get().deleted is not None
-    told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
-    assert "they stay in the trash. Try again later" in told
-    retention.release(rows(held))
+    page = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
+    assert "they stay in the trash. Try again later" in page
+    retention.release(rows(on_hold))
     assert deletion.empty_trash() == 1

@@ -1,4 +1,4 @@
-"""The admin: generations to look through, models and LoRAs to allow, people and their tokens."""
+"""The admin's lists and pages of generations, models, users and tokens."""
 
 import re
 from datetime import timedelta
@@ -32,7 +32,7 @@ def test_it_works(staff: Client, alice: User) -> None:
     waiting = make_generation(alice, State.QUEUED)
     page = staff.get(LIST).content.decode()
     assert listed(staff) == [waiting.pk, unchecked.pk, flagged.pk, plain.pk]
-    for wanted in (
+    for text in (
         "make it snow",
         "alice",
         "dreamsite/tiny-edit",
@@ -41,7 +41,7 @@ def test_it_works(staff: Client, alice: User) -> None:
         "not checked",
         "waiting for a worker",
     ):
-        assert wanted in page
+        assert text in page
     assert "succeeded in 2.4 s" in page
     thumbnails = re.findall(r'<(?:span|label) class="thumbnail(?: flagged)?"', page)
     assert len(thumbnails) == 4 + 2 + 1 + 1
@@ -80,17 +80,17 @@ def test_the_list_takes_the_same_queries_however_full_it_is_and_counts_nothing(s
 
 def test_deep_pages_are_reached_step_by_step(staff: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GenerationAdmin, "list_per_page", 3)
-    made = [make_generation(alice).pk for _ in range(7)]
-    seen, address = [], LIST + "?q=night"
+    ids = [make_generation(alice).pk for _ in range(7)]
+    pages, address = [], LIST + "?q=night"
     for _ in range(3):
         page = staff.get(address).content.decode()
-        seen.append([UUID(found) for found in ROW.findall(page)])
+        pages.append([UUID(pk) for pk in ROW.findall(page)])
         older = re.search(r'<a href="(\?[^"]+)">Older ›</a>', page)
         address = LIST + older[1].replace("&amp;", "&") if older else ""
-    assert seen == [made[:3:-1], made[3:0:-1], made[:1]]
+    assert pages == [ids[:3:-1], ids[3:0:-1], ids[:1]]
     assert address == ""
     assert 'href="?q=night&amp;p=2">‹ Newer</a>' in page
-    assert listed(staff, p=2) == made[3:0:-1]
+    assert listed(staff, p=2) == ids[3:0:-1]
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", "99999", "9" * 40, "²"])
@@ -157,7 +157,7 @@ def test_one_generation_is_a_page_to_read(staff: Client, alice: User) -> None:
     generation = make_generation(alice, token=token, prompt="make it <night>", num_images_per_prompt=2, flagged=[1])
     page = staff.get(change_page(generation)).content.decode()
     first = generation.images.all()[0]
-    for wanted in (
+    for text in (
         "make it &lt;night&gt;",
         "my laptop",
         "denoising 1.9 s",
@@ -171,7 +171,7 @@ def test_one_generation_is_a_page_to_read(staff: Client, alice: User) -> None:
         generation.input.url.replace("&", "&amp;"),
         first.file.url.replace("&", "&amp;"),
     ):
-        assert wanted in page
+        assert text in page
     assert f"{generation.created:%Y-%m-%d %H:%M:%S}" in page
     assert page.count("thumbnail flagged") == 1
     assert "overlay compare flagged" not in page
@@ -191,7 +191,7 @@ def test_nothing_of_a_generation_is_made_changed_or_deleted_here(staff: Client, 
     assert staff.post(change_page(generation), {"prompt": "other"}).status_code == 403
     assert staff.post(reverse("admin:generation_generation_delete", args=[generation.pk])).status_code == 403
     staff.post(LIST, {"action": "delete_selected", "_selected_action": str(generation.pk), "post": "yes"})
-    # A person goes with all that is theirs, so not from here either: their files would stay.
+    # Users cannot be deleted here either: their files would remain.
     staff.post(reverse("admin:accounts_user_delete", args=[alice.pk]), {"post": "yes"})
     generation.refresh_from_db()
     assert generation.prompt == "make it night"
@@ -239,8 +239,8 @@ def test_the_default_moves_in_one_step_and_stays_enabled(staff: Client, db: None
     address = reverse("admin:generation_diffusionmodel_changelist")
 
     def make_default(*names: str) -> str:
-        chosen = {"action": "make_default", "_selected_action": names}
-        return staff.post(address, chosen, follow=True).content.decode()
+        form = {"action": "make_default", "_selected_action": names}
+        return staff.post(address, form, follow=True).content.decode()
 
     assert "Select one enabled model." in make_default("stabilityai/sd-turbo")
     DiffusionModel.objects.filter(id="stabilityai/sd-turbo").update(enabled=True)
@@ -283,11 +283,11 @@ def test_tokens_are_listed_without_their_secret_and_revoked(staff: Client, alice
     for text in (page, one):
         assert token.digest not in text
         assert raw not in text
-    for state, found in (("yes", token), ("revoked", lost), ("expired", old)):
+    for state, match in (("yes", token), ("revoked", lost), ("expired", old)):
         filtered = staff.get(address, {"usable": state}).content.decode()
-        assert re.findall(r"/apitoken/(\d+)/change/", filtered) == [str(found.pk)]
-    chosen = {"action": "revoke", "_selected_action": [token.pk, lost.pk]}
-    assert "1 token revoked." in staff.post(address, chosen, follow=True).content.decode()
+        assert re.findall(r"/apitoken/(\d+)/change/", filtered) == [str(match.pk)]
+    form = {"action": "revoke", "_selected_action": [token.pk, lost.pk]}
+    assert "1 token revoked." in staff.post(address, form, follow=True).content.decode()
     assert ApiToken.objects.authenticate(raw) is None
 
 

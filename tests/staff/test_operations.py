@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("redis")
 
 @pytest.fixture
 def operator(client: Client, bob: User) -> Client:
-    """Bob is staff, and may operate and nothing else."""
+    """Bob as staff with only the permission to operate."""
     User.objects.filter(pk=bob.pk).update(is_staff=True)
     bob.user_permissions.add(Permission.objects.get(codename="operate"))
     client.force_login(bob)
@@ -60,7 +60,7 @@ def test_it_works(operator: Client, alice: User) -> None:
     make_generation(alice, State.QUEUED)
     make_generation(alice, State.RUNNING)
     page = text(operator)
-    for wanted in (
+    for phrase in (
         "No alerts.",
         "here-1",
         "cpu of here, pid 7",
@@ -71,7 +71,7 @@ def test_it_works(operator: Client, alice: User) -> None:
         "1 succeeded, 0 canceled, 1 failed",
         "half within 2.4 s",
     ):
-        assert wanted in page
+        assert phrase in page
     assert "no-store" in operator.get(PAGE)["Cache-Control"]
     assert operator.get("/admin/rq/").status_code == 200
 
@@ -111,7 +111,7 @@ def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice
                 operator.get(address)
             numbers.append(len(queries))
         counted.append(numbers)
-    # Each slot with runs is sampled by a query of its own.
+    # Each slot with runs takes one query for its sample.
     assert max(counted[0][0], counted[1][0]) <= 20 + 24
     assert counted[0][1] <= counted[1][1] <= 14
 
@@ -206,8 +206,8 @@ def test_percentiles_are_read_from_the_beginning_of_each_slot(alice: User, monke
     assert measured.is_sampled
     assert slot.total == metrics.Spread(3.0, 5.0)
     assert slot.phases == {"queue": metrics.Spread(1.0, 1.0), "denoising": metrics.Spread(2.0, 4.0)}
-    total, *others = charts.durations(measured)
-    assert [chart.name for chart in others] == ["queue", "denoising"]
+    total, *phase_charts = charts.durations(measured)
+    assert [chart.name for chart in phase_charts] == ["queue", "denoising"]
     assert total.rows[0][1:] == ["3.0 s", "5.0 s"]
     assert dict(total.lines)["p50"].startswith("M")
 
@@ -235,8 +235,8 @@ def test_a_paused_pool_starts_nothing_and_says_why(operator: Client, alice: User
     assert "The pool default is paused" in page
     assert "1 request waits in it" in page
     assert queue.claim("default", "here-1") == []
-    told = forecast.of_queued([waiting])[waiting.pk]
-    assert (told.reason, told.start, told.finish) == (
+    outlook = forecast.of_queued([waiting])[waiting.pk]
+    assert (outlook.reason, outlook.start, outlook.finish) == (
         "Its pool is paused; nothing new starts there until staff resume it.",
         None,
         None,
