@@ -41,16 +41,16 @@ def selection(request: HttpRequest) -> HttpResponseBase:
     ids = uuids(request.POST.getlist("id") or request.POST.getlist("fallback_id"))
     rows = Generation.objects.owned_by(request.user).filter(pk__in=ids[:MAX_SELECTED])
     if len(ids) > MAX_SELECTED:
-        messages.error(request, f"You chose {len(ids)}; choose at most {MAX_SELECTED} at once. Nothing was done.")
+        messages.error(request, f"You selected {len(ids)}; select at most {MAX_SELECTED} at once. Nothing was done.")
         return _result(request, rows.none())
     if not ids:
-        messages.info(request, "Nothing was chosen; tick the boxes of the pictures first.")
+        messages.info(request, "Nothing is selected. Select pictures first.")
         return _result(request, rows)
     match request.POST.get("action"):
         case "favourite":
             _report(request, rows.update(is_favourite=True), "now a favourite", "now favourites")
         case "not-favourite":
-            _report(request, rows.update(is_favourite=False), "no favourite any more", "no favourites any more")
+            _report(request, rows.update(is_favourite=False), "no longer a favourite", "no longer favourites")
         case "delete":
             return _trash(request, rows)
         case "download":

@@ -56,15 +56,13 @@ def share(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     generation = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
     form = ShareForm(request.POST)
     if not form.is_valid():
-        messages.error(request, "No link was made: choose a picture, and for how long the link works, from the form.")
+        messages.error(request, "No link was created: choose a picture and a duration in the form.")
         return redirect(came_from(request) or reverse("generation", args=[generation.pk]))
     image = get_object_or_404(generation.images.all(), index=form.cleaned_data["picture"] - 1)
     try:
         sharing.share(generation, image.index, form.duration(), form.cleaned_data["with_recipe"])
     except sharing.TooManyLinks:
-        messages.error(
-            request, f"No link was made: {sharing.MAX_LIVE} links to it work already. Revoke one of them first."
-        )
+        messages.error(request, f"No link was created: {sharing.MAX_LIVE} links to it work already. Revoke one first.")
     return redirect(_back(request, generation.pk, image.index))
 
 
@@ -75,7 +73,7 @@ def revoke(request: HttpRequest, generation_id: UUID, link_id: int) -> HttpRespo
     rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
     link = get_object_or_404(ShareLink, pk=link_id, generation__in=rows)
     sharing.revoke(ShareLink.objects.filter(pk=link.pk))
-    messages.success(request, "The link was revoked: it leads nowhere from now on.")
+    messages.success(request, "The link was revoked.")
     return redirect(_back(request, generation_id, link.index))
 
 

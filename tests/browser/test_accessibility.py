@@ -39,7 +39,7 @@ DJANGOS_OWN = {"exclude": [[".selector"], [".datetime"]]}
 
 
 def pages(alice: User) -> Iterator[str]:
-    """Return an address of each page of the site, with rows of every kind on it."""
+    """Yield an address of each page of the site, with rows of every kind on it."""
     whole = make_generation(alice, num_images_per_prompt=2, flagged=[1])
     running, failed = make_generation(alice, State.RUNNING), make_generation(alice, State.FAILED)
     trashed = make_generation(alice)
@@ -64,7 +64,7 @@ def pages(alice: User) -> Iterator[str]:
 
 
 def staff_pages(alice: User, charlie: User) -> Iterator[str]:
-    """Return an address of each page of the admin that has templates of ours, with rows of every kind on it."""
+    """Yield an address of each page of the admin that has templates of ours, with rows of every kind on it."""
     whole = make_generation(alice, num_images_per_prompt=2, flagged=[0, 1])
     failed = make_generation(alice, State.FAILED)
     make_generation(alice, State.QUEUED)

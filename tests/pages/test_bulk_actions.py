@@ -198,11 +198,11 @@ def test_nothing_of_others_is_touched(signed_in: Client, bob: User) -> None:
 def test_odd_choices_are_answered_in_words(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     generation = make_generation(alice)
     assert signed_in.post(reverse("selection"), {"action": "delete", "id": ["x", "\0"]}).status_code == 302
-    assert b"Nothing was chosen" in signed_in.get("/history/").content
+    assert b"Nothing is selected" in signed_in.get("/history/").content
     assert apply(signed_in, "explode", generation).status_code == 400
     monkeypatch.setattr(bulk_actions, "MAX_SELECTED", 0)
     apply(signed_in, "delete", generation)
-    assert b"choose at most 0 at once" in signed_in.get("/history/").content
+    assert b"select at most 0 at once" in signed_in.get("/history/").content
     generation.refresh_from_db()
     assert generation.trashed is None
 

@@ -207,7 +207,7 @@ def test_there_are_only_so_many(signed_in: Client, alice: User, monkeypatch: pyt
 
 @pytest.mark.parametrize("fields", [{"days": "3"}, {"days": ""}, {"picture": "0"}, {"picture": "x"}])
 def test_other_wishes_are_refused(signed_in: Client, alice: User, fields: dict[str, str]) -> None:
-    assert "No link was made" in create_link(signed_in, make_generation(alice), **fields).content.decode()
+    assert "No link was created" in create_link(signed_in, make_generation(alice), **fields).content.decode()
     assert not ShareLink.objects.exists()
 
 
