@@ -81,7 +81,7 @@ def test_remix_and_open_are_keys_too(page: Page, alice: User, live_server: LiveS
         page.keyboard.press("r")
 
 
-def test_words_are_found_while_one_types(page: Page, alice: User) -> None:
+def test_the_search_shows_matches_while_typing(page: Page, alice: User) -> None:
     make_some(alice, 3)
     match = make_generation(alice, prompt="a lighthouse at dusk")
     sign_in(page)
@@ -96,7 +96,7 @@ def test_words_are_found_while_one_types(page: Page, alice: User) -> None:
     expect(page.get_by_label("Search prompts, titles and notes")).to_have_value("light")
 
 
-def test_many_are_chosen_and_taken_away(page: Page, alice: User, tmp_path: Path) -> None:
+def test_a_selection_is_deleted(page: Page, alice: User, tmp_path: Path) -> None:
     generations = make_some(alice)
     sign_in(page)
     bar = page.get_by_role("group", name="Actions on the selection")
@@ -128,7 +128,7 @@ def test_many_are_chosen_and_taken_away(page: Page, alice: User, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("redis")
-def test_a_tile_tells_how_far_it_is(page: Page, alice: User) -> None:
+def test_a_tile_shows_its_progress(page: Page, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     sign_in(page)
     progress.report([generation.pk], progress.Progress(7, 20, "denoising"))
@@ -136,7 +136,7 @@ def test_a_tile_tells_how_far_it_is(page: Page, alice: User) -> None:
     assert page.locator(".tile progress").get_attribute("value") is not None
 
 
-def test_the_grid_holds_its_shape(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_the_grid_fits_every_width(page: Page, alice: User, live_server: LiveServer) -> None:
     lora = Lora.objects.create(id="someone/with-a-rather-long-name-for-a-lora", enabled=True)
     generation = make_generation(alice, flagged=[0], num_images_per_prompt=4)
     Generation.objects.filter(pk=generation.pk).update(is_favourite=True)
@@ -203,7 +203,7 @@ def test_selection_and_filters_work_without_scripts(browser: Browser, alice: Use
     page.close()
 
 
-def test_what_is_chosen_stays_so_while_it_is_being_made(page: Page, alice: User) -> None:
+def test_a_tile_stays_selected_while_it_is_updated(page: Page, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     make_some(alice, 1)
     sign_in(page)
@@ -216,7 +216,7 @@ def test_what_is_chosen_stays_so_while_it_is_being_made(page: Page, alice: User)
     expect(page.locator(".tile.failed .pick input")).to_be_checked()
 
 
-def test_an_emptied_page_says_that_it_is_empty(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_an_emptied_history_says_that_it_is_empty(page: Page, alice: User, live_server: LiveServer) -> None:
     make_some(alice, 2)
     sign_in(page)
     page.goto(f"{live_server.url}/history/?q=number")

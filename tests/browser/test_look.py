@@ -24,7 +24,7 @@ from tests.support.service import wait_until
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 
-def test_every_page_holds_its_shape(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_every_page_fits_every_width_and_theme(page: Page, alice: User, live_server: LiveServer) -> None:
     check_everywhere(page)
     sign_in(page)
     expect(page.get_by_text("Your pictures will appear here")).to_be_visible()
@@ -49,7 +49,7 @@ def test_every_page_holds_its_shape(page: Page, alice: User, live_server: LiveSe
     check_everywhere(page)
 
 
-def test_the_way_in_needs_no_mouse(page: Page, alice: User) -> None:
+def test_signing_in_needs_no_mouse(page: Page, alice: User) -> None:
     keyboard = page.keyboard
     expect(page.get_by_label("Username")).to_be_focused()
     keyboard.type("alice")
@@ -133,7 +133,7 @@ def test_the_slider_moves_by_key_and_by_pointer(page: Page, alice: User) -> None
     expect(page.locator("[aria-label=Results] [aria-current] img")).to_have_attribute("alt", re.compile("Result 2"))
 
 
-def test_a_flagged_picture_is_blurred_until_its_owner_asks(page: Page, alice: User) -> None:
+def test_a_flagged_picture_is_blurred_until_clicked(page: Page, alice: User) -> None:
     make_generation(alice, flagged=[0])
     sign_in(page)
     picture = page.locator(".tile img")
@@ -167,7 +167,7 @@ def scroll_to_end(page: Page, count: int) -> None:
     wait_until(has_all, f"{count} tiles")
 
 
-def test_more_comes_when_one_scrolls(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scrolling_loads_older_pages(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "PAGE_SIZE", 12)
     for number in range(30):
         make_generation(alice, prompt=f"number {number}")
@@ -181,7 +181,7 @@ def test_more_comes_when_one_scrolls(page: Page, alice: User, monkeypatch: pytes
     assert names == [f"number {number}" for number in reversed(range(30))]
 
 
-def test_the_way_back_leads_to_the_same_place(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_going_back_restores_the_scroll_position(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "PAGE_SIZE", 12)
     generations = [make_generation(alice, prompt=f"number {number}") for number in range(60)]
     page.set_viewport_size({"width": 390, "height": 400})
@@ -200,7 +200,7 @@ def test_the_way_back_leads_to_the_same_place(page: Page, alice: User, monkeypat
         wait_until(lambda: link.bounding_box() == box, "the position of before")
 
 
-def test_the_words_of_a_wait_keep_off_the_edge(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_the_status_of_a_waiting_page_has_a_margin(page: Page, alice: User, live_server: LiveServer) -> None:
     generation = make_generation(alice, State.QUEUED)
     page.set_viewport_size({"width": 320, "height": 700})
     sign_in(page)
@@ -212,7 +212,7 @@ def test_the_words_of_a_wait_keep_off_the_edge(page: Page, alice: User, live_ser
     assert frame["x"] + frame["width"] - words["x"] - words["width"] >= 8
 
 
-def test_what_is_being_made_appears_by_itself(page: Page, alice: User) -> None:
+def test_new_results_appear_without_a_reload(page: Page, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     sign_in(page)
     expect(page.locator(".tile.running")).to_be_visible()
@@ -256,7 +256,7 @@ def test_the_theme_is_switched_and_remembered(page: Page, alice: User, charlie: 
     assert page.evaluate(GROUND) == GROUNDS["light"]
 
 
-def test_all_of_it_works_without_scripts(
+def test_everything_works_without_scripts(
     browser: Browser, alice: User, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PAGE_SIZE", 2)

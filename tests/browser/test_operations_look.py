@@ -69,7 +69,7 @@ def busy(alice: User, bob: User) -> None:
     control.fail(failed, "Model 'dreamsite/tiny-edit' could not be loaded.")
 
 
-def test_the_operations_page_holds_its_shape_and_is_live(
+def test_the_operations_page_fits_every_width_and_is_live(
     live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User
 ) -> None:
     busy(alice, bob)

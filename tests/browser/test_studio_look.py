@@ -117,7 +117,7 @@ def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., 
 
 
 @needs_chromium
-def test_it_needs_no_mouse_and_says_what_is_wrong(open_studio: Callable[..., Page], tmp_path: Any) -> None:
+def test_the_form_works_by_keyboard_and_shows_errors(open_studio: Callable[..., Page], tmp_path: Any) -> None:
     page = open_studio()
     large = tmp_path / "large.png"
     large.write_bytes(encoded(scene()) + bytes(1_100_000))
@@ -224,9 +224,7 @@ def test_another_model_shows_its_own_parameters(
 
 
 @needs_chromium
-def test_it_keeps_what_was_prepared_while_another_tab_signs_out_and_in(
-    open_studio: Callable[..., Page], service: Service
-) -> None:
+def test_the_form_survives_a_sign_out_in_another_tab(open_studio: Callable[..., Page], service: Service) -> None:
     page = open_studio()
     page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
     page.get_by_label("What should happen to it?").fill("prepared before")
@@ -262,7 +260,7 @@ def test_it_needs_no_scripts(open_studio: Callable[..., Page], service: Service)
     expect(page.locator("#image-errors")).to_contain_text("The picture was too large")
 
 
-def test_the_stream_of_the_pages_is_for_sessions_alone(service: Service) -> None:
+def test_event_streams_of_pages_need_a_session(service: Service) -> None:
     with service.client() as api:
         record = api.post(
             "/image-to-image",

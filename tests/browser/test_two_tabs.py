@@ -16,7 +16,7 @@ from tests.support.generations import make_generation
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
 
 
-def test_forms_of_before_still_work(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_forms_from_before_the_sign_in_still_work(page: Page, alice: User, live_server: LiveServer) -> None:
     generation = make_generation(alice)
     sign_in(page)
     other = page.context.new_page()

@@ -45,7 +45,7 @@ def test_canceling_from_a_filtered_history_leads_back_to_it(signed_in: Client, a
 
 
 @pytest.mark.parametrize("page", ["https://elsewhere.example/", "//elsewhere.example/", "\\\\elsewhere.example"])
-def test_nobody_who_cancels_deletes_or_restores_is_sent_elsewhere(signed_in: Client, alice: User, page: str) -> None:
+def test_redirects_stay_on_the_site(signed_in: Client, alice: User, page: str) -> None:
     live, done = make_generation(alice, State.QUEUED), make_generation(alice)
     base = reverse("generation", args=[live.pk])
     assert signed_in.post(reverse("cancel", args=[live.pk]), {"next": page})["Location"] == base
@@ -62,7 +62,7 @@ def test_undo_leads_back_to_the_page(signed_in: Client, alice: User) -> None:
     assert Generation.objects.owned_by(alice).exists()
 
 
-def test_the_trash_stays_on_its_page(signed_in: Client, alice: User) -> None:
+def test_actions_lead_back_to_the_page_of_the_trash(signed_in: Client, alice: User) -> None:
     Generation.objects.filter(pk=make_generation(alice).pk).update(trashed="2999-01-01T00:00Z")
     current = "/trash/?page=1"
     generation = Generation.objects.get()
@@ -74,7 +74,7 @@ def test_the_trash_stays_on_its_page(signed_in: Client, alice: User) -> None:
     assert submit(signed_in, page, reverse("delete-now", args=[generation.pk]))["Location"] == current
 
 
-def test_the_page_of_a_generation_stays_as_it_was(signed_in: Client, alice: User) -> None:
+def test_actions_lead_back_to_the_page_of_the_generation(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, num_images_per_prompt=2)
     link = sharing.share(generation, 1, None, with_recipe=False)
     base = reverse("generation", args=[generation.pk])

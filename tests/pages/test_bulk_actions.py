@@ -37,7 +37,7 @@ def is_favourite(generation: Generation) -> bool:
     return generation.is_favourite
 
 
-def test_a_favourite_is_made_and_unmade(signed_in: Client, alice: User) -> None:
+def test_a_favourite_is_toggled(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice)
     answer = signed_in.post(favourite(generation))
     assert answer["Location"] == reverse("generation", args=[generation.pk])
@@ -47,7 +47,7 @@ def test_a_favourite_is_made_and_unmade(signed_in: Client, alice: User) -> None:
     assert not is_favourite(generation)
 
 
-def test_a_page_that_stays_gets_the_button_alone(signed_in: Client, alice: User) -> None:
+def test_htmx_gets_the_button_only(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice)
     for pressed in ("true", "false"):
         answer = signed_in.post(favourite(generation), headers={"HX-Request": "true"})
@@ -58,13 +58,13 @@ def test_a_page_that_stays_gets_the_button_alone(signed_in: Client, alice: User)
 @pytest.mark.parametrize(
     "page", ["https://elsewhere.example/", "//elsewhere.example/", "javascript:alert(1)", "/\\x.y"]
 )
-def test_nobody_is_sent_elsewhere(signed_in: Client, alice: User, page: str) -> None:
+def test_redirects_stay_on_the_site(signed_in: Client, alice: User, page: str) -> None:
     generation = make_generation(alice)
     answer = signed_in.post(favourite(generation), {"next": page})
     assert answer["Location"] == reverse("generation", args=[generation.pk])
 
 
-def test_others_make_no_favourites_of_ones_own(client: Client, alice: User, bob: User) -> None:
+def test_other_users_cannot_change_favourites(client: Client, alice: User, bob: User) -> None:
     generation = make_generation(alice)
     assert client.post(favourite(generation))["Location"].startswith(reverse("sign-in"))
     client.force_login(bob)
@@ -105,7 +105,7 @@ def test_an_archive_holds_every_picture_and_its_recipe(alice: User) -> None:
     assert recipes["missing"] == []
 
 
-def test_a_picture_that_is_gone_is_named_as_missing(alice: User) -> None:
+def test_a_missing_picture_is_listed_as_missing(alice: User) -> None:
     generation = make_generation(alice)
     default_storage.delete(str(generation.images.get().file))
     with zipfile.ZipFile(io.BytesIO(b"".join(archive.zipped([generation])))) as file:
@@ -120,7 +120,7 @@ def apply(client: Client, action: str, *generations: Generation, **fields: Any) 
     )
 
 
-def test_many_become_favourites_and_no_more(signed_in: Client, alice: User) -> None:
+def test_a_selection_becomes_favourites(signed_in: Client, alice: User) -> None:
     generations = [make_generation(alice) for _ in range(3)]
     answer = apply(signed_in, "favourite", *generations[:2], next="/history/?q=night")
     assert answer["Location"] == "/history/?q=night"
@@ -130,7 +130,7 @@ def test_many_become_favourites_and_no_more(signed_in: Client, alice: User) -> N
     assert [is_favourite(generation) for generation in generations] == [False, False, False]
 
 
-def test_many_go_into_the_trash_and_those_that_live_stay(signed_in: Client, alice: User) -> None:
+def test_a_selection_is_trashed_except_unfinished_ones(signed_in: Client, alice: User) -> None:
     generations = [make_generation(alice), make_generation(alice), make_generation(alice, State.RUNNING)]
     assert apply(signed_in, "delete", *generations)["Location"] == "/history/"
     page = signed_in.get("/history/").content.decode()
@@ -140,7 +140,7 @@ def test_many_go_into_the_trash_and_those_that_live_stay(signed_in: Client, alic
     assert list(remaining) == [generations[2]]
 
 
-def test_a_page_that_stays_gets_what_has_changed(signed_in: Client, alice: User) -> None:
+def test_htmx_gets_the_changed_tiles_only(signed_in: Client, alice: User) -> None:
     first, second = make_generation(alice), make_generation(alice)
     headers = {"HX-Request": "true"}
     page = signed_in.post(
@@ -157,7 +157,7 @@ def test_a_page_that_stays_gets_what_has_changed(signed_in: Client, alice: User)
     assert "Undo" in page
 
 
-def test_many_are_downloaded(signed_in: Client, alice: User) -> None:
+def test_a_selection_is_downloaded(signed_in: Client, alice: User) -> None:
     generations = [make_generation(alice, num_images_per_prompt=2), make_generation(alice, State.FAILED)]
     answer = apply(signed_in, "download", *generations)
     assert answer["Content-Type"] == "application/zip"
@@ -169,7 +169,7 @@ def test_many_are_downloaded(signed_in: Client, alice: User) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_download_is_made_while_it_is_sent(alice: User, tiny_edit: DiffusionModel) -> None:
+def test_a_download_is_streamed(alice: User, tiny_edit: DiffusionModel) -> None:
     make_generation(alice)
     generation = make_generation(alice)
 
@@ -184,7 +184,7 @@ def test_a_download_is_made_while_it_is_sent(alice: User, tiny_edit: DiffusionMo
         assert len(file.namelist()) == 3
 
 
-def test_nothing_of_others_is_touched(signed_in: Client, bob: User) -> None:
+def test_other_users_generations_are_ignored(signed_in: Client, bob: User) -> None:
     generation = make_generation(bob)
     for action in ("favourite", "delete"):
         apply(signed_in, action, generation)
@@ -195,7 +195,7 @@ def test_nothing_of_others_is_touched(signed_in: Client, bob: User) -> None:
     assert Client().post(reverse("selection"))["Location"].startswith(reverse("sign-in"))
 
 
-def test_odd_choices_are_answered_in_words(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_selections_are_explained(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     generation = make_generation(alice)
     assert signed_in.post(reverse("selection"), {"action": "delete", "id": ["x", "\0"]}).status_code == 302
     assert b"Nothing is selected" in signed_in.get("/history/").content
@@ -207,7 +207,7 @@ def test_odd_choices_are_answered_in_words(signed_in: Client, alice: User, monke
     assert generation.trashed is None
 
 
-def test_demonstration_data_fill_the_pages_and_spare_real_people(client: Client, charlie: User) -> None:
+def test_demo_data_fill_the_pages_and_need_consent_beside_real_users(client: Client, charlie: User) -> None:
     with pytest.raises(CommandError, match="real users"):
         call_command("demo_data", generations=5)
     with pytest.raises(CommandError, match="at least one"):

@@ -71,7 +71,7 @@ def test_it_works(signed_in: Client, alice: User, anonymous: Client) -> None:
 
 
 @pytest.mark.parametrize(("days", "lasts"), [("1", 1), ("7", 7), ("30", 30), ("0", None)])
-def test_a_link_lasts_as_long_as_was_chosen(signed_in: Client, alice: User, days: str, lasts: int | None) -> None:
+def test_a_link_has_the_chosen_duration(signed_in: Client, alice: User, days: str, lasts: int | None) -> None:
     create_link(signed_in, make_generation(alice), days=days)
     expires = ShareLink.objects.get().expires
     assert (expires and round((expires - timezone.now()) / DAY)) == lasts
@@ -84,7 +84,7 @@ def test_codes_are_long_and_different(alice: User) -> None:
     assert all(re.fullmatch(r"/s/[A-Za-z0-9_-]{43}", code) for code in codes)
 
 
-def test_nothing_is_told_but_the_picture(alice: User, anonymous: Client) -> None:
+def test_a_link_discloses_only_the_picture(alice: User, anonymous: Client) -> None:
     generation = make_generation(alice, prompt="zebra", negative_prompt="gnu", seed=424242)
     Generation.objects.filter(pk=generation.pk).update(title="giraffe", note="okapi")
     page = anonymous.get(link_to(generation)).content.decode()
@@ -93,7 +93,7 @@ def test_nothing_is_told_but_the_picture(alice: User, anonymous: Client) -> None
     assert "how it was made" not in page.lower()
 
 
-def test_the_recipe_is_told_where_its_owner_chose_so(signed_in: Client, alice: User, anonymous: Client) -> None:
+def test_a_link_shows_the_recipe_if_chosen(signed_in: Client, alice: User, anonymous: Client) -> None:
     generation = make_generation(alice, prompt="a <zebra>", negative_prompt="gnu", seed=424242, num_images_per_prompt=2)
     Generation.objects.filter(pk=generation.pk).update(title="giraffe", note="okapi")
     create_link(signed_in, generation, picture="2", with_recipe="on")
@@ -105,7 +105,7 @@ def test_the_recipe_is_told_where_its_owner_chose_so(signed_in: Client, alice: U
 
 
 @pytest.mark.parametrize("end", ["expired", "revoked", "trashed", "deleted", "unknown", "short", "odd"])
-def test_every_end_is_the_same_page(alice: User, anonymous: Client, end: str) -> None:
+def test_every_link_that_does_not_work_gets_the_same_page(alice: User, anonymous: Client, end: str) -> None:
     generation = make_generation(alice)
     address = link_to(generation)
     match end:
@@ -133,7 +133,7 @@ def test_every_end_is_the_same_page(alice: User, anonymous: Client, end: str) ->
         assert anonymous.get(f"{address}/{part}").status_code == 404
 
 
-def test_what_comes_back_from_the_trash_is_shared_again(alice: User, anonymous: Client) -> None:
+def test_restored_generations_are_shared_again(alice: User, anonymous: Client) -> None:
     address = link_to(make_generation(alice))
     deletion.trash(Generation.objects.all())
     assert anonymous.get(address).status_code == 404
@@ -141,7 +141,7 @@ def test_what_comes_back_from_the_trash_is_shared_again(alice: User, anonymous: 
     assert anonymous.get(address).status_code == 200
 
 
-def test_headers_keep_the_link_among_those_who_have_it(alice: User, anonymous: Client) -> None:
+def test_headers_do_not_disclose_the_link(alice: User, anonymous: Client) -> None:
     address = link_to(make_generation(alice))
     for part in ("", "/picture", "/preview.jpg"):
         answer = anonymous.get(address + part)
@@ -153,7 +153,7 @@ def test_headers_keep_the_link_among_those_who_have_it(alice: User, anonymous: C
         assert anonymous.post(address + part).status_code == 405
 
 
-def test_a_kept_copy_is_asked_about_and_of_no_use_after_the_end(alice: User, anonymous: Client) -> None:
+def test_a_cached_picture_is_revalidated(alice: User, anonymous: Client) -> None:
     address = f"{link_to(make_generation(alice))}/picture"
     etag = anonymous.get(address)["ETag"]
     answer = anonymous.get(address, headers={"If-None-Match": etag})
@@ -163,7 +163,7 @@ def test_a_kept_copy_is_asked_about_and_of_no_use_after_the_end(alice: User, ano
     assert anonymous.get(address, headers={"If-None-Match": etag}).status_code == 404
 
 
-def test_previews_are_as_they_are_announced(alice: User, anonymous: Client) -> None:
+def test_previews_match_their_meta_tags(alice: User, anonymous: Client) -> None:
     wide = scene(1600, 800)
     for result in (wide, scene(96, 64)):
         address = link_to(make_generation(alice, picture=result, results=[result]))
@@ -180,7 +180,7 @@ def test_previews_are_as_they_are_announced(alice: User, anonymous: Client) -> N
             assert max(picture.size) <= sharing.PREVIEW_SIDE
 
 
-def test_a_flagged_picture_is_blurred_until_it_is_asked_for(alice: User, anonymous: Client) -> None:
+def test_a_flagged_picture_is_blurred_until_clicked(alice: User, anonymous: Client) -> None:
     User.objects.update(blur_flagged=False)
     address = link_to(make_generation(alice, flagged=[0]))
     page = squeeze(anonymous.get(address).content.decode())
@@ -193,7 +193,7 @@ def test_a_flagged_picture_is_blurred_until_it_is_asked_for(alice: User, anonymo
         assert ImageStat.Stat(ImageChops.difference(grey, ImageChops.offset(grey, 1)).crop((1, 0, 96, 64))).mean[0] < 6
 
 
-def test_there_are_only_so_many(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_live_links_is_limited(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "MAX_LIVE", 2)
     generation = make_generation(alice)
     for _ in range(2):
@@ -206,17 +206,17 @@ def test_there_are_only_so_many(signed_in: Client, alice: User, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("fields", [{"days": "3"}, {"days": ""}, {"picture": "0"}, {"picture": "x"}])
-def test_other_wishes_are_refused(signed_in: Client, alice: User, fields: dict[str, str]) -> None:
+def test_invalid_link_forms_are_refused(signed_in: Client, alice: User, fields: dict[str, str]) -> None:
     assert "No link was created" in create_link(signed_in, make_generation(alice), **fields).content.decode()
     assert not ShareLink.objects.exists()
 
 
-def test_what_is_not_there_is_not_shared(signed_in: Client, alice: User) -> None:
+def test_missing_results_are_not_shared(signed_in: Client, alice: User) -> None:
     assert create_link(signed_in, make_generation(alice), picture="2").status_code == 404
     assert create_link(signed_in, make_generation(alice, State.FAILED)).status_code == 404
 
 
-def test_bob_shares_and_revokes_nothing_of_alices(client: Client, alice: User, bob: User, anonymous: Client) -> None:
+def test_another_user_cannot_share_or_revoke(client: Client, alice: User, bob: User, anonymous: Client) -> None:
     alices, bobs = make_generation(alice), make_generation(bob)
     address = link_to(alices)
     link = ShareLink.objects.get()
@@ -229,7 +229,7 @@ def test_bob_shares_and_revokes_nothing_of_alices(client: Client, alice: User, b
     assert anonymous.get(reverse("share", args=[alices.pk])).status_code in (302, 405)
 
 
-def test_a_picture_that_cannot_be_read_is_503(alice: User, anonymous: Client) -> None:
+def test_an_unreadable_picture_is_503(alice: User, anonymous: Client) -> None:
     generation = make_generation(alice)
     address = link_to(generation)
     default_storage.delete(str(generation.images.get().file))
@@ -237,14 +237,14 @@ def test_a_picture_that_cannot_be_read_is_503(alice: User, anonymous: Client) ->
         assert anonymous.get(f"{address}/{part}").status_code == 503
 
 
-def test_looking_takes_few_queries(alice: User, anonymous: Client, django_assert_num_queries: Any) -> None:
+def test_a_shared_page_takes_few_queries(alice: User, anonymous: Client, django_assert_num_queries: Any) -> None:
     address = link_to(make_generation(alice), with_recipe=True)
     for part in ("", "/picture"):
         with django_assert_num_queries(2):
             anonymous.get(address + part)
 
 
-def test_what_a_reviewer_confirmed_is_shared_no_more(alice: User, anonymous: Client) -> None:
+def test_confirmed_pictures_are_not_shared(alice: User, anonymous: Client) -> None:
     generation = make_generation(alice, flagged=[0])
     link = link_to(generation)
     assert anonymous.get(link).status_code == 200

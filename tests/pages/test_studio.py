@@ -61,7 +61,7 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert str(generation.pk) in signed_in.get("/").content.decode(), "what still runs is shown to whoever comes back"
 
 
-def test_it_is_for_who_is_signed_in(client: Client, alice: User, bob: User, tiny_edit: DiffusionModel) -> None:
+def test_the_studio_is_private(client: Client, alice: User, bob: User, tiny_edit: DiffusionModel) -> None:
     generation = make_generation(bob, State.RUNNING)
     for address in ("/", f"/studio/{generation.pk}"):
         assert client.get(address)["Location"].startswith("/accounts/sign-in")
@@ -106,7 +106,7 @@ def test_forms_of_other_sites_are_refused(alice: User, tiny_edit: DiffusionModel
         ({"lora:no/such": "much"}, "loras", "All LoRA weights must be numbers"),
     ],
 )
-def test_errors_land_beside_their_field(
+def test_errors_are_shown_at_their_fields(
     signed_in: Client, tiny_edit: DiffusionModel, fields: dict[str, Any], place: str, words: str
 ) -> None:
     Lora.objects.create(id="some/style", enabled=True).base_models.add(tiny_edit)
@@ -126,7 +126,7 @@ def test_errors_land_beside_their_field(
     assert not Generation.objects.exists()
 
 
-def test_limits_are_told_in_words(signed_in: Client, settings: Settings) -> None:
+def test_exceeded_limits_are_explained(signed_in: Client, settings: Settings) -> None:
     settings.USER_MAX_QUEUED = 1
     assert signed_in.post("/", {**FIELDS, "image": picture()}).status_code == 302
     answer = signed_in.post("/", {**FIELDS, "image": picture()})
@@ -150,7 +150,7 @@ def test_a_double_click_is_one_request(signed_in: Client, alice: User) -> None:
     assert send(key="another")["Location"] != first["Location"]
 
 
-def test_scripts_are_answered_with_what_they_show(signed_in: Client) -> None:
+def test_scripts_get_the_job_as_html(signed_in: Client) -> None:
     answer = signed_in.post("/", {**FIELDS, "num_images_per_prompt": "3", "image": picture()}, headers=SCRIPTED)
     generation = Generation.objects.get()
     assert answer.status_code == 201
@@ -160,7 +160,7 @@ def test_scripts_are_answered_with_what_they_show(signed_in: Client) -> None:
     assert "--w: 96; --h: 64" in page or "--w: 192; --h: 128" in page, "sizes are known before pictures are there"
 
 
-def test_the_present_is_told_to_its_owner(signed_in: Client, alice: User) -> None:
+def test_the_owner_gets_the_current_record(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, num_images_per_prompt=2)
     content = signed_in.get(f"/history/{generation.pk}/events").json()
     assert content["record"]["id"] == str(generation.pk)
@@ -168,7 +168,7 @@ def test_the_present_is_told_to_its_owner(signed_in: Client, alice: User) -> Non
     assert content["origin"] == "http://testserver/"
 
 
-def test_an_earlier_request_is_begun_with(signed_in: Client, alice: User, tiny_edit: DiffusionModel) -> None:
+def test_an_earlier_request_fills_the_form(signed_in: Client, alice: User, tiny_edit: DiffusionModel) -> None:
     lora = Lora.objects.create(id="some/style", enabled=True)
     lora.base_models.add(tiny_edit)
     earlier = make_generation(
@@ -196,9 +196,7 @@ def test_an_earlier_request_is_begun_with(signed_in: Client, alice: User, tiny_e
     assert signed_in.get(f"/?from={earlier.pk}&mode=other").status_code == 404
 
 
-def test_what_an_earlier_request_used_and_is_no_more_is_told(
-    signed_in: Client, alice: User, tiny_edit: DiffusionModel
-) -> None:
+def test_unavailable_models_and_loras_are_explained(signed_in: Client, alice: User, tiny_edit: DiffusionModel) -> None:
     lora = Lora.objects.create(id="some/style", enabled=True)
     lora.base_models.add(tiny_edit)
     earlier = make_generation(alice)
@@ -243,7 +241,7 @@ def test_a_stored_picture_needs_no_upload(signed_in: Client, alice: User) -> Non
     assert Generation.objects.get(prompt="mine").source is None, "what is uploaded goes first"
 
 
-def test_what_is_gone_is_refused_kindly(signed_in: Client, alice: User) -> None:
+def test_trashed_and_deleted_inputs_are_refused(signed_in: Client, alice: User) -> None:
     earlier = make_generation(alice)
     for state, words in (
         ("trashed", "is in the trash; restore it first"),
@@ -259,7 +257,7 @@ def test_what_is_gone_is_refused_kindly(signed_in: Client, alice: User) -> None:
         assert words in answer.content.decode()
 
 
-def test_what_it_would_cost_and_take(signed_in: Client, tiny_edit: DiffusionModel, settings: Settings) -> None:
+def test_the_estimate_shows_cost_and_time(signed_in: Client, tiny_edit: DiffusionModel, settings: Settings) -> None:
     tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
     content = signed_in.post("/studio/estimate", {**FIELDS, "width": "512", "height": "384"}).json()
     assert content["words"].endswith("No worker is at work in its pool · costs 3.93 of the 5000 left today")
@@ -272,7 +270,7 @@ def test_what_it_would_cost_and_take(signed_in: Client, tiny_edit: DiffusionMode
     assert signed_in.get("/studio/estimate").status_code == 405
 
 
-def test_a_request_is_told_as_programs_send_it(
+def test_the_request_is_shown_as_code(
     signed_in: Client, alice: User, client: Client, alices_token: str, tmp_path: Any
 ) -> None:
     hard = 'it\'s "night"; $(rm) `x` \\ @ <é>\nand more'
@@ -332,7 +330,7 @@ def test_models_show_what_has_an_effect_on_them(signed_in: Client, alice: User) 
     assert "No model is enabled here" in signed_in.get("/").content.decode()
 
 
-def test_the_last_prompts_are_at_hand_once_each(signed_in: Client, alice: User, bob: User) -> None:
+def test_the_last_prompts_are_offered_once_each(signed_in: Client, alice: User, bob: User) -> None:
     make_generation(bob, prompt="not mine")
     for prompt in ("older", "newer", "older", "last & least"):
         make_generation(alice, prompt=prompt)
@@ -341,7 +339,7 @@ def test_the_last_prompts_are_at_hand_once_each(signed_in: Client, alice: User, 
     assert "last &amp; least</textarea>" in signed_in.get("/?prompt=last%20%26%20least").content.decode()
 
 
-def test_it_takes_the_same_queries_whatever_there_is(
+def test_the_page_takes_a_constant_number_of_queries(
     signed_in: Client, alice: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     def all_of_it() -> None:
@@ -359,7 +357,7 @@ def test_it_takes_the_same_queries_whatever_there_is(
     all_of_it()
 
 
-def test_a_token_that_is_gone_is_no_studio(signed_in: Client, alice: User) -> None:
+def test_a_deleted_token_is_not_shown_as_the_studio(signed_in: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
     generation = make_generation(alice, token=token)
     token.delete()

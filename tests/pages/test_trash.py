@@ -68,13 +68,13 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert "make it snow" not in signed_in.get(TRASH).content.decode()
 
 
-def test_what_has_not_ended_stays(signed_in: Client, alice: User) -> None:
+def test_unfinished_generations_are_not_trashed(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     assert "It has not ended yet" in delete(signed_in, generation).content.decode()
     assert rows(generation).get().trashed is None
 
 
-def test_one_update_takes_many_and_a_second_none(alice: User, django_assert_num_queries: Any) -> None:
+def test_trashing_is_one_update_and_idempotent(alice: User, django_assert_num_queries: Any) -> None:
     generations = [make_generation(alice, state) for state in State]
     mine = Generation.objects.filter(user=alice)
     with django_assert_num_queries(1):
@@ -86,7 +86,7 @@ def test_one_update_takes_many_and_a_second_none(alice: User, django_assert_num_
     assert Generation.objects.owned_by(alice).count() == len(generations)
 
 
-def test_each_tells_its_last_day(signed_in: Client, alice: User) -> None:
+def test_each_item_shows_its_last_day(signed_in: Client, alice: User) -> None:
     first, last = make_trashed(alice, 1.5), make_trashed(alice, 6.99)
     page = signed_in.get(TRASH).content.decode()
     for generation in (first, last):
@@ -108,7 +108,7 @@ def test_all_are_restored_at_once(signed_in: Client, alice: User, bob: User) -> 
     assert rows(bobs).get().trashed is not None
 
 
-def test_delete_now_is_for_good(signed_in: Client, alice: User) -> None:
+def test_delete_now_is_permanent(signed_in: Client, alice: User) -> None:
     generation = make_trashed(alice)
     page = signed_in.post(reverse("delete-now", args=[generation.pk]), follow=True).content.decode()
     assert "It was deleted permanently." in page
@@ -117,7 +117,7 @@ def test_delete_now_is_for_good(signed_in: Client, alice: User) -> None:
     assert signed_in.post(reverse("delete-now", args=[generation.pk])).status_code == 404
 
 
-def test_nothing_is_deleted_for_good_from_outside_of_the_trash(signed_in: Client, alice: User) -> None:
+def test_only_trashed_generations_are_deleted_permanently(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice)
     assert signed_in.post(reverse("delete-now", args=[generation.pk])).status_code == 404
     assert "The trash is empty" in signed_in.post(reverse("empty-trash"), follow=True).content.decode()
@@ -125,7 +125,7 @@ def test_nothing_is_deleted_for_good_from_outside_of_the_trash(signed_in: Client
     assert rows(generation).get().deleted is None
 
 
-def test_emptying_leaves_the_work_to_the_reaper(signed_in: Client, alice: User, bob: User) -> None:
+def test_the_reaper_empties_the_trash(signed_in: Client, alice: User, bob: User) -> None:
     mine, bobs = make_trashed(alice), make_trashed(bob)
     page = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
     assert "1 is being deleted permanently" in page
@@ -137,7 +137,7 @@ def test_emptying_leaves_the_work_to_the_reaper(signed_in: Client, alice: User, 
     assert rows(bobs).get().deleted is None
 
 
-def test_the_reaper_deletes_what_has_been_there_for_a_week(alice: User) -> None:
+def test_the_reaper_deletes_after_a_week(alice: User) -> None:
     recent, expired = make_trashed(alice, 6.99), make_trashed(alice, 7.01, num_images_per_prompt=2)
     names = [str(expired.input), str(expired.input_thumbnail)]
     names += [str(file) for image in expired.images.all() for file in (image.file, image.thumbnail)]
@@ -148,7 +148,7 @@ def test_the_reaper_deletes_what_has_been_there_for_a_week(alice: User) -> None:
     assert unnamed_files() == []
 
 
-def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None:
+def test_permanent_deletion_removes_notes_and_share_links(alice: User) -> None:
     generation = make_trashed(alice, 8)
     sheet = ContactSheet.objects.create(user=alice, columns={"field": "prompt", "values": ["zebra"]})
     rows(generation).update(title="zebra", note="zebra", is_favourite=True, contact_sheet=sheet)
@@ -164,7 +164,7 @@ def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None
     assert Generation.objects.get(pk=child.pk).source == GeneratedImage.objects.get(generation=row)
 
 
-def test_to_the_api_it_is_deleted(client: Client, alice: User, alices_token: str) -> None:
+def test_the_api_treats_trashed_generations_as_deleted(client: Client, alice: User, alices_token: str) -> None:
     generation = make_trashed(alice)
     headers = {"Authorization": f"Bearer {alices_token}"}
     for answer in (
@@ -179,12 +179,12 @@ def test_to_the_api_it_is_deleted(client: Client, alice: User, alices_token: str
     assert rows(generation).get().deleted is None
 
 
-def test_a_key_of_what_is_in_the_trash_finds_it_gone(alices: ApiToken, alice: User, rf: Any) -> None:
+def test_an_idempotency_key_of_a_trashed_generation_is_410(alices: ApiToken, alice: User, rf: Any) -> None:
     generation = make_trashed(alice, token=alices)
     assert generation_response(rows(generation).get(), rf.get("/").build_absolute_uri).status_code == 410
 
 
-def test_bob_gets_nothing_of_alices(client: Client, alice: User, bob: User) -> None:
+def test_another_user_cannot_use_the_trash(client: Client, alice: User, bob: User) -> None:
     recent, expired = make_generation(alice), make_trashed(alice)
     client.force_login(bob)
     assert delete(client, recent).status_code == 404
@@ -197,7 +197,7 @@ def test_bob_gets_nothing_of_alices(client: Client, alice: User, bob: User) -> N
     assert rows(recent).get().trashed is None
 
 
-def test_every_way_asks_for_a_sign_in_and_the_right_method(client: Client, alice: User) -> None:
+def test_every_address_needs_a_sign_in_and_post(client: Client, alice: User) -> None:
     generation = make_trashed(alice)
     addresses = [reverse(name) for name in ("restore", "empty-trash")]
     addresses += [reverse(name, args=[generation.pk]) for name in ("delete", "delete-now")]
@@ -209,7 +209,7 @@ def test_every_way_asks_for_a_sign_in_and_the_right_method(client: Client, alice
     assert client.post(reverse("restore"), {"id": ["x", "'"]}).status_code == 302
 
 
-def test_the_page_takes_the_same_queries_however_full_it_is(
+def test_the_page_takes_a_constant_number_of_queries(
     signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
     monkeypatch.setattr(trash, "PAGE_SIZE", 5)
@@ -231,21 +231,21 @@ def test_the_page_takes_the_same_queries_however_full_it_is(
         assert "Newer" not in page
 
 
-def test_flagged_ones_are_blurred_as_everywhere(signed_in: Client, alice: User) -> None:
+def test_flagged_pictures_are_blurred(signed_in: Client, alice: User) -> None:
     make_trashed(alice, flagged=[0])
     assert 'class="tile succeeded flagged"' in signed_in.get(TRASH).content.decode()
     User.objects.update(blur_flagged=False)
     assert "flagged" not in signed_in.get(TRASH).content.decode()
 
 
-def test_staff_see_since_when(client: Client, alice: User, charlie: User) -> None:
+def test_staff_see_when_it_was_trashed(client: Client, alice: User, charlie: User) -> None:
     generation = make_trashed(alice)
     client.force_login(charlie)
     page = client.get(reverse("admin:generation_generation_change", args=[generation.pk])).content.decode()
     assert re.search(r"in the trash since 20\d\d-\d\d-\d\d \d\d:\d\d \(succeeded\)", page)
 
 
-def test_what_is_on_legal_hold_stays_in_the_trash_and_says_why(signed_in: Client, alice: User) -> None:
+def test_generations_on_legal_hold_stay_in_the_trash(signed_in: Client, alice: User) -> None:
     on_hold, expired = make_trashed(alice, deletion.TRASH_DAYS + 2), make_trashed(alice, deletion.TRASH_DAYS + 1)
     fresh = make_trashed(alice)
     retention.hold(Generation.objects.filter(pk__in=[on_hold.pk, fresh.pk]))

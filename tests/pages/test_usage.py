@@ -45,7 +45,7 @@ def test_it_works(client: Client, alice: User, alices: ApiToken) -> None:
     assert "7.5 spent in the last 90 days" in text(client.get(PAGE, {"by": "cost", "days": "90"}))
 
 
-def test_the_chart_can_be_read_without_being_seen(client: Client, alice: User) -> None:
+def test_the_chart_is_accessible(client: Client, alice: User) -> None:
     make_used(alice)
     client.force_login(alice)
     page = client.get(PAGE).content.decode()
@@ -56,7 +56,7 @@ def test_the_chart_can_be_read_without_being_seen(client: Client, alice: User) -
     assert page.count('role="meter"') == 4
 
 
-def test_without_anything_it_says_so(client: Client, alice: User) -> None:
+def test_an_empty_period_says_so(client: Client, alice: User) -> None:
     client.force_login(alice)
     answer = client.get(PAGE)
     assert "No usage in this period." in text(answer)
@@ -64,12 +64,12 @@ def test_without_anything_it_says_so(client: Client, alice: User) -> None:
 
 
 @pytest.mark.parametrize("query", [{"by": "x", "days": "31"}, {"by": "", "days": "-1"}, {"days": "9" * 40}])
-def test_what_it_does_not_know_is_the_first_choice(client: Client, alice: User, query: dict[str, str]) -> None:
+def test_unknown_values_fall_back_to_the_defaults(client: Client, alice: User, query: dict[str, str]) -> None:
     client.force_login(alice)
     assert "0 requests in the last 30 days" in text(client.get(PAGE, query))
 
 
-def test_it_is_for_those_who_are_signed_in_and_of_nobody_else(client: Client, alice: User, bob: User) -> None:
+def test_the_usage_is_private(client: Client, alice: User, bob: User) -> None:
     assert client.get(PAGE).status_code == 302
     make_used(alice)
     client.force_login(bob)
@@ -88,14 +88,14 @@ def test_days_are_those_of_the_time_zone(alice: User, settings: Any) -> None:
         assert days[-2:] == [1, 1]
 
 
-def test_what_was_deleted_was_used_all_the_same(alice: User) -> None:
+def test_deleted_generations_count(alice: User) -> None:
     generation = make_used(alice, num_images_per_prompt=2)
     deletion.delete(Generation.objects.get(pk=generation.pk))
     amounts = usage.of(alice, 7).amounts
     assert [amounts[measure].total for measure in usage.MEASURES] == [1, 2, 2.5]
 
 
-def test_what_failed_is_a_request_without_pictures(alice: User) -> None:
+def test_a_failure_counts_as_a_request_without_pictures(alice: User) -> None:
     make_used(alice, state=State.FAILED, cost=0)
     amounts = usage.of(alice, 7).amounts
     assert [amounts[measure].total for measure in usage.MEASURES] == [1, 0, 0]
@@ -113,7 +113,7 @@ def test_the_limits_are_those_of_the_user(client: Client, alice: User, settings:
     assert answer.content.count(b'class="meter full"') == 1
 
 
-def test_it_takes_the_same_queries_however_much_there_is(
+def test_the_page_takes_a_constant_number_of_queries(
     client: Client, alice: User, alices: ApiToken, django_assert_num_queries: Any
 ) -> None:
     client.force_login(alice)
@@ -124,7 +124,7 @@ def test_it_takes_the_same_queries_however_much_there_is(
             assert client.get(PAGE).status_code == 200
 
 
-def test_days_that_are_not_shown_do_not_count(alice: User) -> None:
+def test_only_the_days_of_the_period_count(alice: User) -> None:
     make_used(alice, created=timezone.now() - timedelta(days=40))
     assert [usage.of(alice, days).amounts["images"].total for days in (30, 90)] == [0, 1]
 
@@ -138,7 +138,7 @@ def test_canceling_is_free(alice: User) -> None:
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks for SQLite's plan")
-def test_no_row_is_looked_at_for_it(alice: User) -> None:
+def test_usage_reads_indexes_only(alice: User) -> None:
     make_used(alice)
     with CaptureQueriesContext(connection) as queries:
         usage.of(alice, 90)

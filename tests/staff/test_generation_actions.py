@@ -42,7 +42,7 @@ def act(client: Client, action: str, *rows: Any, at: str = LIST, **fields: str) 
     return answer.content.decode()
 
 
-def test_it_asks_first(desk: Client, alice: User) -> None:
+def test_actions_are_confirmed_first(desk: Client, alice: User) -> None:
     waiting = make_generation(alice, State.QUEUED, prompt="make it <night>")
     page = act(desk, "cancel", waiting)
     assert "Queued generations are canceled at once" in page
@@ -56,7 +56,7 @@ def test_it_asks_first(desk: Client, alice: User) -> None:
     assert AuditEntry.objects.get().action == "generation.cancel"
 
 
-def test_a_retry_is_a_new_generation_of_the_same(desk: Client, alice: User) -> None:
+def test_a_retry_is_a_new_generation_with_the_same_recipe(desk: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
     old = make_generation(alice, State.FAILED, token=token, num_images_per_prompt=2, guidance_scale=3)
     running = make_generation(alice, State.RUNNING)
@@ -81,7 +81,7 @@ def test_a_retry_keeps_random_seeds_and_needs_no_token(alice: User) -> None:
     assert new.recipe["seeds"] == old.recipe["seeds"]
 
 
-def test_what_cannot_be_made_again_is_told(desk: Client, alice: User) -> None:
+def test_impossible_retries_are_explained(desk: Client, alice: User) -> None:
     deleted = make_generation(alice)
     act(desk, "delete_for_good", deleted, confirmed="yes")
     assert "its picture was deleted" in act(desk, "retry", deleted, confirmed="yes")
@@ -90,7 +90,7 @@ def test_what_cannot_be_made_again_is_told(desk: Client, alice: User) -> None:
     assert Generation.objects.count() == 2
 
 
-def test_operators_delete_what_nobody_must_keep(client: Client, alice: User) -> None:
+def test_operators_delete_permanently_except_on_hold(client: Client, alice: User) -> None:
     client.force_login(staff("olga", OPERATORS))
     deleted, on_hold, waiting = make_generation(alice), make_generation(alice), make_generation(alice, State.QUEUED)
     file = deleted.images.get().file
@@ -105,7 +105,7 @@ def test_operators_delete_what_nobody_must_keep(client: Client, alice: User) -> 
     assert (entry.action, entry.actor_name, entry.target) == ("generation.delete", "olga", str(deleted.pk))
 
 
-def test_delete_takes_the_files_too(desk: Client, alice: User) -> None:
+def test_delete_removes_the_files(desk: Client, alice: User) -> None:
     generation = make_generation(alice)
     file = generation.images.get().file
     assert "cannot be restored" in act(desk, "delete_for_good", generation)
@@ -114,7 +114,7 @@ def test_delete_takes_the_files_too(desk: Client, alice: User) -> None:
     assert "Its pictures were deleted." in desk.get(change_page(generation)).content.decode()
 
 
-def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> None:
+def test_a_legal_hold_needs_a_reason(client: Client, alice: User) -> None:
     client.force_login(staff("olga", OPERATORS))
     one, two = make_generation(alice), make_generation(alice)
     assert 'name="note"' in act(client, "hold", one, two)
@@ -143,7 +143,7 @@ def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> 
     assert "Hold</button>" not in client.get(change_page(one)).content.decode()
 
 
-def test_who_may_not_operate_holds_nothing(client: Client, alice: User) -> None:
+def test_only_operators_put_legal_holds(client: Client, alice: User) -> None:
     generation = make_generation(alice)
     client.force_login(staff("rita", REVIEWERS))
     assert "Hold</button>" not in client.get(change_page(generation)).content.decode()
@@ -171,7 +171,7 @@ def test_pictures_are_decided_from_the_list(desk: Client, alice: User) -> None:
     assert "it would change no picture" in act(desk, "mark_safe", one, confirmed="yes")
 
 
-def test_each_action_asks_for_its_own_right(client: Client, alice: User) -> None:
+def test_each_action_needs_its_own_permission(client: Client, alice: User) -> None:
     generation = make_generation(alice, flagged=[0])
     offered = {}
     for role in (REVIEWERS, OPERATORS):
@@ -252,11 +252,11 @@ def re_dates(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", ["", "2025-02-29", "20255", "2025-1", "0000", "٢٠٢٥", "9999"])
-def test_odd_periods_are_none(text: str) -> None:
+def test_invalid_periods_are_none(text: str) -> None:
     assert generation_filters.period(text) is None
 
 
-def test_the_page_of_a_generation_tells_what_happened(desk: Client, alice: User) -> None:
+def test_the_page_of_a_generation_has_a_timeline(desk: Client, alice: User) -> None:
     generation = make_generation(alice, num_images_per_prompt=2, flagged=[1])
     act(desk, "confirm_flag", generation, confirmed="yes", reason="other", note="a note")
     page = desk.get(change_page(generation), {"picture": "2"}).content.decode()
@@ -267,7 +267,7 @@ def test_the_page_of_a_generation_tells_what_happened(desk: Client, alice: User)
     assert "Show the result, which is flagged" in page
 
 
-def test_a_person_page_tells_use_limits_flags_and_tokens(desk: Client, alice: User) -> None:
+def test_a_users_page_shows_usage_limits_flags_and_tokens(desk: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "my laptop")
     make_generation(alice, flagged=[0])
     make_generation(alice, State.QUEUED)
@@ -282,7 +282,7 @@ def test_a_person_page_tells_use_limits_flags_and_tokens(desk: Client, alice: Us
     assert f"{token.prefix}…</a> my laptop, usable" in page
 
 
-def test_a_suspended_person_is_out_at_once_and_comes_back(client: Client, alice: User, bob: User) -> None:
+def test_a_suspension_takes_effect_at_once_and_can_be_lifted(client: Client, alice: User, bob: User) -> None:
     _, raw = ApiToken.objects.issue(alice, "laptop")
     waiting, running = make_generation(alice, State.QUEUED), make_generation(alice, State.RUNNING)
     other = make_generation(bob, State.QUEUED)
@@ -305,14 +305,14 @@ def test_a_suspended_person_is_out_at_once_and_comes_back(client: Client, alice:
 
 
 @pytest.mark.django_db
-def test_too_many_people_at_once_are_refused_and_none_is_suspended(client: Client) -> None:
+def test_too_many_users_at_once_are_refused(client: Client) -> None:
     many = User.objects.bulk_create(User(username=f"user{number}") for number in range(201))
     client.force_login(staff("olga", OPERATORS))
     assert "at most 200 rows" in act(client, "suspend", *many, at=PEOPLE, confirmed="yes")
     assert not User.objects.filter(is_active=False).exists()
 
 
-def test_a_person_is_suspended_from_their_page_and_in_no_other_way(client: Client, alice: User, charlie: User) -> None:
+def test_a_user_is_suspended_by_the_button_only(client: Client, alice: User, charlie: User) -> None:
     waiting, address = make_generation(alice, State.QUEUED), f"{PEOPLE}{alice.pk}/change/"
     client.force_login(staff("olga", OPERATORS))
     page = client.get(address).content.decode()
@@ -337,7 +337,7 @@ def test_a_person_is_suspended_from_their_page_and_in_no_other_way(client: Clien
     assert User.objects.values_list("max_queued", "is_active").get(pk=alice.pk) == (3, False)
 
 
-def test_suspending_again_cancels_what_was_left(client: Client, alice: User, charlie: User) -> None:
+def test_suspending_again_cancels_remaining_work(client: Client, alice: User, charlie: User) -> None:
     waiting = make_generation(alice, State.QUEUED)
     User.objects.filter(pk=alice.pk).update(is_active=False)
     client.force_login(charlie)

@@ -76,7 +76,7 @@ def test_it_works(operator: Client, alice: User) -> None:
     assert operator.get("/admin/rq/").status_code == 200
 
 
-def test_who_comes_in(client: Client, alice: User, charlie: User) -> None:
+def test_who_may_open_the_page(client: Client, alice: User, charlie: User) -> None:
     posts = [f"{PAGE}pools/default/pause", f"{PAGE}pools/default/resume", f"{PAGE}order", f"{PAGE}forget"]
     for address in (PAGE, f"{PAGE}live"):
         assert client.get(address)["Location"].startswith("/admin/login/")
@@ -92,12 +92,12 @@ def test_who_comes_in(client: Client, alice: User, charlie: User) -> None:
     assert not PausedPool.objects.exists()
 
 
-def test_a_part_of_the_page_reloads_the_whole_where_the_session_has_ended(client: Client, db: None) -> None:
+def test_htmx_reloads_the_page_when_the_session_has_ended(client: Client, db: None) -> None:
     answer = client.get(f"{PAGE}live", headers={"HX-Request": "true"})
     assert answer["HX-Refresh"] == "true"
 
 
-def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice: User) -> None:
+def test_the_page_takes_a_constant_number_of_queries(operator: Client, alice: User) -> None:
     register_worker()
     counted: list[list[int]] = []
     for count in (1, 9):
@@ -138,7 +138,7 @@ def test_alerts_are_shown(operator: Client, alice: User, settings: Settings) -> 
         assert "is nearly full: 1.0 of 1000 GB are free." in text(operator)
 
 
-def test_failures_are_an_alert_if_they_are_more_than_usual(operator: Client, alice: User) -> None:
+def test_unusually_many_failures_are_an_alert(operator: Client, alice: User) -> None:
     register_worker()
     yesterday = timezone.now() - timedelta(hours=5)
     for number in range(10):
@@ -212,7 +212,7 @@ def test_percentiles_are_read_from_the_beginning_of_each_slot(alice: User, monke
     assert dict(total.lines)["p50"].startswith("M")
 
 
-def test_a_slot_alone_is_a_dash_that_can_be_seen(alice: User) -> None:
+def test_a_lone_slot_is_a_visible_dash(alice: User) -> None:
     make_generation(alice)
     chart = charts.durations(metrics.measure(metrics.WINDOWS["day"], timezone.now()))[0]
     for _, path in chart.lines:
@@ -227,7 +227,7 @@ def test_an_empty_service_has_empty_charts(db: None) -> None:
     assert chart.summary == "0 succeeded, 0 canceled, 0 failed"
 
 
-def test_a_paused_pool_starts_nothing_and_says_why(operator: Client, alice: User, bob: User) -> None:
+def test_a_paused_pool_starts_nothing_and_gives_the_reason(operator: Client, alice: User, bob: User) -> None:
     register_worker()
     register_worker("here-1", models=[])
     waiting = make_generation(alice, State.QUEUED)

@@ -98,13 +98,13 @@ def statuses_of(client: Client) -> dict[str, int]:
     return {name: client.get(address).status_code for name, address in addresses()}
 
 
-def test_the_walk_finds_what_there_is(rows_of_each_model: None) -> None:
+def test_every_page_is_visited(rows_of_each_model: None) -> None:
     names = {name for name, _ in addresses()}
     assert names >= ALLOWED[REVIEWERS] | ALLOWED[OPERATORS]
     assert len(names) > 40
 
 
-def test_nobody_and_users_are_sent_to_sign_in(client: Client, rows_of_each_model: None, alice: User) -> None:
+def test_visitors_and_users_are_sent_to_sign_in(client: Client, rows_of_each_model: None, alice: User) -> None:
     for user in (None, alice):
         if user is not None:
             client.force_login(user)
@@ -122,7 +122,7 @@ def test_plain_staff_see_an_empty_admin(client: Client, rows_of_each_model: None
 
 
 @pytest.mark.parametrize("role", [REVIEWERS, OPERATORS])
-def test_a_role_opens_what_is_its_own_and_nothing_else(client: Client, rows_of_each_model: None, role: str) -> None:
+def test_a_role_opens_its_own_pages_only(client: Client, rows_of_each_model: None, role: str) -> None:
     client.force_login(staff("dora", role))
     for name, status in statuses_of(client).items():
         if name in ALLOWED[role]:
@@ -171,7 +171,7 @@ def test_an_operator_cannot_review(client: Client, alice: User) -> None:
 
 
 @pytest.mark.django_db
-def test_the_roles_hold_exactly_their_permissions() -> None:
+def test_the_roles_have_exactly_their_permissions() -> None:
     granted = {
         group.name: {f"{right.content_type.app_label}.{right.codename}" for right in group.permissions.all()}
         for group in Group.objects.all()
