@@ -59,9 +59,9 @@ def _points(metrics: domain.ReviewMetrics, name: str) -> str:
 
 
 def _marks(metrics: domain.ReviewMetrics, change: domain.Change) -> list[tuple[float, str]]:
-    """Return the current threshold and the compared one, with the CSS classes that label them."""
+    """Return the current and the selected threshold, with the CSS classes that are also their labels."""
     marks = [] if metrics.threshold is None else [(metrics.threshold, "now")]
-    return marks if marks and marks[0][0] == change.threshold else [*marks, (change.threshold, "tried")]
+    return marks if marks and marks[0][0] == change.threshold else [*marks, (change.threshold, "selected")]
 
 
 def _share(text: str) -> float | None:
