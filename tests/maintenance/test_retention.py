@@ -1,4 +1,4 @@
-"""What is removed when: rules, their preview, steps in bounded batches, and the legal hold that exempts."""
+"""Retention rules, their previews and bounded steps, and legal holds."""
 
 from datetime import timedelta
 from typing import Any
@@ -73,53 +73,53 @@ def test_a_rule_is_about_one_state_or_all_that_have_ended(alice: User) -> None:
 
 
 def test_steps_are_bounded_and_go_on_where_they_were(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "LOOKED_AT", 4)
+    monkeypatch.setattr(retention, "SCAN_LIMIT", 4)
     for number in range(10):
         aged(alice, 50 - number, State.FAILED if number % 2 else State.SUCCEEDED)
-    kept = rule(RetentionRule.What.CONTENT, state="failed", enabled=True)
-    removed = []
+    one_rule = rule(RetentionRule.What.CONTENT, state="failed", enabled=True)
+    counts = []
     for _ in range(8):
-        kept.refresh_from_db()
-        removed.append(retention.step(kept, 1))
-    assert sum(removed) == 5
-    assert max(removed) == 1
-    kept.refresh_from_db()
-    assert (kept.is_through, kept.removed) == (True, 5)
+        one_rule.refresh_from_db()
+        counts.append(retention.step(one_rule, 1))
+    assert sum(counts) == 5
+    assert max(counts) == 1
+    one_rule.refresh_from_db()
+    assert (one_rule.is_finished, one_rule.deleted_count) == (True, 5)
     audited = AuditEntry.objects.get(action="retention.round")
     assert audited.after == {"rule": "all pictures and words of failed after 30 days", "generations": 5}
     with CaptureQueriesContext(connection) as queries:
         assert retention.step_all() == 0
     assert len(queries) <= 3
-    RetentionRule.objects.update(began=timezone.now() - timedelta(days=2))
-    kept.refresh_from_db()
-    retention.step(kept, 1)
-    assert (kept.removed, kept.is_through) == (0, False)
+    RetentionRule.objects.update(started=timezone.now() - timedelta(days=2))
+    one_rule.refresh_from_db()
+    retention.step(one_rule, 1)
+    assert (one_rule.deleted_count, one_rule.is_finished) == (0, False)
 
 
 def test_a_round_is_noted_though_its_last_step_finds_nothing(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "LOOKED_AT", 2)
+    monkeypatch.setattr(retention, "SCAN_LIMIT", 2)
     for number in range(5):
         aged(alice, 50 - number, State.FAILED if number < 2 else State.SUCCEEDED)
-    kept = rule(RetentionRule.What.CONTENT, state="failed")
-    assert [retention.step(kept, 10) for _ in range(5)] == [2, 0, 0, 0, 0]
+    one_rule = rule(RetentionRule.What.CONTENT, state="failed")
+    assert [retention.step(one_rule, 10) for _ in range(5)] == [2, 0, 0, 0, 0]
     assert AuditEntry.objects.get(action="retention.round", after__generations=2)
     # What gets old enough within the day is noted, too.
     late = aged(alice, 29, State.FAILED)
-    RetentionRule.objects.filter(pk=kept.pk).update(days=28)
-    kept.refresh_from_db()
-    assert [retention.step(kept, 10) for _ in range(2)] == [1, 0]
+    RetentionRule.objects.filter(pk=one_rule.pk).update(days=28)
+    one_rule.refresh_from_db()
+    assert [retention.step(one_rule, 10) for _ in range(2)] == [1, 0]
     assert Generation.objects.get(pk=late.pk).deleted
     assert AuditEntry.objects.filter(action="retention.round").count() == 2
 
 
-def test_who_runs_a_rule_at_once_counts_together(alice: User) -> None:
+def test_two_runs_of_a_rule_at_once_count_together(alice: User) -> None:
     aged(alice, 40)
-    kept = rule(RetentionRule.What.CONTENT)
-    theirs, late = RetentionRule.objects.get(pk=kept.pk), RetentionRule.objects.get(pk=kept.pk)
-    assert retention.step(theirs, 10) == 1
+    one_rule = rule(RetentionRule.What.CONTENT)
+    other, late = RetentionRule.objects.get(pk=one_rule.pk), RetentionRule.objects.get(pk=one_rule.pk)
+    assert retention.step(other, 10) == 1
     aged(alice, 39)
-    assert [retention.step(kept, 10), retention.step(late, 10)] == [1, 0]
-    assert RetentionRule.objects.get(pk=kept.pk).removed == kept.removed == 2
+    assert [retention.step(one_rule, 10), retention.step(late, 10)] == [1, 0]
+    assert RetentionRule.objects.get(pk=one_rule.pk).deleted_count == one_rule.deleted_count == 2
 
 
 def test_the_periodic_job_applies_what_is_enabled(alice: User) -> None:
@@ -195,11 +195,11 @@ def test_a_reason_holds_nothing_that_a_database_refuses(alice: User, bob: User) 
 
 
 def test_who_may_not_operate_sees_and_runs_nothing(client: Client, alice: User, bob: User) -> None:
-    kept = rule(RetentionRule.What.ROWS)
+    one_rule = rule(RetentionRule.What.ROWS)
     User.objects.filter(pk=bob.pk).update(is_staff=True)
     client.force_login(bob)
     assert client.get(PAGE).status_code == 403
-    assert client.post(f"{PAGE}{kept.pk}/run").status_code == 403
+    assert client.post(f"{PAGE}{one_rule.pk}/run").status_code == 403
     assert client.post("/admin/operations/hold", {"id": "x"}).status_code == 403
     assert client.get("/admin/generation/retentionrule/").status_code == 403
 
@@ -214,9 +214,9 @@ def test_a_page_without_its_upload_says_so(client: Client, alice: User) -> None:
 
 
 def test_a_run_by_hand_removes_what_was_on_hold_when_the_rule_passed_by(operator: Client, alice: User) -> None:
-    row, one = aged(alice, 31), rule(RetentionRule.What.UPLOADS)
+    row, one_rule = aged(alice, 31), rule(RetentionRule.What.UPLOADS)
     retention.hold(Generation.objects.filter(pk=row.pk))
-    run = f"{PAGE}{one.pk}/run"
+    run = f"{PAGE}{one_rule.pk}/run"
     assert "applied to 0 generations" in operator.post(run, follow=True).content.decode()
     retention.release(Generation.objects.filter(pk=row.pk))
     assert "applied to 1 generation." in operator.post(run, follow=True).content.decode()
