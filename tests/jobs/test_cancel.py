@@ -163,7 +163,7 @@ def test_people_cancel_from_their_history(client: Client, token: ApiToken, alice
     client.force_login(alice)
     assert f'action="/history/{generation.pk}/cancel"' in client.get("/history/").content.decode()
     page = client.get(f"/history/{generation.pk}/").content.decode()
-    assert "No worker is at work in its pool" in page
+    assert "Its pool has no active worker" in page
     assert client.get(f"/history/{generation.pk}/cancel").status_code == 405
     answer = client.post(f"/history/{generation.pk}/cancel", {"next": "/history/?state=queued"})
     assert answer["Location"] == "/history/?state=queued"

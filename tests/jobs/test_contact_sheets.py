@@ -168,7 +168,7 @@ def test_what_a_sheet_would_cost_and_take_is_told_before(
         assert signed_in.post("/studio/estimate", {**asked, **fields}).json()["sheet"] == words
     settings.USER_MAX_QUEUED = 5
     told = signed_in.post("/studio/estimate", asked).json()
-    assert "These are 6 requests at once, and 5 more of at most 5 may wait" in told["sheet"]
+    assert "These are 6 requests, and 5 more of at most 5 can be queued" in told["sheet"]
     assert "costs 3.93" in told["words"]
     assert not Generation.objects.exists()
     assert not ContactSheet.objects.exists()
@@ -187,9 +187,9 @@ def test_limits_are_kept_for_the_whole(signed_in: Client, settings: Settings) ->
     settings.USER_MAX_QUEUED = 5
     answer = explore(signed_in)
     assert answer.status_code == 429
-    assert "These are 6 requests at once, and 5 more of at most 5 may wait" in answer.content.decode()
+    assert "These are 6 requests, and 5 more of at most 5 can be queued" in answer.content.decode()
     settings.USER_MAX_QUEUED, settings.USER_MAX_PER_MINUTE = 100, 4
-    assert "6 requests at once, and 4 of the 4 that you may send within a minute" in explore(signed_in).content.decode()
+    assert "These are 6 requests, and 4 of 4 a minute remain" in explore(signed_in).content.decode()
     settings.USER_MAX_PER_MINUTE, settings.USER_MAX_DAILY_COST = 100, 0.5
     assert "These requests cost" in explore(signed_in).content.decode()
     settings.USER_MAX_DAILY_COST, settings.MAX_QUEUE = 1000, 5

@@ -95,7 +95,7 @@ def test_the_line_is_that_of_the_claims(token: ApiToken, bob: User, pace: RunTim
 
 def test_reasons_are_words(token: ApiToken, alice: User) -> None:
     row = submit(token)
-    assert of_queued(row).reason == "No worker is at work in its pool."
+    assert of_queued(row).reason == "Its pool has no active worker."
     assert of_queued(row).finish is None
     register_worker("worker-1", models=["someone/else"])
     assert of_queued(row).reason == "It is next; its model must be loaded first."
@@ -105,7 +105,7 @@ def test_reasons_are_words(token: ApiToken, alice: User) -> None:
     assert claim() == row
     later = submit(token)
     later.user.refresh_from_db()
-    assert of_queued(later).reason == "As many requests of its user are running as may run at once: 1."
+    assert of_queued(later).reason == "Its user has 1 running request, the maximum."
 
 
 def test_nothing_is_promised_before_anything_was_measured(token: ApiToken) -> None:

@@ -1,4 +1,4 @@
-"""What a user may ask for: exact under any number of requests at once, and explained when it is refused."""
+"""Limits of users: exact under any number of simultaneous requests, and explained by each refusal."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -43,7 +43,7 @@ def test_requests_that_wait_are_bounded(token: ApiToken, settings: Settings) -> 
     submit(token), submit(token)
     error = refused(token)
     assert (error.code, error.limit, error.remaining) == (ErrorCode.TOO_MANY_QUEUED, 2, 0)
-    assert "2 requests of yours are waiting, of at most 2" in error.message
+    assert "You have 2 queued requests of at most 2" in error.message
     assert claim()
     submit(token)
 

@@ -140,7 +140,7 @@ class TestImageUrls:
         with serving(answer(b"<html>")) as server:
             failed = self.run(alices, server.url, engine)
         assert (failed.state, failed.error_code) == (State.FAILED, ErrorCode.IMAGE_URL_REFUSED)
-        assert failed.error_message.startswith("What image_url names was refused: ")
+        assert failed.error_message.startswith("The picture at image_url was refused: ")
 
     def test_the_form_takes_one_of_both(self, alices_token: str, client: Client, settings: Settings) -> None:
         settings.FETCH_IMAGE_URLS = True

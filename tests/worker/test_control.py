@@ -78,7 +78,7 @@ def test_a_worker_is_drained_while_a_request_runs_and_resumes(service: Service, 
     waiting = record(service, second)
     assert waiting["state"] == "queued"
     assert isinstance(waiting["waiting"], dict)
-    assert waiting["waiting"]["reason"] == "No worker is at work in its pool."
+    assert waiting["waiting"]["reason"] == "Its pool has no active worker."
     wait_until(lambda: "has no active worker; 1 request waits in it" in live(admin), "the concern")
     send_command(admin, "resume")
     wait_until(lambda: record(service, second)["state"] == "succeeded", "the rest of the work")
