@@ -1,4 +1,4 @@
-"""Contact sheets: which cells they have, all or none of them, how they are shown, canceled, and whose they are."""
+"""Contact sheets: their cells, submission of all or none, display, cancellation and privacy."""
 
 import re
 from operator import attrgetter
@@ -101,7 +101,7 @@ def test_a_double_click_is_one_sheet(signed_in: Client) -> None:
     assert explore(signed_in, key="nonce", rows="5;11")["Location"] != first["Location"]
 
 
-def test_scripts_are_told_where_the_sheet_is(signed_in: Client) -> None:
+def test_scripts_get_the_address_of_the_sheet(signed_in: Client) -> None:
     image = SimpleUploadedFile("cat.png", photo(96, 64), "image/png")
     fields = {**FIELDS, **GRID, "rows_field": "", "image": image}
     answer = signed_in.post("/", fields, headers={"X-Requested-With": "fetch"})
@@ -126,7 +126,7 @@ def test_scripts_are_told_where_the_sheet_is(signed_in: Client) -> None:
         ({"lora:no/such": "1"}, "loras", "not found among those"),
     ],
 )
-def test_what_cannot_be_is_said_beside_its_axis(
+def test_invalid_axes_are_explained_beside_them(
     signed_in: Client, fields: dict[str, str], place: str, words: str
 ) -> None:
     answer = explore(signed_in, **fields)
@@ -138,7 +138,7 @@ def test_what_cannot_be_is_said_beside_its_axis(
     assert not ContactSheet.objects.exists()
 
 
-def test_what_a_sheet_would_cost_and_take_is_told_before(
+def test_cost_and_duration_are_estimated(
     signed_in: Client,
     tiny_edit: DiffusionModel,
     settings: Settings,
@@ -183,7 +183,7 @@ def test_values_are_read_as_people_write_them() -> None:
         read_axis("rows", "seed", " ".join(map(str, range(40))))
 
 
-def test_limits_are_kept_for_the_whole(signed_in: Client, settings: Settings) -> None:
+def test_limits_apply_to_the_whole_sheet(signed_in: Client, settings: Settings) -> None:
     settings.USER_MAX_QUEUED = 5
     answer = explore(signed_in)
     assert answer.status_code == 429
@@ -213,7 +213,7 @@ def test_a_sheet_is_its_owners_alone(signed_in: Client, client: Client, bob: Use
     assert client.get(f"/sheets/{sheet.pk}/")["Location"].startswith("/accounts/sign-in")
 
 
-def test_only_what_has_changed_comes_again(
+def test_a_poll_returns_only_changed_cells(
     signed_in: Client, alice: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     explore(signed_in)
@@ -237,7 +237,7 @@ def test_only_what_has_changed_comes_again(
     assert "deleted</span>" in signed_in.get(address).content.decode()
 
 
-def test_a_sheet_in_the_trash_is_none_of_the_last_ones(signed_in: Client) -> None:
+def test_a_trashed_sheet_is_not_listed(signed_in: Client) -> None:
     explore(signed_in)
     sheet = ContactSheet.objects.get()
     sheet.generations.update(state=State.SUCCEEDED)
@@ -248,7 +248,7 @@ def test_a_sheet_in_the_trash_is_none_of_the_last_ones(signed_in: Client) -> Non
     assert f"/sheets/{sheet.pk}/" not in signed_in.get("/").content.decode()
 
 
-def test_what_is_left_is_canceled_at_once(signed_in: Client) -> None:
+def test_the_remaining_cells_are_canceled_together(signed_in: Client) -> None:
     explore(signed_in)
     sheet = ContactSheet.objects.get()
     queue.claim("default", "here-1", [TINY])

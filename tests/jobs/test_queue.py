@@ -50,7 +50,7 @@ def test_the_oldest_of_the_pool_is_claimed_first(token: ApiToken) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_row_goes_to_one_of_many_claimers(token: ApiToken, settings: Settings) -> None:
+def test_each_row_is_claimed_by_one_of_many_workers(token: ApiToken, settings: Settings) -> None:
     settings.LIMITS = False
     made = {submit(token).pk for _ in range(40)}
 
@@ -65,7 +65,7 @@ def test_each_row_goes_to_one_of_many_claimers(token: ApiToken, settings: Settin
     assert sorted(claimed) == sorted(made)
 
 
-def test_an_expired_lease_goes_back_and_its_late_result_changes_nothing(token: ApiToken) -> None:
+def test_an_expired_lease_is_requeued_and_its_late_result_is_dropped(token: ApiToken) -> None:
     lost = claimed(token)
     expire(lost)
     assert reaper.reap() == 1
@@ -101,7 +101,7 @@ def test_a_request_that_loses_its_worker_three_times_fails(token: ApiToken) -> N
     assert claim() is None
 
 
-def test_handing_back_uses_up_no_chance(token: ApiToken) -> None:
+def test_a_release_counts_as_no_crash(token: ApiToken) -> None:
     for _ in range(5):
         generation = claimed(token)
         queue.release(generation)
@@ -109,7 +109,7 @@ def test_handing_back_uses_up_no_chance(token: ApiToken) -> None:
         assert (generation.state, generation.crash_count) == (State.QUEUED, 0)
 
 
-def test_a_lost_bell_is_rung_again(token: ApiToken) -> None:
+def test_a_lost_wake_up_is_sent_again(token: ApiToken) -> None:
     submit(token)
     redis_client().flushall()
     reaper.reap()
@@ -118,7 +118,7 @@ def test_a_lost_bell_is_rung_again(token: ApiToken) -> None:
     assert queues.rq_queue("default").count == 1
 
 
-def test_finals_are_those_that_need_no_more_waiting(token: ApiToken) -> None:
+def test_finished_ids_are_those_in_a_final_state(token: ApiToken) -> None:
     done, waiting = claimed(token), submit(token)
     queue.fail(done, ErrorCode.MODEL_FAILED, "It failed.")
     not_yet_submitted = uuid7()
@@ -140,7 +140,7 @@ def test_without_redis_nothing_is_half_created(
     assert _files("inputs") == before
 
 
-def test_a_request_whose_input_cannot_be_stored_is_turned_away(token: ApiToken, settings: Settings) -> None:
+def test_a_request_whose_input_cannot_be_stored_is_refused(token: ApiToken, settings: Settings) -> None:
     blocked = settings.DATA_DIR / "blocked"
     blocked.touch()
     settings.MEDIA_ROOT = blocked

@@ -1,4 +1,4 @@
-"""Deletion of a generation: a tombstone without words and pictures stays, whatever dies or is away meanwhile."""
+"""Deletion: only a tombstone without texts and pictures remains, even if a process dies or the storage is away."""
 
 import json
 import re
@@ -48,14 +48,14 @@ def path_of(generation: Generation) -> str:
     return f"/generations/{generation.pk}"
 
 
-def test_of_two_who_delete_at_once_one_has_deleted(service: Service, alices_key: str) -> None:
+def test_of_two_simultaneous_deletions_one_succeeds(service: Service, alices_key: str) -> None:
     with service.client(alices_key) as alice, ThreadPoolExecutor(8) as threads:
         path = f"/generations/{generate_two(alice)}"
         statuses = [response.status_code for response in threads.map(lambda _: alice.delete(path), range(8))]
     assert sorted(statuses) == [204] + [410] * 7
 
 
-def test_what_a_dying_process_left_of_a_deletion_is_removed(service: Service, alices_key: str) -> None:
+def test_a_deletion_is_finished_after_its_process_died(service: Service, alices_key: str) -> None:
     die_between = (
         "import os; from generation.images import storage; from generation.library import deletion; "
         "from generation.models import Generation; storage.discard = lambda names: os._exit(0); "
@@ -108,7 +108,7 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     assert (key.generation, key.answer) == (row, "")
 
 
-def test_what_was_deleted_still_counts_for_the_limits(api: Client, alice: User, settings: Settings) -> None:
+def test_deleted_generations_count_for_the_limits(api: Client, alice: User, settings: Settings) -> None:
     settings.USER_MAX_PER_MINUTE = 1
     generation = make_generation(alice)
     assert api.delete(path_of(generation)).status_code == 204
@@ -117,7 +117,7 @@ def test_what_was_deleted_still_counts_for_the_limits(api: Client, alice: User, 
 
 
 def test_files_that_cannot_be_removed_now_are_removed_later(alice: User, settings: Settings) -> None:
-    """The storage is away, first for the request and then for the reaper; both deletions are noted until it is back."""
+    """The storage is away, first for the request, then for the reaper; both deletions stay recorded until it is back."""
     generations = [make_generation(alice) for _ in range(2)]
     names = [name for generation in generations for name in files_of(generation)]
     media_root, blocked = settings.MEDIA_ROOT, settings.DATA_DIR / "blocked"
@@ -136,7 +136,7 @@ def test_files_that_cannot_be_removed_now_are_removed_later(alice: User, setting
     assert unnamed_files() == []
 
 
-def test_without_redis_it_is_deleted_all_the_same(alice: User, redis_server: Any) -> None:
+def test_deletion_works_without_redis(alice: User, redis_server: Any) -> None:
     generation = make_generation(alice)
     names = files_of(generation)
     redis_server.stop()
@@ -172,7 +172,7 @@ def test_the_admin_shows_a_tombstone_as_one(client: Client, alice: User, charlie
     assert "3 not canceled: it had ended already." in answer
 
 
-def test_the_history_does_not_show_what_was_deleted(client: Client, alice: User) -> None:
+def test_the_history_hides_deleted_generations(client: Client, alice: User) -> None:
     kept, deleted = make_generation(alice), make_generation(alice)
     assert deletion.delete(deleted)
     client.force_login(alice)

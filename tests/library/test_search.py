@@ -1,4 +1,4 @@
-"""Search: whose words find what, in which order, and that no input is too odd for it."""
+"""Search: matches, order, privacy, and arbitrary input."""
 
 import io
 from datetime import timedelta
@@ -101,7 +101,7 @@ def test_nobody_finds_the_words_of_others(alice: User, bob: User) -> None:
     assert found(alice, "night") == [generation.pk]
 
 
-def test_the_newest_come_first_and_pages_follow_each_other(alice: User) -> None:
+def test_pages_are_newest_first(alice: User) -> None:
     now = timezone.now()
     made = [make_generation(alice, created=now - timedelta(days=days)).pk for days in range(5)]
     assert found(alice, "night") == made
@@ -112,7 +112,7 @@ def test_the_newest_come_first_and_pages_follow_each_other(alice: User) -> None:
     assert found(alice, "night", since=day, until=day) == made[2:3]
 
 
-def test_search_and_filters_go_together(alice: User, bob: User) -> None:
+def test_search_and_filters_combine(alice: User, bob: User) -> None:
     lora = Lora.objects.create(id="someone/ink", enabled=True)
     plain = make_generation(alice, seed=5)
     marked = make_generation(alice, flagged=[0], seed=7)
@@ -131,7 +131,7 @@ def test_search_and_filters_go_together(alice: User, bob: User) -> None:
         assert found(alice, text, model_id="nobody/nothing") == []
 
 
-def test_what_is_in_the_trash_is_not_found_and_what_is_deleted_leaves_no_word(alice: User) -> None:
+def test_trashed_generations_are_hidden_and_deleted_ones_leave_the_index(alice: User) -> None:
     generation, kept = make_generation(alice), make_generation(alice)
     deletion.trash(Generation.objects.filter(pk=generation.pk))
     assert found(alice, "night") == [kept.pk]
@@ -147,8 +147,8 @@ def test_what_is_in_the_trash_is_not_found_and_what_is_deleted_leaves_no_word(al
     assert words_of(generation) == []
 
 
-def test_staff_find_the_words_of_all_and_nobodys_notes(alice: User, bob: User) -> None:
-    def everybodys(text: str) -> list[UUID]:
+def test_staff_find_the_prompts_of_all_users_but_no_notes(alice: User, bob: User) -> None:
+    def search_all(text: str) -> list[UUID]:
         return [row.pk for row in search.search_all(Generation.objects.all(), text)]
 
     first = make_generation(alice, prompt="bob and a lighthouse", seed=5)
@@ -156,27 +156,27 @@ def test_staff_find_the_words_of_all_and_nobodys_notes(alice: User, bob: User) -
     second.title = second.note = "private"
     second.save()
     search.index(second)
-    assert everybodys("light") == everybodys("a LIGHTHOUSE") == [second.pk, first.pk]
-    assert everybodys("fog") == everybodys("1207 lighthouse") == [second.pk]
-    assert everybodys("5") == [first.pk]
-    assert everybodys("120") == []
-    assert everybodys("bob") == [second.pk, first.pk]
-    assert everybodys("Bob fog") == [second.pk]
-    assert everybodys("private") == everybodys("!") == everybodys("") == []
+    assert search_all("light") == search_all("a LIGHTHOUSE") == [second.pk, first.pk]
+    assert search_all("fog") == search_all("1207 lighthouse") == [second.pk]
+    assert search_all("5") == [first.pk]
+    assert search_all("120") == []
+    assert search_all("bob") == [second.pk, first.pk]
+    assert search_all("Bob fog") == [second.pk]
+    assert search_all("private") == search_all("!") == search_all("") == []
     bob.username = "b.o@b"
     bob.save()
-    assert everybodys("b.o@b") == [second.pk]
+    assert search_all("b.o@b") == [second.pk]
     deletion.delete(second)
-    assert everybodys("b.o@b") == everybodys("1207") == [second.pk]
-    assert everybodys("fog") == []
+    assert search_all("b.o@b") == search_all("1207") == [second.pk]
+    assert search_all("fog") == []
 
 
-def test_many_are_indexed_at_once(alice: User) -> None:
+def test_many_generations_are_indexed_together(alice: User) -> None:
     first, second, third = (
         make_generation(alice, State.FAILED, prompt=f"{text} words") for text in ("one", "two", "no")
     )
     deletion.delete(third)
-    # Two of one moment.
+    # Two with colliding rowids.
     twin = Generation.objects.get(pk=second.pk)
     twin.pk = UUID(int=second.pk.int ^ 1)
     twin.save(force_insert=True)
@@ -189,7 +189,7 @@ def test_many_are_indexed_at_once(alice: User) -> None:
 
 
 @pytest.mark.usefixtures("redis")
-def test_what_is_submitted_is_found_and_what_is_rehearsed_is_not(alices: Any) -> None:
+def test_submissions_are_indexed_and_dry_runs_are_not(alices: Any) -> None:
     picture = read_upload(io.BytesIO(photo()), max_pixels=1_000_000)
     for prompt in ("submitted words", "rehearsed words"):
         draft = submission.build(
@@ -200,7 +200,7 @@ def test_what_is_submitted_is_found_and_what_is_rehearsed_is_not(alices: Any) ->
     assert len(found(alices.user, "submitted")) == 1
 
 
-def test_generations_of_one_moment_keep_apart(alice: User) -> None:
+def test_rowid_collisions_are_resolved(alice: User) -> None:
     first = make_generation(alice, prompt="first words")
     twin = make_generation(alice, prompt="second words")
     Generation.objects.filter(pk=twin.pk).delete()
@@ -219,7 +219,7 @@ def test_generations_of_one_moment_keep_apart(alice: User) -> None:
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(text=st.text(max_size=60).filter(lambda text: "\0" not in text))
-def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) -> None:
+def test_any_input_is_a_valid_query_and_a_prompt_finds_itself(alice: User, text: str) -> None:
     text = text.encode("utf-8", "ignore").decode()
     generation = Generation(user=alice, prompt=text, parameters={}, recipe={"seeds": []})
     search.index(generation)
@@ -230,7 +230,7 @@ def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) ->
             assert (generation.pk.hex,) in cursor.fetchall()
 
 
-def test_the_order_of_entries_is_that_of_ids() -> None:
+def test_rowids_are_in_the_order_of_ids() -> None:
     now = timezone.now()
     ids = [Generation(created=now).pk for _ in range(200)]
     places = [search_plan.rowid_of(pk) for pk in sorted(ids)]

@@ -1,4 +1,4 @@
-"""Searches find the same from whichever side they are read, on SQLite and on PostgreSQL."""
+"""Both query plans find the same generations, on SQLite and on PostgreSQL."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from tests.support.generations import make_generation
 
 SIZE = 20
 FIRST = {"SCAN_LIMIT": 10**6, "PAGE": 0, "COMMON_MATCHES": 0}
-"""Rows are read first, and the words of each are looked at."""
+"""Read the rows first, and check the words of each."""
 WORDS_FIRST = {"SCAN_LIMIT": -1, "PAGE": 10**6}
 AS_IT_IS: dict[str, int] = {}
 SEARCHES: list[dict[str, Any]] = [
@@ -76,7 +76,7 @@ def _ids(wanted: dict[str, Any]) -> Iterator[UUID]:
         yield from (row.pk for row in search.search_all(rows, wanted.get("q", "demo-3"))[:SIZE])
 
 
-def test_searches_find_the_same_from_both_sides(db: None) -> None:
+def test_both_plans_find_the_same(db: None) -> None:
     filled()
     everything = found(AS_IT_IS)
     assert [bool(ids) for ids in everything].count(True) >= len(SEARCHES) - 1
@@ -84,7 +84,7 @@ def test_searches_find_the_same_from_both_sides(db: None) -> None:
     assert found(WORDS_FIRST) == everything
 
 
-def test_they_find_the_same_on_postgresql(tmp_path: Path) -> None:
+def test_both_plans_find_the_same_on_postgresql(tmp_path: Path) -> None:
     with servers.postgresql() as database:
         host = {**os.environ, "DATABASE_URL": database.url, "DATA_DIR": str(tmp_path), "LOG_LEVEL": "ERROR"}
         subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=ROOT, env=host, check=True)
@@ -102,7 +102,7 @@ print(json.dumps([asked.found(way) for way in (asked.AS_IT_IS, asked.FIRST, aske
     assert words_first == everything
 
 
-def test_words_that_few_rows_are_looked_for_in_are_whole(alice: User) -> None:
+def test_words_in_a_scan_of_rows_are_whole_words(alice: User) -> None:
     make_generation(alice, prompt="a lighthouse, soft light")
     rows = Generation.objects.filter(state="succeeded")
 
@@ -116,7 +116,7 @@ def test_words_that_few_rows_are_looked_for_in_are_whole(alice: User) -> None:
     assert count("ght") == count("lighth soft") == count("light-soft") == count("bob soft") == 0
 
 
-def test_pairs_that_hardly_anything_is_have_their_own_indexes(db: None) -> None:
+def test_rare_pairs_of_filters_have_indexes(db: None) -> None:
     """On SQLite; by another it would read every row that failed."""
 
     def plan(**wanted: Any) -> str:

@@ -45,7 +45,7 @@ def operator(client: Client, bob: User) -> Client:
     return client
 
 
-def test_each_kind_of_rule_removes_what_it_says(alice: User) -> None:
+def test_what_each_kind_of_rule_removes(alice: User) -> None:
     old, young = aged(alice, 31), aged(alice, 29)
     names = [str(old.input.name), str(old.input_thumbnail.name)]
     assert retention.step(rule(RetentionRule.What.UPLOADS), 10) == 1
@@ -64,7 +64,7 @@ def test_each_kind_of_rule_removes_what_it_says(alice: User) -> None:
     assert unnamed_files() == []
 
 
-def test_a_rule_is_about_one_state_or_all_that_have_ended(alice: User) -> None:
+def test_a_rule_applies_to_one_or_all_final_states(alice: User) -> None:
     failed, _, waiting = aged(alice, 9, State.FAILED), aged(alice, 9), aged(alice, 9, State.QUEUED)
     assert retention.step(rule(RetentionRule.What.ROWS, 7, state="failed"), 10) == 1
     assert not Generation.objects.filter(pk=failed.pk).exists()
@@ -72,7 +72,7 @@ def test_a_rule_is_about_one_state_or_all_that_have_ended(alice: User) -> None:
     assert list(Generation.objects.all()) == [waiting]
 
 
-def test_steps_are_bounded_and_go_on_where_they_were(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_bounded_and_continue(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "SCAN_LIMIT", 4)
     for number in range(10):
         aged(alice, 50 - number, State.FAILED if number % 2 else State.SUCCEEDED)
@@ -96,14 +96,16 @@ def test_steps_are_bounded_and_go_on_where_they_were(alice: User, monkeypatch: p
     assert (one_rule.deleted_count, one_rule.is_finished) == (0, False)
 
 
-def test_a_round_is_noted_though_its_last_step_finds_nothing(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_is_audited_although_its_last_step_changes_nothing(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retention, "SCAN_LIMIT", 2)
     for number in range(5):
         aged(alice, 50 - number, State.FAILED if number < 2 else State.SUCCEEDED)
     one_rule = rule(RetentionRule.What.CONTENT, state="failed")
     assert [retention.step(one_rule, 10) for _ in range(5)] == [2, 0, 0, 0, 0]
     assert AuditEntry.objects.get(action="retention.round", after__generations=2)
-    # What gets old enough within the day is noted, too.
+    # Generations that become old enough within the day are audited too.
     late = aged(alice, 29, State.FAILED)
     RetentionRule.objects.filter(pk=one_rule.pk).update(days=28)
     one_rule.refresh_from_db()
@@ -122,7 +124,7 @@ def test_two_runs_of_a_rule_at_once_count_together(alice: User) -> None:
     assert RetentionRule.objects.get(pk=one_rule.pk).deleted_count == one_rule.deleted_count == 2
 
 
-def test_the_periodic_job_applies_what_is_enabled(alice: User) -> None:
+def test_the_reaper_applies_enabled_rules(alice: User) -> None:
     old = aged(alice, 31)
     by_hand = rule(RetentionRule.What.CONTENT)
     reaper.reap()
@@ -132,7 +134,7 @@ def test_the_periodic_job_applies_what_is_enabled(alice: User) -> None:
     assert Generation.objects.get(pk=old.pk).deleted
 
 
-def test_a_storage_that_is_away_keeps_no_file_for_good(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_deleted_once_the_storage_is_back(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     old = aged(alice, 31)
     name = str(old.input.name)
     with monkeypatch.context() as patch:
@@ -144,7 +146,7 @@ def test_a_storage_that_is_away_keeps_no_file_for_good(alice: User, monkeypatch:
     assert not default_storage.exists(name)
 
 
-def test_what_is_on_hold_stays(client: Client, alice: User, alices_token: str) -> None:
+def test_a_legal_hold_prevents_deletion(client: Client, alice: User, alices_token: str) -> None:
     old = aged(alice, 31)
     assert retention.hold(Generation.objects.filter(pk=old.pk)) == 1
     for what in RetentionRule.What:
@@ -187,14 +189,14 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
     assert Generation.objects.filter(deleted=None).count() == 2
 
 
-def test_a_reason_holds_nothing_that_a_database_refuses(alice: User, bob: User) -> None:
+def test_a_reason_is_stored_without_nul(alice: User, bob: User) -> None:
     old = aged(alice, 31)
     assert retention.set_hold(old.pk, True, bob, "\0 ") == "say why"
     assert retention.set_hold(old.pk, True, bob, "case\0 7 ") == ""
     assert AuditEntry.objects.get().after == {"legal_hold": True, "reason": "case 7"}
 
 
-def test_who_may_not_operate_sees_and_runs_nothing(client: Client, alice: User, bob: User) -> None:
+def test_staff_without_the_permission_cannot_see_or_run_rules(client: Client, alice: User, bob: User) -> None:
     one_rule = rule(RetentionRule.What.ROWS)
     User.objects.filter(pk=bob.pk).update(is_staff=True)
     client.force_login(bob)
@@ -213,7 +215,7 @@ def test_a_page_without_its_upload_says_so(client: Client, alice: User) -> None:
     assert client.get("/history/").status_code == 200
 
 
-def test_a_run_by_hand_removes_what_was_on_hold_when_the_rule_passed_by(operator: Client, alice: User) -> None:
+def test_a_run_by_staff_includes_generations_released_since(operator: Client, alice: User) -> None:
     row, one_rule = aged(alice, 31), rule(RetentionRule.What.UPLOADS)
     retention.hold(Generation.objects.filter(pk=row.pk))
     run = f"{PAGE}{one_rule.pk}/run"

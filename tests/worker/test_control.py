@@ -1,4 +1,4 @@
-"""A real worker that is told what to do from the page: drain while a request runs, resume, evict, warm, download."""
+"""Commands from the operations page to a real worker: drain during a run, resume, evict, warm, download."""
 
 import html
 import os
@@ -33,7 +33,7 @@ def admin(service: Service) -> Iterator[httpx.Client]:
 
 
 def send(client: httpx.Client, address: str, form: dict[str, str]) -> str:
-    """What a form of the page shows once it is sent."""
+    """Send a form, and return the page that follows."""
     form = {**form, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
     return client.post(address, data=form, headers={"Referer": str(client.base_url)}).raise_for_status().text
 
@@ -43,7 +43,7 @@ def live(client: httpx.Client) -> str:
 
 
 def worker_of(client: httpx.Client) -> str:
-    """Return the name of the service's worker, once those that other tests killed count as silent."""
+    """Return the name of the service's worker, once those that other tests killed are stale."""
     names: list[str] = []
 
     def is_only_one() -> bool:
