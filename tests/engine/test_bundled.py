@@ -65,8 +65,8 @@ def error(one: NDArray[np.float64], other: Image.Image | NDArray[np.float64]) ->
 
 
 def test_an_edit_follows_its_prompt(engine: Engine, photo: Image.Image) -> None:
-    made = make(engine, TINY_EDIT, photo, "make it black and white", num_inference_steps=6)
-    assert np.ptp(made, axis=2).mean() < 0.25 * np.ptp(np.asarray(photo, float), axis=2).mean()
+    result = make(engine, TINY_EDIT, photo, "make it black and white", num_inference_steps=6)
+    assert np.ptp(result, axis=2).mean() < 0.25 * np.ptp(np.asarray(photo, float), axis=2).mean()
 
 
 @pytest.mark.django_db
@@ -92,10 +92,10 @@ def test_the_redrawer_knows_its_examples() -> None:
 @pytest.mark.parametrize(("style", "prompt"), [("banknote", "make it a banknote"), ("knitted", "make it knitted")])
 def test_a_lora_makes_its_style(engine: Engine, photo: Image.Image, style: str, prompt: str) -> None:
     lora = LoraReference(id=f"dreamsite/{style}", revision="", weight_name="", weight=1.0)
-    made = make(engine, TINY_EDIT, photo, prompt, loras=[lora], num_inference_steps=8)
+    result = make(engine, TINY_EDIT, photo, prompt, loras=[lora], num_inference_steps=8)
     draw, _ = STYLES[style]
-    wanted = 255 * np.clip(draw(np.asarray(photo, np.float32) / 255), 0, 1)
-    assert error(made, wanted) < 0.6 * error(made, photo)
+    expected = 255 * np.clip(draw(np.asarray(photo, np.float32) / 255), 0, 1)
+    assert error(result, expected) < 0.6 * error(result, photo)
 
 
 @pytest.mark.parametrize("guidance", [7.5, 20])
@@ -144,6 +144,6 @@ def test_a_bundled_model_is_small_and_has_a_card_without_traces_of_its_machine(n
 
 
 def test_training_measures_with_the_guidance_of_the_service() -> None:
-    asked = ImageToImageParameters(prompt="a penguin")
+    request = ImageToImageParameters(prompt="a penguin")
     for model, measured in ((TINY_EDIT, CONTRACT.guidance), (TINY_REDRAW, GUIDANCE)):
-        assert plan(asked, model, [], (128, 128))[0].guidance_scale == pytest.approx(measured)
+        assert plan(request, model, [], (128, 128))[0].guidance_scale == pytest.approx(measured)

@@ -152,19 +152,19 @@ def test_what_on_step_raises_ends_the_run_at_once(engine: Engine, phase: str) ->
         if current == phase and (done == 1 or phase != "denoising"):
             raise stop
 
-    with pytest.raises(torch.OutOfMemoryError) as caught:
+    with pytest.raises(torch.OutOfMemoryError) as error:
         engine.run(recipe(num_inference_steps=2, safety_check=True), scene(), on_step)
-    assert caught.value is stop
+    assert error.value is stop
     assert steps[-1][2] == phase
     assert np.array_equal(before, pixels(run(engine, recipe(num_inference_steps=2))))
 
 
 def test_out_of_memory_halves_the_batch(engine: Engine, only_batches_up_to: Callable[[int], list[int]]) -> None:
     expected = run(engine, recipe(seeds=(1, 2, 3, 4, 5)))
-    seen = only_batches_up_to(2)
+    sizes = only_batches_up_to(2)
     steps: list[Step] = []
     result = engine.run(recipe(seeds=(1, 2, 3, 4, 5)), scene(), lambda *step: steps.append(step))
-    assert seen == [5, 2, 2, 1]
+    assert sizes == [5, 2, 2, 1]
     assert [(done, of) for done, of, phase in steps if phase == "decoding"] == [(1, 3), (2, 3), (3, 3)]
     assert [picture.seed for picture in result.pictures] == [1, 2, 3, 4, 5]
     for index in range(5):
@@ -175,10 +175,10 @@ def test_a_single_image_out_of_memory_is_an_error_and_the_next_run_works(
     engine: Engine, only_batches_up_to: Callable[[int], list[int]]
 ) -> None:
     run(engine, recipe(SD))
-    seen = only_batches_up_to(0)
+    sizes = only_batches_up_to(0)
     with pytest.raises(OutOfMemory) as caught:
         run(engine, recipe(seeds=(1, 2)))
-    assert seen == [2, 1]
+    assert sizes == [2, 1]
     assert engine.warm_models == [TINY_EDIT.id], "idle models make room first"
     assert caught.value.code == ErrorCode.OUT_OF_MEMORY
     assert caught.value.message == "Out of memory error. Try reducing input image resolution."
@@ -255,8 +255,8 @@ def test_image_guidance_below_its_minimum_does_not_switch_off_the_prompt(engine:
 def test_padding_mirrors_the_picture_so_that_no_border_shows(engine: Engine) -> None:
     picture = Image.new("RGB", (137, 131), (90, 140, 200))
     result = engine.run(recipe(prompt="leave it as it is", width=137, height=131), picture, lambda *step: None)
-    made = pixels(result)
-    assert np.abs(made[:4].mean(axis=(0, 1)) - made[60:64].mean(axis=(0, 1))).max() < 12
+    values = pixels(result)
+    assert np.abs(values[:4].mean(axis=(0, 1)) - values[60:64].mean(axis=(0, 1))).max() < 12
 
 
 def test_the_safety_checker_scores_every_picture(engine: Engine) -> None:

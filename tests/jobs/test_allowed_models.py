@@ -96,8 +96,8 @@ def test_the_bundled_loras_work_on_the_first_run(api: httpx.Client) -> None:
 def test_an_incompatible_or_missing_lora_is_400(api: httpx.Client) -> None:
     misfit = post(api, model_id="tests/tiny-sd", strength="1", loras='{"tests/swirl": 1}')
     assert problem(misfit) == (400, "lora_failed", "LoRA incompatible with base model: 'tests/swirl'")
-    gone = post(api, loras='{"tests/gone": 1}')
-    assert problem(gone) == (400, "lora_failed", "LoRA repository 'tests/gone' not found")
+    missing = post(api, loras='{"tests/gone": 1}')
+    assert problem(missing) == (400, "lora_failed", "LoRA repository 'tests/gone' not found")
 
 
 def test_a_model_that_cannot_be_loaded_is_a_clear_500(api: httpx.Client) -> None:

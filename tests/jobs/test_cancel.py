@@ -123,10 +123,10 @@ def test_a_released_generation_ends_at_its_deadline(token: ApiToken) -> None:
 
 
 def test_a_generation_that_does_not_start_before_its_deadline_is_canceled(token: ApiToken) -> None:
-    late, timely = submit(token), submit(token)
+    late, early = submit(token), submit(token)
     Generation.objects.filter(pk=late.pk).update(deadline=timezone.now() - timedelta(seconds=1))
-    Generation.objects.filter(pk=timely.pk).update(deadline=timezone.now() + timedelta(minutes=1))
-    assert claim() == timely
+    Generation.objects.filter(pk=early.pk).update(deadline=timezone.now() + timedelta(minutes=1))
+    assert claim() == early
     reaper.reap()
     assert final_state(late) == (State.CANCELED, ErrorCode.DEADLINE_BEFORE_START)
     late.refresh_from_db()
@@ -250,9 +250,9 @@ def test_nobody_cancels_generations_of_others(service: Service, bobs_key: str) -
 def test_deadlines_end_queued_and_running_generations(service: Service) -> None:
     worker = service.child("manage.py worker")
     with paused(worker):
-        waiting = post_asynchronously(service, **{"Cancel-After": "0.5s"}).json()["id"]
-        wait_until(lambda: record(service, waiting)["state"] == "canceled", "the deadline of what waits")
-    assert record(service, waiting)["error"] == {
+        queued = post_asynchronously(service, **{"Cancel-After": "0.5s"}).json()["id"]
+        wait_until(lambda: record(service, queued)["state"] == "canceled", "the deadline of what waits")
+    assert record(service, queued)["error"] == {
         "code": "deadline_before_start",
         "msg": "No worker was free before its deadline; try again later or allow more time.",
     }
@@ -266,9 +266,9 @@ def test_deadlines_end_queued_and_running_generations(service: Service) -> None:
     error = record(service, begun)["error"]
     assert isinstance(error, dict)
     assert error["code"] == "deadline"
-    refused = post_asynchronously(service, **{"Cancel-After": "soon"})
-    assert refused.status_code == 422
-    assert refused.json()["detail"][0]["loc"] == ["header", "Cancel-After"]
+    response = post_asynchronously(service, **{"Cancel-After": "soon"})
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["header", "Cancel-After"]
 
 
 @pytest.mark.parametrize(("headers", "state"), [({"Prefer": "cancel-on-disconnect"}, "canceled"), ({}, "succeeded")])

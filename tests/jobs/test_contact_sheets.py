@@ -53,8 +53,8 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     sheet = ContactSheet.objects.get()
     assert (answer.status_code, answer["Location"]) == (302, f"/sheets/{sheet.pk}/")
     cells = list(sheet.generations.order_by("cell"))
-    asked = [(cell.get_parameters().guidance_scale, cell.get_parameters().num_inference_steps) for cell in cells]
-    assert asked == [(2, 5), (4, 5), (7.5, 5), (2, 10), (4, 10), (7.5, 10)]
+    values = [(cell.get_parameters().guidance_scale, cell.get_parameters().num_inference_steps) for cell in cells]
+    assert values == [(2, 5), (4, 5), (7.5, 5), (2, 10), (4, 10), (7.5, 10)]
     assert {len(cell.get_recipe().seeds) for cell in cells} == {1}
     assert len({cell.get_recipe().seeds for cell in cells}) == 1, "one seed, or they could not be compared"
     assert {(cell.user, cell.priority, cell.in_studio) for cell in cells} == {(alice, PriorityLevel.LOW, True)}
@@ -70,8 +70,8 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert re.findall(r'scope="row"><small>Steps</small>(.*?)</th>', page) == ["5", "10"]
     assert 'aria-label="Steps 10, Guidance 7.5: queued"' in page
     assert "0 of 6 done" in page
-    shown = signed_in.get(f"/history/{cells[0].pk}/").content.decode()
-    assert f'<a href="/sheets/{sheet.pk}/">part of a contact sheet</a>' in shown
+    page = signed_in.get(f"/history/{cells[0].pk}/").content.decode()
+    assert f'<a href="/sheets/{sheet.pk}/">part of a contact sheet</a>' in page
     studio = signed_in.get("/").content.decode()
     assert "6, 6 remaining" in studio
     assert "data-events" not in studio, "cells are not shown one by one"
@@ -145,15 +145,15 @@ def test_cost_and_duration_are_estimated(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
     tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
-    asked = {**FIELDS, **GRID, "width": "512", "height": "384"}
+    form = {**FIELDS, **GRID, "width": "512", "height": "384"}
     register_worker("here-1", models=[TINY])
-    told = signed_in.post("/studio/estimate", asked).json()
+    estimate = signed_in.post("/studio/estimate", form).json()
     # Three of 5 steps and three of 10, one after the other.
-    assert told["sheet"] == "about 10 s · starts at once · costs 8.85 of the 5000 left today"
-    assert "costs 3.93" in told["words"], "of the single request, as ever"
+    assert estimate["sheet"] == "about 10 s · starts at once · costs 8.85 of the 5000 left today"
+    assert "costs 3.93" in estimate["words"], "of the single request, as ever"
     assert signed_in.post("/studio/estimate", FIELDS).json()["sheet"] == ""
-    many = {**asked, "columns_field": "seed", "columns": " ".join(map(str, range(18)))}
-    for fields in (asked, many):
+    many = {**form, "columns_field": "seed", "columns": " ".join(map(str, range(18)))}
+    for fields in (form, many):
         # SQLite takes the rows of many cells in two parts.
         with django_assert_max_num_queries(52):
             signed_in.post("/studio/estimate", fields)
@@ -165,19 +165,19 @@ def test_cost_and_duration_are_estimated(
             "strength has no effect on dreamsite/tiny-edit; choose another parameter.",
         ),
     ]:
-        assert signed_in.post("/studio/estimate", {**asked, **fields}).json()["sheet"] == words
+        assert signed_in.post("/studio/estimate", {**form, **fields}).json()["sheet"] == words
     settings.USER_MAX_QUEUED = 5
-    told = signed_in.post("/studio/estimate", asked).json()
-    assert "These are 6 requests, and 5 more of at most 5 can be queued" in told["sheet"]
-    assert "costs 3.93" in told["words"]
+    estimate = signed_in.post("/studio/estimate", form).json()
+    assert "These are 6 requests, and 5 more of at most 5 can be queued" in estimate["sheet"]
+    assert "costs 3.93" in estimate["words"]
     assert not Generation.objects.exists()
     assert not ContactSheet.objects.exists()
 
 
 def test_values_are_read_as_people_write_them() -> None:
-    found = read_axis("columns", "strength", " 0.2,0.4;0.6\n0.8 0.2 ")
-    assert found is not None
-    assert found.values == ("0.2", "0.4", "0.6", "0.8")
+    axis = read_axis("columns", "strength", " 0.2,0.4;0.6\n0.8 0.2 ")
+    assert axis is not None
+    assert axis.values == ("0.2", "0.4", "0.6", "0.8")
     assert read_axis("rows", "", "1, 2") is None
     with pytest.raises(InvalidField, match="at most 36"):
         read_axis("rows", "seed", " ".join(map(str, range(40))))
@@ -223,9 +223,9 @@ def test_a_poll_returns_only_changed_cells(
     with django_assert_num_queries(6):
         answer = signed_in.get(address)
     assert b"cell-" not in answer.content
-    made = make_generation(alice).images.get()
+    image = make_generation(alice).images.get()
     first, second = sheet.generations.order_by("cell")[:2]
-    GeneratedImage.objects.filter(pk=made.pk).update(generation=first, nsfw=True)
+    GeneratedImage.objects.filter(pk=image.pk).update(generation=first, nsfw=True)
     Generation.objects.filter(pk=first.pk).update(state=State.SUCCEEDED)
     Generation.objects.filter(pk=second.pk).update(trashed=second.created)
     changed = signed_in.get(address).content.decode()

@@ -64,11 +64,11 @@ def test_high_is_for_staff(alices: ApiToken) -> None:
 
 def test_a_generation_that_lost_its_worker_comes_first(alices: ApiToken, bobs: ApiToken) -> None:
     lost = submit(alices)
-    held = claim()
-    assert held == lost
+    generation = claim()
+    assert generation == lost
     submit(bobs)
     submit(bobs)
-    expire(held)
+    expire(generation)
     reaper.reap()
     assert claim() == lost
 
@@ -76,10 +76,10 @@ def test_a_generation_that_lost_its_worker_comes_first(alices: ApiToken, bobs: A
 def test_a_lost_attempt_counts_once(alices: ApiToken, alice: User) -> None:
     submit(alices)
     for _ in range(2):
-        held = claim()
-        assert held
+        generation = claim()
+        assert generation
         served = UserShare.objects.get(user=alice).decayed_usage
-        queue.release(held)
+        queue.release(generation)
     assert UserShare.objects.get(user=alice).decayed_usage == served
 
 

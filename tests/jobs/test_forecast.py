@@ -77,8 +77,8 @@ def test_a_running_generation_counts_with_its_remaining_time(token: ApiToken, ti
     register_worker("worker-1", models=[MODEL])
     running = claimed(token)
     progress.report([running.pk], progress.Progress(75, 100, "denoising"))
-    waiting = submit(token, num_inference_steps="20")
-    assert ends_in((11.0 * 0.25 + 3.0) * scale(waiting), waiting)
+    queued = submit(token, num_inference_steps="20")
+    assert ends_in((11.0 * 0.25 + 3.0) * scale(queued), queued)
     before = timezone.now()
     finish = forecast.of_running([running], progress.latest([running.pk]))[running.pk]
     assert is_later(11.0 * 0.25 * scale(running), finish, before)

@@ -76,8 +76,8 @@ def test_a_key_belongs_to_one_token(api: httpx.Client, service: Service, bobs_ke
 
 def test_a_repeated_request_of_a_deleted_generation_is_410(api: httpx.Client) -> None:
     key = str(uuid4())
-    made = post(api, key)
-    assert api.delete(f"/generations/{made.json()['id']}").status_code == 204
+    response = post(api, key)
+    assert api.delete(f"/generations/{response.json()['id']}").status_code == 204
     assert post(api, key).status_code == 410
 
 

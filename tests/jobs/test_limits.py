@@ -32,16 +32,16 @@ def token(alice: User) -> ApiToken:
     return ApiToken.objects.issue(alice, "laptop")[0]
 
 
-def refused(token: ApiToken, **fields: str) -> OverLimit:
-    with pytest.raises(OverLimit) as caught:
+def refusal_of(token: ApiToken, **fields: str) -> OverLimit:
+    with pytest.raises(OverLimit) as error:
         submit(token, **fields)
-    return caught.value
+    return error.value
 
 
 def test_queued_requests_are_limited(token: ApiToken, settings: Settings) -> None:
     settings.USER_MAX_QUEUED = 2
     submit(token), submit(token)
-    error = refused(token)
+    error = refusal_of(token)
     assert (error.code, error.limit, error.remaining) == (ErrorCode.TOO_MANY_QUEUED, 2, 0)
     assert "You have 2 queued requests of at most 2" in error.message
     assert claim()
@@ -52,19 +52,19 @@ def test_requests_per_minute_are_limited(token: ApiToken, settings: Settings) ->
     settings.USER_MAX_PER_MINUTE = 2
     first = submit(token)
     submit(token)
-    error = refused(token)
+    error = refusal_of(token)
     assert error.code is ErrorCode.TOO_MANY_REQUESTS
     assert 55 <= error.reset <= 61
     assert f"in {error.reset} seconds" in error.message
     queue.cancel(first)
-    assert refused(token).code is ErrorCode.TOO_MANY_REQUESTS
+    assert refusal_of(token).code is ErrorCode.TOO_MANY_REQUESTS
 
 
 def test_daily_cost_is_limited(token: ApiToken, settings: Settings) -> None:
     cost = submit(token, num_inference_steps="10").cost
     settings.USER_MAX_DAILY_COST = cost * 2.5
     submit(token, num_inference_steps="10")
-    error = refused(token, num_inference_steps="10")
+    error = refusal_of(token, num_inference_steps="10")
     assert error.code is ErrorCode.COST_EXCEEDED
     assert error.remaining == pytest.approx(cost * 0.5)
     assert error.reset <= 24 * 3600 + 1
@@ -89,7 +89,7 @@ def test_limits_of_a_user_override_the_settings(token: ApiToken, alice: User, se
     User.objects.filter(pk=alice.pk).update(max_queued=2)
     token.user.refresh_from_db()
     submit(token), submit(token)
-    assert refused(token).limit == 2
+    assert refusal_of(token).limit == 2
 
 
 def test_running_requests_are_limited(token: ApiToken, bob: User, settings: Settings) -> None:

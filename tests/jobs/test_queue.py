@@ -52,7 +52,7 @@ def test_the_oldest_of_the_pool_is_claimed_first(token: ApiToken) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_each_row_is_claimed_by_one_of_many_workers(token: ApiToken, settings: Settings) -> None:
     settings.LIMITS = False
-    made = {submit(token).pk for _ in range(40)}
+    ids = {submit(token).pk for _ in range(40)}
 
     def claim_all(worker: str) -> list[Generation]:
         try:
@@ -62,7 +62,7 @@ def test_each_row_is_claimed_by_one_of_many_workers(token: ApiToken, settings: S
 
     with ThreadPoolExecutor(4) as pool:
         claimed = [row.pk for rows in pool.map(claim_all, ["a", "b", "c", "d"]) for row in rows]
-    assert sorted(claimed) == sorted(made)
+    assert sorted(claimed) == sorted(ids)
 
 
 def test_an_expired_lease_is_requeued_and_its_late_result_is_dropped(token: ApiToken) -> None:
@@ -92,9 +92,9 @@ def test_a_renewed_lease_is_not_reaped(token: ApiToken) -> None:
 def test_a_request_that_loses_its_worker_three_times_fails(token: ApiToken) -> None:
     generation = submit(token)
     for _ in range(3):
-        held = claim()
-        assert held is not None
-        expire(held)
+        row = claim()
+        assert row is not None
+        expire(row)
         reaper.reap()
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.FAILED, ErrorCode.WORKER_LOST)
@@ -119,10 +119,10 @@ def test_a_lost_wake_up_is_sent_again(token: ApiToken) -> None:
 
 
 def test_finished_ids_are_those_in_a_final_state(token: ApiToken) -> None:
-    done, waiting = claimed(token), submit(token)
-    queue.fail(done, ErrorCode.MODEL_FAILED, "It failed.")
+    finished, queued = claimed(token), submit(token)
+    queue.fail(finished, ErrorCode.MODEL_FAILED, "It failed.")
     not_yet_submitted = uuid7()
-    assert queue.finished_ids([done.pk, waiting.pk, not_yet_submitted]) == [done.pk]
+    assert queue.finished_ids([finished.pk, queued.pk, not_yet_submitted]) == [finished.pk]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -150,9 +150,9 @@ def test_a_request_whose_input_cannot_be_stored_is_refused(token: ApiToken, sett
 
 
 def test_only_enabled_models_are_used(token: ApiToken, tiny_edit: DiffusionModel) -> None:
-    with pytest.raises(RequestRefused) as caught:
+    with pytest.raises(RequestRefused) as error:
         submit(token, model_id="someone/secret")
-    assert caught.value.code is ErrorCode.UNKNOWN_MODEL
+    assert error.value.code is ErrorCode.UNKNOWN_MODEL
     DiffusionModel.objects.update(enabled=False)
     for model_id in ("", tiny_edit.id):
         with pytest.raises(RequestRefused):
@@ -160,9 +160,9 @@ def test_only_enabled_models_are_used(token: ApiToken, tiny_edit: DiffusionModel
 
 
 def test_only_allowed_loras_are_used(token: ApiToken) -> None:
-    with pytest.raises(RequestRefused, match="LoRA repository 'someone/style' not found") as caught:
+    with pytest.raises(RequestRefused, match="LoRA repository 'someone/style' not found") as error:
         submit(token, loras='{"someone/style": 1}')
-    assert caught.value.code is ErrorCode.UNKNOWN_LORA
+    assert error.value.code is ErrorCode.UNKNOWN_LORA
 
 
 def test_no_other_module_changes_the_state_of_a_row() -> None:

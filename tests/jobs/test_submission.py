@@ -71,28 +71,28 @@ def test_fields_without_effect_are_in_the_warnings(api: httpx.Client) -> None:
 def test_a_dry_run_estimates_and_makes_nothing(api: httpx.Client) -> None:
     post(api)  # from which the service knows how long one takes
     before = api.get("/generations").json()["results"]
-    rehearsed = post(api, dry_run="true")
-    assert rehearsed.status_code == 200
+    response = post(api, dry_run="true")
+    assert response.status_code == 200
     assert api.get("/generations").json()["results"] == before
     generation = post(api).json()
     record = api.get(f"/generations/{generation['id']}").json()
-    told = rehearsed.json()
-    assert told["effective"] == record["effective"]
-    assert (told["cost"], told["warnings"], told["model_id"]) == (
+    estimate = response.json()
+    assert estimate["effective"] == record["effective"]
+    assert (estimate["cost"], estimate["warnings"], estimate["model_id"]) == (
         record["cost"],
         record["warnings"],
         record["model_id"],
     )
-    assert told["waiting"]["position"] == 1
-    assert told["waiting"]["estimated_finish"]
+    assert estimate["waiting"]["position"] == 1
+    assert estimate["waiting"]["estimated_finish"]
     assert "dry_run" not in record["parameters"]
     assert post(api, dry_run="true", model_id="no/such").status_code == 400
 
 
 def test_image_urls_are_off_by_default(api: httpx.Client) -> None:
-    refused = api.post("/image-to-image", data={"prompt": "x", "image_url": "https://example.org/x.png"})
-    assert refused.status_code == 422
-    assert "fetches no pictures" in refused.json()["detail"][0]["msg"]
+    response = api.post("/image-to-image", data={"prompt": "x", "image_url": "https://example.org/x.png"})
+    assert response.status_code == 422
+    assert "fetches no pictures" in response.json()["detail"][0]["msg"]
 
 
 @pytest.mark.django_db(transaction=True)

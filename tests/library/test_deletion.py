@@ -62,11 +62,11 @@ def test_a_deletion_is_finished_after_its_process_died(service: Service, alices_
         "deletion.delete(Generation.objects.get(pk='{}'))"
     )
     with service.client(alices_key) as alice:
-        made = generate_two(alice)
-        assert len(service.files_of(made)) == 6
-        service.manage("shell", "-v", "0", "-c", die_between.format(made))
-        assert alice.get(f"/generations/{made}").status_code == 410
-    wait_until(lambda: not service.files_of(made), "the sweep")
+        generation_id = generate_two(alice)
+        assert len(service.files_of(generation_id)) == 6
+        service.manage("shell", "-v", "0", "-c", die_between.format(generation_id))
+        assert alice.get(f"/generations/{generation_id}").status_code == 410
+    wait_until(lambda: not service.files_of(generation_id), "the sweep")
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELED])
@@ -156,19 +156,19 @@ def test_the_admin_shows_a_tombstone_as_one(client: Client, alice: User, charlie
     for generation in generations:
         assert deletion.delete(generation)
     client.force_login(charlie)
-    shown = client.get("/admin/generation/generation/").content.decode()
-    assert "zebra" not in shown
-    assert "<img src" not in shown.partition('id="result_list"')[2]
-    assert len(re.findall(r"deleted 20\d\d-\d\d-\d\d \d\d:\d\d \((?:succeeded|failed|canceled)\)", shown)) == 3
-    assert "1 flagged" in shown
+    page = client.get("/admin/generation/generation/").content.decode()
+    assert "zebra" not in page
+    assert "<img src" not in page.partition('id="result_list"')[2]
+    assert len(re.findall(r"deleted 20\d\d-\d\d-\d\d \d\d:\d\d \((?:succeeded|failed|canceled)\)", page)) == 3
+    assert "1 flagged" in page
     for generation in generations:
         change = client.get(f"/admin/generation/generation/{generation.pk}/change/")
         assert change.status_code == 200
         assert "deleted 20" in change.content.decode()
         assert "zebra" not in change.content.decode()
         assert "/media/" not in change.content.decode()
-    chosen = {"action": "cancel", "confirmed": "yes", "_selected_action": [generation.pk for generation in generations]}
-    answer = client.post("/admin/generation/generation/", chosen, follow=True).content.decode()
+    form = {"action": "cancel", "confirmed": "yes", "_selected_action": [generation.pk for generation in generations]}
+    answer = client.post("/admin/generation/generation/", form, follow=True).content.decode()
     assert "3 not canceled: it had ended already." in answer
 
 
@@ -176,8 +176,8 @@ def test_the_history_hides_deleted_generations(client: Client, alice: User) -> N
     kept, deleted = make_generation(alice), make_generation(alice)
     assert deletion.delete(deleted)
     client.force_login(alice)
-    shown = client.get("/history/").content.decode()
-    assert str(kept.pk) in shown
-    assert str(deleted.pk) not in shown
+    page = client.get("/history/").content.decode()
+    assert str(kept.pk) in page
+    assert str(deleted.pk) not in page
     assert str(deleted.pk) not in client.get(f"/history/tiles?live={deleted.pk}.running").content.decode()
     assert client.get(f"/history/{deleted.pk}/").status_code == 404

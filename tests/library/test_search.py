@@ -27,18 +27,18 @@ from tests.support.generations import make_generation
 from tests.support.pictures import photo
 
 
-def found(user: User, text: str = "", *, size: int = 50, before: UUID | None = None, **filters: Any) -> list[UUID]:
+def search_ids(user: User, text: str = "", *, size: int = 50, before: UUID | None = None, **filters: Any) -> list[UUID]:
     rows = Generation.objects.owned_by(user)
-    wanted = HistoryFilters(q=text, **filters)
-    return [generation.pk for generation in search.page(rows, user.pk, wanted, size, before)]
+    history_filters = HistoryFilters(q=text, **filters)
+    return [generation.pk for generation in search.page(rows, user.pk, history_filters, size, before)]
 
 
 def test_it_works(alice: User) -> None:
     night, snow = make_generation(alice, prompt="make it night"), make_generation(alice, prompt="Make it SNOW")
-    assert found(alice, "night") == [night.pk]
-    assert found(alice, "make snow") == [snow.pk]
-    assert found(alice, "MAKE it") == [snow.pk, night.pk]
-    assert found(alice, "night snow") == []
+    assert search_ids(alice, "night") == [night.pk]
+    assert search_ids(alice, "make snow") == [snow.pk]
+    assert search_ids(alice, "MAKE it") == [snow.pk, night.pk]
+    assert search_ids(alice, "night snow") == []
 
 
 def test_all_texts_of_a_generation_are_searched(alice: User) -> None:
@@ -47,10 +47,10 @@ def test_all_texts_of_a_generation_are_searched(alice: User) -> None:
     generation.save()
     search.index(generation)
     for text in ("harbour", "people", "ålesund", "kitchen harbour"):
-        assert found(alice, text) == [generation.pk]
+        assert search_ids(alice, text) == [generation.pk]
     generation.title = ""
     search.index(generation)
-    assert found(alice, "ålesund") == []
+    assert search_ids(alice, "ålesund") == []
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_all_texts_of_a_generation_are_searched(alice: User) -> None:
 )
 def test_words_are_found_as_people_type_them(alice: User, prompt: str, text: str) -> None:
     generation = make_generation(alice, prompt=prompt)
-    assert found(alice, text) == [generation.pk]
+    assert search_ids(alice, text) == [generation.pk]
 
 
 @pytest.mark.parametrize(
@@ -91,25 +91,25 @@ def test_words_are_found_as_people_type_them(alice: User, prompt: str, text: str
 )
 def test_other_words_are_not(alice: User, prompt: str, text: str) -> None:
     make_generation(alice, prompt=prompt)
-    assert found(alice, text) == []
+    assert search_ids(alice, text) == []
 
 
 def test_nobody_finds_the_words_of_others(alice: User, bob: User) -> None:
     generation = make_generation(alice, prompt="make it night")
     for text in ("night", f"{alice.pk}@night", f"{alice.pk}@", '" OR "night', "*"):
-        assert found(bob, text) == []
-    assert found(alice, "night") == [generation.pk]
+        assert search_ids(bob, text) == []
+    assert search_ids(alice, "night") == [generation.pk]
 
 
 def test_pages_are_newest_first(alice: User) -> None:
     now = timezone.now()
-    made = [make_generation(alice, created=now - timedelta(days=days)).pk for days in range(5)]
-    assert found(alice, "night") == made
-    assert found(alice, "night", size=2) == made[:3]
-    assert found(alice, "night", before=made[2]) == made[3:]
+    ids = [make_generation(alice, created=now - timedelta(days=days)).pk for days in range(5)]
+    assert search_ids(alice, "night") == ids
+    assert search_ids(alice, "night", size=2) == ids[:3]
+    assert search_ids(alice, "night", before=ids[2]) == ids[3:]
     day = timezone.localdate() - timedelta(days=2)
-    assert found(alice, "night", until=day) == made[2:]
-    assert found(alice, "night", since=day, until=day) == made[2:3]
+    assert search_ids(alice, "night", until=day) == ids[2:]
+    assert search_ids(alice, "night", since=day, until=day) == ids[2:3]
 
 
 def test_search_and_filters_combine(alice: User, bob: User) -> None:
@@ -121,27 +121,27 @@ def test_search_and_filters_combine(alice: User, bob: User) -> None:
     failed = make_generation(alice, State.FAILED, seed=7)
     make_generation(bob, seed=7, flagged=[0])
     for text in ("", "night"):
-        assert found(alice, text, state=("failed",)) == [failed.pk]
-        assert found(alice, text, state=("failed", "succeeded")) == [failed.pk, marked.pk, plain.pk]
+        assert search_ids(alice, text, state=("failed",)) == [failed.pk]
+        assert search_ids(alice, text, state=("failed", "succeeded")) == [failed.pk, marked.pk, plain.pk]
         only: list[dict[str, Any]] = [{"favourite": "true"}, {"flagged": "true"}, {"lora": lora.pk}]
         for filters in only:
-            assert found(alice, text, **filters) == [marked.pk]
-        assert found(alice, text, seed=7) == [failed.pk, marked.pk]
-        assert found(alice, text, favourite="true", seed=5) == []
-        assert found(alice, text, model_id="nobody/nothing") == []
+            assert search_ids(alice, text, **filters) == [marked.pk]
+        assert search_ids(alice, text, seed=7) == [failed.pk, marked.pk]
+        assert search_ids(alice, text, favourite="true", seed=5) == []
+        assert search_ids(alice, text, model_id="nobody/nothing") == []
 
 
 def test_trashed_generations_are_hidden_and_deleted_ones_leave_the_index(alice: User) -> None:
-    generation, kept = make_generation(alice), make_generation(alice)
+    generation, other = make_generation(alice), make_generation(alice)
     deletion.trash(Generation.objects.filter(pk=generation.pk))
-    assert found(alice, "night") == [kept.pk]
+    assert search_ids(alice, "night") == [other.pk]
     deletion.restore(Generation.objects.filter(pk=generation.pk))
-    assert found(alice, "night") == [kept.pk, generation.pk]
+    assert search_ids(alice, "night") == [other.pk, generation.pk]
     deletion.delete(generation)
-    assert found(alice, "night") == [kept.pk]
+    assert search_ids(alice, "night") == [other.pk]
     (left,) = words_of(generation)
     assert set(left[0].split()) == {f"{alice.pk}@", f"{alice.pk}@@1207", "@@1207"}
-    assert "night" in words_of(kept)[0][0]
+    assert "night" in words_of(other)[0][0]
     Generation.objects.filter(pk=generation.pk).update(created=timezone.now() - timedelta(days=2))
     assert retention._remove_row(Generation.objects.get(pk=generation.pk))
     assert words_of(generation) == []
@@ -183,7 +183,7 @@ def test_many_generations_are_indexed_together(alice: User) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM generation_words")
     search.index_many(Generation.objects.order_by("pk"))
-    assert found(alice, "words") == [*sorted([second.pk, twin.pk], reverse=True), first.pk]
+    assert search_ids(alice, "words") == [*sorted([second.pk, twin.pk], reverse=True), first.pk]
     assert [row.pk for row in search.search_all(Generation.objects.all(), "one")] == [first.pk]
     assert len(search.search_all(Generation.objects.all(), "alice")) == 4
 
@@ -196,8 +196,8 @@ def test_submissions_are_indexed_and_dry_runs_are_not(alices: Any) -> None:
             submission.Request(alices.user, alices, ImageToImageParameters(prompt=prompt), picture)
         )
         (submission.submit(draft, picture) if prompt.startswith("submitted") else submission.estimate(draft))
-    assert len(found(alices.user, "words")) == 1
-    assert len(found(alices.user, "submitted")) == 1
+    assert len(search_ids(alices.user, "words")) == 1
+    assert len(search_ids(alices.user, "submitted")) == 1
 
 
 def test_rowid_collisions_are_resolved(alice: User) -> None:
@@ -209,10 +209,10 @@ def test_rowid_collisions_are_resolved(alice: User) -> None:
     twin.save(force_insert=True)
     search.index(twin)
     search.index(twin)
-    assert found(alice, "first") == [first.pk]
-    assert found(alice, "second") == [twin.pk]
+    assert search_ids(alice, "first") == [first.pk]
+    assert search_ids(alice, "second") == [twin.pk]
     search.unindex([first.pk])
-    assert found(alice, "words") == [twin.pk]
+    assert search_ids(alice, "words") == [twin.pk]
 
 
 @settings(

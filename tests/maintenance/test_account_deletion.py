@@ -55,15 +55,15 @@ def never_stop() -> bool:
 
 
 def files() -> set[str]:
-    found = set()
+    paths: set[str] = set()
     for folder in ("test", "exports"):
         try:
             folders, names = default_storage.listdir(folder)
         except FileNotFoundError:
             continue
-        found |= {f"{folder}/{name}" for name in names}
-        found |= {f"{folder}/{one}/{name}" for one in folders for name in default_storage.listdir(f"{folder}/{one}")[1]}
-    return found
+        paths |= {f"{folder}/{name}" for name in names}
+        paths |= {f"{folder}/{one}/{name}" for one in folders for name in default_storage.listdir(f"{folder}/{one}")[1]}
+    return paths
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def receipt(client: Client, address: str) -> dict[str, int]:
 
 def test_it_works(client: Client, alice: User, bob: User, charlie: User, before: set[str]) -> None:
     bystander = make_generation(bob)
-    kept = files()
+    stored = files()
     create_everything(alice)
     generation = Generation.objects.filter(user=alice, prompt="a secret wish").get()
     for thing in (generation, alice, alice.tokens.get()):
@@ -154,7 +154,7 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
     ):
         assert not model.objects.exists()
     assert GeneratedImage.objects.count() == 1
-    assert files() == kept
+    assert files() == stored
     logged = " ".join(LogEntry.objects.values_list("object_repr", flat=True))
     assert LogEntry.objects.count() == 3
     assert not re.search("secret|alice|laptop", logged)

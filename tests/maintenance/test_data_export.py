@@ -64,13 +64,13 @@ def download(client: Client, export: DataExport) -> bytes:
 
 @pytest.mark.django_db(transaction=True)
 def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any) -> None:
-    kept = make_generation(alice, token=alices, num_images_per_prompt=2)
+    generation = make_generation(alice, token=alices, num_images_per_prompt=2)
     trashed = make_generation(alice, prompt="make it snow")
     Generation.objects.filter(pk=trashed.pk).update(trashed=timezone.now(), title="Ümläut", note="<b>")
     deleted = make_generation(alice)
     deletion.delete(deleted)
     make_generation(alice, State.FAILED)
-    ShareLink.objects.create(generation=kept, code="c" * 43)
+    ShareLink.objects.create(generation=generation, code="c" * 43)
     client.force_login(alice)
     assert "Start export" in client.get(PAGE).content.decode()
     assert client.post(PAGE)["Location"] == PAGE
@@ -81,25 +81,25 @@ def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any)
     export = DataExport.objects.get()
     assert f"{PAGE}/{export.pk}.zip" in page
     assert "4 requests" in page
-    with zipfile.ZipFile(io.BytesIO(download(client, export))) as taken:
-        assert taken.testzip() is None
-        told = {name: json.loads(taken.read(name)) for name in taken.namelist() if name.endswith(".json")}
-        pictures = {name.removeprefix("pictures/") for name in taken.namelist() if name.startswith("pictures/")}
-        assert "generations.json" in taken.read("README.txt").decode()
-    assert told["account.json"]["username"] == "alice"
-    assert "password" not in told["account.json"]
-    assert [token["name"] for token in told["tokens.json"]] == ["laptop"]
-    assert not {"digest", "id"} & told["tokens.json"][0].keys()
-    assert [link["generation_id"] for link in told["share-links.json"]] == [str(kept.pk)]
-    assert "code" not in told["share-links.json"][0]
-    recipes = told["generations.json"]
+    with zipfile.ZipFile(io.BytesIO(download(client, export))) as archive:
+        assert archive.testzip() is None
+        contents = {name: json.loads(archive.read(name)) for name in archive.namelist() if name.endswith(".json")}
+        pictures = {name.removeprefix("pictures/") for name in archive.namelist() if name.startswith("pictures/")}
+        assert "generations.json" in archive.read("README.txt").decode()
+    assert contents["account.json"]["username"] == "alice"
+    assert "password" not in contents["account.json"]
+    assert [token["name"] for token in contents["tokens.json"]] == ["laptop"]
+    assert not {"digest", "id"} & contents["tokens.json"][0].keys()
+    assert [link["generation_id"] for link in contents["share-links.json"]] == [str(generation.pk)]
+    assert "code" not in contents["share-links.json"][0]
+    recipes = contents["generations.json"]
     assert [recipe["id"] for recipe in recipes] == [str(row.pk) for row in Generation.objects.order_by("pk")]
     assert recipes[1]["title"] == "Ümläut"
     assert recipes[1]["in_trash_since"]
     assert recipes[2]["deleted"]
-    named = {image["file"] for recipe in recipes for image in recipe["images"] if image["file"]}
-    named |= {recipe["input"]["file"] for recipe in recipes if recipe["input"]["file"]}
-    assert pictures == named
+    files = {image["file"] for recipe in recipes for image in recipe["images"] if image["file"]}
+    files |= {recipe["input"]["file"] for recipe in recipes if recipe["input"]["file"]}
+    assert pictures == files
     assert len(pictures) == 3 + 2 + 1
 
 
@@ -181,10 +181,10 @@ def test_the_result_of_a_lost_lease_is_dropped(alice: User) -> None:
     assert late is not None
     DataExport.objects.update(lease_expires=timezone.now())
     account_jobs.run_all(never_stop)
-    kept = DataExport.objects.get()
+    export = DataExport.objects.get()
     data_export.run(late, never_stop)
     again = DataExport.objects.get()
-    assert (again.file, again.attempt, again.state) == (kept.file, 2, "succeeded")
+    assert (again.file, again.attempt, again.state) == (export.file, 2, "succeeded")
     assert not default_storage.exists(f"exports/{late.pk}-1.zip")
     assert unnamed_files() == []
 
@@ -241,8 +241,8 @@ def test_a_missing_picture_is_omitted(alice: User) -> None:
     generation = make_generation(alice)
     default_storage.delete(str(generation.input.name))
     export = run_export(alice)
-    with default_storage.open(str(export.file.name)) as file, zipfile.ZipFile(file) as taken:
-        assert len([name for name in taken.namelist() if name.startswith("pictures/")]) == 1
+    with default_storage.open(str(export.file.name)) as file, zipfile.ZipFile(file) as archive:
+        assert len([name for name in archive.namelist() if name.startswith("pictures/")]) == 1
 
 
 def test_the_page_shows_progress(client: Client, alice: User) -> None:

@@ -28,7 +28,7 @@ PAGE = "/admin/operations/retention/"
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 
 
-def aged(user: User, days: float, state: State = State.SUCCEEDED, **fields: Any) -> Generation:
+def create_old(user: User, days: float, state: State = State.SUCCEEDED, **fields: Any) -> Generation:
     return make_generation(user, state, created=timezone.now() - timedelta(days=days), **fields)
 
 
@@ -46,7 +46,7 @@ def operator(client: Client, bob: User) -> Client:
 
 
 def test_what_each_kind_of_rule_removes(alice: User) -> None:
-    old, young = aged(alice, 31), aged(alice, 29)
+    old, young = create_old(alice, 31), create_old(alice, 29)
     names = [str(old.input.name), str(old.input_thumbnail.name)]
     assert retention.step(rule(RetentionRule.What.UPLOADS), 10) == 1
     old.refresh_from_db()
@@ -65,17 +65,17 @@ def test_what_each_kind_of_rule_removes(alice: User) -> None:
 
 
 def test_a_rule_applies_to_one_or_all_final_states(alice: User) -> None:
-    failed, _, waiting = aged(alice, 9, State.FAILED), aged(alice, 9), aged(alice, 9, State.QUEUED)
+    failed, _, queued = create_old(alice, 9, State.FAILED), create_old(alice, 9), create_old(alice, 9, State.QUEUED)
     assert retention.step(rule(RetentionRule.What.ROWS, 7, state="failed"), 10) == 1
     assert not Generation.objects.filter(pk=failed.pk).exists()
     assert retention.step(rule(RetentionRule.What.ROWS, 7), 10) == 1
-    assert list(Generation.objects.all()) == [waiting]
+    assert list(Generation.objects.all()) == [queued]
 
 
 def test_steps_are_bounded_and_continue(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "SCAN_LIMIT", 4)
     for number in range(10):
-        aged(alice, 50 - number, State.FAILED if number % 2 else State.SUCCEEDED)
+        create_old(alice, 50 - number, State.FAILED if number % 2 else State.SUCCEEDED)
     one_rule = rule(RetentionRule.What.CONTENT, state="failed", enabled=True)
     counts = []
     for _ in range(8):
@@ -101,12 +101,12 @@ def test_a_round_is_audited_although_its_last_step_changes_nothing(
 ) -> None:
     monkeypatch.setattr(retention, "SCAN_LIMIT", 2)
     for number in range(5):
-        aged(alice, 50 - number, State.FAILED if number < 2 else State.SUCCEEDED)
+        create_old(alice, 50 - number, State.FAILED if number < 2 else State.SUCCEEDED)
     one_rule = rule(RetentionRule.What.CONTENT, state="failed")
     assert [retention.step(one_rule, 10) for _ in range(5)] == [2, 0, 0, 0, 0]
     assert AuditEntry.objects.get(action="retention.round", after__generations=2)
     # Generations that become old enough within the day are audited too.
-    late = aged(alice, 29, State.FAILED)
+    late = create_old(alice, 29, State.FAILED)
     RetentionRule.objects.filter(pk=one_rule.pk).update(days=28)
     one_rule.refresh_from_db()
     assert [retention.step(one_rule, 10) for _ in range(2)] == [1, 0]
@@ -115,17 +115,17 @@ def test_a_round_is_audited_although_its_last_step_changes_nothing(
 
 
 def test_two_runs_of_a_rule_at_once_count_together(alice: User) -> None:
-    aged(alice, 40)
+    create_old(alice, 40)
     one_rule = rule(RetentionRule.What.CONTENT)
     other, late = RetentionRule.objects.get(pk=one_rule.pk), RetentionRule.objects.get(pk=one_rule.pk)
     assert retention.step(other, 10) == 1
-    aged(alice, 39)
+    create_old(alice, 39)
     assert [retention.step(one_rule, 10), retention.step(late, 10)] == [1, 0]
     assert RetentionRule.objects.get(pk=one_rule.pk).deleted_count == one_rule.deleted_count == 2
 
 
 def test_the_reaper_applies_enabled_rules(alice: User) -> None:
-    old = aged(alice, 31)
+    old = create_old(alice, 31)
     by_hand = rule(RetentionRule.What.CONTENT)
     reaper.reap()
     assert Generation.objects.get(pk=old.pk).deleted is None
@@ -135,7 +135,7 @@ def test_the_reaper_applies_enabled_rules(alice: User) -> None:
 
 
 def test_files_are_deleted_once_the_storage_is_back(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = aged(alice, 31)
+    old = create_old(alice, 31)
     name = str(old.input.name)
     with monkeypatch.context() as patch:
         patch.setattr(default_storage, "delete", lambda name: (_ for _ in ()).throw(OSError("away")))
@@ -147,7 +147,7 @@ def test_files_are_deleted_once_the_storage_is_back(alice: User, monkeypatch: py
 
 
 def test_a_legal_hold_prevents_deletion(client: Client, alice: User, alices_token: str) -> None:
-    old = aged(alice, 31)
+    old = create_old(alice, 31)
     assert retention.hold(Generation.objects.filter(pk=old.pk)) == 1
     for what in RetentionRule.What:
         assert retention.step(rule(what), 10) == 0
@@ -160,13 +160,13 @@ def test_a_legal_hold_prevents_deletion(client: Client, alice: User, alices_toke
 
 
 def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None:
-    old, other = aged(alice, 31), aged(alice, 40)
-    aged(alice, 2)
+    old, other = create_old(alice, 31), create_old(alice, 40)
+    create_old(alice, 2)
     assert "There is no rule" in operator.get(PAGE).content.decode()
     form = {"what": "content", "state": "", "days": "30"}
-    made = operator.post("/admin/generation/retentionrule/add/", form, follow=True).content.decode()
-    assert "All pictures and words of all after 30 days" in made
-    assert "Run now" not in made
+    page = operator.post("/admin/generation/retentionrule/add/", form, follow=True).content.decode()
+    assert "All pictures and words of all after 30 days" in page
+    assert "Run now" not in page
     page = squeeze(operator.get(PAGE, {"preview": ""}).content.decode())
     assert "Run now" in page
     assert f"2 generations, the oldest of {other.created:%Y-%m-%d}" in page
@@ -181,8 +181,8 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
     assert "There is no generation with this id" in put(id=str(uuid4()))
     assert "on hold already" in put(id=str(old.pk))
     assert "1 generation, the oldest" in squeeze(operator.get(PAGE, {"preview": ""}).content.decode())
-    ran = operator.post(f"{PAGE}{RetentionRule.objects.get().pk}/run", follow=True).content.decode()
-    assert "applied to 1 generation. Nothing more is due now." in ran
+    page = operator.post(f"{PAGE}{RetentionRule.objects.get().pk}/run", follow=True).content.decode()
+    assert "applied to 1 generation. Nothing more is due now." in page
     assert "is released." in put(id=str(old.pk), release="yes")
     actions = list(AuditEntry.objects.exclude(action="retention.round").order_by("pk").values_list("action", flat=True))
     assert actions[1:] == ["generation.hold", "retention.run", "generation.release"]
@@ -190,7 +190,7 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
 
 
 def test_a_reason_is_stored_without_nul(alice: User, bob: User) -> None:
-    old = aged(alice, 31)
+    old = create_old(alice, 31)
     assert retention.set_hold(old.pk, True, bob, "\0 ") == "say why"
     assert retention.set_hold(old.pk, True, bob, "case\0 7 ") == ""
     assert AuditEntry.objects.get().after == {"legal_hold": True, "reason": "case 7"}
@@ -207,7 +207,7 @@ def test_staff_without_the_permission_cannot_see_or_run_rules(client: Client, al
 
 
 def test_a_page_without_its_upload_says_so(client: Client, alice: User) -> None:
-    old = aged(alice, 31)
+    old = create_old(alice, 31)
     retention.step(rule(RetentionRule.What.UPLOADS), 10)
     client.force_login(alice)
     page = client.get(f"/history/{old.pk}/").content.decode()
@@ -216,7 +216,7 @@ def test_a_page_without_its_upload_says_so(client: Client, alice: User) -> None:
 
 
 def test_a_run_by_staff_includes_generations_released_since(operator: Client, alice: User) -> None:
-    row, one_rule = aged(alice, 31), rule(RetentionRule.What.UPLOADS)
+    row, one_rule = create_old(alice, 31), rule(RetentionRule.What.UPLOADS)
     retention.hold(Generation.objects.filter(pk=row.pk))
     run = f"{PAGE}{one_rule.pk}/run"
     assert "applied to 0 generations" in operator.post(run, follow=True).content.decode()

@@ -81,7 +81,7 @@ def test_it_works(alice: User, dora: User) -> None:
 
 
 def test_finished_pictures_enter_the_queue(alice: User, redis: None, settings: Any) -> None:
-    chosen = {}
+    reviews = {}
     for share in (0.0, 1.0):
         settings.REVIEW_SAMPLE = share
         generation = make_generation(alice, State.RUNNING, num_images_per_prompt=2)
@@ -90,8 +90,8 @@ def test_finished_pictures_enter_the_queue(alice: User, redis: None, settings: A
             for index, nsfw in enumerate((True, False))
         ]
         assert queue.finish(generation, images, [], {})
-        chosen[share] = list(generation.images.values_list("review", "is_sample"))
-    assert chosen == {0.0: [("waiting", False), ("", False)], 1.0: [("waiting", False), ("waiting", True)]}
+        reviews[share] = list(generation.images.values_list("review", "is_sample"))
+    assert reviews == {0.0: [("waiting", False), ("", False)], 1.0: [("waiting", False), ("waiting", True)]}
 
 
 def test_the_most_urgent_comes_first(alice: User, bob: User) -> None:
