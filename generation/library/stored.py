@@ -15,7 +15,7 @@ from generation.parameters import InvalidField
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredPicture:
     """The input of a generation, or `image`, one of its results."""
 
     generation: Generation
@@ -47,7 +47,7 @@ class Stored:
         return replace(upload, size=self.size, sha256=row.input_sha256, format=row.input_format)
 
 
-def stored(user: User, generation_id: UUID, index: int | None = None) -> Stored:
+def stored_picture(user: User, generation_id: UUID, index: int | None = None) -> StoredPicture:
     """Return the input of a generation of this user, or its result of this index.
 
     Raises `DoesNotExist`, or `InvalidField` if the picture is trashed, deleted or not stored yet.
@@ -57,7 +57,7 @@ def stored(user: User, generation_id: UUID, index: int | None = None) -> Stored:
         raise InvalidField("image", "That generation was deleted, with its pictures; choose another picture")
     if generation.trashed:
         raise InvalidField("image", "That generation is in the trash; restore it first, or choose another picture")
-    picture = Stored(generation, None if index is None else generation.images.get(index=index))
+    picture = StoredPicture(generation, None if index is None else generation.images.get(index=index))
     if not picture.file:
         raise InvalidField("image", "The picture of that generation is not there yet; choose another picture")
     return picture
