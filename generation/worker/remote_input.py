@@ -11,7 +11,7 @@ from generation.models import Generation
 from generation.parameters import InvalidField
 from generation.recipes import refit
 
-ALLOWED = remote.is_public
+is_allowed = remote.is_public
 """Whether an IP address may be fetched from."""
 
 _SECONDS = 20.0
@@ -24,7 +24,7 @@ def fetch_input(generation: Generation) -> bool:
     `StorageFailed` and Django's database errors.
     """
     content = remote.fetch(
-        generation.get_parameters().image_url, max_bytes=settings.MAX_UPLOAD_BYTES, seconds=_SECONDS, allow=ALLOWED
+        generation.get_parameters().image_url, max_bytes=settings.MAX_UPLOAD_BYTES, seconds=_SECONDS, allow=is_allowed
     )
     picture = read_upload(BytesIO(content), max_pixels=settings.MAX_UPLOAD_PIXELS)
     recipe, warnings = refit(generation.get_recipe(), picture.size, generation.model.limits())

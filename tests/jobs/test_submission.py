@@ -111,7 +111,7 @@ class TestImageUrls:
     def test_a_worker_fetches_it(
         self, alices: ApiToken, engine: Engine, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(remote_input, "ALLOWED", lambda address: True)
+        monkeypatch.setattr(remote_input, "is_allowed", lambda address: True)
         with serving(answer(PICTURE)) as server:
             queued = self.submit(alices, server.url)
             client.force_login(alices.user)
@@ -136,7 +136,7 @@ class TestImageUrls:
     def test_a_url_without_a_picture_is_refused(
         self, alices: ApiToken, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(remote_input, "ALLOWED", lambda address: True)
+        monkeypatch.setattr(remote_input, "is_allowed", lambda address: True)
         with serving(answer(b"<html>")) as server:
             failed = self.run(alices, server.url, engine)
         assert (failed.state, failed.error_code) == (State.FAILED, ErrorCode.IMAGE_URL_REFUSED)
