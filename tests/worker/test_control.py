@@ -58,7 +58,7 @@ def send_command(client: httpx.Client, action: str, target: str = "") -> None:
 
 def test_a_worker_is_drained_while_a_request_runs_and_resumes(service: Service, admin: httpx.Client) -> None:
     # The worker is not paused for this: its lease would expire, or its heartbeat, if the page took a few seconds.
-    first = submit(service, steps=200, side=256)
+    first = submit(service, steps=100)
     wait_until(lambda: service.state(first) == "running", "the start of the run")
 
     def shows_run_and_drain() -> bool:
