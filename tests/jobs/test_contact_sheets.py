@@ -242,7 +242,7 @@ def test_a_trashed_sheet_is_not_listed(signed_in: Client) -> None:
     sheet = ContactSheet.objects.get()
     sheet.generations.update(state=State.SUCCEEDED)
     sheet.generations.filter(cell__lt=4).update(trashed=sheet.created)
-    assert list(map(attrgetter("made"), ContactSheet.objects.recent(6))) == [2]
+    assert list(map(attrgetter("visible_count"), ContactSheet.objects.recent(6))) == [2]
     sheet.generations.update(trashed=sheet.created)
     assert ContactSheet.objects.recent(6) == []
     assert f"/sheets/{sheet.pk}/" not in signed_in.get("/").content.decode()
