@@ -84,6 +84,7 @@ def sign_out(page: Page) -> None:
 
 def check_look(page: Page) -> None:
     """What holds on every page: nothing sticks out, every picture has words and a size, every control a name."""
+    page.wait_for_load_state()
     assert page.evaluate(OVERFLOW) <= 0
     assert page.evaluate(f"{PICTURES}.map(i => i.outerHTML)") == []
     assert page.evaluate(NAMELESS) == []
