@@ -191,7 +191,7 @@ def test_many_generations_are_indexed_together(alice: User) -> None:
 @pytest.mark.usefixtures("redis")
 def test_submissions_are_indexed_and_dry_runs_are_not(alices: Any) -> None:
     picture = read_upload(io.BytesIO(photo()), max_pixels=1_000_000)
-    for prompt in ("submitted words", "rehearsed words"):
+    for prompt in ("submitted words", "estimated words"):
         draft = submission.build(
             submission.Request(alices.user, alices, ImageToImageParameters(prompt=prompt), picture)
         )
