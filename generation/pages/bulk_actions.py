@@ -63,7 +63,7 @@ def selection(request: HttpRequest) -> HttpResponseBase:
 def _download(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponseBase:
     """Return a zip of the pictures and recipes, newest first."""
     generations = list(rows.order_by("-pk").prefetch_related("images"))
-    response = stream(request, archive.zipped(generations), "application/zip")
+    response = stream(request, archive.stream_zip(generations), "application/zip")
     name = f"dreamsite-{timezone.localtime():%Y-%m-%d-%H%M}.zip"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response

@@ -99,6 +99,6 @@ def _result_context(
         "formats": [(extension, NAMES[output_format]) for extension, output_format in FORMATS.items()],
         "original_format": encoding.media_type(str(result.file)).removeprefix("image/"),
         "is_share_open": "sharing" in request.GET,
-        "share_links": sharing.living(row),
+        "share_links": sharing.live_links(row),
         "share_form": ShareForm(initial={"picture": result.index + 1}),
     }

@@ -80,7 +80,7 @@ def revoke(request: HttpRequest, generation_id: UUID, link_id: int) -> HttpRespo
 @require_safe
 def shared(request: HttpRequest, code: str) -> HttpResponseBase:
     """Show the page of a link to anybody; every link that does not work gets the same 404, whatever the reason."""
-    target = sharing.shown(code)
+    target = sharing.find(code)
     if target is None:
         return _public(render(request, "generation/share_not_found.html", status=404))
     link, image = target
@@ -109,7 +109,7 @@ def shared_preview(request: HttpRequest, code: str) -> HttpResponseBase:
 
 
 def _picture(request: HttpRequest, code: str, *, is_preview: bool) -> HttpResponseBase:
-    target = sharing.shown(code)
+    target = sharing.find(code)
     if target is None:
         return _public(HttpResponse("There is no picture here.", "text/plain; charset=utf-8", 404))
     image = target[1]

@@ -202,7 +202,7 @@ def test_the_number_of_live_links_is_limited(signed_in: Client, alice: User, mon
     assert ShareLink.objects.count() == 2
     ShareLink.objects.filter(pk=ShareLink.objects.all()[0].pk).update(expires=timezone.now())
     create_link(signed_in, generation)
-    assert sharing.living(generation).count() == 2
+    assert sharing.live_links(generation).count() == 2
 
 
 @pytest.mark.parametrize("fields", [{"days": "3"}, {"days": ""}, {"picture": "0"}, {"picture": "x"}])

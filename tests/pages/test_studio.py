@@ -131,9 +131,9 @@ def test_exceeded_limits_are_explained(signed_in: Client, settings: Settings) ->
     assert signed_in.post("/", {**FIELDS, "image": picture()}).status_code == 302
     answer = signed_in.post("/", {**FIELDS, "image": picture()})
     assert answer.status_code == 429
-    assert "1 requests of yours are waiting, of at most 1" in answer.content.decode()
+    assert "You have 1 queued request of at most 1" in answer.content.decode()
     content = signed_in.post("/studio/estimate", FIELDS).json()
-    assert "1 requests of yours are waiting" in content["errors"][""][0]
+    assert "You have 1 queued request" in content["errors"][""][0]
     settings.MAX_QUEUE = 1
     settings.USER_MAX_QUEUED = 5
     assert signed_in.post("/", {**FIELDS, "image": picture()}, headers=SCRIPTED).status_code == 503
@@ -260,7 +260,7 @@ def test_trashed_and_deleted_inputs_are_refused(signed_in: Client, alice: User) 
 def test_the_estimate_shows_cost_and_time(signed_in: Client, tiny_edit: DiffusionModel, settings: Settings) -> None:
     tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
     content = signed_in.post("/studio/estimate", {**FIELDS, "width": "512", "height": "384"}).json()
-    assert content["words"].endswith("No worker is at work in its pool · costs 3.93 of the 5000 left today")
+    assert content["words"].endswith("Its pool has no active worker · costs 3.93 of the 5000 left today")
     small = signed_in.post("/studio/estimate", {**FIELDS, "width": "2000", "height": "1000"}).json()
     assert "was fitted to 512 x 256" in small["warnings"][0]
     assert "costs at most 5.24" in signed_in.post("/studio/estimate", FIELDS).json()["words"]

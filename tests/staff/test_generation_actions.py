@@ -86,7 +86,7 @@ def test_impossible_retries_are_explained(desk: Client, alice: User) -> None:
     act(desk, "delete_for_good", deleted, confirmed="yes")
     assert "its picture was deleted" in act(desk, "retry", deleted, confirmed="yes")
     User.objects.filter(pk=alice.pk).update(max_queued=0)
-    assert "requests of yours are waiting" in act(desk, "retry", make_generation(alice), confirmed="yes")
+    assert "queued request" in act(desk, "retry", make_generation(alice), confirmed="yes")
     assert Generation.objects.count() == 2
 
 

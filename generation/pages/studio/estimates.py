@@ -17,7 +17,7 @@ from accounts.requests import current_user
 from generation import display
 from generation.jobs import contact_sheets, limits, submission
 from generation.jobs.forecast import Forecast
-from generation.library.stored import Stored
+from generation.library.stored import StoredPicture
 from generation.models import Generation
 from generation.pages.studio import form, snippets
 from generation.parameters import ImageToImageParameters, Refusal
@@ -92,7 +92,7 @@ def _about(duration: timedelta) -> str:
 
 
 def _snippets(
-    request: HttpRequest, parameters: ImageToImageParameters, stored: Stored | None, filename: str
+    request: HttpRequest, parameters: ImageToImageParameters, stored: StoredPicture | None, filename: str
 ) -> dict[str, str]:
     """Return the request as code, by language."""
     values = parameters.model_dump(mode="json", exclude_defaults=True)

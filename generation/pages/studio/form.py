@@ -16,7 +16,7 @@ from accounts.requests import whole_number
 from generation import display
 from generation.images.uploads import MAX_SIDE, Upload, read_upload
 from generation.jobs import contact_sheets
-from generation.library.stored import Stored, stored
+from generation.library.stored import StoredPicture, stored_picture
 from generation.models import GeneratedImage, Generation
 from generation.pages.studio.fields import LORA_PREFIX, SLIDERS, TEXTS, Errors
 from generation.parameters import ImageToImageParameters, InvalidField, InvalidForm, Refusal, error_items
@@ -34,7 +34,7 @@ class StudioRequest:
 
     parameters: ImageToImageParameters
     upload: Upload | None
-    stored: Stored | None
+    stored: StoredPicture | None
 
     def picture(self) -> Upload:
         """Return the picture. Raises `StorageFailed`, and `InvalidField` without one."""
@@ -70,7 +70,7 @@ def read(user: User, post: QueryDict, files: MultiValueDict[str, Any], fields: M
     Raises `InvalidForm`, and `DoesNotExist` for a picture that is not the user's.
     """
     items: list[dict[str, Any]] = []
-    parameters = upload = stored_picture = None
+    parameters = upload = stored = None
     try:
         parameters = ImageToImageParameters.from_form(fields)
     except ValidationError as error:
@@ -81,15 +81,15 @@ def read(user: User, post: QueryDict, files: MultiValueDict[str, Any], fields: M
         if file := files.get("image"):
             upload = read_upload(cast(BinaryIO, file), max_pixels=settings.MAX_UPLOAD_PIXELS)
         else:
-            stored_picture = stored_choice(user, post)
+            stored = stored_choice(user, post)
     except InvalidField as error:
         items += error.items
     if items or parameters is None:
         raise InvalidForm(items)
-    return StudioRequest(parameters, upload, stored_picture)
+    return StudioRequest(parameters, upload, stored)
 
 
-def stored_choice(user: User, fields: Mapping[str, Any]) -> Stored | None:
+def stored_choice(user: User, fields: Mapping[str, Any]) -> StoredPicture | None:
     """Return the stored picture that a form or a query names: with `from`, a generation's input; with `source`, a result.
 
     Raises `InvalidField` if it cannot be used, and `DoesNotExist` if it is not this user's.
@@ -98,9 +98,9 @@ def stored_choice(user: User, fields: Mapping[str, Any]) -> Stored | None:
         index = whole_number(str(fields.get("image", "0")), _MAX_IMAGE_INDEX)
         if index is None:
             raise GeneratedImage.DoesNotExist
-        return stored(user, _uuid(fields["source"]), index)
+        return stored_picture(user, _uuid(fields["source"]), index)
     if fields.get("from"):
-        return stored(user, _uuid(fields["from"]))
+        return stored_picture(user, _uuid(fields["from"]))
     return None
 
 

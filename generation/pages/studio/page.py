@@ -11,7 +11,7 @@ from django.utils.crypto import get_random_string
 from accounts.models import User
 from generation import capabilities
 from generation.jobs import contact_sheets
-from generation.library.stored import Stored
+from generation.library.stored import StoredPicture
 from generation.models import ContactSheet, DiffusionModel, Generation, State
 from generation.pages.contact_sheets import LABELS, title
 from generation.pages.studio import fields, form
@@ -56,7 +56,7 @@ def render_form(
     request: HttpRequest,
     user: User,
     values: Mapping[str, str],
-    stored: Stored | None,
+    stored: StoredPicture | None,
     errors: fields.Errors,
     *,
     status: int = 200,
@@ -80,7 +80,9 @@ def render_form(
     return render(request, "generation/studio.html", context, status=status)
 
 
-def _values_of_query(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], Stored | None, fields.Errors]:
+def _values_of_query(
+    user: User, query: Mapping[str, Any]
+) -> tuple[dict[str, str], StoredPicture | None, fields.Errors]:
     """Return the form's values, its stored picture, and errors if that picture cannot be used."""
     if query.get("refused") == "size":
         limit = settings.MAX_UPLOAD_BYTES / 2**20
