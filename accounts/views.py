@@ -1,6 +1,6 @@
 """Sign-in, sign-up and the page of a person's tokens."""
 
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
@@ -17,7 +17,8 @@ from django_htmx.http import HttpResponseClientRefresh
 
 from accounts import lockout
 from accounts.forms import NewTokenForm, SignUpForm
-from accounts.models import ApiToken, User
+from accounts.models import ApiToken
+from accounts.requests import current_user
 
 
 class SignIn(LoginView):
@@ -62,7 +63,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def tokens(request: HttpRequest) -> HttpResponse:
     """One's tokens, and a form for another. The text of a new one is in the answer to its making and nowhere else."""
-    user = cast(User, request.user)
+    user = current_user(request)
     form = NewTokenForm(request.POST if request.method == "POST" else None)
     new_token, raw_token = None, ""
     if form.is_valid():
@@ -85,7 +86,7 @@ def tokens(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def revoke_token(request: HttpRequest, token_id: int) -> HttpResponse:
-    token = get_object_or_404(ApiToken, pk=token_id, user=cast(User, request.user))
+    token = get_object_or_404(ApiToken, pk=token_id, user=current_user(request))
     token.revoke()
     messages.success(request, f"The token “{token.name}” was revoked.")
     return redirect("tokens")
