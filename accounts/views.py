@@ -1,4 +1,4 @@
-"""Sign-in, sign-up and the page of a person's tokens."""
+"""Sign-in, sign-up and the page of a user's tokens."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class SignIn(LoginView):
     redirect_authenticated_user = True
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        # A page that refreshes a part of itself after its session ended was sent here: all of it has to go.
+        # htmx would put the sign-in page into a part of the page whose session has ended; reload it instead.
         if "HX-Request" in request.headers:
             return HttpResponseClientRefresh()
         return super().dispatch(request, *args, **kwargs)
@@ -43,7 +43,7 @@ class SignIn(LoginView):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def sign_up(request: HttpRequest) -> HttpResponse:
-    """Make an account for whoever asks, where SIGN_UP allows that."""
+    """Create an account, if SIGN_UP allows it."""
     if not settings.SIGN_UP:
         raise Http404
     if request.user.is_authenticated:
@@ -62,7 +62,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def tokens(request: HttpRequest) -> HttpResponse:
-    """One's tokens, and a form for another. The text of a new one is in the answer to its making and nowhere else."""
+    """List the user's tokens and create new ones. The text of a new token is only in the response to its creation."""
     user = current_user(request)
     form = NewTokenForm(request.POST if request.method == "POST" else None)
     new_token, raw_token = None, ""
@@ -76,7 +76,7 @@ def tokens(request: HttpRequest) -> HttpResponse:
             "form": form,
             "new_token": new_token,
             "raw_token": raw_token,
-            # The newest first, those that are of no use any more at the end.
+            # Newest first, revoked and expired ones last.
             "tokens": sorted(user.tokens.all(), key=lambda token: not token.is_usable),
             "site_url": request.build_absolute_uri("/")[:-1],
         },
