@@ -87,7 +87,7 @@ class Command(BaseCommand):
 
     def handle(self, *, generations: int, users: int, password: str | None, **options: Any) -> None:
         if generations < 1 or users < 1:
-            raise CommandError("--generations and --users must be at least 1.")
+            raise CommandError("Create at least one generation and one user.")
         if not options["beside_real_users"] and User.objects.exclude(username__startswith=USER_PREFIX).exists():
             raise CommandError(
                 "There are real users in this database. Use an empty one, with another DATA_DIR or DATABASE_URL, or add"
@@ -237,7 +237,7 @@ class _Generator:
             }
 
     def _review_fields(self, finished: datetime, is_flagged: bool) -> dict[str, Any]:
-        """Return the safety fields of a picture; most pictures older than a day are review_fields."""
+        """Return the safety fields of a picture; most pictures older than a day are reviewed."""
         rng = self._review_rng
         is_sample = not is_flagged and rng.random() < settings.REVIEW_SAMPLE
         score = 0.8 + 0.2 * rng.betavariate(2, 1) if is_flagged else 0.8 * rng.betavariate(1, 9)
