@@ -109,11 +109,14 @@ def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_name_is_looked_up_once_and_the_checked_address_is_connected(names: Callable[..., list[str]]) -> None:
     looked_up = names(["127.0.0.1"], ["127.0.0.2"])
-    with serving(answer(b"public")) as server, serving(answer(b"within"), host="127.0.0.2", port=server.port) as within:
+    with (
+        serving(answer(b"public")) as server,
+        serving(answer(b"internal"), host="127.0.0.2", port=server.port) as internal,
+    ):
         content = get(f"http://{NAME}:{server.port}/", allow=lambda address: str(address) == "127.0.0.1")
         assert content == b"public"
     assert looked_up == [NAME]
-    assert within.connections == 0
+    assert internal.connections == 0
     assert f"Host: {NAME}:{server.port}\r\n" in server.requests[0]
 
 
@@ -121,12 +124,12 @@ def test_a_name_that_changes_its_address_with_a_redirect_is_refused(names: Calla
     looked_up = names(["127.0.0.1"], ["127.0.0.2"])
     with (
         serving(redirect("/again")) as server,
-        serving(answer(), host="127.0.0.2", port=server.port) as within,
+        serving(answer(), host="127.0.0.2", port=server.port) as internal,
     ):
         message = refusal(f"http://{NAME}:{server.port}/", allow=lambda address: str(address) == "127.0.0.1")
     assert "cannot be reached" in message
     assert looked_up == [NAME, NAME]
-    assert (server.connections, within.connections) == (1, 0)
+    assert (server.connections, internal.connections) == (1, 0)
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]])

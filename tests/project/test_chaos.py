@@ -12,7 +12,7 @@ SEED = 7
 WISH = Wish(seed=1, steps=1, images=1)
 
 
-def test_nothing_is_lost_doubled_or_left_behind(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_no_generation_or_file_is_lost_duplicated_or_left_over(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Always the same seed: `make chaos` tries others."""
     report = chaos.run(SEED, 0, tmp_path_factory.mktemp("d"))
     assert not report.troubles, str(report)

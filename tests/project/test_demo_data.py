@@ -25,7 +25,7 @@ def _filled(db: None, settings: Any) -> None:
     call_command("demo_data", generations=1500, users=2, stdout=io.StringIO())
 
 
-def test_reviewers_find_work_and_learn_from_what_was_done(charlie: User) -> None:
+def test_the_data_have_pictures_to_review_and_metrics(charlie: User) -> None:
     counts = review.counts()
     assert counts["flagged"] or counts["sample"]
     decided = GeneratedImage.objects.filter(review__in=DECIDED)
@@ -42,7 +42,7 @@ def test_reviewers_find_work_and_learn_from_what_was_done(charlie: User) -> None
     assert len(metrics.reviewers(timezone.now() - timedelta(days=800))) == 3
 
 
-def test_what_is_deleted_or_confirmed_takes_no_picture_from_others(charlie: User) -> None:
+def test_deleting_or_confirming_one_generation_leaves_the_pictures_of_others(charlie: User) -> None:
     names = {name for image in GeneratedImage.objects.all() for name in image.file_names} | {"demo/input.webp"}
     assert all(name.startswith(FOLDER) for name in names)
     one, other = GeneratedImage.objects.filter(review="").select_related("generation")[:2]

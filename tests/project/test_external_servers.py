@@ -276,7 +276,7 @@ def test_generations_are_listed_and_deleted(installation: Installation) -> None:
     assert [name for name in installation.s3.names() if made[0] in name] == []
 
 
-def test_a_person_takes_all_their_data_away_and_leaves(installation: Installation) -> None:
+def test_a_user_exports_their_data_and_deletes_the_account(installation: Installation) -> None:
     objects = installation.s3.names()
     token = installation.manage("createtoken", "dora", "--name", "tests", "--create")
     installation.manage(
@@ -307,13 +307,13 @@ def test_a_person_takes_all_their_data_away_and_leaves(installation: Installatio
     assert installation.s3.names() == objects
 
 
-def test_hosts_keep_nothing_to_themselves(installation: Installation) -> None:
+def test_hosts_have_no_local_data(installation: Installation) -> None:
     installation.post()
     for host in ("web", "worker-1", "reaper"):
         assert list((installation.folder / host).iterdir()) == []
 
 
-def test_each_row_goes_to_one_of_four_claimers(installation: Installation) -> None:
+def test_each_row_is_claimed_once_by_four_processes(installation: Installation) -> None:
     # Leases long enough for the reaper to stay out of it.
     claimed = installation.manage("shell", "-v", "0", "-c", CLAIM, LEASE_SECONDS="600").splitlines()
     assert len([ids for ids in claimed if ids]) > 1
@@ -330,14 +330,14 @@ def test_a_bucket_that_refuses_is_named_and_nothing_is_half_created(installation
     assert installation.traces() == before
 
 
-def test_nobody_meets_connections_that_the_database_has_cut(installation: Installation) -> None:
+def test_requests_skip_connections_that_the_database_has_closed(installation: Installation) -> None:
     generation_id = installation.post().json()["id"]
     assert installation.query(CUT) > [0]
     assert installation.record(generation_id)["state"] == "succeeded"
     assert installation.post().status_code == 200
 
 
-def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Installation) -> None:
+def test_a_generation_whose_pictures_cannot_be_stored_fails(installation: Installation) -> None:
     with ThreadPoolExecutor(1) as thread:
         held = thread.submit(installation.post, steps=30)
         wait_until(lambda: installation.query(RUNNING), "the run's start")
@@ -357,7 +357,7 @@ def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Instal
     assert installation.outputs(response.headers["x-generation-id"]) == []
 
 
-def test_what_is_made_waits_for_the_database(installation: Installation) -> None:
+def test_a_result_is_stored_after_an_outage_of_the_database(installation: Installation) -> None:
     """It goes away in the middle of a run and comes back after its end, when the lease is long over."""
     with ThreadPoolExecutor(1) as thread:
         held = thread.submit(installation.post, steps=12)
@@ -373,7 +373,7 @@ def test_what_is_made_waits_for_the_database(installation: Installation) -> None
     assert installation.outputs(response.json()["id"]) == ["1-0-small.webp", "1-0.png"]
 
 
-def test_a_client_gets_its_pictures_though_the_worker_is_killed(installation: Installation) -> None:
+def test_a_client_gets_its_pictures_although_the_worker_is_killed(installation: Installation) -> None:
     with ThreadPoolExecutor(1) as thread:
         held = thread.submit(installation.post, steps=12)
         wait_until(lambda: installation.query(RUNNING), "the run's start")

@@ -80,7 +80,7 @@ def alices_things(alice: User, redis: None, tiny_edit: DiffusionModel) -> Belong
     return Belongings(alice)
 
 
-def test_every_address_is_not_found_by_anybody_else(client: Client, alices_things: Belongings, bob: User) -> None:
+def test_every_address_of_a_user_is_404_for_others(client: Client, alices_things: Belongings, bob: User) -> None:
     before = alices_things.state()
     client.force_login(bob)
     tried = set()
@@ -97,7 +97,7 @@ def test_every_address_is_not_found_by_anybody_else(client: Client, alices_thing
     assert alices_things.state() == before
 
 
-def test_no_page_of_ones_own_tells_of_others(client: Client, alices_things: Belongings, bob: User) -> None:
+def test_no_page_shows_data_of_others(client: Client, alices_things: Belongings, bob: User) -> None:
     make_generation(bob, prompt="bobs words")
     client.force_login(bob)
     done, live, sheet = alices_things.done.pk, alices_things.live.pk, alices_things.sheet.pk
@@ -127,9 +127,7 @@ def test_no_page_of_ones_own_tells_of_others(client: Client, alices_things: Belo
     assert "1 request in the last 30 days" in used
 
 
-def test_nothing_of_others_is_chosen_restored_or_started_from(
-    client: Client, alices_things: Belongings, bob: User
-) -> None:
+def test_forms_cannot_refer_to_generations_of_others(client: Client, alices_things: Belongings, bob: User) -> None:
     before = alices_things.state()
     client.force_login(bob)
     done, binned = str(alices_things.done.pk), str(alices_things.binned.pk)
@@ -149,7 +147,9 @@ def test_nothing_of_others_is_chosen_restored_or_started_from(
     assert alices_things.state() == before
 
 
-def test_a_token_opens_nothing_of_others(client: Client, alices_things: Belongings, bob: User, bobs_token: str) -> None:
+def test_a_token_gives_no_access_to_others(
+    client: Client, alices_things: Belongings, bob: User, bobs_token: str
+) -> None:
     headers = {"Authorization": f"Bearer {bobs_token}"}
     for generation in (alices_things.done, alices_things.live, alices_things.binned):
         base = f"/generations/{generation.pk}"
@@ -160,7 +160,7 @@ def test_a_token_opens_nothing_of_others(client: Client, alices_things: Belongin
     assert client.get("/generations", headers=headers).json()["results"] == []
 
 
-def test_files_need_the_signature_of_their_address(client: Client, alices_things: Belongings, bob: User) -> None:
+def test_files_need_a_signature(client: Client, alices_things: Belongings, bob: User) -> None:
     client.force_login(bob)
     image = alices_things.done.images.get(index=0)
     for file in (image.file, image.thumbnail, alices_things.done.input, alices_things.done.input_thumbnail):
@@ -174,9 +174,7 @@ def test_files_need_the_signature_of_their_address(client: Client, alices_things
 
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
-def test_two_people_on_two_machines(
-    browser: Browser, live_server: LiveServer, redis: None, alice: User, bob: User
-) -> None:
+def test_two_users_on_two_hosts(browser: Browser, live_server: LiveServer, redis: None, alice: User, bob: User) -> None:
     hers = Belongings(alice)
     pages: dict[str, Page] = {}
     for name in ("alice", "bob"):

@@ -104,7 +104,7 @@ def test_every_edit_has_many_wordings() -> None:
         assert len(said) > 150
 
 
-def test_no_wording_that_is_held_out_can_be_said() -> None:
+def test_no_held_out_wording_can_be_generated() -> None:
     held_out = [*instructions.NEUTRAL_HELD_OUT]
     for name in EDITS:
         assert len(instructions.HELD_OUT[name]) == 2
