@@ -1,4 +1,4 @@
-"""Invented data: believable to those who review, and what happens to one row leaves the others whole."""
+"""Demo data: they have pictures to review, and rows can be deleted independently of each other."""
 
 import io
 from datetime import timedelta
@@ -33,10 +33,10 @@ def test_the_data_have_pictures_to_review_and_metrics(charlie: User) -> None:
     assert not decided.filter(review=Review.SAFE, nsfw=True).exists()
     flagged = set(GeneratedImage.objects.filter(nsfw=True).values_list("generation", flat=True))
     assert set(Generation.objects.filter(is_flagged=True).values_list("pk", flat=True)) == flagged
-    known = metrics.review_metrics(timezone.now() - timedelta(days=800))
-    assert known.threshold == 0.8
-    assert known.curve[85].precision is not None
-    assert known.curve[85].recall is not None
+    review_metrics = metrics.review_metrics(timezone.now() - timedelta(days=800))
+    assert review_metrics.threshold == 0.8
+    assert review_metrics.curve[85].precision is not None
+    assert review_metrics.curve[85].recall is not None
     assert sum(count for _, count in metrics.reasons(timezone.now() - timedelta(days=800))) > 0
     assert {reason for reason, _ in metrics.reasons(timezone.now())} == set(Reason.values)
     assert len(metrics.reviewers(timezone.now() - timedelta(days=800))) == 3

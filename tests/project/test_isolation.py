@@ -1,4 +1,4 @@
-"""What is one user's is nobody else's: every address of the pages and of the API, tried by another user and by nobody."""
+"""Isolation of users: every address of the pages and the API, requested by another user and without sign-in."""
 
 import re
 from collections.abc import Iterator
@@ -26,11 +26,11 @@ from tests.support.generations import make_generation
 
 SECRET = "alices very own words"
 PUBLIC = {"shared", "shared-picture", "shared-preview", "account-deleted"}
-"""Whoever has these addresses may look: their random part is the key."""
+"""Addresses without sign-in: their random part gives access."""
 
 
 class Belongings:
-    """One of everything that a user can have."""
+    """Everything that a user can have, once."""
 
     def __init__(self, user: User) -> None:
         self.done = make_generation(user, prompt=SECRET, flagged=[0], num_images_per_prompt=2)
@@ -46,14 +46,14 @@ class Belongings:
         assert self.export.file
 
     def addresses(self) -> Iterator[tuple[str, str]]:
-        """Each address of the pages that names something, with its name; the names of it are those of its route."""
+        """Yield each route of the pages that has parameters, as its name and an address of this user's data."""
         for pattern in urlpatterns:
             names = pattern.pattern.converters
             if not names or pattern.name in PUBLIC:
                 continue
             generations = [self.done, self.live, self.binned] if "generation_id" in names else [self.done]
             for generation in generations:
-                known = {
+                values = {
                     "generation_id": generation.pk,
                     "contact_sheet_id": self.sheet.pk,
                     "export_id": self.export.pk,
@@ -61,16 +61,16 @@ class Belongings:
                     "number": 1,
                     "extension": "png",
                 }
-                yield str(pattern.name), reverse(str(pattern.name), kwargs={name: known[name] for name in names})
+                yield str(pattern.name), reverse(str(pattern.name), kwargs={name: values[name] for name in names})
 
     def state(self) -> list[Any]:
-        """All that somebody else could have changed."""
-        kept = ("pk", "state", "cancel_requested", "trashed", "deleted", "title", "note", "is_favourite")
-        rows: list[Any] = list(Generation.objects.order_by("pk").values_list(*kept))
+        """Return everything that another user could have changed."""
+        fields = ("pk", "state", "cancel_requested", "trashed", "deleted", "title", "note", "is_favourite")
+        rows: list[Any] = list(Generation.objects.order_by("pk").values_list(*fields))
         return [*rows, *ShareLink.objects.values_list("pk", "revoked"), *ContactSheet.objects.values_list("pk")]
 
     def marks(self) -> list[str]:
-        """What betrays them on a page."""
+        """Return texts that only pages with this user's data contain."""
         ids = [self.done.pk, self.live.pk, self.binned.pk, self.sheet.pk, self.export.pk]
         return [SECRET, self.link.code, *map(str, ids)]
 
@@ -83,12 +83,12 @@ def alices_things(alice: User, redis: None, tiny_edit: DiffusionModel) -> Belong
 def test_every_address_of_a_user_is_404_for_others(client: Client, alices_things: Belongings, bob: User) -> None:
     before = alices_things.state()
     client.force_login(bob)
-    tried = set()
+    names = set()
     for name, address in alices_things.addresses():
-        tried.add(name)
+        names.add(name)
         answers = {client.get(address).status_code, client.post(address, {"next": "/", "do": "delete"}).status_code}
         assert answers in ({404}, {404, 405}), address
-    assert {"generation", "job", "events", "download", "share", "revoke-share", "sheet-cells", "export-file"} <= tried
+    assert {"generation", "job", "events", "download", "share", "revoke-share", "sheet-cells", "export-file"} <= names
     client.logout()
     for name, address in alices_things.addresses():
         for answer in (client.get(address), client.post(address)):
@@ -121,7 +121,7 @@ def test_no_page_shows_data_of_others(client: Client, alices_things: Belongings,
         answer = client.get(address)
         assert answer.status_code == 200, address
         page = answer.content.decode()
-        # What the address itself said may be said again.
+        # The page may repeat what is in its own address.
         assert [mark for mark in alices_things.marks() if mark in page and mark not in address] == [], address
     used = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", client.get("/usage/").content.decode()))
     assert "1 request in the last 30 days" in used

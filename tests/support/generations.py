@@ -1,4 +1,4 @@
-"""Generations in every state, with real small files, as submission and the worker leave them."""
+"""Generations in every state, with small real files, like those of submission and worker."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ PHASES = {"loading": 0.0, "encoding": 0.06, "denoising": 1.9, "decoding": 0.29, 
 
 
 def bundled_model() -> DiffusionModel:
-    """The model that migrations seed; tests that flush the database need it again."""
+    """Return the model that migrations create; it is created again if an earlier test has flushed the database."""
     model, _ = DiffusionModel.objects.get_or_create(
         id="dreamsite/tiny-edit", defaults={"family": "instruct-pix2pix", "enabled": True, "is_default": True}
     )
@@ -42,7 +42,7 @@ def make_generation(
     created: datetime | None = None,
     **fields: Any,
 ) -> Generation:
-    """A generation of this user as it looks in this state. `fields` are request fields.
+    """Create a generation of this user in this state. `fields` are request fields.
 
     `flagged` and `sampled` are indexes of results.
     """
@@ -123,11 +123,11 @@ def files_of(generation: Generation) -> list[str]:
 
 
 def existing(names: list[str]) -> list[str]:
-    """Return those of these files that are in the storage."""
+    """Return the files among these that are in the storage."""
     return [name for name in names if default_storage.exists(name)]
 
 
 def unnamed_files() -> list[str]:
-    """The files that are recorded as staged or to be deleted."""
+    """Return the files that are recorded as staged or to be deleted."""
     records = [*StagedFiles.objects.all(), *FileDeletion.objects.all()]
     return [name for record in records for name in record.names]
