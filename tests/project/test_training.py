@@ -32,7 +32,7 @@ from training.scenes import draw_scene
 from training.tokenizer import LENGTH, token_ids
 from training.tokenizer import train as train_tokenizer
 from training.unet import overshoot, step_from_noisier, train, x0_loss
-from training.words import INSTRUCTIONS, ask, heard_by, load, teach, tell
+from training.words import INSTRUCTIONS, begin_from_model, load, prototypes_of, teach, write_to_model
 
 MINUSCULE = (64, 16, 16)
 
@@ -295,7 +295,7 @@ def test_other_names_mean_emoji_and_both_are_said() -> None:
     assert len(called) == len(set(called))
     language = redraw.language_of(["red apple", "whale"])
     random = np.random.default_rng(0)
-    sentences = " | ".join(language.speak(0, random) for _ in range(50))
+    sentences = " | ".join(language.random_wording(0, random) for _ in range(50))
     assert "red apple" in sentences
     assert "apple" in sentences.replace("red apple", "")
     assert "whale" not in sentences
@@ -328,12 +328,12 @@ def test_the_text_encoder_learns_to_tell_instructions_apart(work: Path, tmp_path
 def test_a_model_is_taught_new_words_and_keeps_what_its_edits_are_to_the_unet(work: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer").symlink_to(work / "tokenizer")
     model = shutil.copytree(BUNDLED / "tiny-edit", tmp_path / "model")
-    before = heard_by(load(model), INSTRUCTIONS, 10)
-    ask(model, tmp_path, INSTRUCTIONS)
+    before = prototypes_of(load(model), INSTRUCTIONS, 10)
+    begin_from_model(model, tmp_path, INSTRUCTIONS)
     teach(tmp_path, INSTRUCTIONS, Budget(2, steps=20))
     weights = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
-    tell(model, tmp_path, INSTRUCTIONS)
-    after = heard_by(load(model), INSTRUCTIONS, 10)
+    write_to_model(model, tmp_path, INSTRUCTIONS)
+    after = prototypes_of(load(model), INSTRUCTIONS, 10)
     nearest = functional.cosine_similarity(after[:, None], before[None], dim=2).argmax(1)
     assert (nearest == torch.arange(len(before))).float().mean() > 0.9
     changed = {
