@@ -61,7 +61,7 @@ def test_respond_async_is_answered_at_once(service: Service) -> None:
     assert answer.headers["Preference-Applied"] == "respond-async"
     assert answer.headers["Location"] == f"{service.url}/generations/{answer.json()['id']}"
     assert answer.headers["X-Generation-Id"] == answer.json()["id"]
-    assert follow(service, answer.json()["id"])[-1].event == "succeeded"
+    assert follow(service, answer.json()["id"])[-1].name == "succeeded"
 
 
 def test_a_client_can_limit_its_wait(service: Service) -> None:
@@ -101,8 +101,8 @@ def test_all_events_are_sent_in_order(service: Service) -> None:
     assert max(Image.open(io.BytesIO(picture)).size) <= 128
     images = [event.data for event in events if event.name == "image"]
     assert [(image["index"], image["seed"]) for image in images] == [(0, 7), (1, 8)]
-    picture = httpx.get(images[0]["url"])
-    assert (picture.status_code, Image.open(io.BytesIO(picture.content)).size) == (200, (128, 128))
+    stored = httpx.get(images[0]["url"])
+    assert (stored.status_code, Image.open(io.BytesIO(stored.content)).size) == (200, (128, 128))
     assert kinds[-1] == "succeeded"
     assert {**events[-1].data, "images": []} == {**record, "images": []}
 
@@ -195,8 +195,8 @@ def test_five_hundred_streams_need_no_more_threads(service: Service) -> None:
             client.send(client.build_request("GET", f"/generations/{generation_id}/events"), stream=True)
             for _ in range(500)
         ]
-        assert all(event.status_code == 200 for event in streams)
-        assert threads() - before <= 16, "those that Django's answers need for a moment"
+        assert all(stream.status_code == 200 for stream in streams)
+        assert threads() - before <= 16, "those that Django needs for its responses for a moment"
         client.post(f"/generations/{generation_id}/cancel")
-        assert all(list(read_events(event))[-1].event == "canceled" for event in streams)
+        assert all(list(read_events(stream))[-1].name == "canceled" for stream in streams)
     wait_until(lambda: threads() - before <= 16)

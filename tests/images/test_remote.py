@@ -160,11 +160,12 @@ def test_a_slow_server_is_given_up_at_the_deadline(slow: Answer) -> None:
 
 
 def test_the_deadline_is_for_all_redirects_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(remote, "time", clock)
+    now = 0.0
+    monkeypatch.setattr(remote, "time", SimpleNamespace(monotonic=lambda: now))
 
     def slow_redirect(connection: socket.socket) -> None:
-        clock.now += 300
+        nonlocal now
+        now += 300
         connection.sendall(redirect("/again"))
 
     with serving(slow_redirect) as server:
