@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -106,18 +107,7 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
 
     begin, step = time.monotonic(), 0
     while (spent := budget.spent(time.monotonic() - begin, step)) < 1:
-        classes = random.integers(0, count, _BATCH)
-        classes[random.random(_BATCH) < language.neutral_share] = count
-        classes[random.random(_BATCH) < _EMPTY_SHARE] = count + 1
-        tokens = [
-            token_ids(tokenizer, "")
-            if number > count
-            else _misspell(language.random_wording(int(number), random), tokenizer, splitting, random)
-            for number in classes
-        ]
-        for number, ids in zip(classes, tokens, strict=True):
-            if number <= count and random.random() < _UNRELATED_SHARE:
-                _add_unrelated_words(ids, unrelated, random, replacing=number == count)
+        classes, tokens = _draw_batch(language, tokenizer, splitting, unrelated, random)
         vectors, answers = _embed(text_encoder, embedding, tokens), torch.from_numpy(classes)
         targets = prototypes[answers]
         distance = (vectors - targets).square().sum(1) / targets.square().sum(1)
@@ -133,13 +123,35 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
     with torch.no_grad():
         vectors = _embed(text_encoder, embedding, [token_ids(tokenizer, text) for _, text in language.held_out])
         predicted = _cosines(vectors, prototypes).argmax(1).tolist()
-    say(
-        f"loss {loss.item():.3f}; not understood: "
-        + ", ".join(text for (n, text), g in zip(language.held_out, predicted, strict=True) if n != g)
-    )
-    return sum(number == answer for (number, _), answer in zip(language.held_out, predicted, strict=True)) / len(
-        language.held_out
-    )
+    misunderstood = [
+        text for (number, text), other in zip(language.held_out, predicted, strict=True) if number != other
+    ]
+    say(f"loss {loss.item():.3f}; not understood: {', '.join(misunderstood)}")
+    return 1 - len(misunderstood) / len(language.held_out)
+
+
+def _draw_batch(
+    language: Language,
+    tokenizer: CLIPTokenizer,
+    splitting: CLIPTokenizer,
+    unrelated: list[int],
+    random: np.random.Generator,
+) -> tuple[NDArray[np.int64], list[list[int]]]:
+    """Return the classes of a batch and the tokens of their wordings."""
+    count = language.count
+    classes = random.integers(0, count, _BATCH)
+    classes[random.random(_BATCH) < language.neutral_share] = count
+    classes[random.random(_BATCH) < _EMPTY_SHARE] = count + 1
+    tokens = [
+        token_ids(tokenizer, "")
+        if number > count
+        else _misspell(language.random_wording(int(number), random), tokenizer, splitting, random)
+        for number in classes
+    ]
+    for number, ids in zip(classes, tokens, strict=True):
+        if number <= count and random.random() < _UNRELATED_SHARE:
+            _add_unrelated_words(ids, unrelated, random, replacing=number == count)
+    return classes, tokens
 
 
 @torch.no_grad()

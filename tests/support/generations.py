@@ -46,15 +46,33 @@ def make_generation(
 
     `flagged` and `sampled` are indexes of results.
     """
-    created = created or timezone.now()
     picture = picture or scene(96, 64)
     parameters = ImageToImageParameters(**{"prompt": "make it night", "num_inference_steps": 20, "seed": 1207} | fields)
+    generation = _new_row(user, state, picture, parameters, created or timezone.now())
+    generation.token = token
+    name = f"test/{generation.pk}"
+    generation.input = storage.store(f"{name}.webp", encode_input(picture))
+    generation.input_thumbnail = storage.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
+    if state == State.SUCCEEDED:
+        generation.is_flagged = parameters.safety_check and bool(flagged)
+    generation.save(force_insert=True)
+    search.index(generation)
+    if state == State.SUCCEEDED:
+        _add_images(
+            generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name, sampled
+        )
+    return generation
+
+
+def _new_row(
+    user: User, state: State, picture: Image.Image, parameters: ImageToImageParameters, created: datetime
+) -> Generation:
+    """Return an unsaved generation without files, with the fields that a worker sets before this state."""
     model = bundled_model()
     recipe, warnings = plan(parameters, model.reference(), [], picture.size, model.limits())
     generation = Generation(
         id=uuid7(nanoseconds=int(created.timestamp() * 1e9)),
         user=user,
-        token=token,
         model=model,
         pool="default",
         state=state,
@@ -68,9 +86,6 @@ def make_generation(
         input_height=picture.height,
         created=created,
     )
-    name = f"test/{generation.pk}"
-    generation.input = storage.store(f"{name}.webp", encode_input(picture))
-    generation.input_thumbnail = storage.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
     if state != State.QUEUED:
         generation.attempt, generation.worker = 1, "here-1"
         generation.started = created + timedelta(seconds=0.02)
@@ -81,13 +96,6 @@ def make_generation(
         generation.error_message = "Out of memory error. Try reducing input image resolution."
     if state == State.SUCCEEDED:
         generation.phases = PHASES
-        generation.is_flagged = parameters.safety_check and bool(flagged)
-    generation.save(force_insert=True)
-    search.index(generation)
-    if state == State.SUCCEEDED:
-        _add_images(
-            generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name, sampled
-        )
     return generation
 
 
