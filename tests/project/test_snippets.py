@@ -12,7 +12,7 @@ from playwright.sync_api import Error
 from tests.support import pictures
 from tests.support.browser import chromium, needs_chromium
 from tests.support.environment import ROOT
-from tests.support.service import WAIT_SECONDS, Service
+from tests.support.service import WAIT_SECONDS, Service, paused
 
 PAGES = {
     path.name: path.read_text() for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
@@ -39,16 +39,21 @@ def snippets(language: str) -> list[Any]:
 
 def run(service: Service, key: str, *command: str, **environment: str) -> str:
     """Run a command in the service's environment, with this token, and return what it prints."""
-    finished = subprocess.run(
+    with start(service, key, *command, **environment) as process:
+        output, errors = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 0, output + errors
+    return output
+
+
+def start(service: Service, key: str, *command: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         command,
         cwd=ROOT,
         env={**service.environment, "TOKEN": key, **environment},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=WAIT_SECONDS,
     )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return finished.stdout
 
 
 def for_service(service: Service, code: str) -> str:
@@ -84,13 +89,21 @@ def test_shell(code: str, service: Service, alices_key: str, request: pytest.Fix
     code = for_service(service, code).replace("night.png", "/dev/null")
     needs_id = "$ID" in code and "ID=" not in code
     environment = {"ID": request.getfixturevalue("generation_id")} if needs_id else {}
+    if "/events" in code:
+        # The worker waits until the stream is open, or the run may have ended before.
+        with paused(service.child("manage.py worker")):
+            process = start(service, alices_key, "bash", "-c", STRICT + code)
+            assert process.stdout is not None
+            assert "event: queued\n" in process.stdout
+        output, errors = process.communicate(timeout=WAIT_SECONDS)
+        assert process.returncode == 0, errors
+        assert [output.count(f"event: {kind}\n") for kind in ("started", "image", "succeeded")] == [1, 1, 1]
+        return
     output = run(service, alices_key, "bash", "-c", STRICT + code, **environment)
     if "Idempotency-Key" in code:
         first, second = output.replace("}{", "}\n{").splitlines()
         assert first == second
         assert json.loads(first)["images"]
-    elif "/events" in code:
-        assert [output.count(f"event: {kind}\n") for kind in ("started", "image", "succeeded")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("code", snippets("python"))
@@ -107,15 +120,21 @@ def test_python(code: str, service: Service, alices_key: str) -> None:
 def test_javascript(code: str, service: Service, alices_key: str) -> None:
     follow = (
         f"([id, token]) => {{ {for_service(service, code)}\n"
-        "const events = []; return follow(id, token, (event) => events.push(event)).then(() => events); }"
+        "window.events = []; window.end = follow(id, token, (event) => events.push(event)); }"
     )
-    accepted = make(service, alices_key, {"Prefer": "respond-async"}, num_inference_steps="20")
     with chromium() as browser:
         page = browser.new_page()
         page.goto(f"{service.url}/health")
-        events = page.evaluate(follow, [accepted["id"], alices_key])
+        # The worker waits until the stream is open, or the run may have ended before.
+        with paused(service.child("manage.py worker")):
+            accepted = make(service, alices_key, {"Prefer": "respond-async"}, num_inference_steps="20")
+            page.evaluate(follow, [accepted["id"], alices_key])
+            page.wait_for_function("events.includes('queued')", timeout=1000 * WAIT_SECONDS)
+        page.evaluate("end")
+        events = page.evaluate("events")
+        page.evaluate(follow, ["01980000-0000-7000-8000-000000000000", alices_key])
         with pytest.raises(Error, match="no such"):
-            page.evaluate(follow, ["01980000-0000-7000-8000-000000000000", alices_key])
+            page.evaluate("end")
     assert events.index("started") < events.index("progress") < events.index("image")
     assert events[-1] == "succeeded"
 
