@@ -31,7 +31,7 @@ from tests.support import pictures
 from tests.support.browser import chromium, needs_chromium
 from tests.support.generations import make_generation
 from tests.support.jobs import submit
-from tests.support.service import Service, wait_until
+from tests.support.service import WAIT_SECONDS, Service, wait_until
 
 GENERATED_ID = re.compile(r"[0-9a-f]{32}")
 FORM: dict[str, Any] = {
@@ -101,7 +101,7 @@ def test_hostile_headers_are_replaced(service: Service) -> None:
     host = urlsplit(service.url)
     for lines in (b"", b"X-Request-Id:", b"X-Request-Id: " + b"x" * 65, b"X-Request-Id: \xff\xc3\xa9", b"X-Request-Id: [a]",
                   b"X-Request-Id: a\r\nX-Request-Id: b"):  # fmt: skip
-        with socket.create_connection((host.hostname, host.port), timeout=10) as connection:
+        with socket.create_connection((host.hostname, host.port), timeout=WAIT_SECONDS) as connection:
             head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + (lines + b"\r\n" if lines else b"")
             connection.sendall(head + b"\r\n")
             received = b"".join(iter(lambda: connection.recv(65536), b""))

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.support import pictures
-from tests.support.service import Service
+from tests.support.service import WAIT_SECONDS, Service
 
 SMALL = {"prompt": "make it night", "num_inference_steps": "1", "seed": "7"}
 BEARER_PROBLEM = {"detail": {"msg": "Invalid bearer token.", "code": "invalid_token"}}
@@ -213,7 +213,7 @@ def test_a_body_over_the_limit_is_413(api: httpx.Client) -> None:
 
 def test_a_huge_body_is_not_read_to_its_end(service: Service, alices_key: str) -> None:
     address = urlsplit(service.url)
-    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=WAIT_SECONDS) as connection:
         head = (
             f"POST /image-to-image HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {alices_key}\r\n"
             "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 10000000000\r\n\r\n"
@@ -279,7 +279,7 @@ def test_chunked_bodies_and_expect_continue_work(service: Service, alices_key: s
     body = httpx.Request("POST", service.url, data=SMALL, files={"image": ("a", pictures.photo(128, 128))})
     content_type, content = body.headers["content-type"], body.read()
     address = urlsplit(service.url)
-    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=WAIT_SECONDS) as connection:
         connection.sendall(
             f"POST /image-to-image HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {alices_key}\r\n"
             f"Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n"
