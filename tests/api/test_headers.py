@@ -272,8 +272,8 @@ POST_FROM_PAGE = """async ([url, token]) => {
   const headers = {Authorization: `Bearer ${token}`, "X-Request-Id": "from-a-page", "Cancel-After": "1h"};
   try {
     const answer = await fetch(`${url}/image-to-image`, {method: "POST", body: form, headers});
-    const headers = ["X-Request-Id", "X-Generation-Id", "RateLimit-Remaining"].map(name => answer.headers.get(name));
-    return {status: answer.status, images: (await answer.json()).images?.length, headers};
+    const responseHeaders = ["X-Request-Id", "X-Generation-Id", "RateLimit-Remaining"].map(name => answer.headers.get(name));
+    return {status: answer.status, images: (await answer.json()).images?.length, responseHeaders};
   } catch (error) { return error.name; }
 }"""
 
@@ -291,7 +291,7 @@ def test_a_page_of_an_allowed_origin_can_use_the_api_and_others_cannot(
         page.goto(other_origin)
         answer = post_from(page, limited_service)
         assert (answer["status"], answer["images"]) == (200, 1)
-        request_id, generation_id, remaining = answer["headers"]
+        request_id, generation_id, remaining = answer["responseHeaders"]
         assert (request_id, bool(generation_id), remaining) == ("from-a-page", True, "59")
         assert post_from(page, service) == "TypeError"
         page.goto(other_origin.replace("127.0.0.1", "localhost"))

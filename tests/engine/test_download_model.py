@@ -50,7 +50,7 @@ def test_a_model_put_into_models_dir_is_there(models_dir: Path) -> None:
     (models_dir / "someone" / "model" / "model_index.json").write_text("{}")
     assert download("someone/model")[1:] == [
         f"someone/model is in {models_dir / 'someone' / 'model'}",
-        "Requests may not use it yet: enable it in the admin.",
+        "Requests cannot use it yet: enable it in the admin.",
     ]
 
 
