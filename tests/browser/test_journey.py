@@ -133,9 +133,8 @@ def test_the_same_way_on_a_phone_without_scripts(browser: Browser, visitor: Page
     sheet = page.url
     page.get_by_role("link", name="show in the history").click()
     expect(page.locator(".tile")).to_have_count(2)
-    badge = page.locator(".sheet-link").first.bounding_box()
-    assert badge is not None
-    assert badge["width"] == badge["height"] == 32, "the rest of the tile leads to the picture"
+    for side in ("width", "height"):  # the rest of the tile leads to the picture
+        expect(page.locator(".sheet-link").first).to_have_css(side, "32px")
     check_look(page)
 
     page.locator(".tile > a").first.click()

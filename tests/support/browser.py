@@ -84,6 +84,7 @@ def sign_out(page: Page) -> None:
 
 def check_look(page: Page) -> None:
     """Check a page: no horizontal overflow, pictures have texts and sizes, controls have names, one heading."""
+    page.wait_for_load_state()
     assert page.evaluate(OVERFLOW) <= 0
     assert page.evaluate(f"{PICTURES}.map(i => i.outerHTML)") == []
     assert page.evaluate(NAMELESS) == []
