@@ -125,11 +125,12 @@ def wait_for_close(connection: socket.socket) -> None:
 
 
 def drip(head: bytes, piece: bytes = b"a") -> Callable[[socket.socket], None]:
-    """Return an answer that does not end, with 50 pieces a second."""
+    """Return an answer of 50 pieces a second. It breaks off after `WAIT_SECONDS`, so that no test waits for ever."""
 
     def answer(connection: socket.socket) -> None:
+        end = time.monotonic() + WAIT_SECONDS
         connection.sendall(head)
-        while True:
+        while time.monotonic() < end:
             connection.sendall(piece)
             time.sleep(0.02)
 
