@@ -177,7 +177,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
         ),
         429: problem_response(
             "You have reached a limit; the request was not accepted.",
-            "You have sent 60 requests within a minute, as many as you may; try again in 21 seconds.",
+            "You have sent 60 requests within a minute, the maximum; try again in 21 seconds.",
             ErrorCode.TOO_MANY_REQUESTS,
             ErrorCode.TOO_MANY_QUEUED,
             ErrorCode.COST_EXCEEDED,

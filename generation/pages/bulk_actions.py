@@ -55,7 +55,7 @@ def selection(request: HttpRequest) -> HttpResponseBase:
             return _trash(request, rows)
         case "download":
             chosen = list(rows.order_by("-pk").prefetch_related("images"))
-            response = streamed(request, archive.zipped(chosen), "application/zip")
+            response = streamed(request, archive.stream_zip(chosen), "application/zip")
             name = f"dreamsite-{timezone.localtime():%Y-%m-%d-%H%M}.zip"
             response["Content-Disposition"] = f'attachment; filename="{name}"'
             return response

@@ -34,7 +34,7 @@ def download(request: HttpRequest, generation_id: UUID, number: int, extension: 
         generation__in=Generation.objects.owned_by(request.user).filter(pk=generation_id),
         index=number - 1,
     )
-    picture = archive.named(image)
+    picture = archive.picture_of(image)
     try:
         content = encoding.convert(picture.read(), picture.stored, FORMATS[extension])
     except storage.StorageFailed:

@@ -75,7 +75,7 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
             "formats": [(extension, NAMES[format_]) for extension, format_ in FORMATS.items()],
             "original_format": encoding.media_type(str(chosen.file)).removeprefix("image/"),
             "is_share_open": "sharing" in request.GET,
-            "share_links": sharing.living(shown),
+            "share_links": sharing.live_links(shown),
             "link_form": NewLinkForm(initial={"picture": chosen.index + 1}),
         }
     return render(request, "generation/generation.html", context)

@@ -81,7 +81,7 @@ def revoke(request: HttpRequest, generation_id: UUID, link_id: int) -> HttpRespo
 @require_safe
 def shared(request: HttpRequest, code: str) -> HttpResponseBase:
     """The page of a link, for anybody; the same 404 for all that show nothing, whatever the reason."""
-    found = sharing.shown(code)
+    found = sharing.find(code)
     if found is None:
         return _public(render(request, "generation/share_not_found.html", status=404))
     link, image = found
@@ -110,7 +110,7 @@ def shared_preview(request: HttpRequest, code: str) -> HttpResponseBase:
 
 
 def _picture(request: HttpRequest, code: str, *, is_preview: bool) -> HttpResponseBase:
-    found = sharing.shown(code)
+    found = sharing.find(code)
     if found is None:
         return _public(HttpResponse("There is no picture here.", "text/plain; charset=utf-8", 404))
     image = found[1]

@@ -22,7 +22,7 @@ from generation import capabilities, display
 from generation.images.uploads import Upload
 from generation.jobs import contact_sheets, idempotency, limits, submission
 from generation.jobs.forecast import Forecast
-from generation.library.stored import Stored
+from generation.library.stored import StoredPicture
 from generation.models import ContactSheet, DiffusionModel, Generation, State
 from generation.pages import sheets, snippets, studio_form
 from generation.pages.caching import revalidated
@@ -194,7 +194,7 @@ def _idempotent(
     return idempotency.IdempotentRequest(user, None, fingerprint, fingerprint)
 
 
-def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], Stored | None, studio_form.Errors]:
+def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], StoredPicture | None, studio_form.Errors]:
     """Return the form's values and stored picture that a query asks for, and why that picture cannot be used."""
     values: dict[str, str] = {}
     if query.get("refused") == "size":
@@ -220,7 +220,7 @@ def _prefilled(user: User, query: Mapping[str, Any]) -> tuple[dict[str, str], St
     return values, stored, {}
 
 
-def _stored(user: User, values: Mapping[str, Any]) -> Stored | None:
+def _stored(user: User, values: Mapping[str, Any]) -> StoredPicture | None:
     try:
         return studio_form.stored_choice(user, values)
     except InvalidField:
@@ -231,7 +231,7 @@ def _page(
     request: HttpRequest,
     user: User,
     values: Mapping[str, str],
-    stored: Stored | None,
+    stored: StoredPicture | None,
     errors: studio_form.Errors,
     previous_model: str = "",
 ) -> HttpResponse:
@@ -341,7 +341,7 @@ def _about(time: timedelta) -> str:
 
 
 def _snippets(
-    request: HttpRequest, parameters: ImageToImageParameters, stored: Stored | None, filename: str
+    request: HttpRequest, parameters: ImageToImageParameters, stored: StoredPicture | None, filename: str
 ) -> dict[str, str]:
     dumped = parameters.model_dump(mode="json", exclude_defaults=True)
     fields = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in dumped.items()}

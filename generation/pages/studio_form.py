@@ -15,7 +15,7 @@ from accounts.models import User
 from accounts.requests import whole_number
 from generation import display
 from generation.images.uploads import MAX_SIDE, Upload, read_upload
-from generation.library.stored import Stored, stored
+from generation.library.stored import StoredPicture, stored_picture
 from generation.models import GeneratedImage, Generation
 from generation.parameters import (
     ImageToImageParameters,
@@ -75,7 +75,7 @@ class StudioRequest:
 
     parameters: ImageToImageParameters
     upload: Upload | None
-    stored: Stored | None
+    stored: StoredPicture | None
 
     def picture(self) -> Upload:
         """Return the picture. Raises `StorageFailed`, and `InvalidField` without one."""
@@ -222,7 +222,7 @@ def read(user: User, post: QueryDict, files: MultiValueDict[str, Any], fields: M
     return StudioRequest(parameters, upload, stored_picture)
 
 
-def stored_choice(user: User, fields: Mapping[str, Any]) -> Stored | None:
+def stored_choice(user: User, fields: Mapping[str, Any]) -> StoredPicture | None:
     """Return the stored picture that a form or a query names: `from` a generation's input, or a `source`'s result.
 
     Raises `InvalidField` if it cannot be used, and `DoesNotExist` if it is not this user's.
@@ -231,9 +231,9 @@ def stored_choice(user: User, fields: Mapping[str, Any]) -> Stored | None:
         index = whole_number(str(fields.get("image", "0")), _MAX_IMAGE_INDEX)
         if index is None:
             raise GeneratedImage.DoesNotExist
-        return stored(user, _uuid(fields["source"]), index)
+        return stored_picture(user, _uuid(fields["source"]), index)
     if fields.get("from"):
-        return stored(user, _uuid(fields["from"]))
+        return stored_picture(user, _uuid(fields["from"]))
     return None
 
 

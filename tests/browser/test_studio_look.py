@@ -209,7 +209,7 @@ def test_another_model_shows_its_own_parameters(
     )
     expect(page.get_by_alt_text("Input picture: pasted.png")).to_be_visible()
     page.get_by_label("What should happen to it?").fill("make it night")
-    expect(page.locator("#estimate")).to_contain_text("No worker is at work in its pool")
+    expect(page.locator("#estimate")).to_contain_text("Its pool has no active worker")
 
     page.locator("#model_id").select_option("some/turbo")
     expect(page.locator("#num_inference_steps")).to_have_value("3")

@@ -1,4 +1,4 @@
-"""`manage.py download_model`: what is there is found, what is not is one clear line."""
+"""`manage.py download_model`: it finds available models, and explains others in one line."""
 
 from io import StringIO
 from pathlib import Path
@@ -16,14 +16,14 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def models_dir(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty MODELS_DIR, and no hub: what the variable HF_HUB_OFFLINE says when it is read."""
+    """Return an empty MODELS_DIR, with the hub offline as if HF_HUB_OFFLINE were set."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     settings.MODELS_DIR = tmp_path
     return tmp_path
 
 
 def download(model_id: str) -> list[str]:
-    """The lines that the command prints."""
+    """Return the lines that the command prints."""
     output = StringIO()
     call_command("download_model", model_id, stdout=output)
     return output.getvalue().splitlines()

@@ -80,8 +80,8 @@ def test_it_works(alice: User, dora: User) -> None:
     assert AuditEntry.objects.get().after == {"review": "safe", "nsfw": False}
 
 
-def test_what_waits_is_chosen_when_it_is_finished(alice: User, redis: None, settings: Any) -> None:
-    chosen = {}
+def test_finished_pictures_enter_the_queue(alice: User, redis: None, settings: Any) -> None:
+    reviews = {}
     for share in (0.0, 1.0):
         settings.REVIEW_SAMPLE = share
         generation = make_generation(alice, State.RUNNING, num_images_per_prompt=2)
@@ -90,8 +90,8 @@ def test_what_waits_is_chosen_when_it_is_finished(alice: User, redis: None, sett
             for index, nsfw in enumerate((True, False))
         ]
         assert queue.finish(generation, images, [], {})
-        chosen[share] = list(generation.images.values_list("review", "is_sample"))
-    assert chosen == {0.0: [("waiting", False), ("", False)], 1.0: [("waiting", False), ("waiting", True)]}
+        reviews[share] = list(generation.images.values_list("review", "is_sample"))
+    assert reviews == {0.0: [("waiting", False), ("", False)], 1.0: [("waiting", False), ("waiting", True)]}
 
 
 def test_the_most_urgent_comes_first(alice: User, bob: User) -> None:
@@ -119,7 +119,7 @@ def test_two_reviewers_get_different_pictures(alice: User, dora: User, erin: Use
     assert first.image_id != second.image_id
     assert review.next_for(erin, ReviewFilter(), [second.image_id]) is None
     assert [str(claim.reviewer) for claim in review.active_claims(exclude=dora)] == ["erin"]
-    # Left by the page that has it, by its key alone.
+    # A page releases its claim by its key alone.
     review.release(dora, [uuid4()])
     assert ReviewClaim.objects.count() == 2
     review.release(erin, [first.key])
@@ -143,7 +143,7 @@ def test_a_claim_ends_after_five_minutes_unless_renewed(alice: User, dora: User,
         review.decide(image, dora, Review.SAFE)
 
 
-def test_of_two_decisions_one_wins(alice: User, dora: User, erin: User) -> None:
+def test_of_two_simultaneous_decisions_one_is_recorded(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     same = GeneratedImage.objects.get(pk=image.pk)
     review.decide(image, dora, Review.CONFIRMED, Reason.NUDITY)
@@ -211,7 +211,7 @@ def test_undo_is_a_further_row(alice: User, dora: User, erin: User) -> None:
         (Review.SAFE, {"note": "x" * 2001}, "The note has 2001 characters; at most 2000 are allowed."),
     ],
 )
-def test_what_is_no_decision_is_refused(alice: User, dora: User, after: Review, fields: Any, says: str) -> None:
+def test_invalid_decisions_are_refused(alice: User, dora: User, after: Review, fields: Any, says: str) -> None:
     image = flagged(alice)
     with pytest.raises(review.ReviewRefused, match=says):
         review.decide(image, dora, after, **fields)
@@ -320,7 +320,7 @@ def test_scripts_are_answered_in_json(desk: Client, erin: User, alice: User) -> 
     assert (answer.status_code, answer.json()["message"][:18]) == (409, "dora decided first")
 
 
-def test_the_next_is_kept_ready_and_let_go(desk: Client, alice: User) -> None:
+def test_the_next_picture_is_claimed_ahead_and_released(desk: Client, alice: User) -> None:
     first, second = flagged(alice, created=ago(hours=2)), flagged(alice)
     desk.get(DESK)
     key = str(ReviewClaim.objects.get().key)
@@ -334,7 +334,7 @@ def test_the_next_is_kept_ready_and_let_go(desk: Client, alice: User) -> None:
     assert not ReviewClaim.objects.exists()
 
 
-def test_a_picture_that_another_looks_at_is_shown_without_buttons(desk: Client, erin: User, alice: User) -> None:
+def test_a_picture_claimed_by_another_is_shown_without_buttons(desk: Client, erin: User, alice: User) -> None:
     image = flagged(alice)
     review.claim(image, erin)
     page = desk.get(DESK, {"image": image.pk}).content.decode()
@@ -366,7 +366,7 @@ def test_odd_forms_decide_nothing(desk: Client, alice: User) -> None:
     assert ReviewDecision.objects.get().note == "a note"
 
 
-def test_it_takes_the_same_queries_however_much_waits(desk: Client, alice: User) -> None:
+def test_the_number_of_queries_is_constant(desk: Client, alice: User) -> None:
     counted = []
     flagged(alice, created=ago(days=1))
     desk.get(DESK)
@@ -379,7 +379,7 @@ def test_it_takes_the_same_queries_however_much_waits(desk: Client, alice: User)
     assert counted[0] == counted[1] <= 22
 
 
-def test_what_is_escalated_again_is_for_all_but_who_escalated_it(alice: User, dora: User, erin: User) -> None:
+def test_an_escalated_picture_is_not_offered_to_its_escalator(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED)
     review.decide(image, erin, Review.SAFE)
@@ -388,7 +388,7 @@ def test_what_is_escalated_again_is_for_all_but_who_escalated_it(alice: User, do
     assert review.next_for(erin, ReviewFilter()) is not None
 
 
-def test_who_undid_an_escalation_gets_the_picture_again(alice: User, dora: User, erin: User) -> None:
+def test_an_undone_escalation_is_offered_again(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED)
     review.undo(dora)
@@ -398,7 +398,7 @@ def test_who_undid_an_escalation_gets_the_picture_again(alice: User, dora: User,
     assert review.next_for(dora, ReviewFilter()) is not None
 
 
-def test_an_upload_that_was_removed_is_told_from_one_that_fails(desk: Client, alice: User) -> None:
+def test_a_removed_upload_is_not_shown_as_failed(desk: Client, alice: User) -> None:
     image = flagged(alice)
     assert f"{DESK}{image.pk}/input" in desk.get(DESK, {"image": image.pk}).content.decode()
     Generation.objects.update(input="", input_thumbnail="")

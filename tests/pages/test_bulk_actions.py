@@ -79,7 +79,7 @@ def test_an_archive_holds_every_picture_and_its_recipe(alice: User) -> None:
     Generation.objects.filter(pk=first.pk).update(title="Städte bei Nacht", note="for the wall")
     failed = make_generation(alice, State.FAILED, prompt="!!!")
     rows = Generation.objects.filter(user=alice).prefetch_related("images").order_by("pk")
-    with zipfile.ZipFile(io.BytesIO(b"".join(archive.zipped(rows)))) as file:
+    with zipfile.ZipFile(io.BytesIO(b"".join(archive.stream_zip(rows)))) as file:
         assert file.testzip() is None
         told = json.loads(file.read(archive.RECIPES))
         names = set(file.namelist())
@@ -108,7 +108,7 @@ def test_an_archive_holds_every_picture_and_its_recipe(alice: User) -> None:
 def test_a_picture_that_is_gone_is_named_as_missing(alice: User) -> None:
     generation = make_generation(alice)
     default_storage.delete(str(generation.images.get().file))
-    with zipfile.ZipFile(io.BytesIO(b"".join(archive.zipped([generation])))) as file:
+    with zipfile.ZipFile(io.BytesIO(b"".join(archive.stream_zip([generation])))) as file:
         told = json.loads(file.read(archive.RECIPES))
         assert told["missing"] == [told["generations"][0]["images"][0]["file"]]
         assert told["missing"][0] not in file.namelist()

@@ -152,15 +152,15 @@ def test_a_long_descent_is_cut_and_costs_no_more(
     signed_in: Client, alice: User, django_assert_num_queries: Any
 ) -> None:
     line = [make_generation(alice)]
-    for _ in range(related.MOST_ANCESTORS + 2):
+    for _ in range(related.MAX_ANCESTORS + 2):
         line.append(child_of(alice, line[-1].images.get()))
     for generation in (line[1], line[-1]):
         with django_assert_num_queries(6):
             related.related_to(Generation.objects.select_related("user").get(pk=generation.pk), [])
     page = html(signed_in, line[-1]).partition('class="lineage"')[2].partition("</section>")[0]
     assert '<li class="more-marker">…' in page
-    assert [item for item in line if page_of(item) in page] == line[-related.MOST_ANCESTORS - 1 : -1]
-    assert '<li class="more-marker">…' not in html(signed_in, line[related.MOST_ANCESTORS])
+    assert [item for item in line if page_of(item) in page] == line[-related.MAX_ANCESTORS - 1 : -1]
+    assert '<li class="more-marker">…' not in html(signed_in, line[related.MAX_ANCESTORS])
 
 
 def test_ancestors_that_are_gone_leave_their_place(signed_in: Client, alice: User, bob: User) -> None:

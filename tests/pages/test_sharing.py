@@ -202,7 +202,7 @@ def test_there_are_only_so_many(signed_in: Client, alice: User, monkeypatch: pyt
     assert ShareLink.objects.count() == 2
     ShareLink.objects.filter(pk=ShareLink.objects.all()[0].pk).update(expires=timezone.now())
     make(signed_in, generation)
-    assert sharing.living(generation).count() == 2
+    assert sharing.live_links(generation).count() == 2
 
 
 @pytest.mark.parametrize("wrong", [{"days": "3"}, {"days": ""}, {"picture": "0"}, {"picture": "x"}])

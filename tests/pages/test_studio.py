@@ -126,9 +126,9 @@ def test_limits_are_told_in_words(signed_in: Client, settings: Settings) -> None
     assert signed_in.post("/", {**FIELDS, "image": picture()}).status_code == 302
     answer = signed_in.post("/", {**FIELDS, "image": picture()})
     assert answer.status_code == 429
-    assert "1 requests of yours are waiting, of at most 1" in answer.content.decode()
+    assert "You have 1 queued request of at most 1" in answer.content.decode()
     told = signed_in.post("/studio/estimate", FIELDS).json()
-    assert "1 requests of yours are waiting" in told["errors"][""][0]
+    assert "You have 1 queued request" in told["errors"][""][0]
     settings.MAX_QUEUE = 1
     settings.USER_MAX_QUEUED = 5
     assert signed_in.post("/", {**FIELDS, "image": picture()}, headers=SCRIPTED).status_code == 503
@@ -257,7 +257,7 @@ def test_what_is_gone_is_refused_kindly(signed_in: Client, alice: User) -> None:
 def test_what_it_would_cost_and_take(signed_in: Client, tiny_edit: DiffusionModel, settings: Settings) -> None:
     tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
     told = signed_in.post("/studio/estimate", {**FIELDS, "width": "512", "height": "384"}).json()
-    assert told["words"].endswith("No worker is at work in its pool · costs 3.93 of the 5000 left today")
+    assert told["words"].endswith("Its pool has no active worker · costs 3.93 of the 5000 left today")
     small = signed_in.post("/studio/estimate", {**FIELDS, "width": "2000", "height": "1000"}).json()
     assert "was fitted to 512 x 256" in small["warnings"][0]
     assert "costs at most 5.24" in signed_in.post("/studio/estimate", FIELDS).json()["words"]

@@ -86,7 +86,7 @@ def test_what_cannot_be_made_again_is_told(desk: Client, alice: User) -> None:
     act(desk, "delete_for_good", gone, confirmed="yes")
     assert "its picture was deleted" in act(desk, "retry", gone, confirmed="yes")
     User.objects.filter(pk=alice.pk).update(max_queued=0)
-    assert "requests of yours are waiting" in act(desk, "retry", make_generation(alice), confirmed="yes")
+    assert "queued request" in act(desk, "retry", make_generation(alice), confirmed="yes")
     assert Generation.objects.count() == 2
 
 

@@ -124,6 +124,16 @@ class Service:
         with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=WAIT_SECONDS)) as database, database:
             return database.execute(sql, values).fetchall()
 
+    def is_writable(self) -> bool:
+        """Return whether the database's write lock becomes free within a second."""
+        with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=1, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                return False
+            return True
+
     def state(self, generation_id: str) -> str:
         """Return the state of this generation as the database has it."""
         ((state,),) = self.query("SELECT state FROM generation_generation WHERE id = ?", generation_id.replace("-", ""))
@@ -213,12 +223,13 @@ def record(service: Service, generation_id: str) -> dict[str, object]:
 
 
 def submit_and_pause(service: Service, worker: int, steps: int = 10, **options: Any) -> str:
-    """Submit a request and stop the worker just after it has started it. `SIGCONT` lets it continue."""
+    """Submit a request and pause the worker just after it has started the run. `SIGCONT` continues it."""
     generation_id = submit(service, steps, **options)
 
     def begins() -> bool:
         os.kill(worker, signal.SIGSTOP)
-        if service.state(generation_id) != "queued":
+        # A paused worker that holds the write lock would block the whole service.
+        if service.state(generation_id) != "queued" and service.is_writable():
             return True
         os.kill(worker, signal.SIGCONT)
         return False

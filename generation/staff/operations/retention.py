@@ -41,11 +41,11 @@ def overview(request: HttpRequest) -> HttpResponse:
 def run(request: HttpRequest, rule_id: int) -> HttpResponse:
     """Apply a rule now, to a bounded number of generations."""
     rule = get_object_or_404(RetentionRule, pk=rule_id)
-    removed = retention.step(rule, retention.REMOVED_BY_HAND, anew=True)
-    after = {"rule": str(rule), "generations": removed}
+    count = retention.step(rule, retention.MANUAL_LIMIT, restart=True)
+    after = {"rule": str(rule), "generations": count}
     audit.record(cast(User, request.user), "retention.run", rule, None, after)
-    rest = "Nothing more is due now." if rule.is_through else "There is more to remove: run it again, or enable it."
-    messages.success(request, f"{rule}: applied to {removed} generation{'s' if removed != 1 else ''}. {rest}")
+    rest = "Nothing more is due now." if rule.is_finished else "There is more to remove: run it again, or enable it."
+    messages.success(request, f"{rule}: applied to {count} generation{'s' if count != 1 else ''}. {rest}")
     # The preview shows what remains, and the button to run it again.
     return redirect(reverse("operations-retention") + "?preview")
 
