@@ -2,18 +2,8 @@
 
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
-from generation.recipes import (
-    Limits,
-    Traits,
-    clamp,
-    max_allowed,
-    traits_of,
-)
-from generation.responses import (
-    ModelDescription,
-    ParameterDescription,
-    Sizes,
-)
+from generation.recipes import Limits, Traits, clamp, max_allowed, traits_of
+from generation.responses import ModelDescription, ParameterDescription, Sizes
 
 MODEL_FIELDS = (
     "loras",

@@ -13,6 +13,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from accounts.models import User
+from generation.days import start_of_day
 from generation.models import (
     Generation,
     State,
@@ -118,7 +119,7 @@ def check(user: User, cost: float, requests: int = 1) -> None:
 
 def spent(user: User, now: datetime) -> float:
     """Return the cost of the user's requests since midnight."""
-    today = Generation.objects.filter(user=user, pk__gte=first_id(_midnight(now)))
+    today = Generation.objects.filter(user=user, pk__gte=first_id(start_of_day(timezone.localdate(now))))
     return today.aggregate(spent=Sum("cost"))["spent"] or 0.0
 
 
@@ -168,12 +169,8 @@ def _check_cost(user: User, limits: UserLimits, cost: float, requests: int, now:
             f"daily {limits.daily_cost:.3g} remain; use fewer steps or pictures or a smaller one, or try again tomorrow.",
             limits.daily_cost,
             remaining,
-            _seconds(_midnight(now) + timedelta(days=1) - now),
+            _seconds(start_of_day(timezone.localdate(now)) + timedelta(days=1) - now),
         )
-
-
-def _midnight(now: datetime) -> datetime:
-    return timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _seconds(duration: timedelta) -> int:

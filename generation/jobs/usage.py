@@ -7,12 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 
 from django.db import connection
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
+from generation.days import start_of_day
 from generation.jobs import limits
 from generation.models import Generation, State, first_id
 
@@ -93,7 +94,7 @@ def _by_day(user: User, days: Sequence[date]) -> list[tuple[int, int | None, str
 
     A day is a range of ids, so that the index `usage` covers the query; reading the rows would be many times slower.
     """
-    ends = [_midnight(day) for day in (*days, days[-1] + timedelta(days=1))]
+    ends = [start_of_day(day) for day in (*days, days[-1] + timedelta(days=1))]
     ids = [Generation._meta.pk.get_db_prep_value(first_id(end), connection) for end in ends]
     ranges = [part for number in range(len(days)) for part in (number, ids[number], ids[number + 1])]
     with connection.cursor() as cursor:
@@ -113,10 +114,6 @@ def _by_day(user: User, days: Sequence[date]) -> list[tuple[int, int | None, str
         )
         rows: list[tuple[int, int | None, str, int, int, float]] = cursor.fetchall()
     return rows
-
-
-def _midnight(day: date) -> datetime:
-    return timezone.make_aware(datetime.combine(day, time.min))
 
 
 def _add(amounts: Amounts, day: date, token: int | None, model: str, amount: float) -> None:

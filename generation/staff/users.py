@@ -16,6 +16,7 @@ from accounts.admin_tools import confirm_actions
 from accounts.admin_tools.confirm_actions import Action, ActionRefused
 from accounts.models import ApiToken, User
 from accounts.requests import current_user
+from generation.days import start_of_day
 from generation.jobs.limits import user_limits
 from generation.models import Generation, State, first_id
 from generation.moderation import review, suspension
@@ -47,7 +48,7 @@ class StaffUserAdmin(AccountAdmin):
     def generations(self, user: User) -> SafeString:
         """Counts of the user's generations, with a link to them."""
         rows = Generation.objects.filter(user=user).order_by()
-        midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+        midnight = start_of_day(timezone.localdate())
         today = rows.filter(pk__gte=first_id(midnight)).aggregate(count=Count("pk"), cost=Sum("cost"))
         current = rows.filter(state__in=(State.QUEUED, State.RUNNING)).aggregate(
             queued=Count("pk", Q(state=State.QUEUED)), running=Count("pk", Q(state=State.RUNNING))

@@ -26,7 +26,7 @@ from training.evaluate import CONTRACT
 from training.instructions import NEUTRAL_HELD_OUT
 from training.lora import STYLES
 from training.tokenizer import token_ids
-from training.words import INSTRUCTIONS, heard_by, load
+from training.words import INSTRUCTIONS, load, prototypes_of
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_editor_distinguishes_its_examples_from_unknown_words() -> None:
     with torch.no_grad():
         tokens = torch.tensor([token_ids(pipeline.tokenizer, text) for text in [*examples, *NEUTRAL_HELD_OUT]])
         said = pipeline.unet.add_embedding(pipeline.text_encoder(tokens)[0])
-    known = heard_by(pipeline, INSTRUCTIONS, 50)
+    known = prototypes_of(pipeline, INSTRUCTIONS, 50)
     understood = functional.cosine_similarity(said[:, None], known[None], dim=2).argmax(1).tolist()
     assert understood[: len(examples)] == list(range(len(EDITS)))
     assert understood[len(examples) :].count(len(EDITS)) >= 0.8 * len(NEUTRAL_HELD_OUT)

@@ -62,7 +62,7 @@ def test_quality_counts_and_an_answer_may_carry_its_pictures(api: httpx.Client) 
 
 def test_fields_without_effect_are_in_the_warnings(api: httpx.Client) -> None:
     warnings = post(api, output_quality="80", **{"x" * 100: "1", "guidence": "7"}).json()["warnings"]
-    assert "output_quality has no effect on png, which is without loss; jpeg and webp have one." in warnings
+    assert "output_quality has no effect on png, which is lossless." in warnings
     assert f"There are no such fields, so they were ignored: guidence, {'x' * 50}." in warnings
     many = post(api, **{f"field{number:02}": "" for number in range(12)}).json()["warnings"]
     assert any(one.endswith("field09 and 2 more.") for one in many)

@@ -1,4 +1,4 @@
-"""Models, LoRAs and a safety checker of every kind the engine loads: real classes and formats, tiny, never trained."""
+"""Models, LoRAs and a safety checker of every kind that the engine loads: real classes and formats, tiny, untrained."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from generation.engine.catalog import BUNDLED, DEFAULT_LORA_FILE
 from generation.engine.pipelines import expected_warnings_ignored, silence_libraries
 from generation.recipes import Family, LoraReference, ModelReference
 
-# Only half typed, so taken untyped.
+# Its types are incomplete, so it is untyped here.
 diffusers: Any = import_module("diffusers")
 transformers: Any = import_module("transformers")
 peft: Any = import_module("peft")
@@ -83,8 +83,8 @@ def save_lora(models_dir: Path, id_: str, pipe: Any, seed: int = 0, text: bool =
         for part, modules in targets.items():
             model = getattr(pipe, part)
             config = peft.LoraConfig(r=4, lora_alpha=4, target_modules=modules)
-            model.add_adapter(config, adapter_name="made")
-            for name, tensor in peft.get_peft_model_state_dict(model, adapter_name="made").items():
+            model.add_adapter(config, adapter_name="random")
+            for name, tensor in peft.get_peft_model_state_dict(model, adapter_name="random").items():
                 weights[f"{part}.{name}"] = torch.randn(tensor.shape) * 0.5
         pipe.unload_lora_weights()
     return save_lora_weights(models_dir, id_, weights)
@@ -127,7 +127,7 @@ def local(id_: str, family: Family) -> ModelReference:
 
 @contextmanager
 def _made_from(seed: int) -> Iterator[None]:
-    """Weights made within this context depend on the seed alone."""
+    """Weights that are created within this context depend only on the seed."""
     with torch.random.fork_rng(), expected_warnings_ignored():
         torch.manual_seed(seed)
         yield
