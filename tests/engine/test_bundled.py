@@ -37,7 +37,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 @pytest.fixture(scope="module")
 def photo() -> Image.Image:
     with Image.open(ROOT / "dreamsite" / "static" / "sample.jpg") as cat:
-        return cat.convert("RGB").resize((192, 128))
+        return cat.convert("RGB").resize((128, 128))
 
 
 def blob(colour: str) -> Image.Image:
