@@ -358,7 +358,7 @@ def _wait_until_idle(service: Service, report: Report) -> None:
 
 
 def _unfinished(service: Service, *states: str) -> list[tuple[Any, ...]]:
-    """Return the rows in one or two states, with what changes when they make progress."""
+    """Return id, state, attempt, crash count and worker of the generations in one or two states."""
     query = "SELECT id, state, attempt, crash_count, worker FROM generation_generation WHERE state IN (?, ?)"
     return service.query(query, states[0], states[-1])
 
