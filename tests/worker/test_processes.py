@@ -156,7 +156,7 @@ def test_a_worker_that_lost_redis_is_registered_once(frail: Service) -> None:
         return {entry["name"] for entry in registered_workers(frail) if entry["pid"] == worker}
 
     (earlier,) = names()
-    message = "Redis cannot be reached; trying again"
+    message = "generation.worker.process: Redis cannot be reached"
     count = frail.output.count(message)
     generation_id = submit_and_pause(frail, worker)
     redis = frail.child(REDIS)
