@@ -1,4 +1,4 @@
-"""Processes that die: whatever is killed, an accepted request ends once, and `serve` leaves no process behind."""
+"""Processes that die: an accepted request ends once whichever process is killed, and `serve` leaves no process behind."""
 
 import json
 import os
