@@ -34,12 +34,6 @@ PARAMETERS = {
 SHARED = ("negative_prompt", "num_inference_steps", "guidance_scale", "image_guidance_scale", "strength", "loras")
 """The request fields that a shared recipe shows."""
 
-_PLAIN_MESSAGES = {
-    "int_parsing": "Input should be a whole number",
-    "int_from_float": "Input should be a whole number",
-    "float_parsing": "Input should be a number",
-}
-
 
 @dataclass(frozen=True)
 class Group:
@@ -176,7 +170,7 @@ def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> lis
 
 def complaint(item: Mapping[str, Any]) -> str:
     """Return an item of `error_items` as a sentence for a form."""
-    message: str = _PLAIN_MESSAGES.get(item["type"], item["msg"])
+    message: str = item["msg"]
     return message if message.endswith(".") else f"{message}."
 
 

@@ -108,6 +108,15 @@ _FIELDS = {
 """The request field that causes the error of a code."""
 
 
+_PLAIN_MESSAGES = {
+    "int_parsing": "Input should be a whole number",
+    "int_from_float": "Input should be a whole number",
+    "float_parsing": "Input should be a number",
+    "bool_parsing": "Input should be true or false",
+}
+"""The messages of pydantic's error types whose own messages are about parsing."""
+
+
 class Refusal(Exception):
     """A request was not accepted. The API and the pages show it as an error.
 
@@ -298,7 +307,7 @@ def _message(item: ErrorDetails, model: type[BaseModel]) -> str:
     out_of_range = {"greater_than_equal", "less_than_equal", "finite_number", "int_parsing_size"}
     field = model.model_fields.get(str(item["loc"][0])) if item["loc"] else None
     if field is None or item["type"] not in out_of_range:
-        return item["msg"]
+        return _PLAIN_MESSAGES.get(item["type"], item["msg"])
     bound = bounds(field)
     return f"Input should be a number from {bound['ge']} to {bound['le']}"
 

@@ -1,15 +1,18 @@
 """The response bodies of the API: pictures, records, errors. The OpenAPI document is generated from them."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import AfterValidator, BaseModel, Field, RootModel
 
 from generation.parameters import ErrorCode
 from generation.recipes import Family
 
 StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
+
+Cost = Annotated[float, AfterValidator(lambda cost: round(cost, 9))]
+"""A cost without the rounding errors of floating point: 13.53, not 13.530000000000001."""
 
 
 class Media(BaseModel):
@@ -83,7 +86,7 @@ class GenerationRecord(BaseModel):
     images: list[GeneratedMedia] = Field(description="Empty until `succeeded`.")
     warnings: list[str] = Field(description="What was changed or had no effect.")
     error: Failure | None = Field(description="Null unless `failed` or `canceled`.")
-    cost: float = Field(description="Steps x megapixels x images x model weight. It counts against the daily limit.")
+    cost: Cost = Field(description="Steps x megapixels x images x model weight. It counts against the daily limit.")
     waiting: Waiting | None = Field(description="Null unless `queued`.")
     progress: Progress | None = Field(description="Null unless `running`, and until the worker has reported some.")
     created: datetime
@@ -97,7 +100,7 @@ class DryRun(BaseModel):
 
     model_id: str
     effective: dict[str, Any] = Field(description="The values that the model would run with.")
-    cost: float = Field(description="What would count against the daily limit.")
+    cost: Cost = Field(description="What would count against the daily limit.")
     warnings: list[str]
     waiting: Waiting = Field(description="Its queue position and estimates, if it were sent now.")
 

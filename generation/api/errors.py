@@ -25,7 +25,7 @@ from generation.responses import error_body
 logger = logging.getLogger(__name__)
 
 _MALFORMED = (ErrorCode.MALFORMED_REQUEST, "The request is malformed.")
-_NOT_FOUND = (ErrorCode.NOT_FOUND, "There is no such thing here.")
+_NOT_FOUND = (ErrorCode.NOT_FOUND, "Not found: it does not exist or is not yours.")
 _INTERNAL = (ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
 
 
@@ -62,7 +62,9 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
         case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated():
             return _invalid_token()
         case exceptions.MethodNotAllowed():
-            return ErrorResponse(ErrorCode.METHOD_NOT_ALLOWED, "Method Not Allowed")
+            return ErrorResponse(
+                ErrorCode.METHOD_NOT_ALLOWED, "Method not allowed; the Allow header lists the allowed methods."
+            )
         case UploadTooLarge():
             return ErrorResponse(ErrorCode.UPLOAD_TOO_LARGE, str(error.detail))
         case Http404() | exceptions.NotFound():

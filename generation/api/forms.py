@@ -17,6 +17,7 @@ from generation.parameters import ImageToImageParameters, InvalidField, InvalidF
 
 _MAX_LISTED_FIELDS = 10
 _MAX_LISTED_CHARACTERS = 50
+_NOT_A_FORM = "Field required; send the fields as multipart/form-data"
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,11 @@ class Form:
 
 
 class FormParts(NamedTuple):
-    """The parts of a form as they were sent; several may have the same name."""
+    """The parts of a form as they were sent; several may have the same name. A body that is not a form has none."""
 
     texts: QueryDict
     files: MultiValueDict[str, Any]
+    is_form: bool = True
 
 
 def form_parts(request: Request) -> FormParts:
@@ -42,7 +44,7 @@ def form_parts(request: Request) -> FormParts:
     try:
         return FormParts(request.POST, request.FILES)
     except UnsupportedMediaType:
-        return FormParts(QueryDict(), MultiValueDict())
+        return FormParts(QueryDict(), MultiValueDict(), is_form=False)
 
 
 def read_form(request: Request) -> Form:
@@ -51,6 +53,8 @@ def read_form(request: Request) -> Form:
     The last of several fields with the same name counts. Warnings list unknown fields.
     """
     parts = form_parts(request)
+    if not parts.is_form:
+        raise InvalidForm([{**missing(name), "msg": _NOT_A_FORM} for name in ("prompt", "image")])
     texts = {name: str(text) for name, text in parts.texts.items()}
     files: dict[str, Any] = dict(parts.files.items())
     errors = [
@@ -89,7 +93,9 @@ def validate(texts: Mapping[str, str], picture: Upload | None, errors: Sequence[
 def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Upload | None:
     if texts.get("image_url"):
         if not settings.FETCH_IMAGE_URLS:
-            raise InvalidField("image_url", "This server fetches no pictures; send the picture itself as image")
+            raise InvalidField(
+                "image_url", "Fetching pictures by URL is disabled on this server; send the picture itself as image"
+            )
         if "image" in files:
             raise InvalidField("image_url", "Send either image or image_url")
         try:

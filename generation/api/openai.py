@@ -143,7 +143,7 @@ class HeldEdits(_OpenAIShape, HeldAnswer):
 
 
 def _read_form(request: Request) -> Form:
-    texts, files = form_parts(request)
+    texts, files, _ = form_parts(request)
     fields = {_NAMES.get(name, name): str(text) for name, text in texts.items() if name not in _OPENAI_ONLY}
     errors: list[InvalidField] = []
     response_format = fields.pop("response_format", "") or "url"

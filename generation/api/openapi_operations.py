@@ -267,7 +267,7 @@ GENERATION: dict[str, Any] = {
         304: _UNCHANGED,
         401: _INVALID_TOKEN,
         404: problem_response(
-            "It does not exist or is not yours.", "There is no such thing here.", ErrorCode.NOT_FOUND
+            "It does not exist or is not yours.", "Not found: it does not exist or is not yours.", ErrorCode.NOT_FOUND
         ),
         410: _DELETED,
         500: problem_response("An unexpected error.", "Image-to-image pipeline error.", ErrorCode.INTERNAL),
@@ -336,7 +336,9 @@ IMAGE: dict[str, Any] = {
         302: OpenApiResponse(None, "See `Location`."),
         401: _INVALID_TOKEN,
         404: problem_response(
-            "There is no such picture, or it is not finished.", "There is no such thing here.", ErrorCode.NOT_FOUND
+            "There is no such picture, or it is not finished.",
+            "Not found: it does not exist or is not yours.",
+            ErrorCode.NOT_FOUND,
         ),
         410: _DELETED,
         500: GENERATION["responses"][500],

@@ -57,7 +57,7 @@ _UNSUPPORTED_KINDS = (
     (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "a JPEG XL picture"),
     (re.compile(rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  "), "a JPEG 2000 picture"),
     (re.compile(rb"8BPS"), "a Photoshop document"),
-    (re.compile(rb"[\t\n\r\x20-\x7e]{16}|[\t\n\r\x20-\x7e]+\Z"), "a text"),
+    (re.compile(rb"[\t\n\r\x20-\x7e]{16}|[\t\n\r\x20-\x7e]+\Z"), "a text file"),
 )
 
 

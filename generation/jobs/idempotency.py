@@ -21,7 +21,7 @@ from generation.parameters import ErrorCode, ImageToImageParameters, InvalidFiel
 
 RETENTION = timedelta(hours=24)
 _PURGE_BATCH = 1000
-_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
+_KEY = re.compile(r"(?!\"\Z)[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
 class KeyReused(InvalidField):

@@ -149,9 +149,13 @@ def test_other_methods_are_405(api: httpx.Client) -> None:
 def test_an_empty_body_lacks_both_required_fields(api: httpx.Client) -> None:
     both = {"prompt": "Field required", "image": "Field required"}
     assert invalid(api.post("/image-to-image")) == both
-    assert invalid(api.post("/image-to-image", json={"prompt": "x"})) == both
     assert set(invalid(api.post("/image-to-image", data={"prompt": "x"}))) == {"image"}
     assert set(invalid(api.post("/image-to-image", data={"prompt": "x", "image": "text"}))) == {"image"}
+
+
+def test_errors_of_a_body_that_is_not_a_form_name_the_content_type(api: httpx.Client) -> None:
+    messages = invalid(api.post("/image-to-image", json={"prompt": "x"}))
+    assert messages == dict.fromkeys(("prompt", "image"), "Field required; send the fields as multipart/form-data")
 
 
 def test_all_errors_are_in_one_response(api: httpx.Client) -> None:

@@ -92,7 +92,7 @@ def test_a_dry_run_estimates_and_makes_nothing(api: httpx.Client) -> None:
 def test_image_urls_are_off_by_default(api: httpx.Client) -> None:
     response = api.post("/image-to-image", data={"prompt": "x", "image_url": "https://example.org/x.png"})
     assert response.status_code == 422
-    assert "fetches no pictures" in response.json()["detail"][0]["msg"]
+    assert "Fetching pictures by URL is disabled" in response.json()["detail"][0]["msg"]
 
 
 @pytest.mark.django_db(transaction=True)
