@@ -44,7 +44,7 @@ class User(AbstractUser):
 
     blur_flagged = models.BooleanField("blur flagged pictures", default=True)
     theme = models.CharField(
-        max_length=5, choices=[("auto", "as the system"), ("light", "light"), ("dark", "dark")], default="auto"
+        max_length=5, choices=[("auto", "system"), ("light", "light"), ("dark", "dark")], default="auto"
     )
     default_model = models.CharField(
         max_length=200, blank=True, help_text="The model that the studio starts with. Empty: the default model."

@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 ('max_per_minute', models.PositiveIntegerField(blank=True, help_text='Empty: the default limit. 0: no limit.', null=True, verbose_name='requests per minute')),
                 ('max_daily_cost', models.FloatField(blank=True, help_text='Steps x megapixels x images x model weight. Empty: the default limit. 0: no limit.', null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='cost per day')),
                 ('blur_flagged', models.BooleanField(default=True, verbose_name='blur flagged pictures')),
-                ('theme', models.CharField(choices=[('auto', 'as the system'), ('light', 'light'), ('dark', 'dark')], default='auto', max_length=5)),
+                ('theme', models.CharField(choices=[('auto', 'system'), ('light', 'light'), ('dark', 'dark')], default='auto', max_length=5)),
                 ('default_model', models.CharField(blank=True, help_text='The model that the studio starts with. Empty: the default model.', max_length=200)),
                 ('groups', models.ManyToManyField(blank=True, help_text='The groups this user belongs to. A user will get all permissions granted to each of their groups.', related_name='user_set', related_query_name='user', to='auth.group', verbose_name='groups')),
                 ('user_permissions', models.ManyToManyField(blank=True, help_text='Specific permissions for this user.', related_name='user_set', related_query_name='user', to='auth.permission', verbose_name='user permissions')),

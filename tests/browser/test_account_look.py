@@ -99,7 +99,7 @@ def test_the_accounts_theme_applies_on_every_device(devices: Devices, alice: Use
     expect(phone.get_by_role("radio", name="Dark")).to_be_checked()
     with phone.expect_response("**/settings/theme"):
         phone.get_by_role("button", name=SWITCH).click()
-    expect(phone.get_by_role("radio", name="As the system")).to_be_checked()
+    expect(phone.get_by_role("radio", name="System")).to_be_checked()
     phone.get_by_role("radio", name="Light").check(force=True)
     phone.get_by_role("button", name="Save").click()
     expect(phone.get_by_text("Your settings were saved.")).to_be_visible()
