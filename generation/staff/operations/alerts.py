@@ -78,13 +78,13 @@ def _pools(
     for backlog in backlogs:
         waits = f"{backlog.depth} request{'s wait' if backlog.depth != 1 else ' waits'}"
         age = (now - backlog.oldest).total_seconds() if backlog.oldest else 0.0
-        active = any(info.pool == backlog.pool and not (info.is_stale or info.is_drained) for info in workers or [])
+        has_ready_worker = any(info.pool == backlog.pool and info.is_ready for info in workers or [])
         if pause := pauses.get(backlog.pool):
             since = f"{timezone.localtime(pause.since):%Y-%m-%d %H:%M}"
             yield Alert(
                 f"The pool {backlog.pool} was paused by {pause.by} at {since}; {waits} in it.", backlog.depth > 0
             )
-        elif workers is not None and not active:
+        elif workers is not None and not has_ready_worker:
             yield Alert(
                 f"The pool {backlog.pool} has no active worker; {waits} in it. Resume a drained worker, or start one "
                 f"with manage.py worker --pool {backlog.pool}.",

@@ -107,7 +107,7 @@ def _pool(
         backlog=waiting,
         oldest=display.seconds(max(0.0, (timezone.now() - waiting.oldest).total_seconds())) if waiting.oldest else "",
         running=sum(row.pool == waiting.pool for row in running),
-        workers=sum(info.pool == waiting.pool and not (info.is_stale or info.is_drained) for info in infos),
+        workers=sum(info.pool == waiting.pool and info.is_ready for info in infos),
         pause=pause,
     )
 
@@ -132,7 +132,7 @@ def _workers(
                 memory=f"{info.memory_used / 1e9:.1f} of {info.memory_total / 1e9:.0f} GB",
                 memory_percent=round(100 * info.memory_used / info.memory_total) if info.memory_total else 0,
                 failure=failures.get(info.name, ""),
-                can_drain=not (info.is_stale or info.is_drained or is_draining),
+                can_drain=info.is_ready and not is_draining,
                 can_resume=info.is_drained and not info.is_stale,
             )
         )
