@@ -21,6 +21,7 @@ from generation.models import Generation
 from generation.models.review import Reason, Review
 from generation.moderation import review
 from generation.parameters import Refusal
+from generation.staff.permissions import can_operate
 
 _CSV_COLUMNS = (
     *("id", "created", "user", "model", "state", "error_code", "seeds", "pictures", "flagged"),
@@ -45,7 +46,7 @@ class GenerationActions(admin.ModelAdmin[Generation]):
         return bool(request.user.has_perm("generation.review_generation"))
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("generation.operate"))
+        return can_operate(request)
 
     @admin.action(description="Retry (same picture, parameters and seeds)", permissions=["cancel"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:

@@ -19,6 +19,7 @@ from accounts.admin_tools.strict_lookups import StrictLookupsMixin
 from generation.jobs import control
 from generation.jobs.control import CommandRefused
 from generation.models import DiffusionModel, Lora, WorkerCommand
+from generation.staff.permissions import can_operate
 
 
 class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, admin.ModelAdmin[Any]):
@@ -61,7 +62,7 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, admin.ModelAdmin[An
         return ["id", *(name for name in super().get_fields(request, obj) if name != "id")]
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("generation.operate"))
+        return can_operate(request)
 
     def send_command(
         self, request: HttpRequest, row: DiffusionModel | Lora, action: WorkerCommand.Action, pools: Iterable[str]

@@ -1,4 +1,4 @@
-"""The guard of admin pages that do not belong to a ModelAdmin."""
+"""Permissions of staff: the guard of admin pages that do not belong to a ModelAdmin, and those of operators."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -10,6 +10,8 @@ from django.http import HttpRequest, HttpResponseBase
 from django_htmx.http import HttpResponseClientRefresh
 
 View = Callable[..., HttpResponseBase]
+
+_OPERATE = "generation.operate"
 
 
 def permission_required(permission: str) -> Callable[[View], View]:
@@ -38,5 +40,29 @@ def permission_required(permission: str) -> Callable[[View], View]:
     return decorator
 
 
-operators_only = permission_required("generation.operate")
+operators_only = permission_required(_OPERATE)
 reviewers_only = permission_required("generation.review_generation")
+
+
+def can_operate(request: HttpRequest) -> bool:
+    """Return whether the user has the permission to operate the service."""
+    return bool(request.user.has_perm(_OPERATE))
+
+
+class OperatorsOnlyMixin:
+    """A ModelAdmin for operators only: they may see, add, change and delete its rows."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return can_operate(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return can_operate(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return can_operate(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return can_operate(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return can_operate(request)

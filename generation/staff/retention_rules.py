@@ -8,10 +8,11 @@ from django.shortcuts import redirect
 
 from accounts.admin_tools.audited import AuditedAdminMixin
 from generation.models import RetentionRule
+from generation.staff.permissions import OperatorsOnlyMixin
 
 
 @admin.register(RetentionRule)
-class RetentionRuleAdmin(AuditedAdminMixin, admin.ModelAdmin[RetentionRule]):
+class RetentionRuleAdmin(OperatorsOnlyMixin, AuditedAdminMixin, admin.ModelAdmin[RetentionRule]):
     """Retention rules to add and change; the retention page of operations previews and runs them."""
 
     list_display = ("__str__", "what", "state", "days", "enabled")
@@ -31,18 +32,3 @@ class RetentionRuleAdmin(AuditedAdminMixin, admin.ModelAdmin[RetentionRule]):
     def response_change(self, request: HttpRequest, obj: RetentionRule) -> HttpResponse:
         super().response_change(request, obj)
         return redirect("operations-retention")
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("generation.operate"))
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.has_perm("generation.operate"))
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("generation.operate"))
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.has_perm("generation.operate"))
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.has_perm("generation.operate"))
