@@ -29,7 +29,7 @@ screenshots: .venv/dev
 	$(BIN)/python -m tests.tools.screenshots
 
 lint: .venv/dev
-	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy && $(BIN)/lint-imports
 
 # Installed once, and again whenever what is pinned or asked for has changed.
 .venv/run: pyproject.toml constraints.txt | .venv/bin/pip

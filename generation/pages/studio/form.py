@@ -12,7 +12,7 @@ from django.utils.datastructures import MultiValueDict
 from pydantic import ValidationError
 
 from accounts.models import User
-from accounts.requests import whole_number
+from accounts.requests import parse_uuid, whole_number
 from generation import display
 from generation.images.uploads import MAX_SIDE, Upload, read_upload
 from generation.jobs import contact_sheets
@@ -138,7 +138,7 @@ def _number(text: str) -> float | str:
 
 def _uuid(text: object) -> UUID:
     """Parse an id. Raises `DoesNotExist` if it is not one, as for an unknown generation."""
-    try:
-        return UUID(str(text))
-    except ValueError:
-        raise Generation.DoesNotExist from None
+    generation_id = parse_uuid(str(text))
+    if generation_id is None:
+        raise Generation.DoesNotExist
+    return generation_id
