@@ -12,6 +12,8 @@ from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
+from accounts.refusals import StaffRefusal
+
 MAX_ROWS = 200
 """Maximum number of rows that one action changes."""
 
@@ -19,15 +21,11 @@ _Row = TypeVar("_Row", bound=Model)
 _FROM_PAGE = "from_page"  # set by forms on a row's own page, so that the action leads back there
 
 
-class ActionRefused(Exception):
-    """An action that cannot be applied to a row; the text says why."""
-
-
 @dataclass(frozen=True)
 class Action(Generic[_Row]):
     """An admin action to confirm.
 
-    `apply` changes one row and returns what it did, or raises `ActionRefused`. With `done`, such as "canceled", rows are
+    `apply` changes one row and returns what it did, or raises `StaffRefusal`. With `done`, such as "canceled", rows are
     counted in one message ("3 canceled."); without it, each text is a message of its own. `context` is for the
     confirmation page.
     """
@@ -63,8 +61,8 @@ def _apply(request: HttpRequest, rows: Sequence[_Row], action: Action[_Row]) -> 
     for row in rows:
         try:
             results[action.apply(row)] += 1
-        except ActionRefused as refusal:
-            refusals[str(refusal)] += 1
+        except StaffRefusal as refusal:
+            refusals[refusal.message] += 1
     if action.done:
         if results:
             messages.success(request, f"{results.total()} {action.done}.")

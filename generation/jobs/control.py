@@ -14,6 +14,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from redis import RedisError
 
+from accounts.refusals import StaffRefusal
 from generation.broker import queues, workers
 from generation.broker.workers import WorkerInfo
 from generation.models import DiffusionModel, Generation, Lora, PausedPool, State, WorkerCommand
@@ -30,8 +31,8 @@ _OPEN = Q(state__in=(WorkerCommand.State.WAITING, WorkerCommand.State.RUNNING))
 MODEL_ACTIONS = frozenset({WorkerCommand.Action.WARM, WorkerCommand.Action.EVICT, WorkerCommand.Action.DOWNLOAD})
 
 
-class CommandRefused(Exception):
-    """A command that cannot be carried out. The text says why, for the person who sent it."""
+class CommandRefused(StaffRefusal):
+    """A command that cannot be carried out."""
 
 
 def pause(pool: str, by: str) -> bool:

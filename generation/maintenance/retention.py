@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import User
+from accounts.refusals import StaffRefusal
 from generation.library import deletion, files, search
 from generation.models import (
     FINAL_STATES,
@@ -34,6 +35,10 @@ MANUAL_LIMIT = 200
 MAX_COUNTED = 10_000
 
 _ROUND = timedelta(days=1)
+
+
+class HoldRefused(StaffRefusal):
+    """A legal hold that was neither put on nor lifted."""
 
 
 @dataclass(frozen=True)
@@ -163,20 +168,19 @@ def release(rows: QuerySet[Generation]) -> int:
     return rows.filter(legal_hold=True).update(legal_hold=False)
 
 
-def set_hold(generation_id: UUID, is_on_hold: bool, by: User, reason: str) -> str:
-    """Put a generation on legal hold or release it, and log who did it and why. Returns an error, empty if done."""
+def set_hold(generation_id: UUID, is_on_hold: bool, by: User, reason: str) -> None:
+    """Put a generation on legal hold or release it, and log who did it and why. Raises `HoldRefused`."""
     # PostgreSQL stores no NUL.
     reason = reason.replace("\0", "").strip()
     if not reason:
-        return "say why"
+        raise HoldRefused("say why")
     rows = Generation.objects.filter(pk=generation_id)
     with transaction.atomic():
         if not (hold(rows) if is_on_hold else release(rows)):
-            return "it is on hold already, or was deleted" if is_on_hold else "it is not on hold"
+            raise HoldRefused("it is on hold already, or was deleted" if is_on_hold else "it is not on hold")
         action = f"generation.{'hold' if is_on_hold else 'release'}"
         after = {"legal_hold": is_on_hold, "reason": reason[:200]}
         audit.record(by, action, rows.get(), {"legal_hold": not is_on_hold}, after)
-    return ""
 
 
 def on_hold() -> QuerySet[Generation]:

@@ -29,6 +29,7 @@ from django.utils import timezone
 
 from accounts import audit, request_ids
 from accounts.models import User
+from accounts.refusals import StaffRefusal
 from generation.models import GeneratedImage, Generation, ShareLink
 from generation.models.review import DECIDED, IN_REVIEW, OPEN, Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import quarantine
@@ -47,8 +48,8 @@ QUEUE_LABELS: dict[QueueName, str] = {
 }
 
 
-class ReviewRefused(Exception):
-    """A decision that was not recorded. The text says why, for the reviewer."""
+class ReviewRefused(StaffRefusal):
+    """A decision that was not recorded."""
 
 
 class InvalidDecision(ReviewRefused):

@@ -4,12 +4,13 @@ from django.db import transaction
 
 from accounts import audit
 from accounts.models import User
+from accounts.refusals import StaffRefusal
 from generation.jobs import limits, queue
 from generation.models import Generation, State
 
 
-class SuspensionRefused(Exception):
-    """A suspension, or its end, that the acting user may not decide. The text says why."""
+class SuspensionRefused(StaffRefusal):
+    """A suspension, or its end, that the acting user may not decide."""
 
 
 def suspend(person: User, by: User) -> int:

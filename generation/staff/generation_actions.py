@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.admin_tools import confirm_actions
-from accounts.admin_tools.confirm_actions import Action, ActionRefused
+from accounts.admin_tools.confirm_actions import Action
 from accounts.admin_tools.csv_export import csv_response
+from accounts.refusals import StaffRefusal
 from accounts.requests import current_user
 from generation.jobs import queue, retry
 from generation.library import deletion
@@ -54,7 +55,7 @@ class GenerationActions(admin.ModelAdmin[Generation]):
             try:
                 new = retry.retry(generation)
             except Refusal as refusal:
-                raise ActionRefused(refusal.message) from refusal
+                raise StaffRefusal(refusal.message) from refusal
             audit.record(request.user, "generation.retry", generation, None, {"made": new})
             return ""
 
@@ -69,7 +70,7 @@ class GenerationActions(admin.ModelAdmin[Generation]):
     def cancel(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
         def apply(generation: Generation) -> str:
             if generation.is_final or not queue.cancel(generation):
-                raise ActionRefused("it had ended already")
+                raise StaffRefusal("it had ended already")
             audit.record(
                 request.user, "generation.cancel", generation, {"state": generation.state}, {"state": "canceled"}
             )
@@ -85,9 +86,9 @@ class GenerationActions(admin.ModelAdmin[Generation]):
     def delete_for_good(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
         def apply(generation: Generation) -> str:
             if generation.legal_hold:
-                raise ActionRefused("it is on legal hold")
+                raise StaffRefusal("it is on legal hold")
             if not deletion.delete(generation):
-                raise ActionRefused("it has not ended, or was deleted before")
+                raise StaffRefusal("it has not ended, or was deleted before")
             audit.record(request.user, "generation.delete", generation, {"deleted": None}, {"deleted": timezone.now()})
             return ""
 
@@ -141,8 +142,7 @@ def _set_hold(request: HttpRequest, should_hold: bool) -> Callable[[Generation],
     reason = request.POST.get("note", "")
 
     def apply(generation: Generation) -> str:
-        if why_not := retention.set_hold(generation.pk, should_hold, current_user(request), reason):
-            raise ActionRefused(why_not)
+        retention.set_hold(generation.pk, should_hold, current_user(request), reason)
         return ""
 
     return apply
@@ -157,12 +157,9 @@ def _decide(request: HttpRequest, after: Review) -> Callable[[Generation], str]:
             images = [image for image in images if image.nsfw] or images
         images = [image for image in images if image.review != after]
         if not images:
-            raise ActionRefused("it would change no picture")
-        try:
-            for image in images:
-                review.decide(image, current_user(request), after, reason, note)
-        except review.ReviewRefused as refusal:
-            raise ActionRefused(str(refusal)) from refusal
+            raise StaffRefusal("it would change no picture")
+        for image in images:
+            review.decide(image, current_user(request), after, reason, note)
         return ""
 
     return apply

@@ -75,7 +75,7 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, admin.ModelAdmin[An
                     after = {"command": command.pk, "worker": command.worker}
                     audit.record(request.user, f"{row._meta.model_name}.{action.name.lower()}", row, None, after)
         except CommandRefused as refusal:
-            messages.error(request, str(refusal))
+            messages.error(request, refusal.message)
         except RedisError:
             messages.error(request, "Redis cannot be reached, so the workers are unknown and nothing was done.")
         else:

@@ -101,7 +101,7 @@ def decide(request: HttpRequest, image_id: int) -> HttpResponse:
         decision = review.decide(image, reviewer, after, reason, request.POST.get("note", ""), seconds)
     except review.ReviewRefused as refusal:
         status = 422 if isinstance(refusal, review.InvalidDecision) else 409
-        return _answer(request, str(refusal), status, _query(filters))
+        return _answer(request, refusal.message, status, _query(filters))
     label = decision.get_after_display() + (f", {decision.reason}" if decision.reason else "")
     return _answer(request, f"Decided: {label}.", 200, _query(filters))
 
@@ -114,7 +114,7 @@ def undo(request: HttpRequest) -> HttpResponse:
     try:
         decision = review.undo(current_user(request))
     except review.ReviewRefused as refusal:
-        messages.info(request, str(refusal))
+        messages.info(request, refusal.message)
         return redirect(reverse("review") + _query(filters))
     messages.success(request, f"Undone: {decision.get_before_display()}.")
     return redirect(reverse("review") + _query(filters, image=decision.image_id))

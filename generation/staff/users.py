@@ -13,8 +13,9 @@ from django.utils.safestring import SafeString
 
 from accounts.admin import AccountAdmin
 from accounts.admin_tools import confirm_actions
-from accounts.admin_tools.confirm_actions import Action, ActionRefused
+from accounts.admin_tools.confirm_actions import Action
 from accounts.models import ApiToken, User
+from accounts.refusals import StaffRefusal
 from accounts.requests import current_user
 from generation.days import start_of_day
 from generation.jobs.limits import user_limits
@@ -103,7 +104,7 @@ class StaffUserAdmin(AccountAdmin):
             try:
                 canceled = suspension.suspend(user, current_user(request))
             except suspension.SuspensionRefused as refusal:
-                raise ActionRefused(f"{user} was not suspended: {refusal}.") from refusal
+                raise StaffRefusal(f"{user} was not suspended: {refusal.message}.") from refusal
             return f"{text}; {canceled} generation{'' if canceled == 1 else 's'} canceled."
 
         description = (
@@ -118,7 +119,7 @@ class StaffUserAdmin(AccountAdmin):
             try:
                 lifted = suspension.lift(user, current_user(request))
             except suspension.SuspensionRefused as refusal:
-                raise ActionRefused(f"The suspension of {user} was not lifted: {refusal}.") from refusal
+                raise StaffRefusal(f"The suspension of {user} was not lifted: {refusal.message}.") from refusal
             return f"Lifted the suspension of {user}." if lifted else f"{user} was not suspended."
 
         description = "They may sign in again, and their tokens work again unless revoked or expired."

@@ -191,8 +191,9 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
 
 def test_a_reason_is_stored_without_nul(alice: User, bob: User) -> None:
     old = create_old(alice, 31)
-    assert retention.set_hold(old.pk, True, bob, "\0 ") == "say why"
-    assert retention.set_hold(old.pk, True, bob, "case\0 7 ") == ""
+    with pytest.raises(retention.HoldRefused, match="say why"):
+        retention.set_hold(old.pk, True, bob, "\0 ")
+    retention.set_hold(old.pk, True, bob, "case\0 7 ")
     assert AuditEntry.objects.get().after == {"legal_hold": True, "reason": "case 7"}
 
 

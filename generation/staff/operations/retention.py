@@ -58,8 +58,11 @@ def hold(request: HttpRequest) -> HttpResponse:
     should_hold, reason = "release" not in request.POST, request.POST.get("reason", "")
     if not Generation.objects.filter(pk=generation_id).exists():
         messages.error(request, "There is no generation with this id.")
-    elif why_not := retention.set_hold(generation_id, should_hold, current_user(request), reason):
-        messages.error(request, f"Nothing changed: {why_not}.")
+        return redirect("operations-retention")
+    try:
+        retention.set_hold(generation_id, should_hold, current_user(request), reason)
+    except retention.HoldRefused as refusal:
+        messages.error(request, f"Nothing changed: {refusal.message}.")
     else:
         messages.success(request, f"{generation_id} is {'on legal hold' if should_hold else 'released'}.")
     return redirect("operations-retention")

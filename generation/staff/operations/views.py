@@ -93,7 +93,7 @@ def send_command(request: HttpRequest) -> HttpResponse:
             after = {"command": command.pk, "target": target}
             audit.record(user, f"worker.{action.replace(' ', '_')}", worker, None, after)
     except CommandRefused as refusal:
-        messages.error(request, str(refusal))
+        messages.error(request, refusal.message)
     except RedisError:
         messages.error(request, _NO_REDIS)
     else:
