@@ -1,4 +1,4 @@
-"""The paths that Django's URLs and the ASGI middleware share, as Django routes. A new endpoint for waiting clients is declared here.
+"""The paths that Django's URLs and the ASGI middleware share, as Django routes. A new long-poll endpoint is declared here.
 
 Imports no Django, since the settings import this module.
 """
