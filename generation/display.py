@@ -96,7 +96,7 @@ def state(generation: Generation) -> str:
     duration = generation.running_seconds
     match generation.state:
         case State.QUEUED:
-            return "waiting for a worker" if not generation.crash_count else "waiting again: its worker was lost"
+            return "queued" if not generation.crash_count else "queued again: its worker was lost"
         case State.RUNNING:
             if generation.cancel_requested:
                 return "stopping"
