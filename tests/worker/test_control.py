@@ -52,7 +52,7 @@ def worker_of(client: httpx.Client) -> str:
 
 
 def send_command(client: httpx.Client, action: str, target: str = "") -> None:
-    page = send(client, f"{PAGE}order", {"action": action, "worker": worker_of(client), "target": target})
+    page = send(client, f"{PAGE}command", {"action": action, "worker": worker_of(client), "target": target})
     assert f"Sent “{f'{action} {target}'.strip()}” to " in html.unescape(page)
 
 
