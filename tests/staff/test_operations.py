@@ -235,8 +235,8 @@ def test_a_paused_pool_starts_nothing_and_gives_the_reason(operator: Client, ali
     assert "The pool default is paused" in page
     assert "1 request waits in it" in page
     assert queue.claim("default", "here-1") == []
-    outlook = forecast.of_queued([waiting])[waiting.pk]
-    assert (outlook.reason, outlook.start, outlook.finish) == (
+    estimate = forecast.of_queued([waiting])[waiting.pk]
+    assert (estimate.reason, estimate.start, estimate.finish) == (
         "Its pool is paused; nothing new starts there until staff resume it.",
         None,
         None,
