@@ -27,11 +27,12 @@ from generation.engine.devices import choose_dtype, is_out_of_memory, release_me
 from generation.engine.errors import ModelFailed
 from generation.engine.loras import Loras
 from generation.engine.previews import Previews
-from generation.recipes import LoraReference, ModelReference
+from generation.families import StepSource, Traits
+from generation.recipes import LoraReference, ModelReference, traits_of
 
 log = logging.getLogger(__name__)
 
-_NEEDED_ARGUMENTS = {"prompt", "image", "generator", "callback_on_step_end"}
+_NEEDED_ARGUMENTS = ("prompt", "image", "generator")
 
 
 def silence_libraries() -> None:
@@ -59,16 +60,22 @@ def expected_warnings_ignored() -> Iterator[None]:
 
 
 class WarmPipeline:
-    """A loaded pipeline with its LoRAs, previews, denoising network and the names of its arguments."""
+    """A loaded pipeline with its LoRAs, previews, denoising network and the names of its arguments.
 
-    def __init__(self, pipe: Any, dtype: torch.dtype, find: Callable[[LoraReference], Path]) -> None:
+    Raises TypeError if the pipeline lacks an argument that its family's rules need.
+    """
+
+    def __init__(self, pipe: Any, dtype: torch.dtype, traits: Traits, find: Callable[[LoraReference], Path]) -> None:
         self.pipe = pipe
         self.dtype = dtype
         self.denoiser: torch.nn.Module = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
         self.arguments = frozenset(inspect.signature(pipe.__call__).parameters)
         self.loras = Loras(pipe, find)
-        self.previews = Previews(pipe)
-        missing = _NEEDED_ARGUMENTS - self.arguments
+        self.previews = Previews(pipe, traits.latents)
+        needed = {traits.arguments.get(name, name) for name in _NEEDED_ARGUMENTS} | set(traits.constants)
+        if traits.step_source is StepSource.CALLBACK:
+            needed.add("callback_on_step_end")
+        missing = needed - self.arguments
         if missing:
             raise TypeError(f"{type(pipe).__name__} is not supported: it has no argument {', '.join(sorted(missing))}")
 
@@ -146,11 +153,12 @@ class WarmPipelines:
 
     def _load(self, model: ModelReference) -> WarmPipeline:
         weights = find_model(model, self._models_dir, self._offline)
-        dtype = choose_dtype(self._dtype, self._device, load_spec(model).bfloat16)
+        traits = traits_of(model)
+        dtype = choose_dtype(self._dtype, self._device, load_spec(model).bfloat16, traits.gpu_dtype)
         while True:
             try:
                 pipe = load(model, weights, self._device, dtype)
-                return WarmPipeline(pipe, dtype, lambda lora: find_lora(lora, self._models_dir, self._offline))
+                return WarmPipeline(pipe, dtype, traits, lambda lora: find_lora(lora, self._models_dir, self._offline))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise ModelFailed(f"Model '{model.id}' could not be loaded.") from error

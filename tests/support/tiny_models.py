@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from generation.engine.catalog import BUNDLED, DEFAULT_LORA_FILE
 from generation.engine.pipelines import expected_warnings_ignored, silence_libraries
-from generation.recipes import Family, LoraReference, ModelReference
+from generation.families import Family
+from generation.recipes import LoraReference, ModelReference
 
 # Only half typed, so taken untyped.
 diffusers: Any = import_module("diffusers")
@@ -20,7 +21,7 @@ peft: Any = import_module("peft")
 safety_checker: Any = import_module("diffusers.pipelines.stable_diffusion.safety_checker")
 
 TINY_EDIT = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTRUCT_PIX2PIX)
-TINY_REDRAW = ModelReference(id="dreamsite/tiny-redraw", revision="", family=Family.IMAGE_TO_IMAGE)
+TINY_REDRAW = ModelReference(id="dreamsite/tiny-redraw", revision="", family=Family.STABLE_DIFFUSION)
 
 silence_libraries()
 
@@ -29,7 +30,7 @@ def save_stable_diffusion(models_dir: Path, id_: str, seed: int = 0) -> ModelRef
     """A Stable Diffusion 1 model; its index names the text-to-image class, as on the hub."""
     with _made_from(seed):
         _save(diffusers.StableDiffusionPipeline, _stable_diffusion_parts(4, _pndm()), models_dir / id_)
-    return local(id_, Family.IMAGE_TO_IMAGE)
+    return local(id_, Family.STABLE_DIFFUSION)
 
 
 def save_turbo(models_dir: Path, id_: str, seed: int = 0) -> ModelReference:
@@ -59,7 +60,7 @@ def save_sdxl(models_dir: Path, id_: str, seed: int = 0) -> ModelReference:
             tokenizer_2=_tokenizer(),
             add_watermarker=False,
         ).save_pretrained(models_dir / id_)
-    return local(id_, Family.IMAGE_TO_IMAGE)
+    return local(id_, Family.SDXL)
 
 
 def save_lightning_unet(models_dir: Path, steps: int, seed: int = 0) -> ModelReference:
