@@ -264,8 +264,9 @@ def fit(size: tuple[int, int], traits: Traits) -> tuple[int, int]:
     width, height = size
     scale = max(1.0, traits.min_side / min(size))
     scale = min(scale, traits.max_side / max(size))
-    if traits.area is not None:
-        scale = min(scale, math.sqrt(traits.area / (width * height)))
+    if traits.area is not None and width * height * scale**2 > traits.area:
+        scale = math.sqrt(traits.area / (width * height))
+        return max(1, int(width * scale)), max(1, int(height * scale))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

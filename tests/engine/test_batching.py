@@ -126,7 +126,7 @@ def distance(one: Result, other: Result) -> int:
 
 @pytest.mark.parametrize("model", [TINY_EDIT, ANCESTRAL, SD, SDXL, TURBO, LIGHTNING], ids=lambda model: model.id)
 def test_each_item_gets_what_it_would_get_alone(engine: Engine, model: ModelReference) -> None:
-    negative = "fog" if model.family is Family.STABLE_DIFFUSION else ""
+    negative = "fog" if model.family in (Family.STABLE_DIFFUSION, Family.SDXL) else ""
     scales = {} if recipe(model).guidance_scale == 0 else {"guidance_scale": 9, "image_guidance_scale": 3}
     items = [
         batch_item(model, negative_prompt=negative),
