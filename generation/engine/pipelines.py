@@ -56,7 +56,7 @@ def expected_warnings_ignored() -> Iterator[None]:
         # peft warns when a pipeline has several LoRAs, and when one is removed.
         warnings.filterwarnings("ignore", "Already found a `peft_config` attribute", UserWarning, r"peft\.")
         # A depth model estimates in half precision where it can; on a CPU in float32 it cannot.
-        warnings.filterwarnings("ignore", "In CPU autocast, but the target dtype is not supported", UserWarning, r"torch\.")
+        warnings.filterwarnings("ignore", "In CPU autocast, but the target dtype is not supported", UserWarning)
         warnings.filterwarnings("ignore", "Adapter .* was active which is now deleted", UserWarning, r"peft\.")
         yield
 
