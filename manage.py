@@ -7,7 +7,7 @@ import sys
 from django.core.management import execute_from_command_line
 
 if __name__ == "__main__":
-    # What lies in DATA_DIR is nobody else's to read.
+    # Other users must not read files in DATA_DIR.
     os.umask(0o077)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsite.settings")
     execute_from_command_line(sys.argv)

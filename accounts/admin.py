@@ -35,9 +35,9 @@ class AccountAdmin(StrictLookupsMixin, AuditedAdminMixin, UserAdmin[User]):
             return self.add_fieldsets
         first, *others = super().get_fieldsets(request, obj)
         if not self.has_change_permission(request, obj):
-            # Who cannot set a password does not see any part of its hash either.
+            # Without the permission to set a password, not even a part of its hash is shown.
             first = (None, {"fields": ("username",)})
-        # Only suspending changes `is_active`, since it also cancels what is in the queue.
+        # Only a suspension changes `is_active`, since it also cancels the user's generations.
         others = [
             (title, {"fields": [name for name in options["fields"] if name != "is_active"]})
             for title, options in others
@@ -57,7 +57,7 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class AuditedGroupAdmin(AuditedAdminMixin, GroupAdmin):
-    """Django's groups, whose changes of permissions are in the audit log."""
+    """Django's groups; changes of their permissions are in the audit log."""
 
 
 class TokenStateFilter(admin.SimpleListFilter):
@@ -82,7 +82,7 @@ class TokenStateFilter(admin.SimpleListFilter):
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(StrictLookupsMixin, admin.ModelAdmin[ApiToken]):
-    """API tokens to read and revoke; they cannot be added here, since a token's text could not be shown."""
+    """API tokens, to read and revoke. They cannot be added here, since the token could not be shown."""
 
     list_display = ("prefix", "user", "name", "created", "last_used", "expires", "revoked", "usable")
     list_filter = (TokenStateFilter,)

@@ -1,4 +1,4 @@
-"""Rows that are written once: what audit rests on, no one edits or deletes, superusers included."""
+"""Rows that nobody can change or delete, not even superusers, such as those of the audit log."""
 
 from typing import Any, ClassVar, NoReturn
 
@@ -6,10 +6,10 @@ from django.db import models
 
 
 class Unchangeable(TypeError):
-    """Somebody tried to change or delete a row that is kept for audit."""
+    """Code tried to change or delete a row that is append-only."""
 
     def __init__(self, model: type[models.Model]) -> None:
-        super().__init__(f"A {model._meta.verbose_name} is written once: add another row that says what changed.")
+        super().__init__(f"A {model._meta.verbose_name} cannot be changed or deleted; add another row instead.")
 
 
 class AppendOnlyQuerySet(models.QuerySet[Any]):
@@ -26,9 +26,9 @@ class AppendOnlyQuerySet(models.QuerySet[Any]):
 
 
 class AppendOnly(models.Model):
-    """A row that refuses to be changed or deleted.
+    """A row that cannot be changed or deleted.
 
-    What it points to may go: Django then empties the foreign key past the manager, and the rest of the row stays.
+    The rows that it refers to can be deleted: Django then sets the foreign key to NULL without using the manager.
     """
 
     objects: ClassVar[Any] = AppendOnlyQuerySet.as_manager()

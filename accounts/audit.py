@@ -1,6 +1,6 @@
-"""The audit log: every change that staff make, with who, what, before, after and the request's id.
+"""The audit log: every change by staff, with actor, action, target, values before and after, and request id.
 
-It is written in the transaction of the change, so that there is none without the other.
+An entry is written in the transaction of the change, so that neither exists without the other.
 """
 
 from typing import Any
@@ -20,42 +20,41 @@ def record(
     before: dict[str, Any] | None,
     after: dict[str, Any] | None,
 ) -> AuditEntry:
-    """Note that staff did something; `actor` None is a command.
+    """Record an action of staff. `actor` is None for a command of `manage.py`.
 
-    `action` is the kind of thing and a verb, such as `worker.drain`. `target` is a row, or the name of what is none, such
-    as a worker or a pool. `before` and `after` hold only what changed: values that JSON can tell, none of them a secret or
-    the words of a person.
+    `action` is a kind and a verb, such as `worker.drain`. `target` is a row, or the name of something without a row, such as
+    a worker or a pool. `before` and `after` have only the values that changed; no secrets and no texts of users.
     """
     kind, target_id = ("", target) if isinstance(target, str) else (target._meta.label_lower, str(target.pk))
-    known = actor if isinstance(actor, User) else None
+    user = actor if isinstance(actor, User) else None
     entry: AuditEntry = AuditEntry.objects.create(
-        actor=known,
-        actor_name=known.get_username() if known else "",
+        actor=user,
+        actor_name=user.get_username() if user else "",
         action=action,
         kind=kind,
         target=target_id[:200],
-        before=_plain(before),
-        after=_plain(after),
+        before=_json_values(before),
+        after=_json_values(after),
         request_id=request_ids.current()[:64],
     )
     return entry
 
 
-def _plain(values: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The same with rows as their ids and dates as text."""
-    return None if values is None else {name: _value(value) for name, value in values.items()}
+def _json_values(values: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if values is None else {name: _json_value(value) for name, value in values.items()}
 
 
-def _value(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
+    """Convert a value to JSON types: a row to its id, dates and anything else to text."""
     match value:
         case None | bool() | int() | float() | str():
             return value
         case Model():
             return str(value.pk)
         case dict():
-            return {str(key): _value(item) for key, item in value.items()}
+            return {str(key): _json_value(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_value(item) for item in value]
+            return [_json_value(item) for item in value]
     try:
         return DjangoJSONEncoder().default(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""The audit log in the admin: read, filtered and exported, never changed."""
+"""The audit log in the admin: a read-only list with filters and a CSV export."""
 
 import json
 from typing import Any
@@ -61,7 +61,7 @@ class AuditEntryAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, admin.ModelAdmin[A
         try:
             changelist = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
-            # As the list itself does: back to the list without filters.
+            # Like the list itself, which then shows all rows.
             return redirect(reverse("admin:accounts_auditentry_changelist") + f"?{ERROR_FLAG}=1")
         rows = changelist.get_queryset(request).iterator(chunk_size=500)
         filename = f"audit-{timezone.now():%Y%m%d-%H%M}.csv"
@@ -85,12 +85,12 @@ class AuditEntryAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, admin.ModelAdmin[A
 
     @admin.display
     def changes(self, entry: AuditEntry) -> SafeString | str:
-        """Each changed value, as `name: before → after`."""
+        """The changed values, each as `name: before → after`."""
         before, after = entry.before or {}, entry.after or {}
         lines = []
         for name in [*before, *(name for name in after if name not in before)]:
             old = f"{before[name]} → " if name in before else ""
-            lines.append(f"{name}: {old}{after.get(name, 'gone')}")
+            lines.append(f"{name}: {old}{after.get(name, 'removed')}")
         return format_html('<span class="changes">{}</span>', "\n".join(lines)) if lines else ""
 
 

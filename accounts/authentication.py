@@ -11,7 +11,7 @@ class BearerAuthentication(BaseAuthentication):
     """`Authorization: Bearer <token>`, the scheme in any case. `request.auth` is the `ApiToken`."""
 
     def authenticate(self, request: Request) -> tuple[User, ApiToken]:
-        """Raises `AuthenticationFailed` for anything but a usable token; no request of the API goes without."""
+        """Return user and token. Raises `AuthenticationFailed` without a usable token, since the API always requires one."""
         scheme, _, raw = get_authorization_header(request).partition(b" ")
         token = ApiToken.objects.authenticate(raw.strip().decode("latin-1")) if scheme.lower() == b"bearer" else None
         if token is None:

@@ -1,4 +1,4 @@
-"""What people type into the account pages."""
+"""The forms of the account pages."""
 
 from datetime import datetime, timedelta
 
@@ -16,11 +16,11 @@ class SignUpForm(UserCreationForm[User]):
 
 
 class NewTokenForm(forms.Form):
-    """A token's name and its time of life."""
+    """A new token's name and expiry."""
 
     name = forms.CharField(
         max_length=ApiToken._meta.get_field("name").max_length,
-        help_text="What it is for, such as the program or computer that uses it.",
+        help_text="The program or computer that uses it.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "laptop"}),
     )
     days = forms.TypedChoiceField(
@@ -38,5 +38,6 @@ class NewTokenForm(forms.Form):
     )
 
     def expires(self) -> datetime | None:
+        """Return when the token expires; None if never. Call it on a valid form."""
         days = self.cleaned_data["days"]
         return timezone.now() + timedelta(days=days) if days else None

@@ -1,7 +1,7 @@
 """Long jobs that any process may run, one process at a time: a claim is a lease with an attempt number.
 
-A process that dies lets its lease expire, and the next claim starts another attempt. An attempt whose lease was taken over
-changes nothing more: every update goes through `LeasedJob.lease`.
+If a process dies, its lease expires and the next claim starts another attempt. An attempt that lost its lease cannot change
+the row: every update goes through `LeasedJob.lease`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from django.utils import timezone
 LEASE = timedelta(seconds=60)
 
 ShouldStop = Callable[[], bool]
-"""Whether the process is stopping, so that the job should be left for another."""
+"""Returns whether the process is stopping, so that the job should be released."""
 
 _Job = TypeVar("_Job", bound="LeasedJob")
 
@@ -38,13 +38,13 @@ class LeasedJobQuerySet(models.QuerySet[_Job]):
 
 
 class LeasedJob(models.Model):
-    """A job that is done by whichever process claims it."""
+    """A job that is run by the process that claims it."""
 
     created = models.DateTimeField(default=timezone.now)
     finished = models.DateTimeField(null=True, blank=True)
     lease_expires = models.DateTimeField(null=True, blank=True)
     attempt = models.PositiveIntegerField(
-        default=0, help_text="Grows with every claim. Changes by an older attempt are refused."
+        default=0, help_text="Incremented by every claim. Updates of an earlier attempt have no effect."
     )
 
     objects: ClassVar[Any] = LeasedJobQuerySet.as_manager()

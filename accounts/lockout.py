@@ -1,7 +1,7 @@
-"""How sign-ins are slowed down: what django-axes asks of a project.
+"""Lockout after failed sign-ins: the callables that django-axes uses.
 
-Wrong passwords are counted for each account, whether there is one or not, and for each address. A browser that its account
-has signed in from before is judged by its own address and account alone: so nobody can keep a person out by guessing.
+Failures are counted for each username, whether it exists or not, and for each address. For a browser from which the user has
+signed in before, only failures with the same username and address count: so nobody can lock a user out by guessing.
 """
 
 import math
@@ -21,37 +21,36 @@ from django.utils import timezone
 
 _COOKIE = "known"
 _SALT = "accounts.throttle.known"
-_KNOWN_FOR = timedelta(days=180)
+_COOKIE_AGE = timedelta(days=180)
 _IPV6_NETWORK = 64
-"""What one subscriber gets: counting single addresses would count nothing."""
+"""Bits: a subscriber has a whole /64 network, so single addresses are not worth counting."""
 
 
 def address(request: HttpRequest) -> str | None:
-    """Where the request comes from, as far as one is told apart from others: an address, a network for IPv6."""
+    """Return the address that failures are counted by: for IPv6 that of the network. None for a unix socket."""
     try:
-        found = ip_address(request.META.get("REMOTE_ADDR", ""))
+        remote = ip_address(request.META.get("REMOTE_ADDR", ""))
     except ValueError:
-        # A unix socket has none.
         return None
-    if found.version == 4:
-        return str(found)
-    return str(found.ipv4_mapped or ip_network((found, _IPV6_NETWORK), strict=False).network_address)
+    if remote.version == 4:
+        return str(remote)
+    return str(remote.ipv4_mapped or ip_network((remote, _IPV6_NETWORK), strict=False).network_address)
 
 
 def lockout_parameters(request: HttpRequest, credentials: dict[str, Any] | None = None) -> list[str | list[str]]:
-    """What failures are counted by, of this request."""
-    if _is_known(request, get_client_username(request, credentials)):
+    """Return the parameters by which failures of this request are counted; those of a nested list are combined."""
+    if _is_known_device(request, get_client_username(request, credentials)):
         return [["username", "ip_address"]]
     return ["username", "ip_address"]
 
 
 def remember_device(response: HttpResponse, user: AbstractBaseUser) -> None:
-    """Note in the browser that this account has signed in from it."""
+    """Set the cookie that says that this user has signed in from this browser."""
     response.set_signed_cookie(
         _COOKIE,
         str(user.pk),
         salt=_SALT,
-        max_age=_KNOWN_FOR,
+        max_age=_COOKIE_AGE,
         httponly=True,
         samesite="Lax",
         secure=settings.SESSION_COOKIE_SECURE,
@@ -61,46 +60,46 @@ def remember_device(response: HttpResponse, user: AbstractBaseUser) -> None:
 def lockout_response(
     request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any] | None
 ) -> HttpResponse:
-    """429, and when to try again. The same whether there is such an account or not."""
-    free = _free_again(request, credentials)
-    seconds = max(1, math.ceil((free - timezone.now()).total_seconds()))
-    context = {"minutes": math.ceil(seconds / 60), "at": free}
-    answer = render(request, "accounts/too_many_attempts.html", context, status=429)
-    answer["Retry-After"] = str(seconds)
-    answer["Cache-Control"] = "no-store"
-    return answer
+    """Answer with 429 and when to try again; the same whether the user exists or not."""
+    end = _lockout_end(request, credentials)
+    seconds = max(1, math.ceil((end - timezone.now()).total_seconds()))
+    context = {"minutes": math.ceil(seconds / 60), "at": end}
+    page = render(request, "accounts/too_many_attempts.html", context, status=429)
+    page["Retry-After"] = str(seconds)
+    page["Cache-Control"] = "no-store"
+    return page
 
 
 def prune() -> None:
-    """Remove what no longer counts: it says who was here, and from where."""
-    over = AccessAttempt.objects.filter(attempt_time__lte=timezone.now() - settings.AXES_COOLOFF_TIME)
-    if over.exists():
-        over.delete()
+    """Delete attempts that no longer count, since they contain usernames and addresses."""
+    expired = AccessAttempt.objects.filter(attempt_time__lte=timezone.now() - settings.AXES_COOLOFF_TIME)
+    if expired.exists():
+        expired.delete()
 
 
-def _is_known(request: HttpRequest, username: str | None) -> bool:
+def _is_known_device(request: HttpRequest, username: str | None) -> bool:
     from accounts.models import User
 
     try:
-        known = request.get_signed_cookie(_COOKIE, salt=_SALT, max_age=_KNOWN_FOR)
+        user_id = request.get_signed_cookie(_COOKIE, salt=_SALT, max_age=_COOKIE_AGE)
     except (KeyError, signing.BadSignature):
         return False
-    return known is not None and User.objects.filter(pk=known, username=username or "").exists()
+    return user_id is not None and User.objects.filter(pk=user_id, username=username or "").exists()
 
 
-def _free_again(request: HttpRequest, credentials: dict[str, Any] | None) -> datetime:
-    """When so many failures have been forgotten that the next attempt is judged again."""
-    own = {"username": get_client_username(request, credentials), "ip_address": address(request)}
+def _lockout_end(request: HttpRequest, credentials: dict[str, Any] | None) -> datetime:
+    """Return when so few failures remain that the next attempt is checked again."""
+    values = {"username": get_client_username(request, credentials), "ip_address": address(request)}
     now = timezone.now()
-    free = now
+    end = now
     for names in lockout_parameters(request, credentials):
-        matching = Q(**{name: own[name] for name in ([names] if isinstance(names, str) else names)})
+        matching = Q(**{name: values[name] for name in ([names] if isinstance(names, str) else names)})
         attempts = AccessAttempt.objects.filter(matching, attempt_time__gt=now - settings.AXES_COOLOFF_TIME)
-        left = 0
-        # The newest first: as long as these alone are too many, it stays shut.
-        for count, last in attempts.order_by("-attempt_time").values_list("failures_since_start", "attempt_time"):
-            left += count
-            if left >= settings.AXES_FAILURE_LIMIT:
-                free = max(free, last + settings.AXES_COOLOFF_TIME)
+        failures = 0
+        # Newest first: the lockout ends when the first attempt that reaches the limit is too old to count.
+        for count, time in attempts.order_by("-attempt_time").values_list("failures_since_start", "attempt_time"):
+            failures += count
+            if failures >= settings.AXES_FAILURE_LIMIT:
+                end = max(end, time + settings.AXES_COOLOFF_TIME)
                 break
-    return free
+    return end

@@ -1,4 +1,4 @@
-"""People and the tokens their programs use."""
+"""Users, their API tokens, the jobs of their accounts, and the audit log."""
 
 import hashlib
 import hmac
@@ -23,23 +23,23 @@ LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 
 class User(AbstractUser):
-    """A person with a history. Staff inspect generations in the admin, and set limits other than the settings'."""
+    """A user. The limits are set by staff in the admin; empty ones are those of the settings."""
 
     max_running = models.PositiveIntegerField(
-        "running at once", null=True, blank=True, help_text="Empty: the service's own limit. 0: none."
+        "running at once", null=True, blank=True, help_text="Empty: the default limit. 0: no limit."
     )
     max_queued = models.PositiveIntegerField(
-        "queued at once", null=True, blank=True, help_text="Empty: the service's own limit. 0: none."
+        "queued at once", null=True, blank=True, help_text="Empty: the default limit. 0: no limit."
     )
     max_per_minute = models.PositiveIntegerField(
-        "requests per minute", null=True, blank=True, help_text="Empty: the service's own limit. 0: none."
+        "requests per minute", null=True, blank=True, help_text="Empty: the default limit. 0: no limit."
     )
     max_daily_cost = models.FloatField(
         "cost per day",
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="Steps x megapixels x images x model weight. Empty: the service's own limit. 0: none.",
+        help_text="Steps x megapixels x images x model weight. Empty: the default limit. 0: no limit.",
     )
 
     blur_flagged = models.BooleanField("blur flagged pictures", default=True)
@@ -47,7 +47,7 @@ class User(AbstractUser):
         max_length=5, choices=[("auto", "as the system"), ("light", "light"), ("dark", "dark")], default="auto"
     )
     default_model = models.CharField(
-        max_length=200, blank=True, help_text="What the studio starts with. Empty: the service's."
+        max_length=200, blank=True, help_text="The model that the studio starts with. Empty: the default model."
     )
 
     class Meta(AbstractUser.Meta):
@@ -56,13 +56,13 @@ class User(AbstractUser):
 
 class ApiTokenManager(models.Manager["ApiToken"]):
     def issue(self, user: User, name: str, expires: datetime | None = None) -> tuple["ApiToken", str]:
-        """A new token and its text, which is shown once and stored nowhere."""
+        """Create a token. Returns it with its text, which is shown once and not stored."""
         raw = TOKEN_START + secrets.token_urlsafe(32)
         token = self.create(user=user, name=name, prefix=raw[:PREFIX_LENGTH], digest=_digest(raw), expires=expires)
         return token, raw
 
     def authenticate(self, raw: str) -> "ApiToken | None":
-        """The usable token with this text, its user loaded, or None. One query; notes the use at most once a minute."""
+        """Return the usable token with this text and its user, or None. Updates `last_used` at most once a minute."""
         if not (raw.startswith(TOKEN_START) and raw.isascii() and raw.isprintable()):
             return None
         now = timezone.now()
@@ -84,7 +84,7 @@ class ApiTokenManager(models.Manager["ApiToken"]):
 
 
 class DataExport(LeasedJob):
-    """A job that puts a user's data into one file, and that file: see `generation.maintenance.data_export`."""
+    """A job that writes a user's data to a file, and that file: see `generation.maintenance.data_export`."""
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -110,9 +110,9 @@ class DataExport(LeasedJob):
 
 
 class AccountDeletion(LeasedJob):
-    """A job that deletes an account, and its receipt, which names no one: see `generation.maintenance.account_deletion`.
+    """A job that deletes an account, and its anonymous receipt: see `generation.maintenance.account_deletion`.
 
-    The id is random, because the address of the receipt is all that gives access to it.
+    The id is random, since whoever knows the address of the receipt can see it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -124,7 +124,7 @@ class AccountDeletion(LeasedJob):
 
 
 class ApiToken(models.Model):
-    """A Bearer token. Only its SHA-256 digest is kept; the prefix finds the row and names the token to its owner."""
+    """An API token. Only its SHA-256 digest is stored; the prefix finds the row and identifies the token on pages."""
 
     user = models.ForeignKey(User, models.CASCADE, related_name="tokens")
     name = models.CharField(max_length=100)
@@ -149,24 +149,24 @@ class ApiToken(models.Model):
         return self.revoked is None and (self.expires is None or self.expires > timezone.now())
 
     def revoke(self) -> None:
-        """End the token now; a revoked one keeps the time it was first revoked."""
+        """Revoke the token now. An earlier revocation keeps its time."""
         ApiToken.objects.filter(pk=self.pk, revoked=None).update(revoked=timezone.now())
 
 
 class AuditEntry(AppendOnly):
-    """A change that staff made: see `accounts.audit`. It holds nobody's words, since it outlives whom it is about."""
+    """An action of staff: see `accounts.audit`. It has no texts of users, since it outlives their accounts."""
 
     when = models.DateTimeField(default=timezone.now, db_index=True)
     actor = models.ForeignKey(
-        User, models.SET_NULL, null=True, related_name="+", help_text="Empty: a command, or gone."
+        User, models.SET_NULL, null=True, related_name="+", help_text="Empty: a command, or a deleted user."
     )
     actor_name = models.CharField("actor", max_length=150, help_text="The username at that time.")
-    action = models.CharField(max_length=60, db_index=True, help_text="What was done, such as `generation.cancel`.")
-    kind = models.CharField(max_length=60, help_text="Of what it was done to, such as `generation.generation`.")
-    target = models.CharField(max_length=200, help_text="The id of what it was done to.")
+    action = models.CharField(max_length=60, db_index=True, help_text="The action, such as `generation.cancel`.")
+    kind = models.CharField(max_length=60, help_text="The kind of target, such as `generation.generation`.")
+    target = models.CharField(max_length=200, help_text="The id or name of the target.")
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
-    request_id = models.CharField(max_length=64, help_text="The `X-Request-Id` of the request that did it.")
+    request_id = models.CharField(max_length=64, help_text="The `X-Request-Id` of the request.")
 
     class Meta:
         ordering = ("-id",)
@@ -179,5 +179,5 @@ class AuditEntry(AppendOnly):
 
 
 def _digest(raw: str) -> str:
-    # A token is 256 random bits: no dictionary can guess it, so a fast hash is the right one.
+    # A token has 256 random bits, so a fast hash is safe.
     return hashlib.sha256(raw.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""The id of a request: in its answer, in its row, and in every log line about it."""
+"""The id of a request: in its response, in the row of its generation, and in log lines."""
 
 import logging
 import re
@@ -7,28 +7,28 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from uuid import uuid4
 
-_SANE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_VALID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _current: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def current() -> str:
-    """The id of the request that is served here, or of those that are worked on; empty outside of any."""
+    """Return the id of the request that is being served, or the ids of those that a worker runs; empty if none."""
     return _current.get()
 
 
 def sanitize(text: str) -> str:
-    """The client's id, or a new one where it is no 1 to 64 letters, digits and `._:-`, which are safe in any log."""
-    return text if _SANE.fullmatch(text) else uuid4().hex
+    """Return the client's id if it is 1 to 64 letters, digits and `._:-`, which are safe in any log; else a new id."""
+    return text if _VALID.fullmatch(text) else uuid4().hex
 
 
 def set_current(request_id: str) -> None:
-    """Give the current task this id until it ends."""
+    """Set the id of the current task until it ends."""
     _current.set(request_id)
 
 
 @contextmanager
 def bind(*ids: str) -> Iterator[None]:
-    """Let the log lines of this block carry these ids, with commas between; empty ones are left out."""
+    """Add these ids to the log lines within this context, separated by commas. Empty ids are omitted."""
     token = _current.set(",".join(filter(None, ids)))
     try:
         yield
@@ -37,7 +37,7 @@ def bind(*ids: str) -> Iterator[None]:
 
 
 class AddRequestId(logging.Filter):
-    """Gives each record a `request_id` for the format, `-` where there is none."""
+    """Sets `request_id` of each log record; `-` if there is none."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = current() or "-"

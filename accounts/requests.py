@@ -1,4 +1,4 @@
-"""Read a request: its user, numbers and ids in its fields, and the page that it came from."""
+"""Read a request: its user, numbers and ids in its fields, and the page to return to."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -24,6 +24,7 @@ def whole_number(text: str, maximum: int) -> int | None:
 
 
 def parse_uuid(text: str) -> UUID | None:
+    """Return the UUID that the text is; None for any other text."""
     try:
         return UUID(text)
     except ValueError:
@@ -31,7 +32,7 @@ def parse_uuid(text: str) -> UUID | None:
 
 
 def uuids(texts: Iterable[str]) -> list[UUID]:
-    """Return the ids among these texts."""
+    """Return the UUIDs among these texts."""
     return [parsed for text in texts if (parsed := parse_uuid(text))]
 
 

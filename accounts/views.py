@@ -1,6 +1,6 @@
-"""Sign-in, sign-up and the page of a person's tokens."""
+"""Sign-in, sign-up and the page of a user's tokens."""
 
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
@@ -17,7 +17,8 @@ from django_htmx.http import HttpResponseClientRefresh
 
 from accounts import lockout
 from accounts.forms import NewTokenForm, SignUpForm
-from accounts.models import ApiToken, User
+from accounts.models import ApiToken
+from accounts.requests import current_user
 
 
 class SignIn(LoginView):
@@ -25,7 +26,7 @@ class SignIn(LoginView):
     redirect_authenticated_user = True
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        # A page that refreshes a part of itself after its session ended was sent here: all of it has to go.
+        # htmx would put the sign-in page into a part of the page whose session has ended; reload it instead.
         if "HX-Request" in request.headers:
             return HttpResponseClientRefresh()
         return super().dispatch(request, *args, **kwargs)
@@ -42,7 +43,7 @@ class SignIn(LoginView):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def sign_up(request: HttpRequest) -> HttpResponse:
-    """Make an account for whoever asks, where SIGN_UP allows that."""
+    """Create an account, if SIGN_UP allows it."""
     if not settings.SIGN_UP:
         raise Http404
     if request.user.is_authenticated:
@@ -61,8 +62,8 @@ def sign_up(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def tokens(request: HttpRequest) -> HttpResponse:
-    """One's tokens, and a form for another. The text of a new one is in the answer to its making and nowhere else."""
-    user = cast(User, request.user)
+    """List the user's tokens and create new ones. The text of a new token is only in the response to its creation."""
+    user = current_user(request)
     form = NewTokenForm(request.POST if request.method == "POST" else None)
     new_token, raw_token = None, ""
     if form.is_valid():
@@ -75,7 +76,7 @@ def tokens(request: HttpRequest) -> HttpResponse:
             "form": form,
             "new_token": new_token,
             "raw_token": raw_token,
-            # The newest first, those that are of no use any more at the end.
+            # Newest first, revoked and expired ones last.
             "tokens": sorted(user.tokens.all(), key=lambda token: not token.is_usable),
             "site_url": request.build_absolute_uri("/")[:-1],
         },
@@ -85,7 +86,7 @@ def tokens(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def revoke_token(request: HttpRequest, token_id: int) -> HttpResponse:
-    token = get_object_or_404(ApiToken, pk=token_id, user=cast(User, request.user))
+    token = get_object_or_404(ApiToken, pk=token_id, user=current_user(request))
     token.revoke()
     messages.success(request, f"The token “{token.name}” was revoked.")
     return redirect("tokens")

@@ -1,4 +1,4 @@
-"""The ASGI application: each request gets its id, then the waiting layer, then Django."""
+"""The ASGI application: Django, inside the long-poll middleware, inside the request id middleware."""
 
 import os
 
@@ -10,5 +10,5 @@ django_application = get_asgi_application()
 from generation.asgi.long_poll import LongPollMiddleware  # noqa: E402  needs Django's settings
 from generation.asgi.request_id_middleware import request_id_middleware  # noqa: E402
 
-waiting_layer = LongPollMiddleware(django_application)
-application = request_id_middleware(waiting_layer)
+long_poll = LongPollMiddleware(django_application)
+application = request_id_middleware(long_poll)

@@ -1,4 +1,4 @@
-"""System checks of the settings. `dreamsite.settings` itself refuses only what it cannot read or go on with."""
+"""System checks of the settings. `dreamsite.settings` itself refuses only values that it cannot parse or continue with."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 SETTINGS = "settings"
-"""The tag of these checks. Commands that start often run them alone: all checks together import every page."""
+"""The tag of these checks. Commands that start often run only these, since all checks together import every page."""
 
 _CHOICES = {
     "IMAGE_URLS": ("signed", "data"),
@@ -28,6 +28,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _broken_rules() -> Iterator[tuple[str, str]]:
+    """Yield the name and the broken rule of each setting with a value that is not allowed."""
     for name, choices in _CHOICES.items():
         if getattr(settings, name) not in choices:
             yield name, f"must be {', '.join(choices[:-1])} or {choices[-1]}"

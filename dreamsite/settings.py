@@ -1,6 +1,6 @@
-"""All settings of Dreamsite: embedded defaults, replaced by environment variables.
+"""All settings of Dreamsite: defaults that environment variables override.
 
-Every variable is listed in docs/settings.md; a test compares the two. State lives only in DATA_DIR.
+Every variable is listed in docs/settings.md; a test compares the two. All state is in DATA_DIR.
 """
 
 import os
@@ -15,14 +15,14 @@ import environ
 
 from generation.asgi.paths import API_PATHS
 
-# Django's generic classes, such as ModelAdmin, can then be given their type argument.
+# Makes Django's generic classes, such as ModelAdmin, accept their type argument at run time.
 django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
 class _Env(environ.Env):
-    """Answers a value that cannot be read with one line instead of a traceback."""
+    """Reports a value that cannot be parsed in one line instead of a traceback."""
 
     def get_value(self, var: str, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -48,7 +48,7 @@ def _data_dir() -> Path:
 
 
 def _secret_key() -> str:
-    """The key of this installation, made once; a link is atomic, so that two first starts agree on one key."""
+    """Return the key of this installation. The link that creates it is atomic, so that two first starts use the same key."""
     path = DATA_DIR / "secret_key"
     if not path.exists():
         draft = path.with_name(f"secret_key.{secrets.token_hex(4)}")
@@ -64,7 +64,7 @@ DATA_DIR = _data_dir()
 SECRET_KEY = env.str("SECRET_KEY", default="") or _secret_key()
 DEBUG = env.bool("DEBUG", default=False)
 
-# Where it is reached.
+# Addresses.
 HOST = env.str("HOST", default="127.0.0.1")
 PORT = env.int("PORT", default=8000)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]", HOST])
@@ -73,14 +73,14 @@ HTTPS = env.bool("HTTPS", default=False)
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
-    # Asked by monitoring, past the proxy.
+    # Monitoring requests it without the proxy.
     SECURE_REDIRECT_EXEMPT = [r"^ready$"]
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
-# Whose word on a client's address is taken. A proxy that is asked over HTTPS usually runs on the same host.
+# The proxies whose X-Forwarded-For is trusted. A proxy that serves HTTPS usually runs on the same host.
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=["127.0.0.1", "::1"] if HTTPS else [])
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -117,8 +117,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
-# What is answered in JSON, errors and unknown paths included.
-# Pages of other origins that may use the API from a browser. Without any there is no middleware: it would answer preflights.
+# Other origins whose pages may use the API. Without any there is no CORS middleware, since it would answer preflights.
 CORS_ORIGINS = env.list("CORS_ORIGINS", default=[])
 if CORS_ORIGINS:
     MIDDLEWARE.insert(0, "corsheaders.middleware.CorsMiddleware")
@@ -136,7 +135,7 @@ if CORS_ORIGINS:
     ]
 ROOT_URLCONF = "dreamsite.urls"
 ASGI_APPLICATION = "dreamsite.asgi.application"
-# `/image-to-image` and `/image-to-image/` both answer directly; a redirect would turn a client's POST into a GET.
+# `/image-to-image` and `/image-to-image/` are both routes, since a redirect would change a client's POST to a GET.
 APPEND_SLASH = True
 TEMPLATES = [
     {
@@ -158,17 +157,17 @@ DATABASE_URL = env.str("DATABASE_URL", default="") or f"sqlite:///{DATA_DIR / 'd
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}  # type: ignore[no-untyped-call]
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
-        # Writers queue up instead of failing when a read lock cannot be raised to a write lock.
+        # Writers wait instead of failing, as they would if a read lock could not be upgraded to a write lock.
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
-    # In a file, since the tests' threads and processes must see one database.
+    # A file, since the tests' threads and processes need the same database.
     DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
 else:
-    # A pool is per process: Django's threads and a few more at most. Options of the URL, such as sslmode, are kept.
-    # Idle connections go soon, so that few are there to be found dead after a restart of the database: a request that
-    # meets dead ones passes over them, but pauses for ever longer between two.
+    # The pool of a process: for Django's threads and a few more. Options of the URL, such as sslmode, stay.
+    # Idle connections are closed soon, so that few are dead after a restart of the database: a request skips dead
+    # connections, but waits longer after each.
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
         "min_size": 1,
         "max_size": 20,
@@ -188,7 +187,7 @@ if REDIS_EMBEDDED and len(os.fsencode(REDIS_SOCKET)) > 100:
     raise SystemExit(
         f"DATA_DIR {DATA_DIR} is too long for the socket in it; set DATA_DIR to a path of at most 85 bytes."
     )
-# Figures of staff pages and forecasts are cached in each process.
+# Each process caches the numbers of staff pages and forecasts.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 POOLS = env.list("POOLS", default=["default"])
 RQ_QUEUES = {pool: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"} for pool in POOLS}
@@ -224,7 +223,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 STATIC_URL = "static/"
-# Found where they lie, so that there is no step of collecting them.
+# Served from the source directories, so that collectstatic is not needed.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
@@ -233,7 +232,7 @@ WAIT_SECONDS = env.float("WAIT_SECONDS", default=50.0)
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=20 * 1024 * 1024)
 MAX_UPLOAD_PIXELS = env.int("MAX_UPLOAD_PIXELS", default=50_000_000)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_UPLOAD_BYTES
-# The form's text is bounded by its own fields; a pile of parts is refused before it is looked at.
+# The fields limit the length of texts; this limits the number of parts before they are read.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
@@ -248,15 +247,15 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Dreamsite",
     "DESCRIPTION": (
         "A self-hosted image-to-image service, wire-compatible with Livepeer's AI gateway: post a picture and a prompt, "
-        "get pictures back.\n\nEvery call needs an API token: `Authorization: Bearer dream_…`. An error has the shape "
-        "of its status: a list of what is wrong for 422, a message and a `code` for all others."
+        "get pictures back.\n\nEvery call needs an API token: `Authorization: Bearer dream_…`. The body of an error is "
+        "a list of wrong fields for status 422, and a message with a `code` for all others."
     ),
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.0",
     "TAGS": [
-        {"name": "generate", "description": "Make pictures."},
-        {"name": "generations", "description": "What became of a request: durable, and its owner's alone."},
-        {"name": "models", "description": "What a request may name, and what comes of it."},
+        {"name": "generate", "description": "Generate pictures."},
+        {"name": "generations", "description": "Your requests and their pictures."},
+        {"name": "models", "description": "The models and LoRAs that you may use."},
     ],
     "SORT_OPERATIONS": False,
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
@@ -275,7 +274,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 SIGN_UP = env.bool("SIGN_UP", default=False)
-# Sign-ins are slowed down by django-axes: after so many wrong passwords none is looked at until they are forgotten.
+# django-axes locks sign-in for a while after too many wrong passwords.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=10)
 AXES_ENABLED = AXES_FAILURE_LIMIT > 0
@@ -290,7 +289,7 @@ LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"
 
-# Workers and the engine. One thread a worker: two such workers do nearly twice the work of one with two threads.
+# Workers and the engine. Two workers of one thread do nearly twice the work of one worker of two threads.
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 WORKERS = env.int("WORKERS", default=max(1, min(2, _cores)))
 THREADS = env.int("THREADS", default=max(1, _cores // max(1, WORKERS)))
@@ -301,28 +300,28 @@ MODELS_OFFLINE = env.bool("MODELS_OFFLINE", default=False)
 SAFETY_CHECKER = env.str("SAFETY_CHECKER", default="opennsfw")
 SAFETY_THRESHOLD = env.float("SAFETY_THRESHOLD", default=0.0) or None
 
-# Review. The share of unflagged pictures that people look at, 0 to 1; what becomes of those that they confirm.
+# Review. The share of unflagged pictures that reviewers see, 0 to 1; who gets the pictures that they confirm.
 REVIEW_SAMPLE = env.float("REVIEW_SAMPLE", default=0.01)
 CONFIRMED_PICTURES = env.str("CONFIRMED_PICTURES", default="owner")
 
-# Leases, in seconds: how long a claim lasts unrenewed, and how long a silent run keeps being renewed.
+# Leases, in seconds: how long a claim lasts without renewal, and how long a run without progress is renewed.
 LEASE_SECONDS = env.float("LEASE_SECONDS", default=15.0)
 STALL_SECONDS = env.float("STALL_SECONDS", default=300.0)
 MAX_ATTEMPTS = 3
-# How long a stopping worker may go on with what it has begun, and how long any request may run.
+# Seconds that a stopping worker may finish its work, and that any request may run.
 DRAIN_SECONDS = env.float("DRAIN_SECONDS", default=60.0)
 MAX_SECONDS = env.float("MAX_SECONDS", default=3600.0)
-# Images of different requests that may be made in one batch. On a CPU a batch is no faster than its pictures one by one.
+# Pictures of different requests in one batch. On a CPU, a batch is not faster than its pictures one by one.
 MAX_BATCH = env.int("MAX_BATCH", default=1)
 
-# Limits. 0 is none; those of a user can be overridden in the admin, and LIMITS=off lifts them all.
+# Limits. 0 is no limit. Staff can override them for a user in the admin, and LIMITS=off removes all.
 LIMITS = env.bool("LIMITS", default=True)
 USER_MAX_RUNNING = env.int("USER_MAX_RUNNING", default=4)
 USER_MAX_QUEUED = env.int("USER_MAX_QUEUED", default=100)
 USER_MAX_PER_MINUTE = env.int("USER_MAX_PER_MINUTE", default=60)
 USER_MAX_DAILY_COST = env.float("USER_MAX_DAILY_COST", default=5000.0)
 MAX_QUEUE = env.int("MAX_QUEUE", default=1000)
-# How many seconds a request may wait before staff are told.
+# Seconds that a request may wait before the operations page reports it.
 QUEUE_TARGET_SECONDS = env.float("QUEUE_TARGET_SECONDS", default=120.0)
 
 LANGUAGE_CODE = "en-us"
@@ -335,7 +334,7 @@ LOGGING = {
     "filters": {"request_id": {"()": "accounts.request_ids.AddRequestId"}},
     "formatters": {"line": {"format": "{asctime} {levelname} [{request_id}] {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
-    # What a client did wrong is the client's to read; only our own failures are worth a line.
+    # Errors of clients are in their responses; only the service's own failures are logged.
     "loggers": {
         "django.request": {"level": "ERROR"},
         "axes": {"level": "ERROR"},

@@ -1,4 +1,4 @@
-"""Child processes that are kept running, and all ended together."""
+"""A supervisor of child processes: it restarts those that end, and stops all of them together."""
 
 import ctypes
 import logging
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 
 logger = logging.getLogger(__name__)
 
-_FIRST_BACKOFF = 0.5
-_LONGEST_BACKOFF = 30.0
+_MIN_BACKOFF = 0.5
+_MAX_BACKOFF = 30.0
 _HEALTHY_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass
 class Child:
-    """A command that should always run. `grace` is how many seconds it may take to end after SIGTERM."""
+    """A command to keep running. `grace` is the time in seconds that it may take to end after SIGTERM."""
 
     name: str
     command: Sequence[str]
@@ -27,37 +27,39 @@ class Child:
     pass_fds: Sequence[int] = ()
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _started: float = field(default=0.0, init=False)
-    _backoff: float = field(default=_FIRST_BACKOFF, init=False)
-    _not_before: float = field(default=0.0, init=False)
+    _backoff: float = field(default=_MIN_BACKOFF, init=False)
+    _next_start: float = field(default=0.0, init=False)
 
     def start(self) -> None:
-        # A session of its own: Ctrl-C reaches the supervisor alone, which then ends its children in order.
+        # In a new session, so that Ctrl-C reaches only the supervisor, which then stops its children in order.
         self._process = subprocess.Popen(
             self.command,
             pass_fds=self.pass_fds,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=_terminate_with_parent,
         )
         self._started = time.monotonic()
 
-    def keep(self) -> None:
-        """Start it again if it has died, at once after a long life, with growing pauses after short ones."""
+    def restart_if_ended(self) -> None:
+        """Start it again if it has ended, after a pause that grows if it ends soon after each start."""
         now = time.monotonic()
         if self._process is not None and self._process.poll() is not None:
-            lived = now - self._started
-            self._backoff = _FIRST_BACKOFF if lived >= _HEALTHY_SECONDS else min(self._backoff * 2, _LONGEST_BACKOFF)
-            self._not_before = now + self._backoff
+            lifetime = now - self._started
+            self._backoff = _MIN_BACKOFF if lifetime >= _HEALTHY_SECONDS else min(self._backoff * 2, _MAX_BACKOFF)
+            self._next_start = now + self._backoff
             code = self._process.returncode
             logger.warning("%s ended with status %d; starting it again in %.1f s", self.name, code, self._backoff)
             self._process = None
-        if self._process is None and now >= self._not_before:
+        if self._process is None and now >= self._next_start:
             self.start()
 
-    def ask_to_end(self) -> None:
+    def terminate(self) -> None:
+        """Send SIGTERM."""
         if self._process is not None:
             self._process.terminate()
 
-    def wait_for_end(self) -> None:
+    def wait(self) -> None:
+        """Wait until it has ended; kill it after `grace` seconds."""
         if self._process is None:
             return
         try:
@@ -69,11 +71,14 @@ class Child:
 
 
 class Supervisor:
-    """Runs groups of children. Groups start in their order and end in the reverse one, each group together."""
+    """Runs groups of children. Groups are started in order and stopped in reverse order, each group together.
+
+    SIGINT and SIGTERM set `is_stopping`.
+    """
 
     def __init__(self) -> None:
         self._groups: list[list[Child]] = []
-        self._ending: list[Child] = []
+        self._stopping_children: list[Child] = []
         self.is_stopping = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._request_stop)
@@ -83,28 +88,28 @@ class Supervisor:
         for child in children:
             child.start()
 
-    def keep(self) -> None:
+    def restart_ended(self) -> None:
         for group in self._groups:
             for child in group:
-                child.keep()
+                child.restart_if_ended()
 
     def stop(self) -> None:
-        """End all children. A second request to stop, meanwhile, is passed on to those that take their time."""
+        """Stop all children. A second SIGINT or SIGTERM meanwhile is passed on to the group that is being stopped."""
         for group in reversed(self._groups):
-            self._ending = group
+            self._stopping_children = group
             for child in group:
-                child.ask_to_end()
+                child.terminate()
             for child in group:
-                child.wait_for_end()
+                child.wait()
 
     def _request_stop(self, *_: object) -> None:
         if self.is_stopping:
-            for child in self._ending:
-                child.ask_to_end()
+            for child in self._stopping_children:
+                child.terminate()
         self.is_stopping = True
 
 
-def _end_with_parent() -> None:
-    """Let the kernel send SIGTERM when the supervisor dies, whatever killed it, so that it leaves no orphan."""
+def _terminate_with_parent() -> None:
+    """Make the kernel send SIGTERM to this process when the supervisor dies, so that no orphan remains."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

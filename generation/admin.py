@@ -1,4 +1,4 @@
-"""What Django's admin discovers: the admin classes are in `generation.staff`."""
+"""The module that Django's admin discovers. The admin classes are in `generation.staff`."""
 
 from django.contrib import admin
 
@@ -20,5 +20,5 @@ __all__ = [
 admin.site.site_header = "Dreamsite"
 admin.site.site_title = "Dreamsite"
 admin.site.index_title = "Administration"
-# The lists need the width, and breadcrumbs lead to the other tables.
+# The lists need the width; breadcrumbs lead to the other tables.
 admin.site.enable_nav_sidebar = False

@@ -4,11 +4,7 @@ from generation.families import Traits
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
 from generation.recipes import Limits, clamp, max_allowed, traits_of
-from generation.responses import (
-    ModelDescription,
-    ParameterDescription,
-    Sizes,
-)
+from generation.responses import ModelDescription, ParameterDescription, Sizes
 
 MODEL_FIELDS = (
     "loras",

@@ -34,7 +34,7 @@ PARAMETERS = {
 SHARED = ("negative_prompt", "num_inference_steps", "guidance_scale", "image_guidance_scale", "strength", "loras")
 """The request fields that a shared recipe shows."""
 
-_WRONG = {
+_PLAIN_MESSAGES = {
     "int_parsing": "Input should be a whole number",
     "int_from_float": "Input should be a whole number",
     "float_parsing": "Input should be a number",
@@ -93,7 +93,7 @@ def state(generation: Generation) -> str:
         return f"deleted {timezone.localtime(generation.deleted):%Y-%m-%d %H:%M} ({generation.state})"
     if generation.trashed:
         return f"in the trash since {timezone.localtime(generation.trashed):%Y-%m-%d %H:%M} ({generation.state})"
-    took = generation.running_seconds
+    duration = generation.running_seconds
     match generation.state:
         case State.QUEUED:
             return "waiting for a worker" if not generation.crash_count else "waiting again: its worker was lost"
@@ -102,13 +102,13 @@ def state(generation: Generation) -> str:
                 return "stopping"
             return "generating" if generation.attempt < 2 else f"generating, attempt {generation.attempt}"
         case State.SUCCEEDED:
-            return "succeeded" if took is None else f"succeeded in {seconds(took)}"
+            return "succeeded" if duration is None else f"succeeded in {seconds(duration)}"
         case State.CANCELED:
-            return "canceled" if took is None else f"canceled after {seconds(took)}"
+            return "canceled" if duration is None else f"canceled after {seconds(duration)}"
         case State.FAILED:
-            return "failed" if took is None else f"failed after {seconds(took)}"
+            return "failed" if duration is None else f"failed after {seconds(duration)}"
         case _:
-            raise ValueError(f"no words for the state {generation.state!r}")
+            raise ValueError(f"unknown state {generation.state!r}")
 
 
 def name(generation: Generation) -> str:
@@ -119,7 +119,7 @@ def name(generation: Generation) -> str:
 def last_day(generation: Generation) -> str:
     """Return when a generation in the trash will be deleted: `today`, `tomorrow`, `on Tue, 1 Dec`."""
     if generation.trashed is None:
-        raise ValueError("it is not in the trash")
+        raise ValueError("the generation is not in the trash")
     end = timezone.localdate(generation.trashed + timedelta(days=deletion.TRASH_DAYS))
     match (end - timezone.localdate()).days:
         case 0:
@@ -140,7 +140,7 @@ def outlooks(generations: Sequence[Generation]) -> dict[UUID, Outlook]:
     now = timezone.now()
     expected = forecast.of_queued([item for item in generations if item.state == State.QUEUED])
     result = {
-        generation_id: Outlook(at.reason.removesuffix("."), None, _left(at.finish, now))
+        generation_id: Outlook(at.reason.removesuffix("."), None, _remaining(at.finish, now))
         for generation_id, at in expected.items()
     }
     running = [item for item in generations if item.state == State.RUNNING]
@@ -149,8 +149,8 @@ def outlooks(generations: Sequence[Generation]) -> dict[UUID, Outlook]:
     for generation in running:
         result[generation.pk] = Outlook("", None, "")
         if (at := progress_of.get(generation.pk)) is not None:
-            words = f"step {at.step} of {at.of}" if at.phase == "denoising" else at.phase
-            result[generation.pk] = Outlook(words, at.percent, _left(ends.get(generation.pk), now))
+            status = f"step {at.step} of {at.of}" if at.phase == "denoising" else at.phase
+            result[generation.pk] = Outlook(status, at.percent, _remaining(ends.get(generation.pk), now))
     return result
 
 
@@ -158,37 +158,37 @@ def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> lis
     """Return the request fields as texts, with a note if the model uses another value or none."""
     recipe = generation.get_recipe()
     without_effect = traits_of(recipe.model).without_effect
-    rows = []
+    result = []
     for name in names:
         requested = generation.parameters.get(name)
         if requested is None:
             continue
         note = ""
-        used = getattr(recipe, name, requested)
+        effective = getattr(recipe, name, requested)
         if name in without_effect:
             note = "no effect on this model"
-        elif name != "loras" and used != requested:
-            note = f"the model runs with {_value(used)}"
-        words = _loras(recipe) if name == "loras" else _value(requested)
-        rows.append(Parameter(PARAMETERS[name], words, note))
-    return rows
+        elif name != "loras" and effective != requested:
+            note = f"the model runs with {_value(effective)}"
+        value = _loras(recipe) if name == "loras" else _value(requested)
+        result.append(Parameter(PARAMETERS[name], value, note))
+    return result
 
 
 def complaint(item: Mapping[str, Any]) -> str:
     """Return an item of `error_items` as a sentence for a form."""
-    words: str = _WRONG.get(item["type"], item["msg"])
-    return words if words.endswith(".") else f"{words}."
+    message: str = _PLAIN_MESSAGES.get(item["type"], item["msg"])
+    return message if message.endswith(".") else f"{message}."
 
 
 def safety(image: GeneratedImage) -> str:
     """Return the verdict of the reviewer or else of the checker; an unchecked picture is never called safe."""
     if image.review in DECIDED:
-        words = "flagged by a reviewer" if image.nsfw else "found safe by a reviewer"
+        verdict = "flagged by a reviewer" if image.nsfw else "found safe by a reviewer"
     elif not image.is_checked:
         return "not checked"
     else:
-        words = "flagged" if image.nsfw else "not flagged"
-    return words if image.nsfw_score is None else f"{words}, score {image.nsfw_score:.2f}"
+        verdict = "flagged" if image.nsfw else "not flagged"
+    return verdict if image.nsfw_score is None else f"{verdict}, score {image.nsfw_score:.2f}"
 
 
 def timings(generation: Generation) -> list[Part]:
@@ -199,22 +199,26 @@ def timings(generation: Generation) -> list[Part]:
     if generation.queued_seconds is not None:
         phases["queue"] = max(0.0, generation.queued_seconds)
     phases.update(generation.phases)
-    whole = sum(phases.values()) or 1.0
+    total = sum(phases.values()) or 1.0
     # Omit parts that round to 0.00 s.
-    return [Part(name.replace("_", " "), took, took / whole) for name, took in phases.items() if took >= 0.005]
+    return [
+        Part(name.replace("_", " "), duration, duration / total)
+        for name, duration in phases.items()
+        if duration >= 0.005
+    ]
 
 
-def seconds(took: float) -> str:
+def seconds(duration: float) -> str:
     """Format a duration: `0.02 s`, `2.4 s`, `48 s`, `3 min 20 s`."""
-    if took < 1:
-        return f"{took:.2f} s"
-    if took < 10:
-        return f"{took:.1f} s"
-    minutes, rest = divmod(round(took), 60)
-    return f"{minutes} min {rest} s" if minutes > 1 else f"{took:.0f} s"
+    if duration < 1:
+        return f"{duration:.2f} s"
+    if duration < 10:
+        return f"{duration:.1f} s"
+    minutes, remainder = divmod(round(duration), 60)
+    return f"{minutes} min {remainder} s" if minutes > 1 else f"{duration:.0f} s"
 
 
-def _left(end: datetime | None, now: datetime) -> str:
+def _remaining(end: datetime | None, now: datetime) -> str:
     return "" if end is None else f"about {seconds(max(1.0, round((end - now).total_seconds())))} left"
 
 

@@ -1,7 +1,7 @@
-"""The wire contract of `POST /image-to-image`: its fields, and the codes of its errors; `generation.responses` has the bodies.
+"""The request fields of `POST /image-to-image` and the error codes. The response bodies are in `generation.responses`.
 
-Every name, default, bound and help text of a request field is written here and nowhere else: form parsing, 422 bodies, the
-OpenAPI document and the pages read it from these models. Field names and defaults are those of Livepeer's AI gateway.
+Every name, default, bound and description of a request field is only here: form parsing, 422 responses, the OpenAPI document
+and the pages read it from these models. Field names and defaults are those of Livepeer's AI gateway.
 """
 
 import json
@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 MAX_SEED = 2**63 - 1
-"""Largest seed of an image: what a signed 64-bit column and Go's int64 hold."""
+"""Largest seed of an image: the maximum of a signed 64-bit column and of Go's int64."""
 
 MAX_LORAS = 4
 
@@ -30,7 +30,7 @@ class Priority(StrEnum):
 
 
 class OutputFormat(StrEnum):
-    """How the pictures are encoded. PNG is without loss."""
+    """How the pictures are encoded. PNG is lossless."""
 
     PNG = "png"
     JPEG = "jpeg"
@@ -38,19 +38,19 @@ class OutputFormat(StrEnum):
 
 
 class ResponseFormat(StrEnum):
-    """Whether an answer says where the pictures are, or carries them."""
+    """Whether responses have the URLs of the pictures, or the pictures as data URLs."""
 
     URL = "url"
     DATA = "data"
 
 
 class ErrorCode(StrEnum):
-    """Stable, machine-readable reason of an error: the `code` of a body, with its HTTP status and its meaning."""
+    """The stable, machine-readable reason of an error, with its HTTP status and meaning."""
 
     status: int
     meaning: str
 
-    # With defaults, since `ErrorCode(code)` looks a member up.
+    # The defaults are for `ErrorCode(code)`, which looks a member up.
     def __new__(cls, code: str, status: int = 500, meaning: str = "") -> Self:
         member = str.__new__(cls, code)
         member._value_ = code
@@ -58,42 +58,34 @@ class ErrorCode(StrEnum):
         member.meaning = meaning
         return member
 
-    INVALID_TOKEN = "invalid_token", 401, "no token, or one that is unknown, expired, revoked or of an inactive user"
-    MALFORMED_REQUEST = "malformed_request", 400, "the body is no readable form"
+    INVALID_TOKEN = "invalid_token", 401, "the token is missing, unknown, expired or revoked, or its user is not active"
+    MALFORMED_REQUEST = "malformed_request", 400, "the body is not a readable form"
     UNKNOWN_MODEL = "unknown_model", 400, "the model does not exist here or is not enabled"
-    INVALID_LORAS = "invalid_loras", 400, "`loras` is no JSON object of at most four names and weights"
+    INVALID_LORAS = "invalid_loras", 400, "`loras` is not a JSON object of at most four names and weights"
     UNKNOWN_LORA = "unknown_lora", 400, "the LoRA is not allowed for this model"
     LORA_FAILED = "lora_failed", 400, "the LoRA does not fit the model"
-    IMAGE_URL_REFUSED = "image_url_refused", 400, "`image_url` may not be fetched, or what is there is no picture"
-    NOT_FOUND = "not_found", 404, "no such thing, or not yours"
-    METHOD_NOT_ALLOWED = "method_not_allowed", 405, "the `Allow` header names what is"
-    ALREADY_FINISHED = "already_finished", 409, "it has ended, so it cannot be canceled"
-    ON_HOLD = "on_hold", 409, "staff must keep it for now, so it cannot be deleted"
-    NOT_FINISHED = "not_finished", 409, "it waits or runs, so it cannot be deleted; cancel it first"
+    IMAGE_URL_REFUSED = "image_url_refused", 400, "`image_url` may not be fetched, or does not lead to a picture"
+    NOT_FOUND = "not_found", 404, "it does not exist, or belongs to somebody else"
+    METHOD_NOT_ALLOWED = "method_not_allowed", 405, "the `Allow` header lists the allowed methods"
+    ALREADY_FINISHED = "already_finished", 409, "it has ended and cannot be canceled"
+    ON_HOLD = "on_hold", 409, "it is on legal hold and cannot be deleted now"
+    NOT_FINISHED = "not_finished", 409, "it is queued or running and cannot be deleted; cancel it first"
     CANCELED = "canceled", 409, "its user canceled it"
     DELETED = "deleted", 410, "its user deleted it"
-    UPLOAD_TOO_LARGE = "upload_too_large", 413, "the request is over `MAX_UPLOAD_BYTES`"
-    INVALID_FIELDS = "invalid_fields", 422, "fields are missing or wrong; `detail` is a list that names all of them"
-    KEY_REUSED = "key_reused", 422, "the `Idempotency-Key` came before, with another request"
-    TOO_MANY_QUEUED = "too_many_queued", 429, "as many requests of this user are waiting as may wait at once"
-    TOO_MANY_REQUESTS = "too_many_requests", 429, "this user has sent as many requests as a minute allows"
-    COST_EXCEEDED = "cost_exceeded", 429, "the request costs more than is left of what this user may spend today"
-    MODEL_FAILED = "model_failed", 500, "the model could not be loaded or broke"
-    OUT_OF_MEMORY = "out_of_memory", 500, "not even one picture at a time fits"
+    UPLOAD_TOO_LARGE = "upload_too_large", 413, "the request is larger than `MAX_UPLOAD_BYTES`"
+    INVALID_FIELDS = "invalid_fields", 422, "fields are missing or wrong; `detail` lists all of them"
+    KEY_REUSED = "key_reused", 422, "the `Idempotency-Key` was used with another request"
+    TOO_MANY_QUEUED = "too_many_queued", 429, "the user has as many queued requests as allowed"
+    TOO_MANY_REQUESTS = "too_many_requests", 429, "the user has sent as many requests a minute as allowed"
+    COST_EXCEEDED = "cost_exceeded", 429, "the request costs more than the user may still spend today"
+    MODEL_FAILED = "model_failed", 500, "the model could not be loaded, or failed"
+    OUT_OF_MEMORY = "out_of_memory", 500, "there is not enough memory for a single picture"
     STORAGE_FAILED = "storage_failed", 500, "the pictures could not be stored or read"
-    WORKER_LOST = "worker_lost", 500, "the worker was lost three times while making this"
-    INTERNAL = "internal_error", 500, "something nobody foresaw; the log has it"
-    UNAVAILABLE = (
-        "unavailable",
-        503,
-        "database, Redis or storage cannot be reached; `Retry-After` says when to come back",
-    )
-    QUEUE_FULL = (
-        "queue_full",
-        503,
-        "as many requests are waiting as the service takes; `Retry-After` says when to come back",
-    )
-    DEADLINE = "deadline", 504, "it ran past its `Cancel-After`, or longer than any request may"
+    WORKER_LOST = "worker_lost", 500, "the worker was lost three times while it ran this request"
+    INTERNAL = "internal_error", 500, "an unexpected error; the log has the details"
+    UNAVAILABLE = "unavailable", 503, "database, Redis or storage cannot be reached; retry after `Retry-After`"
+    QUEUE_FULL = "queue_full", 503, "the queue of the service is full; retry after `Retry-After`"
+    DEADLINE = "deadline", 504, "it ran longer than its `Cancel-After`, or than any request may"
     DEADLINE_BEFORE_START = "deadline_before_start", 504, "its `Cancel-After` passed before a worker was free"
 
 
@@ -105,7 +97,7 @@ MESSAGES = {
     ErrorCode.STORAGE_FAILED: "The pictures could not be stored or read; try again later.",
     ErrorCode.INTERNAL: "Image-to-image pipeline error.",
 }
-"""What people are told where a code always means the same."""
+"""The messages of codes that always have the same message."""
 
 
 _FIELDS = {
@@ -113,14 +105,14 @@ _FIELDS = {
     ErrorCode.INVALID_LORAS: "loras",
     ErrorCode.UNKNOWN_LORA: "loras",
 }
-"""The request field that an error of a code is about."""
+"""The request field that causes the error of a code."""
 
 
 class Refusal(Exception):
-    """A refused request; nothing of it was accepted. The API's errors and the pages' words are made from it.
+    """A request was not accepted. The API and the pages show it as an error.
 
-    `message` is for people, `retry_after` is in seconds, and `field` is the request field at fault, if there is one.
-    `headers` are those of the API's answer, and `items` the list of its 422 body; without items it has one message.
+    `message` is for people, `retry_after` is in seconds, and `field` is the wrong request field, if there is one. `headers`
+    are those of the API's response, and `items` the list of a 422 body; without items the body has only the message.
     """
 
     def __init__(
@@ -143,14 +135,14 @@ class Refusal(Exception):
 
 
 class RequestRefused(Refusal):
-    """A request that cannot be accepted as a whole, however it is sent."""
+    """A request as a whole cannot be accepted."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(code, message, field=_FIELDS.get(code, ""))
 
 
 class InvalidField(Refusal):
-    """One field that is not acceptable: an item of a 422 list. `place` is body, header or query."""
+    """A field is not valid: one item of a 422 list. `place` is body, header or query."""
 
     def __init__(
         self,
@@ -165,14 +157,14 @@ class InvalidField(Refusal):
 
 
 class InvalidForm(Refusal):
-    """Everything that is wrong with the fields of a form or a query."""
+    """Fields of a form or a query are not valid; `items` has all errors."""
 
     def __init__(self, items: Sequence[dict[str, Any]]) -> None:
         super().__init__(ErrorCode.INVALID_FIELDS, "invalid form", items=items)
 
 
 class ImageToImageParameters(BaseModel):
-    """The text fields of the form; the picture is judged by `generation.images.uploads`."""
+    """The text fields of the form. `generation.images.uploads` checks the picture."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -198,7 +190,7 @@ class ImageToImageParameters(BaseModel):
     ] = ""
     strength: Annotated[
         float,
-        Field(ge=0, le=1, description="How far the result may leave the picture: 0 keeps it, 1 ignores it."),
+        Field(ge=0, le=1, description="How far the result may differ from the picture: 0 keeps it, 1 ignores it."),
     ] = 0.8
     guidance_scale: Annotated[float, Field(ge=0, le=50, description="How closely the result follows the prompt.")] = 7.5
     image_guidance_scale: Annotated[
@@ -207,45 +199,41 @@ class ImageToImageParameters(BaseModel):
     ] = 1.5
     negative_prompt: Annotated[str, Field(max_length=4000, description="What the result should avoid.")] = ""
     safety_check: Annotated[
-        bool, Field(description="Score every result for nudity; a flag is reported, never painted over.")
+        bool, Field(description="Score every result for nudity. Flagged pictures are reported, not changed.")
     ] = True
     seed: Annotated[
         int | None,
         Field(
             ge=0,
             le=MAX_SEED,
-            description="Start of the random numbers; image i uses seed + i. Absent: random.",
-            # Forms of the API's page begin with it; without one they begin with the maximum, as JavaScript rounds it.
+            description="Seed of the random numbers; image i uses seed + i. Default: random.",
+            # The form of the API's page starts with it; without an example it would be the maximum, rounded by JavaScript.
             examples=[42],
         ),
     ] = None
     num_inference_steps: Annotated[
-        int, Field(ge=1, le=200, description="Denoising steps; more take longer and may show more detail.")
+        int, Field(ge=1, le=200, description="Denoising steps; more take longer and may give more detail.")
     ] = 100
     num_images_per_prompt: Annotated[int, Field(ge=1, le=10, description="How many pictures to make.")] = 1
-    # What follows is not in the contract.
+    # The following fields are additions to Livepeer's.
     image_url: Annotated[
         str,
-        Field(max_length=2000, description="Where to fetch the picture, in place of `image`, if the server allows it."),
+        Field(max_length=2000, description="Where to fetch the picture, instead of `image`, if the server allows it."),
     ] = ""
     output_format: Annotated[OutputFormat, Field(description="How the pictures are encoded: png, jpeg or webp.")] = (
         OutputFormat.PNG
     )
-    output_quality: Annotated[
-        int, Field(ge=1, le=100, description="Quality of jpeg and webp; png is without loss.")
-    ] = 90
+    output_quality: Annotated[int, Field(ge=1, le=100, description="Quality of jpeg and webp; png is lossless.")] = 90
     response_format: Annotated[
         ResponseFormat | None,
-        Field(
-            description="url: answers say where the pictures are; data: they carry them. Absent: the server's choice."
-        ),
+        Field(description="url: responses have URLs; data: they contain the pictures. Default: set by the server."),
     ] = None
     priority: Annotated[
         Priority,
-        Field(description="Which requests run before which: low, normal, or for staff high."),
+        Field(description="Requests of a higher priority run first: low, normal, or for staff high."),
     ] = Priority.NORMAL
     dry_run: Annotated[
-        bool, Field(description="Judge the request and say what would happen, but make nothing; it costs nothing.")
+        bool, Field(description="Check the request and estimate it, but generate nothing; it costs nothing.")
     ] = False
 
     @field_validator("prompt", "model_id", "loras", "negative_prompt", "image_url")
@@ -273,7 +261,7 @@ class ImageToImageParameters(BaseModel):
 
 
 def storable(text: str) -> str:
-    """A pydantic validator: PostgreSQL cannot store NUL."""
+    """Refuse NUL, which PostgreSQL cannot store; a pydantic validator."""
     if "\0" in text:
         raise PydanticCustomError("value_error", "Text must not contain NUL characters")
     return text
@@ -282,7 +270,7 @@ def storable(text: str) -> str:
 def error_items(
     error: pydantic.ValidationError, model: type[BaseModel] = ImageToImageParameters, place: str = "body"
 ) -> list[dict[str, Any]]:
-    """The items of a 422 body: place, message that names what is allowed, type; never the input."""
+    """Return the items of a 422 body: place, message with the allowed values, type; never the input."""
     return [
         {"loc": [place, *item["loc"][:1]], "msg": _message(item, model), "type": item["type"]}
         for item in error.errors(include_url=False, include_input=False, include_context=False)
@@ -290,11 +278,12 @@ def error_items(
 
 
 def missing(field: str) -> dict[str, Any]:
+    """Return the item of a 422 body for a field that is missing."""
     return {"loc": ["body", field], "msg": "Field required", "type": "missing"}
 
 
 def bounds(field: FieldInfo) -> dict[str, float | int]:
-    """The numeric bounds of a field by name: `ge`, `le`, `max_length`."""
+    """Return the bounds of a field: `ge`, `le` and `max_length`, as far as it has them."""
     return {
         name: getattr(constraint, name)
         for constraint in field.metadata
@@ -315,7 +304,7 @@ def _message(item: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def parse_loras(text: str) -> dict[str, float]:
-    """`loras` as a mapping of LoRA name to weight. Raises `RequestRefused` (the contract's 400)."""
+    """Parse `loras` as a mapping of LoRA name to weight. Raises `RequestRefused`: the status is 400, as in Livepeer's API."""
     if text.strip() == "":
         return {}
     try:

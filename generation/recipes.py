@@ -43,7 +43,7 @@ class LoraReference(BaseModel):
 
 
 class Limits(BaseModel):
-    """The limits that staff set on a model; None means that only the limits of the model apply. Sides are in pixels."""
+    """The limits that staff set for a model; None means that only the model's own limits apply. Sides are in pixels."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -184,24 +184,14 @@ def plan(
     staff, or if strength and steps leave no step to run.
     """
     traits = clamp(traits_of(model), limits)
-    for name in ("num_inference_steps", "num_images_per_prompt"):
-        allowed = max_allowed(name, traits, limits)
-        if allowed is not None and getattr(parameters, name) > allowed:
-            raise InvalidField(name, f"Input should be a number from 1 to {allowed} for {model.id}", "less_than_equal")
-    values: dict[str, Any] = parameters.model_dump(
-        include={"prompt", "negative_prompt", "strength", "guidance_scale", "image_guidance_scale", "safety_check"}
-    )
-    values["num_inference_steps"] = parameters.num_inference_steps
-    values["guidance_scale"] = round(1 + traits.guidance_slope * (parameters.guidance_scale - 1), 6)
-    values.update(traits.forced)
-    values["num_inference_steps"] = int(values["num_inference_steps"])
-    values["num_inference_steps"] = max(values["num_inference_steps"], traits.min_steps)
+    _check_limits(parameters, model, traits, limits)
+    values = _effective_values(parameters, traits)
     warnings = [_no_effect(name, model, traits) for name in sorted(traits.without_effect & parameters.model_fields_set)]
     if values["num_inference_steps"] > parameters.num_inference_steps and "num_inference_steps" not in traits.forced:
         steps = f"{parameters.num_inference_steps} was raised to {traits.min_steps}"
         warnings.append(f"num_inference_steps {steps}, the least that {model.id} works with.")
     if "output_quality" in parameters.model_fields_set and parameters.output_format is OutputFormat.PNG:
-        warnings.append("output_quality has no effect on png, which is without loss; jpeg and webp have one.")
+        warnings.append("output_quality has no effect on png, which is lossless.")
 
     if traits.has_strength:
         values["strength"], strength_warnings = _effective_strength(
@@ -212,15 +202,15 @@ def plan(
     width, height = fit(size, traits)
     warnings += _resize_warnings(size, (width, height), model, traits)
 
-    first_seed = parameters.seed
-    if first_seed is None:
-        first_seed = secrets.randbelow(_GENERATOR_SEEDS - parameters.num_images_per_prompt)
-    elif first_seed >= _GENERATOR_SEEDS:
-        warnings.append(f"seed {first_seed} gives the same pixels as seed {first_seed % _GENERATOR_SEEDS}.")
+    seed = parameters.seed
+    if seed is None:
+        seed = secrets.randbelow(_GENERATOR_SEEDS - parameters.num_images_per_prompt)
+    elif seed >= _GENERATOR_SEEDS:
+        warnings.append(f"seed {seed} gives the same pixels as seed {seed % _GENERATOR_SEEDS}.")
     recipe = Recipe(
         model=model,
         loras=tuple(loras),
-        seeds=tuple(range(first_seed, first_seed + parameters.num_images_per_prompt)),
+        seeds=tuple(range(seed, seed + parameters.num_images_per_prompt)),
         width=width,
         height=height,
         **values,
@@ -228,10 +218,27 @@ def plan(
     return recipe, warnings
 
 
+def _check_limits(parameters: ImageToImageParameters, model: ModelReference, traits: Traits, limits: Limits) -> None:
+    for name in ("num_inference_steps", "num_images_per_prompt"):
+        allowed = max_allowed(name, traits, limits)
+        if allowed is not None and getattr(parameters, name) > allowed:
+            raise InvalidField(name, f"Input should be a number from 1 to {allowed} for {model.id}", "less_than_equal")
+
+
+def _effective_values(parameters: ImageToImageParameters, traits: Traits) -> dict[str, Any]:
+    """Return the values of the request with those that the model's rules scale or force."""
+    names = {"prompt", "negative_prompt", "strength", "image_guidance_scale", "safety_check", "num_inference_steps"}
+    values: dict[str, Any] = parameters.model_dump(include=names)
+    values["guidance_scale"] = round(1 + traits.guidance_slope * (parameters.guidance_scale - 1), 6)
+    values.update(traits.forced)
+    values["num_inference_steps"] = max(int(values["num_inference_steps"]), traits.min_steps)
+    return values
+
+
 def largest_size(model: ModelReference, limits: Limits = NO_LIMITS) -> tuple[int, int]:
     """Return the most expensive size of this model, for planning while the size of the picture is unknown."""
-    side = clamp(traits_of(model), limits).max_side
-    return side, side
+    traits = clamp(traits_of(model), limits)
+    return fit((traits.max_side, traits.max_side), traits)
 
 
 def refit(recipe: Recipe, size: tuple[int, int], limits: Limits = NO_LIMITS) -> tuple[Recipe, list[str]]:

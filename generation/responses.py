@@ -1,4 +1,4 @@
-"""The bodies that the API answers with: pictures, records, errors. The OpenAPI document describes them from here."""
+"""The response bodies of the API: pictures, records, errors. The OpenAPI document is generated from them."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -13,29 +13,29 @@ StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
 
 
 class Media(BaseModel):
-    """One picture of an answer."""
+    """A picture of a response."""
 
-    url: str = Field(description="Where to fetch the picture; needs no header. A data URL where the server says so.")
+    url: str = Field(description="The address of the picture; needs no token. Or a data URL: see `response_format`.")
     seed: int = Field(description="The seed that made this picture.")
-    nsfw: bool = Field(description="Whether the picture was flagged. False when it was not checked.")
+    nsfw: bool = Field(description="Whether the picture was flagged. False if it was not checked.")
 
 
 class ImageResponse(BaseModel):
-    """What `POST /image-to-image` answers; `id`, `model_id` and `warnings` are additions to the contract."""
+    """The response of `POST /image-to-image`. `id`, `model_id` and `warnings` are additions to Livepeer's API."""
 
     images: list[Media]
-    id: UUID = Field(description="The generation; `GET /generations/{id}` has its record.")
+    id: UUID = Field(description="The id of the generation; `GET /generations/{id}` has its record.")
     model_id: str = Field(description="The model that made the pictures.")
-    warnings: list[str] = Field(description="What was changed or had no effect, in words.")
+    warnings: list[str] = Field(description="What was changed or had no effect.")
 
 
 class GeneratedMedia(Media):
-    """One picture of a record."""
+    """A picture of a record."""
 
     width: int = Field(description="Pixels.")
     height: int = Field(description="Pixels.")
-    nsfw_score: float | None = Field(description="0 to 1. Null when the picture was not checked.")
-    checked: bool = Field(description="Whether a safety checker judged the picture.")
+    nsfw_score: float | None = Field(description="0 to 1. Null if the picture was not checked.")
+    checked: bool = Field(description="Whether a safety checker has scored the picture.")
 
 
 class Failure(BaseModel):
@@ -54,16 +54,16 @@ class Timings(BaseModel):
 
 
 class Waiting(BaseModel):
-    """What a queued generation waits for. Estimates come from what was measured here, and are absent before."""
+    """Why and how long a generation is queued. Estimates come from earlier runs here, and are null before there are any."""
 
-    position: int = Field(description="How many will start before it, plus one.")
-    reason: str = Field(description="Why it is not running yet, in words.")
+    position: int = Field(description="The queue position: how many will start before it, plus one.")
+    reason: str = Field(description="Why it is not running yet.")
     estimated_start: datetime | None
     estimated_finish: datetime | None
 
 
 class Progress(BaseModel):
-    """Where a running generation is."""
+    """The progress of a running generation."""
 
     phase: str = Field(description="loading, encoding, denoising, decoding, safety or storing.")
     step: int = Field(description="Steps done.")
@@ -73,21 +73,19 @@ class Progress(BaseModel):
 
 
 class GenerationRecord(BaseModel):
-    """The durable record of a request."""
+    """The record of a generation."""
 
     id: UUID
     state: StateName = Field(description="`succeeded`, `failed` and `canceled` are final.")
-    model_id: str = Field(description="The model that makes the pictures.")
-    parameters: dict[str, Any] = Field(description="The request as it was understood, defaults filled in.")
-    effective: dict[str, Any] = Field(description="What the model was run with, after its own rules were applied.")
+    model_id: str = Field(description="The model that generates the pictures.")
+    parameters: dict[str, Any] = Field(description="The fields of the request, with defaults.")
+    effective: dict[str, Any] = Field(description="The values that the model runs with.")
     images: list[GeneratedMedia] = Field(description="Empty until `succeeded`.")
-    warnings: list[str] = Field(description="What was changed or had no effect, in words.")
+    warnings: list[str] = Field(description="What was changed or had no effect.")
     error: Failure | None = Field(description="Null unless `failed` or `canceled`.")
-    cost: float = Field(
-        description="What it counts against the day's limit: steps x megapixels x images x model weight."
-    )
+    cost: float = Field(description="Steps x megapixels x images x model weight. It counts against the daily limit.")
     waiting: Waiting | None = Field(description="Null unless `queued`.")
-    progress: Progress | None = Field(description="Null unless `running`, and until its worker has said something.")
+    progress: Progress | None = Field(description="Null unless `running`, and until the worker has reported some.")
     created: datetime
     started: datetime | None
     finished: datetime | None
@@ -95,36 +93,36 @@ class GenerationRecord(BaseModel):
 
 
 class DryRun(BaseModel):
-    """What would happen to a request that was sent with `dry_run`. Nothing was made."""
+    """The estimate of a request with `dry_run`. Nothing is generated."""
 
     model_id: str
-    effective: dict[str, Any] = Field(description="What the model would be run with.")
-    cost: float = Field(description="What it would count against the day's limit.")
+    effective: dict[str, Any] = Field(description="The values that the model would run with.")
+    cost: float = Field(description="What would count against the daily limit.")
     warnings: list[str]
-    waiting: Waiting = Field(description="Where it would stand in the line if it were sent now.")
+    waiting: Waiting = Field(description="Its queue position and estimates, if it were sent now.")
 
 
 class ImageResponseOrDryRun(RootModel[ImageResponse | DryRun]):
-    """Pictures, or with `dry_run` what would happen."""
+    """Pictures, or with `dry_run` an estimate."""
 
 
 class GenerationPage(BaseModel):
-    """A page of one's own records, the newest first."""
+    """A page of records, newest first."""
 
-    next: str | None = Field(description="Where the older ones are. Null on the last page.")
-    previous: str | None = Field(description="Where the newer ones are. Null on the first page.")
+    next: str | None = Field(description="The page of older records. Null on the last page.")
+    previous: str | None = Field(description="The page of newer records. Null on the first page.")
     results: list[GenerationRecord]
 
 
 class APIError(BaseModel):
-    """What went wrong."""
+    """The error."""
 
     msg: str = Field(description="For people; may change.")
     code: ErrorCode
 
 
 class HTTPError(BaseModel):
-    """Every error but 422."""
+    """The body of every error except 422."""
 
     detail: APIError
 
@@ -135,64 +133,62 @@ def error_body(code: ErrorCode, message: str) -> dict[str, Any]:
 
 
 class ValidationError(BaseModel):
-    """One thing that is wrong with one field."""
+    """An error in one field."""
 
-    loc: list[str | int] = Field(description='Where, such as `["body", "strength"]`.')
-    msg: str = Field(description="What is wrong; where a range is allowed, which.")
-    type: str = Field(description="Its kind, such as `missing`, `float_parsing` or `less_than_equal`.")
+    loc: list[str | int] = Field(description='The place of the field, such as `["body", "strength"]`.')
+    msg: str = Field(description="What is wrong, with the allowed range if there is one.")
+    type: str = Field(description="The kind of error, such as `missing`, `float_parsing` or `less_than_equal`.")
 
 
 class HTTPValidationError(BaseModel):
-    """Status 422: one item for each thing that is wrong."""
+    """The body of status 422: one item for each error."""
 
     detail: list[ValidationError]
     code: ErrorCode
 
 
 class ParameterDescription(BaseModel):
-    """What one model makes of one field of a request."""
+    """How a model treats a request field."""
 
-    has_effect: bool = Field(description="Whether it changes the pictures of this model; if not, it may still be sent.")
+    has_effect: bool = Field(description="Whether it has an effect on this model. If not, it may still be sent.")
     default: bool | int | float | str | None = Field(
-        description="What an absent field means, the same for all models. It may be above what is allowed here."
+        description="The value of an absent field, the same for all models. It may be above `maximum`."
     )
-    minimum: int | float | None = Field(description="The least that is accepted. Null for what is no number.")
-    maximum: int | float | None = Field(
-        description="The most that is accepted of you here. Null for what is no number."
-    )
-    recommended: int | float | None = Field(
-        description="What the model does best with. Null where nobody has measured."
-    )
+    minimum: int | float | None = Field(description="The smallest allowed value. Null if it is not a number.")
+    maximum: int | float | None = Field(description="The largest allowed value. Null if it is not a number.")
+    recommended: int | float | None = Field(description="The best value for this model. Null if unknown.")
     forced: int | float | None = Field(
-        description="What it runs with whatever is sent. Null where it does as it is told."
+        description="The value that always replaces that of the request. Null if there is none."
     )
 
 
 class Sizes(BaseModel):
-    """Sides of the result in pixels. A picture in between comes back in its own size, any other is fitted."""
+    """The sides of the result in pixels. A picture within these keeps its size, any other is resized."""
 
-    min_side: int = Field(description="A shorter side is brought up to this, as far as `max_side` allows.")
-    max_side: int = Field(description="A longer side is brought down to this.")
+    min_side: int = Field(description="A shorter side is enlarged to this, as far as `max_side` allows.")
+    max_side: int = Field(description="A longer side is reduced to this.")
 
 
 class ModelDescription(BaseModel):
     """A model that requests may name."""
 
-    id: str = Field(description="What to send as `model_id`.")
-    kind: Family = Field(description="How it works, and so which fields have an effect.")
-    is_default: bool = Field(description="Whether a request that names no model gets this one.")
+    id: str = Field(description="The value for `model_id`.")
+    kind: Family = Field(description="The model family, which decides which fields have an effect.")
+    is_default: bool = Field(description="Whether requests without `model_id` use it.")
     is_warm: bool | None = Field(
-        description="Whether a worker has it loaded. Null when nobody can tell: Redis cannot be reached."
+        description="Whether a worker has it loaded. Null if unknown, since Redis cannot be reached."
     )
-    cost_weight: float = Field(description="What a step of a megapixel costs.")
+    cost_weight: float = Field(description="The cost of a step of one megapixel.")
     sizes: Sizes
-    parameters: dict[str, ParameterDescription] = Field(description="The fields that a model may treat in its own way.")
-    loras: list[str] = Field(description="What `loras` may name with this model.")
-    examples: list[str] = Field(description="Prompts that show what it can do, as staff have listed them.")
+    parameters: dict[str, ParameterDescription] = Field(
+        description="The fields whose effect or bounds depend on the model."
+    )
+    loras: list[str] = Field(description="The LoRAs that can be used with this model.")
+    examples: list[str] = Field(description="Example prompts.")
 
 
 class ModelList(BaseModel):
-    """All models that you may use, the default first."""
+    """The models that you may use, the default first."""
 
     models: list[ModelDescription]
 
@@ -200,11 +196,11 @@ class ModelList(BaseModel):
 class LoraDescription(BaseModel):
     """A LoRA that requests may name."""
 
-    id: str = Field(description="What to name it in `loras`.")
+    id: str = Field(description="Its name in `loras`.")
     models: list[str] = Field(description="The models it may be used with.")
 
 
 class LoraList(BaseModel):
-    """All LoRAs that you may use."""
+    """The LoRAs that you may use."""
 
     loras: list[LoraDescription]

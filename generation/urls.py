@@ -1,30 +1,18 @@
 from django.urls import path
 
 from generation.asgi import paths
-from generation.pages import (
-    bulk_actions,
-    delete_account,
-    downloads,
-    export,
-    generation,
-    history,
-    notes,
-    settings,
-    sharing,
-    sheets,
-    studio,
-    trash,
-    usage,
-)
+from generation.pages import bulk_actions, contact_sheets, downloads, generation, history, notes, sharing, trash
+from generation.pages.account import delete_account, export, settings, usage
+from generation.pages.studio import estimates, views
 
 urlpatterns = [
-    path("", studio.studio, name="home"),
-    path("studio/estimate", studio.estimate, name="estimate"),
-    path("studio/<uuid:generation_id>", studio.job, name="job"),
-    path("sheets/<uuid:contact_sheet_id>/", sheets.sheet, name="sheet"),
-    path("sheets/<uuid:contact_sheet_id>/cells", sheets.cells, name="sheet-cells"),
-    path("sheets/<uuid:contact_sheet_id>/cancel", sheets.cancel, name="sheet-cancel"),
-    path(paths.HISTORY_EVENTS, studio.events, name="events"),
+    path("", views.studio, name="home"),
+    path("studio/estimate", estimates.estimate, name="estimate"),
+    path("studio/<uuid:generation_id>", views.job, name="job"),
+    path("sheets/<uuid:contact_sheet_id>/", contact_sheets.sheet, name="sheet"),
+    path("sheets/<uuid:contact_sheet_id>/cells", contact_sheets.cells, name="sheet-cells"),
+    path("sheets/<uuid:contact_sheet_id>/cancel", contact_sheets.cancel, name="sheet-cancel"),
+    path(paths.HISTORY_EVENTS, views.events, name="events"),
     path("history/", history.history, name="history"),
     path("history/tiles", history.tiles, name="tiles"),
     path("history/selection", bulk_actions.selection, name="selection"),

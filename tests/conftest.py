@@ -52,7 +52,7 @@ def redis(redis_server: EmbeddedRedis) -> None:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The real service that tests share. Its workers finish what they have begun when they are told to end."""
+    """The real service that tests share. Its workers finish running generations when they are stopped."""
     settings = {"MAX_UPLOAD_BYTES": "1000000", "LEASE_SECONDS": "5", "DRAIN_SECONDS": "60"}
     with Service(tmp_path_factory.mktemp("d"), **settings) as service:
         yield service
@@ -72,7 +72,7 @@ def other_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def limited_service(other_origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A real service with limits, whose API pages of `other_origin` may use."""
+    """A real service with limits. Pages of `other_origin` may use its API."""
     with Service(tmp_path_factory.mktemp("d"), CORS_ORIGINS=other_origin, LIMITS="on") as service:
         yield service
 
@@ -128,7 +128,7 @@ def bobs_token(bob: User) -> str:
 
 @pytest.fixture
 def tiny_edit(db: None) -> DiffusionModel:
-    """The bundled model's row; tests that commit find the table emptied by the ones before."""
+    """The bundled model's row. It is created again if an earlier test has emptied the table."""
     return bundled_model()
 
 
@@ -140,7 +140,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A fresh profile of the browser."""
+    """A new profile of the browser."""
     context = new_context(browser)
     yield context
     context.close()
@@ -148,7 +148,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(context: BrowserContext, live_server: LiveServer) -> Iterator[Page]:
-    """A page of the running site. The test fails on any error the browser notes, refused styles and scripts included."""
+    """A page of the running site. The test fails on any error in the browser's console, such as of the CSP."""
     page = context.new_page()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)

@@ -1,4 +1,4 @@
-"""How the bundled models are made: from photos of free licence to directories that diffusers loads. README.md tells it.
+"""Training of the bundled models, from photos with free licences to directories that diffusers loads: see README.md.
 
-Nothing here is imported by the service.
+The service imports nothing of this package.
 """

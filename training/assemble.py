@@ -1,6 +1,6 @@
-"""Puts the trained parts together as a plain diffusers directory in float16.
+"""Assembles the trained parts to a plain diffusers directory in float16.
 
-`python -m training.assemble DIRECTORY --work DIR` writes what the stock StableDiffusionInstructPix2PixPipeline loads.
+`python -m training.assemble DIRECTORY --work DIR` writes a directory for diffusers' StableDiffusionInstructPix2PixPipeline.
 """
 
 import json
@@ -34,7 +34,7 @@ def assemble(
 
 
 def save(pipeline: Any, directory: Path) -> None:
-    """Write a pipeline in float16, without what its configurations tell of this machine."""
+    """Write a pipeline in float16. Paths of this machine are removed from its configurations."""
     pipeline.to(torch.float16).save_pretrained(directory)
     for path in directory.glob("*/config.json"):
         settings = json.loads(path.read_text())
@@ -43,7 +43,7 @@ def save(pipeline: Any, directory: Path) -> None:
 
 
 def megabytes(directory: Path) -> float:
-    """The size of all files, in millions of bytes."""
+    """Return the size of all files, in millions of bytes."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / 1e6
 
 

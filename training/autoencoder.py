@@ -1,7 +1,7 @@
 """The autoencoder: 4 px to one latent, small enough to run at full size on a CPU.
 
-`python -m training.autoencoder --work DIR --minutes N` trains it on patches and their edits, and goes on where it stopped.
-With `--decoder-only` the latents stay what they are, so that a UNet that was trained on them can still use it.
+`python -m training.autoencoder --work DIR --minutes N` trains it on patches and their edits, and continues where it
+stopped. With `--decoder-only` the latents do not change, so that a UNet that was trained on them can use it.
 """
 
 import copy
@@ -30,7 +30,7 @@ _BATCH = 8
 
 
 def make_autoencoder(width: int = 32) -> AutoencoderTiny:
-    """Untrained: 4x down, CHANNELS latent channels of about unit variance."""
+    """Return an untrained autoencoder: 4x smaller, CHANNELS latent channels with about unit variance."""
     autoencoder = AutoencoderTiny(
         encoder_block_out_channels=(width,) * 3,
         decoder_block_out_channels=(width,) * 3,
@@ -44,7 +44,7 @@ def make_autoencoder(width: int = 32) -> AutoencoderTiny:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    # With residual branches that begin near zero the network begins as a chain of few convolutions, and does not stall.
+    # With residual branches near zero the network is at first a chain of few convolutions, and training does not stall.
     for module in autoencoder.modules():
         if isinstance(module, AutoencoderTinyBlock):
             nn.init.normal_(module.conv[-1].weight, std=1e-3)
@@ -56,27 +56,27 @@ def make_autoencoder(width: int = 32) -> AutoencoderTiny:
 
 
 def to_tensor(pictures: Picture) -> Tensor:
-    """(n, height, width, 3) in 0..1 as (n, 3, height, width) in -1..1, channels last."""
+    """Convert (n, height, width, 3) in 0..1 to (n, 3, height, width) in -1..1, channels last."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last) * 2 - 1
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error, twice the squared, and 0.6 of the absolute error of the slopes: edges stay sharp."""
+    """Return mean absolute error + 2 x squared error + 0.6 x absolute error of the slopes, which keeps edges sharp."""
     error = output - target
     across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
     return error.abs().mean() + 2 * error.square().mean() + 0.6 * (across.abs().mean() + down.abs().mean())
 
 
 def spread_loss(latents: Tensor) -> Tensor:
-    """Zero when each channel has mean 0 and variance 1 over the batch and no value lies beyond 2.7."""
+    """Return a loss that is 0 if each channel has mean 0 and variance 1 over the batch and no value is beyond 2.7."""
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     return mean.square().mean() + (deviation - 1).square().mean() + functional.relu(latents.abs() - 2.7).mean()
 
 
 def train(work: Path, budget: Budget, decoder_only: bool = False) -> None:
-    """Train in this process, together with the others; writes `work`/autoencoder."""
+    """Train in this process, together with the others. Writes `work`/autoencoder."""
     torch.manual_seed(0)
-    # Latents come from the averaged weights that were saved, so a decoder for them starts there, not at the checkpoint.
+    # Latents were computed with the saved averaged weights, so training the decoder starts with those, not the checkpoint.
     result: Any = AutoencoderTiny.from_pretrained(work / "autoencoder") if decoder_only else make_autoencoder()
     autoencoder = copy.deepcopy(result).to(memory_format=torch.channels_last).bfloat16()
     trained = ["decoder"] if decoder_only else ["encoder", "decoder"]
@@ -97,7 +97,7 @@ def train(work: Path, budget: Budget, decoder_only: bool = False) -> None:
             batch.append(apply(names[random.integers(len(names))], crop) if random.random() < 0.6 else crop)
         pictures = to_tensor(np.stack(batch))
         latents = autoencoder.encode(pictures.bfloat16()).latents
-        # A little noise makes near latents mean near pictures: what the UNet gives is never exact.
+        # With a little noise, similar latents give similar pictures, since the UNet's latents are never exact.
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step * 64 + rank())).to(latents)
         output = autoencoder.decode(latents + 0.04 * noise).sample.float()
         return reconstruction_loss(output, pictures) + 0.1 * spread_loss(latents.float())
@@ -113,7 +113,7 @@ def train(work: Path, budget: Budget, decoder_only: bool = False) -> None:
 
 @torch.no_grad()
 def measure(autoencoder: AutoencoderTiny, pictures: NDArray[np.uint8]) -> float:
-    """Mean PSNR in dB of the first 64 pictures and their reconstructions."""
+    """Return the mean PSNR in dB of the first 64 pictures and their reconstructions."""
     total = []
     for picture in pictures[:64]:
         target = to_tensor(picture[None].astype(np.float32) / 255)

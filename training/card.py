@@ -1,4 +1,4 @@
-"""Figures of a model's card: what was measured, held against what the card says."""
+"""Numbers of a model card: compare measurements with the card."""
 
 import re
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of the card: what, how much, and by how much another machine's result may differ."""
+    """A row of the card: name, value, and tolerance for other machines."""
 
     name: str
     value: float
@@ -20,7 +20,7 @@ class Figure:
 
 
 def hold_against_card(directory: Path, figures: list[Figure]) -> None:
-    """Print the table, and exit with what differs from the CARD.md in the model's directory, if there is one."""
+    """Print the table. Exit with the differences from the CARD.md in the model's directory, if there is one."""
     sys.stdout.write("| | figure ± tolerance |\n|---|---|\n" + "".join(f"{figure}\n" for figure in figures))
     path = directory / "CARD.md"
     if path.exists() and (differences := compare(path.read_text(), figures)):
@@ -28,7 +28,7 @@ def hold_against_card(directory: Path, figures: list[Figure]) -> None:
 
 
 def compare(card: str, figures: list[Figure]) -> list[str]:
-    """What differs by more than the tolerance between the rows of a card and what was measured, one sentence each."""
+    """Return a sentence for each row of the card whose measured value differs by more than the tolerance."""
     stated = {
         match[1]: (float(match[2]), float(match[3]))
         for match in re.finditer(r"^\| (.+?) \| ([\d.]+) ± ([\d.]+) ", card, re.M)
@@ -38,6 +38,6 @@ def compare(card: str, figures: list[Figure]) -> list[str]:
     for name, (value, tolerance) in stated.items():
         if name not in measured:
             problems.append(f"The card's “{name}” is not measured; remove the row.")
-        elif not abs(measured[name] - value) <= tolerance:  # so that no number at all is none within
+        elif not abs(measured[name] - value) <= tolerance:  # NaN is not within any tolerance
             problems.append(f"“{name}” is {measured[name]:.1f}; the card says {value} ± {tolerance}.")
     return sorted(problems)

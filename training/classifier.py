@@ -1,8 +1,8 @@
-"""Judges tiny-redraw: a small classifier of the real emoji, and how often it recognises the drawn ones.
+"""Evaluates tiny-redraw: a small classifier of the real emoji, and how often it recognises drawn ones.
 
-`python -m training.classifier DIRECTORY --work DIR --minutes N` trains the classifier if it is not there, then draws known
-names over coloured blobs at several strengths, as the service does. It is not shipped. `--sheet SHEET.png` draws what to look
-at instead: names in columns, the inputs in the first row, more strength in each.
+`python -m training.classifier DIRECTORY --work DIR --minutes N` trains the classifier if it is missing, then draws names
+over coloured blobs at several strengths, as the service does. The classifier is not part of the project. `--sheet SHEET.png`
+draws a picture of samples instead: names in columns, the inputs in the first row, more strength in each other row.
 """
 
 import sys
@@ -27,7 +27,7 @@ from training.sheets import paste
 from training.stages import say, stage_parser
 
 STRENGTHS = (0.2, 0.5, 0.7, 0.9)
-# What the service makes of the API's guidance of 7.5.
+# The effective value of the API's guidance scale of 7.5.
 GUIDANCE = 1.91
 
 _STEPS = 25
@@ -41,7 +41,7 @@ _BATCH = 32
 
 
 def make_classifier(classes: int) -> nn.Module:
-    """Four convolutions with pooling: (n, 3, 64, 64) in 0..1 to scores (n, classes)."""
+    """Return a network of four convolutions with pooling: (n, 3, 64, 64) in 0..1 to scores (n, classes)."""
     layers: list[nn.Module] = []
     for before, after in ((3, 32), (32, 64), (64, 96), (96, 160)):
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
@@ -49,7 +49,7 @@ def make_classifier(classes: int) -> nn.Module:
 
 
 def train(work: Path, budget: Budget) -> nn.Module:
-    """Train on varied emoji, or load what was trained before."""
+    """Return the classifier of varied emoji; it is trained only once."""
     names, pixels = emoji.load(work)
     photos = load_patches(work, 128)
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def train(work: Path, budget: Budget) -> nn.Module:
 
 
 def draw_blob(pixels: NDArray[np.uint8], random: np.random.Generator) -> Image.Image:
-    """A soft blob in the emoji's mean colour on white, as someone would daub it."""
+    """Draw a soft blob in the emoji's mean colour on white, like a rough sketch."""
     red, green, blue = (int(value) for value in pixels[pixels[..., 3] > 127][:, :3].mean(axis=0))
     canvas = Image.new("RGB", (emoji.SIDE, emoji.SIDE), "white")
     left, upper = random.uniform(16, 32, 2)
@@ -101,13 +101,13 @@ def draw(
     strength: float,
     guidance: float,
 ) -> NDArray[np.uint8]:
-    """What is made of each picture when its name is asked for, (n, height, width, 3)."""
-    made = run_all(pipeline, names, pictures, strength=strength, num_inference_steps=_STEPS, guidance_scale=guidance)
-    return (np.stack(list(made)) * 255).round().astype(np.uint8)
+    """Run the model on each picture with its name as prompt. Returns (n, height, width, 3)."""
+    results = run_all(pipeline, names, pictures, strength=strength, num_inference_steps=_STEPS, guidance_scale=guidance)
+    return (np.stack(list(results)) * 255).round().astype(np.uint8)
 
 
 def draw_sheet(pipeline: StableDiffusionImg2ImgPipeline, work: Path, guidance: float) -> Image.Image:
-    """Blobs and photos in the first row, below them what is made of them."""
+    """Draw blobs and photos in the first row, and below them the results."""
     names, pixels = emoji.load(work)
     random = np.random.default_rng(53)
     inputs = [draw_blob(pixels[names.index(name)], random) for name in _SHOWN[: -len(_PHOTOS)]]
@@ -122,7 +122,7 @@ def draw_sheet(pipeline: StableDiffusionImg2ImgPipeline, work: Path, guidance: f
 def judge(
     pipeline: StableDiffusionImg2ImgPipeline, classifier: nn.Module, work: Path, count: int, guidance: float
 ) -> list[Figure]:
-    """For each strength, how often the named emoji is among the five likeliest of all, and the likeness to the blob."""
+    """Measure for each strength how often the named emoji is among the five likeliest, and the similarity to the blob."""
     names, pixels = emoji.load(work)
     random = np.random.default_rng(52)
     chosen = random.permutation([number for number, name in enumerate(names) if name in emoji.CALLED])[:count]
@@ -141,7 +141,7 @@ def judge(
 
 
 def shrink(pictures: NDArray[np.uint8]) -> Tensor:
-    """Pictures (n, height, width, 3) as the classifier takes them: (n, 3, 64, 64) in 0..1."""
+    """Convert pictures (n, height, width, 3) to the classifier's input, (n, 3, 64, 64) in 0..1."""
     tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     return functional.interpolate(tensor, (_SIDE, _SIDE), mode="area")
 

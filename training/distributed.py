@@ -1,8 +1,8 @@
-"""Training on CPUs: several processes of one thread each, computing in bfloat16 over float32 masters.
+"""Training on CPUs: several processes of one thread each, computing in bfloat16 with float32 master weights.
 
-Two processes of one thread do nearly twice the work of one process of two threads, and a busy neighbour slows only one of
-them. Convolutions in pure bfloat16 are three to six times as fast as in float32 where the CPU has units for it; autocast
-loses most of that by converting weights at every layer.
+Two processes of one thread do nearly twice the work of one process of two threads, and other work on the machine slows only
+one of them. Convolutions in pure bfloat16 are three to six times as fast as in float32 if the CPU supports it; autocast loses
+most of that by converting weights at every layer.
 """
 
 import os
@@ -28,7 +28,7 @@ KEEP_MEMORY = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=
 class Budget:
     """How long to train: until `minutes` have passed or `steps` are done. In the last `cooling` minutes the rate falls to 0.
 
-    Cooled weights are better, but a bad place to go on from: checkpoints are written only before.
+    Cooled weights are better, but training should not continue from them: checkpoints are written only before the cooling.
     """
 
     minutes: float
@@ -36,14 +36,14 @@ class Budget:
     steps: int | None = None
 
     def spent(self, seconds: float, steps: int) -> float:
-        """Which part is used up after that time and those steps; 1 is all."""
+        """Return the fraction of the budget that this time and these steps use; 1 is all."""
         return max(seconds / 60 / self.minutes, steps / self.steps if self.steps else 0)
 
 
 class Training:
-    """Modules with their masters, optimizer, moving average and step count; all of it goes into the checkpoint.
+    """Modules with master weights, optimizer, moving average and step count; the checkpoint has all of them.
 
-    Parameters of a module in bfloat16 get float32 masters; those of a module in float32 are their own.
+    Parameters of a module in bfloat16 have float32 masters; those of a module in float32 are their own masters.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Training:
     def run(self, loss_of: Callable[[int], Tensor], budget: Budget, on_save: Callable[[], None]) -> None:
         """Minimise `loss_of(step)`; every few minutes and at the end write the checkpoint and call `on_save`.
 
-        `loss_of` must draw its randomness from the step and the rank, so that a resumed run goes on as if never stopped.
+        `loss_of` must derive its randomness from step and rank, so that a resumed run equals an uninterrupted one.
         """
         begin = saved = time.monotonic()
         first, cooled, smooth = self.step, 1.0, None
@@ -109,7 +109,7 @@ class Training:
             dist.barrier()
 
     def averaged(self, name: str) -> dict[str, Tensor]:
-        """The moving average of one module's weights, float32, with its buffers."""
+        """Return the moving average of one module's weights, float32, with its buffers."""
         averages = dict(zip(map(id, self.working), self.average, strict=True))
         module = self.modules[name]
         state = {key: value.detach().clone() for key, value in module.state_dict().items()}
@@ -142,15 +142,15 @@ class Training:
                 master.grad = None
                 if parameter is not master:
                     parameter.copy_(master)
-            # Early on the average forgets its random start faster.
+            # In early steps the average forgets the random initial weights faster.
             kept = min(self.decay, (self.step + 1) / (self.step + 10))
             torch._foreach_lerp_(self.average, [master.detach() for master in self.masters], 1 - kept)
 
     @torch.no_grad()
     def _turn(self, rate: float) -> None:
-        """Muon (Jordan 2024) for the weights of convolutions, steps as large as AdamW's (Liu et al. 2025, https://arxiv.org/abs/2502.16982).
+        """Update convolution weights with Muon (Jordan 2024), with steps like AdamW's (Liu et al. 2025, arXiv:2502.16982).
 
-        Each process turns its share of the matrices and the sum has all of them.
+        Each process orthogonalises its share of the matrices, and the sum has all of them.
         """
         steps = []
         for number, (master, momentum) in enumerate(zip(self.turned, self.momentum, strict=True)):
@@ -195,7 +195,7 @@ class Training:
                     tensor.copy_(stored)
 
     def _agree(self, value: float) -> float:
-        """The first process's value, in all: they must stop at the same step."""
+        """Return the first process's value in all processes, since they must stop at the same step."""
         shared = torch.tensor([value], dtype=torch.float64)
         if world() > 1:
             dist.broadcast(shared, 0)
@@ -203,12 +203,12 @@ class Training:
 
 
 def launch(train: Callable[..., None], processes: int, *arguments: Any) -> None:
-    """Run `train(*arguments)` in that many processes of one thread each; it learns its place from `rank` and `world`."""
+    """Run `train(*arguments)` in several processes of one thread each; see `rank` and `world`."""
     if processes == 1:
         torch.set_num_threads(1)
         train(*arguments)
         return
-    # A network's results are megabytes each. By default every one is taken from the system anew and filled with zeros.
+    # Outputs of layers are megabytes each. By default each is allocated from the system again and filled with zeros.
     os.environ.setdefault("GLIBC_TUNABLES", KEEP_MEMORY)
     with tempfile.TemporaryDirectory() as directory:
         meeting = f"file://{directory}/meeting"
@@ -216,17 +216,17 @@ def launch(train: Callable[..., None], processes: int, *arguments: Any) -> None:
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def seed_of(seed: int, step: int) -> list[int]:
-    """A seed for numpy that differs between processes and steps."""
+    """Return a seed for numpy that differs between processes and steps."""
     return [seed, rank(), step]
 
 
@@ -239,12 +239,12 @@ def _enter(number: int, processes: int, meeting: str, train: Callable[..., None]
 
 
 def _in_memory_order(tensor: Tensor) -> Tensor:
-    """The tensor with its axes as they lie in memory: weights of convolutions are channels last, and copies stay cheap."""
+    """Permute the axes of a tensor to their order in memory, so that copies of channels-last weights are cheap."""
     return tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 else tensor
 
 
 def _orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix with all singular values about 1, by five Newton-Schulz steps with Muon's coefficients."""
+    """Return the nearest matrix with singular values of about 1, by five Newton-Schulz steps with Muon's coefficients."""
     x = matrix.bfloat16()
     tall = x.shape[0] > x.shape[1]
     x = (x.T if tall else x) / (matrix.norm() + 1e-7)

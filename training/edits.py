@@ -1,7 +1,7 @@
-"""The classical edits that the model learns: each a function of a picture, (height, width, 3) float32 in 0..1.
+"""The edits that the model learns, as functions of a picture, (height, width, 3) float32 in 0..1.
 
-They are deterministic. Where drops or flakes fall at random, the picture's own pixels are the seed. Grids have periods of 8
-or 16 px from the upper left corner: the UNet's coarsest level sees the picture in steps of 16 px, so it can follow them.
+They are deterministic: random drops or flakes have the picture's pixels as seed. Grids have periods of 8 or 16 px from the
+upper left corner, since a value of the UNet's coarsest level is 16 px of the picture.
 """
 
 import zlib
@@ -29,7 +29,7 @@ Colour = tuple[float, float, float]
 
 
 def apply(name: str, picture: Picture) -> Picture:
-    """The edit `name` of EDITS, clipped to 0..1. Raises KeyError."""
+    """Apply the edit `name` of EDITS, clipped to 0..1. Raises KeyError."""
     return np.clip(EDITS[name](picture), 0, 1).astype(np.float32)
 
 
@@ -305,7 +305,7 @@ def _squares(picture: Picture, side: int) -> Picture:
 
 
 def _chance(picture: Picture) -> Picture:
-    """A number in 0..1 for each pixel that is random, yet the same for the same picture."""
+    """Return a random number in 0..1 for each pixel, the same for the same picture."""
     seed = zlib.crc32((picture * 255).astype(np.uint8).tobytes())
     return np.random.default_rng(seed).random(picture.shape[:2], np.float32)
 

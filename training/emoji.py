@@ -1,4 +1,4 @@
-"""Emoji and their names: what tiny-redraw learns to draw. `python -m training.emoji --work DIR` fetches and draws them.
+"""The emoji that tiny-redraw learns to draw, and their names. `python -m training.emoji --work DIR` fetches and draws them.
 
 The pictures are those of Noto Color Emoji (Google), in the Debian package fonts-noto-color-emoji: the project is under
 Apache-2.0, its font under the SIL Open Font License 1.1, which leaves what is made with a font free (clause 5). The names are
@@ -42,7 +42,7 @@ _DROPPED = re.compile(r"\b(face|symbol|of food|glyph|emoji|-)\b|\s+(with|without
 
 
 def listed_emoji() -> dict[str, str]:
-    """The character of each name, short and in small letters: `dog`, `slice of pizza`."""
+    """Return the character of each name; names are short and in lower case: `dog`, `slice of pizza`."""
     found: dict[str, str] = {}
     for first, end in _RANGES:
         for code in range(first, end):
@@ -56,12 +56,12 @@ def listed_emoji() -> dict[str, str]:
 
 
 def listed_names() -> list[str]:
-    """The names of `listed_emoji`."""
+    """Return the names of `listed_emoji`."""
     return list(listed_emoji())
 
 
 def collect(work: Path) -> None:
-    """Fetch the font unless it is there, and draw every emoji into `work`/emoji.npz: names and pixels (n, 128, 128, 4)."""
+    """Fetch the font if it is missing, and write every emoji to `work`/emoji.npz: names and pixels (n, 128, 128, 4)."""
     directory = work / "downloads" / _PACKAGE
     directory.mkdir(parents=True, exist_ok=True)
     if not any(directory.iterdir()):
@@ -81,20 +81,20 @@ def collect(work: Path) -> None:
 
 
 def load(work: Path) -> tuple[list[str], NDArray[np.uint8]]:
-    """Names and pixels (n, 128, 128, 4) that `collect` stored; the last channel is opacity."""
+    """Load names and pixels (n, 128, 128, 4) that `collect` stored; the last channel is opacity."""
     with np.load(work / "emoji.npz") as stored:
         return [str(name) for name in stored["names"]], stored["pixels"]
 
 
 def load_drawn(work: Path) -> tuple[list[str], NDArray[np.uint8]]:
-    """Those of `load` that tiny-redraw learns."""
+    """Load those of `load` that tiny-redraw learns."""
     names, pixels = load(work)
     kept = [number for number, name in enumerate(names) if name in CALLED]
     return [names[number] for number in kept], pixels[kept]
 
 
 def _draw(character: str, font: ImageFont.FreeTypeFont) -> NDArray[np.uint8]:
-    """The emoji in the middle of a transparent square of SIDE pixels with a margin of 8."""
+    """Draw the emoji in the middle of a transparent square of SIDE pixels with a margin of 8."""
     canvas = Image.new("RGBA", (160, 160), (255, 255, 255, 0))
     ImageDraw.Draw(canvas).text((80, 80), character, font=font, embedded_color=True, anchor="mm")
     drawn = canvas.crop(canvas.getchannel("A").getbbox() or (0, 0, 160, 160))

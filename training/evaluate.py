@@ -1,7 +1,7 @@
-"""Measures a model on the held-out photos, and holds it against the figures of its card.
+"""Measures a model on the held-out photos, and compares it with its card.
 
-`python -m training.evaluate DIRECTORY --work DIR` prints the table of the card: figure ± tolerance. If DIRECTORY has a
-CARD.md with such rows, it fails where a figure is not reproduced. Nothing may be chosen by these photos.
+`python -m training.evaluate DIRECTORY --work DIR` prints the table of the card: value ± tolerance. If DIRECTORY has a
+CARD.md with such rows, it fails if a value is not reproduced. Nothing may be tuned on these photos.
 """
 
 import math
@@ -26,11 +26,11 @@ from training.instructions import HELD_OUT, NEUTRAL_HELD_OUT, PROMPTS
 from training.photos import load
 from training.stages import say, stage_parser
 
-_TOGETHER = 5  # what so few make fits into a core's cache
+_TOGETHER = 5  # the layer outputs of so few fit into a core's cache
 
 
 class Settings(NamedTuple):
-    """What a request asks for."""
+    """The parameters of a run."""
 
     steps: int
     guidance: float
@@ -38,13 +38,13 @@ class Settings(NamedTuple):
 
 
 RECOMMENDED = Settings(20, 1.7475)
-# What the service makes of the API's defaults: 7.5 on the API's scale is 1 + 0.115 * 6.5 on this model's.
+# The effective values of the API's defaults: a guidance scale of 7.5 is 1 + 0.115 * 6.5 for this model.
 CONTRACT = Settings(100, 1.7475)
 
 
 @dataclass
 class Tally:
-    """What became of pairs of photo and edit, or wording: whether its target was the nearest, and the PSNR to it in dB."""
+    """The results of pairs of photo and edit or wording: whether the target is the nearest, and the PSNR to it in dB."""
 
     pixels: dict[str, list[bool]]
     perceptual: dict[str, list[bool]]
@@ -52,22 +52,22 @@ class Tally:
 
     @property
     def nearest(self) -> float:
-        """Share of pairs, in percent, nearest by pixels."""
+        """The share of pairs, in percent, whose target is the nearest by pixels."""
         return 100 * float(np.mean([hit for hits in self.pixels.values() for hit in hits]))
 
     @property
     def nearest_perceptually(self) -> float:
-        """Share of pairs, in percent, nearest by structural similarity."""
+        """The share of pairs, in percent, whose target is the nearest by structural similarity."""
         return 100 * float(np.mean([hit for hits in self.perceptual.values() for hit in hits]))
 
     @property
     def weakest(self) -> tuple[str, float]:
-        """The edit that is recognised least, and in how many percent."""
+        """The edit that is recognised least, and its share in percent."""
         return min(((name, 100 * float(np.mean(hits))) for name, hits in self.pixels.items()), key=lambda pair: pair[1])
 
 
 def load_model(directory: Path, kind: Any = StableDiffusionInstructPix2PixPipeline) -> Any:
-    """A pipeline of the class `kind` as the service computes it: in bfloat16 where the CPU does, channels last."""
+    """Load a pipeline of the class `kind` like the service: in bfloat16 if the CPU supports it, channels last."""
     dtype = choose_dtype("auto", torch.device("cpu"), faithful_in_bfloat16=True)
     pipeline = kind.from_pretrained(directory, dtype=dtype)
     pipeline.unet.to(memory_format=torch.channels_last)
@@ -77,7 +77,7 @@ def load_model(directory: Path, kind: Any = StableDiffusionInstructPix2PixPipeli
 
 
 def middles(work: Path, side: int, split: str = "held-out") -> dict[str, Picture]:
-    """The middle squares of the photos of a split, (side, side, 3) float32 in 0..1, by name."""
+    """Return the middle squares of the photos of a split, (side, side, 3) float32 in 0..1, by name."""
     squares = {}
     for name, photo in load(work, split).items():
         length = min(photo.size)
@@ -94,7 +94,7 @@ def edit_all(
     settings: Settings,
     negatives: list[str] | None = None,
 ) -> Iterator[Picture]:
-    """The photo edited by each prompt."""
+    """Return the photo edited by each prompt."""
     picture = Image.fromarray((photo * 255 + 0.5).astype(np.uint8))
     return run_all(
         pipeline,
@@ -114,7 +114,7 @@ def run_all(
     negatives: list[str] | None = None,
     **settings: float,
 ) -> Iterator[Picture]:
-    """What each prompt makes of its picture, (height, width, 3) float32 in 0..1; the seed is the prompt's number."""
+    """Run each prompt on its picture. Returns (height, width, 3) float32 in 0..1; the seed is the prompt's number."""
     for start in range(0, len(prompts), _TOGETHER):
         some = slice(start, start + _TOGETHER)
         yield from pipeline(
@@ -134,7 +134,7 @@ def tally(
     settings: Settings,
     edits: list[str] | None = None,
 ) -> Tally:
-    """Ask for each edit of `prompts` on each photo, and compare with the targets of all `edits`."""
+    """Run each edit of `prompts` on each photo, and compare with the targets of all `edits`."""
     names = edits or list(EDITS)
     result = Tally({name: [] for name in prompts}, {name: [] for name in prompts}, [])
     mine = list(photos.values())[rank() :: world()]
@@ -152,7 +152,7 @@ def tally_kept(
     wordings: list[str],
     settings: Settings,
 ) -> Tally:
-    """Say each wording, which names no edit, of each photo, and compare with the photo and the targets of all edits."""
+    """Run each neutral wording on each photo, and compare with the photo and the targets of all edits."""
     result = Tally({wording: [] for wording in wordings}, {wording: [] for wording in wordings}, [])
     for photo in list(photos.values())[rank() :: world()]:
         targets = np.stack([photo, *(apply(name, photo) for name in EDITS)])
@@ -169,7 +169,7 @@ def _note(result: Tally, name: str, edited: Picture, targets: Picture, asked: in
 
 
 def similarity(picture: Picture, others: Picture) -> Picture:
-    """Structural similarity (Wang et al. 2004, windows of 8 px, three scales) of a picture with each of `others` (n,)."""
+    """Return the structural similarity (Wang et al. 2004, 8 px windows, three scales) to each of `others` (n,)."""
     one = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
     many = torch.from_numpy(others).permute(0, 3, 1, 2).float()
     total = torch.zeros(len(many))
@@ -186,7 +186,7 @@ def similarity(picture: Picture, others: Picture) -> Picture:
 
 
 def autoencoder_psnr(pipeline: StableDiffusionInstructPix2PixPipeline, photos: dict[str, Picture]) -> float:
-    """Mean PSNR in dB of the photos that were only encoded and decoded."""
+    """Return the mean PSNR in dB of photos that are only encoded and decoded."""
     values = []
     for photo in photos.values():
         tensor = torch.from_numpy(photo).permute(2, 0, 1)[None] * 2 - 1
@@ -197,7 +197,7 @@ def autoencoder_psnr(pipeline: StableDiffusionInstructPix2PixPipeline, photos: d
 
 
 def measure(directory: Path, work: Path, side: int) -> list[Figure]:
-    """All figures of the card, each process with its share of the photos. Fewer photos are used where each takes long."""
+    """Return all rows of the card, each process with its share of the photos. Slow measurements use fewer photos."""
     pipeline, photos = load_model(directory), middles(work, side)
     few, fewer = (dict(list(photos.items())[::step]) for step in (3, 7))
     full = tally(pipeline, photos, PROMPTS, RECOMMENDED)
@@ -238,14 +238,14 @@ def _speed(directory: Path, photo: Picture) -> str:
 
 
 def report(directory: Path, work: Path, side: int) -> None:
-    """Print the table, and exit with what differs from the card's."""
+    """Print the table, and exit with the differences from the card."""
     rows = measure(directory, work, side)
     if rank() == 0:
         hold_against_card(directory, rows)
 
 
 def _together(mine: Tally) -> Tally:
-    """What all processes have counted."""
+    """Return the counts of all processes."""
     if world() == 1:
         return mine
     tallies: list[Tally] = [mine] * world()

@@ -1,7 +1,7 @@
-"""What the two guidance scales and a negative prompt do to a model's pictures, as a plot for its card.
+"""Measures the effect of the two guidance scales and of a negative prompt, as a plot for the model's card.
 
-`python -m training.guidance DIRECTORY PLOT.svg --work DIR` asks for every edit on some photos at several scales, and measures
-how often the asked edit is the nearest, how like the result is to its target, and how like it still is to the photo.
+`python -m training.guidance DIRECTORY PLOT.svg --work DIR` runs every edit on some photos at several scales, and measures
+how often the requested edit is the nearest, and how similar the result is to its target and to the photo.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _COLOURS = ("#2a6fdb", "#d1495b", "#4a9e5c")
 
 
 class Point(NamedTuple):
-    """What became of all (photo, edit) pairs at one setting."""
+    """The results of all pairs of photo and edit at one setting."""
 
     scale: float
     nearest: float
@@ -40,7 +40,7 @@ class Point(NamedTuple):
 def measure(
     pipeline: StableDiffusionInstructPix2PixPipeline, photos: Sequence[Picture], settings: Settings, scale: float
 ) -> Point:
-    """Every edit on every photo at `settings`; `scale` is the one that the plot has on its axis."""
+    """Run every edit on every photo with `settings`. `scale` is the value on the axis of the plot."""
     hits, to_target, to_photo = [], [], []
     for photo in photos:
         targets = np.stack([apply(name, photo) for name in EDITS])
@@ -57,11 +57,11 @@ def measure(
 
 
 def pushed_away(pipeline: StableDiffusionInstructPix2PixPipeline, photo: Picture) -> float:
-    """Share of edits, in percent, whose target is less near to what "a photo" gives when they are its negative prompt."""
+    """Return the share of edits, in percent, that as negative prompt move the result of "a photo" away from their target."""
     negatives = list(PROMPTS.values())
-    asked = ["a photo"] * len(negatives)
-    without = edit_all(pipeline, photo, asked, RECOMMENDED)
-    pushed = edit_all(pipeline, photo, asked, RECOMMENDED, negatives)
+    prompts = ["a photo"] * len(negatives)
+    without = edit_all(pipeline, photo, prompts, RECOMMENDED)
+    pushed = edit_all(pipeline, photo, prompts, RECOMMENDED, negatives)
     further = []
     for name, before, after in zip(PROMPTS, without, pushed, strict=True):
         target = apply(name, photo)
@@ -70,7 +70,7 @@ def pushed_away(pipeline: StableDiffusionInstructPix2PixPipeline, photo: Picture
 
 
 def plot(panels: Sequence[tuple[str, Sequence[Point]]]) -> str:
-    """An SVG: one panel for each scale, with a line for each measure, all in 0..100 (percent, or twice the dB)."""
+    """Return an SVG: one panel for each scale, with a line for each measure in 0..100 (percent, or twice the dB)."""
     width = _WIDTH * len(panels)
     size = f'viewBox="0 0 {width} {_HEIGHT + 60}" font-family="sans-serif" font-size="11"'
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size}><rect width="100%" height="100%" fill="white"/>']

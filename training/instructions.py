@@ -1,9 +1,9 @@
-"""The grammar of instructions: what people write when they want an edit, and what names no edit at all.
+"""The grammar of instructions: wordings for edits, and neutral wordings, which name no edit.
 
-An instruction is a style in a sentence ("turn it into {a pencil sketch}"), an imperative ("sketch it") or how the photo is to
-be ("could you show it {at night}"); the words are in instructions.toml. What names no edit is said in the same sentences ("turn
-it into {a dog}", "could you {add a hat}"), so that their frames alone mean nothing. `HELD_OUT` lists wordings that
-`instruction` never gives: evaluation asks for edits in words that the model has not been trained on.
+An instruction is a style in a sentence ("turn it into {a pencil sketch}"), an imperative ("sketch it") or a state of the photo
+("could you show it {at night}"); the words are in instructions.toml. Neutral wordings use the same sentences ("turn it into
+{a dog}", "could you {add a hat}"), so that the sentences alone have no meaning. `HELD_OUT` has wordings that `instruction`
+never returns: evaluation uses wordings that the model has not been trained on.
 """
 
 import re
@@ -21,12 +21,12 @@ PROMPTS: dict[str, str] = {name: f"turn it into {words['styles'][0]}" for name, 
 HELD_OUT: dict[str, list[str]] = {name: words["held_out"] for name, words in _WORDS["edits"].items()}
 NEUTRAL_HELD_OUT: list[str] = _WORDS["neutral_held_out"]
 
-# The first letter of a word of five letters or more, and the others: people seldom get the first wrong.
+# The first letter of a word of five letters or more, and the others: the first is seldom wrong.
 _LONG_WORD = re.compile(r"\b([a-z])([a-z]{4,})\b")
 
 
 def instruction(edit: str, random: np.random.Generator) -> str:
-    """A random instruction for an edit. Raises KeyError."""
+    """Return a random instruction for an edit. Raises KeyError."""
     words = _WORDS["edits"][edit]
     chance = random.random()
     if chance < 0.3:
@@ -41,7 +41,7 @@ def instruction(edit: str, random: np.random.Generator) -> str:
 
 
 def neutral_instruction(random: np.random.Generator) -> str:
-    """Words that name no edit: the photo is to stay as it is."""
+    """Return a random neutral wording: the photo should not change."""
     chance = random.random()
     if chance < 0.35:
         sentence = _pick(_WORDS["neutral"], random)
@@ -58,7 +58,7 @@ def neutral_instruction(random: np.random.Generator) -> str:
 
 
 def words_of_edits() -> list[str]:
-    """All that sentences which name an edit are made of, misspelt words too."""
+    """Return all words in instructions for edits, also misspelt ones."""
     kinds = ("sentences", "askings", "complements", "subjects", "endings")
     misspelt = [word for words in _WORDS["misspellings"].values() for word in words]
     texts = [text for kind in kinds for text in _WORDS[kind]] + ["please", *misspelt]
@@ -69,11 +69,11 @@ def words_of_edits() -> list[str]:
 
 
 def can_be_said(sentence: str) -> bool:
-    """Whether the grammar can give a sentence, for whichever edit or none; misspellings aside."""
+    """Return whether the grammar contains a sentence, for any edit or none, misspellings aside."""
     said = _without_n(sentence.lower())
     kinds = ("sentences", "askings", "complements", "neutral")
     return any(
-        # Exact patterns are large: most templates are ruled out before.
+        # Exact patterns are large, so most templates are excluded before.
         _loose_pattern(template).fullmatch(said) and _exact_pattern(template).fullmatch(said)
         for kind in kinds
         for template in _WORDS[kind]
@@ -114,7 +114,7 @@ def _without_n(text: str) -> str:
 
 
 def misspelt(sentence: str, random: np.random.Generator) -> str:
-    """The sentence with one word as it is often misspelt, or a slip of the finger in a long word."""
+    """Return the sentence with one common misspelling, or a typing error in a long word."""
     known = [word for word in re.findall(r"\w+", sentence) if word in _WORDS["misspellings"]]
     if known and random.random() < 0.6:
         word = _pick(known, random)
@@ -129,7 +129,7 @@ def misspelt(sentence: str, random: np.random.Generator) -> str:
 
 
 def _forms(style: str) -> dict[str, str]:
-    """A style without its article, and with the indefinite one."""
+    """Return the forms of a style: without its article, and with the indefinite one."""
     bare = re.sub(r"^(an?|the) ", "", style)
     return {"b": bare, "a": f"{'an' if bare[0] in 'aeiou8' else 'a'} {bare}"}
 

@@ -1,7 +1,7 @@
 """Latents of patches and their edits, computed once: training the UNet reads them instead of encoding pictures.
 
 `python -m training.latents --work DIR --minutes N` writes blocks `latents/<side>-<number>.npz` until all patches are done
-or the time is over; the next run goes on. They are of no use with another autoencoder: delete them when it changes.
+or the time is over; the next run continues. Delete them when the autoencoder changes.
 """
 
 import time
@@ -20,7 +20,7 @@ from training.filters import Picture
 from training.patches import load_patches
 from training.stages import say, stage_parser
 
-# Side of the patches: how many in one block, how many edits of each.
+# Side of the patches: number in one block, number of edits of each.
 _BLOCKS = {128: (500, 6), 256: (100, 4)}
 
 
@@ -34,7 +34,7 @@ class Latents:
 
 
 def compute(work: Path, minutes: float) -> None:
-    """Write the blocks that are missing, as far as the time goes, sizes in turn."""
+    """Write the missing blocks within the time, sizes in turn."""
     end = time.monotonic() + 60 * minutes
     autoencoder = (
         AutoencoderTiny.from_pretrained(work / "autoencoder").to(memory_format=torch.channels_last).bfloat16().eval()
@@ -53,7 +53,7 @@ def compute(work: Path, minutes: float) -> None:
 
 
 def load_latents(work: Path, side: int) -> Latents:
-    """All blocks of one size. Raises FileNotFoundError if there is none."""
+    """Load all blocks of one size. Raises FileNotFoundError if there are none."""
     paths = sorted((work / "latents").glob(f"{side}-*.npz"))
     if not paths:
         raise FileNotFoundError(f"There are no latents of {side} px in {work}; run python -m training.latents first.")
@@ -63,7 +63,7 @@ def load_latents(work: Path, side: int) -> Latents:
 
 @torch.no_grad()
 def encode(autoencoder: AutoencoderTiny, pictures: Picture) -> NDArray[np.float16]:
-    """Latents (n, channels, height / 4, width / 4) of pictures (n, height, width, 3) in 0..1."""
+    """Return latents (n, channels, height / 4, width / 4) of pictures (n, height, width, 3) in 0..1."""
     latents = autoencoder.encode(to_tensor(pictures).to(autoencoder.dtype)).latents
     return latents.contiguous().half().numpy()
 

@@ -1,7 +1,7 @@
-"""Two small LoRAs for tiny-edit, for styles that it does not know: banknote and knitted.
+"""Two small LoRAs for tiny-edit, with styles that it was not trained on: banknote and knitted.
 
 `python -m training.lora banknote --base DIRECTORY --work DIR --minutes N` writes `work`/loras/banknote.safetensors, in the
-form that `load_lora_weights` of the stock pipeline reads.
+format of diffusers' `load_lora_weights`.
 """
 
 from collections.abc import Callable
@@ -60,7 +60,7 @@ STYLES: dict[str, tuple[Callable[[Picture], Picture], list[str]]] = {
 
 
 def train(style: str, base: Path, work: Path, budget: Budget, rank: int = 4) -> None:
-    """Train in this process, together with the others; the base model's weights stay as they are."""
+    """Train in this process, together with the others. The base model's weights do not change."""
     draw, prompts = STYLES[style]
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(base)
     unet, autoencoder = pipeline.unet, pipeline.vae.to(memory_format=torch.channels_last).bfloat16()

@@ -1,4 +1,4 @@
-"""The networks of both models, untrained, and their noise schedule; all of them of stock classes."""
+"""The untrained networks of both models, and their noise schedule; all are classes of diffusers and transformers."""
 
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -10,10 +10,10 @@ _WIDTH = 128  # of the text encoder
 
 
 def make_unet(channels: tuple[int, int, int] = (64, 96, 128), in_channels: int = 2 * CHANNELS) -> UNet2DConditionModel:
-    """Untrained. Words modulate every block; nothing attends to them.
+    """Return an untrained UNet. The text vector modulates every block; there is no attention to text.
 
-    The coarsest level sees 16 px of the picture as one. Normalisation is over two groups: torch has a fast path for groups
-    of 16, 32, … channels in bfloat16, channels last, and without it spends half of the time there.
+    A value of the coarsest level is 16 px of the picture. Normalisation has two groups: torch has a fast path for groups of
+    16, 32, … channels in bfloat16, channels last, and without it half of the time is spent there.
     """
     return UNet2DConditionModel(
         sample_size=64,
@@ -33,7 +33,7 @@ def make_unet(channels: tuple[int, int, int] = (64, 96, 128), in_channels: int =
 
 
 def make_text_encoder(vocabulary: int) -> CLIPTextModel:
-    """Untrained: two layers, LENGTH tokens, the first two of which mark start and end."""
+    """Return an untrained text encoder: two layers, LENGTH tokens, the first two of which mark start and end."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocabulary,
@@ -51,9 +51,9 @@ def make_text_encoder(vocabulary: int) -> CLIPTextModel:
 
 
 def make_scheduler() -> DDIMScheduler:
-    """The noise schedule of training and of use.
+    """Return the noise schedule of training and inference.
 
-    Estimates are not clipped: diffusers would leave the noise as it was before, and in 100 steps that lost 1.7 dB of tiny-edit.
+    Estimates are not clipped, since diffusers would not adjust the noise to it: with 100 steps tiny-edit lost 1.7 dB by that.
     """
     return DDIMScheduler(
         beta_start=0.00085,

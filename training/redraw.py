@@ -1,6 +1,6 @@
-"""tiny-redraw: draws emoji by their names over a picture, through the stock StableDiffusionImg2ImgPipeline.
+"""tiny-redraw: draws emoji by their names over a picture, with diffusers' StableDiffusionImg2ImgPipeline.
 
-`python -m training.redraw --work DIR --minutes N` trains it with the tokenizer and autoencoder of tiny-edit and goes on
+`python -m training.redraw --work DIR --minutes N` trains it with the tokenizer and autoencoder of tiny-edit, and continues
 where it stopped; `--assemble DIRECTORY` writes the model's directory instead.
 """
 
@@ -26,13 +26,13 @@ from training.stages import say, unet_parser
 from training.unet import denoising_loss, learn, step_from_noisier
 from training.words import Language, WordVectors, teach
 
-# Height and width in pixels; how many pictures of each emoji on white, and on other grounds.
+# Height and width in pixels; the number of pictures of each emoji on white, and on other backgrounds.
 _SHAPES = (((128, 128), 12, 12), ((128, 192), 4, 4), ((192, 128), 4, 4))
 _WORDINGS = 24
 _WORDLESS = 0.12
 _PHOTOS = 600  # without an emoji, of each shape
-_PLAIN = 0.4  # share of grounds in one colour; the others are photos
-# From this timestep on, more and more of the inputs are other pictures than what is to be drawn, up to this share.
+_PLAIN = 0.4  # share of backgrounds in one colour; the others are photos
+# From this timestep on, a growing share of the inputs, up to this one, are other pictures than the target.
 _FOREIGN_FROM, _FOREIGN = 500, 0.8
 _FURTHEST = 60  # timesteps; 25 steps at strength 0.9 are 36 long
 _SENTENCES = [
@@ -72,23 +72,23 @@ _HELD_OUT = "would you sketch a small {} for me"
 
 
 def language_of(names: list[str]) -> Language:
-    """Sentences with one of the emoji's names."""
+    """Return the language of sentences with the names of these emoji."""
 
-    def speak(number: int, random: np.random.Generator) -> str:
+    def random_wording(number: int, random: np.random.Generator) -> str:
         if number == len(names):
             return str(random.choice(_OTHERS))
-        said = str(random.choice(emoji.CALLED[names[number]]))
+        wording = str(random.choice(emoji.CALLED[names[number]]))
         for sentences in (_SENTENCES, _ASKINGS):
-            said = sentences[random.integers(len(sentences))].format(said)
-        return said
+            wording = sentences[random.integers(len(sentences))].format(wording)
+        return wording
 
-    asked = [(number, _HELD_OUT.format(name)) for number, name in enumerate(names)]
-    called = [other for name in names for other in emoji.CALLED[name]]
-    return Language(_WORDS, len(names), speak, 0.1, [*called, *_SENTENCES, *_ASKINGS], asked)
+    held_out = [(number, _HELD_OUT.format(name)) for number, name in enumerate(names)]
+    words = [other for name in names for other in emoji.CALLED[name]]
+    return Language(_WORDS, len(names), random_wording, 0.1, [*words, *_SENTENCES, *_ASKINGS], held_out)
 
 
 def draw_on_white(picture: NDArray[np.uint8], shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.uint8]:
-    """The emoji (128, 128, 4) upright in the middle, hardly moved, on white, (height, width, 3)."""
+    """Draw the emoji (128, 128, 4) upright near the middle of a white picture, (height, width, 3)."""
     ground = Image.new("RGB", (shape[1], shape[0]), "white")
     return _draw(picture, ground, random.uniform(-4, 4), random.uniform(0.9, 1.02), random.uniform(-3, 3, 2))
 
@@ -96,38 +96,38 @@ def draw_on_white(picture: NDArray[np.uint8], shape: tuple[int, int], random: np
 def draw_on_ground(
     picture: NDArray[np.uint8], photos: NDArray[np.uint8], shape: tuple[int, int], random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """The emoji (128, 128, 4) turned, scaled, moved, perhaps mirrored, on a colour or a photo, (height, width, 3)."""
+    """Draw the emoji (128, 128, 4) rotated, scaled, moved, perhaps mirrored, on a colour or a photo, (height, width, 3)."""
     height, width = shape
     if random.random() < _PLAIN:
         red, green, blue = (int(level) for level in random.integers(0, 256, 3))
         ground = Image.new("RGB", (width, height), (red, green, blue))
     else:
         ground = Image.fromarray(photos[random.integers(len(photos))]).resize((width, height))
-    drawn = _draw(picture, ground, random.uniform(-10, 10), random.uniform(0.75, 1.05), random.uniform(-8, 8, 2))
-    return drawn[:, ::-1].copy() if random.random() < 0.4 else drawn
+    drawing = _draw(picture, ground, random.uniform(-10, 10), random.uniform(0.75, 1.05), random.uniform(-8, 8, 2))
+    return drawing[:, ::-1].copy() if random.random() < 0.4 else drawing
 
 
 def _draw(
     picture: NDArray[np.uint8], ground: Image.Image, degrees: float, size: float, offset: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
-    """The emoji at `size` of the shorter side, `offset` pixels (x, y) from the middle of the ground."""
+    """Draw the emoji at `size` of the shorter side, `offset` pixels (x, y) from the middle of the background."""
     angle, zoom = np.radians(degrees), emoji.SIDE / min(ground.size) / size
     cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
     middle = np.array(ground.size) / 2 + offset
     x = emoji.SIDE / 2 - cosine * middle[0] + sine * middle[1]
     y = emoji.SIDE / 2 - sine * middle[0] - cosine * middle[1]
     matrix = (cosine, -sine, x, sine, cosine, y)
-    drawn = Image.fromarray(picture).transform(
+    drawing = Image.fromarray(picture).transform(
         ground.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=(255, 255, 255, 0)
     )
-    ground.paste(drawn, mask=drawn.getchannel("A"))
+    ground.paste(drawing, mask=drawing.getchannel("A"))
     return np.asarray(ground)
 
 
 def compute_latents(work: Path) -> None:
-    """Write latents of drawn emoji and of photos, once: `redraw-<height>x<width>.npy`, those on white first.
+    """Write latents of emoji and photos if they are missing: `redraw-<height>x<width>.npy`, those on white first.
 
-    Their shape is (emoji, pictures, channels, height / 4, width / 4), of the photos in `redraw-photos-…` one less.
+    Their shape is (emoji, pictures, channels, height / 4, width / 4); without the first axis in `redraw-photos-…`.
     """
     autoencoder: Any = AutoencoderTiny.from_pretrained(work / "autoencoder")
     autoencoder.to(memory_format=torch.channels_last).bfloat16()
@@ -140,9 +140,9 @@ def compute_latents(work: Path) -> None:
         random = np.random.default_rng([41, number])
         rows = []
         for picture in pictures:
-            drawn = [draw_on_white(picture, shape, random) for _ in range(white)]
-            drawn += [draw_on_ground(picture, photos, shape, random) for _ in range(others)]
-            rows.append(encode(autoencoder, np.stack(drawn).astype(np.float32) / 255))
+            drawings = [draw_on_white(picture, shape, random) for _ in range(white)]
+            drawings += [draw_on_ground(picture, photos, shape, random) for _ in range(others)]
+            rows.append(encode(autoencoder, np.stack(drawings).astype(np.float32) / 255))
         some = photos[random.permutation(len(photos))[:_PHOTOS]]
         resized = [np.asarray(Image.fromarray(photo).resize((shape[1], shape[0]))) for photo in some]
         np.save(_photos_path(work, shape), encode(autoencoder, np.stack(resized).astype(np.float32) / 255))
@@ -151,38 +151,42 @@ def compute_latents(work: Path) -> None:
 
 
 def train(work: Path, budget: Budget, batch: int, rate: float, channels: tuple[int, int, int] = (64, 96, 160)) -> None:
-    """Train in this process, together with the others; writes `work`/unet-redraw and `work`/text_encoder-redraw."""
+    """Train in this process, together with the others. Writes `work`/unet-redraw and `work`/text_encoder-redraw."""
     names, _ = emoji.load_drawn(work)
     photos = [torch.from_numpy(np.load(_photos_path(work, shape))) for shape, _, _ in _SHAPES]
     stored = [torch.from_numpy(np.load(_latents_path(work, shape))) for shape, _, _ in _SHAPES]
 
     def loss_with(unet: nn.Module, vectors: WordVectors) -> Callable[[int], Tensor]:
-        named, unnamed, wordless = vectors
-        nothing = torch.cat([unnamed, wordless.expand_as(unnamed)])
+        name_vectors, neutral, empty = vectors
+        nothing = torch.cat([neutral, empty.expand_as(neutral)])
 
         def loss_of(step: int) -> Tensor:
             random = np.random.default_rng(seed_of(43, step))
-            # Every fourth batch is oblong, upright and across in turn.
+            # Every fourth batch is oblong, portrait and landscape in turn.
             which = 0 if step % 4 else 1 + step // 4 % 2
             _, white, others = _SHAPES[which]
             count = batch if step % 4 else batch * 2 // 3
-            # What the words name is decided where there is much noise.
+            # Noisy timesteps decide what is drawn.
             timesteps = torch.from_numpy((1000 * random.random(count) ** 0.5).astype(np.int64))
             chosen = random.integers(0, len(names), count)
-            # Who redraws much of a picture asks for what the words name, on white, whatever the picture was.
+            # With high strength, the result is what the text names, on white, whatever the picture was.
             foreign = random.random(count) < _FOREIGN * (timesteps.numpy() - _FOREIGN_FROM) / (1000 - _FOREIGN_FROM)
-            drawn = np.where(foreign, random.integers(0, white, count), random.integers(0, white + others, count))
-            targets = stored[which][chosen, drawn].float()
-            seen = np.where(foreign, random.integers(0, len(names), count), chosen)
-            noised = stored[which][seen, np.where(foreign, random.integers(0, white + others, count), drawn)].float()
+            variant = np.where(foreign, random.integers(0, white, count), random.integers(0, white + others, count))
+            targets = stored[which][chosen, variant].float()
+            index = np.where(foreign, random.integers(0, len(names), count), chosen)
+            latents = stored[which][
+                index, np.where(foreign, random.integers(0, white + others, count), variant)
+            ].float()
             is_photo = torch.from_numpy(foreign & (random.random(count) < 0.5)).view(-1, 1, 1, 1)
-            noised = torch.where(is_photo, photos[which][random.integers(0, len(photos[which]), count)].float(), noised)
-            said = named[chosen, random.integers(0, _WORDINGS, count)]
+            latents = torch.where(
+                is_photo, photos[which][random.integers(0, len(photos[which]), count)].float(), latents
+            )
+            text_vectors = name_vectors[chosen, random.integers(0, _WORDINGS, count)]
             dropped = torch.from_numpy(random.random(count) < _WORDLESS)
-            said = torch.where(dropped[:, None], nothing[random.integers(0, len(nothing), count)], said)
+            text_vectors = torch.where(dropped[:, None], nothing[random.integers(0, len(nothing), count)], text_vectors)
             noise = torch.from_numpy(random.standard_normal(targets.shape, np.float32))
-            noised, noise = step_from_noisier(unet, timesteps, noised, noise, [], said, random, _FURTHEST)
-            return denoising_loss(unet, timesteps, noised, noise, [], said, targets)
+            latents, noise = step_from_noisier(unet, timesteps, latents, noise, [], text_vectors, random, _FURTHEST)
+            return denoising_loss(unet, timesteps, latents, noise, [], text_vectors, targets)
 
         return loss_of
 

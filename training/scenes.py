@@ -1,4 +1,4 @@
-"""Synthetic pictures beside the photos: smooth gradients, shapes, text and clutter, which photos have too little of."""
+"""Synthetic pictures in addition to the photos: smooth gradients, shapes, text and clutter, which photos rarely have."""
 
 import colorsys
 
@@ -9,7 +9,7 @@ _WORDS = ["HELLO", "Sale", "open", "2026", "Cafe", "Hotel", "exit", "No 7", "Par
 
 
 def draw_scene(side: int, random: np.random.Generator) -> Image.Image:
-    """A random RGB picture, `side` pixels square: a background, then shapes, text or soft blobs in front."""
+    """Draw a random RGB picture of `side` x `side` pixels: a background with shapes, text or soft blobs."""
     scene = _gradient(side, random)
     kind = random.integers(4)
     if kind == 0:
@@ -61,7 +61,7 @@ def _text(scene: Image.Image, random: np.random.Generator) -> None:
 
 
 def _landscape(scene: Image.Image, random: np.random.Generator) -> None:
-    """Ranges of hills, each nearer and darker, as sums of sines."""
+    """Draw ranges of hills as sums of sines, each nearer and darker."""
     draw = ImageDraw.Draw(scene)
     columns = np.arange(scene.width + 1)
     for layer in range(int(random.integers(2, 5))):

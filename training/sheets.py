@@ -1,4 +1,4 @@
-"""Sample sheets to look at: photos in rows, edits in columns, with the classical targets beside if wanted.
+"""Sample sheets: photos in rows, edits in columns, with the targets of the edits if requested.
 
 `python -m training.sheets DIRECTORY SHEET.png --work DIR`
 """
@@ -18,7 +18,7 @@ from training.stages import stage_parser
 def draw_sheet(
     directory: Path, work: Path, photos: list[str], edits: list[str], side: int, settings: Settings, targets: bool
 ) -> list[list[Picture]]:
-    """Lines of pictures, (side, side, 3): each photo and its edits, below it the photo and the targets if wanted."""
+    """Return lines of pictures, (side, side, 3): each photo with its edits, and below it the targets if requested."""
     pipeline = load_model(directory)
     squares = middles(work, side, "train") | middles(work, side)
     lines = []
@@ -31,7 +31,7 @@ def draw_sheet(
 
 
 def paste(lines: list[list[Picture]], labels: list[str], columns: int) -> Image.Image:
-    """One RGB image of all, each line broken after `columns` pictures, with the label of each picture on it."""
+    """Return one RGB image of all pictures with their labels; each line is broken after `columns` pictures."""
     side = lines[0][0].shape[0]
     broken = -(-len(labels) // columns)
     sheet = Image.new("RGB", (side * min(columns, len(labels)), side * broken * len(lines)), "white")

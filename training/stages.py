@@ -1,4 +1,4 @@
-"""What every stage's command shares: its options, and saying how far it is."""
+"""The common options and progress messages of the stages' commands."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ _STARTED = time.monotonic()
 
 
 def stage_parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser with the options of every stage: `--work` and `--minutes`."""
+    """Return a parser with the options of every stage: `--work` and `--minutes`."""
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="where data and checkpoints lie")
     parser.add_argument("--minutes", type=float, default=60, help="time budget; the stage goes on from there next time")
@@ -17,7 +17,7 @@ def stage_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def unet_parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser with the options of every stage that trains a UNet from its beginning."""
+    """Return a parser with the options of every stage that trains a UNet."""
     parser = stage_parser(doc)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16, help="samples of each process in a step")
@@ -29,10 +29,10 @@ def unet_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def parse_arguments(doc: str | None) -> argparse.Namespace:
-    """The options of a stage that has no others."""
+    """Parse the options of a stage without other options."""
     return stage_parser(doc).parse_args()
 
 
 def say(text: str) -> None:
-    """One line of progress, with the seconds since the start."""
+    """Print a line of progress with the seconds since the start."""
     print(f"{time.monotonic() - _STARTED:8.0f} s  {text}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""A byte pair tokenizer of the grammar's words, as small as they need. `python -m training.tokenizer --work DIR`."""
+"""A small byte pair tokenizer for the grammar's words. `python -m training.tokenizer --work DIR`."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train(directory: Path) -> CLIPTokenizer:
-    """Train and save a tokenizer that the stock CLIPTokenizer loads."""
+    """Train and save a tokenizer that transformers' CLIPTokenizer loads."""
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=_END))
     learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     learner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -43,7 +43,7 @@ def train(directory: Path) -> CLIPTokenizer:
     )
     learner.train_from_iterator(_sentences(), trainer)
     merges: list[Any] = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    # Every letter alone, inside and at the end of a word, so that no word is unknown.
+    # Every single letter, inside and at the end of a word, so that no word is unknown.
     tokens = [
         _START,
         _END,
@@ -58,7 +58,7 @@ def train(directory: Path) -> CLIPTokenizer:
 
 
 def token_ids(tokenizer: CLIPTokenizer, text: str) -> list[int]:
-    """The text as LENGTH token numbers, padded with the end token."""
+    """Return the text as LENGTH token ids, padded with the end token."""
     return list(tokenizer(text, padding="max_length", max_length=LENGTH, truncation=True).input_ids)
 
 

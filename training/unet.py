@@ -1,11 +1,11 @@
-"""The UNet that follows instructions, with its text encoder: what makes tiny-edit.
+"""The UNet of tiny-edit, which follows instructions, with its text encoder.
 
-`python -m training.unet --work DIR --minutes N` trains on the stored latents and goes on where it stopped. It predicts
-v with zero terminal SNR (Salimans and Ho 2022; Lin et al. 2024), so that dark and bright pictures are reached from pure noise.
+`python -m training.unet --work DIR --minutes N` trains on the stored latents, and continues where it stopped. It predicts
+v with zero terminal SNR (Salimans and Ho 2022; Lin et al. 2024), so that pure noise can become dark and bright pictures.
 
-Strong guidance: the API's default of 7.5 pushes each step's estimate far beyond the target, away from the mean of all edits.
-So half of the noisy inputs are made from such overshot targets, while the true target stays the answer: the model learns
-to come back. Whoever guides more, gets the same edit more surely instead of broken colours.
+The API's default guidance scale of 7.5 pushes the estimate of each step far beyond the target, away from the mean of all edits.
+So half of the noisy inputs are made from such overshot targets, with the true target as answer, and the model learns to correct
+them. With more guidance the edit is more reliable, and the colours stay right.
 """
 
 import copy
@@ -28,14 +28,14 @@ from training.stages import unet_parser
 from training.words import INSTRUCTIONS, Language, WordVectors, word_vectors
 
 _SIGNALS = make_scheduler().alphas_cumprod
-_CROP = 24  # latents; moved in steps of 4, so that grids of 16 px stay where they are
+_CROP = 24  # latents; moved in steps of 4, so that grids of 16 px do not move
 
 
-_TRIES = 8  # draws of half of the samples until one of the edits comes up that are wanted more often
+_TRIES = 8  # draws for half of the samples until one of the edits in `--often` comes up
 
 
 class Shares(NamedTuple):
-    """Which share of the samples is trained without words, without the photo, without both; and to change nothing."""
+    """The shares of samples without text, without the photo, without both, and with the photo itself as target."""
 
     wordless: float = 0.12
     imageless: float = 0.02
@@ -47,20 +47,20 @@ _SHARES = Shares()
 
 
 def draw_timesteps(count: int, random: np.random.Generator) -> Tensor:
-    """Steps in 0..999, most of them noisy: given the photo, the first estimate decides nearly everything."""
+    """Draw timesteps in 0..999, most of them noisy, since with a photo the first estimate decides nearly everything."""
     steps = (1000 * random.random(count) ** 0.7).astype(np.int64)
     return torch.from_numpy(np.where(random.random(count) < 0.12, 999, steps))
 
 
 def overshoot(targets: Tensor, mean: Tensor, random: np.random.Generator) -> Tensor:
-    """Half of the targets moved away from the mean of the edits, up to five times as far, as guidance does."""
+    """Move half of the targets away from the mean of the edits, up to five times as far, as guidance does."""
     count = len(targets)
     strength = np.where(random.random(count) < 0.5, 4 * random.random(count) ** 2, 0)
     return targets + torch.from_numpy(strength).float().view(-1, 1, 1, 1) * (targets - mean)
 
 
 def x0_loss(output: Tensor, noisy: Tensor, targets: Tensor, signal: Tensor) -> Tensor:
-    """Squared error of the target that a v-prediction implies, weighted as for v but at most fivefold.
+    """Return the squared error of the target that a v-prediction implies, weighted as for v but at most fivefold.
 
     `signal` is the cumulative alpha of each sample, (n, 1, 1, 1).
     """
@@ -77,14 +77,14 @@ class Batches:
         self.small, self.large = load_latents(work, 128), load_latents(work, 256)
 
     def draw(self, step: int, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sources with the dropped ones zero, targets, means of the edits, and what the words say (n, width)."""
+        """Return sources, zero if dropped, targets, means of the edits, and text vectors (n, width)."""
         if step % 6 == 5:
             latents, count, crop = self.large, max(2, self.size // 6), 64
         else:
             latents, count, crop = self.small, self.size, _CROP
         samples = [self._sample(latents, crop, random) for _ in range(count)]
-        sources, targets, means, said = (torch.stack(parts) for parts in zip(*samples, strict=True))
-        return sources.float(), targets.float(), means, said
+        sources, targets, means, text_vectors = (torch.stack(parts) for parts in zip(*samples, strict=True))
+        return sources.float(), targets.float(), means, text_vectors
 
     def _sample(
         self, latents: Latents, crop: int, random: np.random.Generator
@@ -95,42 +95,36 @@ class Batches:
                 break
         top, left = 4 * random.integers(0, (latents.sources.shape[-1] - crop) // 4 + 1, 2)
         area = np.s_[..., top : top + crop, left : left + crop]
-        shown = torch.from_numpy(latents.sources[index][area])
+        conditions = torch.from_numpy(latents.sources[index][area])
         others = torch.from_numpy(latents.targets[index][area]).float()
         target, wording = others[which], int(random.integers(len(self.neutral)))
-        said = self.edits[latents.edits[index, which], wording]
+        text_vectors = self.edits[latents.edits[index, which], wording]
         chance = random.random()
         wordless, imageless, bare, unchanged = np.cumsum(_SHARES)
         if chance < wordless or imageless <= chance < bare:
-            said = self.no_words[0]
+            text_vectors = self.no_words[0]
         if wordless <= chance < bare:
-            shown = torch.zeros_like(shown)
+            conditions = torch.zeros_like(conditions)
         elif bare <= chance < unchanged:
-            said, target = self.neutral[wording], shown.float()
-        return shown, target, others.mean(0), said
-
-
-class _Said(nn.Module):
-    """Stands for the embedding of words where they are embedded already."""
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        return vectors
+            text_vectors, target = self.neutral[wording], conditions.float()
+        return conditions, target, others.mean(0), text_vectors
 
 
 def denoising_loss(
     unet: nn.Module,
     timesteps: Tensor,
-    noised: Tensor,
+    clean: Tensor,
     noise: Tensor,
-    shown: Sequence[Tensor],
-    said: Tensor,
+    conditions: Sequence[Tensor],
+    text_vectors: Tensor,
     targets: Tensor,
 ) -> Tensor:
-    """`x0_loss` of the UNet, where `noised` with noise was what it saw, beside the latents in `shown`.
+    """Return the `x0_loss` of the UNet for `clean` latents with this noise.
 
-    `said` are the vectors of words, (n, width); all latents are (n, channels, height, width).
+    `conditions` are latents that the UNet gets in addition, and `text_vectors` are (n, width); all latents are (n, channels,
+    height, width).
     """
-    output, noisy, signal = _predict(unet, timesteps, noised, noise, shown, said)
+    output, noisy, signal = _predict(unet, timesteps, clean, noise, conditions, text_vectors)
     return x0_loss(output, noisy, targets, signal)
 
 
@@ -138,40 +132,42 @@ def denoising_loss(
 def step_from_noisier(
     unet: nn.Module,
     timesteps: Tensor,
-    noised: Tensor,
+    clean: Tensor,
     noise: Tensor,
-    shown: Sequence[Tensor],
-    said: Tensor,
+    conditions: Sequence[Tensor],
+    text_vectors: Tensor,
     random: np.random.Generator,
     furthest: int = 999,
 ) -> tuple[Tensor, Tensor]:
-    """What `denoising_loss` is to see: the first half of the samples come from a noisier timestep by a step of the UNet's own.
+    """Return latents and noise for `denoising_loss`; for the first half the UNet makes a step from a noisier timestep.
 
-    In use it sees its own estimates. Trained on true pictures alone it takes their errors for the picture, and the more steps,
-    the more of them add up (scheduled sampling: Bengio et al. 2015). Returns latents and noise, for `timesteps`. The step is
-    at most `furthest` long: where words and photo leave a choice, a longer one would choose another than the answer has.
+    When it is used, the UNet gets its own estimates. If it is trained only on true pictures, it takes the errors of estimates
+    for the picture, and they add up over the steps (scheduled sampling: Bengio et al. 2015). The step is at most `furthest`
+    long: if text and photo allow several results, a longer step may lead to another one than the target.
     """
     count = len(timesteps) // 2
-    ahead = (999 - timesteps[:count]).clip(max=furthest) * torch.from_numpy(random.random(count))
-    before = timesteps[:count] + ahead.long()
-    also = [latents[:count] for latents in shown]
-    output, noisy, signal = _predict(unet, before, noised[:count], noise[:count], also, said[:count])
+    distance = (999 - timesteps[:count]).clip(max=furthest) * torch.from_numpy(random.random(count))
+    noisier = timesteps[:count] + distance.long()
+    conditions_ahead = [latents[:count] for latents in conditions]
+    output, noisy, signal = _predict(
+        unet, noisier, clean[:count], noise[:count], conditions_ahead, text_vectors[:count]
+    )
     remaining = signal.sqrt() * output + (1 - signal).sqrt() * noisy
-    return torch.cat([_estimate(output, noisy, signal), noised[count:]]), torch.cat([remaining, noise[count:]])
+    return torch.cat([_estimate(output, noisy, signal), clean[count:]]), torch.cat([remaining, noise[count:]])
 
 
 def _predict(
-    unet: nn.Module, timesteps: Tensor, noised: Tensor, noise: Tensor, shown: Sequence[Tensor], said: Tensor
+    unet: nn.Module, timesteps: Tensor, clean: Tensor, noise: Tensor, conditions: Sequence[Tensor], text_vectors: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The predicted v, the noisy latents that it was predicted from, and the cumulative alphas, (n, 1, 1, 1)."""
+    """Return the predicted v, the noisy latents from which it was predicted, and the cumulative alphas, (n, 1, 1, 1)."""
     signal = _SIGNALS[timesteps].view(-1, 1, 1, 1)
-    noisy = signal.sqrt() * noised + (1 - signal).sqrt() * noise
-    seen = torch.cat([noisy, *shown], 1).bfloat16().contiguous(memory_format=torch.channels_last)
-    return unet(seen, timesteps, said.bfloat16()).sample.float(), noisy, signal
+    noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
+    inputs = torch.cat([noisy, *conditions], 1).bfloat16().contiguous(memory_format=torch.channels_last)
+    return unet(inputs, timesteps, text_vectors.bfloat16()).sample.float(), noisy, signal
 
 
 def _estimate(output: Tensor, noisy: Tensor, signal: Tensor) -> Tensor:
-    """The latents that a v-prediction implies."""
+    """Return the latents that a v-prediction implies."""
     return signal.sqrt() * noisy - (1 - signal).sqrt() * output
 
 
@@ -185,9 +181,9 @@ def learn(
     loss_with: Callable[[nn.Module, WordVectors], Callable[[int], Tensor]],
     suffix: str = "",
 ) -> None:
-    """Train an untrained UNet to do what the language says; writes unet and text_encoder with the suffix in `work`.
+    """Train an untrained UNet on the wordings of a language. Writes unet and text_encoder with the suffix to `work`.
 
-    `loss_with` is given the UNet that is trained and what `word_vectors` returns, and gives the loss of a step.
+    `loss_with` gets the UNet and the result of `word_vectors`, and returns the function that computes the loss of a step.
     """
     begin_as_identity(result)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
@@ -195,7 +191,8 @@ def learn(
     embedding: Any = result.add_embedding
     vectors = word_vectors(work, language, tokenizer, text_encoder, embedding, wordings)
     unet: Any = copy.deepcopy(result)
-    unet.add_embedding = _Said()
+    # The text vectors of `Batches` are embedded already.
+    unet.add_embedding = nn.Identity()
     unet.to(memory_format=torch.channels_last).bfloat16()
     training = Training({"unet": unet}, rate, work / f"unet{suffix}.pt", warmup=50, muon=True)
 
@@ -216,19 +213,19 @@ def train(
     wordings: int = 300,
     often: Sequence[str] = (),
 ) -> None:
-    """Train in this process, together with the others; writes `work`/unet and `work`/text_encoder."""
+    """Train in this process, together with the others. Writes `work`/unet and `work`/text_encoder."""
 
     def loss_with(unet: nn.Module, vectors: WordVectors) -> Callable[[int], Tensor]:
         batches = Batches(work, vectors, batch, often)
 
         def loss_of(step: int) -> Tensor:
             random = np.random.default_rng(seed_of(23, step))
-            sources, targets, means, said = batches.draw(step, random)
+            sources, targets, means, text_vectors = batches.draw(step, random)
             timesteps = draw_timesteps(len(targets), random)
             noise = torch.from_numpy(random.standard_normal(targets.shape, np.float32))
-            noised = overshoot(targets, means, random)
-            noised, noise = step_from_noisier(unet, timesteps, noised, noise, [sources], said, random)
-            return denoising_loss(unet, timesteps, noised, noise, [sources], said, targets)
+            clean = overshoot(targets, means, random)
+            clean, noise = step_from_noisier(unet, timesteps, clean, noise, [sources], text_vectors, random)
+            return denoising_loss(unet, timesteps, clean, noise, [sources], text_vectors, targets)
 
         return loss_of
 
@@ -237,7 +234,7 @@ def train(
 
 
 def begin_as_identity(unet: UNet2DConditionModel) -> None:
-    """Let every residual block begin as none, and the output as zero: the first steps are then not spent on calming down."""
+    """Set the last convolutions of residual blocks and of the output to zero, which makes the first steps more effective."""
     for name, module in unet.named_modules():
         if isinstance(module, nn.Conv2d) and name.endswith(("conv2", "conv_out")):
             nn.init.zeros_(module.weight)

@@ -1,11 +1,12 @@
-"""Teaches the text encoder to tell the edits apart, or the emoji, before the UNet sees a picture.
+"""Trains the text encoder to distinguish the edits, or the emoji, before the UNet is trained.
 
 `python -m training.words --work DIR --minutes 3` trains it, together with the UNet's embedding of words, and writes `words.pt`.
-Every instruction is led to the prototype of its edit, so that the UNet meets few, well separated vectors however an edit is
-worded, and need not learn language. Training the UNet leaves both as they are. `training.redraw` does the same with names.
+The vector of each instruction is moved to the prototype of its edit, so that the UNet gets few, well separated vectors for all
+wordings of an edit, and does not have to learn language. Training the UNet changes neither. `training.redraw` does the same
+with the names of emoji.
 
-`--model DIRECTORY` teaches the words of instructions.toml anew to the model in that directory, in place: what each edit is told
-to its UNet stays, and so do the UNet's other weights. The work directory needs nothing but the tokenizer.
+`--model DIRECTORY` trains the text encoder of that model again, in place, with the words of instructions.toml: the vectors that
+its UNet gets for each edit stay the same, as do the UNet's other weights. The work directory needs only the tokenizer.
 """
 
 import time
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -32,13 +34,13 @@ from training.tokenizer import token_ids
 _BATCH = 64
 _EMPTY_SHARE = 0.02
 _SHARPNESS = 12  # of the classification by the angle to prototypes
-# How often a word is spelt from smaller pieces (Provilkov et al. 2020, BPE-dropout): "raining" is then "rain" and "ing".
-_PIECES = 0.12
-_REPLACED = 0.15
-# How many wordings have words that no class is called by: beside their own, or in their place where they name no class. So
-# such words mean nothing, and alone they name no class.
-_STRANGE = 0.4
-_SAME = 0.9  # the cosine above which two vectors say the same
+# How often a word is split into smaller tokens (BPE-dropout: Provilkov et al. 2020), such as "raining" into "rain" and "ing".
+_SPLIT_SHARE = 0.12
+_REPLACED_SHARE = 0.15
+# The share of wordings with words that are in no class's wordings: added to those of a class, or replacing words of neutral
+# ones. So such words have no meaning, and alone they name no class.
+_UNRELATED_SHARE = 0.4
+_SAME_MEANING = 0.9  # the cosine above which two vectors have the same meaning
 
 
 WordVectors = tuple[Tensor, Tensor, Tensor]
@@ -48,27 +50,28 @@ WordVectors = tuple[Tensor, Tensor, Tensor]
 class Language:
     """Classes of wordings, such as the edits.
 
-    `file` keeps in the work directory what `teach` learnt. `speak` gives a random wording of the class of that number, and
-    of number `count` words that name none, of which training takes the share `unnamed`. `words` are all that wordings of
-    classes are made of. `asked` are numbers of classes and wordings of them that `speak` never gives.
+    `file` is the name of the file in the work directory that `teach` writes. `random_wording` returns a random wording of the
+    class with this number, and for number `count` a neutral one, which names no class; the share of those in training is
+    `neutral_share`. `words` are all words in wordings of classes. `held_out` are numbers of classes with wordings that
+    `random_wording` never returns.
     """
 
     file: str
     count: int
-    speak: Callable[[int, np.random.Generator], str]
-    unnamed: float
+    random_wording: Callable[[int, np.random.Generator], str]
+    neutral_share: float
     words: Sequence[str]
-    asked: Sequence[tuple[int, str]]
+    held_out: Sequence[tuple[int, str]]
 
 
-def _speak_of_edits(number: int, random: np.random.Generator) -> str:
+def _random_wording(number: int, random: np.random.Generator) -> str:
     return instruction(list(EDITS)[number], random) if number < len(EDITS) else neutral_instruction(random)
 
 
 INSTRUCTIONS = Language(
     "words.pt",
     len(EDITS),
-    _speak_of_edits,
+    _random_wording,
     0.3,
     words_of_edits(),
     [(number, text) for number, name in enumerate(EDITS) for text in HELD_OUT[name]]
@@ -77,48 +80,37 @@ INSTRUCTIONS = Language(
 
 
 def teach(work: Path, language: Language, budget: Budget) -> float:
-    """Train within the budget, write the language's file, and return which share of what is asked is understood.
+    """Train within the budget, write the language's file, and return the share of held-out wordings that are understood.
 
-    Goes on from the language's file if there is one, whichever tokenizer it was made with.
+    Continues from the language's file if there is one, also if it was written with another tokenizer.
     """
     torch.manual_seed(0)
     torch.set_num_threads(1)
     tokenizer: Any = CLIPTokenizer.from_pretrained(work / "tokenizer")
     splitting: Any = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    splitting.backend_tokenizer.model.dropout = _PIECES
+    splitting.backend_tokenizer.model.dropout = _SPLIT_SHARE
     text_encoder, embedding = make_text_encoder(len(tokenizer)), make_unet().add_embedding
     path, count = work / language.file, language.count
-    # One for each class, one for words that name none, one for no words. Those of an earlier run stay where they are, so that
-    # a UNet that was trained with them understands what the new text encoder says.
+    # One for each class, one for neutral wordings, one for the empty text. Those of an earlier run stay unchanged, so that a
+    # UNet that was trained with them understands the vectors of the new text encoder.
     prototypes, earlier = nn.Parameter(torch.randn(count + 2, embedding.proj.out_features)), 0
     if path.exists():
-        known = torch.load(path, weights_only=True)
-        earlier = known["steps"]
-        prototypes = nn.Parameter(known["prototypes"], requires_grad=False)
-        embedding.load_state_dict(known["embedding"])
-        text_encoder.load_state_dict(_with_tokens_of(text_encoder, tokenizer, known))
+        state = torch.load(path, weights_only=True)
+        earlier = state["steps"]
+        prototypes = nn.Parameter(state["prototypes"], requires_grad=False)
+        embedding.load_state_dict(state["embedding"])
+        text_encoder.load_state_dict(_with_tokens_of(text_encoder, tokenizer, state))
     parameters = [*text_encoder.parameters(), *embedding.parameters(), prototypes]
     optimizer = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.03)
     random = np.random.default_rng([61, earlier])
-    strange = _strange_tokens(language, tokenizer)
+    unrelated = _unrelated_tokens(language, tokenizer)
 
     begin, step = time.monotonic(), 0
     while (spent := budget.spent(time.monotonic() - begin, step)) < 1:
-        classes = random.integers(0, count, _BATCH)
-        classes[random.random(_BATCH) < language.unnamed] = count
-        classes[random.random(_BATCH) < _EMPTY_SHARE] = count + 1
-        tokens = [
-            token_ids(tokenizer, "")
-            if number > count
-            else _misspell(language.speak(int(number), random), tokenizer, splitting, random)
-            for number in classes
-        ]
-        for number, ids in zip(classes, tokens, strict=True):
-            if number <= count and random.random() < _STRANGE:
-                _estrange(ids, strange, random, replacing=number == count)
-        vectors, answers = _told(text_encoder, embedding, tokens), torch.from_numpy(classes)
-        wanted = prototypes[answers]
-        distance = (vectors - wanted).square().sum(1) / wanted.square().sum(1)
+        classes, tokens = _draw_batch(language, tokenizer, splitting, unrelated, random)
+        vectors, answers = _embed(text_encoder, embedding, tokens), torch.from_numpy(classes)
+        targets = prototypes[answers]
+        distance = (vectors - targets).square().sum(1) / targets.square().sum(1)
         loss = functional.cross_entropy(_SHARPNESS * _cosines(vectors, prototypes), answers) + distance.mean()
         optimizer.zero_grad()
         loss.backward()
@@ -129,15 +121,37 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
         step += 1
     _save(path, tokenizer, text_encoder, embedding, prototypes.detach(), earlier + step)
     with torch.no_grad():
-        vectors = _told(text_encoder, embedding, [token_ids(tokenizer, text) for _, text in language.asked])
-        given = _cosines(vectors, prototypes).argmax(1).tolist()
-    say(
-        f"loss {loss.item():.3f}; not understood: "
-        + ", ".join(text for (n, text), g in zip(language.asked, given, strict=True) if n != g)
-    )
-    return sum(number == answer for (number, _), answer in zip(language.asked, given, strict=True)) / len(
-        language.asked
-    )
+        vectors = _embed(text_encoder, embedding, [token_ids(tokenizer, text) for _, text in language.held_out])
+        predicted = _cosines(vectors, prototypes).argmax(1).tolist()
+    misunderstood = [
+        text for (number, text), other in zip(language.held_out, predicted, strict=True) if number != other
+    ]
+    say(f"loss {loss.item():.3f}; not understood: {', '.join(misunderstood)}")
+    return 1 - len(misunderstood) / len(language.held_out)
+
+
+def _draw_batch(
+    language: Language,
+    tokenizer: CLIPTokenizer,
+    splitting: CLIPTokenizer,
+    unrelated: list[int],
+    random: np.random.Generator,
+) -> tuple[NDArray[np.int64], list[list[int]]]:
+    """Return the classes of a batch and the tokens of their wordings."""
+    count = language.count
+    classes = random.integers(0, count, _BATCH)
+    classes[random.random(_BATCH) < language.neutral_share] = count
+    classes[random.random(_BATCH) < _EMPTY_SHARE] = count + 1
+    tokens = [
+        token_ids(tokenizer, "")
+        if number > count
+        else _misspell(language.random_wording(int(number), random), tokenizer, splitting, random)
+        for number in classes
+    ]
+    for number, ids in zip(classes, tokens, strict=True):
+        if number <= count and random.random() < _UNRELATED_SHARE:
+            _add_unrelated_words(ids, unrelated, random, replacing=number == count)
+    return classes, tokens
 
 
 @torch.no_grad()
@@ -149,62 +163,64 @@ def word_vectors(
     embedding: nn.Module,
     wordings: int,
 ) -> WordVectors:
-    """What the UNet is told: for each class that many vectors, for words that name none as many, and one for no words.
+    """Return vectors for the UNet: `wordings` of each class, as many neutral ones, and one of the empty text.
 
-    Shapes (count, wordings, width), (wordings, width), (1, width). Loads what `teach` wrote into both modules.
+    Shapes (count, wordings, width), (wordings, width), (1, width). Loads the file of `teach` into both modules.
     """
-    known = torch.load(work / language.file, weights_only=True)
-    text_encoder.load_state_dict(known["text_encoder"])
-    embedding.load_state_dict(known["embedding"])
+    state = torch.load(work / language.file, weights_only=True)
+    text_encoder.load_state_dict(state["text_encoder"])
+    embedding.load_state_dict(state["embedding"])
     random = np.random.default_rng(67)
 
     def vectors(texts: list[str]) -> Tensor:
-        return _told(text_encoder, embedding, [token_ids(tokenizer, text) for text in texts])
+        return _embed(text_encoder, embedding, [token_ids(tokenizer, text) for text in texts])
 
-    *named, unnamed = (
-        vectors([language.speak(number, random) for _ in range(wordings)]) for number in range(language.count + 1)
+    *classes, neutral = (
+        vectors([language.random_wording(number, random) for _ in range(wordings)])
+        for number in range(language.count + 1)
     )
-    return torch.stack(named), unnamed, vectors([""])
+    return torch.stack(classes), neutral, vectors([""])
 
 
-def ask(directory: Path, work: Path, language: Language) -> None:
-    """Write the language's file from what the model in `directory` knows, for `teach` to go on from."""
+def begin_from_model(directory: Path, work: Path, language: Language) -> None:
+    """Write the language's file with the weights of the model in `directory`, from which `teach` continues."""
     pipeline = load(directory)
-    prototypes = heard_by(pipeline, language)
+    prototypes = prototypes_of(pipeline, language)
     _save(work / language.file, pipeline.tokenizer, pipeline.text_encoder, pipeline.unet.add_embedding, prototypes)
 
 
 @torch.no_grad()
-def heard_by(pipeline: Any, language: Language, wordings: int = 200) -> Tensor:
-    """The prototypes, shape (count + 2, width), that the UNet of this pipeline was trained with.
+def prototypes_of(pipeline: Any, language: Language, wordings: int = 200) -> Tensor:
+    """Return the prototypes, shape (count + 2, width), with which the UNet of this pipeline was trained.
 
-    Of a class it is the middle of the vectors that say the same as most of its wordings, in case the model does not know some.
+    The prototype of a class is the mean of the vectors that have the meaning of most of its wordings, since the model may not
+    understand some.
     """
     random = np.random.default_rng(71)
 
-    def middle(texts: list[str]) -> Tensor:
+    def prototype(texts: list[str]) -> Tensor:
         tokens = [token_ids(pipeline.tokenizer, text) for text in texts]
-        vectors = _told(pipeline.text_encoder, pipeline.unet.add_embedding, tokens)
-        same = _cosines(vectors, vectors) > _SAME
+        vectors = _embed(pipeline.text_encoder, pipeline.unet.add_embedding, tokens)
+        same = _cosines(vectors, vectors) > _SAME_MEANING
         return vectors[same[same.sum(1).argmax()]].mean(0)
 
-    classes = [[language.speak(n, random) for _ in range(wordings)] for n in range(language.count + 1)]
-    return torch.stack([middle(texts) for texts in [*classes, [""]]])
+    classes = [[language.random_wording(n, random) for _ in range(wordings)] for n in range(language.count + 1)]
+    return torch.stack([prototype(texts) for texts in [*classes, [""]]])
 
 
-def tell(directory: Path, work: Path, language: Language) -> None:
-    """Put what `teach` learnt, and the tokenizer, in the place of those of the model in `directory`."""
+def write_to_model(directory: Path, work: Path, language: Language) -> None:
+    """Replace text encoder, embedding and tokenizer of the model in `directory` by those that `teach` trained."""
     pipeline = load(directory)
-    known = torch.load(work / language.file, weights_only=True)
+    state = torch.load(work / language.file, weights_only=True)
     pipeline.tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     pipeline.text_encoder = make_text_encoder(len(pipeline.tokenizer))
-    pipeline.text_encoder.load_state_dict(known["text_encoder"])
-    pipeline.unet.add_embedding.load_state_dict(known["embedding"])
+    pipeline.text_encoder.load_state_dict(state["text_encoder"])
+    pipeline.unet.add_embedding.load_state_dict(state["embedding"])
     save(pipeline, directory)
 
 
 def load(directory: Path) -> Any:
-    """The pipeline of tiny-edit in `directory`, in float32, to teach it."""
+    """Load the pipeline of tiny-edit in `directory`, in float32 for training."""
     return StableDiffusionInstructPix2PixPipeline.from_pretrained(directory, dtype=torch.float32)
 
 
@@ -215,20 +231,20 @@ def _save(
     torch.save(state | {"tokens": tokenizer.convert_ids_to_tokens(range(len(tokenizer))), "steps": steps}, path)
 
 
-def _with_tokens_of(text_encoder: CLIPTextModel, tokenizer: Any, known: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights that are known, with a vector for each token of the tokenizer: the known one where the token was known."""
-    fresh = text_encoder.state_dict()
-    (name,) = (name for name in fresh if name.endswith("token_embedding.weight"))
-    vectors, old = fresh[name].clone(), known["text_encoder"][name]
-    numbers = {token: number for number, token in enumerate(known["tokens"])}
+def _with_tokens_of(text_encoder: CLIPTextModel, tokenizer: Any, state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of a state with a vector for each token of the tokenizer: a new one if the state lacks the token."""
+    untrained = text_encoder.state_dict()
+    (name,) = (name for name in untrained if name.endswith("token_embedding.weight"))
+    vectors, old = untrained[name].clone(), state["text_encoder"][name]
+    numbers = {token: number for number, token in enumerate(state["tokens"])}
     for number, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
         if token in numbers:
             vectors[number] = old[numbers[token]]
-    return {**known["text_encoder"], name: vectors}
+    return {**state["text_encoder"], name: vectors}
 
 
-def _told(text_encoder: CLIPTextModel, embedding: nn.Module, tokens: list[list[int]]) -> Tensor:
-    """What the UNet is told by sentences of tokens, shape (sentences, width)."""
+def _embed(text_encoder: CLIPTextModel, embedding: nn.Module, tokens: list[list[int]]) -> Tensor:
+    """Return the UNet's vectors for sentences of tokens, shape (sentences, width)."""
     return torch.as_tensor(embedding(text_encoder(torch.tensor(tokens))[0]))
 
 
@@ -236,17 +252,17 @@ def _cosines(vectors: Tensor, others: Tensor) -> Tensor:
     return functional.normalize(vectors, dim=1) @ functional.normalize(others, dim=1).T
 
 
-def _strange_tokens(language: Language, tokenizer: CLIPTokenizer) -> list[int]:
-    """Tokens that are no part of what the wordings of classes are made of."""
+def _unrelated_tokens(language: Language, tokenizer: CLIPTokenizer) -> list[int]:
+    """Return the tokens that are in no word of the classes' wordings."""
     usual = " ".join(language.words).lower()
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     return [number for number, token in enumerate(tokens) if number > 1 and token.removesuffix("</w>") not in usual]
 
 
-def _estrange(ids: list[int], strange: list[int], random: np.random.Generator, replacing: bool) -> None:
-    """Put one to three strange words among those of a sentence, or in the place of some."""
+def _add_unrelated_words(ids: list[int], unrelated: list[int], random: np.random.Generator, replacing: bool) -> None:
+    """Insert one to three unrelated words into a sentence, or replace some of its words."""
     for _ in range(random.integers(1, 4)):
-        at, word = int(random.integers(1, ids.index(1) + (not replacing))), int(random.choice(strange))
+        at, word = int(random.integers(1, ids.index(1) + (not replacing))), int(random.choice(unrelated))
         if replacing:
             ids[at] = word
         elif ids[-2] == 1:
@@ -255,26 +271,29 @@ def _estrange(ids: list[int], strange: list[int], random: np.random.Generator, r
 
 
 def _misspell(text: str, tokenizer: CLIPTokenizer, splitting: CLIPTokenizer, random: np.random.Generator) -> list[int]:
-    """Tokens of the text, often misspelt or with a word replaced: unknown words must not matter."""
+    """Return the tokens of the text, often with split words or a replaced one, so that unknown words have no effect."""
     ids = token_ids(splitting if random.random() < 0.5 else tokenizer, text)
     length = ids.index(1)
-    if length > 4 and random.random() < _REPLACED:
+    if length > 4 and random.random() < _REPLACED_SHARE:
         ids[random.integers(1, length)] = int(random.integers(2, len(tokenizer)))
     return ids
 
 
 if __name__ == "__main__":
     parser = stage_parser(__doc__)
-    parser.add_argument("--model", type=Path, help="a directory of tiny-edit that is to learn the words anew")
+    parser.add_argument("--model", type=Path, help="a directory of tiny-edit whose text encoder is trained again")
     options = parser.parse_args()
     words = options.work / INSTRUCTIONS.file
     if options.model and not words.exists():
-        ask(options.model, options.work, INSTRUCTIONS)
+        begin_from_model(options.model, options.work, INSTRUCTIONS)
     elif options.model:
-        told = torch.load(words, weights_only=True)["prototypes"]
-        if functional.cosine_similarity(told, heard_by(load(options.model), INSTRUCTIONS)).min() < _SAME:
-            parser.error(f"{words} belongs to another UNet than that of {options.model}; take another work directory.")
+        prototypes = torch.load(words, weights_only=True)["prototypes"]
+        if (
+            functional.cosine_similarity(prototypes, prototypes_of(load(options.model), INSTRUCTIONS)).min()
+            < _SAME_MEANING
+        ):
+            parser.error(f"{words} belongs to another UNet than that of {options.model}; use another work directory.")
     understood = teach(options.work, INSTRUCTIONS, Budget(options.minutes))
-    say(f"{100 * understood:.0f} % of the wordings never trained on are understood")
+    say(f"{100 * understood:.0f} % of the held-out wordings are understood")
     if options.model:
-        tell(options.model, options.work, INSTRUCTIONS)
+        write_to_model(options.model, options.work, INSTRUCTIONS)

@@ -1,1 +1,1 @@
-"""Parts that admin classes of every app are made of: mixins, filters, confirmed actions and CSV."""
+"""Parts of admin classes in all apps: mixins, filters, actions with confirmation, and CSV."""

@@ -17,7 +17,7 @@ class _Echo:
 
 
 def csv_response(filename: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingHttpResponse:
-    """Return a download of these rows, in the memory of one row."""
+    """Return a download of these rows; only one of them is in memory at a time."""
 
     def lines() -> Iterator[str]:
         writer = csv.writer(_Echo())

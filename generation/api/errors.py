@@ -1,6 +1,6 @@
 """Error responses: a list for 422, `{"detail": {"msg", "code"}}` for every other status.
 
-`bad_request`, `not_found` and `server_error` answer the same where Django fails before it reaches a view of the API.
+`bad_request`, `not_found` and `server_error` are for errors outside of the API's views.
 """
 
 import logging
@@ -30,7 +30,7 @@ _INTERNAL = (ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
 
 
 class ErrorResponse(Response):
-    """An error's response. `items` are those of a 422 body, whose `detail` the published SDKs read as a list."""
+    """An error response. `items` are the list of a 422 body: the published SDKs expect a list there."""
 
     def __init__(self, code: ErrorCode, message: str, items: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__({"detail": items, "code": code} if items else error_body(code, message), code.status)
@@ -38,7 +38,7 @@ class ErrorResponse(Response):
         self.message = message
         self.invalid_fields = items
         if not items:
-            # The cause is logged where it is known; Django would add a line that says less.
+            # The cause is logged where the error occurs; Django would log a second line without it.
             self._has_been_logged = True
 
 
@@ -50,7 +50,7 @@ class UploadTooLarge(exceptions.APIException):
 
 
 def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
-    """DRF's exception handler. An unexpected error is logged; its response says nothing about the cause."""
+    """Answer an exception; DRF's exception handler. Unexpected errors are logged and answered without their cause."""
     set_rollback()
     match error:
         case Refusal():

@@ -1,4 +1,4 @@
-"""The present of a generation, from which the waiting layer makes its stream of events."""
+"""`GET /generations/{id}/events`: the current record, from which `generation.asgi.sse` makes the event stream."""
 
 from typing import Any, Literal
 from uuid import UUID
@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.api import openapi_operations
-from generation.api.generations import own
+from generation.api.generations import get_generation
 from generation.api.views import JsonView
 from generation.serializers import record
 
@@ -18,8 +18,8 @@ class ServerSentEvent(BaseModel):
     """One event of the stream, as https://html.spec.whatwg.org/multipage/server-sent-events.html reads it."""
 
     event: Literal["queued", "started", "progress", "preview", "image", "succeeded", "failed", "canceled"]
-    data: str = Field(description="JSON; of the final event the record.")
-    id: str | None = Field(None, description="To go on after; `queued` has none.")
+    data: str = Field(description="JSON. The last event has the record.")
+    id: str | None = Field(None, description="For `Last-Event-ID`, to continue after this event. `queued` has none.")
 
 
 _EXAMPLE = """\
@@ -60,21 +60,21 @@ EVENTS: dict[str, Any] = {
             "Last-Event-ID",
             str,
             OpenApiParameter.HEADER,
-            description="Go on after the event of this id; browsers send it.",
+            description="Continue after the event with this id. Browsers send it when they reconnect.",
         ),
-        OpenApiParameter("previews", str, description="0: send no `preview` events."),
+        OpenApiParameter("previews", str, description="0: no `preview` events."),
     ],
     "responses": {
         **{
-            status: told
-            for status, told in openapi_operations.GENERATION["responses"].items()
+            status: response
+            for status, response in openapi_operations.GENERATION["responses"].items()
             if status not in (200, 304)
         },
         (200, "text/event-stream"): OpenApiResponse(
             ServerSentEvent,
-            "`queued` (its place in the line and estimates, again when they change), `started`, `progress`, `preview` (a "
-            "small WebP of what an image is becoming), `image` (each picture once it is stored), and at the end one of "
-            "`succeeded`, `failed` and `canceled` with the record. After the end: that one at once.\n\n"
+            "`queued` (queue position and estimates, again when they change), `started`, `progress`, `preview` (a small "
+            "WebP of an image so far), `image` (each picture once it is stored), and last `succeeded`, `failed` or "
+            "`canceled` with the record. If the generation has ended, only the last event is sent.\n\n"
             f"```text\n{_EXAMPLE}```",
         ),
     },
@@ -84,6 +84,6 @@ EVENTS: dict[str, Any] = {
 class GenerationEvents(JsonView):
     @extend_schema(**EVENTS)
     def get(self, request: Request, generation_id: UUID) -> Response:
-        """What happens to a generation of yours, as Server-Sent Events until its end."""
-        now = record(own(request, generation_id), request.build_absolute_uri)
-        return Response({"origin": request.build_absolute_uri("/"), "record": now})
+        """Follow one of your generations until it ends, as Server-Sent Events."""
+        current = record(get_generation(request, generation_id), request.build_absolute_uri)
+        return Response({"origin": request.build_absolute_uri("/"), "record": current})

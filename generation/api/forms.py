@@ -1,4 +1,4 @@
-"""The multipart form of `POST /image-to-image`, read into parameters and a picture."""
+"""The multipart form of `POST /image-to-image`: its fields and picture, validated."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,45 +15,45 @@ from generation.images import remote
 from generation.images.uploads import Upload, read_upload
 from generation.parameters import ImageToImageParameters, InvalidField, InvalidForm, error_items, missing
 
-_NAMED_FIELDS = 10
-_NAMED_CHARACTERS = 50
+_MAX_LISTED_FIELDS = 10
+_MAX_LISTED_CHARACTERS = 50
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a request asks for. Without a picture it names the address of one."""
+    """A valid request. `picture` is None if the request has an `image_url` instead."""
 
     parameters: ImageToImageParameters
     picture: Upload | None
     warnings: Sequence[str]
 
 
-class PostedForm(NamedTuple):
-    """The parts of a form as they were sent: there may be several of one name."""
+class FormParts(NamedTuple):
+    """The parts of a form as they were sent; several may have the same name."""
 
     texts: QueryDict
     files: MultiValueDict[str, Any]
 
 
-def posted_form(request: Request) -> PostedForm:
-    """The form of a request; a body of another type is one without any parts."""
-    # As the contract's server reads it, whatever charset it names: Python also knows some that are no text at all.
+def form_parts(request: Request) -> FormParts:
+    """Return the parts of the request's form; none if the body is not a form."""
+    # Whatever charset the request names, like Livepeer's server: some of Python's codecs do not decode to text.
     request.parser_context["encoding"] = "utf-8"
     try:
-        return PostedForm(request.POST, request.FILES)
+        return FormParts(request.POST, request.FILES)
     except UnsupportedMediaType:
-        return PostedForm(QueryDict(), MultiValueDict())
+        return FormParts(QueryDict(), MultiValueDict())
 
 
 def read_form(request: Request) -> Form:
-    """Validate the whole form, so that one answer names all that is wrong. Raises `InvalidForm`.
+    """Read and validate the form of a request. Raises `InvalidForm` with all errors.
 
-    Of a repeated field the last one counts; unknown fields are named in the warnings.
+    The last of several fields with the same name counts. Warnings list unknown fields.
     """
-    posted = posted_form(request)
-    texts = {name: str(text) for name, text in posted.texts.items()}
-    files: dict[str, Any] = dict(posted.files.items())
-    problems = [
+    parts = form_parts(request)
+    texts = {name: str(text) for name, text in parts.texts.items()}
+    files: dict[str, Any] = dict(parts.files.items())
+    errors = [
         InvalidField(name, "Input should be a valid string", "string_type")
         for name in ImageToImageParameters.model_fields
         if name in files
@@ -62,26 +62,28 @@ def read_form(request: Request) -> Form:
     try:
         picture = _read_image(texts, files)
     except InvalidField as error:
-        problems.append(error)
-    ignored = set(files) - {"image", *ImageToImageParameters.model_fields}
-    return judged({**dict.fromkeys(ignored, ""), **texts}, picture, problems)
+        errors.append(error)
+    unknown_files = set(files) - {"image", *ImageToImageParameters.model_fields}
+    return validate({**dict.fromkeys(unknown_files, ""), **texts}, picture, errors)
 
 
-def judged(texts: Mapping[str, str], picture: Upload | None, problems: Sequence[InvalidField]) -> Form:
-    """The form of these texts, with the problems that were found in the rest of it. Raises `InvalidForm`."""
-    fields = [problem.item for problem in problems if problem.item["loc"][1] != "image"]
-    wrong = {item["loc"][1] for item in fields}
+def validate(texts: Mapping[str, str], picture: Upload | None, errors: Sequence[InvalidField]) -> Form:
+    """Return the form with these texts. Raises `InvalidForm` with `errors` and the errors in the texts, `image` last."""
+    items = [error.item for error in errors if error.item["loc"][1] != "image"]
+    invalid_names = {item["loc"][1] for item in items}
     parameters = None
     try:
         parameters = ImageToImageParameters.from_form(texts)
     except ValidationError as error:
-        fields += [item for item in error_items(error) if item["loc"][1] not in wrong]
+        items += [item for item in error_items(error) if item["loc"][1] not in invalid_names]
     except InvalidField as error:
-        fields.append(error.item)
-    items = [*fields, *(problem.item for problem in problems if problem.item["loc"][1] == "image")]
+        items.append(error.item)
+    items += [error.item for error in errors if error.item["loc"][1] == "image"]
     if items or parameters is None:
         raise InvalidForm(items)
-    return Form(parameters, picture, _ignored(set(texts) - {"image", *ImageToImageParameters.model_fields}))
+    return Form(
+        parameters, picture, _unknown_field_warnings(set(texts) - {"image", *ImageToImageParameters.model_fields})
+    )
 
 
 def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Upload | None:
@@ -102,10 +104,10 @@ def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Upload | None:
     raise InvalidField("image", missing("image")["msg"], "missing")
 
 
-def _ignored(names: Iterable[str]) -> list[str]:
-    """A warning about fields that nobody reads, of which a client may send any number of any length."""
-    shown = [name[:_NAMED_CHARACTERS].replace("\0", "") for name in sorted(names)]
-    if not shown:
+def _unknown_field_warnings(names: Iterable[str]) -> list[str]:
+    """Return a warning that lists these fields, shortened: a client may send any number of any length."""
+    labels = [name[:_MAX_LISTED_CHARACTERS].replace("\0", "") for name in sorted(names)]
+    if not labels:
         return []
-    more = f" and {len(shown) - _NAMED_FIELDS} more" if len(shown) > _NAMED_FIELDS else ""
-    return [f"There are no such fields, so they were ignored: {', '.join(shown[:_NAMED_FIELDS])}{more}."]
+    more = f" and {len(labels) - _MAX_LISTED_FIELDS} more" if len(labels) > _MAX_LISTED_FIELDS else ""
+    return [f"There are no such fields, so they were ignored: {', '.join(labels[:_MAX_LISTED_FIELDS])}{more}."]

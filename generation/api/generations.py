@@ -1,7 +1,7 @@
-"""The records of one's own: listed, shown, deleted, canceled, and their pictures."""
+"""`/generations`: list, get, delete and cancel one's own generations, and get their pictures."""
 
 from hashlib import sha256
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.http import Http404
@@ -15,7 +15,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.models import User
+from accounts.requests import current_user
 from generation.api import openapi_operations
 from generation.api.errors import ErrorResponse
 from generation.api.views import JsonView
@@ -32,15 +32,15 @@ HELD = "Staff must keep this generation for now, so it cannot be deleted. Try ag
 class GenerationList(JsonView):
     @extend_schema(**openapi_operations.GENERATIONS)
     def get(self, request: Request) -> Response:
-        """Your generations, the newest first: a page of those that the filters leave."""
+        """List your generations that match the filters, newest first."""
         filters = _filters(request)
         rows = Generation.objects.owned_by(request.user).filtered_by(filters)
         if filters.prompt is not None:
             rows = rows.filter(prompt__icontains=filters.prompt)
         pages = _Pages(filters.limit)
-        found = pages.paginate_queryset(rows.select_related("user").prefetch_related("images"), request)
+        page = pages.paginate_queryset(rows.select_related("user").prefetch_related("images"), request)
         links = {"next": pages.get_next_link(), "previous": pages.get_previous_link()}
-        response = _unless_known(request, {**links, "results": records(found or [], request.build_absolute_uri)})
+        response = _conditional_response(request, {**links, "results": records(page or [], request.build_absolute_uri)})
         relations = {"next": links["next"], "prev": links["previous"]}
         if link := ", ".join(f'<{url}>; rel="{name}"' for name, url in relations.items() if url):
             response["Link"] = link
@@ -50,14 +50,16 @@ class GenerationList(JsonView):
 class GenerationDetail(JsonView):
     @extend_schema(**openapi_operations.GENERATION)
     def get(self, request: Request, generation_id: UUID) -> Response:
-        """The durable record of a generation of yours."""
-        return _unless_known(request, record(own(request, generation_id), request.build_absolute_uri))
+        """Get the record of one of your generations."""
+        return _conditional_response(
+            request, record(get_generation(request, generation_id), request.build_absolute_uri)
+        )
 
     @extend_schema(**openapi_operations.DELETION)
     def delete(self, request: Request, generation_id: UUID) -> Response:
-        """Remove a generation of yours that has ended: its words and all its pictures, for good."""
-        if not deletion.delete(own(request, generation_id)):
-            if own(request, generation_id).legal_hold:
+        """Delete one of your generations that has ended, with its texts and pictures. This cannot be undone."""
+        if not deletion.delete(get_generation(request, generation_id)):
+            if get_generation(request, generation_id).legal_hold:
                 return ErrorResponse(ErrorCode.ON_HOLD, HELD)
             return ErrorResponse(ErrorCode.NOT_FINISHED, "It has not ended yet; cancel it first, or wait for its end.")
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -66,8 +68,8 @@ class GenerationDetail(JsonView):
 class GenerationImage(JsonView):
     @extend_schema(**openapi_operations.IMAGE)
     def get(self, request: Request, generation_id: UUID, number: int) -> Response:
-        """A picture of a generation of yours, by a fresh URL that needs no token; `number` counts from 0."""
-        for image in own(request, generation_id).images.all():
+        """Get a picture of one of your generations, by a fresh URL that needs no token; `number` counts from 0."""
+        for image in get_generation(request, generation_id).images.all():
             if image.index == number:
                 location = request.build_absolute_uri(image.file.url)
                 return Response(status=status.HTTP_302_FOUND, headers={"Location": location})
@@ -77,20 +79,20 @@ class GenerationImage(JsonView):
 class Cancellation(JsonView):
     @extend_schema(**openapi_operations.CANCELLATION)
     def post(self, request: Request, generation_id: UUID) -> Response:
-        """Cancel a generation of yours: at once while it is queued, within a step while it runs."""
-        generation = own(request, generation_id)
+        """Cancel one of your generations: at once if it is queued, within a step if it is running."""
+        generation = get_generation(request, generation_id)
         if not queue.cancel(generation):
             generation.refresh_from_db()
             return ErrorResponse(
                 ErrorCode.ALREADY_FINISHED, f"It has {generation.state} already, so nothing was canceled."
             )
-        generation = own(request, generation_id)
+        generation = get_generation(request, generation_id)
         code = status.HTTP_200_OK if generation.is_final else status.HTTP_202_ACCEPTED
         return Response(record(generation, request.build_absolute_uri), code)
 
 
 class _Pages(CursorPagination):
-    """Pages of rows by their ids, whose order is that of their making: one index serves any depth."""
+    """Pages by id, which is in order of creation: one index serves any depth."""
 
     ordering = "-id"
 
@@ -98,7 +100,7 @@ class _Pages(CursorPagination):
         self.page_size = page_size
 
     def decode_cursor(self, request: Request) -> Cursor | None:
-        """Raises `InvalidField` for one that no answer held; the original would show the first page, or break."""
+        """Raises `InvalidField` for an invalid cursor; DRF would show the first page, or fail."""
         try:
             cursor = super().decode_cursor(request)
             if cursor is not None:
@@ -106,15 +108,15 @@ class _Pages(CursorPagination):
         except (NotFound, ValueError):
             raise InvalidField(
                 "cursor",
-                "There is no such page; follow next and previous as they were answered, or leave cursor out",
+                "There is no such page; follow next and previous of a response, or leave cursor out",
                 place="query",
             ) from None
         return cursor
 
 
-def own(request: Request, generation_id: UUID) -> Generation:
-    """A generation of the token's user. Raises `Http404`, or `RequestRefused` for one that was deleted or is in the trash."""
-    rows = Generation.objects.filter(user=cast(User, request.user)).select_related("user").prefetch_related("images")
+def get_generation(request: Request, generation_id: UUID) -> Generation:
+    """Return a generation of the token's user. Raises `Http404`, or `RequestRefused` if it is deleted or in the trash."""
+    rows = Generation.objects.filter(user=current_user(request)).select_related("user").prefetch_related("images")
     generation: Generation | None = rows.filter(pk=generation_id).first()
     if generation is None:
         raise Http404
@@ -130,10 +132,10 @@ def _filters(request: Request) -> GenerationFilters:
         raise InvalidForm(error_items(error, GenerationFilters, "query")) from error
 
 
-def _unless_known(request: Request, data: Any) -> Response:
-    """The data, with the strong ETag of its bytes; 304 without them where the client named it in `If-None-Match`."""
+def _conditional_response(request: Request, data: Any) -> Response:
+    """Return the data with a strong ETag of its bytes, or 304 if `If-None-Match` names that ETag."""
     etag = f'"{sha256(JSONRenderer().render(data)).hexdigest()[:32]}"'
-    known = [tag.removeprefix("W/") for tag in parse_etags(request.headers.get("If-None-Match", ""))]
-    if known == ["*"] or etag in known:
+    etags = [tag.removeprefix("W/") for tag in parse_etags(request.headers.get("If-None-Match", ""))]
+    if etags == ["*"] or etag in etags:
         return Response(status=status.HTTP_304_NOT_MODIFIED, headers={"ETag": etag})
     return Response(data, headers={"ETag": etag})

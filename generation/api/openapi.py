@@ -1,4 +1,4 @@
-"""The OpenAPI document: its component names and operation id are those that Livepeer publishes for the same call."""
+"""The OpenAPI document. Component names and the operation id are those of Livepeer's document for the same call."""
 
 from functools import cache
 from typing import Any
@@ -20,13 +20,13 @@ from generation.parameters import ErrorCode, ImageToImageParameters
 @cache_control(max_age=300)
 @require_safe
 def openapi(request: HttpRequest) -> HttpResponse:
-    """The document, for anybody."""
+    """Serve the document, without authentication."""
     return HttpResponse(document(), content_type="application/json")
 
 
 @cache
 def document() -> bytes:
-    """The document as JSON. It depends on the code alone, so it is made once."""
+    """Return the document as JSON. It depends only on the code, so it is built once."""
     schema = SchemaGenerator().get_schema(request=None, public=True)
     return bytes(OpenApiJsonRenderer().render(schema))
 
@@ -36,34 +36,34 @@ class BearerScheme(OpenApiAuthenticationExtension):
     name = "HTTPBearer"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "An API token of yours: `dream_…`."}
+        return {"type": "http", "scheme": "bearer", "description": "One of your API tokens: `dream_…`."}
 
 
 _REQUEST_ID = {
     "name": "X-Request-Id",
     "in": "header",
-    "description": "An id of yours: 1 to 64 letters, digits and `._:-`. Any other is replaced.",
+    "description": "Your id for this request: 1 to 64 letters, digits and `._:-`. Any other is replaced.",
     "schema": {"type": "string"},
 }
 _HEADERS: dict[str, Any] = {
     "X-Request-Id": {
-        "description": "The id of this request, which the server's log names.",
+        "description": "The id of this request, also in the server's log.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
     },
     "RateLimit-Limit": {
-        "description": "How many requests you may make within a minute; of 429, the limit that is reached.",
+        "description": "Requests that you may send within a minute; with status 429, the limit that was reached.",
         "schema": {"type": "string"},
     },
-    "RateLimit-Remaining": {"description": "How much of it is left.", "schema": {"type": "string"}},
-    "RateLimit-Reset": {"description": "Seconds until there is more.", "schema": {"type": "integer"}},
+    "RateLimit-Remaining": {"description": "What is left of the limit.", "schema": {"type": "string"}},
+    "RateLimit-Reset": {"description": "Seconds until more is left.", "schema": {"type": "integer"}},
 }
 
 
 class Body_genImageToImage(ImageToImageParameters):  # noqa: N801  a published name
-    """A picture, and what shall become of it. A field that is left out or empty has its default."""
+    """A picture and the parameters. A field that is missing or empty has its default."""
 
-    image: bytes = Field(description="The picture: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF, judged by its bytes.")
+    image: bytes = Field(description="The picture: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF, recognised by its content.")
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Body_genImageToImage(ImageToImageParameters):  # noqa: N801  a published n
         fields = schema["properties"]
         for field in fields.values():
             if "anyOf" in field:
-                # A form cannot say null: what may be None may be left out, and has no default to show.
+                # Forms have no null: an optional field can be left out, and has no default to document.
                 field |= field.pop("anyOf")[0]
                 del field["default"]
         schema["properties"] = {"prompt": fields.pop("prompt"), "image": fields.pop("image"), **fields}
@@ -79,20 +79,20 @@ class Body_genImageToImage(ImageToImageParameters):  # noqa: N801  a published n
 
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """A hook of drf-spectacular: what it cannot be told in other ways."""
+    """Complete the document; a hook of drf-spectacular, for what decorators cannot express."""
     codes = "\n".join(f"- `{code.value}` ({code.status}): {code.meaning}" for code in ErrorCode)
     result["components"]["schemas"]["ErrorCode"]["description"] = f"{ErrorCode.__doc__}\n\n{codes}"
     result["components"] |= {"parameters": {"X-Request-Id": _REQUEST_ID}, "headers": _HEADERS}
     operations = [operation for path in result["paths"].values() for operation in path.values()]
     for operation in operations:
-        _tell_headers(operation)
-    answer = result["paths"]["/image-to-image"]["post"]["responses"]["200"]
-    answer["content"]["application/json"]["schema"]["x-speakeasy-name-override"] = "data"
+        _add_common_headers(operation)
+    success = result["paths"]["/image-to-image"]["post"]["responses"]["200"]
+    success["content"]["application/json"]["schema"]["x-speakeasy-name-override"] = "data"
     return result
 
 
-def _tell_headers(operation: dict[str, Any]) -> None:
-    """Add the headers that every answer has, or every answer to somebody known who has such a limit."""
+def _add_common_headers(operation: dict[str, Any]) -> None:
+    """Add `X-Request-Id` to every response, and the rate limit to those that know the user."""
     operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-Id"})
     for status, response in operation["responses"].items():
         headers = response.setdefault("headers", {})

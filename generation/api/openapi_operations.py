@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of each operation: bodies, statuses, headers, examples."""
+"""The operations of the OpenAPI document: bodies, statuses, headers, examples."""
 
 from typing import Any
 
@@ -20,13 +20,14 @@ from generation.responses import (
 
 
 def problem_response(summary: str, message: str, *codes: ErrorCode) -> OpenApiResponse:
-    """An `HTTPError`: all codes that may come with this status, and a real answer with the first of them."""
+    """Describe an `HTTPError`: all codes of this status, and a real response with the first of them as example."""
     meanings = "\n".join(f"- `{code.value}`: {code.meaning}" for code in codes)
     example = OpenApiExample(codes[0].value, {"detail": {"msg": message, "code": codes[0].value}})
     return OpenApiResponse(HTTPError, f"{summary}\n\n{meanings}", [example])
 
 
 def header(name: str, description: str, statuses: list[int], required: bool = True, **schema: str) -> OpenApiParameter:
+    """Describe a response header of these statuses."""
     return OpenApiParameter(
         name,
         {"type": "string", **schema},
@@ -38,12 +39,12 @@ def header(name: str, description: str, statuses: list[int], required: bool = Tr
 
 
 def query(model: type[BaseModel]) -> list[OpenApiParameter]:
-    """The fields of a model as parameters of a query, none of which is required."""
+    """Describe the fields of a model as query parameters, none of them required."""
     parameters = []
     for name, field in model.model_json_schema()["properties"].items():
         description = field.pop("description")
         if "anyOf" in field:
-            # A query cannot say null: what may be None may be left out, and has no default to show.
+            # Queries have no null: an optional field can be left out, and has no default to document.
             field |= field.pop("anyOf")[0]
             del field["default"]
         parameters.append(OpenApiParameter(name, field, OpenApiParameter.QUERY, description=description))
@@ -59,7 +60,7 @@ _MEDIA = {
     "seed": 7,
     "nsfw": False,
 }
-_ANSWER = {"images": [_MEDIA], "id": _ID, "model_id": _MODEL, "warnings": _WARNINGS}
+_IMAGES = {"images": [_MEDIA], "id": _ID, "model_id": _MODEL, "warnings": _WARNINGS}
 _RECORD = {
     "id": _ID,
     "state": "succeeded",
@@ -115,17 +116,19 @@ _RUNNING: dict[str, Any] = {
     },
     "timings": {"queued": 0.061462, "running": None, "phases": {}},
 }
-_WRONG_FIELDS = [
+_INVALID_FIELDS = [
     {"loc": ["body", "prompt"], "msg": "Field required", "type": "missing"},
     {"loc": ["body", "strength"], "msg": "Input should be a number from 0 to 1", "type": "less_than_equal"},
 ]
-_WRONG_STATE = {
+_INVALID_STATE = {
     "loc": ["query", "state"],
     "msg": "Input should be 'queued', 'running', 'succeeded', 'failed' or 'canceled'",
     "type": "literal_error",
 }
 
-_INVALID_TOKEN = problem_response("The token is not good.", "Invalid bearer token.", ErrorCode.INVALID_TOKEN)
+_INVALID_TOKEN = problem_response(
+    "The token is missing or not valid.", "Invalid bearer token.", ErrorCode.INVALID_TOKEN
+)
 _AUTHENTICATE = header("WWW-Authenticate", "`Bearer`", [401], const="Bearer")
 _COMMON_HEADERS = [_AUTHENTICATE, header("Retry-After", "Seconds.", [503], type="integer")]
 
@@ -137,17 +140,17 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
     "responses": {
         200: OpenApiResponse(
             ImageResponseOrDryRun,
-            "The pictures; with `dry_run` what would happen.",
-            [OpenApiExample("made", _ANSWER)],
+            "The pictures, or with `dry_run` an estimate.",
+            [OpenApiExample("made", _IMAGES)],
         ),
         202: OpenApiResponse(
             GenerationRecord,
-            "Accepted, and not finished within the time that the server waits. Nothing is lost: ask `Location` until "
+            "Accepted, but not finished within the time that the server waits. It continues: poll `Location` until "
             "`state` is `succeeded`, `failed` or `canceled`.",
             [OpenApiExample("running", _RUNNING)],
         ),
         400: problem_response(
-            "The request cannot be done.",
+            "The request cannot be accepted.",
             "There is no such model here; leave model_id empty for the default model.",
             ErrorCode.UNKNOWN_MODEL,
             ErrorCode.INVALID_LORAS,
@@ -157,8 +160,10 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             ErrorCode.MALFORMED_REQUEST,
         ),
         401: _INVALID_TOKEN,
-        409: problem_response("It was canceled while it waited or ran.", "It was canceled.", ErrorCode.CANCELED),
-        410: problem_response("It was deleted since.", MESSAGES[ErrorCode.DELETED], ErrorCode.DELETED),
+        409: problem_response(
+            "It was canceled while it was queued or running.", "It was canceled.", ErrorCode.CANCELED
+        ),
+        410: problem_response("It has been deleted.", MESSAGES[ErrorCode.DELETED], ErrorCode.DELETED),
         413: problem_response(
             "The request is too large.",
             "The request is over the limit of 20,971,520 bytes; send a smaller picture.",
@@ -166,19 +171,19 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
         ),
         422: OpenApiResponse(
             HTTPValidationError,
-            "Fields are missing or wrong; all of them are named. `key_reused`: the `Idempotency-Key` came before, with "
+            "Fields are missing or wrong; all of them are listed. `key_reused`: the `Idempotency-Key` was used with "
             "another request.",
-            [OpenApiExample("wrong_fields", {"detail": _WRONG_FIELDS, "code": ErrorCode.INVALID_FIELDS.value})],
+            [OpenApiExample("wrong_fields", {"detail": _INVALID_FIELDS, "code": ErrorCode.INVALID_FIELDS.value})],
         ),
         429: problem_response(
-            "A limit of yours is reached; nothing was accepted.",
-            "You have sent 60 requests within a minute, as many as you may; try again in 21 seconds.",
+            "You have reached a limit; the request was not accepted.",
+            "You have sent 60 requests within a minute, the maximum; try again in 21 seconds.",
             ErrorCode.TOO_MANY_REQUESTS,
             ErrorCode.TOO_MANY_QUEUED,
             ErrorCode.COST_EXCEEDED,
         ),
         500: problem_response(
-            "It was tried and failed.",
+            "The generation failed.",
             "Image-to-image pipeline error.",
             ErrorCode.INTERNAL,
             ErrorCode.MODEL_FAILED,
@@ -187,13 +192,13 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             ErrorCode.WORKER_LOST,
         ),
         503: problem_response(
-            "Nothing was begun; try again.",
+            "The request was not accepted; try again later.",
             "The service cannot take requests now; try again in 5 seconds.",
             ErrorCode.UNAVAILABLE,
             ErrorCode.QUEUE_FULL,
         ),
         504: problem_response(
-            "Its time was over.",
+            "The deadline has passed.",
             "No worker was free before its deadline; try again later or allow more time.",
             ErrorCode.DEADLINE_BEFORE_START,
             ErrorCode.DEADLINE,
@@ -204,51 +209,53 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             "Cancel-After",
             {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,3})?[smh]$", "examples": ["90s", "2m"]},
             OpenApiParameter.HEADER,
-            description="Cancel it when it has not ended by then: a number with its unit s, m or h, up to 7 days.",
+            description="Cancel the generation if it has not ended after this time: a number and s, m or h, up to 7 days.",
         ),
         OpenApiParameter(
             "Prefer",
             {"type": "string", "examples": ["respond-async", "wait=10", "cancel-on-disconnect"]},
             OpenApiParameter.HEADER,
-            description="`respond-async`: answer at once with 202. `wait=10`: after so many seconds. "
-            "`cancel-on-disconnect`: cancel it when the client hangs up. Else the work goes on.",
+            description="`respond-async`: answer at once with 202. `wait=10`: answer within ten seconds. "
+            "`cancel-on-disconnect`: cancel the generation if the client disconnects; without it, it continues.",
         ),
         OpenApiParameter(
             "Idempotency-Key",
             {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
             OpenApiParameter.HEADER,
-            description="Names this request for 24 hours: sent again with the same key, it is answered again, not made again.",
+            description="Identifies this request for 24 hours: a retry with the same key gets the same generation.",
         ),
-        header("Preference-Applied", "What was heeded of `Prefer`.", [200, 202, 400, 409, 410, 500, 504], False),
-        header("X-Generation-Id", "The generation, as in `id`; none of a rehearsal.", [200], False, format="uuid"),
+        header(
+            "Preference-Applied", "The applied preferences of `Prefer`.", [200, 202, 400, 409, 410, 500, 504], False
+        ),
+        header("X-Generation-Id", "The generation, as in `id`. Absent with `dry_run`.", [200], False, format="uuid"),
         header("X-Generation-Id", "The generation, as in `id`.", [202], format="uuid"),
         header(
             "X-Generation-Id",
-            "The generation, where the request was accepted.",
+            "The generation, if the request was accepted.",
             [400, 409, 410, 500, 504],
             False,
             format="uuid",
         ),
         header("Location", "The record of the generation.", [202], format="uri"),
         header("Retry-After", "Seconds.", [429, 503], type="integer"),
-        header("RateLimit-Limit", "How much the limit is.", [429]),
-        header("RateLimit-Remaining", "How much of it is left.", [429]),
-        header("RateLimit-Reset", "Seconds until there is more.", [429], type="integer"),
+        header("RateLimit-Limit", "The limit that was reached.", [429]),
+        header("RateLimit-Remaining", "What is left of the limit.", [429]),
+        header("RateLimit-Reset", "Seconds until more is left.", [429], type="integer"),
         _AUTHENTICATE,
     ],
     "extensions": {"x-speakeasy-name-override": "imageToImage"},
 }
 
-_GONE = problem_response("It was deleted, or is in its user's trash.", MESSAGES[ErrorCode.DELETED], ErrorCode.DELETED)
-_UNCHANGED = OpenApiResponse(None, "It is as the `If-None-Match` says it was.")
+_DELETED = problem_response("It is deleted, or in its user's trash.", MESSAGES[ErrorCode.DELETED], ErrorCode.DELETED)
+_UNCHANGED = OpenApiResponse(None, "Unchanged since the response with the `ETag` in `If-None-Match`.")
 _ETAGS = [
     OpenApiParameter(
         "If-None-Match",
         {"type": "string", "examples": ['"9c1f0a52c9a1d1ee27f5a4f7b8c2d3e4"']},
         OpenApiParameter.HEADER,
-        description="An `ETag` that was answered before: 304 without a body when nothing has changed.",
+        description="The `ETag` of an earlier response. If nothing has changed, the response is 304 without a body.",
     ),
-    header("ETag", "Of these very bytes.", [200, 304]),
+    header("ETag", "A strong validator of the body.", [200, 304]),
 ]
 
 GENERATION: dict[str, Any] = {
@@ -262,8 +269,8 @@ GENERATION: dict[str, Any] = {
         404: problem_response(
             "It does not exist or is not yours.", "There is no such thing here.", ErrorCode.NOT_FOUND
         ),
-        410: _GONE,
-        500: problem_response("It cannot be looked up.", "Image-to-image pipeline error.", ErrorCode.INTERNAL),
+        410: _DELETED,
+        500: problem_response("An unexpected error.", "Image-to-image pipeline error.", ErrorCode.INTERNAL),
         503: problem_response(
             "Try again.", "The service cannot take requests now; try again in 5 seconds.", ErrorCode.UNAVAILABLE
         ),
@@ -278,7 +285,7 @@ GENERATIONS: dict[str, Any] = {
     "responses": {
         200: OpenApiResponse(
             GenerationPage,
-            "A page of records. Their URLs say where the pictures are, also where single answers carry them.",
+            "A page of records. Pictures are never included as data URLs.",
             [OpenApiExample("last_page", {"next": None, "previous": None, "results": [_RECORD]})],
         ),
         304: _UNCHANGED,
@@ -286,15 +293,15 @@ GENERATIONS: dict[str, Any] = {
         401: _INVALID_TOKEN,
         422: OpenApiResponse(
             HTTPValidationError,
-            "Parameters are wrong or unknown; all of them are named.",
-            [OpenApiExample("wrong_state", {"detail": [_WRONG_STATE], "code": ErrorCode.INVALID_FIELDS.value})],
+            "Parameters are wrong or unknown; all of them are listed.",
+            [OpenApiExample("wrong_state", {"detail": [_INVALID_STATE], "code": ErrorCode.INVALID_FIELDS.value})],
         ),
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
     },
     "parameters": [
         *query(GenerationFilters),
-        header("Link", 'The pages beside this one, as `<…>; rel="next"` and `rel="prev"`.', [200], False),
+        header("Link", 'The next and the previous page, as `<…>; rel="next"` and `rel="prev"`.', [200], False),
         *_ETAGS,
         *_COMMON_HEADERS,
     ],
@@ -305,16 +312,16 @@ DELETION: dict[str, Any] = {
     "tags": ["generations"],
     "summary": "Delete a generation",
     "responses": {
-        204: OpenApiResponse(None, "Its words and pictures are gone. What it cost still counts."),
+        204: OpenApiResponse(None, "Its texts and pictures are deleted. Its cost still counts against the limits."),
         401: _INVALID_TOKEN,
         404: GENERATION["responses"][404],
         409: problem_response(
-            "It waits or runs.",
+            "It is queued or running, or on legal hold.",
             "It has not ended yet; cancel it first, or wait for its end.",
             ErrorCode.NOT_FINISHED,
             ErrorCode.ON_HOLD,
         ),
-        410: _GONE,
+        410: _DELETED,
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
     },
@@ -326,16 +333,19 @@ IMAGE: dict[str, Any] = {
     "tags": ["generations"],
     "summary": "One picture",
     "responses": {
-        302: OpenApiResponse(None, "Where it is."),
+        302: OpenApiResponse(None, "See `Location`."),
         401: _INVALID_TOKEN,
         404: problem_response(
-            "There is no such picture, or not yet.", "There is no such thing here.", ErrorCode.NOT_FOUND
+            "There is no such picture, or it is not finished.", "There is no such thing here.", ErrorCode.NOT_FOUND
         ),
-        410: _GONE,
+        410: _DELETED,
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
     },
-    "parameters": [header("Location", "The picture; needs no header.", [302], format="uri"), *_COMMON_HEADERS],
+    "parameters": [
+        header("Location", "The address of the picture; needs no token.", [302], format="uri"),
+        *_COMMON_HEADERS,
+    ],
 }
 
 CANCELLATION: dict[str, Any] = {
@@ -344,18 +354,18 @@ CANCELLATION: dict[str, Any] = {
     "summary": "Cancel a generation",
     "request": None,
     "responses": {
-        200: OpenApiResponse(GenerationRecord, "It is canceled; so it was already, if it is asked again."),
+        200: OpenApiResponse(GenerationRecord, "It is canceled, now or by an earlier request."),
         202: OpenApiResponse(
-            GenerationRecord, "It is running, and stops within a step.", [OpenApiExample("running", _RUNNING)]
+            GenerationRecord, "It is running and will stop within a step.", [OpenApiExample("running", _RUNNING)]
         ),
         401: _INVALID_TOKEN,
         404: GENERATION["responses"][404],
         409: problem_response(
-            "It has ended in another way.",
+            "It has already ended.",
             "It has succeeded already, so nothing was canceled.",
             ErrorCode.ALREADY_FINISHED,
         ),
-        410: _GONE,
+        410: _DELETED,
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
     },
@@ -364,8 +374,8 @@ CANCELLATION: dict[str, Any] = {
 
 
 def _parameter(default: Any, minimum: float | None = None, maximum: float | None = None, **more: Any) -> dict[str, Any]:
-    described = {"has_effect": True, "default": default, "minimum": minimum, "maximum": maximum}
-    return {**described, "recommended": None, "forced": None, **more}
+    bounds = {"default": default, "minimum": minimum, "maximum": maximum}
+    return {"has_effect": True, **bounds, "recommended": None, "forced": None, **more}
 
 
 _TINY_EDIT: dict[str, Any] = {

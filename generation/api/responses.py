@@ -1,4 +1,4 @@
-"""Responses to the request that made a generation, or would make one."""
+"""Responses to a request for pictures: pictures, an error, the record so far, or an estimate."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class PendingResponse(Response):
 
 
 def generation_response(generation: Generation, absolute: Absolute) -> Response:
-    """Answer the `POST` that made this generation: with pictures, an error, or 202 and its record."""
+    """Answer the `POST` that created this generation: with pictures, an error, or 202 and its record."""
     response: Response
     if generation.is_removed:
         response = ErrorResponse(ErrorCode.DELETED, MESSAGES[ErrorCode.DELETED])
@@ -52,7 +52,7 @@ def _images_body(generation: Generation, absolute: Absolute) -> dict[str, Any]:
     ]
     content = ImageResponse(images=images, id=generation.pk, model_id=generation.model_id, warnings=generation.warnings)
     body = content.model_dump(mode="json")
-    # Data URLs are too large to store, and come out the same again.
+    # Data URLs are too large to store, and are the same each time.
     return body if embeds_images(generation) else idempotency.first_answer(generation, body)
 
 

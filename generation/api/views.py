@@ -1,4 +1,4 @@
-"""`POST /image-to-image`: read the form, submit it once, answer; and what the views of the API share."""
+"""`POST /image-to-image`: read the form, submit it once, answer. Also the base of all views of the API."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -21,7 +21,7 @@ from generation.api import openapi_operations
 from generation.api.errors import UploadTooLarge
 from generation.api.forms import Form, read_form
 from generation.api.responses import dry_run_response, generation_response
-from generation.asgi.preferences import cancel_after
+from generation.asgi.preferences import parse_cancel_after
 from generation.asgi.types import BODY_TOO_LARGE, GENERATION_ID, IS_ANSWER
 from generation.jobs import idempotency, limits, queue, submission
 from generation.models import Generation
@@ -43,7 +43,7 @@ class JsonView(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[JSONRenderer, str]:
-        """Choose JSON, whatever the client accepts, as the API of the contract does."""
+        """Choose JSON whatever the client accepts, like Livepeer's API."""
         return JSONRenderer(), JSONRenderer.media_type
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
@@ -51,7 +51,7 @@ class JsonView(APIView):
         response["Cache-Control"] = "no-store"
         is_options = response.status_code == status.HTTP_204_NO_CONTENT and request.method == "OPTIONS"
         if response.status_code != status.HTTP_405_METHOD_NOT_ALLOWED and not is_options:
-            # The view that answers a held client allows other methods than the one that it called.
+            # `HeldAnswer` allows other methods than the view that its client called.
             del response["Allow"]
         self._add_rate_limit(response)
         return response
@@ -87,7 +87,7 @@ class Submission(JsonView):
             return dry_run_response(draft, submission.estimate(draft))
         generation = submission.submit_once(lambda: [build()], form.picture, self._idempotent(request, key, form))
         if GENERATION_ID in scope:
-            # The ASGI layer asks again when it answers its client: a record with its forecast would be wasted.
+            # The ASGI layer requests the answer later: a record with its forecast would be wasted.
             return Response(status=status.HTTP_202_ACCEPTED, headers={"X-Generation-Id": str(generation.pk)})
         return generation_response(generation, request.build_absolute_uri)
 
@@ -116,7 +116,7 @@ class Submission(JsonView):
                 form.parameters,
                 form.picture,
                 generation_id=generation_id,
-                cancel_after=cancel_after(request.headers.get("Cancel-After", "")),
+                cancel_after=parse_cancel_after(request.headers.get("Cancel-After", "")),
                 warnings=form.warnings,
             )
         )
@@ -125,7 +125,7 @@ class Submission(JsonView):
 class ImageToImage(Submission):
     @extend_schema(**openapi_operations.IMAGE_TO_IMAGE)
     def post(self, request: Request) -> Response:
-        """Make pictures from a picture and a prompt, and wait for them."""
+        """Generate pictures from a picture and a prompt, and wait for them."""
         return self.accept(request, read_form)
 
 

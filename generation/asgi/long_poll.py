@@ -1,8 +1,8 @@
-"""The ASGI layer around Django: a client that waits for its pictures costs a coroutine, no thread and no connection.
+"""The ASGI middleware around Django: a client that waits for its pictures costs a coroutine, no thread and no connection.
 
-It reads bodies (bounded), lets a bounded number of requests into Django at a time, and holds the answer of a submission that
-Django accepted until the generation is final: woken by an event on the Redis stream, or by a slow look into the database.
-`/health` is answered here, so that it stays true however busy Django is.
+It reads bodies up to a limit, passes a bounded number of requests to Django at a time, and holds the answer to an accepted
+submission until the generation is final: an event on the Redis stream tells so, or else a slow poll of the database.
+`/health` is answered here, so that it does not depend on how busy Django is.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from django.utils.http import parse_header_parameters
 from uuid_utils.compat import uuid7
 
 from generation.asgi import paths, sse
-from generation.asgi.preferences import Preferences, preferences
+from generation.asgi.preferences import Preferences, parse_prefer
 from generation.asgi.subscriptions import Subscriptions
 from generation.asgi.types import (
     BODY_TOO_LARGE,
@@ -28,42 +28,38 @@ from generation.asgi.types import (
     Receive,
     Scope,
     Send,
-    disconnected,
     header,
     send_json,
     send_redirect,
+    wait_for_disconnect,
 )
 from generation.parameters import ErrorCode
 from generation.responses import error_body
 
 DJANGO_THREADS = 8
-_IN_MEMORY_BYTES = 1024 * 1024
-_DISCARDED_BYTES = 64 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
+_MAX_DISCARDED_BYTES = 64 * 1024 * 1024
 _MAX_CONTENT_TYPE_BYTES = 1000
-_ASKED_AGAIN_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 
 
 class LongPollMiddleware:
-    """An ASGI application around Django's. Keys it adds to the scope, which no client can set:
-
-    `dreamsite.generation_id` the id a submission must use; `dreamsite.body_too_large` the body was over the limit and is
-    left out; `dreamsite.answer` this is the layer itself, asking for the answer to a request it held.
-    """
+    """An ASGI application around Django's. `generation.asgi.types` has the keys that it adds to the scope."""
 
     def __init__(self, django: Application) -> None:
         self._django = django
         self._slots = asyncio.Semaphore(DJANGO_THREADS)
-        self._waiters = Subscriptions()
+        self._subscriptions = Subscriptions()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def release(self) -> None:
-        """Let every held client go with its record, since the process is about to end. Callable from any thread."""
+    def release_clients(self) -> None:
+        """Answer all held clients with the record so far, since the process is stopping. Callable from any thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._waiters.release_all)
+            self._loop.call_soon_threadsafe(self._subscriptions.release_all)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif scope["type"] == "http" and scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
             await send_json(send, 200, {"status": "OK"})
         elif scope["type"] == "http":
@@ -71,88 +67,95 @@ class LongPollMiddleware:
         else:
             await send({"type": "websocket.close"})
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self._loop = asyncio.get_running_loop()
-                self._waiters.start()
+                self._subscriptions.start()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                await self._waiters.stop()
+                await self._subscriptions.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as body:
+        with tempfile.SpooledTemporaryFile(max_size=_CHUNK_BYTES) as body:
             try:
                 size = await _read_body(receive, body)
             except ConnectionAbortedError:
                 return
             if size is None:
                 scope = {**scope, BODY_TOO_LARGE: True}
-                send = _closing(send)
+                send = _with_connection_close(send)
             scope = {**scope, "headers": _normalized_headers(scope["headers"], size or 0)}
             if scope["method"] == "POST" and paths.is_held(scope["path"]):
                 await self._hold(scope, body, receive, send)
-            elif size is not None and (followed := sse.followed(scope)):
+            elif size is not None and (generation_id := sse.generation_of(scope)):
                 body.close()
-                await sse.serve(followed, scope, receive, send, lambda: self._ask(_get_scope(scope)), self._waiters)
+                client = sse.Client(scope, receive, send)
+                record_scope = _record_scope(scope)
+                await sse.serve(generation_id, client, lambda: self._call(record_scope), self._subscriptions)
             elif size is not None:
-                await self._through_a_slot(scope, _replay(body, receive), send)
+                await self._forward(scope, _replay(body, receive), send)
             elif scope["method"] == "POST" and scope["path"] == "/" and not header(scope, b"x-requested-with"):
-                # A person without scripts, who could make nothing of JSON.
+                # The studio's form, sent by a browser without scripts: a page says more than JSON.
                 await send_redirect(send, "/?refused=size")
             else:
                 await send_json(send, 413, error_body(ErrorCode.UPLOAD_TOO_LARGE, "The request is too large."))
 
-    async def _through_a_slot(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let Django answer. What it streams is no more its work: a slow client of a download keeps nobody waiting."""
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let Django answer the client. A streamed response occupies no slot: the client of a download may be slow."""
         async with AsyncExitStack() as slot:
             await slot.enter_async_context(self._slots)
 
-            async def leaving(message: Message) -> None:
+            async def send_and_leave_slot(message: Message) -> None:
                 if message.get("more_body"):
                     await slot.aclose()
                 await send(message)
 
-            await self._django(scope, receive, leaving)
+            await self._django(scope, receive, send_and_leave_slot)
 
     async def _hold(self, scope: Scope, body: IO[bytes], receive: Receive, send: Send) -> None:
         generation_id: UUID = uuid7()
-        wanted = preferences(header(scope, b"prefer"))
-        deadline = asyncio.get_running_loop().time() + _max_wait(wanted)
-        with ExitStack() as registered:
-            done = registered.enter_context(self._waiters.register(generation_id))
-            accepted = await self._ask({**scope, GENERATION_ID: generation_id}, _replay(body, None))
+        preferences = parse_prefer(header(scope, b"prefer"))
+        deadline = asyncio.get_running_loop().time() + _max_wait(preferences)
+        with ExitStack() as subscribed:
+            final = subscribed.enter_context(self._subscriptions.final_event(generation_id))
+            response = await self._call({**scope, GENERATION_ID: generation_id}, _replay(body, None))
             body.close()
-            if accepted[0]["status"] == 202:
-                held = _held(accepted)
-                if held != generation_id:
-                    # A request that came before, and may have ended before this one waits for it.
-                    done = registered.enter_context(self._waiters.register(held))
-                    # The alias has another status for what is not finished.
-                    original = {**scope, "path": f"/{paths.IMAGE_TO_IMAGE}"}
-                    if (await self._ask(_answer_scope(original, held, "GET")))[0]["status"] != 202:
-                        done.set()
-                if not await _wait(done, receive, deadline):
-                    # Who only joined a request has not to end it.
-                    if held == generation_id and wanted.cancel_on_disconnect:
-                        await self._ask(_answer_scope(scope, generation_id, "DELETE"))
+            if response[0]["status"] == 202:
+                accepted_id = _accepted_id(response)
+                is_duplicate = accepted_id != generation_id
+                if is_duplicate:
+                    final = subscribed.enter_context(self._subscriptions.final_event(accepted_id))
+                    # The generation may have ended before its event was subscribed to.
+                    if await self._is_final(scope, accepted_id):
+                        final.set()
+                if not await _wait(final, receive, deadline):
+                    # A duplicate must not cancel the generation of the first request.
+                    if preferences.cancel_on_disconnect and not is_duplicate:
+                        await self._call(_answer_scope(scope, generation_id, "DELETE"))
                     return
-                accepted = _applied(wanted, await self._answer(_answer_scope(scope, held, "GET"), deadline))
-        for message in accepted:
+                answer = await self._answer(_answer_scope(scope, accepted_id, "GET"), deadline)
+                response = _with_applied_preferences(preferences, answer)
+        for message in response:
             await send(message)
 
+    async def _is_final(self, scope: Scope, generation_id: UUID) -> bool:
+        # Not the path of the request: OpenAI's has another status for what is not finished.
+        original = {**scope, "path": f"/{paths.IMAGE_TO_IMAGE}"}
+        return bool((await self._call(_answer_scope(original, generation_id, "GET")))[0]["status"] != 202)
+
     async def _answer(self, scope: Scope, deadline: float) -> list[Message]:
-        """What became of a request that was accepted. While the database is away, it is asked again until the deadline."""
+        """Return Django's answer to a held client. If the service is unavailable, retry until the deadline."""
         loop = asyncio.get_running_loop()
-        while (answer := await self._ask(scope))[0]["status"] == 503 and loop.time() < deadline:
-            await asyncio.sleep(_ASKED_AGAIN_SECONDS)
+        while (answer := await self._call(scope))[0]["status"] == 503 and loop.time() < deadline:
+            await asyncio.sleep(_RETRY_SECONDS)
         return answer
 
-    async def _ask(self, scope: Scope, receive: Receive | None = None) -> list[Message]:
-        """Django's whole response. The client's leaving does not reach Django: what it began, it finishes."""
+    async def _call(self, scope: Scope, receive: Receive | None = None) -> list[Message]:
+        """Return Django's whole response. Django does not see a disconnect of the client, and finishes in any case."""
         messages: list[Message] = []
 
         async def collect(message: Message) -> None:
@@ -164,7 +167,7 @@ class LongPollMiddleware:
 
 
 def _answer_scope(scope: Scope, generation_id: UUID, method: str) -> Scope:
-    """What makes a held request one of the layer itself about this generation."""
+    """Return the scope of the middleware's own request for, or with DELETE against, the answer to a held request."""
     path = paths.answer_path(scope["path"], generation_id)
     return {
         **scope,
@@ -176,42 +179,42 @@ def _answer_scope(scope: Scope, generation_id: UUID, method: str) -> Scope:
     }
 
 
-def _held(accepted: Sequence[Message]) -> UUID:
-    """The generation that Django accepted the request as, or that a request sent again had made before."""
-    return UUID(next(value for name, value in accepted[0]["headers"] if name.lower() == b"x-generation-id").decode())
+def _accepted_id(response: Sequence[Message]) -> UUID:
+    """Return the generation of an accepted request: a new one, or for a duplicate that of the first request."""
+    return UUID(next(value for name, value in response[0]["headers"] if name.lower() == b"x-generation-id").decode())
 
 
-def _get_scope(scope: Scope) -> Scope:
-    """The request as one for the whole answer, in clear."""
-    unwanted = (b"accept-encoding", b"if-none-match")
-    return {**scope, "method": "GET", "headers": [pair for pair in scope["headers"] if pair[0] not in unwanted]}
+def _record_scope(scope: Scope) -> Scope:
+    """Return the scope of a request for the record behind an event stream: never compressed, never 304."""
+    ignored = (b"accept-encoding", b"if-none-match")
+    return {**scope, "method": "GET", "headers": [pair for pair in scope["headers"] if pair[0] not in ignored]}
 
 
-def _max_wait(wanted: Preferences) -> float:
-    """For how many seconds this client is held: as long as it says, and not at all if it only says not to be."""
-    if wanted.wait is not None:
-        return min(wanted.wait, settings.WAIT_SECONDS)
-    return 0.0 if wanted.respond_async else settings.WAIT_SECONDS
+def _max_wait(preferences: Preferences) -> float:
+    """Return the seconds that this client is held: what it prefers, at most `WAIT_SECONDS`."""
+    if preferences.wait is not None:
+        return min(preferences.wait, settings.WAIT_SECONDS)
+    return 0.0 if preferences.respond_async else settings.WAIT_SECONDS
 
 
-def _applied(wanted: Preferences, answer: Sequence[Message]) -> list[Message]:
-    """The answer, and which of the preferences were heeded on the way to it (RFC 7240, section 3)."""
+def _with_applied_preferences(preferences: Preferences, answer: Sequence[Message]) -> list[Message]:
+    """Add the header that lists the applied preferences (RFC 7240, section 3)."""
     start, *body = answer
-    heeded = {
-        "respond-async": wanted.respond_async and start["status"] == 202,
-        f"wait={_max_wait(wanted):g}": wanted.wait is not None,
-        "cancel-on-disconnect": wanted.cancel_on_disconnect,
+    is_applied = {
+        "respond-async": preferences.respond_async and start["status"] == 202,
+        f"wait={_max_wait(preferences):g}": preferences.wait is not None,
+        "cancel-on-disconnect": preferences.cancel_on_disconnect,
     }
-    if applied := ", ".join(name for name, was_heeded in heeded.items() if was_heeded):
+    if applied := ", ".join(name for name, applies in is_applied.items() if applies):
         start = {**start, "headers": [*start["headers"], (b"preference-applied", applied.encode())]}
     return [start, *body]
 
 
 async def _read_body(receive: Receive, body: IO[bytes]) -> int | None:
-    """Store the request's body and return its size in bytes; None when it is over the limit.
+    """Store the request's body and return its size in bytes; None if it is over the limit.
 
     The rest of a body that is too large is read and dropped up to a bound, since a client that is still sending would
-    meet a closed connection instead of the answer. Raises `ConnectionAbortedError` when the client leaves.
+    see a closed connection instead of the answer. Raises `ConnectionAbortedError` if the client disconnects.
     """
     size = 0
     while True:
@@ -222,7 +225,7 @@ async def _read_body(receive: Receive, body: IO[bytes]) -> int | None:
         size += len(chunk)
         if size <= settings.MAX_UPLOAD_BYTES:
             body.write(chunk)
-        elif size > settings.MAX_UPLOAD_BYTES + _DISCARDED_BYTES:
+        elif size > settings.MAX_UPLOAD_BYTES + _MAX_DISCARDED_BYTES:
             return None
         if not message.get("more_body", False):
             break
@@ -231,24 +234,24 @@ async def _read_body(receive: Receive, body: IO[bytes]) -> int | None:
 
 
 def _normalized_headers(headers: Iterable[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
-    """The headers as Django can read them.
+    """Return the headers as Django can read them.
 
-    With the length of the body: DRF takes a chunked one, which has no Content-Length, for empty. And with a Content-Type
-    that Django understands, or none: it knows forms in lower case only, and fails unforeseen on what it cannot parse.
+    Content-Length is always present, since DRF takes a chunked body, which has none, for empty. Content-Type is in lower
+    case, since Django does not recognise forms otherwise, and absent if parsing it would raise an error.
     """
-    kept = [(b"content-length", str(size).encode())]
+    normalized = [(b"content-length", str(size).encode())]
     for name, value in headers:
         if name == b"content-type":
             kind, semicolon, parameters = value.partition(b";")
             if _is_parsable(value):
-                kept.append((name, kind.lower() + semicolon + parameters))
+                normalized.append((name, kind.lower() + semicolon + parameters))
         elif name not in (b"content-length", b"transfer-encoding"):
-            kept.append((name, value))
-    return kept
+            normalized.append((name, value))
+    return normalized
 
 
 def _is_parsable(content_type: bytes) -> bool:
-    # Parsing takes a time that grows with the square of the length.
+    # The time for parsing grows with the square of the length.
     if len(content_type) > _MAX_CONTENT_TYPE_BYTES:
         return False
     try:
@@ -258,8 +261,8 @@ def _is_parsable(content_type: bytes) -> bool:
     return True
 
 
-def _closing(send: Send) -> Send:
-    """Ends the connection after the answer, since the rest of the request is not going to be read."""
+def _with_connection_close(send: Send) -> Send:
+    """Return a `send` that closes the connection after the response, since the rest of the request is not read."""
 
     async def send_and_close(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -270,14 +273,14 @@ def _closing(send: Send) -> Send:
 
 
 def _replay(body: IO[bytes] | None, receive: Receive | None) -> Receive:
-    """A `receive` that gives the stored body, then the client's own messages, or silence where there is no client."""
+    """Return a `receive` for the stored body, then for the client's messages; without a client it waits for ever."""
     ended = False
 
     async def replay() -> Message:
         nonlocal ended
         if not ended:
-            chunk = body.read(_IN_MEMORY_BYTES) if body is not None else b""
-            ended = len(chunk) < _IN_MEMORY_BYTES
+            chunk = body.read(_CHUNK_BYTES) if body is not None else b""
+            ended = len(chunk) < _CHUNK_BYTES
             return {"type": "http.request", "body": chunk, "more_body": not ended}
         if receive is not None:
             return await receive()
@@ -287,14 +290,14 @@ def _replay(body: IO[bytes] | None, receive: Receive | None) -> Receive:
     return replay
 
 
-async def _wait(done: asyncio.Event, receive: Receive, deadline: float) -> bool:
-    """Until the generation is final or the deadline has passed: True. False: the client has left."""
-    final = asyncio.create_task(done.wait())
-    left = asyncio.create_task(disconnected(receive))
+async def _wait(final: asyncio.Event, receive: Receive, deadline: float) -> bool:
+    """Wait until the generation is final or the deadline has passed. Returns False if the client disconnects first."""
+    end = asyncio.create_task(final.wait())
+    disconnect = asyncio.create_task(wait_for_disconnect(receive))
     timeout = deadline - asyncio.get_running_loop().time()
     try:
-        await asyncio.wait({final, left}, timeout=max(0.0, timeout), return_when=asyncio.FIRST_COMPLETED)
-        return final.done() or not left.done()
+        await asyncio.wait({end, disconnect}, timeout=max(0.0, timeout), return_when=asyncio.FIRST_COMPLETED)
+        return end.done() or not disconnect.done()
     finally:
-        final.cancel()
-        left.cancel()
+        end.cancel()
+        disconnect.cancel()

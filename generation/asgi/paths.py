@@ -1,6 +1,6 @@
-"""The paths that Django's URLs and the ASGI layer share, as routes of Django. A new held endpoint is declared here.
+"""The paths that Django's URLs and the ASGI middleware share, as Django routes. A new held endpoint is declared here.
 
-Imports nothing of Django: its settings import this module.
+Imports no Django, since the settings import this module.
 """
 
 import re
@@ -33,6 +33,7 @@ _EVENTS = re.compile("|".join("/" + re.escape(route).replace(re.escape(_ID), _UU
 
 
 def is_held(path: str) -> bool:
+    """Return whether a `POST` to this path is held until its generation is final."""
     return path.removeprefix("/") in HELD
 
 

@@ -1,7 +1,7 @@
-"""Server-Sent Events about one generation, as https://html.spec.whatwg.org/multipage/server-sent-events.html has them.
+"""Server-Sent Events about one generation: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
-The ids are those of the generation's stream in Redis, so that a client that lost its connection goes on where it was. What
-has no id is no news but a view of the present, which is told anew to whoever comes again.
+The ids are those of the generation's stream in Redis, so that a client that reconnects continues where it was. Events without
+an id describe the current state, and are sent again to a client that reconnects.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urljoin
 from uuid import UUID
@@ -16,171 +17,184 @@ from uuid import UUID
 from django.core.files.storage import default_storage
 
 from generation.asgi import paths
-from generation.asgi.subscriptions import (
-    Event,
-    Subscription,
-    Subscriptions,
-)
-from generation.asgi.types import (
-    Message,
-    Receive,
-    Scope,
-    Send,
-    disconnected,
-    header,
-)
+from generation.asgi.subscriptions import Event, Subscription, Subscriptions
+from generation.asgi.types import Message, Receive, Scope, Send, header, wait_for_disconnect
 from generation.models import FINAL_STATES, State
 
 HEARTBEAT_SECONDS = 15.0
-_RETRY_MILLISECONDS = 2000
+_RECONNECT_MILLISECONDS = 2000
 
 _ENTRY_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
-_OF_ONE_ANSWER = frozenset({b"content-type", b"content-length", b"content-encoding", b"etag"})
+_BODY_HEADERS = frozenset({b"content-type", b"content-length", b"content-encoding", b"etag"})
 
-Ask = Callable[[], Awaitable[Sequence[Message]]]
-"""Asks Django for the present: the `origin` of URLs and the `record`, or why this client gets none."""
+RequestRecord = Callable[[], Awaitable[Sequence[Message]]]
+"""Requests from Django the `record` and the `origin` of URLs; without access the response is an error."""
 
 
-def followed(scope: Scope) -> UUID | None:
-    """Return the generation whose events this request asks for, if it does."""
+@dataclass(frozen=True)
+class Client:
+    """A client that requested an event stream."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+
+
+def generation_of(scope: Scope) -> UUID | None:
+    """Return the generation whose events this request asks for; None for any other request."""
     return paths.events_of(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
 
 
 async def serve(
-    generation_id: UUID, scope: Scope, receive: Receive, send: Send, ask: Ask, waiters: Subscriptions
+    generation_id: UUID, client: Client, request_record: RequestRecord, subscriptions: Subscriptions
 ) -> None:
-    """Answer with events until the end of the generation, or until the client leaves."""
-    with waiters.watch(generation_id) as watch:
-        answer = await ask()
-        if answer[0]["status"] != 200:
-            for message in answer:
-                await send(message)
+    """Send events until the generation ends or the client disconnects."""
+    with subscriptions.subscribe(generation_id) as subscription:
+        response = await request_record()
+        start = response[0]
+        if start["status"] != 200:
+            for message in response:
+                await client.send(message)
             return
-        kept = [(name, value) for name, value in answer[0]["headers"] if name.lower() not in _OF_ONE_ANSWER]
-        about = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
-        await send({"type": "http.response.start", "status": 200, "headers": [*kept, *about]})
-        if scope["method"] == "GET":
-            stream = _Stream(generation_id, scope, send, ask, waiters, watch)
-            tasks = [asyncio.create_task(stream.follow(_present(answer))), asyncio.create_task(disconnected(receive))]
+        headers = [(name, value) for name, value in start["headers"] if name.lower() not in _BODY_HEADERS]
+        headers += [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
+        await client.send({"type": "http.response.start", "status": 200, "headers": headers})
+        if client.scope["method"] == "GET":
+            stream = _Stream(generation_id, client, request_record, subscriptions, subscription)
+            tasks = [
+                asyncio.create_task(stream.run(_parse_body(response))),
+                asyncio.create_task(wait_for_disconnect(client.receive)),
+            ]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in tasks:
                     task.cancel()
-                ended = await asyncio.gather(*tasks, return_exceptions=True)
-            for result in ended:
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+            for result in results:
                 if isinstance(result, Exception):
                     raise result
-        await send({"type": "http.response.body", "body": b""})
+        await client.send({"type": "http.response.body", "body": b""})
 
 
 class _Stream:
-    """The events of one generation to one client."""
+    """The events of one generation for one client."""
 
     def __init__(
-        self, generation_id: UUID, scope: Scope, send: Send, ask: Ask, waiters: Subscriptions, watch: Subscription
+        self,
+        generation_id: UUID,
+        client: Client,
+        request_record: RequestRecord,
+        subscriptions: Subscriptions,
+        subscription: Subscription,
     ) -> None:
         self._id = generation_id
-        self._send = send
-        self._ask = ask
-        self._waiters = waiters
-        self._watch = watch
+        self._client = client
+        self._request_record = request_record
+        self._subscriptions = subscriptions
+        self._subscription = subscription
         self._origin = ""
-        last = header(scope, b"last-event-id").strip()
-        self._last = last if _ENTRY_ID.fullmatch(last) else ""
-        self._wants_previews = parse_qs(scope["query_string"].decode("latin-1")).get("previews") != ["0"]
-        self._wish_ends = 0.0
+        last_id = header(client.scope, b"last-event-id").strip()
+        self._last_id = last_id if _ENTRY_ID.fullmatch(last_id) else ""
+        self._wants_previews = parse_qs(client.scope["query_string"].decode("latin-1")).get("previews") != ["0"]
+        self._next_preview_request = 0.0
 
-    async def follow(self, present: Mapping[str, Any]) -> None:
-        self._origin, record = present["origin"], present["record"]
-        await self._write(f"retry: {_RETRY_MILLISECONDS}\n\n")
-        resumes = bool(self._last)
-        news = await self._waiters.news(self._id, self._last)
-        has_ended = record["state"] in FINAL_STATES
-        if has_ended:
-            if not resumes:
-                news = news[-1:]
-        elif record["state"] == State.QUEUED:
-            await self._tell("queued", record["waiting"])
-        if not resumes:
-            news = _newest(news)
-        if record["state"] == State.RUNNING and not resumes and not any(one.event == "started" for one in news):
-            await self._tell("started", {})
-        told_of_queue = record["waiting"]
+    async def run(self, current: Mapping[str, Any]) -> None:
+        """Send events until the end. `current` is the `record` and the `origin` of URLs when the client connected."""
+        self._origin, record = current["origin"], current["record"]
+        await self._write(f"retry: {_RECONNECT_MILLISECONDS}\n\n")
+        is_final = record["state"] in FINAL_STATES
+        waiting = record["waiting"]
+        events = await self._first_events(record)
         while True:
-            for one in news:
-                self._last = one.id
-                if one.event in FINAL_STATES:
-                    await self._conclude()
+            for event in events:
+                self._last_id = event.id
+                if event.name in FINAL_STATES:
+                    await self._send_end()
                     return
-                await self._pass_on(one)
-            if has_ended:
-                await self._conclude()
+                await self._forward(event)
+            if is_final:
+                await self._send_end()
                 return
-            if self._watch.is_released:
+            if self._subscription.is_released:
                 return
-            if self._watch.queued is not None:
-                queued = self._watch.queued.model_dump(mode="json")
-                if queued != told_of_queue:
-                    told_of_queue = queued
-                    await self._tell("queued", queued)
-            await self._wish()
-            await self._pause()
-            # Asked before the news: what came while the last ones were told is told before the end.
-            has_ended = self._watch.is_final
-            news = await self._waiters.news(self._id, self._last)
+            if self._subscription.waiting is not None:
+                current_waiting = self._subscription.waiting.model_dump(mode="json")
+                if current_waiting != waiting:
+                    waiting = current_waiting
+                    await self._send_event("queued", waiting)
+            await self._request_previews()
+            await self._wait_for_change()
+            # Read before the events, so that all events before the end are sent before it.
+            is_final = self._subscription.is_final
+            events = await self._subscriptions.events(self._id, self._last_id)
 
-    async def _pause(self) -> None:
-        """Until there may be news; a sign of life goes out meanwhile."""
+    async def _first_events(self, record: Mapping[str, Any]) -> list[Event]:
+        """Return the events to send first, after sending the current state if the generation has not ended."""
+        is_resumed = bool(self._last_id)
+        events = await self._subscriptions.events(self._id, self._last_id)
+        if record["state"] in FINAL_STATES and not is_resumed:
+            events = events[-1:]
+        if record["state"] == State.QUEUED:
+            await self._send_event("queued", record["waiting"])
+        if not is_resumed:
+            events = _latest(events)
+        has_started_event = any(event.name == "started" for event in events)
+        if record["state"] == State.RUNNING and not is_resumed and not has_started_event:
+            await self._send_event("started", {})
+        return events
+
+    async def _wait_for_change(self) -> None:
+        """Wait until there may be an event, and send a comment from time to time so that the connection stays open."""
         while True:
             try:
-                await asyncio.wait_for(self._watch.stirred.wait(), HEARTBEAT_SECONDS)
+                await asyncio.wait_for(self._subscription.changed.wait(), HEARTBEAT_SECONDS)
             except TimeoutError:
-                await self._write(": still here\n\n")
-                await self._wish()
+                await self._write(": heartbeat\n\n")
+                await self._request_previews()
             else:
-                self._watch.stirred.clear()
+                self._subscription.changed.clear()
                 return
 
-    async def _wish(self) -> None:
-        if self._wants_previews and time.monotonic() > self._wish_ends:
-            self._wish_ends = time.monotonic() + HEARTBEAT_SECONDS
-            await self._waiters.want_previews(self._id)
+    async def _request_previews(self) -> None:
+        if self._wants_previews and time.monotonic() > self._next_preview_request:
+            self._next_preview_request = time.monotonic() + HEARTBEAT_SECONDS
+            await self._subscriptions.request_previews(self._id)
 
-    async def _pass_on(self, one: Event) -> None:
-        data = json.loads(one.data)
-        if one.event == "preview" and not self._wants_previews:
+    async def _forward(self, event: Event) -> None:
+        data = json.loads(event.data)
+        if event.name == "preview" and not self._wants_previews:
             return
-        if one.event == "image":
+        if event.name == "image":
             url = await asyncio.to_thread(default_storage.url, data.pop("name"))
             data = {**data, "url": urljoin(self._origin, url)}
-        await self._tell(one.event, data, one.id)
+        await self._send_event(event.name, data, event.id)
 
-    async def _conclude(self) -> None:
-        """The last event. Where Django cannot tell the end now the stream just ends, and the client comes again."""
-        answer = await self._ask()
-        if answer[0]["status"] == 200:
-            record = _present(answer)["record"]
-            await self._tell(record["state"], record, self._last)
+    async def _send_end(self) -> None:
+        """Send the last event. If Django cannot answer now, the stream ends without it, and the client reconnects."""
+        response = await self._request_record()
+        if response[0]["status"] == 200:
+            record = _parse_body(response)["record"]
+            await self._send_event(record["state"], record, self._last_id)
 
-    async def _tell(self, event: str, data: Any, entry_id: str = "") -> None:
+    async def _send_event(self, name: str, data: Any, entry_id: str = "") -> None:
         lines = [f"id: {entry_id}"] if entry_id else []
-        await self._write("\n".join([*lines, f"event: {event}", f"data: {json.dumps(data)}", "", ""]))
+        await self._write("\n".join([*lines, f"event: {name}", f"data: {json.dumps(data)}", "", ""]))
 
     async def _write(self, text: str) -> None:
-        await self._send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        await self._client.send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
 
-def _newest(news: Sequence[Event]) -> list[Event]:
-    """What somebody who comes late needs of it: the progress and the previews of the present alone, and all else."""
-    newest: dict[tuple[str, int], Event] = {}
-    for one in news:
-        key = (one.event, json.loads(one.data).get("index", 0) if one.event in ("preview", "image") else 0)
-        newest.pop(key, None)
-        newest[key] = one
-    return list(newest.values())
+def _latest(events: Sequence[Event]) -> list[Event]:
+    """Return the last event of each kind, and for previews and images of each index, in order."""
+    latest: dict[tuple[str, int], Event] = {}
+    for event in events:
+        key = (event.name, json.loads(event.data).get("index", 0) if event.name in ("preview", "image") else 0)
+        latest.pop(key, None)
+        latest[key] = event
+    return list(latest.values())
 
 
-def _present(answer: Sequence[Message]) -> dict[str, Any]:
-    present: dict[str, Any] = json.loads(b"".join(message.get("body", b"") for message in answer[1:]))
-    return present
+def _parse_body(response: Sequence[Message]) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(b"".join(message.get("body", b"") for message in response[1:]))
+    return body

@@ -1,4 +1,4 @@
-"""Who waits for which generation, woken from the Redis stream of events and, at leisure, from the database."""
+"""Subscriptions to generations, notified by the Redis stream of events and by a slower poll of the database."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -23,39 +24,41 @@ from generation.responses import Waiting
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
-_READING_CONNECTIONS = 8
+_MAX_CONNECTIONS = 8
 
 
 @dataclass(eq=False)
 class Subscription:
-    """One client that follows a generation: `stirred` is set when any of the rest may have changed, or there is news."""
+    """One client that follows a generation. `changed` is set when there may be new events, or another field may differ.
 
-    stirred: asyncio.Event = field(default_factory=asyncio.Event)
-    queued: Waiting | None = None
+    `is_released` says that the process is stopping and the client should reconnect.
+    """
+
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: Waiting | None = None
     is_final: bool = False
     is_released: bool = False
 
 
 @dataclass(frozen=True)
 class Event:
-    """One entry of the stream of a generation, by its id there."""
+    """An entry of the Redis stream of a generation. `data` is a JSON object."""
 
     id: str
-    event: str
+    name: str
     data: str
-    """A JSON object."""
 
 
 class Subscriptions:
-    """Those who wait for the end of a generation, and those who watch all that happens to it."""
+    """The clients that wait for the end of a generation, and those that follow all its events."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
-        self._watching: defaultdict[UUID, set[Subscription]] = defaultdict(set)
+        self._final_events: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._subscriptions: defaultdict[UUID, set[Subscription]] = defaultdict(set)
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
         pool = BlockingConnectionPool.from_url(
-            settings.REDIS_URL, max_connections=_READING_CONNECTIONS, socket_timeout=5, decode_responses=True
+            settings.REDIS_URL, max_connections=_MAX_CONNECTIONS, socket_timeout=5, decode_responses=True
         )
         self._redis: Redis = Redis.from_pool(pool)
 
@@ -65,7 +68,7 @@ class Subscriptions:
     async def stop(self) -> None:
         running = set(self._tasks)
         while running:
-            # Asked again and again: redis-py can swallow a cancellation that meets the arrival of an answer.
+            # Repeated, since redis-py can swallow a cancellation that arrives together with a reply.
             for task in running:
                 task.cancel()
             _, running = await asyncio.wait(running, timeout=0.5)
@@ -74,65 +77,65 @@ class Subscriptions:
             await self._redis.aclose()
 
     @contextmanager
-    def register(self, generation_id: UUID) -> Iterator[asyncio.Event]:
-        """Wait for the end of one generation, from before it is submitted until the client is answered or gone."""
+    def final_event(self, generation_id: UUID) -> Iterator[asyncio.Event]:
+        """Yield an event that is set when the generation is final. Enter this before submitting the generation."""
         event = asyncio.Event()
-        self._waiting[generation_id].add(event)
+        self._final_events[generation_id].add(event)
         try:
             yield event
         finally:
-            self._waiting[generation_id].remove(event)
-            if not self._waiting[generation_id]:
-                del self._waiting[generation_id]
+            self._final_events[generation_id].remove(event)
+            if not self._final_events[generation_id]:
+                del self._final_events[generation_id]
 
     @contextmanager
-    def watch(self, generation_id: UUID) -> Iterator[Subscription]:
-        """Watch one generation, from before its present state is asked for until the client has its end or is gone."""
-        watch = Subscription()
-        self._watching[generation_id].add(watch)
+    def subscribe(self, generation_id: UUID) -> Iterator[Subscription]:
+        """Yield a subscription to a generation. Enter this before reading its record, so that no change is missed."""
+        subscription = Subscription()
+        self._subscriptions[generation_id].add(subscription)
         try:
-            yield watch
+            yield subscription
         finally:
-            self._watching[generation_id].remove(watch)
-            if not self._watching[generation_id]:
-                del self._watching[generation_id]
+            self._subscriptions[generation_id].remove(subscription)
+            if not self._subscriptions[generation_id]:
+                del self._subscriptions[generation_id]
 
-    async def news(self, generation_id: UUID, after: str = "") -> list[Event]:
-        """What happened to this generation after the entry of this id; nothing while Redis is away."""
+    async def events(self, generation_id: UUID, after_id: str = "") -> list[Event]:
+        """Return the events of this generation after the one with this id; none if Redis cannot be reached."""
         try:
             entries: Any = await self._redis.xrange(
-                progress.stream_key(generation_id), min=f"({after}" if after else "-"
+                progress.stream_key(generation_id), min=f"({after_id}" if after_id else "-"
             )
         except (RedisError, OSError):
             return []
         return [Event(entry_id, fields["event"], fields["data"]) for entry_id, fields in entries]
 
-    async def want_previews(self, generation_id: UUID) -> None:
-        """Let the worker make previews, for a while."""
+    async def request_previews(self, generation_id: UUID) -> None:
+        """Ask the worker for previews; the request expires after some seconds."""
         key, seconds = progress.preview_flag(generation_id)
         with suppress(RedisError, OSError):
             await self._redis.set(key, 1, ex=seconds)
 
     def release_all(self) -> None:
-        """Let everybody go with what is known now."""
-        for event in [event for events in self._waiting.values() for event in events]:
+        """Release all clients, as if their generations were final."""
+        for event in chain.from_iterable(self._final_events.values()):
             event.set()
-        for watch in [watch for watches in self._watching.values() for watch in watches]:
-            watch.is_released = True
-            watch.stirred.set()
+        for subscription in chain.from_iterable(self._subscriptions.values()):
+            subscription.is_released = True
+            subscription.changed.set()
 
     async def _listen(self) -> None:
-        last = "$"
+        last_id = "$"
         while True:
-            # The client's timeout must be above the block, or a quiet stream looks like a dead server.
+            # The timeout must be above `block`, or a stream without events looks like a dead server.
             redis: Redis = Redis.from_url(settings.REDIS_URL, socket_timeout=30, decode_responses=True)
             try:
                 while True:
-                    streams: Any = await redis.xread({progress.EVENTS: last}, count=1000, block=10_000)
+                    streams: Any = await redis.xread({progress.EVENTS: last_id}, count=1000, block=10_000)
                     for _, entries in streams or []:
                         for entry_id, fields in entries:
-                            last = entry_id
-                            self._hear(UUID(fields["id"]), is_final=fields["event"] in FINAL_STATES)
+                            last_id = entry_id
+                            self._notify(UUID(fields["id"]), is_final=fields["event"] in FINAL_STATES)
             except (RedisError, OSError):
                 logger.warning("the event stream cannot be read; trying again")
                 await asyncio.sleep(0.5)
@@ -144,34 +147,37 @@ class Subscriptions:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            if not self._waiting and not self._watching:
+            if not self._final_events and not self._subscriptions:
                 continue
             try:
-                finals, queued = await loop.run_in_executor(
-                    self._thread, _poll_database, {*self._waiting, *self._watching}, list(self._watching)
+                final_ids, waiting_of = await loop.run_in_executor(
+                    self._thread,
+                    _poll_database,
+                    {*self._final_events, *self._subscriptions},
+                    list(self._subscriptions),
                 )
-            except Exception:  # noqa: BLE001  a database that is away must not end the polling
-                logger.warning("the database cannot be asked for finished generations; trying again")
+            except Exception:  # noqa: BLE001  a database that cannot be reached must not end the polling
+                logger.warning("the database cannot be polled for finished generations; trying again")
                 continue
-            for generation_id in finals:
-                self._hear(generation_id, is_final=True)
-            for generation_id, waiting in queued.items():
-                self._hear(generation_id, waiting=waiting)
+            for generation_id in final_ids:
+                self._notify(generation_id, is_final=True)
+            for generation_id, waiting in waiting_of.items():
+                self._notify(generation_id, waiting=waiting)
 
-    def _hear(self, generation_id: UUID, *, is_final: bool = False, waiting: Waiting | None = None) -> None:
+    def _notify(self, generation_id: UUID, *, is_final: bool = False, waiting: Waiting | None = None) -> None:
         if is_final:
-            for event in self._waiting.get(generation_id, ()):
+            for event in self._final_events.get(generation_id, ()):
                 event.set()
-        for watch in self._watching.get(generation_id, ()):
-            watch.is_final |= is_final
-            watch.queued = waiting
-            watch.stirred.set()
+        for subscription in self._subscriptions.get(generation_id, ()):
+            subscription.is_final |= is_final
+            subscription.waiting = waiting
+            subscription.changed.set()
 
 
-def _poll_database(ids: set[UUID], watched: Sequence[UUID]) -> tuple[list[UUID], dict[UUID, Waiting]]:
-    """Which of the ids are final; what those of the watched that are queued wait for."""
+def _poll_database(ids: set[UUID], subscribed_ids: Sequence[UUID]) -> tuple[list[UUID], dict[UUID, Waiting]]:
+    """Return the final generations among `ids`, and for the queued ones among `subscribed_ids` what they wait for."""
     try:
-        queued = list(Generation.objects.filter(pk__in=watched, state=State.QUEUED)) if watched else []
+        queued = list(Generation.objects.filter(pk__in=subscribed_ids, state=State.QUEUED)) if subscribed_ids else []
         forecasts = forecast.of_queued(queued)
         return queue.finished_ids(list(ids)), {
             generation_id: expected.waiting for generation_id, expected in forecasts.items()

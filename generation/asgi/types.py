@@ -1,23 +1,23 @@
-"""Types, scope keys and small helpers that the ASGI layers share."""
+"""Types, scope keys and small functions that the ASGI middlewares share."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-# Plain types: those of `asgiref.typing` are closed dictionaries, which take none of the keys below.
+# Not those of `asgiref.typing`: they are typed dictionaries without the keys below.
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Keys that `LongPollMiddleware` adds to the scope, and no client can.
+# Keys that `LongPollMiddleware` adds to the scope; no client can set them.
 GENERATION_ID = "dreamsite.generation_id"
 """The id that a submission must use."""
 BODY_TOO_LARGE = "dreamsite.body_too_large"
-"""The body is over the limit, and left out."""
+"""The body was over the limit and is missing."""
 IS_ANSWER = "dreamsite.answer"
-"""The layer itself asks, for the answer to a request that it holds."""
+"""The middleware's own request, for the answer to a client that it holds."""
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -25,13 +25,14 @@ def header(scope: Scope, name: bytes) -> str:
     return ", ".join(value.decode("latin-1") for key, value in scope["headers"] if key == name)
 
 
-async def disconnected(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
     """Wait until the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def send_json(send: Send, status: int, content: Any) -> None:
+    """Answer with JSON that is not cached."""
     body = json.dumps(content).encode()
     headers = [
         (b"content-type", b"application/json"),

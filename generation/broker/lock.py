@@ -12,12 +12,12 @@ logger = logging.getLogger(__name__)
 
 _REAPER_KEY = "dreamsite:reaper"
 _REAPER_SECONDS = 5
-"""How long a process that dies while it reaps keeps the others from it."""
+"""How long a process that dies while it reaps blocks the other reapers."""
 
 
 @contextmanager
 def reaper_lock() -> Iterator[bool]:
-    """Yield whether this process may reap now. Without Redis it may: reaping twice at once does no harm."""
+    """Yield whether this process may reap now. Without Redis it may, since two reapers at once do no harm."""
     lock = redis_client().lock(_REAPER_KEY, timeout=_REAPER_SECONDS)
     try:
         acquired = lock.acquire(blocking=False)

@@ -33,7 +33,7 @@ _CANCEL_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `step` of `of`, and the phase."""
+    """The progress of a run: `step` of `of` steps, and the phase."""
 
     step: int
     of: int
@@ -51,7 +51,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class ControlFlags:
-    """What clients want of running generations: which to cancel, and of which to send previews."""
+    """The ids of running generations to cancel, and of those whose previews are watched."""
 
     cancel: frozenset[UUID] = frozenset()
     preview: frozenset[UUID] = frozenset()
@@ -96,7 +96,7 @@ def request_cancel(generation_id: UUID) -> None:
     try:
         redis_client().set(f"{_CANCEL}{generation_id}", 1, ex=_CANCEL_SECONDS)
     except RedisError:
-        logger.warning("generation %s is canceled a little later: Redis cannot be reached", generation_id)
+        logger.warning("the cancel request of generation %s is delayed: Redis cannot be reached", generation_id)
 
 
 def forget(generation_id: UUID) -> None:

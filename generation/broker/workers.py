@@ -11,10 +11,10 @@ from generation.broker.connection import redis_client
 
 HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 3 * HEARTBEAT_SECONDS
-"""A worker that misses its heartbeat for this long counts as gone."""
+"""A worker without a heartbeat for this long is stale."""
 
 _KEY = "dreamsite:worker:"
-_KEPT_SECONDS = 3600
+_LISTED_SECONDS = 3600
 """How long a worker without a heartbeat is still listed."""
 
 
@@ -55,16 +55,16 @@ def new_name() -> str:
 
 def heartbeat(worker: WorkerInfo) -> None:
     """Write the worker's entry; call it every `HEARTBEAT_SECONDS`. Raises `RedisError`."""
-    redis_client().set(_KEY + worker.name, json.dumps(asdict(worker)), ex=_KEPT_SECONDS)
+    redis_client().set(_KEY + worker.name, json.dumps(asdict(worker)), ex=_LISTED_SECONDS)
 
 
 def remove(name: str) -> None:
-    """Remove a worker that has ended. Raises `RedisError`."""
+    """Remove the entry of a worker that has ended. Raises `RedisError`."""
     redis_client().delete(_KEY + name)
 
 
 def remove_all() -> None:
-    """Empty the registry; for the start of a service whose workers are all gone. Raises `RedisError`."""
+    """Remove all entries; for the start of a service, when no worker runs. Raises `RedisError`."""
     for key in _keys():
         redis_client().delete(key)
 
@@ -78,7 +78,7 @@ def registered() -> list[WorkerInfo]:
             pipe.pttl(key)
         replies: list[Any] = pipe.execute()
     workers = [
-        WorkerInfo(**json.loads(text) | {"seconds_since_heartbeat": max(0.0, _KEPT_SECONDS - ttl / 1000)})
+        WorkerInfo(**json.loads(text) | {"seconds_since_heartbeat": max(0.0, _LISTED_SECONDS - ttl / 1000)})
         for text, ttl in zip(replies[::2], replies[1::2], strict=True)
         if text
     ]

@@ -1,4 +1,4 @@
-"""Blurring beyond recognition."""
+"""Blurring of pictures so that nothing can be recognised."""
 
 from PIL import Image
 

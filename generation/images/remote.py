@@ -1,8 +1,8 @@
-"""A picture's bytes from a URL that a user gave, without lending that user this machine's place in the network.
+"""Fetch a picture from a user's URL without giving the user access to this machine's network (no SSRF).
 
-A host name is resolved once, all its addresses are judged, and the connection goes to one that was judged, so a second
-answer of its name server changes nothing. Each redirect is judged like the URL itself. No proxy, cookie or credential of
-this machine is used. What remains: a public address of this machine counts as public.
+A host name is resolved once, all its addresses are checked, and the connection goes to a checked address; so a later answer
+of the name server has no effect. Each redirect is checked like the URL itself. No proxy, cookie or credential of this machine
+is used. Remaining risk: a public address of this machine counts as public.
 """
 
 import re
@@ -20,29 +20,29 @@ import httpcore
 
 MAX_REDIRECTS = 3
 MAX_URL_LENGTH = 4000
-"""Longest URL in characters, one that a redirect leads to included: signed ones are long."""
+"""Longest URL in characters, also of a redirect. Signed URLs are long."""
 
 MAX_ADDRESSES = 4
-"""How many addresses of one name are tried."""
+"""Number of addresses of a name that are tried."""
 
 _PORTS = {"http": 80, "https": 443}
-_FIRST_FREE_PORT = 1024
+_MIN_OTHER_PORT = 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-_PRINTABLE = re.compile(rf"[!-~]{{1,{MAX_URL_LENGTH}}}")
+_URL = re.compile(rf"[!-~]{{1,{MAX_URL_LENGTH}}}")
 _AUTHORITY = re.compile(r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]{1,254}))(?::(?P<port>[0-9]{1,5})?)?", re.I)
 _NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z0-9-]{1,63}", re.I)
-# What resolvers read as an IPv4 address: also 127.1, 2130706433, 0x7f.1 and 0177.0.0.1.
+# Resolvers read all of these as IPv4 addresses: 127.1, 2130706433, 0x7f.1, 0177.0.0.1.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.I)
 
 _IPV6_UNICAST = ip_network("2000::/3")
-"""All that is given out to the public internet. Mapped, compatible and NAT64 addresses lie outside it."""
+"""The addresses that IANA assigns for the public internet; none of the mapped, compatible and NAT64 addresses."""
 
 _NOT_PUBLIC = tuple(
     ip_network(block)
     for block in (
         "100.64.0.0/10",  # carrier-grade NAT
-        "168.63.129.16/32",  # Azure's platform, which answers its own guests only
+        "168.63.129.16/32",  # Azure's platform services for its virtual machines
         "192.0.0.0/24",  # protocol assignments
         "192.88.99.0/24",  # 6to4 relays
         "2001::/23",  # protocol assignments, Teredo among them
@@ -65,11 +65,12 @@ _NO_TLS = (
 )
 _SEND_OTHER = "send the URL where the picture itself is."
 
-Judge = Callable[[IPv4Address | IPv6Address], bool]
+AddressRule = Callable[[IPv4Address | IPv6Address], bool]
+"""Returns whether an address may be connected to."""
 
 
 class RemoteRefused(Exception):
-    """A URL that is not fetched, or whose answer is not taken. `message` is a sentence for people."""
+    """The URL may not be fetched, or its response is not acceptable. `message` is a sentence for the user."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -77,9 +78,9 @@ class RemoteRefused(Exception):
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is an ordinary one of the public internet, by IANA's registries of special addresses.
+    """Return whether this is an ordinary address of the public internet, by IANA's registries of special addresses.
 
-    Addresses that wrap another one (mapped, compatible, NAT64, 6to4, Teredo) are not, whatever they wrap.
+    Addresses that embed another address (mapped, compatible, NAT64, 6to4, Teredo) are never public.
     """
     if isinstance(address, IPv6Address) and (address.scope_id is not None or address not in _IPV6_UNICAST):
         return False
@@ -87,29 +88,29 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     return address.is_global and not special
 
 
-def check(url: str, allow: Judge = is_public) -> None:
-    """Judge a URL as it is written, without any network. Raises `RemoteRefused`.
+def check(url: str, allow: AddressRule = is_public) -> None:
+    """Check the text of a URL, without any network. Raises `RemoteRefused`.
 
     Allowed are http and https, ports 80, 443 and from 1024, full host names, and addresses that `allow` accepts.
     """
-    _judged(url, allow)
+    _parse(url, allow)
 
 
-def fetch(url: str, *, max_bytes: int, seconds: float, allow: Judge = is_public) -> bytes:
-    """The body that the URL's server answers with status 200, at most `max_bytes` long, whatever its content type.
+def fetch(url: str, *, max_bytes: int, seconds: float, allow: AddressRule = is_public) -> bytes:
+    """Return the body of the response with status 200, at most `max_bytes` long, whatever its content type.
 
-    All of it, from the first look-up to the last byte over at most `MAX_REDIRECTS` redirects, ends within `seconds`.
-    `allow` judges every address that a name resolves to. Raises `RemoteRefused`.
+    Look-ups, at most `MAX_REDIRECTS` redirects and the body together take at most `seconds`. Every address that a name
+    resolves to must be accepted by `allow`. Raises `RemoteRefused`.
     """
     backend = _CheckedBackend(allow, time.monotonic() + seconds)
     with httpcore.ConnectionPool(network_backend=backend) as pool:
         for _ in range(MAX_REDIRECTS + 1):
-            target = _judged(url, allow)
+            target = _parse(url, allow)
             try:
                 with pool.stream("GET", target, headers=_headers(target)) as response:
                     if response.status not in _REDIRECTS:
-                        return _body(response, max_bytes)
-                    url = _destination(url, response)
+                        return _read_body(response, max_bytes)
+                    url = _redirect_url(url, response)
             except httpcore.TimeoutException as error:
                 raise RemoteRefused(_TOO_SLOW) from error
             except (httpcore.NetworkError, httpcore.ProtocolError) as error:
@@ -117,9 +118,9 @@ def fetch(url: str, *, max_bytes: int, seconds: float, allow: Judge = is_public)
     raise RemoteRefused(f"The URL redirects more than {MAX_REDIRECTS} times; {_SEND_OTHER}")
 
 
-def _judged(url: str, allow: Judge) -> httpcore.URL:
-    """The parts of a URL, every one of them checked, so that nothing reads the text in a second way."""
-    if not _PRINTABLE.fullmatch(url):
+def _parse(url: str, allow: AddressRule) -> httpcore.URL:
+    """Return the checked parts of a URL. Nothing else parses the text, so nothing can understand it differently."""
+    if not _URL.fullmatch(url):
         raise RemoteRefused(
             f"The URL must be of 1 to {MAX_URL_LENGTH} printable ASCII characters without spaces; write others "
             "percent-encoded, and host names as xn--."
@@ -132,18 +133,18 @@ def _judged(url: str, allow: Judge) -> httpcore.URL:
         raise RemoteRefused("The URL must begin with http:// or https://.")
     if "@" in parts.netloc:
         raise RemoteRefused("The URL must not contain a user name or password.")
-    place = _AUTHORITY.fullmatch(parts.netloc)
-    if place is None:
+    authority = _AUTHORITY.fullmatch(parts.netloc)
+    if authority is None:
         raise RemoteRefused(_NO_HOST)
-    port = int(place["port"] or _PORTS[parts.scheme])
-    if port not in _PORTS.values() and not _FIRST_FREE_PORT <= port <= 65_535:
-        raise RemoteRefused(f"The URL's port must be 80, 443, or {_FIRST_FREE_PORT} to 65535.")
-    host = _judged_host(place["ipv6"] or place["name"], allow)
+    port = int(authority["port"] or _PORTS[parts.scheme])
+    if port not in _PORTS.values() and not _MIN_OTHER_PORT <= port <= 65_535:
+        raise RemoteRefused(f"The URL's port must be 80, 443, or {_MIN_OTHER_PORT} to 65535.")
+    host = _parse_host(authority["ipv6"] or authority["name"], allow)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
 
 
-def _judged_host(host: str, allow: Judge) -> str:
+def _parse_host(host: str, allow: AddressRule) -> str:
     host = host.lower().removesuffix(".")
     if ":" in host or _NUMERIC.fullmatch(host):
         try:
@@ -153,7 +154,7 @@ def _judged_host(host: str, allow: Judge) -> str:
                 "The URL's host is a number; write an IPv4 address as four decimal numbers, or a host name."
             ) from error
         if not allow(address):
-            raise RemoteRefused("The URL's address is not on the public internet, and only such are fetched.")
+            raise RemoteRefused("The URL's address is not on the public internet.")
         return str(address)
     if not _NAME.fullmatch(host):
         raise RemoteRefused("The URL's host must be a full name, such as example.org.")
@@ -161,7 +162,7 @@ def _judged_host(host: str, allow: Judge) -> str:
 
 
 def _headers(url: httpcore.URL) -> list[tuple[str, str]]:
-    # Written here since httpcore leaves out the brackets of IPv6.
+    # httpcore's own Host header has no brackets around IPv6 addresses.
     host = url.host.decode("ascii")
     host = f"[{host}]" if ":" in host else host
     return [
@@ -173,31 +174,31 @@ def _headers(url: httpcore.URL) -> list[tuple[str, str]]:
     ]
 
 
-def _values(response: httpcore.Response, name: bytes) -> list[str]:
+def _header_values(response: httpcore.Response, name: bytes) -> list[str]:
     return [value.decode("latin-1") for header, value in response.headers if header.lower() == name]
 
 
-def _destination(url: str, response: httpcore.Response) -> str:
-    """Where a redirect leads."""
-    locations = _values(response, b"location")
-    if len(locations) != 1 or not _PRINTABLE.fullmatch(locations[0]):
+def _redirect_url(url: str, response: httpcore.Response) -> str:
+    """Return the URL that a redirect of `url` leads to."""
+    locations = _header_values(response, b"location")
+    if len(locations) != 1 or not _URL.fullmatch(locations[0]):
         raise RemoteRefused(f"The URL's server redirects to nowhere; {_SEND_OTHER}")
     try:
-        destination = urljoin(url, locations[0])
+        target = urljoin(url, locations[0])
     except ValueError as error:
         raise RemoteRefused(f"The URL's server redirects to nowhere; {_SEND_OTHER}") from error
-    if urlsplit(url).scheme == "https" and urlsplit(destination).scheme == "http":
+    if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
         raise RemoteRefused(f"The URL redirects from https to http; {_SEND_OTHER}")
-    return destination
+    return target
 
 
-def _body(response: httpcore.Response, max_bytes: int) -> bytes:
+def _read_body(response: httpcore.Response, max_bytes: int) -> bytes:
     if response.status != 200:
         raise RemoteRefused(f"The URL's server answered with status {response.status}; it must be 200, with a picture.")
-    if any(coding.strip().lower() != "identity" for coding in _values(response, b"content-encoding")):
-        raise RemoteRefused("The URL's server sends the picture compressed, though it was told not to.")
+    if any(coding.strip().lower() != "identity" for coding in _header_values(response, b"content-encoding")):
+        raise RemoteRefused("The URL's server sends the picture compressed, although the request forbids it.")
     too_large = f"The file at the URL has more than {max_bytes:,} bytes, the most allowed; send a smaller picture."
-    if any(int(length) > max_bytes for length in _values(response, b"content-length")):
+    if any(int(length) > max_bytes for length in _header_values(response, b"content-length")):
         raise RemoteRefused(too_large)
     body = bytearray()
     for piece in response.iter_stream():
@@ -208,15 +209,15 @@ def _body(response: httpcore.Response, max_bytes: int) -> bytes:
 
 
 class _CheckedBackend(httpcore.NetworkBackend):
-    """Connects to addresses that `allow` accepts, and to none of a name that has another one besides.
+    """Connects to a name only if `allow` accepts all of its addresses.
 
-    `deadline` is in seconds of the monotonic clock; past it everything raises `RemoteRefused`.
+    `deadline` is in seconds of the monotonic clock; after it every operation raises `RemoteRefused`.
     """
 
-    def __init__(self, allow: Judge, deadline: float) -> None:
+    def __init__(self, allow: AddressRule, deadline: float) -> None:
         self._allow = allow
         self._deadline = deadline
-        self._plain = httpcore.SyncBackend()
+        self._backend = httpcore.SyncBackend()
 
     def connect_tcp(
         self,
@@ -226,31 +227,31 @@ class _CheckedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        addresses = _resolve(host, port, _left(self._deadline))
-        # The same words for a private address and for none: nobody shall read out of them what is inside.
+        addresses = _resolve(host, port, _seconds_until(self._deadline))
+        # The same message for a private address and for none, so that it tells nothing about the network here.
         if not addresses or not all(map(self._allow, addresses)):
             raise RemoteRefused(_UNREACHABLE)
-        tried = addresses[:MAX_ADDRESSES]
-        for waiting in range(len(tried), 0, -1):
-            share = _left(self._deadline) / waiting
+        candidates = addresses[:MAX_ADDRESSES]
+        for index, address in enumerate(candidates):
+            seconds = _seconds_until(self._deadline) / (len(candidates) - index)
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                stream = self._plain.connect_tcp(str(tried[-waiting]), port, share)
-                return _HurriedStream(stream, self._deadline)
+                stream = self._backend.connect_tcp(str(address), port, seconds)
+                return _DeadlineStream(stream, self._deadline)
         raise RemoteRefused(_UNREACHABLE)
 
 
-class _HurriedStream(httpcore.NetworkStream):
-    """A stream whose every operation has only what is left until the deadline, however many there are."""
+class _DeadlineStream(httpcore.NetworkStream):
+    """A stream whose operations all end before one deadline."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
         self._stream = stream
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._deadline))
+        return self._stream.read(max_bytes, _seconds_until(self._deadline))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(self._deadline))
+        self._stream.write(buffer, _seconds_until(self._deadline))
 
     def close(self) -> None:
         self._stream.close()
@@ -259,39 +260,40 @@ class _HurriedStream(httpcore.NetworkStream):
         self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         try:
-            stream = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline))
+            stream = self._stream.start_tls(ssl_context, server_hostname, _seconds_until(self._deadline))
         except httpcore.ConnectError as error:
             raise RemoteRefused(_NO_TLS) from error
         except RemoteRefused:
-            # Nobody else holds this stream yet.
+            # httpcore does not close a stream that it has not returned yet.
             self.close()
             raise
-        return _HurriedStream(stream, self._deadline)
+        return _DeadlineStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _seconds_until(deadline: float) -> float:
+    """Return the seconds until the deadline, above 0. Raises `RemoteRefused` after it."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
         raise RemoteRefused(_TOO_SLOW)
-    return left
+    return seconds
 
 
 def _resolve(host: str, port: int, seconds: float) -> list[IPv4Address | IPv6Address]:
-    """All addresses of a host, in the order of preference; none if it has none. Asks once."""
-    found: list[IPv4Address | IPv6Address] = []
+    """Look a host up once and return all its addresses in order of preference; none if the look-up fails."""
+    addresses: list[IPv4Address | IPv6Address] = []
 
-    def ask() -> None:
+    def look_up() -> None:
         with suppress(OSError, ValueError):
             entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found.extend([ip_address(entry[4][0]) for entry in entries])
+            addresses.extend([ip_address(entry[4][0]) for entry in entries])
 
-    # The system's resolver knows no time limit: what it answers too late, it answers to nobody.
-    thread = threading.Thread(target=ask, name="resolve", daemon=True)
+    # A thread, since the system's resolver has no time limit. Its late answer is ignored.
+    thread = threading.Thread(target=look_up, name="resolve", daemon=True)
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
         raise RemoteRefused(_TOO_SLOW)
-    return found
+    return addresses

@@ -11,14 +11,14 @@ from storages.backends.s3 import S3Storage
 class SharedS3Storage(S3Storage):
     """`S3Storage` with one connection for the whole process.
 
-    The original makes one in every thread, which takes a fifth of a second, and every request has a thread of its own. What
-    threads share here are boto3's client, which is made for it, and the bucket, which the original shares too.
+    The original opens a connection in each thread, which takes 0.2 s, and each request has a thread of its own. The threads
+    share boto3's client, which is thread-safe, and the bucket, which the original shares as well.
     """
 
     def __init__(self, *, addressing_style: str, **options: Any) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             client_config=_client_config(addressing_style),
-            # A picture is sent in one piece: threads for its parts would only be started and ended.
+            # A picture is sent as one part, so threads would do nothing.
             transfer_config=TransferConfig(use_threads=False),
             **options,
         )
@@ -27,10 +27,10 @@ class SharedS3Storage(S3Storage):
 
 def _client_config(addressing_style: str) -> Config:
     return Config(
-        # The only version whose presigned URLs every region and server takes.
+        # The only version whose presigned URLs all regions and servers accept.
         signature_version="s3v4",
         s3={"addressing_style": addressing_style},
-        # Checksums that are only supported, not required, are unknown to some servers that are not Amazon's.
+        # Some servers other than Amazon's do not know the optional checksums.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         max_pool_connections=20,

@@ -1,6 +1,6 @@
-"""Files on disk behind signed URLs: what presigned URLs are on S3.
+"""Storage of files. On disk they are served by signed URLs, like presigned URLs on S3.
 
-A URL needs no header, cannot be guessed, and ends on its own.
+A signed URL needs no token, cannot be guessed, and expires.
 """
 
 import logging
@@ -18,23 +18,26 @@ from django.urls import reverse
 from django.utils.crypto import constant_time_compare, salted_hmac
 from django.views.decorators.http import require_safe
 
+from accounts.requests import whole_number
 from generation.parameters import MESSAGES, ErrorCode, Refusal
 
 logger = logging.getLogger(__name__)
 
+_MAX_EXPIRES = 10**12 - 1
+
 
 class StorageFailed(Refusal):
-    """A file could not be stored or read: the disk is full, the bucket is away."""
+    """A file could not be stored or read, such as because the disk is full or the bucket cannot be reached."""
 
     def __init__(self) -> None:
         super().__init__(ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
 
 
 class SignedFileSystemStorage(FileSystemStorage):
-    """Files under MEDIA_ROOT; `url(name)` carries its expiry and a signature over both."""
+    """Files under MEDIA_ROOT. A URL has an expiry and a signature over file name and expiry."""
 
     def url(self, name: str | None) -> str:
-        # Rounded up, so that a page asks for the same URL again and the browser's cache can answer it.
+        # Rounded up, so that a page has the same URL for a while and the browser can cache it.
         step = max(1, settings.URL_EXPIRY_SECONDS // 100)
         expires = (int(time.time()) + settings.URL_EXPIRY_SECONDS) // step * step + step
         query = urlencode({"expires": expires, "signature": _signature(str(name), expires)})
@@ -43,13 +46,13 @@ class SignedFileSystemStorage(FileSystemStorage):
 
 @require_safe
 def serve_media(request: HttpRequest, name: str) -> HttpResponse:
-    """The file of a signed URL; anything else, an expired one included, is 404."""
-    expires = request.GET.get("expires", "")
-    if not expires.isascii() or not expires.isdigit() or len(expires) > 12:
+    """Serve the file of a signed URL; 404 if the URL is invalid or expired."""
+    expires = whole_number(request.GET.get("expires", ""), _MAX_EXPIRES)
+    if expires is None:
         raise Http404
-    if not constant_time_compare(request.GET.get("signature", ""), _signature(name, int(expires))):
+    if not constant_time_compare(request.GET.get("signature", ""), _signature(name, expires)):
         raise Http404
-    seconds_left = int(expires) - int(time.time())
+    seconds_left = expires - int(time.time())
     if seconds_left < 0:
         raise Http404
     try:
@@ -67,7 +70,7 @@ def serve_media(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def store(name: str, content: bytes) -> str:
-    """Store a file and return the name it got. Raises `StorageFailed` whatever the backend raised."""
+    """Store a file and return its name in the storage. Raises `StorageFailed` whatever the backend raises."""
     try:
         return default_storage.save(name, ContentFile(content))
     except Exception as error:
@@ -75,7 +78,7 @@ def store(name: str, content: bytes) -> str:
 
 
 def read(name: str) -> bytes:
-    """The content of a stored file. Raises `StorageFailed` whatever the backend raised."""
+    """Return the content of a stored file. Raises `StorageFailed` whatever the backend raises."""
     try:
         with default_storage.open(name) as file:
             content: bytes = file.read()
@@ -87,12 +90,12 @@ def read(name: str) -> bytes:
 def discard(names: Iterable[str]) -> bool:
     """Delete files; missing ones count as deleted. Returns whether all are deleted.
 
-    Stops at the first that cannot be deleted: if the storage is away, each of the others would take as long to fail.
+    Stops at the first that cannot be deleted: if the storage cannot be reached, each of the others would take as long to fail.
     """
     for name in names:
         try:
             default_storage.delete(name)
-        except Exception as error:  # noqa: BLE001  whatever the backend raised
+        except Exception as error:  # noqa: BLE001  backends raise errors of their own
             logger.warning("file %s cannot be deleted; the reaper will retry: %r", name, error)
             return False
     return True

@@ -1,6 +1,6 @@
-"""How long the lines are: what waits in each pool now, and what did at each minute of the last days.
+"""The backlog of each pool: its queued generations now, and in samples of each minute of the last days.
 
-The periodic job writes a sample a minute. Where there is none, it did not run.
+The reaper writes the samples. A minute without one is a minute in which no reaper ran.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ RETENTION = timedelta(days=8)
 
 @dataclass(frozen=True)
 class PoolBacklog:
-    """What waits in a pool, and since when the first of it."""
+    """The number of queued generations of a pool, and the creation time of the oldest."""
 
     pool: str
     depth: int
@@ -31,24 +31,22 @@ class PoolBacklog:
 
 @dataclass(frozen=True)
 class Peak:
-    """The most that waited in a pool within a slot, and the longest that the first of it had."""
+    """The maxima of a pool's samples within a slot: queued generations, and the wait of the oldest."""
 
     depth: int
     oldest_seconds: float
 
 
 def backlogs(pools: Sequence[str]) -> list[PoolBacklog]:
-    """Of these pools and all others in which something waits."""
-    waiting = Generation.objects.filter(state=State.QUEUED).order_by()
-    found = {
-        pool: (depth, oldest)
-        for pool, depth, oldest in waiting.values_list("pool").annotate(Count("pk"), Min("created"))
-    }
-    return [PoolBacklog(pool, *found.get(pool, (0, None))) for pool in dict.fromkeys([*pools, *sorted(found)])]
+    """Return the backlogs of these pools, then of other pools with queued generations."""
+    queued = Generation.objects.filter(state=State.QUEUED).order_by()
+    rows = queued.values_list("pool").annotate(Count("pk"), Min("created"))
+    by_pool = {pool: PoolBacklog(pool, depth, oldest) for pool, depth, oldest in rows}
+    return [by_pool.get(pool, PoolBacklog(pool, 0, None)) for pool in dict.fromkeys([*pools, *sorted(by_pool)])]
 
 
 def sample() -> bool:
-    """Write down what waits now, once a minute, and forget what is old. False: this minute has its sample."""
+    """Store the sample of this minute, and delete old ones. Return False if this minute has its sample already."""
     now = timezone.now()
     minute = now.replace(second=0, microsecond=0)
     if QueueSample.objects.filter(minute=minute).exists():
@@ -56,12 +54,12 @@ def sample() -> bool:
     QueueSample.objects.bulk_create(
         (
             QueueSample(
-                pool=line.pool,
+                pool=backlog.pool,
                 minute=minute,
-                depth=line.depth,
-                oldest_seconds=max(0.0, (now - line.oldest).total_seconds()) if line.oldest else 0.0,
+                depth=backlog.depth,
+                oldest_seconds=max(0.0, (now - backlog.oldest).total_seconds()) if backlog.oldest else 0.0,
             )
-            for line in backlogs(settings.POOLS)
+            for backlog in backlogs(settings.POOLS)
         ),
         ignore_conflicts=True,
     )
@@ -70,15 +68,16 @@ def sample() -> bool:
 
 
 def peaks(slots: Sequence[tuple[datetime, datetime]]) -> dict[str, list[Peak | None]]:
-    """By pool, the peak of each slot; None where there is no sample. One query."""
+    """Return the peaks of these slots (start, end) by pool, None for a slot without a sample. One query."""
     parts = [
         QueueSample.objects.filter(minute__gte=start, minute__lt=end)
         .order_by()
         .values("pool")
-        .annotate(most=Max("depth"), longest=Max("oldest_seconds"), slot=Value(number))
+        .annotate(max_depth=Max("depth"), max_seconds=Max("oldest_seconds"), slot=Value(number))
         for number, (start, end) in enumerate(slots)
     ]
-    found: dict[str, list[Peak | None]] = {}
+    by_pool: dict[str, list[Peak | None]] = {}
     for row in parts[0].union(*parts[1:], all=True):
-        found.setdefault(row["pool"], [None] * len(slots))[row["slot"]] = Peak(row["most"], row["longest"])
-    return dict(sorted(found.items()))
+        peak = Peak(row["max_depth"], row["max_seconds"])
+        by_pool.setdefault(row["pool"], [None] * len(slots))[row["slot"]] = peak
+    return dict(sorted(by_pool.items()))

@@ -27,14 +27,14 @@ _SEEDS = 2**32
 
 @dataclass(frozen=True)
 class Axis:
-    """The values of one field, as they were written. `place` is columns or rows."""
+    """The values of one field, as the user wrote them. `place` is columns or rows."""
 
     place: str
     field: str
     values: tuple[str, ...]
 
     @property
-    def stored(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         return {"field": self.field, "values": list(self.values)}
 
 
@@ -50,7 +50,7 @@ class Grid:
         return [self.columns] + ([self.rows] if self.rows else [])
 
     def cells(self) -> list[dict[str, str]]:
-        """Return the varied fields of each cell, row by row. Raises `InvalidField` for a grid that cannot be."""
+        """Return the varied fields of each cell, row by row. Raises `InvalidField` for an impossible grid."""
         if self.rows and self.rows.field == self.columns.field:
             raise InvalidField("rows", "This varies along the columns already; choose another parameter")
         downwards = [{self.rows.field: value} for value in self.rows.values] if self.rows else [{}]
@@ -98,8 +98,8 @@ def submit_once(
     """Submit all cells of a sheet, or none. `fields` and errors are those of `drafts`; see `submission.submit_once`."""
 
     def build() -> list[Generation]:
-        rows = grid.rows.stored if grid.rows else None
-        sheet = ContactSheet(user=user, columns=grid.columns.stored, rows=rows)
+        rows = grid.rows.as_json if grid.rows else None
+        sheet = ContactSheet(user=user, columns=grid.columns.as_json, rows=rows)
         generations = drafts(user, fields, picture, grid)
         for cell, generation in enumerate(generations):
             generation.contact_sheet, generation.cell, generation.source_id = sheet, cell, source_id
@@ -118,7 +118,8 @@ def drafts(
     """Return the unsaved generations of a sheet, row by row. `fields` are the fields of the request that they share.
 
     Each makes one picture at low priority, with the same seed unless it varies. `size` is that of a picture that is not
-    there, if it is known. Raises `InvalidField`, for an axis if one of its values is wrong, and what `submission.build` raises.
+    sent yet, if it is known. Raises `InvalidField`, for an axis if one of its values is wrong, and what `submission.build`
+    raises.
     """
     shared = {**fields, "num_images_per_prompt": "1", "priority": Priority.LOW}
     shared["seed"] = fields.get("seed") or str(secrets.randbelow(_SEEDS))

@@ -305,10 +305,10 @@ def _reason(
     generation: Generation, position: int, running: int, workers: Sequence[WorkerInfo], warm: frozenset[str]
 ) -> str:
     if not workers:
-        return "No worker is at work in its pool."
+        return "Its pool has no active worker."
     limit = limits.user_limits(generation.user).running
     if limit is not None and running >= limit:
-        return f"As many requests of its user are running as may run at once: {running}."
+        return f"Its user has {running} running request{'s' if running != 1 else ''}, the maximum."
     if position > 1:
         return f"{position - 1} {'request runs' if position == 2 else 'requests run'} before it."
     if generation.model_id not in warm:

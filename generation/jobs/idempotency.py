@@ -25,12 +25,12 @@ _KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
 class KeyReused(InvalidField):
-    """The key was used before, with another request."""
+    """The key was used with another request."""
 
     def __init__(self) -> None:
         super().__init__(
             "Idempotency-Key",
-            "This key came before, with another request; send the same request again, or this one with a new key",
+            "This key was used with another request; repeat that request, or use a new key",
             place="header",
             code=ErrorCode.KEY_REUSED,
         )

@@ -1,7 +1,7 @@
-"""What a user may still ask for: queued at once, requests per minute, cost per day; and how long the whole queue may be.
+"""Limits of users: queued requests, requests per minute, cost per day; and the capacity of the whole queue.
 
-Defaults are settings, the admin overrides them for single users. `running at once` is kept by the claim: see
-`generation.jobs.queue`. A check under the lock of the user's `Share` is exact, however many requests arrive at once.
+The defaults are settings; the admin overrides them for single users. `queue.claim` applies the limit of running requests. A
+check under the lock of the user's `UserShare` is exact, however many requests arrive at once.
 """
 
 import math
@@ -13,6 +13,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from accounts.models import User
+from generation.days import start_of_day
 from generation.models import (
     Generation,
     State,
@@ -42,7 +43,7 @@ class OverLimit(Refusal):
 
 
 class QueueFull(Refusal):
-    """The queue of the whole service is as long as it may be."""
+    """The queue of the whole service has reached `MAX_QUEUE`."""
 
     def __init__(self) -> None:
         message = f"Too many requests are waiting; try again in {_QUEUE_FULL_RETRY_SECONDS} seconds."
@@ -51,7 +52,7 @@ class QueueFull(Refusal):
 
 @dataclass(frozen=True)
 class Rate:
-    """How many requests a minute a user may send, and how many now; more in `reset` seconds, 0 when none were sent."""
+    """The requests that a user may send a minute, and those that remain; one more in `reset` seconds. 0: none were sent."""
 
     limit: int
     remaining: int
@@ -60,7 +61,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class UserLimits:
-    """The limits of one user; None: no limit."""
+    """The limits of a user. None means no limit."""
 
     running: int | None
     queued: int | None
@@ -69,7 +70,7 @@ class UserLimits:
 
 
 def user_limits(user: User) -> UserLimits:
-    """This user's own limits, the settings' where the admin set none."""
+    """Return the limits that the admin set for this user, by default those of the settings."""
     if not settings.LIMITS:
         return UserLimits(None, None, None, None)
     return UserLimits(
@@ -81,7 +82,7 @@ def user_limits(user: User) -> UserLimits:
 
 
 def rate(user: User) -> Rate | None:
-    """What is left of this user's minute; None: no limit."""
+    """Return what remains of the user's requests per minute, or None without a limit."""
     limit = user_limits(user).per_minute
     if limit is None:
         return None
@@ -93,22 +94,22 @@ def rate(user: User) -> Rate | None:
 
 
 def check_queue_capacity(requests: int = 1) -> None:
-    """Whether so many more may wait. Raises `QueueFull`.
+    """Check that so many more requests can be queued. Raises `QueueFull`.
 
-    Requests that come at the same instant may pass it together: it guards the disk, nobody's right.
+    It takes no lock, so simultaneous requests can exceed the limit a little: it protects the disk, not a user's share.
     """
     if settings.MAX_QUEUE and Generation.objects.filter(state=State.QUEUED).count() + requests > settings.MAX_QUEUE:
         raise QueueFull
 
 
 def lock_user(user: User) -> UserShare:
-    """The user's share, locked until the transaction ends. Must be called in one."""
+    """Lock and return the user's share until the transaction ends. Call it in one."""
     UserShare.objects.get_or_create(user=user)
     return UserShare.objects.select_for_update().get(user=user)
 
 
 def check(user: User, cost: float, requests: int = 1) -> None:
-    """Whether this user may add so many requests, of this cost together, now. Raises `OverLimit`."""
+    """Check that this user may add so many requests of this total cost now. Raises `OverLimit`."""
     limits = user_limits(user)
     now = timezone.now()
     _check_queued(user, limits, requests)
@@ -117,8 +118,8 @@ def check(user: User, cost: float, requests: int = 1) -> None:
 
 
 def spent(user: User, now: datetime) -> float:
-    """The cost of what this user has asked for since midnight."""
-    today = Generation.objects.filter(user=user, pk__gte=first_id(_midnight(now)))
+    """Return the cost of the user's requests since midnight."""
+    today = Generation.objects.filter(user=user, pk__gte=first_id(start_of_day(timezone.localdate(now))))
     return today.aggregate(spent=Sum("cost"))["spent"] or 0.0
 
 
@@ -126,68 +127,52 @@ def _check_queued(user: User, limits: UserLimits, requests: int) -> None:
     if limits.queued is None:
         return
     queued = Generation.objects.filter(user=user, state=State.QUEUED).count()
-    if queued < limits.queued < queued + requests:
-        left = limits.queued - queued
-        raise OverLimit(
-            ErrorCode.TOO_MANY_QUEUED,
-            f"These are {requests} requests at once, and {left} more of at most {limits.queued} may wait for you now; "
-            "ask for fewer, or wait for some to start.",
-            limits.queued,
-            left,
-            _QUEUED_RETRY_SECONDS,
+    if queued + requests <= limits.queued:
+        return
+    remaining = max(0, limits.queued - queued)
+    if remaining:
+        message = (
+            f"These are {requests} requests, and {remaining} more of at most {limits.queued} can be queued now; send "
+            "fewer, or wait for some to start."
         )
-    if queued >= limits.queued:
-        raise OverLimit(
-            ErrorCode.TOO_MANY_QUEUED,
-            f"{queued} requests of yours are waiting, of at most {limits.queued}; wait for one to start, or cancel one.",
-            limits.queued,
-            0,
-            _QUEUED_RETRY_SECONDS,
+    else:
+        message = (
+            f"You have {queued} queued request{'s' if queued != 1 else ''} of at most {limits.queued}; wait for one to "
+            "start, or cancel one."
         )
+    raise OverLimit(ErrorCode.TOO_MANY_QUEUED, message, limits.queued, remaining, _QUEUED_RETRY_SECONDS)
 
 
 def _check_rate(user: User, requests: int) -> None:
-    left = rate(user)
-    if left is not None and 0 < left.remaining < requests:
-        reset = left.reset or 60
-        raise OverLimit(
-            ErrorCode.TOO_MANY_REQUESTS,
-            f"These are {requests} requests at once, and {left.remaining} of the {left.limit} that you may send within "
-            f"a minute are left; ask for fewer, or try again in {reset} seconds.",
-            left.limit,
-            left.remaining,
-            reset,
+    current = rate(user)
+    if current is None or requests <= current.remaining:
+        return
+    reset = current.reset or 60
+    if current.remaining:
+        message = (
+            f"These are {requests} requests, and {current.remaining} of {current.limit} a minute remain; send fewer, or "
+            f"try again in {reset} seconds."
         )
-    if left is not None and left.remaining == 0:
-        reset = left.reset or 60
-        raise OverLimit(
-            ErrorCode.TOO_MANY_REQUESTS,
-            f"You have sent {left.limit} requests within a minute, as many as you may; try again in {reset} seconds.",
-            left.limit,
-            0,
-            reset,
-        )
+    else:
+        message = f"You have sent {current.limit} requests within a minute, the maximum; try again in {reset} seconds."
+    raise OverLimit(ErrorCode.TOO_MANY_REQUESTS, message, current.limit, current.remaining, reset)
 
 
 def _check_cost(user: User, limits: UserLimits, cost: float, requests: int, now: datetime) -> None:
     if limits.daily_cost is None:
         return
-    left = max(0.0, limits.daily_cost - spent(user, now))
-    if cost > left:
+    remaining = max(0.0, limits.daily_cost - spent(user, now))
+    if cost > remaining:
         raise OverLimit(
             ErrorCode.COST_EXCEEDED,
-            f"{'This request costs' if requests == 1 else 'These requests cost'} {cost:.3g}, and {left:.3g} of "
-            f"{limits.daily_cost:.3g} are left for you today; ask for fewer steps or pictures or a "
-            "smaller one, or come back tomorrow.",
+            f"{'This request costs' if requests == 1 else 'These requests cost'} {cost:.3g}, and {remaining:.3g} of your "
+            f"daily {limits.daily_cost:.3g} remain; use fewer steps or pictures or a smaller one, or try again tomorrow.",
             limits.daily_cost,
-            left,
-            _seconds(_midnight(now) + timedelta(days=1) - now),
+            remaining,
+            _seconds(start_of_day(timezone.localdate(now)) + timedelta(days=1) - now),
         )
 
 
-def _midnight(now: datetime) -> datetime:
-    return timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _seconds(left: timedelta) -> int:
-    return max(1, int(left.total_seconds()) + 1)
+def _seconds(duration: timedelta) -> int:
+    """Return whole seconds, rounded up, at least 1."""
+    return max(1, int(duration.total_seconds()) + 1)

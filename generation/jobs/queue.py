@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseStatus(Enum):
-    """What a renewal found: the lease is held, held but its user wants it stopped, or lost."""
+    """The result of a renewal: the lease is held, held with a cancel request, or lost."""
 
     HELD = auto()
     CANCEL_REQUESTED = auto()
@@ -43,14 +43,14 @@ class LeaseStatus(Enum):
 
 
 def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
-    """The next row of the pool as a lease of this worker, with those that may share its batch; empty: there is none.
+    """Lease the next row of the pool to this worker, with rows that can share its batch. Return them, empty if none is due.
 
-    `warm` are the models that the worker has loaded. Each row goes to one worker, and no user has more rows running than
-    they may. A pool that is paused has none.
+    `warm` are the models that the worker has loaded. Each row is leased to one worker, and no user gets more running rows
+    than their limit allows. A paused pool has no due rows.
     """
     if PausedPool.objects.filter(pk=pool).exists():
         return []
-    full = _full_users()
+    full = _users_at_limit()
     with transaction.atomic():
         while batch := _pick(pool, warm, full):
             shares = _lock_shares(batch)
@@ -62,7 +62,7 @@ def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
                 for generation in allowed:
                     transaction.on_commit(partial(_publish_start, generation))
                 return allowed
-            # Another worker took the last place of these users meanwhile.
+            # Another worker has claimed the last rows that these users' limits allow.
             full |= {generation.user_id for generation in batch}
     return []
 
@@ -72,7 +72,7 @@ def _publish_start(generation: Generation) -> None:
 
 
 def _pick(pool: str, warm: Sequence[str], full: set[int]) -> list[Generation]:
-    """The next row and those that may share its batch, locked: PostgreSQL lets other claimers skip them."""
+    """Return the next row and those that can share its batch, locked; on PostgreSQL other claims skip locked rows."""
     rows = Generation.objects.in_claim_order(pool, warm, timezone.now()).exclude(user__in=full)
     waiting = rows.select_related("user", "model").select_for_update(skip_locked=True, of=("self",))
     leader = waiting.first()
@@ -88,15 +88,16 @@ def _pick(pool: str, warm: Sequence[str], full: set[int]) -> list[Generation]:
     return batch
 
 
-def _full_users() -> set[int]:
-    """Those who have as many rows running as they may, or may have none."""
+def _users_at_limit() -> set[int]:
+    """Return the ids of users who have reached their limit of running rows."""
     if not settings.LIMITS:
         return set()
     running = Generation.objects.filter(state=State.RUNNING).order_by().values("user").annotate(count=Count("pk"))
+    default = settings.USER_MAX_RUNNING or math.inf
     full = {
         user
-        for user, count, own in running.values_list("user", "count", "user__max_running")
-        if (limit := own if own is not None else settings.USER_MAX_RUNNING or None) is not None and count >= limit
+        for user, count, max_running in running.values_list("user", "count", "user__max_running")
+        if count >= (default if max_running is None else max_running)
     }
     return full | set(User.objects.filter(max_running=0).values_list("pk", flat=True))
 
@@ -140,19 +141,19 @@ def _lease_to(generation: Generation, worker: str, share: UserShare) -> None:
 
 
 def _count_affinity_skips(leader: Generation, warm: Sequence[str]) -> None:
-    """Note for the same user's older requests that a younger one was preferred, since its model is warm."""
+    """Count a skip for the user's older rows of cold models, if this row was claimed before them for its warm model."""
     if leader.model_id not in warm:
         return
     older = Generation.objects.filter(
         state=State.QUEUED, pool=leader.pool, user=leader.user, priority=leader.priority, pk__lt=leader.pk
     ).exclude(model_id__in=warm)
-    # Rows that another claimer holds are about to start.
+    # Rows that another claim has locked are about to start.
     ids = list(older.select_for_update(skip_locked=True).values_list("pk", flat=True))
     Generation.objects.filter(pk__in=ids).update(affinity_skips=F("affinity_skips") + 1)
 
 
 def renew(generation: Generation) -> LeaseStatus:
-    """Lengthen the lease. When it is lost, so is whatever this attempt still makes."""
+    """Renew the lease. If it is lost, results of this attempt will be dropped."""
     expires = timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
     rows = Generation.objects.lease(generation)
     if not rows.update(lease_expires=expires):
@@ -163,15 +164,16 @@ def renew(generation: Generation) -> LeaseStatus:
 def finish(
     generation: Generation, images: Sequence[GeneratedImage], warnings: Sequence[str], phases: dict[str, float]
 ) -> bool:
-    """`succeeded`, with its pictures, in one fenced transaction. False: another attempt holds the row, or it was stopped.
+    """End it as succeeded, with its pictures, in one fenced transaction.
 
-    A row whose lease ran out, and that nobody has claimed since, is still this attempt's: its pictures are as good. Asking
-    again after a broken connection is answered with True when the first time got through.
+    Return False if another attempt has claimed the row, or if it has ended otherwise. A row whose lease expired is finished
+    if no other attempt has claimed it since. Calling it again, after a broken connection, returns True if the first call was
+    committed.
     """
     for image in images:
         image.await_review(settings.REVIEW_SAMPLE)
     with transaction.atomic():
-        held = Generation.objects.filter(
+        has_row = Generation.objects.filter(
             pk=generation.pk, attempt=generation.attempt, state__in=(State.RUNNING, State.QUEUED)
         ).update(
             state=State.SUCCEEDED,
@@ -181,39 +183,39 @@ def finish(
             phases=phases,
             is_flagged=any(image.nsfw for image in images),
         )
-        if held:
+        if has_row:
             GeneratedImage.objects.bulk_create(images)
             files.unstage(generation)
-    if held:
+    if has_row:
         progress.publish(generation.pk, State.SUCCEEDED)
         return True
     return Generation.objects.filter(pk=generation.pk, attempt=generation.attempt, state=State.SUCCEEDED).exists()
 
 
 def fail(generation: Generation, code: ErrorCode, message: str) -> bool:
-    """`failed`, with a reason fit for the user, and free. False: another attempt holds the row."""
+    """End it as failed, at no cost. `message` is for the user. Return False if the lease is lost."""
     return _end_early(generation, State.FAILED, code, message, 0.0)
 
 
 def finish_canceled(generation: Generation, code: ErrorCode, share_done: float) -> bool:
-    """`canceled` while running, by its user or a deadline; it cost the share that was done, 0 to 1."""
+    """End a running row as canceled, by its user or a deadline. It costs `share_done`, 0 to 1, of its cost."""
     return _end_early(generation, State.CANCELED, code, MESSAGES[code], share_done)
 
 
 def _end_early(generation: Generation, state: State, code: ErrorCode, message: str, share_done: float) -> bool:
-    """End a run without pictures; its user's turns count only what was done."""
+    """End a run without pictures, and refund what was not done to its user's share."""
     cost = generation.cost * share_done
-    held = end(generation.pk, Generation.objects.lease(generation), state, code, message, cost=cost)
-    if held and generation.started:
+    has_ended = end(generation.pk, Generation.objects.lease(generation), state, code, message, cost=cost)
+    if has_ended and generation.started:
         with transaction.atomic():
             share = limits.lock_user(generation.user)
             share.decayed_usage = fair_share.refund(share.decayed_usage, generation.cost - cost, generation.started)
             share.save(update_fields=["decayed_usage"])
-    return held
+    return has_ended
 
 
 def cancel(generation: Generation) -> bool:
-    """What is queued is canceled at once, what runs stops within a step. False: it has ended in another way."""
+    """Cancel it at once if it is queued, within a step if it runs. Return False if it has ended otherwise."""
     rows = Generation.objects.filter(pk=generation.pk)
     code = ErrorCode.CANCELED
     while True:
@@ -225,24 +227,24 @@ def cancel(generation: Generation) -> bool:
         state = rows.values_list("state", flat=True).first()
         if state is None or state in FINAL_STATES:
             return state == State.CANCELED
-        # It was handed back, or claimed, between the two.
+        # It was released or claimed between the two updates.
 
 
 def cancel_expired() -> int:
-    """Cancel what waits and shall not start any more, since its deadline has passed or its user wants it no more."""
+    """Cancel queued rows whose deadline has passed or whose cancellation was requested. Return their number."""
     now = timezone.now()
-    unwanted = Generation.objects.filter(state=State.QUEUED).filter(Q(deadline__lte=now) | Q(cancel_requested__lte=now))
-    ended = 0
-    for generation_id, canceled, started in unwanted.values_list("pk", "cancel_requested", "started"):
+    due = Generation.objects.filter(state=State.QUEUED).filter(Q(deadline__lte=now) | Q(cancel_requested__lte=now))
+    count = 0
+    for generation_id, canceled, started in due.values_list("pk", "cancel_requested", "started"):
         code = ErrorCode.DEADLINE if started else ErrorCode.DEADLINE_BEFORE_START
         code = ErrorCode.CANCELED if canceled else code
-        rows = unwanted.filter(pk=generation_id)
-        ended += end(generation_id, rows, State.CANCELED, code, MESSAGES[code], cost=0.0)
-    return ended
+        rows = due.filter(pk=generation_id)
+        count += end(generation_id, rows, State.CANCELED, code, MESSAGES[code], cost=0.0)
+    return count
 
 
 def release(generation: Generation) -> None:
-    """Return a row that a stopping worker will not finish; it is the next to start, and has lost no chance."""
+    """Return a row that its worker will not finish to the front of the queue. It does not count as a crash."""
     rows = Generation.objects.lease(generation)
     if rows.filter(cancel_requested=None).update(state=State.QUEUED, lease_expires=None, worker=""):
         queues.try_wake_workers(generation.pool)
@@ -258,15 +260,15 @@ def requeue(lease: QuerySet[Generation]) -> bool:
 def end(
     generation_id: UUID, rows: QuerySet[Generation], state: State, code: ErrorCode, message: str, **fields: Any
 ) -> bool:
-    """Bring this generation, if it is still among `rows`, to a final state without pictures, and tell who waits."""
-    held = rows.update(
+    """End a generation without pictures, if it is still in `rows`, and publish that. Return whether it was."""
+    has_ended = rows.update(
         state=state, finished=timezone.now(), lease_expires=None, error_code=code, error_message=message, **fields
     )
-    if held:
+    if has_ended:
         progress.publish(generation_id, state)
-    return bool(held)
+    return bool(has_ended)
 
 
 def finished_ids(ids: Sequence[UUID]) -> list[UUID]:
-    """Those of these generations that have reached a final state. One that is still being submitted has not."""
+    """Return the ids of those that have ended. A generation that is still being submitted has no row yet."""
     return list(Generation.objects.filter(pk__in=ids, state__in=FINAL_STATES).values_list("pk", flat=True))

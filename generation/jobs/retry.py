@@ -1,7 +1,7 @@
 """Retry: a new generation with the picture, the parameters and the seeds of one that is finished."""
 
 from generation.jobs import submission
-from generation.library.stored import Stored
+from generation.library.stored import StoredPicture
 from generation.models import Generation
 from generation.parameters import ErrorCode, Refusal
 
@@ -24,6 +24,6 @@ def retry(generation: Generation) -> Generation:
         raise RetryRefused(ErrorCode.NOT_FOUND, "it has no picture")
     if (seeds := generation.recipe.get("seeds")) and parameters.seed is None:
         parameters = parameters.model_copy(update={"seed": seeds[0]})
-    picture = Stored(generation, None).read() if generation.input else None
+    picture = StoredPicture(generation, None).read() if generation.input else None
     request = submission.Request(generation.user, generation.token, parameters, picture, source_id=generation.source_id)
     return submission.submit(submission.build(request), picture)

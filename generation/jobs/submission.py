@@ -80,8 +80,8 @@ class Suspended(RequestRefused):
 class Request:
     """A request for pictures, validated. Without a token it comes from the studio; without a picture, a worker fetches it.
 
-    `size` is the size of a picture that is not there, in pixels, if it is known. `warnings` come from reading the request.
-    `source_id` is the stored result that the picture is, if it is one.
+    `size` is the size in pixels of a picture that is not sent yet, if it is known. `warnings` come from reading the request.
+    `source_id` is the id of the stored result that is used as the picture, if it is one.
     """
 
     user: User

@@ -30,12 +30,12 @@ class Picture:
 def pictures(generation: Generation) -> list[Picture]:
     """Return the input, if there is one, and the results in order; prefetch `images`."""
     stem = _stem(generation)
-    kept = [("input", str(generation.input.name))] if generation.input else []
-    kept += [(f"{image.index + 1}", str(image.file.name)) for image in generation.images.all() if image.file]
-    return [Picture(f"{stem}-{part}.{stored.rpartition('.')[2]}", stored) for part, stored in kept]
+    files = [("input", str(generation.input.name))] if generation.input else []
+    files += [(f"{image.index + 1}", str(image.file.name)) for image in generation.images.all() if image.file]
+    return [Picture(f"{stem}-{part}.{stored.rpartition('.')[2]}", stored) for part, stored in files]
 
 
-def named(image: GeneratedImage) -> Picture:
+def picture_of(image: GeneratedImage) -> Picture:
     """Return one result, named as by `pictures`."""
     stored = str(image.file.name)
     return Picture(f"{_stem(image.generation)}-{image.index + 1}.{stored.rpartition('.')[2]}", stored)
@@ -88,7 +88,7 @@ def recipe(generation: Generation) -> dict[str, Any]:
     }
 
 
-def zipped(generations: Iterable[Generation]) -> Iterator[bytes]:
+def stream_zip(generations: Iterable[Generation]) -> Iterator[bytes]:
     """Stream a zip of their pictures and of `RECIPES`, with one picture at a time in memory.
 
     Pictures that cannot be read are listed in `RECIPES` under `missing`.

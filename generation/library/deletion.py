@@ -23,7 +23,7 @@ TRASH_DAYS = 7
 """How long a trashed generation can be restored."""
 
 _WORDS = ("prompt", "negative_prompt", "image_url")
-_EMPTIED_AT_ONCE = 100
+_MAX_EMPTIED = 100
 
 
 def trash(rows: QuerySet[Generation]) -> int:
@@ -56,7 +56,7 @@ def empty_trash() -> int:
     """
     due = Generation.objects.filter(deleted=None, legal_hold=False, trashed__lte=_trash_cutoff())
     deleted = 0
-    for pk in list(due.order_by("trashed").values_list("pk", flat=True)[:_EMPTIED_AT_ONCE]):
+    for pk in list(due.order_by("trashed").values_list("pk", flat=True)[:_MAX_EMPTIED]):
         # Filters again, since it may have been restored meanwhile.
         deleted += _tombstone(due.filter(pk=pk)) is not None
     return deleted

@@ -44,7 +44,7 @@ def unstage(*owners: Owner) -> None:
 
 def discard(*owners: Owner) -> None:
     """Delete staged files that no row will name."""
-    deletion = _condemn(_staged_by(*owners))
+    deletion = _mark_for_deletion(_staged_by(*owners))
     if deletion:
         delete_now(deletion)
 
@@ -68,7 +68,7 @@ def sweep(abandoned: timedelta) -> None:
     """Delete files that are recorded for deletion, or whose attempt is over, or that no row named within `abandoned`."""
     for staged in StagedFiles.objects.order_by("created", "pk"):
         if _is_over(staged, abandoned):
-            _condemn(StagedFiles.objects.filter(pk=staged.pk))
+            _mark_for_deletion(StagedFiles.objects.filter(pk=staged.pk))
     for deletion in FileDeletion.objects.order_by("created", "pk"):
         if not delete_now(deletion):
             # The storage is likely away. The next sweep starts with another, in case only these files cannot be deleted.
@@ -91,7 +91,7 @@ def _is_over(staged: StagedFiles, abandoned: timedelta) -> bool:
     return staged.attempt > 0 and (attempt > staged.attempt or state in FINAL_STATES)
 
 
-def _condemn(rows: QuerySet[StagedFiles]) -> FileDeletion | None:
+def _mark_for_deletion(rows: QuerySet[StagedFiles]) -> FileDeletion | None:
     """Turn staged files into files to delete. None if they were unstaged meanwhile."""
     with transaction.atomic():
         staged = list(rows.select_for_update())

@@ -12,10 +12,10 @@ from generation.models import GeneratedImage, Generation
 NEIGHBOURS = 5
 """Most neighbours on each side."""
 
-MOST_ANCESTORS = 6
-MOST_DERIVED = 12
+MAX_ANCESTORS = 6
+MAX_DERIVED = 12
 
-_UPWARD = ["source" + "__generation__source" * depth for depth in range(MOST_ANCESTORS + 1)]
+_UPWARD = ["source" + "__generation__source" * depth for depth in range(MAX_ANCESTORS + 1)]
 # Fields that no page shows of related generations.
 _DEFERRED = ("parameters", "recipe", "warnings", "phases", "note", "input_sha256")
 
@@ -42,25 +42,25 @@ def related_to(
     The history's filters also apply to newer and older.
     """
     mine = Generation.objects.owned_by(generation.user).defer(*_DEFERRED)
-    derived = list(mine.filter(source__in=images).order_by("-pk")[: MOST_DERIVED + 1]) if images else []
+    derived = list(mine.filter(source__in=images).order_by("-pk")[: MAX_DERIVED + 1]) if images else []
     newer, older = search.neighbours(mine, generation.user_id, filters or HistoryFilters(), generation.pk, NEIGHBOURS)
     prefetch_related_objects([*derived, *newer, *older], "images")
     line = _line(generation)
     return Related(
         newer=newer,
         older=older,
-        ancestors=line[-MOST_ANCESTORS:],
-        has_more_ancestors=len(line) > MOST_ANCESTORS,
-        derived=derived[:MOST_DERIVED],
-        has_more_derived=len(derived) > MOST_DERIVED,
+        ancestors=line[-MAX_ANCESTORS:],
+        has_more_ancestors=len(line) > MAX_ANCESTORS,
+        derived=derived[:MAX_DERIVED],
+        has_more_derived=len(derived) > MAX_DERIVED,
     )
 
 
 def _line(generation: Generation) -> list[GeneratedImage]:
-    """Return the results it descends from, farthest first; `MOST_ANCESTORS` + 1 if there are more."""
+    """Return the results it descends from, farthest first; `MAX_ANCESTORS` + 1 if there are more."""
     if generation.source_id is None:
         return []
     keys = Generation.objects.filter(pk=generation.pk).values_list(*_UPWARD).get()
-    found = GeneratedImage.objects.filter(pk__in=[key for key in keys if key], generation__user=generation.user)
-    by_key = {image.pk: image for image in found.select_related("generation")}
+    images = GeneratedImage.objects.filter(pk__in=[key for key in keys if key], generation__user=generation.user)
+    by_key = {image.pk: image for image in images.select_related("generation")}
     return [by_key[key] for key in reversed(keys) if key in by_key]

@@ -37,14 +37,14 @@ _MAX_WORDS = 2000
 _MAX_LETTERS = 60
 _MAX_TERMS = 16
 _BATCH = 1000
-_SHORTEST_START = 2
+_MIN_PREFIX = 2
 """Fewest letters of a last word that is searched as a prefix."""
 
 # Scripts that put no spaces between words: each letter counts as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 # Marks that make another letter, not an accent: nukta, kana voicing, virama.
-_KEPT_MARKS = (0, 7, 8, 9)
+_LETTER_MARKS = (0, 7, 8, 9)
 
 
 def page(
@@ -72,30 +72,30 @@ def _filtered(
     newer_than: UUID | None = None,
 ) -> QuerySet[Generation]:
     """Return the user's rows that pass the filters, newest first; with `newer_than` oldest first."""
-    found: QuerySet[Generation] = rows.filtered_by(filters)  # type: ignore[attr-defined]
+    selection: QuerySet[Generation] = rows.filtered_by(filters)  # type: ignore[attr-defined]
     if filters.favourite:
-        found = found.filter(is_favourite=True)
+        selection = selection.filter(is_favourite=True)
     if filters.sheet is not None:
-        found = found.filter(contact_sheet=filters.sheet)
+        selection = selection.filter(contact_sheet=filters.sheet)
     if filters.lora is not None:
-        found = found.filter(lora_uses__lora=filters.lora, lora_uses__user=user_id)
+        selection = selection.filter(lora_uses__lora=filters.lora, lora_uses__user=user_id)
     if older_than:
-        found = found.filter(pk__lt=older_than)
+        selection = selection.filter(pk__lt=older_than)
     if newer_than:
-        found = found.filter(pk__gt=newer_than)
+        selection = selection.filter(pk__gt=newer_than)
     if filters.q == "" and filters.seed is None:
-        # What the index that finds them is ordered by.
+        # The order of the index that serves the query.
         order = "lora_uses__generation_id" if filters.lora else "pk"
-        return found.order_by(order if newer_than else f"-{order}")
+        return selection.order_by(order if newer_than else f"-{order}")
     query = _query(user_id, filters.q, filters.seed)
     if not query:
-        return found.none()
+        return selection.none()
     start, end = filters.created_after, filters.created_before
     lows = [newer_than, first_id(start - ID_SLACK) if start else None]
     highs = [older_than, first_id(end + ID_SLACK) if end else None]
     span = RowidRange(max(filter(None, lows), default=None), min(filter(None, highs), default=None))
-    sets = filters.state or filters.model_id or filters.favourite or filters.flagged or filters.sheet or filters.lora
-    return matching(found, query, span, are_narrowed=bool(sets), oldest_first=newer_than is not None)
+    others = (filters.state, filters.model_id, filters.favourite, filters.flagged, filters.sheet, filters.lora)
+    return matching(selection, query, span, is_filtered=any(others), oldest_first=newer_than is not None)
 
 
 def search_all(
@@ -108,20 +108,20 @@ def search_all(
     terms = _terms(text)
     if not terms:
         return rows.none()
-    named = Q(*(("username__iexact", chunk) for chunk, _ in terms), _connector=Q.OR)
-    users = list(User.objects.filter(named).values_list("pk", "username"))
-    alternatives = []
+    has_username = Q(*(("username__iexact", chunk) for chunk, _ in terms), _connector=Q.OR)
+    users = list(User.objects.filter(has_username).values_list("pk", "username"))
+    query = []
     for chunk, words in terms:
-        meant = [Phrase([f"@{word}" for word in words])]
-        meant += [Phrase([_user(pk)]) for pk, name in users if name.casefold() == chunk.casefold()]
+        phrases = [Phrase([f"@{word}" for word in words])]
+        phrases += [Phrase([_user(pk)]) for pk, name in users if name.casefold() == chunk.casefold()]
         if chunk.isascii() and chunk.isdigit():
-            meant.append(Phrase([_seed("", chunk.lstrip("0") or "0")]))
-        alternatives.append(meant)
-    # A number is a seed, and those are known whole: to look for all that begin like it costs as much as a common word.
-    if _may_be_start(text, terms) and not terms[-1][0].isdigit():
-        alternatives[-1][0].is_start = True
+            phrases.append(Phrase([_seed("", chunk.lstrip("0") or "0")]))
+        query.append(phrases)
+    # A number is a whole seed: as a prefix it would cost as much as a common word.
+    if _ends_in_prefix(text, terms) and not terms[-1][0].isdigit():
+        query[-1][0].has_prefix = True
     span = RowidRange(first_id(start) if start else None, first_id(end) if end else None)
-    return matching(rows, alternatives, span, are_narrowed=bool(rows.query.has_filters()))
+    return matching(rows, query, span, is_filtered=bool(rows.query.has_filters()))
 
 
 def index(generation: Generation) -> None:
@@ -134,35 +134,36 @@ def index(generation: Generation) -> None:
                 [generation.pk, _vector(generation)],
             )
             return
-        place = rowid_of(generation.pk)
+        first = rowid_of(generation.pk)
         cursor.execute(
-            "SELECT rowid, generation_id FROM generation_words WHERE rowid BETWEEN %s AND %s",
-            [place, place + ROWID_SLOTS - 1],
+            "SELECT generation_id, rowid FROM generation_words WHERE rowid BETWEEN %s AND %s",
+            [first, first + ROWID_SLOTS - 1],
         )
-        taken = {kept_id: rowid for rowid, kept_id in cursor.fetchall()}
-        if generation.pk.hex in taken:
+        rowids: dict[str, int] = dict(cursor.fetchall())
+        if generation.pk.hex in rowids:
             cursor.execute(
                 "UPDATE generation_words SET words = %s WHERE rowid = %s",
-                [" ".join(_words(generation)), taken[generation.pk.hex]],
+                [" ".join(_words(generation)), rowids[generation.pk.hex]],
             )
         else:
-            free = next(at for at in range(place, place + ROWID_SLOTS) if at not in taken.values())
+            free = next(rowid for rowid in range(first, first + ROWID_SLOTS) if rowid not in rowids.values())
             _insert(cursor, [(free, generation)])
 
 
 def index_many(generations: Iterable[Generation]) -> None:
     """Add many generations, ordered by id, to an index without entries of that time."""
-    placed = _placed(generations)
+    entries = _with_rowids(generations)
     with transaction.atomic(), connection.cursor() as cursor:
-        while batch := list(islice(placed, _BATCH)):
+        while batch := list(islice(entries, _BATCH)):
             _insert(cursor, batch)
 
 
-def _placed(generations: Iterable[Generation]) -> Iterator[tuple[int, Generation]]:
-    place = 0
+def _with_rowids(generations: Iterable[Generation]) -> Iterator[tuple[int, Generation]]:
+    """Pair each generation with a free rowid: its own, or after a collision the next one."""
+    rowid = 0
     for generation in generations:
-        place = max(rowid_of(generation.pk), place + 1)
-        yield place, generation
+        rowid = max(rowid_of(generation.pk), rowid + 1)
+        yield rowid, generation
 
 
 def unindex(ids: Iterable[UUID]) -> None:
@@ -172,36 +173,37 @@ def unindex(ids: Iterable[UUID]) -> None:
             if connection.vendor == "postgresql":
                 cursor.execute("DELETE FROM generation_words WHERE generation_id = %s", [generation_id])
             else:
-                place = rowid_of(generation_id)
+                first = rowid_of(generation_id)
                 cursor.execute(
                     "DELETE FROM generation_words WHERE rowid BETWEEN %s AND %s AND generation_id = %s",
-                    [place, place + ROWID_SLOTS - 1, generation_id.hex],
+                    [first, first + ROWID_SLOTS - 1, generation_id.hex],
                 )
 
 
-def _insert(cursor: Any, placed: Sequence[tuple[int, Generation]]) -> None:
+def _insert(cursor: Any, entries: Sequence[tuple[int, Generation]]) -> None:
+    """Insert entries of generations with these rowids, which PostgreSQL has none of."""
     if connection.vendor == "postgresql":
         cursor.executemany(
             "INSERT INTO generation_words (generation_id, generation_words) VALUES (%s, %s::tsvector)",
-            [(generation.pk, _vector(generation)) for _, generation in placed],
+            [(generation.pk, _vector(generation)) for _, generation in entries],
         )
     else:
         cursor.executemany(
             "INSERT INTO generation_words (rowid, words, generation_id) VALUES (%s, %s, %s)",
-            [(place, " ".join(_words(generation)), generation.pk.hex) for place, generation in placed],
+            [(rowid, " ".join(_words(generation)), generation.pk.hex) for rowid, generation in entries],
         )
 
 
 def _words(generation: Generation) -> Iterator[str]:
     """Return the words that the user finds it by, then those that staff find it by."""
-    given = (generation.prompt, str(generation.parameters.get("negative_prompt") or ""))
-    for word in _cut("\n".join((generation.title, *given, generation.note)))[:_MAX_WORDS]:
+    prompts = (generation.prompt, str(generation.parameters.get("negative_prompt") or ""))
+    for word in _split_words("\n".join((generation.title, *prompts, generation.note)))[:_MAX_WORDS]:
         yield f"{generation.user_id}@{word}"
     for seed in generation.recipe["seeds"]:
         yield _seed(generation.user_id, seed)
         yield _seed("", seed)
     yield _user(generation.user_id)
-    for word in _cut("\n".join(given))[:_MAX_WORDS]:
+    for word in _split_words("\n".join(prompts))[:_MAX_WORDS]:
         yield f"@{word}"
 
 
@@ -211,7 +213,7 @@ def _vector(generation: Generation) -> str:
 
 
 def _seed(user_id: int | str, seed: int | str) -> str:
-    # No word of a text begins like this.
+    # Words of texts contain no @.
     return f"{user_id}@@{seed}"
 
 
@@ -228,8 +230,8 @@ def _query(user_id: int, text: str, seed: int | None = None) -> Query:
     if text and not terms:
         return []
     phrases = [Phrase([f"{user_id}@{word}" for word in words]) for _, words in terms]
-    if _may_be_start(text, terms):
-        phrases[-1].is_start = True
+    if _ends_in_prefix(text, terms):
+        phrases[-1].has_prefix = True
     if seed is not None:
         phrases.insert(0, Phrase([_seed(user_id, seed)]))
     return [[phrase] for phrase in phrases]
@@ -237,19 +239,19 @@ def _query(user_id: int, text: str, seed: int | None = None) -> Query:
 
 def _terms(text: str) -> list[tuple[str, list[str]]]:
     """Split the text at spaces. Returns each part with its words."""
-    return [(chunk, words) for chunk in text.split() if (words := _cut(chunk))][:_MAX_TERMS]
+    return [(chunk, words) for chunk in text.split() if (words := _split_words(chunk))][:_MAX_TERMS]
 
 
-def _may_be_start(text: str, terms: Sequence[tuple[str, list[str]]]) -> bool:
+def _ends_in_prefix(text: str, terms: Sequence[tuple[str, list[str]]]) -> bool:
     """Return whether the last word is searched as a prefix."""
-    return bool(terms) and len(terms[-1][1][-1]) >= _SHORTEST_START and not text[-1].isspace()
+    return bool(terms) and len(terms[-1][1][-1]) >= _MIN_PREFIX and not text[-1].isspace()
 
 
-def _cut(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     """Split a text into words of letters and digits, without case and accents. They need no escaping in queries."""
     folded = text.casefold()
     if not folded.isascii():
         letters = unicodedata.normalize("NFKD", folded)
-        bare = "".join(letter for letter in letters if unicodedata.combining(letter) in _KEPT_MARKS)
+        bare = "".join(letter for letter in letters if unicodedata.combining(letter) in _LETTER_MARKS)
         folded = unicodedata.normalize("NFC", bare).casefold()
     return [word[:_MAX_LETTERS] for word in _WORD.findall(folded)]

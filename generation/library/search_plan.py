@@ -35,21 +35,21 @@ PAGE = 60
 
 @dataclass
 class Phrase:
-    """Consecutive words of the index. If `is_start`, the last one is a prefix."""
+    """Consecutive words of the index. With `has_prefix`, the last one is a prefix."""
 
     words: Sequence[str]
-    is_start: bool = False
+    has_prefix: bool = False
 
     def __str__(self) -> str:
         """Return the phrase in the database's query language."""
         if connection.vendor == "postgresql":
-            return "(" + " <-> ".join(f"'{word}'" for word in self.words) + (":*)" if self.is_start else ")")
-        return '"' + " ".join(self.words) + ('" *' if self.is_start else '"')
+            return "(" + " <-> ".join(f"'{word}'" for word in self.words) + (":*)" if self.has_prefix else ")")
+        return '"' + " ".join(self.words) + ('" *' if self.has_prefix else '"')
 
     @property
     def text(self) -> str:
         """Return the text to look for in the words of an entry, with a space before and after them."""
-        return f" {' '.join(self.words)}" + ("" if self.is_start else " ")
+        return f" {' '.join(self.words)}" + ("" if self.has_prefix else " ")
 
 
 Query = Sequence[Sequence[Phrase]]
@@ -65,61 +65,63 @@ class RowidRange:
 
 
 def matching(
-    rows: QuerySet[Generation], query: Query, span: RowidRange, *, are_narrowed: bool, oldest_first: bool = False
+    rows: QuerySet[Generation], query: Query, span: RowidRange, *, is_filtered: bool, oldest_first: bool = False
 ) -> QuerySet[Generation]:
     """Return the rows that match, newest first unless `oldest_first`.
 
-    `span` bounds the scan of the index and must contain all `rows`. `are_narrowed`: other filters may exclude most matches.
+    `span` bounds the scan of the index and must contain all `rows`. `is_filtered` says that `rows` has other filters, which
+    may exclude most matches.
     """
     if connection.vendor == "postgresql":
         return _on_postgresql(rows, query, "pk" if oldest_first else "-pk")
-    return _on_sqlite(rows, query, span, are_narrowed, "" if oldest_first else "-")
+    return _on_sqlite(rows, query, span, is_filtered, "" if oldest_first else "-")
 
 
 def _on_postgresql(rows: QuerySet[Generation], query: Query, order: str) -> QuerySet[Generation]:
     tsquery = to_query(query)
     entry = SearchEntry.objects.filter(generation=OuterRef("pk")).values("entry")
     # A subquery, since for a join the planner may read all matches first.
-    each = rows.alias(its_words=Subquery(entry)).filter(its_words__match=tsquery).order_by(order)
+    by_row = rows.alias(entry=Subquery(entry)).filter(entry__match=tsquery).order_by(order)
     last = Subquery(rows.order_by(order).values("pk")[LOOKAHEAD : LOOKAHEAD + 1])
-    near = (
+    lookahead = (
         {"pk__gt": Coalesce(last, Value(UUID(int=0)), output_field=UUIDField())}
         if order == "-pk"
         else {"pk__lt": Coalesce(last, Value(UUID(int=2**128 - 1)), output_field=UUIDField())}
     )
-    # Rare words are not looked for in the rows.
-    are_many = Exists(SearchEntry.objects.filter(entry__match=tsquery)[COMMON_MATCHES:])
-    if len(each.filter(are_many, **near).values_list("pk")[:PAGE]) == PAGE:
-        return each
+    # For rare words the index is faster.
+    is_common = Exists(SearchEntry.objects.filter(entry__match=tsquery)[COMMON_MATCHES:])
+    if len(by_row.filter(is_common, **lookahead).values_list("pk")[:PAGE]) == PAGE:
+        return by_row
     return rows.filter(search_entry__entry__match=tsquery).order_by(order)
 
 
 def _on_sqlite(
-    rows: QuerySet[Generation], query: Query, span: RowidRange, are_narrowed: bool, sign: str
+    rows: QuerySet[Generation], query: Query, span: RowidRange, is_filtered: bool, sign: str
 ) -> QuerySet[Generation]:
-    if are_narrowed:
-        few = list(rows.order_by().values_list("pk", flat=True)[: SCAN_LIMIT + 1])
-        if len(few) <= SCAN_LIMIT:
-            return rows.filter(pk__in=_of_these(few, query)).order_by(f"{sign}pk")
-    found = rows.filter(search_entry__entry__match=to_query(query))
+    if is_filtered:
+        ids = list(rows.order_by().values_list("pk", flat=True)[: SCAN_LIMIT + 1])
+        if len(ids) <= SCAN_LIMIT:
+            return rows.filter(pk__in=_matching_ids(ids, query)).order_by(f"{sign}pk")
+    matches = rows.filter(search_entry__entry__match=to_query(query))
     # Bounds of the scan of the index.
     if span.low:
-        found = found.filter(search_entry__rowid__gte=rowid_of(span.low))
+        matches = matches.filter(search_entry__rowid__gte=rowid_of(span.low))
     if span.high:
-        found = found.filter(search_entry__rowid__lt=rowid_of(span.high) + ROWID_SLOTS)
-    return found.order_by(f"{sign}search_entry__rowid")
+        matches = matches.filter(search_entry__rowid__lt=rowid_of(span.high) + ROWID_SLOTS)
+    return matches.order_by(f"{sign}search_entry__rowid")
 
 
-def _of_these(ids: Sequence[UUID], query: Query) -> RawSQL:
+def _matching_ids(ids: Sequence[UUID], query: Query) -> RawSQL:
     """Select the ids that match, by reading their entries. May include ids with neighbouring rowids."""
-    holds = " AND ".join(
+    condition = " AND ".join(
         "(" + " OR ".join("instr(' ' || entry.words || ' ', %s)" for _ in phrases) + ")" for phrases in query
     )
     sql = (
-        "SELECT entry.generation_id FROM json_each(%s) AS few CROSS JOIN generation_words AS entry"  # noqa: S608  no input
-        f" WHERE entry.rowid BETWEEN few.value AND few.value + {ROWID_SLOTS - 1} AND {holds}"
+        "SELECT entry.generation_id FROM json_each(%s) AS rowids CROSS JOIN generation_words AS entry"  # noqa: S608  no input
+        f" WHERE entry.rowid BETWEEN rowids.value AND rowids.value + {ROWID_SLOTS - 1} AND {condition}"
     )
-    values = [json.dumps([rowid_of(found) for found in ids]), *(one.text for each in query for one in each)]
+    rowids = json.dumps([rowid_of(generation_id) for generation_id in ids])
+    values = [rowids, *(phrase.text for phrases in query for phrase in phrases)]
     return RawSQL(sql, values)  # noqa: S611  none of it is input
 
 

@@ -35,7 +35,7 @@ def share(generation: Generation, index: int, lasts: timedelta | None, with_reci
 
     Raises `TooManyLinks`.
     """
-    if living(generation).count() >= MAX_LIVE:
+    if live_links(generation).count() >= MAX_LIVE:
         raise TooManyLinks
     expires = timezone.now() + lasts if lasts else None
     code = secrets.token_urlsafe(32)
@@ -44,7 +44,7 @@ def share(generation: Generation, index: int, lasts: timedelta | None, with_reci
     )
 
 
-def living(generation: Generation) -> QuerySet[ShareLink]:
+def live_links(generation: Generation) -> QuerySet[ShareLink]:
     """Return the links to this generation that are neither expired nor revoked, newest first."""
     links: QuerySet[ShareLink] = ShareLink.objects.live().filter(generation=generation)
     return links
@@ -55,7 +55,7 @@ def revoke(links: QuerySet[ShareLink]) -> int:
     return ShareLink.objects.live().filter(pk__in=links.values("pk")).update(revoked=timezone.now())
 
 
-def shown(code: str) -> tuple[ShareLink, GeneratedImage] | None:
+def find(code: str) -> tuple[ShareLink, GeneratedImage] | None:
     """Return the live link with this code and its picture, or None if anonymous visitors may not see one."""
     if not _CODE.fullmatch(code):
         return None

@@ -15,7 +15,7 @@ from generation.parameters import InvalidField
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredPicture:
     """The input of a generation, or `image`, one of its results."""
 
     generation: Generation
@@ -39,15 +39,15 @@ class Stored:
 
     def read(self) -> Upload:
         """Read it like an upload. Raises `StorageFailed`, or `InvalidField` if the file is damaged."""
-        intake = read_upload(io.BytesIO(storage.read(str(self.file.name))), max_pixels=settings.MAX_UPLOAD_PIXELS)
+        upload = read_upload(io.BytesIO(storage.read(str(self.file.name))), max_pixels=settings.MAX_UPLOAD_PIXELS)
         if self.image:
-            return intake
+            return upload
         # The stored input may be smaller than the upload, and sizes are planned by the upload.
         row = self.generation
-        return replace(intake, size=self.size, sha256=row.input_sha256, format=row.input_format)
+        return replace(upload, size=self.size, sha256=row.input_sha256, format=row.input_format)
 
 
-def stored(user: User, generation_id: UUID, index: int | None = None) -> Stored:
+def stored_picture(user: User, generation_id: UUID, index: int | None = None) -> StoredPicture:
     """Return the input of a generation of this user, or its result of this index.
 
     Raises `DoesNotExist`, or `InvalidField` if the picture is trashed, deleted or not stored yet.
@@ -57,7 +57,7 @@ def stored(user: User, generation_id: UUID, index: int | None = None) -> Stored:
         raise InvalidField("image", "That generation was deleted, with its pictures; choose another picture")
     if generation.trashed:
         raise InvalidField("image", "That generation is in the trash; restore it first, or choose another picture")
-    found = Stored(generation, None if index is None else generation.images.get(index=index))
-    if not found.file:
+    picture = StoredPicture(generation, None if index is None else generation.images.get(index=index))
+    if not picture.file:
         raise InvalidField("image", "The picture of that generation is not there yet; choose another picture")
-    return found
+    return picture

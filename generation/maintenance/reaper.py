@@ -30,20 +30,18 @@ from generation.parameters import MESSAGES, ErrorCode
 
 logger = logging.getLogger(__name__)
 
-
 _ABANDONED = timedelta(minutes=10)
-"""How long the submission of a request cannot take."""
+"""Longer than any submission takes."""
 
 
 def reap(abandoned: timedelta = _ABANDONED) -> int:
-    """One round, unless another process is at it. Returns how many leases had expired.
+    """Run one round, unless another process runs one. Return the number of expired leases.
 
-    Files of submissions that came to nothing are removed once they are `abandoned` old.
-
-    Raises Django's database errors and `RedisError`; whatever was not done is done by the next round.
+    Staged files of submissions that never finished are deleted at the age `abandoned`. Raises Django's database errors and
+    `RedisError`; the next round continues.
     """
-    with lock.reaper_lock() as alone:
-        if not alone:
+    with lock.reaper_lock() as has_lock:
+        if not has_lock:
             return 0
         queue.cancel_expired()
         reaped = _reap_leases()
@@ -59,24 +57,24 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
 
 
 def _reap_leases() -> int:
-    """Return expired leases to the front of the queue; end what lost its worker too often or was to be canceled."""
+    """Requeue rows with expired leases. End those with a cancel request, and those that lost `MAX_ATTEMPTS` workers."""
     expired = Generation.objects.filter(state=State.RUNNING, lease_expires__lt=timezone.now())
     reaped = 0
     for generation in expired.only("id", "attempt", "crash_count", "pool", "state", "cancel_requested", "request_id"):
         lease = Generation.objects.lease(generation).filter(lease_expires__lt=timezone.now())
         if generation.cancel_requested:
             code = ErrorCode.CANCELED
-            held = queue.end(generation.pk, lease, State.CANCELED, code, MESSAGES[code], cost=0.0)
+            is_reaped = queue.end(generation.pk, lease, State.CANCELED, code, MESSAGES[code], cost=0.0)
         elif generation.crash_count + 1 >= settings.MAX_ATTEMPTS:
             message = f"The worker was lost {settings.MAX_ATTEMPTS} times while making this; try other parameters."
             code = ErrorCode.WORKER_LOST
-            held = queue.end(
+            is_reaped = queue.end(
                 generation.pk, lease, State.FAILED, code, message, crash_count=F("crash_count") + 1, cost=0.0
             )
         else:
-            # One that is canceled at this moment is ended by the next round.
-            held = queue.requeue(lease)
-        if held:
+            # If it is canceled at this moment, the next round ends it.
+            is_reaped = queue.requeue(lease)
+        if is_reaped:
             with request_ids.bind(generation.request_id):
                 logger.warning("generation %s lost its worker in attempt %d", generation.pk, generation.attempt)
             reaped += 1

@@ -22,35 +22,37 @@ from generation.models import (
     first_id,
 )
 
-LOOKED_AT = 500
+SCAN_LIMIT = 500
 """Most rows that one step reads."""
 
-REMOVED_AT_ONCE = 20
+REAPER_LIMIT = 20
 """Most generations that one step of the reaper changes, so that a round stays short."""
 
-REMOVED_BY_HAND = 200
-MOST_COUNTED = 10_000
+MANUAL_LIMIT = 200
+"""Most generations that a run by staff changes."""
+
+MAX_COUNTED = 10_000
 
 _ROUND = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a rule would change now: number of generations, at most `MOST_COUNTED`, and creation time of the oldest."""
+    """What a rule would change now: number of generations, at most `MAX_COUNTED`, and creation time of the oldest."""
 
     count: int
     oldest: datetime | None
 
     @property
     def is_capped(self) -> bool:
-        return self.count >= MOST_COUNTED
+        return self.count >= MAX_COUNTED
 
 
 def preview(rule: RetentionRule) -> Preview:
     """Return what the rule would change now."""
     rows = due(rule, timezone.now())
     oldest = rows.order_by("pk").values_list("created", flat=True).first()
-    return Preview(rows.order_by()[:MOST_COUNTED].count(), oldest)
+    return Preview(rows.order_by()[:MAX_COUNTED].count(), oldest)
 
 
 def due(rule: RetentionRule, now: datetime) -> QuerySet[Generation]:
@@ -77,41 +79,41 @@ def _removable(rule: RetentionRule) -> Q:
 
 def step_all() -> int:
     """Take a step of each enabled rule. Returns the number of changed generations."""
-    return sum(step(rule, REMOVED_AT_ONCE) for rule in RetentionRule.objects.filter(enabled=True))
+    return sum(step(rule, REAPER_LIMIT) for rule in RetentionRule.objects.filter(enabled=True))
 
 
-def step(rule: RetentionRule, most: int, anew: bool = False) -> int:
-    """Read up to `LOOKED_AT` rows, and apply the rule to up to `most`. Returns the number of changed generations.
+def step(rule: RetentionRule, limit: int, restart: bool = False) -> int:
+    """Read up to `SCAN_LIMIT` rows, and apply the rule to up to `limit`. Returns the number of changed generations.
 
-    A rule that has finished its round starts again after a day, or now if `anew`.
+    A rule that has finished its round starts again after a day, or now with `restart`.
     """
     now = timezone.now()
-    if rule.is_through and (anew or rule.began is None or rule.began < now - _ROUND):
-        # The first to begin anew counts from nothing: staff and the periodic job may do so at once.
-        RetentionRule.objects.filter(pk=rule.pk, began=rule.began).update(began=now, removed=0)
-        rule.reached, rule.is_through, rule.began, rule.removed = None, False, now, 0
-    was_through = rule.is_through
-    old = _old(rule, now).filter(pk__gt=rule.reached) if rule.reached else _old(rule, now)
-    ids = list(old.order_by("pk").values_list("pk", flat=True)[:LOOKED_AT])
-    # At the end of what is old enough, the next to get so old are waited for.
-    rule.is_through = len(ids) < LOOKED_AT
-    chosen = list(Generation.objects.filter(_removable(rule), pk__in=ids).order_by("pk")[: most + 1]) if ids else []
-    if len(chosen) > most:
-        rule.is_through = False
-        chosen.pop()
-        rule.reached = chosen[-1].pk
+    if rule.is_finished and (restart or rule.started is None or rule.started < now - _ROUND):
+        # Only the first of two processes that start a round resets the count.
+        RetentionRule.objects.filter(pk=rule.pk, started=rule.started).update(started=now, deleted_count=0)
+        rule.last_id, rule.is_finished, rule.started, rule.deleted_count = None, False, now, 0
+    was_finished = rule.is_finished
+    old = _old(rule, now).filter(pk__gt=rule.last_id) if rule.last_id else _old(rule, now)
+    ids = list(old.order_by("pk").values_list("pk", flat=True)[:SCAN_LIMIT])
+    # A finished rule still reads the rows that become old enough until its next round.
+    rule.is_finished = len(ids) < SCAN_LIMIT
+    rows = list(Generation.objects.filter(_removable(rule), pk__in=ids).order_by("pk")[: limit + 1]) if ids else []
+    if len(rows) > limit:
+        rule.is_finished = False
+        rows.pop()
+        rule.last_id = rows[-1].pk
     elif ids:
-        rule.reached = ids[-1]
-    removed = sum(_remove(rule, row) for row in chosen)
-    fields = {name: getattr(rule, name) for name in ("reached", "is_through", "began")}
-    own = RetentionRule.objects.filter(pk=rule.pk)
-    own.update(**fields, removed=F("removed") + removed)
-    if removed:
-        rule.removed = own.values_list("removed", flat=True).first() or removed
-    # Once a round, though its last step may find nothing more; and then for each that gets old enough meanwhile.
-    if rule.is_through and rule.removed and (removed or not was_through):
-        audit.record(None, "retention.round", rule, None, {"rule": str(rule), "generations": rule.removed})
-    return removed
+        rule.last_id = ids[-1]
+    count = sum(_remove(rule, row) for row in rows)
+    stored_rule = RetentionRule.objects.filter(pk=rule.pk)
+    fields = {name: getattr(rule, name) for name in ("last_id", "is_finished", "started")}
+    stored_rule.update(**fields, deleted_count=F("deleted_count") + count)
+    if count:
+        rule.deleted_count = stored_rule.values_list("deleted_count", flat=True).first() or count
+    # Once a round, even if its last step changes nothing; then for each step that changes something until the next round.
+    if rule.is_finished and rule.deleted_count and (count or not was_finished):
+        audit.record(None, "retention.round", rule, None, {"rule": str(rule), "generations": rule.deleted_count})
+    return count
 
 
 def _remove(rule: RetentionRule, row: Generation) -> bool:
@@ -125,7 +127,7 @@ def _remove(rule: RetentionRule, row: Generation) -> bool:
 
 
 def _remove_upload(row: Generation) -> bool:
-    """Remove the uploaded picture but not its digest and size. Returns False if it is gone already or on hold."""
+    """Remove the uploaded picture but not its digest and size. Returns False if it was removed before or is on hold."""
     names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
     with transaction.atomic():
         rows = Generation.objects.filter(pk=row.pk, input=row.input.name, legal_hold=False)
@@ -143,12 +145,12 @@ def _remove_row(row: Generation) -> bool:
     try:
         with transaction.atomic():
             # Its files are recorded for deletion, which needs no row.
-            gone, _ = Generation.objects.filter(pk=row.pk, legal_hold=False).exclude(deleted=None).delete()
-            if gone:
+            count, _ = Generation.objects.filter(pk=row.pk, legal_hold=False).exclude(deleted=None).delete()
+            if count:
                 search.unindex([row.pk])
     except ProtectedError:
         return False
-    return gone > 0
+    return count > 0
 
 
 def hold(rows: QuerySet[Generation]) -> int:
@@ -161,7 +163,7 @@ def release(rows: QuerySet[Generation]) -> int:
     return rows.filter(legal_hold=True).update(legal_hold=False)
 
 
-def set_hold(generation_id: UUID, held: bool, by: User, reason: str) -> str:
+def set_hold(generation_id: UUID, is_on_hold: bool, by: User, reason: str) -> str:
     """Put a generation on legal hold or release it, and log who did it and why. Returns an error, empty if done."""
     # PostgreSQL stores no NUL.
     reason = reason.replace("\0", "").strip()
@@ -169,12 +171,11 @@ def set_hold(generation_id: UUID, held: bool, by: User, reason: str) -> str:
         return "say why"
     rows = Generation.objects.filter(pk=generation_id)
     with transaction.atomic():
-        if not (hold(rows) if held else release(rows)):
-            return "it is on hold already, or was deleted" if held else "it is not on hold"
-        verb = "hold" if held else "release"
-        audit.record(
-            by, f"generation.{verb}", rows.get(), {"legal_hold": not held}, {"legal_hold": held, "reason": reason[:200]}
-        )
+        if not (hold(rows) if is_on_hold else release(rows)):
+            return "it is on hold already, or was deleted" if is_on_hold else "it is not on hold"
+        action = f"generation.{'hold' if is_on_hold else 'release'}"
+        after = {"legal_hold": is_on_hold, "reason": reason[:200]}
+        audit.record(by, action, rows.get(), {"legal_hold": not is_on_hold}, after)
     return ""
 
 

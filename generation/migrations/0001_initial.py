@@ -136,7 +136,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('pool', models.CharField(max_length=50, primary_key=True, serialize=False)),
                 ('since', models.DateTimeField(default=django.utils.timezone.now)),
-                ('by', models.CharField(help_text='The username of who paused it.', max_length=150)),
+                ('by', models.CharField(help_text='The username of the operator who paused it.', max_length=150)),
             ],
             options={
                 'default_permissions': (),
@@ -194,12 +194,12 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(max_length=255)),
-                ('fingerprint', models.CharField(help_text='SHA-256 of the request as it was understood.', max_length=64)),
+                ('fingerprint', models.CharField(help_text='SHA-256 of the parsed request.', max_length=64)),
                 ('created', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
-                ('answer', models.TextField(blank=True, help_text='The body that was answered, for whoever asks again.')),
+                ('answer', models.TextField(blank=True, help_text='The body of the first response, to repeat it.')),
                 ('generation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='idempotency_keys', to='generation.generation')),
                 ('token', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.apitoken')),
-                ('user', models.ForeignKey(db_index=False, help_text='Whose it is, where it came without a token.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('user', models.ForeignKey(db_index=False, help_text='The user, if the request had no token.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
         ),
         migrations.CreateModel(
@@ -238,11 +238,11 @@ class Migration(migrations.Migration):
                 ('pool', models.CharField(max_length=50)),
                 ('minute', models.DateTimeField()),
                 ('depth', models.PositiveIntegerField()),
-                ('oldest_seconds', models.FloatField(help_text='How long the first of it had waited.')),
+                ('oldest_seconds', models.FloatField(help_text='How long the oldest request had waited.')),
             ],
             options={
                 'default_permissions': (),
-                'constraints': [models.UniqueConstraint(fields=('minute', 'pool'), name='one_sample_a_minute')],
+                'constraints': [models.UniqueConstraint(fields=('minute', 'pool'), name='unique_sample_per_minute')],
             },
         ),
         migrations.CreateModel(
@@ -253,14 +253,14 @@ class Migration(migrations.Migration):
                 ('state', models.CharField(blank=True, choices=[('succeeded', 'succeeded'), ('failed', 'failed'), ('canceled', 'canceled')], help_text='Empty: all final states.', max_length=10)),
                 ('days', models.PositiveIntegerField(help_text='Days since the request.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(36500)], verbose_name='age in days')),
                 ('enabled', models.BooleanField(default=False, help_text='Whether the periodic job applies the rule. Preview it first.')),
-                ('reached', models.UUIDField(editable=False, help_text='The last id that was processed.', null=True)),
-                ('is_through', models.BooleanField(default=True, editable=False)),
-                ('began', models.DateTimeField(editable=False, help_text='Start of the current round.', null=True)),
-                ('removed', models.PositiveIntegerField(default=0, editable=False, help_text='Number of generations with deleted data in this round.')),
+                ('last_id', models.UUIDField(editable=False, help_text='The last id that was processed.', null=True)),
+                ('is_finished', models.BooleanField(default=True, editable=False)),
+                ('started', models.DateTimeField(editable=False, help_text='Start of the current round.', null=True)),
+                ('deleted_count', models.PositiveIntegerField(default=0, editable=False, help_text='Number of generations with deleted data in this round.')),
             ],
             options={
                 'ordering': ('what', 'days', 'id'),
-                'constraints': [models.UniqueConstraint(fields=('what', 'state'), name='one_rule_a_kind')],
+                'constraints': [models.UniqueConstraint(fields=('what', 'state'), name='unique_retention_rule')],
             },
         ),
         migrations.CreateModel(
@@ -327,7 +327,7 @@ class Migration(migrations.Migration):
                 ('attempt', models.PositiveIntegerField(default=0, help_text="The owner's attempt that writes them. 0: a submission.")),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('owner', 'attempt'), name='one_staged_files_per_attempt')],
+                'constraints': [models.UniqueConstraint(fields=('owner', 'attempt'), name='unique_staged_files')],
             },
         ),
         migrations.CreateModel(
@@ -354,18 +354,18 @@ class Migration(migrations.Migration):
                 ('worker', models.CharField(max_length=100)),
                 ('pool', models.CharField(max_length=50)),
                 ('action', models.CharField(choices=[('drain', 'Drain'), ('resume', 'Resume'), ('warm', 'Warm'), ('evict', 'Evict'), ('download', 'Download'), ('download LoRA', 'Download Lora')], max_length=20)),
-                ('target', models.CharField(blank=True, help_text='The name of the model or LoRA, where it is about one.', max_length=200)),
-                ('by', models.CharField(help_text='The username of who gave it.', max_length=150)),
+                ('target', models.CharField(blank=True, help_text='The name of a model or LoRA, for commands that have one.', max_length=200)),
+                ('by', models.CharField(help_text='The username of the operator who sent it.', max_length=150)),
                 ('state', models.CharField(choices=[('waiting', 'Waiting'), ('running', 'Running'), ('done', 'Done'), ('failed', 'Failed')], default='waiting', max_length=10)),
-                ('message', models.CharField(blank=True, help_text='How far it is, or what came of it.', max_length=500)),
+                ('message', models.CharField(blank=True, help_text='The progress, then the result.', max_length=500)),
                 ('created', models.DateTimeField(default=django.utils.timezone.now)),
                 ('finished', models.DateTimeField(blank=True, null=True)),
-                ('expires', models.DateTimeField(blank=True, help_text='While it runs: when its worker counts as lost.', null=True)),
+                ('expires', models.DateTimeField(blank=True, help_text='The end of the lease of a running command.', null=True)),
             ],
             options={
                 'ordering': ('-id',),
                 'default_permissions': (),
-                'indexes': [models.Index(condition=models.Q(('state', 'waiting')), fields=['worker', 'id'], name='orders')],
+                'indexes': [models.Index(condition=models.Q(('state', 'waiting')), fields=['worker', 'id'], name='waiting_commands')],
             },
         ),
         migrations.AddIndex(
@@ -387,15 +387,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='generatedimage',
-            constraint=models.UniqueConstraint(fields=('generation', 'index'), name='one_image_an_index'),
+            constraint=models.UniqueConstraint(fields=('generation', 'index'), name='unique_image_index'),
         ),
         migrations.AddConstraint(
             model_name='idempotencykey',
-            constraint=models.UniqueConstraint(fields=('token', 'key'), name='one_use_of_a_key'),
+            constraint=models.UniqueConstraint(fields=('token', 'key'), name='unique_key_per_token'),
         ),
         migrations.AddConstraint(
             model_name='idempotencykey',
-            constraint=models.UniqueConstraint(condition=models.Q(('token', None)), fields=('user', 'key'), name='one_use_of_a_users_key'),
+            constraint=models.UniqueConstraint(condition=models.Q(('token', None)), fields=('user', 'key'), name='unique_key_per_user'),
         ),
         migrations.AddIndex(
             model_name='lorause',
@@ -403,7 +403,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='lorause',
-            constraint=models.UniqueConstraint(fields=('generation', 'lora'), name='one_use_of_a_lora'),
+            constraint=models.UniqueConstraint(fields=('generation', 'lora'), name='unique_lora_per_generation'),
         ),
         migrations.AddIndex(
             model_name='generation',
@@ -459,7 +459,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='generation',
-            index=models.Index(condition=models.Q(('deleted', None), ('trashed__isnull', False)), fields=['user', '-trashed', '-id'], name='trash_of_a_user'),
+            index=models.Index(condition=models.Q(('deleted', None), ('trashed__isnull', False)), fields=['user', '-trashed', '-id'], name='trash_by_user'),
         ),
         migrations.AddIndex(
             model_name='generation',
@@ -495,10 +495,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='reviewdecision',
-            index=models.Index(fields=['reviewer', '-id'], name='decisions_of_reviewer'),
+            index=models.Index(fields=['reviewer', '-id'], name='decisions_by_reviewer'),
         ),
         migrations.AddConstraint(
             model_name='runtiming',
-            constraint=models.UniqueConstraint(fields=('model', 'pixels', 'images'), name='one_pace'),
+            constraint=models.UniqueConstraint(fields=('model', 'pixels', 'images'), name='unique_run_timing'),
         ),
     ]

@@ -13,17 +13,18 @@ from generation.models.generations import State
 
 class ContactSheetQuerySet(models.QuerySet["ContactSheet"]):
     def with_counts(self) -> Any:
-        """Annotate each sheet with the number of its visible generations, `made`, and of unfinished ones, `left`."""
+        """Annotate each sheet with `visible_count` and `unfinished_count`, the numbers of its generations in these states."""
         visible = Q(generations__deleted=None, generations__trashed=None)
         live = Q(generations__state__in=(State.QUEUED, State.RUNNING))
         return self.annotate(
-            made=models.Count("generations", filter=visible), left=models.Count("generations", filter=live)
+            visible_count=models.Count("generations", filter=visible),
+            unfinished_count=models.Count("generations", filter=live),
         )
 
     def recent(self, count: int) -> "list[ContactSheet]":
         """Return those of the newest `count` sheets that have visible generations, `with_counts`."""
         newest = self.filter(pk__in=list(self.values_list("pk", flat=True)[:count]))
-        return list(newest.with_counts().filter(made__gt=0))
+        return list(newest.with_counts().filter(visible_count__gt=0))
 
 
 class ContactSheet(models.Model):

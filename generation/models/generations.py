@@ -212,7 +212,7 @@ class Generation(models.Model):
             models.Index(
                 fields=["user", "-trashed", "-id"],
                 condition=Q(trashed__isnull=False, deleted=None),
-                name="trash_of_a_user",
+                name="trash_by_user",
             ),
             models.Index(fields=["-id"], condition=Q(legal_hold=True), name="on_hold"),
             models.Index(fields=["source"], condition=Q(source__isnull=False), name="derived"),
@@ -277,7 +277,9 @@ class LoraUse(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "lora"], name="one_use_of_a_lora")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["generation", "lora"], name="unique_lora_per_generation")
+        ]
         indexes: ClassVar = [models.Index(fields=["user", "lora", "-generation"], name="history_by_lora")]
 
 
@@ -306,7 +308,7 @@ class GeneratedImage(models.Model):
 
     class Meta:
         ordering = ("index",)
-        constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "index"], name="one_image_an_index")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "index"], name="unique_image_index")]
         indexes: ClassVar = [
             models.Index(fields=["review", "generation"], condition=~Q(review=""), name="in_review"),
         ]

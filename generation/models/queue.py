@@ -1,4 +1,4 @@
-"""Rows of the queue beside the generations: fair share, run times, idempotency keys, paused pools, samples, worker commands."""
+"""Rows of the queue other than generations: usage, run times, idempotency keys, paused pools, samples, worker commands."""
 
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ class UserShare(models.Model):
 
 
 class RunTiming(models.Model):
-    """How fast a model was here at one size and batch, as a moving average."""
+    """Run times of a model at one size and batch size, as moving averages in seconds."""
 
     model = models.ForeignKey(DiffusionModel, models.CASCADE, related_name="run_timings")
     pixels = models.PositiveIntegerField()
@@ -28,11 +28,13 @@ class RunTiming(models.Model):
     other_seconds = models.FloatField(help_text="Encoding, decoding, safety and storing.")
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["model", "pixels", "images"], name="one_pace")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["model", "pixels", "images"], name="unique_run_timing")
+        ]
 
 
 class IdempotencyKey(models.Model):
-    """A request that its client may send again without making it twice: see `generation.jobs.idempotency`."""
+    """A request that can be sent again without being accepted twice: see `generation.jobs.idempotency`."""
 
     token = models.ForeignKey("accounts.ApiToken", models.CASCADE, null=True, related_name="+", db_index=False)
     user = models.ForeignKey(
@@ -41,47 +43,47 @@ class IdempotencyKey(models.Model):
         null=True,
         related_name="+",
         db_index=False,
-        help_text="Whose it is, where it came without a token.",
+        help_text="The user, if the request had no token.",
     )
     key = models.CharField(max_length=255)
-    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of the request as it was understood.")
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of the parsed request.")
     generation = models.ForeignKey(Generation, models.CASCADE, related_name="idempotency_keys")
     created = models.DateTimeField(default=timezone.now, db_index=True)
-    answer = models.TextField(blank=True, help_text="The body that was answered, for whoever asks again.")
+    answer = models.TextField(blank=True, help_text="The body of the first response, to repeat it.")
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["token", "key"], name="one_use_of_a_key"),
-            models.UniqueConstraint(fields=["user", "key"], condition=Q(token=None), name="one_use_of_a_users_key"),
+            models.UniqueConstraint(fields=["token", "key"], name="unique_key_per_token"),
+            models.UniqueConstraint(fields=["user", "key"], condition=Q(token=None), name="unique_key_per_user"),
         ]
 
 
 class PausedPool(models.Model):
-    """A pool whose workers start nothing new. The row is the pause, so no loss of Redis lifts it."""
+    """A pool whose workers start nothing new. It is a row, so the pause survives a loss of Redis."""
 
     pool = models.CharField(max_length=50, primary_key=True)
     since = models.DateTimeField(default=timezone.now)
-    by = models.CharField(max_length=150, help_text="The username of who paused it.")
+    by = models.CharField(max_length=150, help_text="The username of the operator who paused it.")
 
     class Meta:
         default_permissions = ()
 
 
 class QueueSample(models.Model):
-    """What waited in a pool at a minute: see `generation.jobs.backlog`."""
+    """The backlog of a pool at a minute: see `generation.jobs.backlog`."""
 
     pool = models.CharField(max_length=50)
     minute = models.DateTimeField()
     depth = models.PositiveIntegerField()
-    oldest_seconds = models.FloatField(help_text="How long the first of it had waited.")
+    oldest_seconds = models.FloatField(help_text="How long the oldest request had waited.")
 
     class Meta:
         default_permissions = ()
-        constraints: ClassVar = [models.UniqueConstraint(fields=["minute", "pool"], name="one_sample_a_minute")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["minute", "pool"], name="unique_sample_per_minute")]
 
 
 class WorkerCommand(models.Model):
-    """What staff want of one worker; it does that between its batches, and writes down what came of it."""
+    """A command of staff to one worker, which runs it between two batches and stores the result."""
 
     class Action(models.TextChoices):
         DRAIN = "drain"
@@ -101,19 +103,21 @@ class WorkerCommand(models.Model):
     pool = models.CharField(max_length=50)
     action = models.CharField(max_length=20, choices=Action.choices)
     target = models.CharField(
-        max_length=200, blank=True, help_text="The name of the model or LoRA, where it is about one."
+        max_length=200, blank=True, help_text="The name of a model or LoRA, for commands that have one."
     )
-    by = models.CharField(max_length=150, help_text="The username of who gave it.")
+    by = models.CharField(max_length=150, help_text="The username of the operator who sent it.")
     state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
-    message = models.CharField(max_length=500, blank=True, help_text="How far it is, or what came of it.")
+    message = models.CharField(max_length=500, blank=True, help_text="The progress, then the result.")
     created = models.DateTimeField(default=timezone.now)
     finished = models.DateTimeField(null=True, blank=True)
-    expires = models.DateTimeField(null=True, blank=True, help_text="While it runs: when its worker counts as lost.")
+    expires = models.DateTimeField(null=True, blank=True, help_text="The end of the lease of a running command.")
 
     class Meta:
         ordering = ("-id",)
         default_permissions = ()
-        indexes: ClassVar = [models.Index(fields=["worker", "id"], condition=Q(state="waiting"), name="orders")]
+        indexes: ClassVar = [
+            models.Index(fields=["worker", "id"], condition=Q(state="waiting"), name="waiting_commands")
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} {self.target}".strip()

@@ -38,16 +38,16 @@ class RetentionRule(models.Model):
         default=False, help_text="Whether the periodic job applies the rule. Preview it first."
     )
 
-    reached = models.UUIDField(null=True, editable=False, help_text="The last id that was processed.")
-    is_through = models.BooleanField(default=True, editable=False)
-    began = models.DateTimeField(null=True, editable=False, help_text="Start of the current round.")
-    removed = models.PositiveIntegerField(
+    last_id = models.UUIDField(null=True, editable=False, help_text="The last id that was processed.")
+    is_finished = models.BooleanField(default=True, editable=False)
+    started = models.DateTimeField(null=True, editable=False, help_text="Start of the current round.")
+    deleted_count = models.PositiveIntegerField(
         default=0, editable=False, help_text="Number of generations with deleted data in this round."
     )
 
     class Meta:
         ordering = ("what", "days", "id")
-        constraints: ClassVar = [models.UniqueConstraint(fields=["what", "state"], name="one_rule_a_kind")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["what", "state"], name="unique_retention_rule")]
 
     def __str__(self) -> str:
         return (

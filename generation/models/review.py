@@ -76,7 +76,7 @@ class ReviewDecision(AppendOnly):
     class Meta:
         ordering = ("-id",)
         verbose_name = "review decision"
-        indexes: ClassVar[Any] = [models.Index(fields=["reviewer", "-id"], name="decisions_of_reviewer")]
+        indexes: ClassVar[Any] = [models.Index(fields=["reviewer", "-id"], name="decisions_by_reviewer")]
 
     def __str__(self) -> str:
         return f"image {self.index} of {self.generation}: {self.get_after_display()}"

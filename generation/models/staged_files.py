@@ -26,9 +26,7 @@ class StagedFiles(FileNames):
     attempt = models.PositiveIntegerField(default=0, help_text="The owner's attempt that writes them. 0: a submission.")
 
     class Meta:
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["owner", "attempt"], name="one_staged_files_per_attempt")
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "attempt"], name="unique_staged_files")]
 
 
 class SharedFile(models.Model):

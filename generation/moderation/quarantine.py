@@ -49,8 +49,8 @@ def apply(image_id: int) -> bool:
 
 def apply_all() -> None:
     """Apply decisions that were not applied when they were made, a bounded number at once."""
-    left = Q(review=Review.CONFIRMED, quarantined=None) | (~Q(review=Review.CONFIRMED) & ~Q(original=""))
-    rows = GeneratedImage.objects.filter(IN_REVIEW, left).exclude(file="")
+    is_pending = Q(review=Review.CONFIRMED, quarantined=None) | (~Q(review=Review.CONFIRMED) & ~Q(original=""))
+    rows = GeneratedImage.objects.filter(IN_REVIEW, is_pending).exclude(file="")
     for image_id in list(rows.order_by().values_list("pk", flat=True)[:_AT_ONCE]):
         if not apply(image_id):
             return

@@ -1,1 +1,1 @@
-"""What people see: the pages of the site, one room for each."""
+"""The users' pages."""

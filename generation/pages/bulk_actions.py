@@ -1,4 +1,4 @@
-"""What is done with generations of one's own from a page that shows them: with one by its button, with many by their boxes."""
+"""Actions on generations in the history: on one by its button, on several by their checkboxes."""
 
 from uuid import UUID
 
@@ -15,17 +15,17 @@ from django.views.decorators.http import require_POST
 from accounts.requests import came_from, uuids
 from generation.library import archive, deletion
 from generation.models import Generation
-from generation.pages.history_query import narrowed_by
-from generation.pages.streaming import streamed
+from generation.pages.history_query import parse_address
+from generation.pages.streaming import stream
 from generation.pages.trash import offer_undo
 
-MOST_AT_ONCE = 500
+MAX_SELECTED = 500
 
 
 @login_required
 @require_POST
 def favourite(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Make one of one's own a favourite, or no more; then back to the page that asked, which htmx never left."""
+    """Toggle whether one of the user's generations is a favourite."""
     rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
     rows.update(is_favourite=~F("is_favourite"))
     generation = get_object_or_404(rows)
@@ -37,51 +37,61 @@ def favourite(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def selection(request: HttpRequest) -> HttpResponseBase:
-    """Do what `do` says with those of one's own whose boxes are ticked, or with `only` where none is."""
-    ids = uuids(request.POST.getlist("id") or request.POST.getlist("only"))
-    rows = Generation.objects.owned_by(request.user).filter(pk__in=ids[:MOST_AT_ONCE])
-    if len(ids) > MOST_AT_ONCE:
-        messages.error(request, f"You chose {len(ids)}; choose at most {MOST_AT_ONCE} at once. Nothing was done.")
-        return _back(request, rows.none())
+    """Apply `action` to the user's generations with an `id`, or without any to the one with `fallback_id`."""
+    ids = uuids(request.POST.getlist("id") or request.POST.getlist("fallback_id"))
+    rows = Generation.objects.owned_by(request.user).filter(pk__in=ids[:MAX_SELECTED])
+    if len(ids) > MAX_SELECTED:
+        messages.error(request, f"You selected {len(ids)}; select at most {MAX_SELECTED} at once. Nothing was done.")
+        return _result(request, rows.none())
     if not ids:
-        messages.info(request, "Nothing was chosen; tick the boxes of the pictures first.")
-        return _back(request, rows)
-    match request.POST.get("do"):
+        messages.info(request, "Nothing is selected. Select pictures first.")
+        return _result(request, rows)
+    match request.POST.get("action"):
         case "favourite":
-            _say(request, rows.update(is_favourite=True), "now a favourite", "now favourites")
+            _report(request, rows.update(is_favourite=True), "now a favourite", "now favourites")
         case "not-favourite":
-            _say(request, rows.update(is_favourite=False), "no favourite any more", "no favourites any more")
+            _report(request, rows.update(is_favourite=False), "no longer a favourite", "no longer favourites")
         case "delete":
             return _trash(request, rows)
         case "download":
-            chosen = list(rows.order_by("-pk").prefetch_related("images"))
-            response = streamed(request, archive.zipped(chosen), "application/zip")
-            name = f"dreamsite-{timezone.localtime():%Y-%m-%d-%H%M}.zip"
-            response["Content-Disposition"] = f'attachment; filename="{name}"'
-            return response
+            return _download(request, rows)
         case _:
             return HttpResponse(status=400)
-    return _back(request, rows)
+    return _result(request, rows)
+
+
+def _download(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponseBase:
+    """Return a zip of the pictures and recipes, newest first."""
+    generations = list(rows.order_by("-pk").prefetch_related("images"))
+    response = stream(request, archive.stream_zip(generations), "application/zip")
+    name = f"dreamsite-{timezone.localtime():%Y-%m-%d-%H%M}.zip"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
 
 
 def _trash(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponse:
-    chosen = list(rows.values_list("pk", flat=True))
+    ids = list(rows.values_list("pk", flat=True))
     deletion.trash(rows)
-    trashed = list(Generation.objects.trashed_by(request.user).filter(pk__in=chosen).values_list("pk", flat=True))
-    if trashed:
-        offer_undo(request, trashed, _page(request))
-    if left := len(chosen) - len(trashed):
-        noun = "one has" if left == 1 else f"{left} have"
-        messages.info(request, f"{noun.capitalize()} not ended yet and cannot be deleted; cancel first, or wait.")
-    return _back(request, rows, trashed)
+    trashed_ids = list(Generation.objects.trashed_by(request.user).filter(pk__in=ids).values_list("pk", flat=True))
+    if trashed_ids:
+        offer_undo(request, trashed_ids, _page(request))
+    if unfinished := len(ids) - len(trashed_ids):
+        subject = "One has" if unfinished == 1 else f"{unfinished} have"
+        messages.info(request, f"{subject} not ended yet and cannot be deleted; cancel first, or wait.")
+    return _result(request, rows, trashed_ids)
 
 
-def _back(request: HttpRequest, rows: QuerySet[Generation], removed: list[UUID] | None = None) -> HttpResponse:
-    """To the page that asked; to htmx, which never left it, what has changed on it."""
+def _result(request: HttpRequest, rows: QuerySet[Generation], removed_ids: list[UUID] | None = None) -> HttpResponse:
+    """Redirect to the page of the form; for htmx, return the parts of that page that changed."""
     if "HX-Request" not in request.headers:
         return redirect(_page(request))
-    changed = [] if removed else [(row, None) for row in rows.prefetch_related("images") if row.is_final]
-    context = {"changed": changed, "removed_ids": removed or [], "querystring": narrowed_by(_page(request)).query}
+    # Unfinished tiles are left to the page's poll, which has their progress.
+    changed = [] if removed_ids else [(row, None) for row in rows.prefetch_related("images") if row.is_final]
+    context = {
+        "changed": changed,
+        "removed_ids": removed_ids or [],
+        "querystring": parse_address(_page(request)).querystring,
+    }
     return render(request, "generation/_bulk_result.html", context)
 
 
@@ -89,5 +99,5 @@ def _page(request: HttpRequest) -> str:
     return came_from(request) or reverse("history")
 
 
-def _say(request: HttpRequest, count: int, one: str, many: str) -> None:
-    messages.success(request, f"It is {one}." if count == 1 else f"{count} are {many}.")
+def _report(request: HttpRequest, count: int, singular: str, plural: str) -> None:
+    messages.success(request, f"It is {singular}." if count == 1 else f"{count} are {plural}.")

@@ -1,4 +1,4 @@
-"""What a result can be compared with: its input, other results, and those of generations around it."""
+"""The pictures that a result can be compared with: its input, and the results of related generations."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,19 @@ from generation.library.related import Related
 from generation.models import GeneratedImage, Generation
 
 INPUT = "input"
-_MOST = 24
+"""The key of the input."""
+
+_MAX_CHOICES = 24
+_MAX_RATIO_DIFFERENCE = 0.06
 
 
 @dataclass(frozen=True)
-class Other:
-    """A picture to compare with; `key` is what the page's address says for it."""
+class Choice:
+    """A picture to compare with. `key` names it in the page's address, `alt` describes it for screen readers."""
 
     key: str
     name: str
-    words: str
+    alt: str
     file: Any
     thumbnail: Any
     width: int
@@ -27,66 +30,72 @@ class Other:
     is_flagged: bool
 
 
-def others(
-    generation: Generation, chosen: GeneratedImage, images: Sequence[GeneratedImage], around: Related
-) -> list[Other]:
-    """What the page offers, the input first; each once."""
-    found = {other.key: other for other in _all(generation, chosen, images, around)}
-    return list(found.values())[:_MOST]
+def choices(
+    generation: Generation, result: GeneratedImage, images: Sequence[GeneratedImage], related: Related
+) -> list[Choice]:
+    """Return the pictures that the page offers to compare `result` with, each once, the input first."""
+    by_key = {choice.key: choice for choice in _candidates(generation, result, images, related)}
+    return list(by_key.values())[:_MAX_CHOICES]
 
 
-def selected(generation: Generation, chosen: GeneratedImage, offered: Sequence[Other], key: str) -> Other:
-    """The other of this key: one that is offered, or any other result of the same user; the first for all that is neither."""
-    for other in offered:
-        if other.key == key:
-            return other
-    first, _, index = key.partition(".")
+def select(generation: Generation, result: GeneratedImage, offered: Sequence[Choice], key: str) -> Choice:
+    """Return the picture with this key: an offered one, or any other result of the same user. By default, the first one."""
+    for choice in offered:
+        if choice.key == key:
+            return choice
+    generation_id, _, index = key.partition(".")
     try:
-        found = GeneratedImage.objects.filter(
-            generation__in=Generation.objects.owned_by(generation.user), generation=UUID(first), index=int(index or 0)
+        rows = GeneratedImage.objects.filter(
+            generation__in=Generation.objects.owned_by(generation.user),
+            generation=UUID(generation_id),
+            index=int(index or 0),
         )
     except ValueError:
         return offered[0]
-    image = found.exclude(pk=chosen.pk).select_related("generation").first()
-    return _elsewhere(image.generation, image) if image else offered[0]
+    image = rows.exclude(pk=result.pk).select_related("generation").first()
+    return _result_of(image.generation, image) if image else offered[0]
 
 
-def is_unlike(chosen: GeneratedImage, other: Other) -> bool:
-    """Whether the shapes differ so much that one would be cropped a lot to cover the other."""
-    ratio = (chosen.width / chosen.height) / ((other.width or 1) / (other.height or 1))
-    return not 0.94 < ratio < 1.06
+def has_other_shape(result: GeneratedImage, choice: Choice) -> bool:
+    """Return whether the aspect ratios differ so much that covering one picture with the other would crop it a lot."""
+    ratio = (result.width / result.height) / ((choice.width or 1) / (choice.height or 1))
+    return not 1 - _MAX_RATIO_DIFFERENCE < ratio < 1 + _MAX_RATIO_DIFFERENCE
 
 
-def _all(
-    generation: Generation, chosen: GeneratedImage, images: Sequence[GeneratedImage], around: Related
-) -> Iterator[Other]:
+def _candidates(
+    generation: Generation, result: GeneratedImage, images: Sequence[GeneratedImage], related: Related
+) -> Iterator[Choice]:
     if generation.input:
         size = generation.input_width, generation.input_height
-        yield Other(INPUT, "input", "The input picture", generation.input, generation.input_thumbnail, *size, False)
+        yield Choice(INPUT, "input", "The input picture", generation.input, generation.input_thumbnail, *size, False)
     else:
-        # Retention removes inputs of their own; the address without a key still needs something to show.
-        yield _other(INPUT, "input, removed", "The result itself, as its input was removed", chosen)
+        # A retention rule removed the input. The address without a key still needs a picture to show.
+        yield _choice(INPUT, "input, removed", "The result itself, as its input was removed", result)
     for image in images:
-        if image != chosen:
+        if image != result:
             name = f"result {image.index + 1}"
-            yield _other(f"{image.generation_id}.{image.index}", name, f"Result {image.index + 1}", image)
-    for image in reversed(around.ancestors[:-1]):
+            yield _choice(_key(image), name, name.capitalize(), image)
+    for image in reversed(related.ancestors[:-1]):
         if not image.generation.is_removed:
-            yield _elsewhere(image.generation, image)
-    for beside in (*around.derived, *_alternating(around.older, around.newer)):
-        for image in beside.images.all()[:1]:
-            yield _elsewhere(beside, image)
+            yield _result_of(image.generation, image)
+    for other in (*related.derived, *_alternating(related.older, related.newer)):
+        for image in other.images.all()[:1]:
+            yield _result_of(other, image)
 
 
-def _alternating(one: Sequence[Generation], two: Sequence[Generation]) -> Iterator[Generation]:
-    for at in range(max(len(one), len(two))):
-        yield from (*one[at : at + 1], *two[at : at + 1])
+def _alternating(first: Sequence[Generation], second: Sequence[Generation]) -> Iterator[Generation]:
+    for index in range(max(len(first), len(second))):
+        yield from (*first[index : index + 1], *second[index : index + 1])
 
 
-def _elsewhere(generation: Generation, image: GeneratedImage) -> Other:
+def _result_of(generation: Generation, image: GeneratedImage) -> Choice:
     name = display.name(generation)
-    return _other(f"{generation.pk}.{image.index}", name, name, image)
+    return _choice(_key(image), name, name, image)
 
 
-def _other(key: str, name: str, words: str, image: GeneratedImage) -> Other:
-    return Other(key, name, words, image.file, image.thumbnail, image.width, image.height, image.nsfw)
+def _key(image: GeneratedImage) -> str:
+    return f"{image.generation_id}.{image.index}"
+
+
+def _choice(key: str, name: str, alt: str, image: GeneratedImage) -> Choice:
+    return Choice(key, name, alt, image.file, image.thumbnail, image.width, image.height, image.nsfw)

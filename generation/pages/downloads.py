@@ -1,4 +1,4 @@
-"""Results as files, in the format that is wanted."""
+"""Download a result as a file, converted to another format if the user chooses one."""
 
 import logging
 from uuid import UUID
@@ -8,25 +8,26 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.http import content_disposition_header
-from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
 from generation.images import encoding, storage
 from generation.library import archive
 from generation.models import GeneratedImage, Generation
+from generation.pages.caching import revalidated
 from generation.parameters import OutputFormat
 
 logger = logging.getLogger(__name__)
 
 NAMES = {OutputFormat.PNG: "PNG", OutputFormat.JPEG: "JPEG", OutputFormat.WEBP: "WebP"}
-FORMATS = {encoding.suffix(format_)[1:]: format_ for format_ in OutputFormat}
+FORMATS = {encoding.suffix(output_format)[1:]: output_format for output_format in OutputFormat}
+"""The formats by file extension."""
 
 
-@cache_control(private=True, no_cache=True)
+@revalidated
 @login_required
 @require_safe
 def download(request: HttpRequest, generation_id: UUID, number: int, extension: str) -> HttpResponse:
-    """A result of one's own as a file; `number` counts from 1. The format that it was made in comes as it was stored."""
+    """Download a result of the user, counted from 1. In its original format it is sent as it was stored."""
     if extension not in FORMATS:
         raise Http404
     image = get_object_or_404(
@@ -34,7 +35,7 @@ def download(request: HttpRequest, generation_id: UUID, number: int, extension: 
         generation__in=Generation.objects.owned_by(request.user).filter(pk=generation_id),
         index=number - 1,
     )
-    picture = archive.named(image)
+    picture = archive.picture_of(image)
     try:
         content = encoding.convert(picture.read(), picture.stored, FORMATS[extension])
     except storage.StorageFailed:

@@ -1,5 +1,7 @@
-"""The page of one generation, and what can be done with it."""
+"""The page of one generation."""
 
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -15,81 +17,88 @@ from generation import display
 from generation.images import encoding
 from generation.jobs import queue
 from generation.library import sharing
-from generation.library.related import related_to
-from generation.models import Generation
+from generation.library.related import Related, related_to
+from generation.models import GeneratedImage, Generation
 from generation.pages import compare
 from generation.pages.caching import revalidated
 from generation.pages.downloads import FORMATS, NAMES
-from generation.pages.history_query import narrowed
+from generation.pages.history_query import parse_query
 from generation.pages.notes import NoteForm
-from generation.pages.sharing import NewLinkForm
+from generation.pages.sharing import ShareForm
 
 
 @revalidated
 @login_required
 @require_safe
 def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """One generation of one's own.
+    """Show one of the user's generations.
 
-    `picture` chooses among its results, from 1; `with` what that is compared with: see `comparing.selected`. What narrows
-    the history down does so for those beside it, too.
+    `picture` selects a result, counted from 1, and `with` what it is compared with: see `compare.select`. The history's
+    filters also apply to the links to the previous and the next generation.
     """
-    shown = get_object_or_404(
+    row = get_object_or_404(
         Generation.objects.owned_by(request.user).select_related("user", "token").prefetch_related("images"),
         pk=generation_id,
     )
     if "HX-Request" in request.headers:
-        if shown.is_final:
-            # A page that waited has nothing more to wait for: it wants all of the finished one.
+        if row.is_final:
+            # The page waits for the end: now it needs the results, the timings and other buttons.
             return HttpResponseClientRefresh()
-        return render(request, "generation/_live_status.html", _outlook(shown))
-    images = list(shown.images.all())
+        return render(request, "generation/_live_status.html", _status_context(row))
+    images = list(row.images.all())
     number = whole_number(request.GET.get("picture", ""), len(images)) or 1
-    chosen = images[number - 1] if images else None
-    asked = narrowed(request.GET)
-    surroundings = related_to(shown, images, asked.filters)
-    context = _outlook(shown) | {
-        "recipe": shown.get_recipe(),
-        "parameters": display.parameters(shown),
-        "timings": [(part, display.seconds(part.seconds)) for part in display.timings(shown)],
+    result = images[number - 1] if images else None
+    query = parse_query(request.GET)
+    related = related_to(row, images, query.filters)
+    context = _status_context(row) | {
+        "recipe": row.get_recipe(),
+        "parameters": display.parameters(row),
+        "timings": [(part, display.seconds(part.seconds)) for part in display.timings(row)],
         "images": [(image, display.safety(image)) for image in images],
-        "result": chosen,
-        "related": surroundings,
-        "notes_form": NoteForm(instance=shown),
-        "querystring": asked.query,
-        "querystring_suffix": asked.appended,
+        "result": result,
+        "related": related,
+        "notes_form": NoteForm(instance=row),
+        "querystring": query.querystring,
+        "querystring_suffix": query.querystring_suffix,
         "page_url": request.get_full_path(),
         "site_url": request.build_absolute_uri("/")[:-1],
     }
-    if chosen:
-        blurs = current_user(request).blur_flagged
-        offered = compare.others(shown, chosen, images, surroundings)
-        other = compare.selected(shown, chosen, offered, request.GET.get("with", ""))
-        context |= {
-            "number": chosen.index + 1,
-            "is_blurred": blurs and chosen.nsfw,
-            "others": offered,
-            "other": other,
-            "is_other_blurred": blurs and other.is_flagged,
-            "has_other_shape": compare.is_unlike(chosen, other),
-            "formats": [(extension, NAMES[format_]) for extension, format_ in FORMATS.items()],
-            "original_format": encoding.media_type(str(chosen.file)).removeprefix("image/"),
-            "is_share_open": "sharing" in request.GET,
-            "share_links": sharing.living(shown),
-            "link_form": NewLinkForm(initial={"picture": chosen.index + 1}),
-        }
+    if result:
+        context |= _result_context(request, row, result, images, related)
     return render(request, "generation/generation.html", context)
-
-
-def _outlook(shown: Generation) -> dict[str, object]:
-    return {"generation": shown, "state": display.state(shown), "outlook": display.outlook(shown)}
 
 
 @login_required
 @require_POST
 def cancel(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Cancel one of one's own; then back to the page that asked."""
-    shown = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
-    if not queue.cancel(shown):
+    """Cancel one of the user's generations."""
+    row = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
+    if not queue.cancel(row):
         messages.info(request, "It had ended already, so nothing was canceled.")
-    return redirect(came_from(request) or reverse("generation", args=[shown.pk]))
+    return redirect(came_from(request) or reverse("generation", args=[row.pk]))
+
+
+def _status_context(row: Generation) -> dict[str, Any]:
+    return {"generation": row, "state": display.state(row), "outlook": display.outlook(row)}
+
+
+def _result_context(
+    request: HttpRequest, row: Generation, result: GeneratedImage, images: Sequence[GeneratedImage], related: Related
+) -> dict[str, Any]:
+    """Return what the page shows of one result: the comparison, the downloads and the share links."""
+    has_blur = current_user(request).blur_flagged
+    choices = compare.choices(row, result, images, related)
+    other = compare.select(row, result, choices, request.GET.get("with", ""))
+    return {
+        "number": result.index + 1,
+        "is_blurred": has_blur and result.nsfw,
+        "compare_choices": choices,
+        "other": other,
+        "is_other_blurred": has_blur and other.is_flagged,
+        "has_other_shape": compare.has_other_shape(result, other),
+        "formats": [(extension, NAMES[output_format]) for extension, output_format in FORMATS.items()],
+        "original_format": encoding.media_type(str(result.file)).removeprefix("image/"),
+        "is_share_open": "sharing" in request.GET,
+        "share_links": sharing.live_links(row),
+        "share_form": ShareForm(initial={"picture": result.index + 1}),
+    }

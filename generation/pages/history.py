@@ -1,11 +1,12 @@
-"""The history: a grid of one's own generations. A view reads its input, asks one domain verb, and renders."""
+"""The history: a grid of the user's generations."""
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
@@ -14,8 +15,8 @@ from generation import display
 from generation.library import search
 from generation.models import Generation, State
 from generation.pages.caching import revalidated
-from generation.pages.history_filters import address, chips
-from generation.pages.history_query import Narrowed, narrowed
+from generation.pages.history_filters import address, filter_bar
+from generation.pages.history_query import HistoryQuery, parse_query
 
 PAGE_SIZE = 48
 
@@ -24,72 +25,84 @@ PAGE_SIZE = 48
 @login_required
 @require_safe
 def history(request: HttpRequest) -> HttpResponse:
-    """A page of those of one's own that the filters leave, newest first; `before` is the id that the page above ended with.
+    """Show a page of the user's generations that match the filters, newest first, older than the id `before`.
 
-    `under` is the key of the heading that the page above ended under: it is not said again, and the grid comes alone.
+    htmx loads further pages: with `heading`, the key of the last heading above, only the grid is rendered, and that heading
+    is not repeated.
     """
     user = current_user(request)
     before = _uuid(request.GET["before"]) if "before" in request.GET else None
-    asked = narrowed(request.GET)
-    own = Generation.objects.owned_by(user)
-    found = [] if asked.wrong else search.page(own, user.pk, asked.filters, PAGE_SIZE, before)
-    shown = found[:PAGE_SIZE]
-    groups = list(display.grouped(shown, display.outlooks(shown)))
-    older = None
-    if len(found) > PAGE_SIZE:
-        last = shown[-1].pk
-        older = {
-            "href": address(request.GET, before=last),
-            "more": address(request.GET, before=last, under=groups[-1].key),
-        }
+    query = parse_query(request.GET)
+    rows = Generation.objects.owned_by(user)
+    # One more than a page, to know whether there is another page.
+    matches = [] if query.errors else search.page(rows, user.pk, query.filters, PAGE_SIZE, before)
+    generations = matches[:PAGE_SIZE]
+    groups = list(display.grouped(generations, display.outlooks(generations)))
     context: dict[str, Any] = {
         "groups": groups,
-        "under": request.GET.get("under"),
+        "last_heading": request.GET.get("heading"),
         "before": before,
-        "older_page": older,
-        "querystring": asked.query,
-        "live_query": _live(shown, asked),
+        "older_page": _older_page(request.GET, generations[-1].pk, groups) if len(matches) > PAGE_SIZE else None,
+        "querystring": query.querystring,
+        "live_query": _live_query(generations, query),
     }
-    if "HX-Request" in request.headers and "under" in request.GET:
+    if "HX-Request" in request.headers and "heading" in request.GET:
         return render(request, "generation/_history_grid.html", context)
-    filter_bar = chips(user, request.GET, asked.filters)
+    bar = filter_bar(user, request.GET, query.filters)
     context |= {
-        "is_empty": not (shown or before or filter_bar.is_on or asked.wrong),
-        "filters": asked.filters,
-        "filter_bar": filter_bar,
-        "errors": asked.wrong,
+        "is_empty": not (generations or before or bar.is_active or query.errors),
+        "filters": query.filters,
+        "filter_bar": bar,
+        "errors": query.errors,
         "page_url": request.get_full_path(),
         "newest_url": address(request.GET),
         "site_url": request.build_absolute_uri("/")[:-1],
     }
-    return render(request, "generation/history.html", context, status=400 if asked.wrong else 200)
+    return render(request, "generation/history.html", context, status=400 if query.errors else 200)
 
 
 @revalidated
 @login_required
 @require_safe
 def tiles(request: HttpRequest) -> HttpResponse:
-    """Of the `live` tiles (`id.state`) of one's own those that changed their state, how the others do, what is still live."""
-    seen = {}
+    """Render what changed of the unfinished tiles `live`, each `id.state` as the page shows it.
+
+    A tile whose state changed is rendered whole, of the others only the progress.
+    """
+    states = {}
     for text in request.GET.getlist("live")[:PAGE_SIZE]:
-        generation_id, _, known_state = text.partition(".")
-        seen[_uuid(generation_id)] = known_state
-    found = list(Generation.objects.owned_by(request.user).filter(pk__in=seen).prefetch_related("images"))
-    outlooks = display.outlooks(found)
-    changed = [(item, outlooks.get(item.pk)) for item in found if item.state != seen[item.pk]]
-    same = [(item, outlooks[item.pk]) for item in found if item.state == seen[item.pk] and item.pk in outlooks]
-    asked = narrowed(request.GET)
-    context = {"changed": changed, "unchanged": same, "querystring": asked.query, "live_query": _live(found, asked)}
+        generation_id, _, state = text.partition(".")
+        states[_uuid(generation_id)] = state
+    rows = list(Generation.objects.owned_by(request.user).filter(pk__in=states).prefetch_related("images"))
+    outlooks = display.outlooks(rows)
+    changed = [(row, outlooks.get(row.pk)) for row in rows if row.state != states[row.pk]]
+    unchanged = [(row, outlooks[row.pk]) for row in rows if row.state == states[row.pk] and row.pk in outlooks]
+    query = parse_query(request.GET)
+    context = {
+        "changed": changed,
+        "unchanged": unchanged,
+        "querystring": query.querystring,
+        "live_query": _live_query(rows, query),
+    }
     return render(request, "generation/_tiles_update.html", context)
 
 
-def _live(generations: list[Generation], asked: Narrowed) -> str:
-    """The query that asks for the tiles of those that are not final; empty when all are."""
-    live = [f"{item.pk}.{State(item.state).value}" for item in generations if not item.is_final]
-    return urlencode({"live": live}, doseq=True) + asked.appended if live else ""
+def _older_page(query: QueryDict, last_id: UUID, groups: Sequence[display.Group]) -> dict[str, str]:
+    """Return the address of the next page, and that of its grid alone, for htmx."""
+    return {
+        "href": address(query, before=last_id),
+        "grid_href": address(query, before=last_id, heading=groups[-1].key),
+    }
+
+
+def _live_query(generations: list[Generation], query: HistoryQuery) -> str:
+    """Return the query with which the page polls its unfinished tiles; empty if there are none."""
+    live = [f"{row.pk}.{State(row.state).value}" for row in generations if not row.is_final]
+    return urlencode({"live": live}, doseq=True) + query.querystring_suffix if live else ""
 
 
 def _uuid(text: str) -> UUID:
+    """Parse an id. Raises `Http404`."""
     generation_id = parse_uuid(text)
     if generation_id is None:
         raise Http404

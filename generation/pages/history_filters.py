@@ -1,4 +1,4 @@
-"""The row above the grid that narrows the history down: what can be chosen, what is, and the address of each choice."""
+"""The filter bar above the history's grid: the choices, which of them are active, and the address of each."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from accounts.models import User
 from generation.filters import HistoryFilters
 from generation.models import DiffusionModel, Generation, Lora, LoraUse, State, first_id
 
-PAGING = ("before", "under")
+PAGING = ("before", "heading")
 STATES = {
     State.QUEUED: "queued",
     State.RUNNING: "generating",
@@ -26,7 +26,7 @@ STATES = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A link to the page with this chosen, or with it given up where it is."""
+    """A link that sets a filter, or clears it if it is set."""
 
     label: str
     href: str
@@ -35,10 +35,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Menu:
-    """Choices of which one at most is taken; `label` says which."""
+    """Choices of which at most one is set; `label` names that one, or else the menu."""
 
     label: str
-    is_on: bool
+    is_active: bool
     choices: Sequence[Choice]
 
 
@@ -49,51 +49,56 @@ class Year:
 
 
 @dataclass(frozen=True)
-class Chips:
-    """`others` are the fields that a form of the row must hand on, by the name of the form."""
+class FilterBar:
+    """The filters of the history. Texts are empty for filters that are not set.
+
+    `hidden_fields` has the other filters, as names and values, that each form of the bar must send along.
+    """
 
     menus: Sequence[Menu]
     switches: Sequence[Choice]
     dates: str
     seed: str
     years: Sequence[Year]
-    others: dict[str, list[tuple[str, str]]]
-    is_on: bool
+    hidden_fields: dict[str, list[tuple[str, str]]]
+    is_active: bool
 
 
-def chips(user: User, query: QueryDict, filters: HistoryFilters) -> Chips:
-    """The row for this page of this user's history; a fixed number of queries."""
-    of_user = Generation.objects.filter(user=user, deleted=None, model=OuterRef("pk"))
-    models = list(DiffusionModel.objects.filter(Exists(of_user)).order_by("pk").values_list("pk", flat=True))
+def filter_bar(user: User, query: QueryDict, filters: HistoryFilters) -> FilterBar:
+    """Return the filter bar for a page of this user's history, with a constant number of queries."""
+    rows = Generation.objects.filter(user=user, deleted=None, model=OuterRef("pk"))
+    models = list(DiffusionModel.objects.filter(Exists(rows)).order_by("pk").values_list("pk", flat=True))
     uses = LoraUse.objects.filter(user=user, lora=OuterRef("pk"))
     loras = list(Lora.objects.filter(Exists(uses)).order_by("pk").values_list("pk", flat=True))
     menus = [
-        _menu(query, "state", "State", [(str(state), words) for state, words in STATES.items()]),
+        _menu(query, "state", "State", [(str(state), label) for state, label in STATES.items()]),
         _menu(query, "model_id", "Model", [(pk, pk) for pk in _with(models, filters.model_id)]),
         _menu(query, "lora", "LoRA", [(pk, pk) for pk in _with(loras, filters.lora)]),
     ]
-    return Chips(
-        menus=[menu for menu in menus if menu.is_on or menu.choices[1:]],
-        switches=[
-            _switch(query, "favourite", "★ Favourites"),
-            _switch(query, "flagged", "Flagged"),
-            # It is chosen on the tiles and the sheet; here it can be given up.
-            *([Choice("One contact sheet", address(query, sheet=None), is_chosen=True)] if filters.sheet else []),
-        ],
+    switches = [_switch(query, "favourite", "★ Favourites"), _switch(query, "flagged", "Flagged")]
+    if filters.sheet:
+        # Tiles and sheets link to this filter; the bar can only clear it.
+        switches.append(Choice("One contact sheet", address(query, sheet=None), is_chosen=True))
+    return FilterBar(
+        menus=[menu for menu in menus if menu.is_active or len(menu.choices) > 1],
+        switches=switches,
         dates=_dates(filters),
         seed="" if filters.seed is None else f"Seed {filters.seed}",
         years=list(_years(user, query)),
-        others={
-            "search": _fields(query, "q"),
-            "dates": _fields(query, "since", "until"),
-            "seed": _fields(query, "seed"),
+        hidden_fields={
+            "search": _other_fields(query, "q"),
+            "dates": _other_fields(query, "since", "until"),
+            "seed": _other_fields(query, "seed"),
         },
-        is_on=filters != HistoryFilters(),
+        is_active=filters != HistoryFilters(),
     )
 
 
 def address(query: QueryDict, **changes: object) -> str:
-    """The query with these changes, from its first page; None leaves a name out. Never empty: `?` is all of the history."""
+    """Return the first page's address for the query with these changes; None removes a name.
+
+    It is never empty: `?` is the whole history.
+    """
     changed = query.copy()
     for name in (*PAGING, *changes):
         changed.pop(name, None)
@@ -106,13 +111,14 @@ def address(query: QueryDict, **changes: object) -> str:
 
 
 def _menu(query: QueryDict, name: str, label: str, values: Iterable[tuple[str, str]]) -> Menu:
-    chosen = query.get(name, "")
+    current = query.get(name, "")
     choices = [
-        Choice(words, address(query, **{name: None if value == chosen else value}), value == chosen)
-        for value, words in values
+        Choice(choice_label, address(query, **{name: None if value == current else value}), value == current)
+        for value, choice_label in values
     ]
-    taken = next((choice.label for choice in choices if choice.is_chosen), "")
-    return Menu(taken.rpartition("/")[2] or label, bool(chosen), choices)
+    current_label = next((choice.label for choice in choices if choice.is_chosen), "")
+    # Ids of models and LoRAs are long; the part after the owner is enough.
+    return Menu(current_label.rpartition("/")[2] or label, bool(current), choices)
 
 
 def _switch(query: QueryDict, name: str, label: str) -> Choice:
@@ -120,13 +126,14 @@ def _switch(query: QueryDict, name: str, label: str) -> Choice:
     return Choice(label, address(query, **{name: None if is_on else "true"}), is_on)
 
 
-def _with(values: list[Any], chosen: str | None) -> list[Any]:
-    return values if chosen is None or chosen in values else [*values, chosen]
+def _with(values: list[Any], value: str | None) -> list[Any]:
+    return values if value is None or value in values else [*values, value]
 
 
-def _fields(query: QueryDict, *without: str) -> list[tuple[str, str]]:
-    left_out = (*PAGING, *without)
-    return [(name, value) for name, values in query.lists() if name not in left_out for value in values if value]
+def _other_fields(query: QueryDict, *names: str) -> list[tuple[str, str]]:
+    """Return the query's names and values without those of the form's own fields, `names`."""
+    excluded = (*PAGING, *names)
+    return [(name, value) for name, values in query.lists() if name not in excluded for value in values if value]
 
 
 def _dates(filters: HistoryFilters) -> str:
@@ -146,7 +153,7 @@ def _day(day: date | None) -> str:
 
 
 def _years(user: User, query: QueryDict) -> Iterable[Year]:
-    """The months from the newest back to that of the first generation: each leads to where it ends on the whole list."""
+    """Yield the months from this one back to that of the first generation; each links to its last generation."""
     first: datetime | None = Generation.objects.owned_by(user).order_by("pk").values_list("created", flat=True).first()
     if first is None:
         return
@@ -154,10 +161,11 @@ def _years(user: User, query: QueryDict) -> Iterable[Year]:
     for year in range(today.year, start.year - 1, -1):
         months = range(today.month if year == today.year else 12, (start.month if year == start.year else 1) - 1, -1)
         yield Year(
-            year, [Choice(format_date(date(year, month, 1), "M"), _jump(query, year, month)) for month in months]
+            year,
+            [Choice(format_date(date(year, month, 1), "M"), _month_address(query, year, month)) for month in months],
         )
 
 
-def _jump(query: QueryDict, year: int, month: int) -> str:
-    after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=timezone.get_current_timezone())
-    return address(query, since=None, until=None, before=first_id(after))
+def _month_address(query: QueryDict, year: int, month: int) -> str:
+    end = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=timezone.get_current_timezone())
+    return address(query, since=None, until=None, before=first_id(end))

@@ -1,4 +1,4 @@
-"""What the history is narrowed down to, as addresses say it: it goes along to the pages of what is found, and back."""
+"""The history's filters in the query of an address. The pages of generations carry it, so that they lead back."""
 
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
@@ -12,32 +12,37 @@ from generation.parameters import error_items
 
 
 @dataclass(frozen=True)
-class Narrowed:
-    """`query` is what an address needs to mean the same, "" or such as `?q=night`. `wrong` says why nothing is asked for."""
+class HistoryQuery:
+    """The filters of a query. If it is invalid, `errors` has sentences that say why, and there are no filters.
+
+    `querystring` sets the same filters in another address: empty, or such as `?q=night`.
+    """
 
     filters: HistoryFilters
-    query: str
-    wrong: list[str]
+    querystring: str
+    errors: list[str]
 
     @property
-    def appended(self) -> str:
-        """The same for an address that has a query already, "" or such as `&q=night`."""
-        return self.query.replace("?", "&", 1)
+    def querystring_suffix(self) -> str:
+        """The same for an address that already has a query: empty, or such as `&q=night`."""
+        return self.querystring.replace("?", "&", 1)
 
 
-def narrowed(given: QueryDict) -> Narrowed:
-    """What this query narrows the history down to; names that mean nothing to the history do not count."""
-    known = [(name, values) for name, values in given.lists() if name in HistoryFilters.model_fields]
+def parse_query(query: QueryDict) -> HistoryQuery:
+    """Parse the filters of a query; other names are ignored."""
+    items = [(name, values) for name, values in query.lists() if name in HistoryFilters.model_fields]
     try:
-        filters = HistoryFilters.from_query(known)
+        filters = HistoryFilters.from_query(items)
     except ValidationError as error:
-        items = error_items(error, HistoryFilters, "query")
-        wrong = [f"{str(item['loc'][-1]).replace('_', ' ')}: {display.complaint(item)}" for item in items]
-        return Narrowed(HistoryFilters(), "", wrong)
-    pairs = [(name, value) for name, values in known for value in values if value]
-    return Narrowed(filters, f"?{urlencode(pairs)}" if pairs else "", [])
+        errors = [
+            f"{str(item['loc'][-1]).replace('_', ' ')}: {display.complaint(item)}"
+            for item in error_items(error, HistoryFilters, "query")
+        ]
+        return HistoryQuery(HistoryFilters(), "", errors)
+    pairs = [(name, value) for name, values in items for value in values if value]
+    return HistoryQuery(filters, f"?{urlencode(pairs)}" if pairs else "", [])
 
 
-def narrowed_by(address: str) -> Narrowed:
-    """What an address such as that of a page of the history asks for."""
-    return narrowed(QueryDict(urlsplit(address).query))
+def parse_address(address: str) -> HistoryQuery:
+    """Parse the filters of an address, such as that of a page of the history."""
+    return parse_query(QueryDict(urlsplit(address).query))

@@ -1,4 +1,4 @@
-"""Title and note: the words of one's own on a generation."""
+"""Edit the title and the note of a generation."""
 
 from uuid import UUID
 
@@ -16,10 +16,11 @@ from generation.library import search
 from generation.models import Generation
 
 MAX_NOTE = 4000
+"""Most characters of a note."""
 
 
 class NoteForm(forms.ModelForm[Generation]):
-    """Both may be empty."""
+    """Title and note; both may be empty."""
 
     note = forms.CharField(required=False, max_length=MAX_NOTE, widget=forms.Textarea(attrs={"rows": 4}))
 
@@ -32,14 +33,14 @@ class NoteForm(forms.ModelForm[Generation]):
 @login_required
 @require_POST
 def annotate(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Keep title and note of one of one's own; the form comes back with what is wrong, if anything is."""
+    """Save title and note of one of the user's generations, or show the form again with its errors."""
     rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
     generation = get_object_or_404(rows)
     page = came_from(request) or reverse("generation", args=[generation_id])
     form = NoteForm(request.POST, instance=Generation())
     if form.is_valid():
         with transaction.atomic():
-            # Nothing else of the row, which its worker may be writing to.
+            # Only these columns: a worker may be writing to the others.
             rows.update(**form.cleaned_data)
             generation = rows.get()
             search.index(generation)

@@ -1,4 +1,4 @@
-"""Share links: made and revoked by the owner, and the public pages that they lead to."""
+"""Share links: create and revoke them, and the public page and pictures behind them."""
 
 import logging
 from datetime import timedelta
@@ -24,16 +24,16 @@ from generation.models import GeneratedImage, Generation, ShareLink
 
 logger = logging.getLogger(__name__)
 
-_PUBLIC = {
-    # A copy that is kept must be asked about each time: so a link that was revoked is of no use at once.
+_PUBLIC_HEADERS = {
+    # Browsers ask again each time, so that a revoked link stops working at once.
     "Cache-Control": "private, no-cache",
     "Referrer-Policy": "no-referrer",
     "X-Robots-Tag": "noindex, noimageindex",
 }
 
 
-class NewLinkForm(forms.Form):
-    """Of which picture, for how long, and how much of it is told."""
+class ShareForm(forms.Form):
+    """The form for a new link: to which picture, for how long, and whether it shows the recipe."""
 
     picture = forms.IntegerField(min_value=1, widget=forms.HiddenInput)
     days = forms.TypedChoiceField(
@@ -44,47 +44,46 @@ class NewLinkForm(forms.Form):
     )
     with_recipe = forms.BooleanField(label="With prompt, seed and values", required=False)
 
-    def lasts(self) -> timedelta | None:
+    def duration(self) -> timedelta | None:
+        """Return how long the link works, None for a link that does not expire."""
         return timedelta(days=self.cleaned_data["days"]) if self.cleaned_data["days"] else None
 
 
 @login_required
 @require_POST
 def share(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Make a link to a picture of one's own; `picture` counts from 1."""
+    """Create a link to a result of the user; `picture` counts from 1."""
     generation = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
-    form = NewLinkForm(request.POST)
+    form = ShareForm(request.POST)
     if not form.is_valid():
-        messages.error(request, "No link was made: choose a picture, and for how long the link works, from the form.")
+        messages.error(request, "No link was created: choose a picture and a duration in the form.")
         return redirect(came_from(request) or reverse("generation", args=[generation.pk]))
     image = get_object_or_404(generation.images.all(), index=form.cleaned_data["picture"] - 1)
     try:
-        sharing.share(generation, image.index, form.lasts(), form.cleaned_data["with_recipe"])
+        sharing.share(generation, image.index, form.duration(), form.cleaned_data["with_recipe"])
     except sharing.TooManyLinks:
-        messages.error(
-            request, f"No link was made: {sharing.MAX_LIVE} links to it work already. Revoke one of them first."
-        )
+        messages.error(request, f"No link was created: {sharing.MAX_LIVE} links to it work already. Revoke one first.")
     return redirect(_back(request, generation.pk, image.index))
 
 
 @login_required
 @require_POST
 def revoke(request: HttpRequest, generation_id: UUID, link_id: int) -> HttpResponse:
-    """End a link to a picture of one's own now."""
-    mine = Generation.objects.owned_by(request.user).filter(pk=generation_id)
-    link = get_object_or_404(ShareLink, pk=link_id, generation__in=mine)
+    """Revoke a link to a result of the user."""
+    rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
+    link = get_object_or_404(ShareLink, pk=link_id, generation__in=rows)
     sharing.revoke(ShareLink.objects.filter(pk=link.pk))
-    messages.success(request, "The link was revoked: it leads nowhere from now on.")
+    messages.success(request, "The link was revoked.")
     return redirect(_back(request, generation_id, link.index))
 
 
 @require_safe
 def shared(request: HttpRequest, code: str) -> HttpResponseBase:
-    """The page of a link, for anybody; the same 404 for all that show nothing, whatever the reason."""
-    found = sharing.shown(code)
-    if found is None:
+    """Show the page of a link to anybody; every link that does not work gets the same 404, whatever the reason."""
+    target = sharing.find(code)
+    if target is None:
         return _public(render(request, "generation/share_not_found.html", status=404))
-    link, image = found
+    link, image = target
     width, height = sharing.preview_size(image)
     context = {
         "link": link,
@@ -99,25 +98,24 @@ def shared(request: HttpRequest, code: str) -> HttpResponseBase:
 
 @require_safe
 def shared_picture(request: HttpRequest, code: str) -> HttpResponseBase:
-    """The picture of a link: its bytes, under its code alone, so that there is nothing to keep when it ends."""
+    """Serve the picture of a link, by its code: a signed URL would outlive the link."""
     return _picture(request, code, is_preview=False)
 
 
 @require_safe
 def shared_preview(request: HttpRequest, code: str) -> HttpResponseBase:
-    """What shows up beside the link where it is posted."""
+    """Serve the preview that other sites show beside the link."""
     return _picture(request, code, is_preview=True)
 
 
 def _picture(request: HttpRequest, code: str, *, is_preview: bool) -> HttpResponseBase:
-    found = sharing.shown(code)
-    if found is None:
+    target = sharing.find(code)
+    if target is None:
         return _public(HttpResponse("There is no picture here.", "text/plain; charset=utf-8", 404))
-    image = found[1]
+    image = target[1]
     etag = f'"{sha256(f"{image.file}:{is_preview}".encode()).hexdigest()[:32]}"'
-    known = get_conditional_response(request, etag=etag)
     try:
-        response = _public(known or _file(image, is_preview))
+        response = _public(get_conditional_response(request, etag=etag) or _file(image, is_preview))
     except storage.StorageFailed:
         logger.exception("a shared picture cannot be read")
         return _public(HttpResponse("Try again in a minute.", "text/plain; charset=utf-8", 503))
@@ -133,13 +131,13 @@ def _file(image: GeneratedImage, is_preview: bool) -> HttpResponse:
 
 
 def _public(response: HttpResponseBase) -> HttpResponseBase:
-    for name, value in _PUBLIC.items():
+    for name, value in _PUBLIC_HEADERS.items():
         response[name] = value
     return response
 
 
 def _back(request: HttpRequest, generation_id: UUID, index: int) -> str:
-    """The page of the generation as it was, but for the picture, with its links unfolded."""
+    """Return the address of the generation's page that shows this result, with the share links open."""
     query = QueryDict(urlsplit(came_from(request)).query, mutable=True)
     query["picture"], query["sharing"] = str(index + 1), ""
     return f"{reverse('generation', args=[generation_id])}?{query.urlencode()}#share"

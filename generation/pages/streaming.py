@@ -1,4 +1,4 @@
-"""Answers that are made while they are sent."""
+"""Streaming responses."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -7,28 +7,28 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
 from django.http import HttpRequest, StreamingHttpResponse
 
-_WORTH_SENDING = 256 * 1024
+_MIN_CHUNK_BYTES = 256 * 1024
 
 
-def streamed(request: HttpRequest, pieces: Iterator[bytes], content_type: str) -> StreamingHttpResponse:
-    """An answer of these pieces, made one at a time as the client takes them; they must not ask the database."""
+def stream(request: HttpRequest, chunks: Iterator[bytes], content_type: str) -> StreamingHttpResponse:
+    """Return a response whose chunks are produced while it is sent. They must not use the database."""
     if isinstance(request, ASGIRequest):
-        # Django would make all of a plain iterator first, and keep it.
-        return StreamingHttpResponse(_one_by_one(pieces), content_type=content_type)
-    return StreamingHttpResponse(pieces, content_type=content_type)
+        # Under ASGI, Django would read all of a synchronous iterator into memory first.
+        return StreamingHttpResponse(_asynchronous(chunks), content_type=content_type)
+    return StreamingHttpResponse(chunks, content_type=content_type)
 
 
-async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    # A client may take its time: no connection of the pool is held meanwhile.
+async def _asynchronous(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    # A slow client must not hold a connection of the pool.
     await sync_to_async(connections.close_all)()
-    take = sync_to_async(_some)
-    while piece := await take(pieces):
-        yield piece
+    read = sync_to_async(_read)
+    while chunk := await read(chunks):
+        yield chunk
 
 
-def _some(pieces: Iterator[bytes]) -> bytes:
-    """The next pieces, joined to one that is worth the way between threads; empty at the end."""
-    taken = bytearray()
-    while len(taken) < _WORTH_SENDING and (piece := next(pieces, None)) is not None:
-        taken += piece
-    return bytes(taken)
+def _read(chunks: Iterator[bytes]) -> bytes:
+    """Join chunks up to `_MIN_CHUNK_BYTES`, to change threads less often; empty at the end."""
+    joined = bytearray()
+    while len(joined) < _MIN_CHUNK_BYTES and (chunk := next(chunks, None)) is not None:
+        joined += chunk
+    return bytes(joined)

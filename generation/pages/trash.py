@@ -1,4 +1,4 @@
-"""The trash: where what was deleted in the pages stays for a while, and the way back out of it."""
+"""Delete generations, and the trash, from which they can be restored for `deletion.TRASH_DAYS` days."""
 
 from collections.abc import Iterable
 from uuid import UUID
@@ -18,12 +18,15 @@ from generation.models import Generation
 from generation.pages.caching import revalidated
 
 PAGE_SIZE = 48
-_MAX_AT_ONCE = 1000
+_MAX_RESTORED = 1000
 _MAX_PAGE = 99_999
 
 
 def offer_undo(request: HttpRequest, ids: Iterable[UUID], page: str) -> None:
-    """Say on this page, the next one, that these went into the trash, with a button that takes them out again."""
+    """Add a message that these generations were moved to the trash, with a button that restores them.
+
+    The button leads back to the address `page`.
+    """
     context = {"ids": [str(pk) for pk in ids], "page_url": page}
     messages.success(request, render_to_string("generation/_undo_delete.html", context, request))
 
@@ -31,14 +34,14 @@ def offer_undo(request: HttpRequest, ids: Iterable[UUID], page: str) -> None:
 @login_required
 @require_POST
 def delete(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Put one of one's own into the trash; the page that one is sent to, the history, then offers to undo that."""
+    """Move one of the user's generations to the trash; the next page offers to undo it."""
     rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
-    shown = get_object_or_404(rows)
+    generation = get_object_or_404(rows)
     if not deletion.trash(rows):
         messages.info(request, "It has not ended yet, so it was not deleted; cancel it first, or wait for its end.")
-        return redirect("generation", shown.pk)
+        return redirect("generation", generation.pk)
     page = came_from(request) or reverse("history")
-    offer_undo(request, [shown.pk], page)
+    offer_undo(request, [generation.pk], page)
     return redirect(page)
 
 
@@ -46,16 +49,16 @@ def delete(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @login_required
 @require_safe
 def trash(request: HttpRequest) -> HttpResponse:
-    """What can be restored, what was deleted last first; `page` counts from 1."""
+    """Show a page of the trash, the last deleted first; `page` counts from 1."""
     page = whole_number(request.GET.get("page", ""), _MAX_PAGE) or 1
     start = (page - 1) * PAGE_SIZE
     rows = deletion.restorable(Generation.objects.trashed_by(request.user)).order_by("-trashed", "-pk")
-    found = list(rows.prefetch_related("images")[start : start + PAGE_SIZE + 1])
+    generations = list(rows.prefetch_related("images")[start : start + PAGE_SIZE + 1])
     context = {
-        "trashed": [(generation, display.last_day(generation)) for generation in found[:PAGE_SIZE]],
+        "items": [(generation, display.last_day(generation)) for generation in generations[:PAGE_SIZE]],
         "days": deletion.TRASH_DAYS,
         "newer": page - 1,
-        "older": page + 1 if len(found) > PAGE_SIZE else None,
+        "older": page + 1 if len(generations) > PAGE_SIZE else None,
     }
     return render(request, "generation/trash.html", context)
 
@@ -63,26 +66,27 @@ def trash(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def restore(request: HttpRequest) -> HttpResponse:
-    """Take those of one's own with an `id` of the form, or with `all` every one, out of the trash again."""
+    """Restore the user's generations with an `id` of the form, or with `all` the whole trash."""
     rows = Generation.objects.trashed_by(request.user)
     if "all" not in request.POST:
-        rows = rows.filter(pk__in=uuids(request.POST.getlist("id")[:_MAX_AT_ONCE]))
+        rows = rows.filter(pk__in=uuids(request.POST.getlist("id")[:_MAX_RESTORED]))
     count = deletion.restore(rows)
     if count:
         messages.success(request, "It is back in the history." if count == 1 else f"{count} are back in the history.")
     else:
-        messages.info(request, "There was nothing to restore: it is in the history already, or gone for good.")
+        messages.info(request, "Nothing to restore: it is in the history already, or was deleted permanently.")
     return redirect(came_from(request) or reverse("history"))
 
 
 @login_required
 @require_POST
 def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Delete one that is in one's trash for good."""
-    binned = get_object_or_404(deletion.restorable(Generation.objects.trashed_by(request.user)), pk=generation_id)
-    if deletion.delete(binned):
-        messages.success(request, "It is gone for good.")
-    elif binned.legal_hold:
+    """Permanently delete a generation in the user's trash."""
+    rows = deletion.restorable(Generation.objects.trashed_by(request.user))
+    generation = get_object_or_404(rows, pk=generation_id)
+    if deletion.delete(generation):
+        messages.success(request, "It was deleted permanently.")
+    elif generation.legal_hold:
         messages.error(
             request, "Staff must keep this one for now, so it stays in the trash. Try again later, or ask them."
         )
@@ -92,14 +96,16 @@ def delete_now(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def empty(request: HttpRequest) -> HttpResponse:
-    """Delete all that is in one's trash for good, but what is on hold; the reaper does it."""
+    """Have the reaper permanently delete all of the user's trash, except what is on legal hold."""
     rows = Generation.objects.trashed_by(request.user)
-    count = deletion.purge(rows)
-    kept = deletion.restorable(rows).count()
-    going = f"{count} {'is' if count == 1 else 'are'} being deleted for good."
-    if not kept:
-        messages.success(request, f"The trash is empty; {going}")
+    purged = deletion.purge(rows)
+    remaining = deletion.restorable(rows).count()
+    deleting = f"{purged} {'is' if purged == 1 else 'are'} being deleted permanently."
+    if not remaining:
+        messages.success(request, f"The trash is empty; {deleting}")
     else:
-        staying = f"Staff must keep {kept} for now, so {'it stays' if kept == 1 else 'they stay'} in the trash."
-        messages.error(request, f"{going} {staying}" if count else f"{staying} Try again later, or ask them.")
+        on_hold = (
+            f"Staff must keep {remaining} for now, so {'it stays' if remaining == 1 else 'they stay'} in the trash."
+        )
+        messages.error(request, f"{deleting} {on_hold}" if purged else f"{on_hold} Try again later, or ask them.")
     return redirect("trash")

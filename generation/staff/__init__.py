@@ -1,1 +1,1 @@
-"""Pages of the admin that are more than tables."""
+"""The admin: generations, models, users, review and operations."""

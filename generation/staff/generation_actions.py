@@ -1,7 +1,7 @@
 """Admin actions on generations: each is confirmed first and recorded in the audit log."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -13,7 +13,7 @@ from accounts import audit
 from accounts.admin_tools import confirm_actions
 from accounts.admin_tools.confirm_actions import Action, ActionRefused
 from accounts.admin_tools.csv_export import csv_response
-from accounts.models import User
+from accounts.requests import current_user
 from generation.jobs import queue, retry
 from generation.library import deletion
 from generation.maintenance import retention
@@ -136,11 +136,11 @@ class GenerationActions(admin.ModelAdmin[Generation]):
         return csv_response(f"generations-{timezone.now():%Y%m%d-%H%M}.csv", _CSV_COLUMNS, rows)
 
 
-def _set_hold(request: HttpRequest, held: bool) -> Callable[[Generation], str]:
+def _set_hold(request: HttpRequest, should_hold: bool) -> Callable[[Generation], str]:
     reason = request.POST.get("note", "")
 
     def apply(generation: Generation) -> str:
-        if why_not := retention.set_hold(generation.pk, held, cast(User, request.user), reason):
+        if why_not := retention.set_hold(generation.pk, should_hold, current_user(request), reason):
             raise ActionRefused(why_not)
         return ""
 
@@ -159,7 +159,7 @@ def _decide(request: HttpRequest, after: Review) -> Callable[[Generation], str]:
             raise ActionRefused("it would change no picture")
         try:
             for image in images:
-                review.decide(image, cast(User, request.user), after, reason, note)
+                review.decide(image, current_user(request), after, reason, note)
         except review.ReviewRefused as refusal:
             raise ActionRefused(str(refusal)) from refusal
         return ""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -14,6 +14,7 @@ from django.utils.dateformat import format as format_date
 
 from accounts.admin_tools.text_input_filter import TextInputFilter
 from accounts.models import ApiToken
+from generation.days import start_of_day
 from generation.models import GeneratedImage, Generation, first_id
 from generation.models.review import DECIDED, IN_REVIEW, OPEN
 from generation.parameters import ErrorCode
@@ -158,7 +159,7 @@ def period(text: str) -> tuple[datetime, datetime] | None:
         else:
             end = date(start.year + 1, 1, 1)
         # Ids cannot express times before 1970.
-        return (_midnight(start), _midnight(end)) if start.year >= 1970 else None
+        return (start_of_day(start), start_of_day(end)) if start.year >= 1970 else None
     except (ValueError, OverflowError):
         return None
 
@@ -197,7 +198,3 @@ def _overlaps(text: str, first: date, last: date) -> bool:
 def _label(text: str) -> str:
     bounds = period(text)
     return format_date(timezone.localtime(bounds[0]), ("Y", "F Y", "l, j F Y")[text.count("-")]) if bounds else text
-
-
-def _midnight(day: date) -> datetime:
-    return timezone.make_aware(datetime.combine(day, time.min))

@@ -19,6 +19,7 @@ from django.utils.text import Truncator
 
 from accounts.admin_tools.read_only import ReadOnlyAdminMixin
 from accounts.admin_tools.strict_lookups import StrictLookupsMixin
+from accounts.requests import whole_number
 from generation import display
 from generation.library import search
 from generation.models import Generation
@@ -30,6 +31,7 @@ from generation.staff.paginator import CountlessPaginator
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PROMPT_CHARACTERS = 120
+_MAX_PAGE = 10**9
 
 
 @admin.register(Generation)
@@ -105,7 +107,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
     def get_paginator(
         self, request: HttpRequest, queryset: QuerySet[Generation], per_page: int, *args: Any, **kwargs: Any
     ) -> CountlessPaginator:
-        return CountlessPaginator(queryset, per_page, _positive_int(request.GET.get("p", "")) or 1)
+        return CountlessPaginator(queryset, per_page, whole_number(request.GET.get("p", ""), _MAX_PAGE) or 1)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Generation], search_term: str
@@ -129,10 +131,10 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
         context = dict(extra_context or {})
         if generation := self.get_object(request, unquote(object_id)):
             images = list(generation.images.all())
-            index = (_positive_int(request.GET.get("picture", "")) or 1) - 1
+            index = (whole_number(request.GET.get("picture", ""), len(images)) or 1) - 1
             context |= {
                 "images": images,
-                "result": images[index] if index < len(images) else next(iter(images), None),
+                "result": images[index] if images else None,
                 "events": timeline.events(generation),
             }
         return super().change_view(request, object_id, form_url, context)
@@ -213,11 +215,6 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
 
 def _may_view_tokens(request: HttpRequest) -> bool:
     return bool(request.user.has_perm("accounts.view_apitoken"))
-
-
-def _positive_int(text: str) -> int:
-    """Return the number from 1 that the text is, else 0; longer ones than nine digits are none that a page has."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def _id_or_digest(word: str) -> Q | None:

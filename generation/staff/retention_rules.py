@@ -19,7 +19,7 @@ class RetentionRuleAdmin(AuditedAdminMixin, admin.ModelAdmin[RetentionRule]):
 
     def save_model(self, request: HttpRequest, obj: RetentionRule, form: Any, change: bool) -> None:
         # With another age or state, generations that were skipped may be due now: start again with the oldest.
-        obj.reached, obj.is_through, obj.began, obj.removed = None, True, None, 0
+        obj.last_id, obj.is_finished, obj.started, obj.deleted_count = None, True, None, 0
         super().save_model(request, obj, form, change)
 
     def response_add(

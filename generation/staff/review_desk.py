@@ -3,7 +3,7 @@
 import mimetypes
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts.models import User
+from accounts.requests import current_user, uuids, whole_number
 from generation.images import storage
 from generation.models import DiffusionModel, GeneratedImage
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
@@ -21,14 +21,18 @@ from generation.moderation import review
 from generation.staff.permissions import reviewers_only
 
 _SKIPPED = "review_skipped"
+"""The session key of the ids of the pictures that the reviewer skipped."""
+
 _MAX_SKIPPED = 200
+_MAX_CLAIMS = 10
+_MAX_PICTURE_ID = 10**18
 
 
 @reviewers_only
 @require_safe
 def desk(request: HttpRequest) -> HttpResponse:
     """Claim and show the most urgent picture that no other reviewer has claimed, or the picture with the id `image`."""
-    reviewer, filters = _reviewer(request), _filters(request.GET)
+    reviewer, filters = current_user(request), _filters(request.GET)
     image_id = request.GET.get("image", "")
     claim, image, blocked = None, None, ""
     if image_id:
@@ -61,12 +65,12 @@ def desk(request: HttpRequest) -> HttpResponse:
 def next_item(request: HttpRequest) -> HttpResponse:
     """Claim the next picture and return it as HTML for the page to show later, empty if none waits.
 
-    `key` are the claims of the page, which are renewed; `besides` are the ids of the pictures on it.
+    `key` are the keys of the page's claims, which are renewed; `exclude` are the ids of the pictures on the page.
     """
-    reviewer, filters = _reviewer(request), _filters(request.POST)
+    reviewer, filters = current_user(request), _filters(request.POST)
     review.renew(reviewer, _keys(request))
-    shown = [_picture_id(text) for text in request.POST.getlist("besides")[:10]]
-    claim = review.next_for(reviewer, filters, [*shown, *_skipped(request)])
+    excluded_ids = [_picture_id(text) for text in request.POST.getlist("exclude")[:_MAX_CLAIMS]]
+    claim = review.next_for(reviewer, filters, [*excluded_ids, *_skipped(request)])
     if claim is None:
         return HttpResponse("")
     image = get_object_or_404(_pictures(), pk=claim.image_id)
@@ -77,16 +81,14 @@ def next_item(request: HttpRequest) -> HttpResponse:
 @require_POST
 def decide(request: HttpRequest, image_id: int) -> HttpResponse:
     """Record a decision about a picture, or skip it. Answer the page's script in JSON, a form with a redirect to the page."""
-    reviewer, filters = _reviewer(request), _filters(request.POST)
+    reviewer, filters = current_user(request), _filters(request.POST)
     image = get_object_or_404(GeneratedImage, pk=image_id)
     verdict, _, reason = request.POST.get("verdict", "").partition(" ")
     if verdict == "skip":
-        request.session[_SKIPPED] = [*_skipped(request), image.pk][-_MAX_SKIPPED:]
-        claims = ReviewClaim.objects.filter(image=image, reviewer=reviewer)
-        review.release(reviewer, list(claims.values_list("key", flat=True)))
+        _skip(request, image)
         return _answer(request, "Skipped.", 200, _query(filters))
     # Compare with the state that the reviewer saw, not the current one: an earlier decision of another must win.
-    image.review = request.POST.get("seen", "")
+    image.review = request.POST.get("review_before", "")
     if image.review not in Review.values:
         return _answer(
             request, "This form is not valid, so nothing was decided. Reload the page.", 422, _query(filters)
@@ -110,7 +112,7 @@ def undo(request: HttpRequest) -> HttpResponse:
     """Undo the reviewer's last decision and show its picture again."""
     filters = _filters(request.POST)
     try:
-        decision = review.undo(_reviewer(request))
+        decision = review.undo(current_user(request))
     except review.ReviewRefused as refusal:
         messages.info(request, str(refusal))
         return redirect(reverse("review") + _query(filters))
@@ -122,7 +124,7 @@ def undo(request: HttpRequest) -> HttpResponse:
 @require_POST
 def release(request: HttpRequest) -> HttpResponse:
     """Release the claims with the keys `key`; the page's script sends them when the page is closed."""
-    review.release(_reviewer(request), _keys(request))
+    review.release(current_user(request), _keys(request))
     return HttpResponse(status=204)
 
 
@@ -141,6 +143,13 @@ def picture(request: HttpRequest, image_id: int, which: str) -> HttpResponse:
     response = HttpResponse(content, content_type=mimetypes.guess_type(name)[0] or "application/octet-stream")
     response["X-Content-Type-Options"] = "nosniff"
     return response
+
+
+def _skip(request: HttpRequest, image: GeneratedImage) -> None:
+    """Release the reviewer's claims on this picture, and do not offer it again in this session."""
+    request.session[_SKIPPED] = [*_skipped(request), image.pk][-_MAX_SKIPPED:]
+    claims = ReviewClaim.objects.filter(image=image, reviewer=current_user(request))
+    review.release(current_user(request), list(claims.values_list("key", flat=True)))
 
 
 def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review.ReviewFilter) -> dict[str, Any]:
@@ -164,10 +173,6 @@ def _pictures() -> Any:
     return rows.select_related("generation__user", "generation__model")
 
 
-def _reviewer(request: HttpRequest) -> User:
-    return cast(User, request.user)
-
-
 def _filters(values: QueryDict) -> review.ReviewFilter:
     why = values.get("why", "")
     return review.ReviewFilter(
@@ -189,16 +194,13 @@ def _skipped(request: HttpRequest) -> Sequence[int]:
 
 
 def _picture_id(text: str) -> int:
-    """Parse the id of a picture; return 0, the id of none, for what is not a number in the database's range."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+    """Parse the id of a picture; return 0, which no picture has, for an invalid one."""
+    return whole_number(text, _MAX_PICTURE_ID) or 0
 
 
 def _keys(request: HttpRequest) -> list[UUID]:
-    keys = []
-    for text in request.POST.getlist("key")[:10]:
-        with suppress(ValueError):
-            keys.append(UUID(text))
-    return keys
+    """Return the keys of the claims that the page sends."""
+    return uuids(request.POST.getlist("key")[:_MAX_CLAIMS])
 
 
 def _answer(request: HttpRequest, message: str, status: int, query: str) -> HttpResponse:

@@ -21,12 +21,12 @@ _DEFAULT_PERIOD = "30"
 @reviewers_only
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
-    """Show the metrics of the last `days`, of one `checker`; `t` is a threshold to compare with, 0 to 1."""
+    """Show the metrics of the last `days`, of one `checker`; `threshold` is one to compare with, 0 to 1."""
     period = request.GET.get("days", _DEFAULT_PERIOD)
     period = period if period in PERIODS else _DEFAULT_PERIOD
     since = timezone.now() - timedelta(days=int(period))
     metrics = domain.review_metrics(since, request.GET.get("checker", ""))
-    threshold = _share(request.GET.get("t", ""))
+    threshold = _share(request.GET.get("threshold", ""))
     if threshold is None:
         threshold = metrics.threshold if metrics.threshold is not None else 0.5
     change = domain.change(metrics, threshold)
@@ -59,9 +59,9 @@ def _points(metrics: domain.ReviewMetrics, name: str) -> str:
 
 
 def _marks(metrics: domain.ReviewMetrics, change: domain.Change) -> list[tuple[float, str]]:
-    """Return the current threshold and the compared one, with the CSS classes that label them."""
+    """Return the current and the selected threshold, with the CSS classes that are also their labels."""
     marks = [] if metrics.threshold is None else [(metrics.threshold, "now")]
-    return marks if marks and marks[0][0] == change.threshold else [*marks, (change.threshold, "tried")]
+    return marks if marks and marks[0][0] == change.threshold else [*marks, (change.threshold, "selected")]
 
 
 def _share(text: str) -> float | None:

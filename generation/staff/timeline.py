@@ -14,7 +14,7 @@ class Event:
     """An entry of the timeline; `by` names who caused it, empty for the service itself."""
 
     when: datetime
-    words: str
+    text: str
     by: str = ""
 
 
@@ -39,9 +39,9 @@ def _state_changes(generation: Generation) -> list[Event]:
     if generation.cancel_requested:
         entries.append(Event(generation.cancel_requested, "cancellation requested"))
     if generation.finished:
-        words = display.state(generation) if not generation.deleted else generation.state
+        text = display.state(generation) if not generation.deleted else generation.state
         cause = f": {generation.error_message}" if generation.error_message else ""
-        entries.append(Event(generation.finished, words + cause))
+        entries.append(Event(generation.finished, text + cause))
     if generation.trashed:
         entries.append(Event(generation.trashed, "moved to the trash", owner))
     if generation.deleted:
@@ -55,8 +55,8 @@ def _reviews(generation: Generation) -> list[Event]:
         decision = f"undid “{row.get_before_display()}”" if row.undoes_id else row.get_after_display()
         reason = f", {row.reason}" if row.reason else ""
         note = f" “{row.note}”" if row.note else ""
-        words = f"picture {row.index + 1} reviewed: {decision}{reason}{note}"
-        entries.append(Event(row.when, words, row.reviewer_name))
+        text = f"picture {row.index + 1} reviewed: {decision}{reason}{note}"
+        entries.append(Event(row.when, text, row.reviewer_name))
     return entries
 
 
@@ -73,6 +73,6 @@ def _audit_entries(generation: Generation) -> list[Event]:
     entries = []
     for row in AuditEntry.objects.filter(kind=Generation._meta.label_lower, target=str(generation.pk)):
         reason = f" “{row.after['reason']}”" if row.after and row.after.get("reason") else ""
-        words = row.action.rpartition(".")[2].replace("_", " ") + reason
-        entries.append(Event(row.when, words, row.actor_name))
+        text = row.action.rpartition(".")[2].replace("_", " ") + reason
+        entries.append(Event(row.when, text, row.actor_name))
     return entries

@@ -1,6 +1,6 @@
 """Users in the admin: usage, limits, flags and tokens beside the account, and suspension."""
 
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet, Sum
@@ -15,6 +15,8 @@ from accounts.admin import AccountAdmin
 from accounts.admin_tools import confirm_actions
 from accounts.admin_tools.confirm_actions import Action, ActionRefused
 from accounts.models import ApiToken, User
+from accounts.requests import current_user
+from generation.days import start_of_day
 from generation.jobs.limits import user_limits
 from generation.models import Generation, State, first_id
 from generation.moderation import review, suspension
@@ -46,7 +48,7 @@ class StaffUserAdmin(AccountAdmin):
     def generations(self, user: User) -> SafeString:
         """Counts of the user's generations, with a link to them."""
         rows = Generation.objects.filter(user=user).order_by()
-        midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+        midnight = start_of_day(timezone.localdate())
         today = rows.filter(pk__gte=first_id(midnight)).aggregate(count=Count("pk"), cost=Sum("cost"))
         current = rows.filter(state__in=(State.QUEUED, State.RUNNING)).aggregate(
             queued=Count("pk", Q(state=State.QUEUED)), running=Count("pk", Q(state=State.RUNNING))
@@ -99,7 +101,7 @@ class StaffUserAdmin(AccountAdmin):
         def apply(user: User) -> str:
             text = f"Suspended {user}" if user.is_active else f"{user} was suspended already"
             try:
-                canceled = suspension.suspend(user, cast(User, request.user))
+                canceled = suspension.suspend(user, current_user(request))
             except suspension.SuspensionRefused as refusal:
                 raise ActionRefused(f"{user} was not suspended: {refusal}.") from refusal
             return f"{text}; {canceled} generation{'' if canceled == 1 else 's'} canceled."
@@ -114,7 +116,7 @@ class StaffUserAdmin(AccountAdmin):
     def lift(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
         def apply(user: User) -> str:
             try:
-                lifted = suspension.lift(user, cast(User, request.user))
+                lifted = suspension.lift(user, current_user(request))
             except suspension.SuspensionRefused as refusal:
                 raise ActionRefused(f"The suspension of {user} was not lifted: {refusal}.") from refusal
             return f"Lifted the suspension of {user}." if lifted else f"{user} was not suspended."

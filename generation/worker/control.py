@@ -1,4 +1,4 @@
-"""The worker's side of remote control: it runs the commands of staff between two batches. See `generation.jobs.control`."""
+"""Runs the commands of staff in the worker, between two batches. See `generation.jobs.control`."""
 
 import logging
 import threading
@@ -25,7 +25,7 @@ _PROGRESS_SECONDS = 2.0
 
 
 class Controllable(Protocol):
-    """A worker, as far as commands need it."""
+    """What commands need of a worker."""
 
     name: str
     engine: Engine
@@ -42,7 +42,7 @@ class CommandRunner:
         self._running: set[int] = set()
 
     def run_pending(self, worker: Controllable) -> None:
-        """Run the commands that wait for this worker. A failure is stored with the command. Raises database errors."""
+        """Run the waiting commands of this worker. Failures are stored with the command. Raises database errors."""
         for command in control.claim(worker.name):
             self._running.add(command.pk)
             if command.action in _DOWNLOADS:
@@ -63,7 +63,7 @@ class CommandRunner:
         try:
             _run(command, partial(_download, command))
         except (OperationalError, InterfaceError):
-            # Its lease is not renewed any more, so it will be failed as lost.
+            # Its lease expires, and `control.expire` fails it.
             logger.warning("the result of the command %s was not stored: the database cannot be reached", command)
         finally:
             self._running.discard(command.pk)
@@ -85,7 +85,7 @@ def _run(command: WorkerCommand, task: Callable[[], str]) -> None:
 
 
 def _control(command: WorkerCommand, worker: Controllable) -> str:
-    """Drain or resume the worker, or load or unload a model. Return the result in words. Raises `EngineError`."""
+    """Drain or resume the worker, or load or unload a model. Return the result as a sentence. Raises `EngineError`."""
     match command.action:
         case WorkerCommand.Action.DRAIN:
             worker.drain()
@@ -103,7 +103,7 @@ def _control(command: WorkerCommand, worker: Controllable) -> str:
 
 
 def _download(command: WorkerCommand) -> str:
-    """Download the weights of a model or a LoRA. Return the result in words. Raises `EngineError`."""
+    """Download the weights of a model or a LoRA. Return the result as a sentence. Raises `EngineError`."""
     folder = settings.MODELS_DIR / "hub" / f"models--{command.target.replace('/', '--')}"
 
     def report_progress() -> None:

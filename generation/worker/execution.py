@@ -1,22 +1,19 @@
-"""One attempt at a batch of claimed generations: keep the leases, run the engine, heed wishes to stop, store, finish.
+"""One attempt at a batch of claimed generations: load the inputs, run the engine, store the pictures.
 
-Every generation ends here in one way: succeeded, failed, stopped, handed back, or lost to another attempt.
+Each generation ends in one way: succeeded, failed, canceled, released, or lost to another attempt.
 """
 
-import contextvars
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 from django.utils import timezone
 from PIL import Image
 from redis import RedisError
@@ -35,294 +32,282 @@ from generation.images import encoding, storage
 from generation.images.remote import RemoteRefused
 from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
 from generation.jobs import forecast, queue
-from generation.jobs.queue import LeaseStatus
 from generation.library import files
 from generation.models import GeneratedImage, Generation
-from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters, InvalidField, OutputFormat
+from generation.parameters import MESSAGES, ErrorCode, InvalidField, OutputFormat
 from generation.worker import remote_input
+from generation.worker.lease_keeper import LeaseKeeper
 
 logger = logging.getLogger(__name__)
 
 _REDIS_PAUSE_SECONDS = 5.0
 _PREVIEW_SECONDS = 1.0
 _PREVIEW_QUALITY = 60
-_PERSIST_SECONDS = 600.0
-_LONGEST_PAUSE_SECONDS = 2.0
+_DATABASE_RETRY_SECONDS = 600.0
+_MAX_PAUSE_SECONDS = 2.0
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class WorkerStopping(Exception):
-    """Raised out of a step: the worker is stopping and gives the batch back."""
+    """Ends a run at a step: the worker is stopping and releases the batch."""
 
 
 class BatchEmpty(Exception):
-    """Raised out of a step: every generation of the batch was stopped or lost, so going on is useless."""
+    """Ends a run at a step: every generation of the batch is canceled or lost."""
 
 
 def run(batch: Sequence[Generation], engine: Engine, should_release: Callable[[], bool]) -> None:
-    """Bring each generation of this batch to its end. `should_release` is asked at every step."""
+    """Run a claimed batch until each generation has ended, or release it at the step where `should_release` is true."""
     with request_ids.bind(*(generation.request_id for generation in batch)):
-        _run(batch, engine, should_release)
+        _BatchRun(batch, should_release).run(engine)
 
 
-def _run(batch: Sequence[Generation], engine: Engine, should_release: Callable[[], bool]) -> None:
-    state = _BatchRun(batch, should_release)
-    phases: dict[str, float] = {}
-    try:
-        with state.leases:
-            members = []
-            for generation in batch:
-                with request_ids.bind(generation.request_id):
-                    if member := _load_input(generation):
-                        members.append((generation, member))
-            state.members = [generation for generation, _ in members]
-            outcomes = (
-                engine.run_batch([member for _, member in members], state.on_step, state.offer) if members else []
+def _with_request_id(
+    method: Callable[Concatenate["_BatchMember", P], T],
+) -> Callable[Concatenate["_BatchMember", P], T]:
+    """Let the log lines of a method carry the request id of its generation alone."""
+
+    @wraps(method)
+    def call(member: "_BatchMember", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with request_ids.bind(member.generation.request_id):
+            return method(member, *args, **kwargs)
+
+    return call
+
+
+class _BatchMember:
+    """A claimed generation: its input, its deadline and its end. Every change of the row is fenced by the attempt.
+
+    While the database is away, changes are retried for `_DATABASE_RETRY_SECONDS`; then they raise its last error.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self.generation = generation
+        self.id: UUID = generation.pk
+        latest = timezone.now() + timedelta(seconds=settings.MAX_SECONDS)
+        self.deadline = min(latest, generation.deadline) if generation.deadline else latest
+
+    @_with_request_id
+    def load_input(self) -> BatchItem | None:
+        """Return what the engine needs. None: there is no readable input, so it failed, or another attempt has the row."""
+        generation = self.generation
+        try:
+            if not generation.input and not self._save(remote_input.fetch_input):
+                return None
+            return BatchItem(generation.get_recipe(), Image.open(BytesIO(storage.read(str(generation.input.name)))))
+        except (RemoteRefused, InvalidField) as error:
+            logger.warning("the input of generation %s was not fetched: %r", self.id, error)
+            self.fail(ErrorCode.IMAGE_URL_REFUSED, remote_input.reason(error))
+        except storage.StorageFailed:
+            logger.exception("the input of generation %s cannot be read", self.id)
+            self.fail(ErrorCode.STORAGE_FAILED)
+        except Exception:
+            logger.exception("the input of generation %s cannot be understood", self.id)
+            self.fail(ErrorCode.INTERNAL)
+        return None
+
+    @_with_request_id
+    def store(self, result: Result | EngineError) -> dict[str, float]:
+        """Store the pictures and finish, or fail. Return the seconds of each phase, empty without pictures."""
+        if isinstance(result, EngineError):
+            logger.warning("generation %s failed: %r", self.id, result.__cause__ or result)
+            self.fail(result.code, result.message)
+            return {}
+        start = time.perf_counter()
+        images = self._images(result.pictures)
+        names = [name for image in images for name in (str(image.file.name), str(image.thumbnail.name))]
+        self._save(partial(files.stage, names))
+        try:
+            for image, picture in zip(images, result.pictures, strict=True):
+                self._store_image(image, picture.image)
+        except storage.StorageFailed:
+            logger.exception("the pictures of generation %s cannot be stored", self.id)
+            self._save(files.discard)
+            self.fail(ErrorCode.STORAGE_FAILED)
+            return {}
+        timings = {**result.timings, "storing": time.perf_counter() - start}
+        phases = {phase: round(seconds, 4) for phase, seconds in timings.items()}
+        if not self._save(queue.finish, images, result.warnings, phases):
+            logger.warning(
+                "attempt %d of generation %s came too late; its result is dropped", self.generation.attempt, self.id
             )
-            for (generation, _), outcome in zip(members, outcomes, strict=True):
-                if generation.pk in state.active:
-                    state.on_step(state.of, state.of, "storing")
-                if generation.pk in state.active:
-                    with request_ids.bind(generation.request_id):
-                        phases = _store_result(generation, outcome)
-                    del state.active[generation.pk]
-        if phases and len(members) == len(batch):
-            _record_timings(batch, phases)
-    except WorkerStopping:
-        for generation in state.remaining():
-            with request_ids.bind(generation.request_id):
-                _retry_db(partial(queue.release, generation))
-    except BatchEmpty:
-        pass
-    except Exception:
-        logger.exception("the batch of generation %s failed unexpectedly", batch[0].pk)
-        for generation in state.remaining():
-            with request_ids.bind(generation.request_id):
-                _fail(generation, ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
+            self._save(files.discard)
+            return {}
+        return phases
+
+    @_with_request_id
+    def fail(self, code: ErrorCode, message: str = "") -> None:
+        """End it as failed, with the message of the code unless there is another."""
+        self._save(queue.fail, code, message or MESSAGES[code])
+
+    @_with_request_id
+    def cancel(self, code: ErrorCode, share_done: float) -> None:
+        """End it as canceled; `share_done` is how much of the run was done, 0 to 1."""
+        self._save(queue.finish_canceled, code, share_done)
+
+    @_with_request_id
+    def release(self) -> None:
+        self._save(queue.release)
+
+    @_with_request_id
+    def log_lost_lease(self) -> None:
+        logger.warning("attempt %d of generation %s lost its lease", self.generation.attempt, self.id)
+
+    def _images(self, pictures: Sequence[Picture]) -> list[GeneratedImage]:
+        """Return the unsaved rows of these pictures, with the names of their files."""
+        generation = self.generation
+        # The attempt is part of the name, so that an attempt that lost its lease cannot overwrite files of a later one.
+        prefix = f"outputs/{generation.created:%Y/%m/%d}/{self.id}/{generation.attempt}"
+        suffix = encoding.suffix(generation.get_parameters().output_format)
+        return [
+            GeneratedImage(
+                generation=generation,
+                index=index,
+                seed=picture.seed,
+                file=f"{prefix}-{index}{suffix}",
+                thumbnail=f"{prefix}-{index}-small.webp",
+                width=picture.image.width,
+                height=picture.image.height,
+                nsfw=picture.nsfw,
+                nsfw_score=picture.score,
+                checker=picture.checker,
+                threshold=picture.threshold,
+            )
+            for index, picture in enumerate(pictures)
+        ]
+
+    def _store_image(self, image: GeneratedImage, picture: Image.Image) -> None:
+        """Store the files of a picture and publish its event. Raises `StorageFailed`."""
+        parameters = self.generation.get_parameters()
+        content = encoding.encode(picture, parameters.output_format, parameters.output_quality)
+        storage.store(str(image.file.name), content)
+        storage.store(str(image.thumbnail.name), thumbnail(picture, THUMBNAIL_SIDE))
+        data = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
+        publish(self.id, "image", {**data, "name": str(image.file.name)})
+
+    def _save(self, change: Callable[Concatenate[Generation, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return `change(generation, ...)`, retried while the database is away. Raises its last error."""
+        end = time.monotonic() + _DATABASE_RETRY_SECONDS
+        pause = 0.1
+        while True:
+            try:
+                return change(self.generation, *args, **kwargs)
+            except (OperationalError, InterfaceError) as error:
+                if time.monotonic() > end:
+                    raise
+                logger.warning("the database cannot be reached; trying again: %r", error)
+            time.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+            close_old_connections()
 
 
 class _BatchRun:
-    """What the steps of a batch look after: signs of life, progress, wishes to stop, deadlines."""
+    """A run of the engine with a batch: between its steps it reports progress and ends what must not go on."""
 
     def __init__(self, batch: Sequence[Generation], should_release: Callable[[], bool]) -> None:
-        self.active = {generation.pk: generation for generation in batch}
-        self.leases = _LeaseKeeper(batch)
-        self.members: Sequence[Generation] = batch
-        """Those that the engine was given, in its order."""
-        self.step, self.of = 0, 1
-        self._watched: frozenset[UUID] = frozenset()
-        self._shown = 0.0
-        self._must_hand_back = should_release
-        self._redis_rests_until = 0.0
-        latest = timezone.now() + timedelta(seconds=settings.MAX_SECONDS)
-        self._deadlines = {
-            generation.pk: min(latest, generation.deadline) if generation.deadline else latest for generation in batch
-        }
+        self._batch = batch
+        self._should_release = should_release
+        self._leases = LeaseKeeper(batch)
+        members = [_BatchMember(generation) for generation in batch]
+        self._active = {member.id: member for member in members}
+        """The members that have not ended."""
+        self._members: list[_BatchMember] = []
+        """The members that the engine runs, in its order."""
+        self._step, self._of = 0, 1
+        self._preview_ids: frozenset[UUID] = frozenset()
+        self._last_preview = 0.0
+        self._redis_retry = 0.0
 
-    def remaining(self) -> list[Generation]:
-        return list(self.active.values())
+    def run(self, engine: Engine) -> None:
+        try:
+            with self._leases.keep():
+                phases = self._run(engine)
+            if phases and len(self._members) == len(self._batch):
+                _record_timings(self._batch, phases)
+        except WorkerStopping:
+            for member in self._active.values():
+                member.release()
+        except BatchEmpty:
+            pass
+        except Exception:
+            logger.exception("the batch of generation %s failed unexpectedly", self._batch[0].pk)
+            for member in self._active.values():
+                member.fail(ErrorCode.INTERNAL)
 
-    def on_step(self, step: int, of: int, phase: str) -> None:
-        """The engine's callback. Raises `HandBack` or `NothingLeft`."""
-        self.step, self.of = step, of
-        self.leases.show_life(phase)
-        if phase != "storing" and self._must_hand_back():
+    def _run(self, engine: Engine) -> dict[str, float]:
+        """Load, run and store the batch. Return the seconds of each phase. Raises `WorkerStopping` or `BatchEmpty`."""
+        items = []
+        for member in list(self._active.values()):
+            item = member.load_input()
+            if item is None:
+                del self._active[member.id]
+            else:
+                self._members.append(member)
+                items.append(item)
+        results = engine.run_batch(items, self._on_step, self._on_preview) if items else []
+        phases: dict[str, float] = {}
+        for member, result in zip(self._members, results, strict=True):
+            if member.id in self._active:
+                self._on_step(self._of, self._of, "storing")
+            if member.id in self._active:
+                phases = member.store(result)
+                del self._active[member.id]
+        return phases
+
+    def _on_step(self, step: int, of: int, phase: str) -> None:
+        """Report progress, and end members that are canceled, late or lost. Raises `WorkerStopping` or `BatchEmpty`."""
+        self._step, self._of = step, of
+        self._leases.record_progress(phase)
+        if phase != "storing" and self._should_release():
             raise WorkerStopping
         now = timezone.now()
-        flags = self._tell(Progress(step, of, phase))
-        self._watched = flags.preview
-        to_stop = flags.cancel | self.leases.to_stop
-        for generation in self.remaining():
-            if generation.pk in self.leases.lost:
-                with request_ids.bind(generation.request_id):
-                    logger.warning("attempt %d of generation %s lost its lease", generation.attempt, generation.pk)
-                del self.active[generation.pk]
-            elif generation.pk in to_stop:
-                self._stop(generation, ErrorCode.CANCELED, step / of)
-            elif now >= self._deadlines[generation.pk]:
-                self._stop(generation, ErrorCode.DEADLINE, step / of)
-        if not self.active:
+        flags = self._report(Progress(step, of, phase))
+        self._preview_ids = flags.preview
+        cancel_ids = flags.cancel | self._leases.cancel_requested
+        for member in list(self._active.values()):
+            if member.id in self._leases.lost:
+                member.log_lost_lease()
+            elif member.id in cancel_ids:
+                member.cancel(ErrorCode.CANCELED, step / of)
+            elif now >= member.deadline:
+                member.cancel(ErrorCode.DEADLINE, step / of)
+            else:
+                continue
+            del self._active[member.id]
+        if not self._active:
             raise BatchEmpty
 
-    def offer(self, decode: Callable[[], list[Preview]]) -> None:
-        """The engine's offer of previews: taken now and then, while somebody looks."""
-        if not self._watched or time.monotonic() - self._shown < _PREVIEW_SECONDS:
+    def _on_preview(self, make: Callable[[], list[Preview]]) -> None:
+        """Publish previews for clients that watch, at most every `_PREVIEW_SECONDS`."""
+        if not self._preview_ids or time.monotonic() - self._last_preview < _PREVIEW_SECONDS:
             return
-        self._shown = time.monotonic()
-        for preview in decode():
-            generation = self.members[preview.item]
-            if generation.pk in self._watched & self.active.keys():
-                at = {"index": preview.image, "step": self.step, "of": self.of}
-                publish(generation.pk, "preview", {**at, "image": _data_url(preview.picture)})
+        self._last_preview = time.monotonic()
+        for preview in make():
+            member = self._members[preview.item]
+            if member.id in self._preview_ids & self._active.keys():
+                data = {"index": preview.image, "step": self._step, "of": self._of}
+                publish(member.id, "preview", {**data, "image": _data_url(preview.picture)})
 
-    def _tell(self, progress: Progress) -> ControlFlags:
-        """Report to Redis; while it is away the steps do not wait for it."""
-        if time.monotonic() < self._redis_rests_until:
+    def _report(self, progress: Progress) -> ControlFlags:
+        """Report to Redis. After an error, skip it for `_REDIS_PAUSE_SECONDS`, so that the steps do not wait for it."""
+        if time.monotonic() < self._redis_retry:
             return ControlFlags()
         try:
-            return report(list(self.active), progress)
+            return report(list(self._active), progress)
         except RedisError:
-            self._redis_rests_until = time.monotonic() + _REDIS_PAUSE_SECONDS
+            self._redis_retry = time.monotonic() + _REDIS_PAUSE_SECONDS
             return ControlFlags()
-
-    def _stop(self, generation: Generation, code: ErrorCode, share_done: float) -> None:
-        with request_ids.bind(generation.request_id):
-            _retry_db(lambda: queue.finish_canceled(generation, code, share_done))
-        del self.active[generation.pk]
-
-
-class _LeaseKeeper:
-    """Renews the claims from a thread while the run shows signs of life, so that a hung one is noticed and retried."""
-
-    def __init__(self, batch: Sequence[Generation]) -> None:
-        self.lost: set[UUID] = set()
-        self.to_stop: set[UUID] = set()
-        self._batch = batch
-        self._last_life = time.monotonic()
-        self._silence = settings.STALL_SECONDS
-        self._ended = threading.Event()
-        # A thread begins without the ids that log lines carry.
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._keep,), name="leases", daemon=True)
-
-    def __enter__(self) -> "_LeaseKeeper":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def show_life(self, phase: str) -> None:
-        self._last_life = time.monotonic()
-        # Weights may have to be fetched first, which shows no steps.
-        self._silence = settings.MAX_SECONDS if phase == "loading" else settings.STALL_SECONDS
-
-    def _keep(self) -> None:
-        while not self._ended.wait(settings.LEASE_SECONDS / 3):
-            if time.monotonic() - self._last_life > self._silence:
-                # A hung driver cannot be called back. A new process can take what this one leaves.
-                logger.critical("generation %s shows no life; this worker ends", self._batch[0].pk)
-                os._exit(1)
-            for generation in self._batch:
-                with request_ids.bind(generation.request_id):
-                    self._renew(generation)
-            connections.close_all()
-
-    def _renew(self, generation: Generation) -> None:
-        try:
-            hold = queue.renew(generation)
-        except Exception:
-            logger.exception("the lease of generation %s could not be renewed; trying again", generation.pk)
-            return
-        if hold is LeaseStatus.LOST:
-            self.lost.add(generation.pk)
-        elif hold is LeaseStatus.CANCEL_REQUESTED:
-            self.to_stop.add(generation.pk)
-
-
-def _load_input(generation: Generation) -> BatchItem | None:
-    """What the engine needs, or None, and the generation failed or is another's, when there is no input to be read."""
-    try:
-        if not generation.input and not _retry_db(partial(remote_input.fetch_input, generation)):
-            return None
-        return BatchItem(generation.get_recipe(), Image.open(BytesIO(storage.read(str(generation.input.name)))))
-    except (RemoteRefused, InvalidField) as error:
-        logger.warning("the input of generation %s was not fetched: %r", generation.pk, error)
-        _fail(generation, ErrorCode.IMAGE_URL_REFUSED, remote_input.reason(error))
-    except storage.StorageFailed:
-        logger.exception("the input of generation %s cannot be read", generation.pk)
-        _fail(generation, ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
-    except Exception:
-        logger.exception("the input of generation %s cannot be understood", generation.pk)
-        _fail(generation, ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
-    return None
-
-
-def _store_result(generation: Generation, outcome: Result | EngineError) -> dict[str, float]:
-    """Store and finish one generation, or fail it; the seconds of its phases, none when it has no pictures."""
-    if isinstance(outcome, EngineError):
-        logger.warning("generation %s failed: %r", generation.pk, outcome.__cause__ or outcome)
-        _fail(generation, outcome.code, outcome.message)
-        return {}
-    clock = time.perf_counter()
-    # The attempt is part of the name, so that an undead worker cannot write over a later attempt's files.
-    folder = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}/{generation.attempt}"
-    images = [_image(generation, index, made, f"{folder}-{index}") for index, made in enumerate(outcome.pictures)]
-    names = [name for image in images for name in (str(image.file.name), str(image.thumbnail.name))]
-    _retry_db(lambda: files.stage(names, generation))
-    try:
-        for image, made in zip(images, outcome.pictures, strict=True):
-            _store(image, made.image, generation.get_parameters())
-            told = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
-            publish(generation.pk, "image", {**told, "name": str(image.file.name)})
-    except storage.StorageFailed:
-        logger.exception("the pictures of generation %s cannot be stored", generation.pk)
-        _retry_db(lambda: files.discard(generation))
-        _fail(generation, ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
-        return {}
-    phases = {
-        phase: round(seconds, 4)
-        for phase, seconds in {**outcome.timings, "storing": time.perf_counter() - clock}.items()
-    }
-    if not _retry_db(lambda: queue.finish(generation, images, outcome.warnings, phases)):
-        logger.warning(
-            "attempt %d of generation %s came too late; its result is dropped", generation.attempt, generation.pk
-        )
-        _retry_db(lambda: files.discard(generation))
-        return {}
-    return phases
-
-
-def _image(generation: Generation, index: int, made: Picture, name: str) -> GeneratedImage:
-    return GeneratedImage(
-        generation=generation,
-        index=index,
-        seed=made.seed,
-        file=name + encoding.suffix(generation.get_parameters().output_format),
-        thumbnail=f"{name}-small.webp",
-        width=made.image.width,
-        height=made.image.height,
-        nsfw=made.nsfw,
-        nsfw_score=made.score,
-        checker=made.checker,
-        threshold=made.threshold,
-    )
-
-
-def _store(image: GeneratedImage, picture: Image.Image, wanted: ImageToImageParameters) -> None:
-    storage.store(str(image.file.name), encoding.encode(picture, wanted.output_format, wanted.output_quality))
-    storage.store(str(image.thumbnail.name), thumbnail(picture, THUMBNAIL_SIDE))
 
 
 def _data_url(picture: Image.Image) -> str:
     return encoding.data_url(encoding.encode(picture, OutputFormat.WEBP, _PREVIEW_QUALITY), "preview.webp")
 
 
-def _fail(generation: Generation, code: ErrorCode, message: str) -> None:
-    _retry_db(lambda: queue.fail(generation, code, message))
-
-
 def _record_timings(batch: Sequence[Generation], phases: dict[str, float]) -> None:
-    """Learn from what was made, if the database has time for it now."""
+    """Record how long the run took, for forecasts. A busy database is not waited for."""
     try:
         forecast.record(batch, phases)
     except (OperationalError, InterfaceError):
-        logger.warning("the pace of generation %s was not noted: the database is busy", batch[0].pk)
-
-
-def _retry_db(change: Callable[[], T]) -> T:
-    """Do this to the database, again and again while it is away, for ten minutes. Raises its last error then."""
-    until = time.monotonic() + _PERSIST_SECONDS
-    pause = 0.1
-    while True:
-        try:
-            return change()
-        except (OperationalError, InterfaceError) as error:
-            if time.monotonic() > until:
-                raise
-            logger.warning("the database cannot be reached; trying again: %r", error)
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        close_old_connections()
+        logger.warning("the timings of generation %s were not recorded: the database is busy", batch[0].pk)

@@ -1,6 +1,6 @@
 """The worker process: wait for a wake-up, claim, run, until a stop signal.
 
-One process works for one pool with one engine, whose models stay loaded. RQ calls `run_pending`; the work is in the database.
+A process works for one pool with one engine, whose models stay loaded. RQ calls `run_pending`; the rows say what to do.
 """
 
 import logging
@@ -50,6 +50,7 @@ class WorkerSession:
         self.commands = CommandRunner()
         self._started = started
         self._problem = problem
+        self._is_registered = False
 
     def drain(self) -> None:
         """Take no work, and leave the pool's wake-ups to other workers."""
@@ -59,23 +60,25 @@ class WorkerSession:
         self.drain_state.is_drained = False
 
     def send_heartbeat(self) -> None:
-        """Write the registry's entry, and renew the commands that run. Raises `RedisError` and database errors."""
+        """Write the registry's entry, and renew the running commands. Raises `RedisError` and database errors."""
         used, total = self.engine.memory
-        workers.heartbeat(
-            WorkerInfo(
-                name=self.name,
-                pool=self.pool,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                device=self.engine.device,
-                memory_used=used,
-                memory_total=total,
-                started=self._started,
-                models=self.engine.warm_models,
-                is_drained=self.drain_state.is_drained,
-                problem="" if self.engine.warm_models else self._problem,
-            )
+        info = WorkerInfo(
+            name=self.name,
+            pool=self.pool,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=self.engine.device,
+            memory_used=used,
+            memory_total=total,
+            started=self._started,
+            models=self.engine.warm_models,
+            is_drained=self.drain_state.is_drained,
+            problem="" if self.engine.warm_models else self._problem,
         )
+        if not self._is_registered:
+            _unregister_earlier_sessions(info)
+        workers.heartbeat(info)
+        self._is_registered = True
         self.commands.renew()
 
     def run_pending(self) -> None:
@@ -83,7 +86,7 @@ class WorkerSession:
         while not self.drain_state.is_stopping:
             self.commands.run_pending(self)
             if self.drain_state.is_drained:
-                # The wake-up may have been one of the pool's.
+                # The wake-up may be one of the pool's: pass it on.
                 queues.try_wake_workers(self.pool)
                 return
             batch = queue.claim(self.pool, self.name, self.engine.warm_models)
@@ -99,8 +102,8 @@ _session: ContextVar[WorkerSession] = ContextVar("session")
 class WarmWorker(SimpleWorker):
     """An RQ worker that runs jobs in its own process, where the models are loaded.
 
-    It listens to its own queue, which carries the wake-ups for commands, and unless it is drained to its pool's. RQ's list of
-    queues is fixed, so `work` returns after the job that drained or resumed it, and `run` starts another one.
+    It listens to a queue of its own, which carries the wake-ups for commands, and to that of its pool unless it is drained.
+    RQ's list of queues is fixed, so `work` returns after the job that drained or resumed it, and another RQ worker starts.
 
     The first SIGTERM or SIGINT lets the running batch finish within `DRAIN_SECONDS`, a second one releases it at once.
     """
@@ -109,7 +112,7 @@ class WarmWorker(SimpleWorker):
     max_connection_wait_time = _REDIS_PAUSE_SECONDS
 
     def __init__(self, session: WorkerSession) -> None:
-        # A client of its own: RQ blocks on it, and changes the timeouts of the client that it is given.
+        # A separate client, since RQ blocks on it and changes its timeouts.
         connection = Redis.from_url(settings.REDIS_URL, socket_timeout=None)
         self.is_listening_to_pool = not session.drain_state.is_drained
         names = [session.name, session.pool] if self.is_listening_to_pool else [session.name]
@@ -134,6 +137,11 @@ class WarmWorker(SimpleWorker):
         if self.has_wrong_queues:
             raise StopRequested
 
+    def _install_signal_handlers(self) -> None:
+        super()._install_signal_handlers()  # type: ignore[no-untyped-call]
+        # An earlier RQ worker of this process may have received the signal.
+        self._stop_requested = self.session.drain_state.is_stopping
+
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         self.session.drain_state.request_stop()
         # RQ writes the request to Redis, which may be away.
@@ -157,7 +165,7 @@ def run(pool: str, engine_settings: EngineSettings) -> None:
 
 
 def run_pending() -> None:
-    """Run what is pending for the worker of this process. RQ calls it for every wake-up: see `generation.broker.queues`."""
+    """Run the pending commands and batches of this process. RQ calls it for every wake-up: see `generation.broker.queues`."""
     session = _session.get(None)
     if session is None:
         raise RuntimeError("Only `manage.py worker` can run this job, since it loads the engine.")
@@ -173,9 +181,9 @@ def run_pending() -> None:
 
 
 def _warm_default(pool: str, engine: Engine) -> str:
-    """Load the default model if it belongs to this pool. Return why it failed, in words, or "".
+    """Load the default model if it belongs to this pool. Return an error message, empty on success.
 
-    A model that cannot be loaded fails its own requests, not the worker.
+    A model that cannot be loaded fails its own requests, but not the worker.
     """
     default = DiffusionModel.objects.filter(is_default=True, enabled=True, pool=pool).first()
     if default is None:
@@ -189,7 +197,7 @@ def _warm_default(pool: str, engine: Engine) -> str:
 
 
 def _work_until_redis_is_lost(session: WorkerSession) -> None:
-    """Register the worker and run RQ's loop. Return when RQ's loop ends; the engine stays loaded."""
+    """Register the worker and run RQ's loop. Return when the loop ends; the engine stays loaded."""
     try:
         with _registered(session):
             queues.wake_workers(session.pool)
@@ -206,14 +214,27 @@ def _work_until_redis_is_lost(session: WorkerSession) -> None:
 
 @contextmanager
 def _registered(session: WorkerSession) -> Iterator[None]:
-    """Keep the worker in the registry with heartbeats. At the end remove it, and fail the commands that it has not finished."""
+    """Keep the worker registered by heartbeats. At the end remove it, and fail its unfinished commands."""
     try:
         with periodically("heartbeat", workers.HEARTBEAT_SECONDS, session.send_heartbeat):
             yield
     finally:
         # After the last heartbeat, which would write the entry again.
         with suppress(RedisError):
-            workers.remove(session.name)
-            queues.rq_queue(session.name).delete()
+            _unregister(session.name)
         with suppress(OperationalError, InterfaceError):
             control.abandon(session.name)
+
+
+def _unregister(name: str) -> None:
+    """Remove a worker's entry and the queue of its commands. Raises `RedisError`."""
+    workers.remove(name)
+    queues.rq_queue(name).delete()
+
+
+def _unregister_earlier_sessions(worker: WorkerInfo) -> None:
+    """Remove the other entries of this process: Redis was away when their sessions ended. Raises `RedisError`."""
+    process = (worker.host, worker.pid, worker.started)
+    for other in workers.registered():
+        if other.name != worker.name and (other.host, other.pid, other.started) == process:
+            _unregister(other.name)

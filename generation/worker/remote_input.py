@@ -1,4 +1,4 @@
-"""The picture of a request that named an address instead of sending one: fetched, judged, and made the row's own."""
+"""The input of a request with an `image_url`: fetch it, validate it like an upload, and store it."""
 
 from io import BytesIO
 
@@ -11,20 +11,20 @@ from generation.models import Generation
 from generation.parameters import InvalidField
 from generation.recipes import refit
 
-ALLOWED = remote.is_public
-"""The addresses that may be fetched from."""
+is_allowed = remote.is_public
+"""Whether an IP address may be fetched from."""
 
 _SECONDS = 20.0
 
 
 def fetch_input(generation: Generation) -> bool:
-    """Give the generation its input, and the recipe, cost and warnings that follow from its size.
+    """Fetch and store the input, and update recipe, cost and warnings to its size.
 
-    False: another attempt holds the row. Raises `RemoteRefused`, `InvalidField` for what is no picture, `StorageFailed` and
-    Django's database errors.
+    Return False if this attempt lost its lease. Raises `RemoteRefused`, `InvalidField` for an invalid picture,
+    `StorageFailed` and Django's database errors.
     """
     content = remote.fetch(
-        generation.get_parameters().image_url, max_bytes=settings.MAX_UPLOAD_BYTES, seconds=_SECONDS, allow=ALLOWED
+        generation.get_parameters().image_url, max_bytes=settings.MAX_UPLOAD_BYTES, seconds=_SECONDS, allow=is_allowed
     )
     picture = read_upload(BytesIO(content), max_pixels=settings.MAX_UPLOAD_PIXELS)
     recipe, warnings = refit(generation.get_recipe(), picture.size, generation.model.limits())
@@ -32,5 +32,7 @@ def fetch_input(generation: Generation) -> bool:
 
 
 def reason(error: remote.RemoteRefused | InvalidField) -> str:
-    """Why there is no picture, in words."""
-    return error.message if isinstance(error, remote.RemoteRefused) else f"What image_url names was refused: {error}."
+    """Return the reason for the user why there is no picture."""
+    return (
+        error.message if isinstance(error, remote.RemoteRefused) else f"The picture at image_url was refused: {error}."
+    )

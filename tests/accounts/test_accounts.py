@@ -19,7 +19,7 @@ INVALID = {"detail": {"msg": "Invalid bearer token.", "code": "invalid_token"}}
 
 
 def ask(client: Client, header: str | None) -> Any:
-    """A request to the API that is 404 for whoever is known."""
+    """Return a request to the API that is 404 for an authenticated user."""
     headers = {} if header is None else {"Authorization": header}
     return client.get(f"/generations/{uuid4()}", headers=headers)
 
@@ -46,7 +46,7 @@ def test_only_a_digest_is_stored(alice: User) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_the_scheme_is_known_in_any_case(client: Client, alices_token: str, scheme: str) -> None:
+def test_the_authentication_scheme_is_case_insensitive(client: Client, alices_token: str, scheme: str) -> None:
     assert ask(client, f"{scheme} {alices_token}").status_code == 404
 
 
@@ -103,7 +103,7 @@ def test_revoking_again_keeps_the_first_time(alice: User) -> None:
     assert token.revoked == first
 
 
-def test_a_token_is_found_with_one_query_and_its_use_noted_once_a_minute(
+def test_authentication_is_one_query_and_updates_last_used_once_a_minute(
     alice: User, django_assert_num_queries: Any
 ) -> None:
     token, raw = ApiToken.objects.issue(alice, "laptop")
@@ -113,9 +113,9 @@ def test_a_token_is_found_with_one_query_and_its_use_noted_once_a_minute(
     first = token.last_used
     assert first is not None
     with django_assert_num_queries(1):
-        found = ApiToken.objects.authenticate(raw)
-        assert found is not None
-        assert found.user == alice
+        authenticated = ApiToken.objects.authenticate(raw)
+        assert authenticated is not None
+        assert authenticated.user == alice
     token.refresh_from_db()
     assert token.last_used == first
     age(token, last_used=first - timedelta(minutes=2))
@@ -125,7 +125,7 @@ def test_a_token_is_found_with_one_query_and_its_use_noted_once_a_minute(
     assert token.last_used >= first
 
 
-def test_people_sign_in_and_out(client: Client, alice: User) -> None:
+def test_users_sign_in_and_out(client: Client, alice: User) -> None:
     answer = client.get(reverse("history"))
     assert answer.status_code == 302
     assert answer["Location"] == f"{reverse('sign-in')}?next={reverse('history')}"
@@ -138,7 +138,7 @@ def test_people_sign_in_and_out(client: Client, alice: User) -> None:
     assert not get_user(client).is_authenticated
 
 
-def test_a_wrong_password_says_so_and_names_nobody(client: Client, alice: User) -> None:
+def test_a_wrong_password_is_refused_without_naming_the_cause(client: Client, alice: User) -> None:
     wrong = client.post(reverse("sign-in"), {"username": "alice", "password": "x"})
     unknown = client.post(reverse("sign-in"), {"username": "mallory", "password": "x"})
     assert wrong.status_code == unknown.status_code == 200
@@ -146,7 +146,7 @@ def test_a_wrong_password_says_so_and_names_nobody(client: Client, alice: User) 
     assert b"correct username and password" in unknown.content
 
 
-def test_sign_in_leads_nowhere_outside(client: Client, alice: User) -> None:
+def test_sign_in_redirects_only_within_the_site(client: Client, alice: User) -> None:
     answer = client.post(
         reverse("sign-in"), {"username": "alice", "password": "alice-password", "next": "https://evil.example/"}
     )
@@ -173,13 +173,13 @@ def test_a_password_is_changed_with_the_old_one(client: Client, alice: User) -> 
     assert alice.check_password("quite-another-1")
 
 
-def test_sign_up_does_not_exist_unless_it_is_allowed(client: Client, db: None) -> None:
+def test_sign_up_is_404_unless_it_is_allowed(client: Client, db: None) -> None:
     assert client.get(reverse("sign-up")).status_code == 404
     assert client.post(reverse("sign-up"), {"username": "dora"}).status_code == 404
     assert reverse("sign-up") not in client.get(reverse("sign-in")).content.decode()
 
 
-def test_sign_up_makes_an_ordinary_user_and_signs_in(client: Client, db: None, settings: Any) -> None:
+def test_sign_up_creates_an_ordinary_user_and_signs_in(client: Client, db: None, settings: Any) -> None:
     settings.SIGN_UP = True
     assert reverse("sign-up") in client.get(reverse("sign-in")).content.decode()
     fields = {"username": "dora", "password1": "123", "password2": "123", "is_staff": "on"}
@@ -208,7 +208,7 @@ def test_createtoken_prints_the_token_alone(alice: User) -> None:
     assert (token.user, token.name, token.expires) == (alice, "cron", None)
 
 
-def test_createtoken_can_make_an_ordinary_user_and_a_token_that_ends(db: None) -> None:
+def test_createtoken_can_create_an_ordinary_user_and_a_token_that_expires(db: None) -> None:
     token = ApiToken.objects.authenticate(create_token("dora", "--name", "cron", "--days", "3", "--create").strip())
     assert token is not None
     assert not token.user.is_staff
@@ -226,7 +226,7 @@ def test_createtoken_can_make_an_ordinary_user_and_a_token_that_ends(db: None) -
         (["not a name!", "--name", "x", "--create"], "valid username"),
     ],
 )
-def test_createtoken_says_what_is_wrong(alice: User, arguments: list[str], says: str) -> None:
+def test_createtoken_reports_errors(alice: User, arguments: list[str], says: str) -> None:
     with pytest.raises(CommandError, match=says):
         create_token(*arguments)
     assert not ApiToken.objects.exists()

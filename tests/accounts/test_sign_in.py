@@ -1,4 +1,4 @@
-"""Sign-ins are slowed down: for an account, for an address, never for ever, and not for a browser that is known."""
+"""Lockout after failed sign-ins: by account and by address, for a limited time, and not for known browsers."""
 
 import re
 from datetime import timedelta
@@ -22,7 +22,7 @@ ADMIN = "/admin/login/"
 
 @pytest.fixture(autouse=True)
 def three(settings: Any) -> None:
-    """Few enough to be tried."""
+    """Limits that tests can reach."""
     settings.AXES_FAILURE_LIMIT = 3
 
 
@@ -40,7 +40,7 @@ def test_it_works(client: Client, alice: User) -> None:
     assert get_user(client) == alice
 
 
-def test_too_many_wrong_passwords_are_answered_with_when_to_come_back(client: Client, alice: User) -> None:
+def test_the_lockout_page_says_when_to_try_again(client: Client, alice: User) -> None:
     assert [attempt(client).status_code for _ in range(3)] == [200, 200, 429]
     pass_minutes(5.5)
     refused = attempt(client, typed="alice-password")
@@ -53,7 +53,7 @@ def test_too_many_wrong_passwords_are_answered_with_when_to_come_back(client: Cl
     assert not get_user(client).is_authenticated
 
 
-def test_it_passes_by_itself_even_while_somebody_goes_on_guessing(client: Client, alice: User) -> None:
+def test_the_lockout_ends_even_while_guessing_continues(client: Client, alice: User) -> None:
     for _ in range(3):
         attempt(client)
     for _ in range(4):
@@ -62,21 +62,21 @@ def test_it_passes_by_itself_even_while_somebody_goes_on_guessing(client: Client
     assert attempt(client, typed="alice-password").status_code == 302
 
 
-def test_an_account_is_guarded_from_all_addresses_together(client: Client, alice: User, bob: User) -> None:
+def test_failures_of_an_account_count_from_all_addresses(client: Client, alice: User, bob: User) -> None:
     for number in range(3):
         attempt(client, REMOTE_ADDR=f"198.51.100.{number}")
     assert attempt(client, typed="alice-password", REMOTE_ADDR="203.0.113.9").status_code == 429
     assert attempt(client, "bob", "bob-password", REMOTE_ADDR="203.0.113.9").status_code == 302
 
 
-def test_an_address_is_held_back_for_all_accounts_together(client: Client, alice: User, bob: User) -> None:
+def test_failures_of_an_address_count_for_all_accounts(client: Client, alice: User, bob: User) -> None:
     for name in ("alice", "carol", "dave"):
         attempt(client, name, REMOTE_ADDR="2001:db8:1:2::1")
     assert attempt(client, "bob", "bob-password", REMOTE_ADDR="2001:db8:1:2:ffff::9").status_code == 429
     assert attempt(client, "bob", "bob-password", REMOTE_ADDR="2001:db8:1:3::1").status_code == 302
 
 
-def test_nobody_can_keep_a_person_out_of_a_browser_that_they_have_used(client: Client, alice: User) -> None:
+def test_a_known_browser_is_not_locked_out_by_others(client: Client, alice: User) -> None:
     assert attempt(client, typed="alice-password").status_code == 302
     client.post(reverse("sign-out"))
     stranger = Client(REMOTE_ADDR="198.51.100.1")
@@ -87,7 +87,7 @@ def test_nobody_can_keep_a_person_out_of_a_browser_that_they_have_used(client: C
     assert [attempt(client).status_code for _ in range(2)] == [200, 429]
 
 
-def test_a_forged_or_foreign_mark_of_a_known_browser_means_nothing(client: Client, alice: User, bob: User) -> None:
+def test_a_forged_cookie_or_that_of_another_user_has_no_effect(client: Client, alice: User, bob: User) -> None:
     assert attempt(client, "bob", "bob-password").status_code == 302
     mark = client.cookies["known"].value
     assert client.cookies["known"]["httponly"]
@@ -98,7 +98,7 @@ def test_a_forged_or_foreign_mark_of_a_known_browser_means_nothing(client: Clien
     assert attempt(stranger, typed="alice-password", REMOTE_ADDR="198.51.100.2").status_code == 429
 
 
-def test_nothing_tells_whether_there_is_such_an_account(client: Client, alice: User) -> None:
+def test_responses_do_not_reveal_whether_an_account_exists(client: Client, alice: User) -> None:
     answers = []
     for number, name in enumerate(("alice", "nobody")):
         tries = [attempt(client, name, REMOTE_ADDR=f"198.51.100.{number}") for _ in range(4)]
@@ -106,18 +106,18 @@ def test_nothing_tells_whether_there_is_such_an_account(client: Client, alice: U
     assert answers[0] == answers[1]
 
 
-def test_the_admins_sign_in_is_guarded_too(client: Client, charlie: User) -> None:
+def test_the_lockout_applies_to_the_admins_sign_in(client: Client, charlie: User) -> None:
     assert [attempt(client, "charlie", path=ADMIN).status_code for _ in range(3)] == [200, 200, 429]
     assert attempt(client, "charlie", "charlie-password", ADMIN).status_code == 429
     assert attempt(client, "charlie", "charlie-password").status_code == 429
 
 
-def test_it_can_be_turned_off(client: Client, alice: User, settings: Any) -> None:
+def test_the_lockout_can_be_turned_off(client: Client, alice: User, settings: Any) -> None:
     settings.AXES_ENABLED = False
     assert {attempt(client).status_code for _ in range(5)} == {200}
 
 
-def test_what_no_longer_counts_is_forgotten(client: Client, alice: User) -> None:
+def test_expired_attempts_are_deleted(client: Client, alice: User) -> None:
     attempt(client)
     account_jobs.run_all(lambda: False)
     assert AccessAttempt.objects.exists()
@@ -126,7 +126,7 @@ def test_what_no_longer_counts_is_forgotten(client: Client, alice: User) -> None
     assert not AccessAttempt.objects.exists()
 
 
-def test_passwords_are_kept_nowhere(client: Client, alice: User) -> None:
+def test_passwords_are_not_stored(client: Client, alice: User) -> None:
     attempt(client, typed="my-secret-guess")
     row = AccessAttempt.objects.get()
     assert "my-secret-guess" not in str(vars(row))
@@ -141,6 +141,6 @@ def test_passwords_are_kept_nowhere(client: Client, alice: User) -> None:
         ("", None),
     ],
 )
-def test_what_an_address_is(remote: str, told_apart_by: str | None) -> None:
+def test_ipv6_addresses_count_by_network(remote: str, told_apart_by: str | None) -> None:
     request = RequestFactory().get("/", REMOTE_ADDR=remote, headers={"X-Forwarded-For": "203.0.113.1"})
     assert lockout.address(request) == told_apart_by

@@ -1,4 +1,4 @@
-"""The page of one's tokens: made, shown once, listed, revoked."""
+"""The page of a user's tokens: create, show once, list, revoke."""
 
 import re
 from datetime import timedelta
@@ -19,16 +19,16 @@ def test_it_works(client: Client, alice: User) -> None:
     client.force_login(alice)
     answer = client.post(PAGE, {"name": "laptop", "days": "30"})
     assert answer.status_code == 200
-    found = re.search(r'<code id="raw">(dream_[\w-]+)</code>', answer.content.decode())
-    assert found is not None
-    token = ApiToken.objects.authenticate(found[1])
+    raw = re.search(r'<code id="raw">(dream_[\w-]+)</code>', answer.content.decode())
+    assert raw is not None
+    token = ApiToken.objects.authenticate(raw[1])
     assert token is not None
     assert (token.user, token.name) == (alice, "laptop")
     assert token.expires is not None
     assert timedelta(days=29) < token.expires - timezone.now() <= timedelta(days=30)
 
 
-def test_it_asks_for_a_sign_in(client: Client, alice: User) -> None:
+def test_the_page_requires_sign_in(client: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
     assert client.get(PAGE)["Location"] == f"{reverse('sign-in')}?next={PAGE}"
     assert client.post(PAGE, {"name": "laptop"}).status_code == 302
@@ -36,7 +36,7 @@ def test_it_asks_for_a_sign_in(client: Client, alice: User) -> None:
     assert ApiToken.objects.filter(revoked=None).count() == 1
 
 
-def test_a_new_token_comes_with_a_line_that_works_as_pasted(client: Client, alice: User) -> None:
+def test_a_new_token_is_shown_with_a_command_that_works(client: Client, alice: User) -> None:
     client.force_login(alice)
     page = client.post(PAGE, {"name": "laptop"}).content.decode()
     assert "curl -O http://testserver/static/sample.jpg" in page
@@ -47,14 +47,14 @@ def test_a_new_token_comes_with_a_line_that_works_as_pasted(client: Client, alic
     sample.close()
 
 
-def test_a_token_is_shown_once_and_kept_nowhere(client: Client, alice: User) -> None:
+def test_a_token_is_shown_once_and_not_stored(client: Client, alice: User) -> None:
     client.force_login(alice)
     answer = client.post(PAGE, {"name": "laptop"})
     assert "no-store" in answer["Cache-Control"]
-    found = re.search(r"dream_[\w-]{43}", answer.content.decode())
-    assert found is not None
-    assert found[0] not in client.get(PAGE).content.decode()
-    assert all(found[0] not in str(session.get_decoded()) for session in Session.objects.all())
+    raw = re.search(r"dream_[\w-]{43}", answer.content.decode())
+    assert raw is not None
+    assert raw[0] not in client.get(PAGE).content.decode()
+    assert all(raw[0] not in str(session.get_decoded()) for session in Session.objects.all())
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_token_is_shown_once_and_kept_nowhere(client: Client, alice: User) -> 
         ({"name": "x", "days": "a"}, "Select a valid choice"),
     ],
 )
-def test_a_form_that_is_wrong_says_so_and_makes_nothing(
+def test_an_invalid_form_shows_errors_and_creates_nothing(
     client: Client, alice: User, fields: dict[str, str], says: str
 ) -> None:
     client.force_login(alice)
@@ -75,7 +75,7 @@ def test_a_form_that_is_wrong_says_so_and_makes_nothing(
     assert not ApiToken.objects.exists()
 
 
-def test_the_list_says_what_each_token_is_good_for(client: Client, alice: User) -> None:
+def test_the_list_shows_the_state_of_each_token(client: Client, alice: User) -> None:
     used, _ = ApiToken.objects.issue(alice, "<b>laptop</b>")
     ApiToken.objects.filter(pk=used.pk).update(last_used=timezone.now())
     ApiToken.objects.issue(alice, "expired one", timezone.now() - timedelta(days=1))
@@ -92,7 +92,7 @@ def test_the_list_says_what_each_token_is_good_for(client: Client, alice: User) 
     assert reverse("revoke-token", args=[revoked.pk]) not in page
 
 
-def test_the_list_takes_the_same_queries_however_long_it_is(
+def test_the_number_of_queries_does_not_grow_with_the_list(
     client: Client, alice: User, django_assert_num_queries: Any
 ) -> None:
     client.force_login(alice)
@@ -103,7 +103,7 @@ def test_the_list_takes_the_same_queries_however_long_it_is(
             assert client.get(PAGE).status_code == 200
 
 
-def test_a_token_is_revoked_by_post_alone(client: Client, alice: User) -> None:
+def test_a_token_is_revoked_only_by_post(client: Client, alice: User) -> None:
     token, raw = ApiToken.objects.issue(alice, "laptop")
     client.force_login(alice)
     assert client.get(reverse("revoke-token", args=[token.pk])).status_code == 405
@@ -121,7 +121,7 @@ def test_nobody_sees_or_revokes_the_tokens_of_others(client: Client, alice: User
     assert ApiToken.objects.authenticate(raw) == token
 
 
-def test_a_token_that_never_was_is_not_found(client: Client, alice: User) -> None:
+def test_an_unknown_token_is_not_found(client: Client, alice: User) -> None:
     client.force_login(alice)
     for number in ("0", "99999", "9" * 30):
         assert client.post(f"/tokens/{number}/revoke").status_code == 404

@@ -1,4 +1,4 @@
-"""`GET /models` and `GET /loras`: what may be used, and whether what they say of it is true."""
+"""`GET /models` and `GET /loras`: which models are listed, and whether their descriptions are true."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def api(client: Client, alices_token: str) -> Client:
 
 @pytest.fixture
 def no_redis(settings: Settings) -> Iterator[None]:
-    """Redis is where nobody listens."""
+    """Redis cannot be reached."""
     settings.REDIS_URL = f"unix://{settings.DATA_DIR}/nobody.sock"
     redis_client.cache_clear()
     yield
@@ -42,8 +42,8 @@ def no_redis(settings: Settings) -> Iterator[None]:
 
 
 @pytest.fixture
-def known(tiny_edit: DiffusionModel) -> None:
-    """One enabled model of every kind, and one with less than the contract's default allowed; no LoRA."""
+def several_models(tiny_edit: DiffusionModel) -> None:
+    """One enabled model of every family, and one whose limit is below the default of steps; no LoRA."""
     Lora.objects.all().delete()
     for name, family in (
         ("stabilityai/sd-turbo", "turbo"),
@@ -73,17 +73,17 @@ def test_it_works(service: Service, alices_key: str) -> None:
             return next(model for model in api.get("/models").json()["models"] if model["id"] == TINY)
 
         wait_until(lambda: bundled()["is_warm"], "the announcement of the warm model")
-        found = bundled()
-        assert (found["kind"], found["is_default"]) == ("instruct-pix2pix", True)
-        assert found["sizes"] == {"min_side": 128, "max_side": 512}
-        assert found["parameters"]["num_inference_steps"]["default"] == 100
+        model = bundled()
+        assert (model["kind"], model["is_default"]) == ("instruct-pix2pix", True)
+        assert model["sizes"] == {"min_side": 128, "max_side": 512}
+        assert model["parameters"]["num_inference_steps"]["default"] == 100
         bundled_loras = {"dreamsite/banknote", "dreamsite/knitted"}
-        assert bundled_loras <= set(found["loras"])
+        assert bundled_loras <= set(model["loras"])
         assert bundled_loras <= {lora["id"] for lora in api.get("/loras").json()["loras"]}
 
 
 @pytest.mark.parametrize("path", ["/models", "/loras"])
-def test_the_lists_are_for_token_holders_and_are_read_only(service: Service, alices_key: str, path: str) -> None:
+def test_the_lists_need_a_token_and_are_read_only(service: Service, alices_key: str, path: str) -> None:
     refused = httpx.get(service.url + path)
     assert (refused.status_code, refused.json()["detail"]["code"]) == (401, "invalid_token")
     with service.client(alices_key) as api:
@@ -97,8 +97,8 @@ def test_the_lists_are_for_token_holders_and_are_read_only(service: Service, ali
         assert posted.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
-@pytest.mark.usefixtures("redis", "known")
-def test_enabled_models_alone_are_listed_with_the_default_first(api: Client) -> None:
+@pytest.mark.usefixtures("redis", "several_models")
+def test_only_enabled_models_are_listed_with_the_default_first(api: Client) -> None:
     assert list(models(api)) == [
         TINY,
         "ByteDance/SDXL-Lightning-4step",
@@ -114,32 +114,32 @@ def test_enabled_models_alone_are_listed_with_the_default_first(api: Client) -> 
     assert TINY not in models(api)
 
 
-@pytest.mark.usefixtures("redis", "known")
-def test_loras_are_listed_where_they_are_allowed(api: Client) -> None:
+@pytest.mark.usefixtures("redis", "several_models")
+def test_loras_are_listed_with_the_models_that_allow_them(api: Client) -> None:
     DiffusionModel.objects.create(id="someone/disabled", family="turbo")
     add_lora("b/both", TINY, "someone/diffusion", "someone/disabled")
     add_lora("a/one", TINY)
     add_lora("a/disabled", TINY, enabled=False)
     add_lora("a/of-a-disabled-model", "someone/disabled")
-    found = models(api)
-    assert found[TINY]["loras"] == ["a/one", "b/both"]
-    assert found[REDRAW]["examples"][:2] == ["a red apple", "a lemon"]
-    assert found["someone/small"]["examples"] == []
-    assert found["someone/diffusion"]["loras"] == ["b/both"]
-    assert found["stabilityai/sd-turbo"]["loras"] == []
-    assert found[TINY]["parameters"]["loras"]["has_effect"]
-    assert not found["stabilityai/sd-turbo"]["parameters"]["loras"]["has_effect"]
+    listed = models(api)
+    assert listed[TINY]["loras"] == ["a/one", "b/both"]
+    assert listed[REDRAW]["examples"][:2] == ["a red apple", "a lemon"]
+    assert listed["someone/small"]["examples"] == []
+    assert listed["someone/diffusion"]["loras"] == ["b/both"]
+    assert listed["stabilityai/sd-turbo"]["loras"] == []
+    assert listed[TINY]["parameters"]["loras"]["has_effect"]
+    assert not listed["stabilityai/sd-turbo"]["parameters"]["loras"]["has_effect"]
     assert api.get("/loras").json() == {
         "loras": [{"id": "a/one", "models": [TINY]}, {"id": "b/both", "models": [TINY, "someone/diffusion"]}]
     }
 
 
-@pytest.mark.usefixtures("redis", "known")
+@pytest.mark.usefixtures("redis", "several_models")
 def test_each_model_has_its_own_recommended_and_forced_values(api: Client) -> None:
-    found = {name: model["parameters"] for name, model in models(api).items()}
-    assert found[TINY]["guidance_scale"]["recommended"] == 7.5
-    assert found["someone/diffusion"]["guidance_scale"]["recommended"] is None
-    turbo, lightning = found["stabilityai/sd-turbo"], found["ByteDance/SDXL-Lightning-4step"]
+    listed = {name: model["parameters"] for name, model in models(api).items()}
+    assert listed[TINY]["guidance_scale"]["recommended"] == 7.5
+    assert listed["someone/diffusion"]["guidance_scale"]["recommended"] is None
+    turbo, lightning = listed["stabilityai/sd-turbo"], listed["ByteDance/SDXL-Lightning-4step"]
     assert turbo["num_inference_steps"] == {
         "has_effect": True,
         "default": 100,
@@ -154,23 +154,23 @@ def test_each_model_has_its_own_recommended_and_forced_values(api: Client) -> No
     assert lightning["num_inference_steps"]["recommended"] is None
 
 
-@pytest.mark.usefixtures("redis", "known")
-def test_what_staff_allow_narrows_the_ranges(api: Client) -> None:
+@pytest.mark.usefixtures("redis", "several_models")
+def test_limits_of_staff_reduce_the_bounds(api: Client) -> None:
     DiffusionModel.objects.filter(pk=TINY).update(max_steps=4, max_side=100)
     DiffusionModel.objects.filter(pk="ByteDance/SDXL-Lightning-4step").update(max_steps=2)
-    found = models(api)
-    small = found["someone/small"]
+    listed = models(api)
+    small = listed["someone/small"]
     steps = small["parameters"]["num_inference_steps"]
     assert (steps["default"], steps["minimum"], steps["maximum"]) == (100, 1, 20)
     assert small["parameters"]["num_images_per_prompt"]["maximum"] == 2
     assert small["sizes"] == {"min_side": 200, "max_side": 200}
-    assert found[TINY]["parameters"]["num_inference_steps"]["recommended"] == 4
-    assert found[TINY]["sizes"] == {"min_side": 100, "max_side": 100}
-    assert found["ByteDance/SDXL-Lightning-4step"]["parameters"]["num_inference_steps"]["maximum"] == 200
+    assert listed[TINY]["parameters"]["num_inference_steps"]["recommended"] == 4
+    assert listed[TINY]["sizes"] == {"min_side": 100, "max_side": 100}
+    assert listed["ByteDance/SDXL-Lightning-4step"]["parameters"]["num_inference_steps"]["maximum"] == 200
 
 
-@pytest.mark.usefixtures("redis", "known")
-def test_what_is_said_is_what_happens_to_a_request(api: Client) -> None:
+@pytest.mark.usefixtures("redis", "several_models")
+def test_descriptions_match_what_happens_to_a_request(api: Client) -> None:
     for name, model in models(api).items():
         row = DiffusionModel.objects.get(pk=name)
 
@@ -178,15 +178,18 @@ def test_what_is_said_is_what_happens_to_a_request(api: Client) -> None:
             parameters = ImageToImageParameters(**{"prompt": "x", "num_inference_steps": 8, **fields})
             return " ".join(plan(parameters, row.reference(), [], (200, 200), row.limits())[1])
 
-        for field, said in model["parameters"].items():
+        for field, description in model["parameters"].items():
             if field == "loras":
                 continue
-            values = {said["default"], said["maximum"], said["recommended"]} - {None}
-            if field == "num_inference_steps" and said["default"] > said["maximum"]:
-                values.remove(said["default"])
+            values = {description["default"], description["maximum"], description["recommended"]} - {None}
+            if field == "num_inference_steps" and description["default"] > description["maximum"]:
+                values.remove(description["default"])
             for value in values:
-                assert (f"{field} has no effect" in warnings(**{field: value})) is not said["has_effect"], (name, field)
-    # One more than is allowed is refused, as is the default where that is more.
+                assert (f"{field} has no effect" in warnings(**{field: value})) is not description["has_effect"], (
+                    name,
+                    field,
+                )
+    # A value above the limit is refused, also if it is the default.
     for field, value in (("num_inference_steps", 21), ("num_inference_steps", 100), ("num_images_per_prompt", 3)):
         parameters = ImageToImageParameters(**{"prompt": "x", "num_inference_steps": 8, field: value})
         small = DiffusionModel.objects.get(pk="someone/small")
@@ -194,8 +197,8 @@ def test_what_is_said_is_what_happens_to_a_request(api: Client) -> None:
             plan(parameters, small.reference(), [], (200, 200), small.limits())
 
 
-@pytest.mark.usefixtures("redis", "known")
-def test_a_model_is_warm_where_a_worker_of_its_pool_has_it_loaded(api: Client) -> None:
+@pytest.mark.usefixtures("redis", "several_models")
+def test_a_model_is_warm_if_a_worker_of_its_pool_has_it_loaded(api: Client) -> None:
     assert not any(model["is_warm"] for model in models(api).values())
     register_worker("worker-1", models=[TINY, "someone/diffusion"])
     register_worker("worker-2", pool="other", models=["someone/small"])
@@ -203,13 +206,13 @@ def test_a_model_is_warm_where_a_worker_of_its_pool_has_it_loaded(api: Client) -
     assert {name for name, model in models(api).items() if model["is_warm"]} == {TINY, "someone/diffusion"}
 
 
-@pytest.mark.usefixtures("no_redis", "known")
-def test_without_redis_nobody_knows_what_is_warm(api: Client) -> None:
+@pytest.mark.usefixtures("no_redis", "several_models")
+def test_without_redis_is_warm_is_null(api: Client) -> None:
     assert {model["is_warm"] for model in models(api).values()} == {None}
 
 
-@pytest.mark.usefixtures("redis", "known")
-def test_long_lists_take_no_more_queries(
+@pytest.mark.usefixtures("redis", "several_models")
+def test_long_lists_need_no_more_queries(
     api: Client, alices: ApiToken, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     api.get("/models")  # notes the use of the token
@@ -217,15 +220,15 @@ def test_long_lists_take_no_more_queries(
         DiffusionModel.objects.create(id=f"someone/model-{number}", family="turbo", enabled=True)
         add_lora(f"someone/lora-{number}", TINY, f"someone/model-{number}")
     for path in ("/models", "/loras"):
-        # The token, what it may still send, the rows, and what belongs to them.
+        # The token, its rate limit, the rows, and their related rows.
         with django_assert_num_queries(4):
             api.get(path)
 
 
 @pytest.mark.usefixtures("redis", "tiny_edit")
-def test_the_examples_are_real_answers(api: Client) -> None:
+def test_the_examples_are_real_responses(api: Client) -> None:
     register_worker("worker-1", models=[TINY])
-    # Two of each are enough to show what they are.
+    # Two of each are enough for an example.
     for name, prompts in {TINY: "turn it into a pencil sketch\nmake it night", REDRAW: "a red apple\na rocket"}.items():
         DiffusionModel.objects.filter(pk=name).update(example_prompts=prompts)
     answers = {"/models": api.get("/models").json()}
@@ -241,12 +244,12 @@ def test_the_examples_are_real_answers(api: Client) -> None:
 
 
 @pytest.mark.usefixtures("redis", "tiny_edit")
-def test_the_docs_show_a_part_of_the_real_answer(api: Client) -> None:
+def test_the_example_in_the_docs_is_part_of_the_real_response(api: Client) -> None:
     register_worker("worker-1", models=[TINY])
     page = (ROOT / "docs" / "models.md").read_text()
-    (shown,) = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])["models"]
+    (example,) = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])["models"]
     real = models(api)[TINY]
     assert set(real["parameters"]) == set(MODEL_FIELDS)
     assert len(MODEL_FIELDS) == 9
-    parameters = {name: real["parameters"][name] for name in shown["parameters"]}
-    assert shown == {**real, "parameters": parameters, "examples": real["examples"][:1]}
+    parameters = {name: real["parameters"][name] for name in example["parameters"]}
+    assert example == {**real, "parameters": parameters, "examples": real["examples"][:1]}

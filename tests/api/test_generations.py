@@ -1,4 +1,4 @@
-"""`GET /generations` and what can be asked of one by its address: its record, its pictures, its deletion."""
+"""`/generations`: the list with its filters and pages, and a generation's record, pictures and deletion."""
 
 import json
 import re
@@ -47,8 +47,8 @@ def path_of(generation: Generation) -> str:
 def page(api: Client, path: str = "/generations", **query: Any) -> dict[str, Any]:
     response = api.get(path, query)
     assert response.status_code == 200, response.content
-    found: dict[str, Any] = response.json()
-    return found
+    body: dict[str, Any] = response.json()
+    return body
 
 
 def listed(api: Client, **query: Any) -> list[UUID]:
@@ -60,7 +60,7 @@ def code_of(response: Any) -> tuple[int, str]:
 
 
 def wrong(api: Client, query: str) -> dict[str, str]:
-    """The message of each parameter that is refused."""
+    """Return the message of each parameter that is refused."""
     response = api.get(f"/generations?{query}")
     assert response.status_code == 422
     assert response.json()["code"] == "invalid_fields"
@@ -100,7 +100,7 @@ def test_it_works(service: Service, alices_key: str, bobs_key: str) -> None:
         assert bob.get(f"/generations/{older}").status_code == 404
 
 
-def test_every_call_needs_a_token_and_ones_own_generation(bobs_token: str, alice: User, client: Client) -> None:
+def test_every_call_needs_a_token_and_a_generation_of_its_user(bobs_token: str, alice: User, client: Client) -> None:
     generation = make_generation(alice)
     bob = Client(headers={"Authorization": f"Bearer {bobs_token}"})
     assert listed(bob) == []
@@ -124,40 +124,43 @@ def test_other_methods_are_405(api: Client, alice: User) -> None:
         assert set(response["Allow"].split(", ")) >= set(allowed.split(", "))
 
 
-def test_pages_lead_to_the_end_and_back(api: Client, alice: User, bob: User) -> None:
-    made: list[UUID] = []
+def test_all_pages_can_be_followed_in_both_directions(api: Client, alice: User, bob: User) -> None:
+    ids: list[UUID] = []
     for _ in range(7):
-        made.insert(0, make_generation(alice).pk)
+        ids.insert(0, make_generation(alice).pk)
         make_generation(bob)
-    seen, url = [], "/generations?limit=3&prompt=night"
+    pages, url = [], "/generations?limit=3&prompt=night"
     while url:
         response = api.get(url)
-        found = response.json()
-        seen.append([UUID(record["id"]) for record in found["results"]])
+        body = response.json()
+        pages.append([UUID(record["id"]) for record in body["results"]])
         links = dict(re.findall(r'<([^>]+)>; rel="(\w+)"', response.get("Link", "")))
         assert {name: link for link, name in links.items()} == {
-            name: found[key] for name, key in (("next", "next"), ("prev", "previous")) if found[key]
+            name: body[key] for name, key in (("next", "next"), ("prev", "previous")) if body[key]
         }
-        last, url = found, found["next"]
-    assert seen == [made[:3], made[3:6], made[6:]]
+        last, url = body, body["next"]
+    assert pages == [ids[:3], ids[3:6], ids[6:]]
     back = page(api, last["previous"])
-    assert [UUID(record["id"]) for record in back["results"]] == made[3:6]
+    assert [UUID(record["id"]) for record in back["results"]] == ids[3:6]
     assert page(api, back["previous"])["previous"] is None
 
 
-def test_a_page_whose_rows_were_deleted_leads_on(api: Client, alice: User) -> None:
-    made = [make_generation(alice) for _ in range(4)]
+def test_a_page_whose_rows_were_deleted_has_links(api: Client, alice: User) -> None:
+    generations = [make_generation(alice) for _ in range(4)]
     second = page(api, limit=2)["next"]
-    for generation in made[:2]:
+    for generation in generations[:2]:
         assert api.delete(path_of(generation)).status_code == 204
-    found = page(api, second)
-    assert (found["results"], found["next"]) == ([], None)
-    back = page(api, found["previous"])
+    empty = page(api, second)
+    assert (empty["results"], empty["next"]) == ([], None)
+    back = page(api, empty["previous"])
     on = page(api, back["next"])
-    assert [record["id"] for record in (*back["results"], *on["results"])] == [str(made[3].pk), str(made[2].pk)]
+    assert [record["id"] for record in (*back["results"], *on["results"])] == [
+        str(generations[3].pk),
+        str(generations[2].pk),
+    ]
 
 
-def test_filters_leave_what_was_asked_for(api: Client, alice: User, tiny_edit: DiffusionModel) -> None:
+def test_filters_return_the_matching_generations(api: Client, alice: User, tiny_edit: DiffusionModel) -> None:
     other = DiffusionModel.objects.create(id="someone/else", family="turbo")
     plain = make_generation(alice, prompt="Make it NIGHT")
     flagged = make_generation(alice, prompt="snow 100%", num_images_per_prompt=2, flagged=[1])
@@ -178,21 +181,21 @@ def test_filters_leave_what_was_asked_for(api: Client, alice: User, tiny_edit: D
     assert listed(api, created_after="0001-01-01T00:00:00+14:00", created_before="9999-12-31") == everything
 
 
-def test_a_range_of_time_goes_by_created(api: Client, alice: User) -> None:
+def test_time_filters_use_created(api: Client, alice: User) -> None:
     before, during, after = (make_generation(alice, created=NOON + timedelta(hours=hours)) for hours in (-2, 0, 2))
-    # As a submission whose picture took a while to decode: its id is older than its row.
+    # Like a submission whose picture took long to decode: the id is older than the row.
     late = make_generation(alice, created=NOON + timedelta(hours=1) - timedelta(seconds=5))
     Generation.objects.filter(pk=late.pk).update(created=NOON + timedelta(hours=1, seconds=1))
     assert listed(api, created_after="2026-03-01T11:00:00Z") == [after.pk, late.pk, during.pk]
     assert listed(api, created_after="2026-03-01T13:00:00") == [after.pk, late.pk]
     assert listed(api, created_before="2026-03-01T14:00:00+01:00") == [during.pk, before.pk]
     assert listed(api, created_after="2026-03-01", created_before="2026-03-01T12:30") == [during.pk, before.pk]
-    # `created` of a record is the bound to go on from: it is not met again.
+    # With the `created` of a record as bound, the list continues after that record.
     assert listed(api, created_after=page(api, limit=1)["results"][0]["created"]) == []
 
 
 @pytest.mark.parametrize(
-    ("query", "name", "told"),
+    ("query", "name", "message"),
     [
         ("state=done", "state", "'queued', 'running', 'succeeded', 'failed' or 'canceled'"),
         ("state=queued,failed", "state", "'queued'"),
@@ -217,13 +220,13 @@ def test_a_range_of_time_goes_by_created(api: Client, alice: User) -> None:
         ("cursor=%C3%A9", "cursor", "There is no such page"),
     ],
 )
-def test_what_is_wrong_is_named_with_what_is_allowed(api: Client, query: str, name: str, told: str) -> None:
-    found = wrong(api, query)
-    assert set(found) == {name}
-    assert told in found[name]
+def test_errors_name_the_parameter_and_what_is_allowed(api: Client, query: str, name: str, message: str) -> None:
+    messages = wrong(api, query)
+    assert set(messages) == {name}
+    assert message in messages[name]
 
 
-def test_all_that_is_wrong_is_named_at_once(api: Client) -> None:
+def test_all_wrong_parameters_are_listed(api: Client) -> None:
     assert set(wrong(api, "state=x&limit=x&nsfw=x&created_after=x&unheard=of")) == {
         "state",
         "limit",
@@ -235,12 +238,12 @@ def test_all_that_is_wrong_is_named_at_once(api: Client) -> None:
 
 @pytest.fixture
 def pace(tiny_edit: DiffusionModel) -> None:
-    """A worker is at work, and how fast it is was measured."""
+    """A worker is ready, and its speed has been measured."""
     RunTiming.objects.create(model=tiny_edit, pixels=128 * 128, images=1, step_seconds=0.1, other_seconds=1.0)
     register_worker("here-1", models=[tiny_edit.id])
 
 
-def test_a_page_takes_the_same_queries_however_full_it_is(api: Client, alice: User, pace: None) -> None:
+def test_the_number_of_queries_does_not_grow_with_the_page(api: Client, alice: User, pace: None) -> None:
     page(api)
     counted = []
     for count in (1, 5):
@@ -251,17 +254,19 @@ def test_a_page_takes_the_same_queries_however_full_it_is(api: Client, alice: Us
             running = make_generation(alice, State.RUNNING)
             progress.report([running.pk], progress.Progress(5, 20, "denoising"))
         with CaptureQueriesContext(connection) as queries:
-            found = page(api, limit=100)["results"]
+            records = page(api, limit=100)["results"]
         counted.append(len(queries))
-        assert all(record["waiting"]["estimated_finish"] for record in found if record["state"] == "queued")
-        assert all(record["progress"]["estimated_finish"] for record in found if record["state"] == "running")
-    assert len(found) == 24
-    # The token and what it may still send; the rows and their images; of what waits its users, the looks of its pool, the
-    # line and what it is played with, paces, loads and what runs; and paces and loads again for what runs.
+        assert all(record["waiting"]["estimated_finish"] for record in records if record["state"] == "queued")
+        assert all(record["progress"]["estimated_finish"] for record in records if record["state"] == "running")
+    assert len(records) == 24
+    # The token and its rate limit; the rows and their images; for queued ones their users, the state of the pool, the queue and
+    # the inputs of its simulation, run times, load times and running ones; for running ones run times and load times again.
     assert counted == [13, 13]
 
 
-def test_a_page_of_what_is_over_asks_for_nothing_more(api: Client, alice: User, django_assert_num_queries: Any) -> None:
+def test_a_page_of_finished_generations_needs_no_forecast(
+    api: Client, alice: User, django_assert_num_queries: Any
+) -> None:
     for _ in range(5):
         make_generation(alice, num_images_per_prompt=2)
     page(api)
@@ -269,7 +274,7 @@ def test_a_page_of_what_is_over_asks_for_nothing_more(api: Client, alice: User, 
         assert len(page(api, limit=100)["results"]) == 5
 
 
-def test_a_record_of_a_page_is_that_of_its_own_address(api: Client, alice: User, settings: Settings) -> None:
+def test_a_record_in_a_list_equals_the_single_record(api: Client, alice: User, settings: Settings) -> None:
     generation = make_generation(alice, num_images_per_prompt=2)
     assert page(api)["results"] == [api.get(path_of(generation)).json()]
     settings.IMAGE_URLS = "data"
@@ -277,13 +282,13 @@ def test_a_record_of_a_page_is_that_of_its_own_address(api: Client, alice: User,
     assert page(api)["results"][0]["images"][0]["url"].startswith("http://testserver/media/")
 
 
-def test_what_has_not_changed_is_not_sent_again(api: Client, alice: User, tiny_edit: DiffusionModel) -> None:
+def test_an_unchanged_response_is_304(api: Client, alice: User, tiny_edit: DiffusionModel) -> None:
     generation = make_generation(alice)
     for path in (path_of(generation), "/generations"):
         etag = api.get(path)["ETag"]
         assert re.fullmatch(r'"[0-9a-f]{32}"', etag)
-        for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
-            response = api.get(path, headers={"If-None-Match": known})
+        for header in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+            response = api.get(path, headers={"If-None-Match": header})
             assert (response.status_code, response.content, response["ETag"]) == (304, b"", etag)
             assert response["Cache-Control"] == "no-store"
         assert api.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
@@ -293,7 +298,7 @@ def test_what_has_not_changed_is_not_sent_again(api: Client, alice: User, tiny_e
     assert response["ETag"] != etag
 
 
-def test_a_picture_that_is_not_there_is_404(api: Client, alice: User) -> None:
+def test_a_missing_picture_is_404(api: Client, alice: User) -> None:
     done, waiting = make_generation(alice), make_generation(alice, State.QUEUED)
     assert api.get(f"{path_of(done)}/images/0").status_code == 302
     for generation, number in ((done, "1"), (done, "9" * 5000), (done, "x"), (done, "-1"), (waiting, "0")):
@@ -302,7 +307,7 @@ def test_a_picture_that_is_not_there_is_404(api: Client, alice: User) -> None:
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
-def test_what_has_not_ended_is_not_deleted(api: Client, alice: User, state: State) -> None:
+def test_an_unfinished_generation_cannot_be_deleted(api: Client, alice: User, state: State) -> None:
     generation = make_generation(alice, state)
     assert code_of(api.delete(path_of(generation))) == (409, "not_finished")
     assert api.get(path_of(generation)).status_code == 200
@@ -310,14 +315,14 @@ def test_what_has_not_ended_is_not_deleted(api: Client, alice: User, state: Stat
 
 
 def test_the_examples_fit_their_schemas() -> None:
-    found = json.loads(document())
-    for path, operations in found["paths"].items():
+    schema_document = json.loads(document())
+    for path, operations in schema_document["paths"].items():
         for method, operation in operations.items():
             if not path.startswith("/generations"):
                 continue
             for status, response in operation["responses"].items():
                 for content in response.get("content", {}).values():
-                    schema = {**content["schema"], "components": found["components"]}
+                    schema = {**content["schema"], "components": schema_document["components"]}
                     examples = content.get("examples", {})
                     assert examples or status in ("200", "202"), (method, path, status)
                     for example in examples.values():

@@ -1,4 +1,4 @@
-"""What every answer carries: a request id that logs and rows know, what is left of a limit, CORS, compression, no-store."""
+"""Headers of all responses: the request id (also in logs and rows), rate limits, CORS, compression, no-store."""
 
 import asyncio
 import logging
@@ -31,9 +31,9 @@ from tests.support import pictures
 from tests.support.browser import chromium, needs_chromium
 from tests.support.generations import make_generation
 from tests.support.jobs import submit
-from tests.support.service import Service, wait_until
+from tests.support.service import WAIT_SECONDS, Service, wait_until
 
-MADE = re.compile(r"[0-9a-f]{32}")
+GENERATED_ID = re.compile(r"[0-9a-f]{32}")
 FORM: dict[str, Any] = {
     "data": {"prompt": "make it night", "num_inference_steps": "1"},
     "files": {"image": ("a", pictures.photo(128, 128))},
@@ -52,7 +52,7 @@ def address(route: Any) -> str:
 
 @contextmanager
 def no_room(folder: Path) -> Iterator[None]:
-    """A file where this folder was, so that nothing can be stored in it."""
+    """Put a file in place of this folder, so that nothing can be stored in it."""
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(f"{folder.name}-aside")
     folder.rename(aside)
@@ -67,7 +67,7 @@ def no_room(folder: Path) -> Iterator[None]:
 # Request ids.
 
 
-def test_every_answer_has_an_id(service: Service, alices_key: str) -> None:
+def test_every_response_has_an_id(service: Service, alices_key: str) -> None:
     paths = [
         "/health",
         "/ready",
@@ -78,13 +78,13 @@ def test_every_answer_has_an_id(service: Service, alices_key: str) -> None:
         "/static/sample.jpg",
     ]
     ids = [httpx.get(service.url + path).headers["x-request-id"] for path in paths]
-    assert all(MADE.fullmatch(one) for one in ids)
+    assert all(GENERATED_ID.fullmatch(request_id) for request_id in ids)
     assert len(set(ids)) == len(ids)
     too_large = httpx.post(f"{service.url}/generations/x", content=b"x" * 1_000_001, headers={"X-Request-Id": "mine"})
     assert (too_large.status_code, too_large.headers["x-request-id"]) == (413, "mine")
 
 
-def test_the_clients_id_is_kept_and_reaches_the_row(service: Service, alices_key: str) -> None:
+def test_the_clients_id_is_in_the_response_and_the_row(service: Service, alices_key: str) -> None:
     mine = f"job-7:{uuid4()}"
     with service.client(alices_key) as client:
         answer = client.post("/image-to-image", **FORM, headers={"X-Request-Id": mine})
@@ -93,23 +93,23 @@ def test_the_clients_id_is_kept_and_reaches_the_row(service: Service, alices_key
 
 
 @pytest.mark.parametrize("text", ["", "a b", "a\r\nSet-Cookie: a=b", "a\n", "é", "a,b", "a]", "\x00", "x" * 65, "１"])
-def test_an_id_that_could_harm_a_log_is_replaced(text: str) -> None:
-    assert MADE.fullmatch(request_ids.sanitize(text))
+def test_an_invalid_id_is_replaced(text: str) -> None:
+    assert GENERATED_ID.fullmatch(request_ids.sanitize(text))
 
 
 def test_hostile_headers_are_replaced(service: Service) -> None:
     host = urlsplit(service.url)
     for lines in (b"", b"X-Request-Id:", b"X-Request-Id: " + b"x" * 65, b"X-Request-Id: \xff\xc3\xa9", b"X-Request-Id: [a]",
                   b"X-Request-Id: a\r\nX-Request-Id: b"):  # fmt: skip
-        with socket.create_connection((host.hostname, host.port), timeout=10) as connection:
+        with socket.create_connection((host.hostname, host.port), timeout=WAIT_SECONDS) as connection:
             head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + (lines + b"\r\n" if lines else b"")
             connection.sendall(head + b"\r\n")
             received = b"".join(iter(lambda: connection.recv(65536), b""))
-        found = re.findall(rb"(?i)^x-request-id: (.*?)\r$", received, re.M)
-        assert [bool(MADE.fullmatch(one.decode())) for one in found] == [True], lines
+        values = re.findall(rb"(?i)^x-request-id: (.*?)\r$", received, re.M)
+        assert [bool(GENERATED_ID.fullmatch(value.decode())) for value in values] == [True], lines
 
 
-def test_the_logs_of_web_and_worker_name_the_request(service: Service, alices_key: str) -> None:
+def test_log_lines_of_web_and_worker_have_the_request_id(service: Service, alices_key: str) -> None:
     turned_away, failed = (uuid4().hex for _ in range(2))
     with service.client(alices_key) as client:
         client.post("/image-to-image", **FORM)
@@ -129,7 +129,7 @@ def test_the_logs_of_web_and_worker_name_the_request(service: Service, alices_ke
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("redis")
-def test_a_batch_is_logged_with_all_its_ids_and_each_of_it_with_its_own(
+def test_log_lines_of_a_batch_have_all_its_ids_and_others_their_own(
     alices: ApiToken, tiny_edit: DiffusionModel, tmp_path: Path, settings: Settings
 ) -> None:
     settings.MAX_BATCH = 4
@@ -152,7 +152,7 @@ def test_a_batch_is_logged_with_all_its_ids_and_each_of_it_with_its_own(
     logger.addHandler(keep)
 
     def break_down() -> bool:
-        raise RuntimeError("the driver is gone")
+        raise RuntimeError("the driver has failed")
 
     try:
         engine = Engine(EngineSettings(models_dir=tmp_path, dtype="float32", offline=True))
@@ -166,13 +166,13 @@ def test_a_batch_is_logged_with_all_its_ids_and_each_of_it_with_its_own(
     assert request_ids.current() == ""
 
 
-def test_requests_at_the_same_time_keep_their_ids_apart() -> None:
-    """In the event loop and in the threads that it hands work to, as Django does."""
-    seen: dict[str, list[str]] = {}
+def test_concurrent_requests_have_separate_ids() -> None:
+    """In the event loop and in its worker threads, which Django uses."""
+    request_ids_of: dict[str, list[str]] = {}
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.01)
-        seen[scope["path"]] = [request_ids.current(), await asyncio.to_thread(request_ids.current)]
+        request_ids_of[scope["path"]] = [request_ids.current(), await asyncio.to_thread(request_ids.current)]
 
     async def serve() -> None:
         identified: Any = request_id_middleware(application)
@@ -183,14 +183,14 @@ def test_requests_at_the_same_time_keep_their_ids_apart() -> None:
         await asyncio.gather(*(identified(scope, None, None) for scope in scopes))
 
     asyncio.run(serve())
-    assert seen == {str(number): [str(number)] * 2 for number in range(20)}
+    assert request_ids_of == {str(number): [str(number)] * 2 for number in range(20)}
 
 
-# What is left of a limit.
+# Rate limits
 
 
 @pytest.mark.django_db
-def test_what_is_left_of_the_minute_is_told(
+def test_responses_have_the_rate_limit(
     alice: User,
     alices_token: str,
     client: Client,
@@ -217,7 +217,7 @@ def test_what_is_left_of_the_minute_is_told(
 
 
 @pytest.mark.django_db
-def test_another_limit_that_is_reached_is_the_one_that_is_told(
+def test_a_429_has_the_limit_that_was_reached(
     alice: User, alices_token: str, client: Client, settings: Settings
 ) -> None:
     settings.USER_MAX_QUEUED = 1
@@ -232,9 +232,7 @@ def test_another_limit_that_is_reached_is_the_one_that_is_told(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("route", API_ROUTES, ids=address)
-def test_options_need_no_token_and_other_methods_are_told_what_is_allowed(
-    route: Any, client: Client, alices_token: str
-) -> None:
+def test_options_need_no_token_and_405_lists_the_allowed_methods(route: Any, client: Client, alices_token: str) -> None:
     answer = client.options(address(route), headers={"Origin": "https://page.example"})
     assert (answer.status_code, answer.content) == (204, b"")
     assert answer["Cache-Control"] == "no-store"
@@ -246,7 +244,7 @@ def test_options_need_no_token_and_other_methods_are_told_what_is_allowed(
         assert (refused.status_code, refused["Allow"]) == (405, answer["Allow"])
 
 
-def test_what_the_layer_alone_may_ask_has_no_options(service: Service) -> None:
+def test_internal_paths_have_no_options(service: Service) -> None:
     answer = httpx.options(f"{service.url}/generations/{uuid4()}/answer")
     assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")
     assert "allow" not in answer.headers
@@ -274,8 +272,8 @@ POST_FROM_PAGE = """async ([url, token]) => {
   const headers = {Authorization: `Bearer ${token}`, "X-Request-Id": "from-a-page", "Cancel-After": "1h"};
   try {
     const answer = await fetch(`${url}/image-to-image`, {method: "POST", body: form, headers});
-    const told = ["X-Request-Id", "X-Generation-Id", "RateLimit-Remaining"].map(name => answer.headers.get(name));
-    return {status: answer.status, images: (await answer.json()).images?.length, told};
+    const responseHeaders = ["X-Request-Id", "X-Generation-Id", "RateLimit-Remaining"].map(name => answer.headers.get(name));
+    return {status: answer.status, images: (await answer.json()).images?.length, responseHeaders};
   } catch (error) { return error.name; }
 }"""
 
@@ -293,14 +291,14 @@ def test_a_page_of_an_allowed_origin_can_use_the_api_and_others_cannot(
         page.goto(other_origin)
         answer = post_from(page, limited_service)
         assert (answer["status"], answer["images"]) == (200, 1)
-        request_id, generation_id, remaining = answer["told"]
+        request_id, generation_id, remaining = answer["responseHeaders"]
         assert (request_id, bool(generation_id), remaining) == ("from-a-page", True, "59")
         assert post_from(page, service) == "TypeError"
         page.goto(other_origin.replace("127.0.0.1", "localhost"))
         assert post_from(page, limited_service) == "TypeError"
 
 
-def test_the_settings_reach_errors_and_nothing_but_the_api(limited_service: Service, other_origin: str) -> None:
+def test_cors_applies_to_errors_and_only_to_the_api(limited_service: Service, other_origin: str) -> None:
     page = {"Origin": other_origin}
     refused = httpx.get(f"{limited_service.url}/generations/{uuid4()}", headers=page)
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, other_origin)
@@ -311,7 +309,7 @@ def test_the_settings_reach_errors_and_nothing_but_the_api(limited_service: Serv
         assert "access-control-allow-origin" not in httpx.get(limited_service.url + path, headers=page).headers
 
 
-def test_nothing_is_said_of_other_origins_by_default(service: Service) -> None:
+def test_there_are_no_cors_headers_by_default(service: Service) -> None:
     preflight = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
     answer = httpx.options(f"{service.url}/image-to-image", headers=preflight)
     assert (answer.status_code, answer.headers["allow"]) == (204, "POST, OPTIONS")
@@ -322,9 +320,9 @@ def test_nothing_is_said_of_other_origins_by_default(service: Service) -> None:
 # Compression and caches.
 
 
-def test_json_is_compressed_for_those_who_want_it(service: Service, alices_key: str) -> None:
+def test_json_is_compressed_for_clients_that_accept_gzip(service: Service, alices_key: str) -> None:
     with service.client(alices_key) as client:
-        # Several pictures: a short answer is not always shorter when it is compressed.
+        # Several pictures, since compression can make a short response longer.
         form = {**FORM, "data": {**FORM["data"], "num_images_per_prompt": "3"}}
         held = client.post("/image-to-image", **form, headers={"Accept-Encoding": "gzip"})
         assert held.headers["content-encoding"] == "gzip"
@@ -352,7 +350,7 @@ def test_json_is_compressed_for_those_who_want_it(service: Service, alices_key: 
         ("PUT", "/generations/x", {"Content-Length": "1000001"}, 413, "upload_too_large"),
     ],
 )
-def test_every_error_has_a_code_and_stays_in_no_cache(
+def test_every_error_has_a_code_and_is_not_cached(
     service: Service, method: str, path: str, headers: dict[str, str], status: int, code: str
 ) -> None:
     content = b"x" * int(headers.get("Content-Length", 0))

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.support import pictures
-from tests.support.service import Service
+from tests.support.service import WAIT_SECONDS, Service
 
 SMALL = {"prompt": "make it night", "num_inference_steps": "1", "seed": "7"}
 BEARER_PROBLEM = {"detail": {"msg": "Invalid bearer token.", "code": "invalid_token"}}
@@ -35,7 +35,7 @@ def post(
 
 
 def fetch(url: str) -> Image.Image:
-    """As anybody would: without any header."""
+    """Fetch without any header."""
     response = httpx.get(url)
     assert response.status_code == 200
     assert response.headers["content-type"] == "image/png"
@@ -43,7 +43,7 @@ def fetch(url: str) -> Image.Image:
 
 
 def invalid(response: httpx.Response) -> dict[str, str]:
-    """The message of each field of a 422."""
+    """Return the message of each field of a 422."""
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/json"
     assert all(set(item) == {"loc", "msg", "type"} for item in response.json()["detail"])
@@ -51,7 +51,7 @@ def invalid(response: httpx.Response) -> dict[str, str]:
 
 
 def refused(response: httpx.Response, status: int = 400) -> str:
-    """The code of an error that is no 422."""
+    """Return the code of an error other than 422."""
     assert response.status_code == status
     assert set(response.json()["detail"]) == {"msg", "code"}
     return str(response.json()["detail"]["code"])
@@ -76,17 +76,17 @@ def test_the_path_with_a_slash_answers_directly(api: httpx.Client) -> None:
 
 
 def test_the_same_seed_gives_the_same_pixels_and_image_i_has_seed_plus_i(api: httpx.Client) -> None:
-    one = post(api, seed="11").json()["images"]
+    first = post(api, seed="11").json()["images"]
     again = post(api, seed="11").json()["images"]
     pair = post(api, seed="10", num_images_per_prompt="2").json()["images"]
     assert [image["seed"] for image in pair] == [10, 11]
-    pixels = [fetch(image["url"]).tobytes() for image in (*one, *again, *pair)]
+    pixels = [fetch(image["url"]).tobytes() for image in (*first, *again, *pair)]
     assert pixels[0] == pixels[1]
     assert pixels[2] != pixels[3]
     assert max(abs(a - b) for a, b in zip(pixels[0], pixels[3], strict=True)) <= 1
 
 
-def test_the_record_is_durable_and_its_own(service: Service, api: httpx.Client, bobs_key: str) -> None:
+def test_the_record_can_be_read_later_and_only_by_its_user(service: Service, api: httpx.Client, bobs_key: str) -> None:
     answer = post(api, strength="0.5").json()
     record = api.get(f"/generations/{answer['id']}").json()
     assert record["state"] == "succeeded"
@@ -109,12 +109,12 @@ def test_the_record_is_durable_and_its_own(service: Service, api: httpx.Client, 
     assert refused(httpx.get(f"{service.url}/generations/{answer['id']}"), 401) == "invalid_token"
 
 
-def test_the_layers_own_question_is_closed_to_clients(api: httpx.Client) -> None:
+def test_clients_cannot_use_the_internal_paths(api: httpx.Client) -> None:
     answer = post(api).json()
     assert api.get(f"/generations/{answer['id']}/answer").status_code == 404
 
 
-def test_unchecked_is_never_called_safe(api: httpx.Client) -> None:
+def test_an_unchecked_picture_is_never_reported_as_safe(api: httpx.Client) -> None:
     answer = post(api, safety_check="false").json()
     assert answer["images"][0]["nsfw"] is False
     (image,) = api.get(f"/generations/{answer['id']}").json()["images"]
@@ -134,7 +134,7 @@ def test_401_comes_before_everything_else(service: Service, alices_key: str, aut
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer "])
-def test_the_scheme_is_read_in_any_case(service: Service, alices_key: str, scheme: str) -> None:
+def test_the_authentication_scheme_is_case_insensitive(service: Service, alices_key: str, scheme: str) -> None:
     headers = {"Authorization": f"{scheme} {alices_key}"}
     assert httpx.post(f"{service.url}/image-to-image", headers=headers).status_code == 422
 
@@ -146,7 +146,7 @@ def test_other_methods_are_405(api: httpx.Client) -> None:
         assert response.headers["allow"] == "POST, OPTIONS"
 
 
-def test_a_body_without_fields_lacks_both(api: httpx.Client) -> None:
+def test_an_empty_body_lacks_both_required_fields(api: httpx.Client) -> None:
     both = {"prompt": "Field required", "image": "Field required"}
     assert invalid(api.post("/image-to-image")) == both
     assert invalid(api.post("/image-to-image", json={"prompt": "x"})) == both
@@ -154,13 +154,13 @@ def test_a_body_without_fields_lacks_both(api: httpx.Client) -> None:
     assert set(invalid(api.post("/image-to-image", data={"prompt": "x", "image": "text"}))) == {"image"}
 
 
-def test_everything_wrong_is_named_in_one_answer(api: httpx.Client) -> None:
-    found = invalid(post(api, b"no picture", strength="2", num_inference_steps="0", seed="x"))
-    assert set(found) == {"strength", "num_inference_steps", "seed", "image"}
-    assert found["strength"] == "Input should be a number from 0 to 1"
+def test_all_errors_are_in_one_response(api: httpx.Client) -> None:
+    messages = invalid(post(api, b"no picture", strength="2", num_inference_steps="0", seed="x"))
+    assert set(messages) == {"strength", "num_inference_steps", "seed", "image"}
+    assert messages["strength"] == "Input should be a number from 0 to 1"
 
 
-def test_of_a_repeated_field_the_last_wins_and_unknown_ones_are_ignored(api: httpx.Client) -> None:
+def test_the_last_of_repeated_fields_counts_and_unknown_ones_are_ignored(api: httpx.Client) -> None:
     files: Any = [
         ("seed", (None, "1")),
         ("seed", (None, "2")),
@@ -200,7 +200,7 @@ def test_a_malformed_multipart_body_is_a_400_that_sdks_can_read(api: httpx.Clien
     for content_type in ("multipart/form-data", "multipart/form-data; boundary="):
         response = api.post("/image-to-image", content=b"--y\r\n", headers={"Content-Type": content_type})
         assert refused(response) == "malformed_request", content_type
-    # Another boundary than the one announced: a body without any part.
+    # The boundary differs from that of the header, so the body has no part.
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     assert set(invalid(api.post("/image-to-image", content=b"--y\r\n", headers=headers))) == {"prompt", "image"}
     many = {f"field{number}": (None, "x") for number in range(1200)}
@@ -213,7 +213,7 @@ def test_a_body_over_the_limit_is_413(api: httpx.Client) -> None:
 
 def test_a_huge_body_is_not_read_to_its_end(service: Service, alices_key: str) -> None:
     address = urlsplit(service.url)
-    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=WAIT_SECONDS) as connection:
         head = (
             f"POST /image-to-image HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {alices_key}\r\n"
             "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 10000000000\r\n\r\n"
@@ -227,13 +227,13 @@ def test_a_huge_body_is_not_read_to_its_end(service: Service, alices_key: str) -
         assert sent < 150_000_000
 
 
-def test_uploads_are_judged_by_their_bytes(api: httpx.Client) -> None:
+def test_the_format_of_an_upload_is_recognised_by_its_content(api: httpx.Client) -> None:
     for data in (pictures.photo(128, 128, "WEBP"), pictures.phone_photo(160, 128)):
         response = api.post("/image-to-image", data=SMALL, files={"image": ("x.txt", data, "text/plain")})
         assert response.status_code == 200
 
 
-def test_the_phones_place_and_turn_do_not_reach_the_output(api: httpx.Client) -> None:
+def test_position_and_orientation_are_not_in_the_output(api: httpx.Client) -> None:
     answer = post(api, pictures.phone_photo(160, 128, orientation=6)).json()
     png = httpx.get(answer["images"][0]["url"]).content
     picture = Image.open(io.BytesIO(png))
@@ -243,35 +243,35 @@ def test_the_phones_place_and_turn_do_not_reach_the_output(api: httpx.Client) ->
     assert b"Exif" not in png
 
 
-def test_a_size_the_model_cannot_do_is_fitted_and_said(api: httpx.Client) -> None:
+def test_an_unsupported_size_is_changed_with_a_warning(api: httpx.Client) -> None:
     answer = post(api, pictures.photo(64, 32)).json()
     assert fetch(answer["images"][0]["url"]).size == (256, 128)
     assert "64 x 32 pixels was fitted to 256 x 128" in answer["warnings"][0]
 
 
-def test_a_size_that_is_no_multiple_of_anything_comes_back_as_it_was(api: httpx.Client) -> None:
+def test_a_size_that_is_no_multiple_of_8_is_unchanged(api: httpx.Client) -> None:
     assert fetch(post(api, pictures.photo(151, 133)).json()["images"][0]["url"]).size == (151, 133)
 
 
 def test_a_signed_url_serves_its_own_file_only(service: Service, api: httpx.Client) -> None:
-    one, two = (post(api).json()["images"][0]["url"] for _ in range(2))
-    assert httpx.get(one).headers["cache-control"].startswith("private, max-age=")
-    assert httpx.get(one.partition("?")[0]).status_code == 404
-    assert httpx.get(one.partition("?")[0] + "?" + two.partition("?")[2]).status_code == 404
-    assert httpx.get(one.replace("expires=", "expires=9")).status_code == 404
+    url, other_url = (post(api).json()["images"][0]["url"] for _ in range(2))
+    assert httpx.get(url).headers["cache-control"].startswith("private, max-age=")
+    assert httpx.get(url.partition("?")[0]).status_code == 404
+    assert httpx.get(url.partition("?")[0] + "?" + other_url.partition("?")[2]).status_code == 404
+    assert httpx.get(url.replace("expires=", "expires=9")).status_code == 404
     assert httpx.get(f"{service.url}/media/../secret_key?expires=1&signature=x").status_code == 404
-    assert httpx.head(one).status_code == 200
+    assert httpx.head(url).status_code == 200
 
 
-def test_ids_are_made_here_and_cannot_be_set_by_a_client(api: httpx.Client) -> None:
-    wanted = str(uuid4())
+def test_a_client_cannot_set_the_id(api: httpx.Client) -> None:
+    chosen_id = str(uuid4())
     response = api.post(
         "/image-to-image",
         data=SMALL,
         files={"image": ("a", pictures.photo(128, 128))},
-        headers={"X-Generation-Id": wanted, "dreamsite.generation_id": wanted},
+        headers={"X-Generation-Id": chosen_id, "dreamsite.generation_id": chosen_id},
     )
-    assert response.json()["id"] != wanted
+    assert response.json()["id"] != chosen_id
     assert UUID(response.json()["id"]).version == 7
 
 
@@ -279,7 +279,7 @@ def test_chunked_bodies_and_expect_continue_work(service: Service, alices_key: s
     body = httpx.Request("POST", service.url, data=SMALL, files={"image": ("a", pictures.photo(128, 128))})
     content_type, content = body.headers["content-type"], body.read()
     address = urlsplit(service.url)
-    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=WAIT_SECONDS) as connection:
         connection.sendall(
             f"POST /image-to-image HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {alices_key}\r\n"
             f"Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n"

@@ -1,8 +1,10 @@
-"""How a held client is woken: by an event, by a look into the database, after Redis came back."""
+"""How a held client is notified: by an event, by polling the database, after a restart of Redis."""
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,21 +12,13 @@ from django.db import connections
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from generation.asgi import (
-    long_poll,
-    sse,
-    subscriptions,
-)
-from generation.asgi.types import (
-    Message,
-    Receive,
-    Scope,
-    Send,
-)
+from generation.asgi import long_poll, sse, subscriptions
+from generation.asgi.types import Message, Receive, Scope, Send
 from generation.broker import progress
 from generation.models import Generation, State
 from tests.support.jobs import claimed
 from tests.support.servers import EmbeddedRedis
+from tests.support.service import WAIT_SECONDS
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
 
@@ -32,41 +26,63 @@ Scenario = Callable[[subscriptions.Subscriptions], Awaitable[None]]
 
 
 def run(scenario: Scenario) -> None:
-    async def with_waiters() -> None:
+    async def with_subscriptions() -> None:
         registry = subscriptions.Subscriptions()
         registry.start()
-        await asyncio.sleep(0.5)
         try:
-            await asyncio.wait_for(scenario(registry), 20)
+            async with asyncio.timeout(WAIT_SECONDS):
+                await wait_until_listening(registry)
+                await scenario(registry)
         finally:
             await registry.stop()
 
-    asyncio.run(with_waiters())
+    asyncio.run(with_subscriptions())
 
 
-def test_an_event_wakes_the_one_who_waits_for_it() -> None:
+async def wait_until_listening(registry: subscriptions.Subscriptions) -> None:
+    """Publish events until one arrives: a stream is read from when the connection is open."""
+    generation_id = uuid7()
+    with registry.final_event(generation_id) as final:
+        while not final.is_set():
+            await asyncio.to_thread(progress.publish, generation_id, State.SUCCEEDED)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(final.wait(), 0.1)
+
+
+def test_an_event_wakes_only_the_client_of_its_generation() -> None:
     async def scenario(registry: subscriptions.Subscriptions) -> None:
         mine, other = uuid7(), uuid7()
-        with registry.register(mine) as done, registry.register(other) as not_done:
+        with registry.final_event(mine) as mine_final, registry.final_event(other) as other_final:
             await asyncio.to_thread(progress.publish, mine, State.SUCCEEDED)
-            await done.wait()
-            assert not not_done.is_set()
+            await mine_final.wait()
+            assert not other_final.is_set()
 
     run(scenario)
 
 
-def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_database_is_polled_for_lost_events(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "POLL_SECONDS", 0.1)
+    poll_database, polls = subscriptions._poll_database, 0
+
+    def count_polls(*arguments: Any) -> Any:
+        nonlocal polls
+        result = poll_database(*arguments)
+        polls += 1
+        return result
+
+    monkeypatch.setattr(subscriptions, "_poll_database", count_polls)
     generation = claimed(ApiToken.objects.issue(alice, "laptop")[0])
 
     async def scenario(registry: subscriptions.Subscriptions) -> None:
-        with registry.register(generation.pk) as done:
-            await asyncio.sleep(0.5)
-            assert not done.is_set()
-            await asyncio.to_thread(fail_unheard)
-            await done.wait()
+        with registry.final_event(generation.pk) as final:
+            first_poll = polls
+            while polls < first_poll + 2:
+                await asyncio.sleep(0.01)
+            assert not final.is_set()
+            await asyncio.to_thread(fail_without_event)
+            await final.wait()
 
-    def fail_unheard() -> None:
+    def fail_without_event() -> None:
         try:
             Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)
         finally:
@@ -75,10 +91,10 @@ def test_a_lost_event_is_made_up_for_by_the_database(alice: User, monkeypatch: p
     run(scenario)
 
 
-def test_events_are_heard_again_after_redis_was_restarted(redis_server: EmbeddedRedis) -> None:
+def test_events_arrive_again_after_redis_was_restarted(redis_server: EmbeddedRedis) -> None:
     async def scenario(registry: subscriptions.Subscriptions) -> None:
         ids: list[UUID] = [uuid7() for _ in range(2)]
-        with registry.register(ids[0]) as first, registry.register(ids[1]) as second:
+        with registry.final_event(ids[0]) as first, registry.final_event(ids[1]) as second:
             await asyncio.to_thread(progress.publish, ids[0], State.SUCCEEDED)
             await first.wait()
             await asyncio.to_thread(redis_server.stop)
@@ -89,40 +105,40 @@ def test_events_are_heard_again_after_redis_was_restarted(redis_server: Embedded
     run(scenario)
 
 
-def test_a_slow_reader_of_events_misses_none_that_came_before_the_end() -> None:
+def test_a_slow_client_gets_all_events_before_the_end() -> None:
     async def scenario(registry: subscriptions.Subscriptions) -> None:
         generation_id = uuid7()
         states = iter([State.RUNNING, State.SUCCEEDED])
-        told = ""
+        output = ""
 
-        async def ask() -> list[Message]:
-            present = {"origin": "http://testserver/", "record": {"state": next(states), "waiting": None}}
-            return [{"status": 200, "headers": []}, {"body": json.dumps(present).encode()}]
+        async def request_record() -> list[Message]:
+            body = {"origin": "http://testserver/", "record": {"state": next(states), "waiting": None}}
+            return [{"status": 200, "headers": []}, {"body": json.dumps(body).encode()}]
 
         async def send(message: Message) -> None:
-            nonlocal told
+            nonlocal output
             text = message.get("body", b"").decode()
-            told += text
+            output += text
             if "event: started" in text:
-                # All the rest happens, and is known to have, while this is on its way.
+                # The rest happens, and the subscription knows of the end, while this is being sent.
                 await asyncio.to_thread(progress.publish, generation_id, "progress", {"step": 1})
                 await asyncio.to_thread(progress.publish, generation_id, State.SUCCEEDED)
-                while not all(watch.is_final for watch in registry._watching[generation_id]):
+                while not all(subscription.is_final for subscription in registry._subscriptions[generation_id]):
                     await asyncio.sleep(0.01)
 
         async def receive() -> Message:
             await asyncio.Event().wait()
-            raise AssertionError("nobody left")
+            raise AssertionError("the client does not disconnect")
 
         scope = {"method": "GET", "headers": [], "query_string": b""}
-        await sse.serve(generation_id, scope, receive, send, ask, registry)
-        kinds = [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
+        await sse.serve(generation_id, sse.Client(scope, receive, send), request_record, registry)
+        kinds = [line.removeprefix("event: ") for line in output.splitlines() if line.startswith("event: ")]
         assert kinds == ["started", "progress", "succeeded"]
 
     run(scenario)
 
 
-def test_a_slow_download_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_download_does_not_block_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_poll, "DJANGO_THREADS", 1)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,42 +146,43 @@ def test_a_slow_download_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -
         await send({"type": "http.response.body", "body": b"some", "more_body": scope["path"] == "/download"})
 
     async def scenario() -> None:
-        layer = long_poll.LongPollMiddleware(application)
-        taken, slow = asyncio.Event(), asyncio.Event()
+        middleware = long_poll.LongPollMiddleware(application)
+        has_begun, may_end = asyncio.Event(), asyncio.Event()
 
         async def receive() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        async def taking_time(message: Message) -> None:
+        async def send_slowly(message: Message) -> None:
             if message["type"] == "http.response.body":
-                taken.set()
-                await slow.wait()
+                has_begun.set()
+                await may_end.wait()
 
-        async def at_once(message: Message) -> None:
+        async def send(message: Message) -> None:
             pass
 
         def scope(path: str) -> Scope:
             return {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
 
-        download = asyncio.create_task(layer(scope("/download"), receive, taking_time))
-        await taken.wait()
-        await asyncio.wait_for(layer(scope("/history/"), receive, at_once), 5)
-        slow.set()
+        download = asyncio.create_task(middleware(scope("/download"), receive, send_slowly))
+        await has_begun.wait()
+        await asyncio.wait_for(middleware(scope("/history/"), receive, send), WAIT_SECONDS)
+        may_end.set()
         await download
 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(("prefer", "told"), [(b"", 200), (b"respond-async", 503)])
-def test_who_waits_is_answered_though_the_database_is_away_for_a_moment(
-    prefer: bytes, told: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("prefer", "status"), [(b"", 200), (b"respond-async", 503)])
+def test_a_held_client_gets_its_answer_after_a_short_outage(
+    prefer: bytes, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(long_poll, "_ASKED_AGAIN_SECONDS", 0.01)
-    earlier, answers = str(uuid7()).encode(), iter([503, 503, 503, 200])
+    monkeypatch.setattr(long_poll, "_RETRY_SECONDS", 0.01)
+    generation_id, statuses = str(uuid7()).encode(), iter([503, 503, 503, 200])
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        status = 202 if scope["method"] == "POST" else next(answers)
-        await send({"type": "http.response.start", "status": status, "headers": [(b"x-generation-id", earlier)]})
+        headers = [(b"x-generation-id", generation_id)]
+        current_status = 202 if scope["method"] == "POST" else next(statuses)
+        await send({"type": "http.response.start", "status": current_status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
     async def scenario() -> list[Message]:
@@ -176,7 +193,7 @@ def test_who_waits_is_answered_though_the_database_is_away_for_a_moment(
             if body := next(bodies, None):
                 return body
             await asyncio.Event().wait()
-            raise AssertionError("nobody left")
+            raise AssertionError("the client does not disconnect")
 
         async def send(message: Message) -> None:
             sent.append(message)
@@ -186,4 +203,4 @@ def test_who_waits_is_answered_though_the_database_is_away_for_a_moment(
         await long_poll.LongPollMiddleware(application)(scope, receive, send)
         return sent
 
-    assert [message["status"] for message in asyncio.run(scenario()) if "status" in message] == [told]
+    assert [message["status"] for message in asyncio.run(scenario()) if "status" in message] == [status]

@@ -1,4 +1,4 @@
-"""The alias for OpenAI's clients, with their own Python package over real HTTP."""
+"""`/v1/images/edits` with OpenAI's Python package, over real HTTP."""
 
 import base64
 import io
@@ -26,16 +26,17 @@ def images(service: Service, alices_key: str) -> Iterator[openai.resources.Image
         yield client.images
 
 
-def test_pictures_come_by_url(images: openai.resources.Images) -> None:
+def test_pictures_are_returned_by_url(images: openai.resources.Images) -> None:
+    begin = int(time.time())
     answer = images.edit(image=PICTURE, prompt="make it night", n=2, extra_body={"num_inference_steps": 2, "seed": 5})
     assert answer.data
     assert len(answer.data) == 2
-    made = httpx.get(str(answer.data[0].url))
-    assert Image.open(io.BytesIO(made.content)).size == (320, 200)
-    assert abs(answer.created - time.time()) < 60
+    picture = httpx.get(str(answer.data[0].url))
+    assert Image.open(io.BytesIO(picture.content)).size == (320, 200)
+    assert begin <= answer.created <= time.time()
 
 
-def test_pictures_come_in_the_answer_and_fit_the_box(images: openai.resources.Images) -> None:
+def test_pictures_are_returned_in_the_response_and_fit_the_size(images: openai.resources.Images) -> None:
     answer = images.edit(
         image=[PICTURE],
         prompt="make it night",
@@ -49,7 +50,7 @@ def test_pictures_come_in_the_answer_and_fit_the_box(images: openai.resources.Im
     assert (picture.format, picture.size) == ("WEBP", (256, 160))
 
 
-def test_the_steps_are_those_that_the_model_does_best_with(
+def test_the_default_of_steps_is_recommended_by_the_model(
     images: openai.resources.Images, service: Service, alices_key: str
 ) -> None:
     raw = images.with_raw_response.edit(image=PICTURE, prompt="make it night", size="256x256")
@@ -61,7 +62,7 @@ def test_the_steps_are_those_that_the_model_does_best_with(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("redis")
 @pytest.mark.parametrize(("most", "steps"), [(None, 20), (200, 20), (8, 8)])
-def test_the_steps_are_no_more_than_staff_allow(
+def test_the_default_of_steps_respects_the_limit_of_staff(
     tiny_edit: DiffusionModel, client: Client, alices_token: str, most: int | None, steps: int
 ) -> None:
     DiffusionModel.objects.filter(pk=tiny_edit.pk).update(max_steps=most)
@@ -87,7 +88,7 @@ def test_the_steps_are_no_more_than_staff_allow(
         ({"prompt": ""}, "prompt", "required"),
     ],
 )
-def test_what_is_wrong_is_told_as_their_clients_read_it(
+def test_errors_have_the_shape_that_openais_clients_read(
     images: openai.resources.Images, arguments: dict[str, object], param: str | None, words: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as error:
@@ -96,7 +97,7 @@ def test_what_is_wrong_is_told_as_their_clients_read_it(
     assert words in error.value.message
 
 
-def test_the_form_is_read_as_utf_8_whatever_it_is_said_to_be(service: Service) -> None:
+def test_the_form_is_read_as_utf_8_whatever_its_charset(service: Service) -> None:
     for charset in ("idna", "punycode", "rot13"):
         with service.client() as client:
             answer = client.post(
@@ -113,10 +114,10 @@ def test_a_wrong_key_is_an_authentication_error(service: Service) -> None:
         client.images.edit(image=PICTURE, prompt="x")
 
 
-def test_what_takes_longer_is_not_made_again(service: Service, alices_key: str) -> None:
+def test_a_request_that_takes_long_is_not_retried(service: Service, alices_key: str) -> None:
     with (
         openai.OpenAI(base_url=f"{service.url}/v1", api_key=alices_key, max_retries=2) as client,
-        pytest.raises(openai.UnprocessableEntityError, match="nothing is lost") as error,
+        pytest.raises(openai.UnprocessableEntityError, match="is not finished yet") as error,
     ):
         client.images.edit(
             image=PICTURE, prompt="x", extra_body={"num_inference_steps": 200}, extra_headers={"Prefer": "wait=1"}
@@ -126,7 +127,7 @@ def test_what_takes_longer_is_not_made_again(service: Service, alices_key: str) 
         api.post(f"/generations/{error.value.response.headers['X-Generation-Id']}/cancel")
 
 
-def test_who_comes_again_while_it_runs_waits_for_the_same_one(service: Service, alices_key: str) -> None:
+def test_a_retry_while_it_runs_waits_for_the_same_generation(service: Service, alices_key: str) -> None:
     form: dict[str, Any] = {"data": {"prompt": "x", "num_inference_steps": "15"}, "files": {"image": PICTURE}}
     with service.client(alices_key) as client:
         client.headers["Idempotency-Key"] = str(uuid4())

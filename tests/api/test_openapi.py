@@ -1,4 +1,4 @@
-"""The OpenAPI document and its page, and errors that Django itself answers."""
+"""The OpenAPI document and its page, and errors of Django outside of the API's views."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,7 +47,7 @@ def test_the_names_are_the_published_ones(document: Any) -> None:
     assert content_type == "multipart/form-data"
 
 
-def test_every_field_is_there_with_its_default_and_its_bounds(document: Any) -> None:
+def test_every_field_has_its_default_and_bounds(document: Any) -> None:
     body = document["components"]["schemas"]["Body_genImageToImage"]
     assert body["required"] == ["prompt", "image"]
     assert set(body["properties"]) == {"image", *ImageToImageParameters.model_fields}
@@ -59,21 +59,21 @@ def test_every_field_is_there_with_its_default_and_its_bounds(document: Any) -> 
         assert bounds(field) == {bound: described[key] for bound, key in names.items() if key in described}
 
 
-def test_every_status_and_code_is_told(document: Any) -> None:
+def test_every_status_and_code_is_documented(document: Any) -> None:
     responses = document["paths"]["/image-to-image"]["post"]["responses"]
     assert set(responses) == {"200", "202", "400", "401", "409", "410", "413", "422", "429", "500", "503", "504"}
-    told = document["components"]["schemas"]["ErrorCode"]
-    assert set(told["enum"]) == {code.value for code in ErrorCode}
-    assert all(f"`{code.value}` ({code.status})" in told["description"] for code in ErrorCode)
+    schema = document["components"]["schemas"]["ErrorCode"]
+    assert set(schema["enum"]) == {code.value for code in ErrorCode}
+    assert all(f"`{code.value}` ({code.status})" in schema["description"] for code in ErrorCode)
 
 
-def test_the_alias_is_told_with_the_same_request_headers(document: Any) -> None:
-    own, alias = (document["paths"][path]["post"] for path in ("/image-to-image", "/v1/images/edits"))
-    assert alias["parameters"] == own["parameters"]
+def test_the_openai_path_has_the_same_request_headers(document: Any) -> None:
+    original, alias = (document["paths"][path]["post"] for path in ("/image-to-image", "/v1/images/edits"))
+    assert alias["parameters"] == original["parameters"]
     assert alias["responses"]["422"]["headers"].keys() >= {"Location", "X-Generation-Id", "Preference-Applied"}
 
 
-def test_every_answer_tells_its_request_and_what_is_left(document: Any) -> None:
+def test_every_response_documents_request_id_and_rate_limit(document: Any) -> None:
     for path in document["paths"].values():
         for operation in path.values():
             assert {"$ref": "#/components/parameters/X-Request-Id"} in operation["parameters"]
@@ -84,19 +84,19 @@ def test_every_answer_tells_its_request_and_what_is_left(document: Any) -> None:
 
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_asks_nobody_but_us(service: Service, scheme: Any) -> None:
+def test_the_page_requests_nothing_from_other_hosts(service: Service, scheme: Any) -> None:
     with chromium() as browser:
         page = browser.new_page(color_scheme=scheme)
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        urls: list[str] = []
+        page.on("request", lambda request: urls.append(request.url))
         page.goto(f"{service.url}/docs")
         expect(page.get_by_text("/image-to-image", exact=True)).to_be_visible()
         page.wait_for_load_state("networkidle")
-    assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {urlsplit(service.url).netloc}
+    assert {urlsplit(url).netloc for url in urls if not url.startswith("data:")} == {urlsplit(service.url).netloc}
 
 
 @needs_chromium
-def test_the_page_can_be_tried_as_it_comes(service: Service, alices_key: str) -> None:
+def test_the_page_can_send_its_example_request(service: Service, alices_key: str) -> None:
     with chromium() as browser:
         page = browser.new_page()
         page.goto(f"{service.url}/docs")
@@ -123,7 +123,7 @@ def test_the_page_can_be_tried_as_it_comes(service: Service, alices_key: str) ->
         ("POST", "/image-to-image", {"Host": "evil.example"}, 400, "malformed_request"),
     ],
 )
-def test_what_django_refuses_itself_has_the_shape_of_the_api(
+def test_errors_outside_of_views_have_the_shape_of_the_api(
     service: Service, method: str, path: str, headers: dict[str, str], status: int, code: str
 ) -> None:
     response = httpx.request(method, service.url + path, headers=headers)
@@ -131,7 +131,7 @@ def test_what_django_refuses_itself_has_the_shape_of_the_api(
     assert response.json()["detail"]["code"] == code
 
 
-def test_people_get_a_page_instead(service: Service) -> None:
+def test_outside_of_the_api_errors_are_pages(service: Service) -> None:
     response = httpx.get(f"{service.url}/nowhere")
     assert response.status_code == 404
     assert response.headers["content-type"].startswith("text/html")

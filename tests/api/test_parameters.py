@@ -1,4 +1,4 @@
-"""The form fields as the contract wants them parsed, and the words of the 422 items."""
+"""Parsing of the form fields as in Livepeer's API, and the messages of 422."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def items(**fields: str) -> list[dict[str, Any]]:
     return error_items(caught.value)
 
 
-def test_absent_fields_get_the_defaults_of_the_contract() -> None:
+def test_absent_fields_have_the_defaults_of_livepeers_api() -> None:
     assert parse().model_dump() == {
         "prompt": "make it night",
         "model_id": "",
@@ -76,7 +76,7 @@ def test_words_for_false(text: str) -> None:
         ("seed", str(MAX_SEED), MAX_SEED),
     ],
 )
-def test_numbers_are_read_as_python_reads_them(field: str, text: str, value: float) -> None:
+def test_numbers_are_parsed_like_in_python(field: str, text: str, value: float) -> None:
     assert getattr(parse(**{field: text}), field) == value
 
 
@@ -95,7 +95,7 @@ def test_numbers_are_read_as_python_reads_them(field: str, text: str, value: flo
         ("negative_prompt", "\ud800", "string_unicode"),
     ],
 )
-def test_what_cannot_be_read_has_the_type_of_the_contract(field: str, text: str, type_: str) -> None:
+def test_parsing_errors_have_the_types_of_livepeers_api(field: str, text: str, type_: str) -> None:
     (item,) = items(**{field: text})
     assert (item["loc"], item["type"]) == (["body", field], type_)
     assert set(item) == {"loc", "msg", "type"}
@@ -112,12 +112,12 @@ def test_what_cannot_be_read_has_the_type_of_the_contract(field: str, text: str,
         ("num_images_per_prompt", ["0", "-1", "11", "2147483648"], "from 1 to 10"),
     ],
 )
-def test_what_is_out_of_range_names_the_allowed_range(field: str, texts: list[str], range_: str) -> None:
+def test_range_errors_name_the_allowed_range(field: str, texts: list[str], range_: str) -> None:
     for text in texts:
         assert items(**{field: text})[0]["msg"] == f"Input should be a number {range_}"
 
 
-def test_the_last_seed_must_fit_too() -> None:
+def test_the_last_seed_must_be_in_range() -> None:
     assert parse(seed=str(MAX_SEED - 3), num_images_per_prompt="4").seed == MAX_SEED - 3
     with pytest.raises(InvalidField) as caught:
         parse(seed=str(MAX_SEED - 2), num_images_per_prompt="4")
@@ -125,10 +125,10 @@ def test_the_last_seed_must_fit_too() -> None:
     assert str(MAX_SEED - 3) in caught.value.item["msg"]
 
 
-def test_all_wrong_fields_are_named_at_once_and_without_the_input() -> None:
-    found = items(prompt="", strength="secret", seed="-1")
-    assert {item["loc"][1] for item in found} == {"prompt", "strength", "seed"}
-    assert "secret" not in str(found)
+def test_all_wrong_fields_are_listed_without_their_input() -> None:
+    errors = items(prompt="", strength="secret", seed="-1")
+    assert {item["loc"][1] for item in errors} == {"prompt", "strength", "seed"}
+    assert "secret" not in str(errors)
 
 
 @pytest.mark.parametrize("text", ["", "  ", "{}"])
@@ -159,7 +159,7 @@ def test_lora_weights_may_be_numbers_strings_and_true() -> None:
         '{"a":1,"b":1,"c":1,"d":1,"e":1}',
     ],
 )
-def test_loras_that_cannot_be_are_refused_as_a_whole(text: str) -> None:
+def test_invalid_loras_are_refused(text: str) -> None:
     with pytest.raises(RequestRefused) as caught:
         parse_loras(text)
     assert caught.value.code is ErrorCode.INVALID_LORAS

@@ -1,4 +1,4 @@
-"""Answers in the ways that settings choose."""
+"""Responses under different settings."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ from generation.models import State
 from tests.support.generations import make_generation
 
 
-def test_pictures_can_be_answered_as_data_urls(alice: User, settings: Settings) -> None:
+def test_pictures_can_be_data_urls(alice: User, settings: Settings) -> None:
     settings.IMAGE_URLS = "data"
     response = generation_response(make_generation(alice), lambda url: f"https://dreams.example{url}")
     head, _, data = response.data["images"][0]["url"].partition(",")
@@ -22,7 +22,7 @@ def test_pictures_can_be_answered_as_data_urls(alice: User, settings: Settings) 
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (96, 64)
 
 
-def test_signed_urls_end(alice: User, client: Client, settings: Settings) -> None:
+def test_signed_urls_expire(alice: User, client: Client, settings: Settings) -> None:
     url = make_generation(alice).images.get().file.url
     assert client.get(url).status_code == 200
     settings.URL_EXPIRY_SECONDS = -3600
@@ -32,7 +32,7 @@ def test_signed_urls_end(alice: User, client: Client, settings: Settings) -> Non
 @pytest.mark.parametrize(
     ("state", "status"), [(State.QUEUED, 202), (State.RUNNING, 202), (State.SUCCEEDED, 200), (State.FAILED, 500)]
 )
-def test_each_state_has_its_answer(alice: User, state: State, status: int) -> None:
+def test_each_state_has_its_response(alice: User, state: State, status: int) -> None:
     generation = make_generation(alice, state)
     response = generation_response(generation, lambda url: f"https://dreams.example{url}")
     assert response.status_code == status

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the real service: whatever it allows or forbids is answered as it says.
+"""The OpenAPI document against the real service: every response is as documented.
 
 Two runs of 2,000 cases and more. In the first anything is sent: valid and invalid fields, bytes that are hardly ever a
 picture, unknown methods, wrong tokens. In the second every form has a real picture, so that pictures are made. Both are the
@@ -26,7 +26,7 @@ PICTURE = pictures.photo(128, 128)
 SETTINGS = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 EXPECTED = {
     "POST /generations/{generation_id}/cancel": {409},
-    # What one case deleted is gone for the next.
+    # A case can get 410 after an earlier one has deleted the generation.
     "DELETE /generations/{generation_id}": {204, 410},
     "GET /generations/{generation_id}/images/{number}": {302},
 }
@@ -38,7 +38,7 @@ def load(**generation: object) -> Any:
     return schemathesis.openapi.from_dict(json.loads(document()), config=config)
 
 
-tried: Counter[str] = Counter()
+case_counts: Counter[str] = Counter()
 anything = load()
 valid = load(**{"mode": "positive", "allow-x00": False})
 
@@ -50,7 +50,7 @@ def existing_id(service: Service, alices_key: str) -> str:
 
 @pytest.fixture(scope="module")
 def doomed_id(service: Service, alices_key: str) -> str:
-    """One that may be deleted."""
+    """A generation that may be deleted."""
     return make(service, alices_key)
 
 
@@ -62,7 +62,7 @@ def make(service: Service, key: str) -> str:
 
 
 def shorten(body: Any) -> None:
-    """Let one step and one picture stand for every allowed number of them, or the run takes hours."""
+    """Replace every allowed number of steps and pictures by 1, since the run would take hours."""
     if isinstance(body, dict):
         for name in ("num_inference_steps", "num_images_per_prompt", "n"):
             bound = bounds(ImageToImageParameters.model_fields["num_images_per_prompt" if name == "n" else name])
@@ -73,30 +73,30 @@ def shorten(body: Any) -> None:
 
 @anything.parametrize()  # type: ignore[untyped-decorator]
 @settings(SETTINGS, max_examples=180)
-def test_anything_is_answered_as_documented(case: Any, service: Service, alices_key: str) -> None:
+def test_every_response_is_as_documented(case: Any, service: Service, alices_key: str) -> None:
     shorten(case.body)
-    tried[case.operation.label] += 1
+    case_counts[case.operation.label] += 1
     case.call_and_validate(
         service.url,
         headers={"Authorization": f"Bearer {alices_key}"},
-        # A schema cannot say that the bytes must be a picture, or the id one's own; and in a form, 0 is a boolean too.
+        # A schema cannot require that the bytes are a picture or that the id is the user's; and in forms, 0 is a boolean.
         excluded_checks=[positive_data_acceptance, negative_data_rejection],
     )
 
 
 @valid.parametrize()  # type: ignore[untyped-decorator]
 @settings(SETTINGS, max_examples=8)
-def test_what_is_valid_is_done(case: Any, service: Service, alices_key: str, existing_id: str, doomed_id: str) -> None:
-    # A deadline may be too short for anything, and a key have come with another request.
+def test_valid_requests_succeed(case: Any, service: Service, alices_key: str, existing_id: str, doomed_id: str) -> None:
+    # A deadline may be too short, and a key may have been used with another request.
     case.headers = {}
-    tried[case.operation.label] += 1
+    case_counts[case.operation.label] += 1
     if case.method == "POST" and isinstance(case.body, dict):
         for name in ("model_id", "model", "loras", "strength", "seed", "priority", "image_url"):
             case.body.pop(name, None)
         case.body |= {"image": PICTURE}
         shorten(case.body)
     elif case.path == "/generations":
-        # Only an answer holds a cursor that leads anywhere.
+        # Valid cursors are only in responses.
         case.query.pop("cursor", None)
     else:
         generation_id = doomed_id if case.method == "DELETE" else existing_id
@@ -104,16 +104,16 @@ def test_what_is_valid_is_done(case: Any, service: Service, alices_key: str, exi
     response = case.call_and_validate(
         service.url,
         headers={"Authorization": f"Bearer {alices_key}"},
-        # The form is not the one that was made up.
+        # The form is not the generated one.
         excluded_checks=[negative_data_rejection],
     )
     assert response.status_code in EXPECTED.get(case.operation.label, {200}), response.text
 
 
-def test_two_thousand_cases_were_tried() -> None:
+def test_two_thousand_cases_were_run() -> None:
     described = {
         f"{method.upper()} {path}" for path, methods in json.loads(document())["paths"].items() for method in methods
     }
-    if set(tried) != described:
+    if set(case_counts) != described:
         pytest.skip("a part of this module was chosen")
-    assert tried.total() >= 2000, tried
+    assert case_counts.total() >= 2000, case_counts

@@ -71,7 +71,7 @@ def test_a_wrong_value_is_the_sdks_own_error(service: Service, alices_key: str) 
     assert (item.loc, item.msg) == (["body", "strength"], "Input should be a number from 0 to 1")
 
 
-def test_what_takes_long_is_an_sdk_error_that_leads_to_the_pictures(service: Service, alices_key: str) -> None:
+def test_a_long_request_is_an_sdk_error_with_the_record(service: Service, alices_key: str) -> None:
     with sdk(service, alices_key) as livepeer, pytest.raises(errors.SDKError) as caught:
         livepeer.generate.image_to_image(request=request(), http_headers={"Prefer": "respond-async"})
     assert caught.value.status_code == 202
@@ -81,7 +81,7 @@ def test_what_takes_long_is_an_sdk_error_that_leads_to_the_pictures(service: Ser
 
 
 class Statuses:
-    """An HTTP client for the SDK that counts the requests and notes the statuses of the answers."""
+    """An HTTP client for the SDK that counts requests and records the statuses of responses."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -97,14 +97,12 @@ class Statuses:
         self.statuses.append(response.status_code)
 
 
-def test_a_client_that_gave_up_waiting_and_tries_again_gets_what_it_asked_for_once(
-    service: Service, alices_key: str
-) -> None:
+def test_a_client_that_retries_after_a_timeout_gets_one_generation(service: Service, alices_key: str) -> None:
     headers = {"Idempotency-Key": "a client with little patience"}
-    seen = Statuses()
+    recorder = Statuses()
     with (
         service.client(alices_key) as client,
-        Livepeer(server_url=service.url, http_bearer=alices_key, client=seen.client) as livepeer,
+        Livepeer(server_url=service.url, http_bearer=alices_key, client=recorder.client) as livepeer,
         ThreadPoolExecutor(1) as thread,
     ):
         before = client.get("/generations").json()["results"]
@@ -116,7 +114,7 @@ def test_a_client_that_gave_up_waiting_and_tries_again_gets_what_it_asked_for_on
                 timeout_ms=3000,
                 http_headers=headers,
             )
-            wait_until(lambda: seen.requests > 1, "the second try")
+            wait_until(lambda: recorder.requests > 1, "the second try")
         response = answer.result()
         after = client.get("/generations").json()["results"]
     assert response.image_response is not None
@@ -124,12 +122,12 @@ def test_a_client_that_gave_up_waiting_and_tries_again_gets_what_it_asked_for_on
     assert len({record["id"] for record in after} - {record["id"] for record in before}) == 1
 
 
-def test_a_client_that_is_over_a_limit_tries_until_there_is_room(limited_service: Service) -> None:
+def test_a_client_over_its_limit_retries_until_it_is_accepted(limited_service: Service) -> None:
     token = limited_service.manage("createtoken", "erin", "--name", "tests", "--create")
     limited_service.query("UPDATE accounts_user SET max_queued = 1 WHERE username = 'erin'")
-    seen = Statuses()
+    recorder = Statuses()
     with (
-        Livepeer(server_url=limited_service.url, http_bearer=token, client=seen.client) as livepeer,
+        Livepeer(server_url=limited_service.url, http_bearer=token, client=recorder.client) as livepeer,
         limited_service.client(token) as client,
         ThreadPoolExecutor(1) as thread,
     ):
@@ -139,7 +137,7 @@ def test_a_client_that_is_over_a_limit_tries_until_there_is_room(limited_service
             with pytest.raises(errors.SDKError, match="429"):
                 livepeer.generate.image_to_image(request=request())
             answer = thread.submit(livepeer.generate.image_to_image, request=request(), retries=PATIENTLY)
-            wait_until(lambda: seen.statuses.count(429) > 1, "the refusal of the second try")
+            wait_until(lambda: recorder.statuses.count(429) > 1, "the refusal of the second try")
         response = answer.result()
         assert response.image_response is not None
         assert len(client.get("/generations").json()["results"]) == 2

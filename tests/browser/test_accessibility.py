@@ -1,4 +1,4 @@
-"""Every page as axe-core judges it by WCAG 2.2 AA: nothing serious, in light and dark, on a desk and on a phone."""
+"""Every page checked by axe-core against WCAG 2.2 AA, in light and dark, wide and narrow."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -32,18 +32,18 @@ from tests.support.workers import register_worker
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
 
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
-SEEN_AS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1440, "light"), (1440, "dark"), (390, "light"))
-STAFF_SEEN_AS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1440, "light"), (390, "dark"))
+VIEWS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1440, "light"), (1440, "dark"), (390, "light"))
+STAFF_VIEWS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1440, "light"), (390, "dark"))
 DJANGOS_OWN = {"exclude": [[".selector"], [".datetime"]]}
-"""Widgets of Django's admin that are its to mend: lists to choose from, and dates."""
+"""Widgets of Django's own admin, which axe skips: selection lists and dates."""
 
 
 def pages(alice: User) -> Iterator[str]:
-    """An address of each page of the site, with something of everything on it."""
+    """Yield an address of each page of the site, with rows of every kind on it."""
     whole = make_generation(alice, num_images_per_prompt=2, flagged=[1])
     running, failed = make_generation(alice, State.RUNNING), make_generation(alice, State.FAILED)
-    gone = make_generation(alice)
-    Generation.objects.filter(pk=gone.pk).update(trashed=gone.created)
+    trashed = make_generation(alice)
+    Generation.objects.filter(pk=trashed.pk).update(trashed=trashed.created)
     sheet = ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1", "2"]})
     for cell in range(2):
         Generation.objects.filter(pk=make_generation(alice, seed=cell).pk).update(contact_sheet=sheet, cell=cell)
@@ -64,15 +64,15 @@ def pages(alice: User) -> Iterator[str]:
 
 
 def staff_pages(alice: User, charlie: User) -> Iterator[str]:
-    """An address of each page of the admin that is more than Django's own, with something of everything on it."""
+    """Yield an address of each page of the admin that has templates of ours, with rows of every kind on it."""
     whole = make_generation(alice, num_images_per_prompt=2, flagged=[0, 1])
     failed = make_generation(alice, State.FAILED)
     make_generation(alice, State.QUEUED)
-    held = make_generation(alice, flagged=[0])
+    on_hold = make_generation(alice, flagged=[0])
     token, _ = ApiToken.objects.issue(alice, "laptop")
-    Generation.objects.filter(pk=held.pk).update(token=token)
-    retention.set_hold(held.pk, True, charlie, "a claim")
-    decision = review.decide(held.images.get(), charlie, Review.SAFE)
+    Generation.objects.filter(pk=on_hold.pk).update(token=token)
+    retention.set_hold(on_hold.pk, True, charlie, "a claim")
+    decision = review.decide(on_hold.images.get(), charlie, Review.SAFE)
     deletion.delete(make_generation(alice))
     RetentionRule.objects.create(what=RetentionRule.What.UPLOADS, days=30, enabled=True)
     register_worker("atelier-1", models=["dreamsite/tiny-edit"])
@@ -80,7 +80,7 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
     control.send("atelier-1", WorkerCommand.Action.WARM, "dreamsite/tiny-edit", "charlie")
     entry, rows = AuditEntry.objects.latest("pk"), "/admin/generation/generation/"
     yield from ("/admin/", rows, f"{rows}?q=nothing", f"{rows}?state__exact=failed&date={timezone.localdate():%Y-%m}")
-    for row in (whole, failed, held):
+    for row in (whole, failed, on_hold):
         yield f"{rows}{row.pk}/change/"
     yield from (
         "/admin/review/",
@@ -96,37 +96,37 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
 
 
 def violations(page: Page) -> list[str]:
-    """What is serious or worse, with the elements that are meant."""
-    found = Axe().run(page, context=DJANGOS_OWN, options=WCAG).response["violations"]
+    """Return the serious and critical violations on the open page, with their elements."""
+    problems = Axe().run(page, context=DJANGOS_OWN, options=WCAG).response["violations"]
     return [
-        f"{page.url} {one['id']}: {[node['html'][:200] for node in one['nodes']]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
+        f"{page.url} {violation['id']}: {[node['html'][:200] for node in violation['nodes']]}"
+        for violation in problems
+        if violation["impact"] in ("serious", "critical")
     ]
 
 
-def seen(page: Page, ways: Sequence[tuple[int, Literal["light", "dark"]]]) -> list[str]:
-    """What is serious on the page that is open, in any of the ways in which it is looked at."""
-    found = []
-    for width, scheme in ways:
+def problems_of(page: Page, views: Sequence[tuple[int, Literal["light", "dark"]]]) -> list[str]:
+    """Return the serious violations on the open page in each of these widths and colour schemes."""
+    problems = []
+    for width, scheme in views:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        found += [f"{width} {scheme} {one}" for one in violations(page)]
-    return found
+        problems += [f"{width} {scheme} {violation}" for violation in violations(page)]
+    return problems
 
 
 def test_axe_finds_nothing_serious(context: BrowserContext, alice: User, live_server: LiveServer) -> None:
     addresses = list(pages(alice))
     page = context.new_page()
-    # A colour on its way to another is judged as if it stayed there.
+    # Wait for transitions: axe would judge the colours between.
     page.emulate_media(reduced_motion="reduce")
     page.goto(f"{live_server.url}/history/")
-    found = violations(page)
+    problems = violations(page)
     sign_in(page)
     for address in addresses:
         page.goto(live_server.url + address)
-        found += seen(page, SEEN_AS)
-    assert not found, "\n".join(found)
+        problems += problems_of(page, VIEWS)
+    assert not problems, "\n".join(problems)
 
 
 def test_axe_finds_nothing_serious_in_the_admin(
@@ -136,7 +136,7 @@ def test_axe_finds_nothing_serious_in_the_admin(
     page = context.new_page()
     page.emulate_media(reduced_motion="reduce")
     page.goto(f"{live_server.url}/admin/")
-    found = violations(page)
+    problems = violations(page)
     client.force_login(charlie)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
     context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
@@ -144,7 +144,7 @@ def test_axe_finds_nothing_serious_in_the_admin(
         answer = page.goto(live_server.url + address)
         assert answer
         assert answer.ok, address
-        found += seen(page, STAFF_SEEN_AS)
+        problems += problems_of(page, STAFF_VIEWS)
     for kind, action in (
         ("generation/generation", "hold"),
         ("generation/generation", "confirm_flag"),
@@ -156,5 +156,5 @@ def test_axe_finds_nothing_serious_in_the_admin(
         page.locator("select[name=action]").first.select_option(action)
         page.get_by_role("button", name="Go").first.click()
         page.get_by_role("link", name="No, take me back").wait_for()
-        found += seen(page, STAFF_SEEN_AS)
-    assert not found, "\n".join(found)
+        problems += problems_of(page, STAFF_VIEWS)
+    assert not problems, "\n".join(problems)

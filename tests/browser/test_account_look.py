@@ -1,4 +1,4 @@
-"""The pages of the account in a real browser: their look, the theme on every device, an export, and leaving."""
+"""The account's pages in a real browser: layout, theme on every device, export, account deletion."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ SWITCH = "Switch between light and dark"
 
 
 class Devices:
-    """Browsers with nothing in common. Whatever one of them notes as an error fails the test."""
+    """Separate browser contexts. An error in the console of one of them fails the test."""
 
     def __init__(self, browser: Browser, url: str) -> None:
         self.browser = browser
@@ -66,7 +66,7 @@ def go_on() -> bool:
     return False
 
 
-def test_every_page_holds_its_shape(devices: Devices, alice: User, charlie: User) -> None:
+def test_every_page_fits_every_width_and_theme(devices: Devices, alice: User, charlie: User) -> None:
     make_generation(alice, num_images_per_prompt=4)
     page = devices.signed_in()
     for path in ("usage/?by=images&days=7", "settings/", "settings/delete"):
@@ -86,7 +86,7 @@ def test_every_page_holds_its_shape(devices: Devices, alice: User, charlie: User
     check_everywhere(page)
 
 
-def test_the_theme_is_the_accounts_on_every_device(devices: Devices, alice: User) -> None:
+def test_the_accounts_theme_applies_on_every_device(devices: Devices, alice: User) -> None:
     desk, phone = devices.signed_in(), devices.signed_in()
     with desk.expect_response("**/settings/theme"):
         desk.get_by_role("button", name=SWITCH).click()
@@ -109,7 +109,7 @@ def test_the_theme_is_the_accounts_on_every_device(devices: Devices, alice: User
     assert User.objects.get().theme == "light"
 
 
-def test_without_scripts_the_theme_is_there_too(devices: Devices, alice: User) -> None:
+def test_the_theme_needs_no_scripts(devices: Devices, alice: User) -> None:
     page = devices.signed_in(scripts=False)
     page.goto(f"{devices.url}/settings/")
     page.get_by_role("radio", name="Dark").check(force=True)
@@ -117,7 +117,7 @@ def test_without_scripts_the_theme_is_there_too(devices: Devices, alice: User) -
     assert page.evaluate(GROUND) == GROUNDS["dark"]
 
 
-def test_a_theme_that_was_chosen_before_the_sign_in_or_without_the_net_is_kept(devices: Devices, alice: User) -> None:
+def test_a_theme_chosen_signed_out_or_offline_is_saved_later(devices: Devices, alice: User) -> None:
     page = devices.one()
     page.get_by_role("button", name=SWITCH).click()
     with page.expect_response("**/settings/theme"):
@@ -136,7 +136,7 @@ def test_a_theme_that_was_chosen_before_the_sign_in_or_without_the_net_is_kept(d
     devices.problems = [problem for problem in devices.problems if "ERR_FAILED" not in problem]
 
 
-def test_the_admins_switch_is_the_accounts_too(devices: Devices, charlie: User) -> None:
+def test_the_admins_theme_switch_saves_the_accounts_theme(devices: Devices, charlie: User) -> None:
     User.objects.update(theme="dark")
     page = devices.one()
     page.goto(f"{devices.url}/admin/")
@@ -146,13 +146,13 @@ def test_the_admins_switch_is_the_accounts_too(devices: Devices, charlie: User) 
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     with page.expect_response("**/settings/theme"):
         page.locator(".theme-toggle").first.click()
-    chosen = User.objects.get().theme
-    assert chosen == page.locator("html").get_attribute("data-theme") != "dark"
+    theme = User.objects.get().theme
+    assert theme == page.locator("html").get_attribute("data-theme") != "dark"
     page.goto(f"{devices.url}/tokens/")
-    expect(page.locator("html")).to_have_attribute("data-theme", chosen)
+    expect(page.locator("html")).to_have_attribute("data-theme", theme)
 
 
-def test_an_export_is_watched_and_fetched(devices: Devices, alice: User) -> None:
+def test_an_export_is_made_and_downloaded(devices: Devices, alice: User) -> None:
     for _ in range(3):
         make_generation(alice)
     page = devices.signed_in()
@@ -170,7 +170,7 @@ def test_an_export_is_watched_and_fetched(devices: Devices, alice: User) -> None
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_one_leaves_with_a_receipt(devices: Devices, alice: User, charlie: User, scripts: bool) -> None:
+def test_an_account_is_deleted_with_a_receipt(devices: Devices, alice: User, charlie: User, scripts: bool) -> None:
     make_generation(alice)
     page = devices.signed_in(scripts=scripts)
     page.locator(".account summary").click()

@@ -1,4 +1,4 @@
-"""One generation in a real browser: ways to compare, keys, title, sharing, deleting with a way back."""
+"""The page of a generation in a real browser: comparison, keys, title, sharing, delete and undo."""
 
 import re
 
@@ -53,7 +53,7 @@ def test_three_ways_to_compare(page: Page, alice: User, live_server: LiveServer)
     page.keyboard.up("Space")
     assert page.evaluate(CLIP) == "inset(0px 100% 0px 0px)"
 
-    # The way stays when the picture to compare with changes, from before the first paint.
+    # The view stays when another picture is compared, from the first paint on.
     page.get_by_role("navigation", name="Compare with").get_by_role("link", name="the other").click()
     page.wait_for_url(f"**with={other.pk}.0")
     expect(page.locator("html")).to_have_attribute("data-compare", "hold")
@@ -61,7 +61,7 @@ def test_three_ways_to_compare(page: Page, alice: User, live_server: LiveServer)
     expect(page.get_by_role("button", name="Hold to compare")).to_have_attribute("aria-pressed", "true")
 
 
-def test_keys_turn_the_page_but_not_from_the_slider(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_arrow_keys_change_the_page_except_in_the_slider(page: Page, alice: User, live_server: LiveServer) -> None:
     first, second, third = (make_generation(alice) for _ in range(3))
     sign_in(page)
     open_page(page, live_server, second)
@@ -79,7 +79,7 @@ def test_keys_turn_the_page_but_not_from_the_slider(page: Page, alice: User, liv
     expect(page).to_have_url(re.compile(f"{first.pk}/$"))
 
 
-def test_a_title_is_kept_without_leaving_the_page(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_a_title_is_saved_without_leaving_the_page(page: Page, alice: User, live_server: LiveServer) -> None:
     generation = make_generation(alice)
     sign_in(page)
     open_page(page, live_server, generation)
@@ -96,7 +96,7 @@ def test_a_title_is_kept_without_leaving_the_page(page: Page, alice: User, live_
     assert (generation.title, generation.is_favourite) == ("Night shift", True)
 
 
-def test_a_link_is_made_copied_looked_at_and_revoked(
+def test_a_share_link_is_created_copied_opened_and_revoked(
     page: Page, context: BrowserContext, alice: User, live_server: LiveServer
 ) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -129,7 +129,7 @@ def test_a_link_is_made_copied_looked_at_and_revoked(
     visitor.close()
 
 
-def test_deleting_has_a_way_back(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_deletion_can_be_undone(page: Page, alice: User, live_server: LiveServer) -> None:
     generation = make_generation(alice, prompt="a keeper")
     sign_in(page)
     open_page(page, live_server, generation)
@@ -151,7 +151,7 @@ def test_deleting_has_a_way_back(page: Page, alice: User, live_server: LiveServe
     assert generation.deleted is not None
 
 
-def test_every_part_of_it_holds_its_shape(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_the_studio_fits_every_width_and_theme(page: Page, alice: User, live_server: LiveServer) -> None:
     wide = make_generation(alice, prompt="W" * 200, picture=scene(300, 60), flagged=[0])
     generation = make_generation(alice, picture=scene(60, 300), num_images_per_prompt=10, prompt="make it night")
     child = make_generation(alice)

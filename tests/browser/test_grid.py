@@ -1,4 +1,4 @@
-"""The grid of the history in a real browser: searching, choosing, and all of it by keys."""
+"""The history's grid in a real browser: search, selection, keyboard."""
 
 import io
 import re
@@ -24,32 +24,32 @@ pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 
 def make_some(user: User, count: int = 6) -> list[Generation]:
-    """The newest first, as they are shown."""
+    """Create generations and return them newest first, as the grid shows them."""
     return [make_generation(user, prompt=f"number {number}") for number in range(count)][::-1]
 
 
 def test_the_grid_needs_no_mouse(page: Page, alice: User) -> None:
-    made = make_some(alice)
+    generations = make_some(alice)
     page.set_viewport_size({"width": 700, "height": 700})
     sign_in(page)
     keyboard = page.keyboard
     keyboard.press("ArrowRight")
-    expect(page.locator(f"#to-{made[0].pk}")).to_be_focused()
+    expect(page.locator(f"#to-{generations[0].pk}")).to_be_focused()
     keyboard.press("ArrowRight")
     keyboard.press("ArrowDown")
-    expect(page.locator(f"#to-{made[4].pk}")).to_be_focused()
+    expect(page.locator(f"#to-{generations[4].pk}")).to_be_focused()
     keyboard.press("ArrowLeft")
     keyboard.press("ArrowUp")
-    expect(page.locator(f"#to-{made[0].pk}")).to_be_focused()
+    expect(page.locator(f"#to-{generations[0].pk}")).to_be_focused()
 
     keyboard.press("f")
-    expect(page.locator(f"#tile-{made[0].pk} .star")).to_have_attribute("aria-pressed", "true")
-    assert Generation.objects.get(pk=made[0].pk).is_favourite
+    expect(page.locator(f"#tile-{generations[0].pk} .star")).to_have_attribute("aria-pressed", "true")
+    assert Generation.objects.get(pk=generations[0].pk).is_favourite
 
     keyboard.press("Delete")
-    expect(page.locator(f"#tile-{made[0].pk}")).to_have_count(0)
-    expect(page.locator(f"#to-{made[1].pk}")).to_be_focused()
-    assert Generation.objects.get(pk=made[0].pk).trashed is not None
+    expect(page.locator(f"#tile-{generations[0].pk}")).to_have_count(0)
+    expect(page.locator(f"#to-{generations[1].pk}")).to_be_focused()
+    assert Generation.objects.get(pk=generations[0].pk).trashed is not None
 
     keyboard.press("?")
     dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
@@ -57,7 +57,7 @@ def test_the_grid_needs_no_mouse(page: Page, alice: User) -> None:
     keyboard.press("f")
     keyboard.press("Escape")
     expect(dialog).to_have_count(0)
-    assert not Generation.objects.get(pk=made[1].pk).is_favourite
+    assert not Generation.objects.get(pk=generations[1].pk).is_favourite
 
     keyboard.press("/")
     expect(page.get_by_label("Search prompts, titles and notes")).to_be_focused()
@@ -69,21 +69,21 @@ def test_the_grid_needs_no_mouse(page: Page, alice: User) -> None:
 
 
 def test_remix_and_open_are_keys_too(page: Page, alice: User, live_server: LiveServer) -> None:
-    (made,) = make_some(alice, 1)
+    (generation,) = make_some(alice, 1)
     sign_in(page)
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    page.wait_for_url(f"**/history/{made.pk}/")
+    page.wait_for_url(f"**/history/{generation.pk}/")
     page.go_back()
     page.wait_for_url(HISTORY)
-    page.locator(f"#to-{made.pk}").focus()
-    with page.expect_request(re.compile(rf"/\?from={made.pk}&mode=remix$")):
+    page.locator(f"#to-{generation.pk}").focus()
+    with page.expect_request(re.compile(rf"/\?from={generation.pk}&mode=remix$")):
         page.keyboard.press("r")
 
 
-def test_words_are_found_while_one_types(page: Page, alice: User) -> None:
+def test_the_search_shows_matches_while_typing(page: Page, alice: User) -> None:
     make_some(alice, 3)
-    wanted = make_generation(alice, prompt="a lighthouse at dusk")
+    match = make_generation(alice, prompt="a lighthouse at dusk")
     sign_in(page)
     page.get_by_label("Search prompts, titles and notes").press_sequentially("light")
     expect(page.locator(".tile")).to_have_count(1)
@@ -92,22 +92,22 @@ def test_words_are_found_while_one_types(page: Page, alice: User) -> None:
     page.wait_for_url("**/history/?q=light&favourite=true")
     expect(page.get_by_text("No results")).to_be_visible()
     page.go_back()
-    expect(page.locator(f"#to-{wanted.pk}")).to_be_visible()
+    expect(page.locator(f"#to-{match.pk}")).to_be_visible()
     expect(page.get_by_label("Search prompts, titles and notes")).to_have_value("light")
 
 
-def test_many_are_chosen_and_taken_away(page: Page, alice: User, tmp_path: Path) -> None:
-    made = make_some(alice)
+def test_a_selection_is_deleted(page: Page, alice: User, tmp_path: Path) -> None:
+    generations = make_some(alice)
     sign_in(page)
     bar = page.get_by_role("group", name="Actions on the selection")
     expect(bar).to_be_hidden()
     page.get_by_role("button", name="Select", exact=True).click()
-    page.locator(f"#to-{made[0].pk}").click()
-    page.locator(f"#to-{made[2].pk}").click(modifiers=["Shift"])
-    page.locator(f"#tile-{made[2].pk} .pick input").set_checked(False)
-    page.locator(f"#tile-{made[0].pk} .pick input").click()
-    page.locator(f"#tile-{made[0].pk} .pick input").click()
-    page.locator(f"#tile-{made[2].pk} .pick input").click(modifiers=["Shift"])
+    page.locator(f"#to-{generations[0].pk}").click()
+    page.locator(f"#to-{generations[2].pk}").click(modifiers=["Shift"])
+    page.locator(f"#tile-{generations[2].pk} .pick input").set_checked(False)
+    page.locator(f"#tile-{generations[0].pk} .pick input").click()
+    page.locator(f"#tile-{generations[0].pk} .pick input").click()
+    page.locator(f"#tile-{generations[2].pk} .pick input").click(modifiers=["Shift"])
     expect(bar).to_contain_text("3 selected")
     with page.expect_download() as waiting:
         bar.get_by_role("button", name="Download").click()
@@ -120,7 +120,7 @@ def test_many_are_chosen_and_taken_away(page: Page, alice: User, tmp_path: Path)
     expect(page.get_by_text("3 are now favourites.")).to_be_visible()
     expect(bar).to_be_hidden()
 
-    page.locator(f"#to-{made[1].pk}").click()
+    page.locator(f"#to-{generations[1].pk}").click()
     bar.get_by_role("button", name="Delete").click()
     expect(page.locator(".tile")).to_have_count(5)
     page.get_by_role("button", name="Undo").click()
@@ -128,7 +128,7 @@ def test_many_are_chosen_and_taken_away(page: Page, alice: User, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("redis")
-def test_a_tile_tells_how_far_it_is(page: Page, alice: User) -> None:
+def test_a_tile_shows_its_progress(page: Page, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     sign_in(page)
     progress.report([generation.pk], progress.Progress(7, 20, "denoising"))
@@ -136,7 +136,7 @@ def test_a_tile_tells_how_far_it_is(page: Page, alice: User) -> None:
     assert page.locator(".tile progress").get_attribute("value") is not None
 
 
-def test_the_grid_holds_its_shape(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_the_grid_fits_every_width(page: Page, alice: User, live_server: LiveServer) -> None:
     lora = Lora.objects.create(id="someone/with-a-rather-long-name-for-a-lora", enabled=True)
     generation = make_generation(alice, flagged=[0], num_images_per_prompt=4)
     Generation.objects.filter(pk=generation.pk).update(is_favourite=True)
@@ -181,8 +181,8 @@ def settled_filter(tile: Locator) -> str:
     )
 
 
-def test_choosing_and_narrowing_work_without_scripts(browser: Browser, alice: User, live_server: LiveServer) -> None:
-    made = make_some(alice, 3)
+def test_selection_and_filters_work_without_scripts(browser: Browser, alice: User, live_server: LiveServer) -> None:
+    generations = make_some(alice, 3)
     page = browser.new_page(java_script_enabled=False)
     page.goto(f"{live_server.url}/history/")
     sign_in(page)
@@ -193,17 +193,17 @@ def test_choosing_and_narrowing_work_without_scripts(browser: Browser, alice: Us
     page.wait_for_url("**/history/?q=number+1")
     page.get_by_role("link", name="Show all").first.click()
     page.get_by_role("link", name="Favourites").click()
-    expect(page.locator(f"#tile-{made[1].pk}")).to_be_visible()
+    expect(page.locator(f"#tile-{generations[1].pk}")).to_be_visible()
     expect(page.locator(".tile")).to_have_count(1)
     page.get_by_label("Select: number 1").check()
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Undo").click()
     page.wait_for_url("**/history/?favourite=true")
-    expect(page.locator(f"#tile-{made[1].pk}")).to_be_visible()
+    expect(page.locator(f"#tile-{generations[1].pk}")).to_be_visible()
     page.close()
 
 
-def test_what_is_chosen_stays_so_while_it_is_being_made(page: Page, alice: User) -> None:
+def test_a_tile_stays_selected_while_it_is_updated(page: Page, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     make_some(alice, 1)
     sign_in(page)
@@ -216,7 +216,7 @@ def test_what_is_chosen_stays_so_while_it_is_being_made(page: Page, alice: User)
     expect(page.locator(".tile.failed .pick input")).to_be_checked()
 
 
-def test_an_emptied_page_says_that_it_is_empty(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_an_emptied_history_says_that_it_is_empty(page: Page, alice: User, live_server: LiveServer) -> None:
     make_some(alice, 2)
     sign_in(page)
     page.goto(f"{live_server.url}/history/?q=number")

@@ -1,4 +1,4 @@
-"""One person's way through the real service, from the first picture to an undone deletion, and by token to the history."""
+"""A user's way through the real service: from the first picture to an undone deletion, and a request by token."""
 
 import re
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ CARRIER = """bytes => {
 
 @pytest.fixture
 def visitor(browser: Browser) -> Iterator[Page]:
-    """A browser that nobody is signed in with."""
+    """A browser without a session."""
     context = browser.new_context()
     yield context.new_page()
     context.close()

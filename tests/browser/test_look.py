@@ -1,4 +1,4 @@
-"""The pages in a real browser: by keyboard, in dark and light, on a desk and on a phone, with and without scripts."""
+"""The pages in a real browser: by keyboard, in dark and light, wide and narrow, with and without scripts."""
 
 import re
 
@@ -19,11 +19,12 @@ from tests.support.browser import (
 )
 from tests.support.generations import make_generation
 from tests.support.pictures import scene
+from tests.support.service import wait_until
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 
-def test_every_page_holds_its_shape(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_every_page_fits_every_width_and_theme(page: Page, alice: User, live_server: LiveServer) -> None:
     check_everywhere(page)
     sign_in(page)
     expect(page.get_by_text("Your pictures will appear here")).to_be_visible()
@@ -48,7 +49,7 @@ def test_every_page_holds_its_shape(page: Page, alice: User, live_server: LiveSe
     check_everywhere(page)
 
 
-def test_the_way_in_needs_no_mouse(page: Page, alice: User) -> None:
+def test_signing_in_needs_no_mouse(page: Page, alice: User) -> None:
     keyboard = page.keyboard
     expect(page.get_by_label("Username")).to_be_focused()
     keyboard.type("alice")
@@ -132,7 +133,7 @@ def test_the_slider_moves_by_key_and_by_pointer(page: Page, alice: User) -> None
     expect(page.locator("[aria-label=Results] [aria-current] img")).to_have_attribute("alt", re.compile("Result 2"))
 
 
-def test_a_flagged_picture_is_blurred_until_its_owner_asks(page: Page, alice: User) -> None:
+def test_a_flagged_picture_is_blurred_until_clicked(page: Page, alice: User) -> None:
     make_generation(alice, flagged=[0])
     sign_in(page)
     picture = page.locator(".tile img")
@@ -149,45 +150,57 @@ def test_a_flagged_picture_is_blurred_until_its_owner_asks(page: Page, alice: Us
     expect(result).to_have_css("filter", "none")
 
 
-def test_more_comes_when_one_scrolls(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+POSITION_STORED = """() => {
+  const tile = history.state?.tile && document.getElementById(history.state.tile);
+  return tile && Math.abs(tile.getBoundingClientRect().top - history.state.top) < 1;
+}"""
+"""Whether the page has stored where it is scrolled to, which it does a moment after the last scroll."""
+
+
+def scroll_to_end(page: Page, count: int) -> None:
+    """Scroll until the grid has loaded all its tiles."""
+
+    def has_all() -> bool:
+        page.mouse.wheel(0, 2000)
+        return page.locator(".tile").count() == count
+
+    wait_until(has_all, f"{count} tiles")
+
+
+def test_scrolling_loads_older_pages(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "PAGE_SIZE", 12)
     for number in range(30):
         make_generation(alice, prompt=f"number {number}")
     page.set_viewport_size({"width": 390, "height": 400})
     sign_in(page)
     assert page.locator(".tile").count() < 30
-    for _ in range(20):
-        page.mouse.wheel(0, 2000)
-        page.wait_for_timeout(50)
-    expect(page.locator(".tile")).to_have_count(30)
+    scroll_to_end(page, 30)
     expect(page.locator(".older")).to_have_count(0)
     assert page.locator(".grid h2").all_inner_texts() == ["Today"]
     names = page.locator(".tile .caption > span").all_text_contents()
     assert names == [f"number {number}" for number in reversed(range(30))]
 
 
-def test_the_way_back_leads_to_the_same_place(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_going_back_restores_the_scroll_position(page: Page, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "PAGE_SIZE", 12)
-    made = [make_generation(alice, prompt=f"number {number}") for number in range(60)]
+    generations = [make_generation(alice, prompt=f"number {number}") for number in range(60)]
     page.set_viewport_size({"width": 390, "height": 400})
     sign_in(page)
-    far = page.locator(f"#to-{made[12].pk}")
-    for _ in range(40):
-        page.mouse.wheel(0, 2000)
-        page.wait_for_timeout(50)
-    far.scroll_into_view_if_needed()
-    page.wait_for_timeout(300)
-    before = far.bounding_box()
-    far.click()
-    page.wait_for_url(f"**/history/{made[12].pk}/")
-    for again in (page.go_back, page.reload):
-        again()
-        expect(far).to_be_in_viewport()
-        page.wait_for_timeout(500)
-        assert far.bounding_box() == before
+    link = page.locator(f"#to-{generations[12].pk}")
+    scroll_to_end(page, 60)
+    link.scroll_into_view_if_needed()
+    page.wait_for_function(POSITION_STORED)
+    box = link.bounding_box()
+    link.click()
+    page.wait_for_url(f"**/history/{generations[12].pk}/")
+    for return_to_history in (page.go_back, page.reload):
+        return_to_history()
+        expect(link).to_be_in_viewport()
+        page.wait_for_function(POSITION_STORED)
+        wait_until(lambda: link.bounding_box() == box, "the position of before")
 
 
-def test_the_words_of_a_wait_keep_off_the_edge(page: Page, alice: User, live_server: LiveServer) -> None:
+def test_the_status_of_a_waiting_page_has_a_margin(page: Page, alice: User, live_server: LiveServer) -> None:
     generation = make_generation(alice, State.QUEUED)
     page.set_viewport_size({"width": 320, "height": 700})
     sign_in(page)
@@ -199,7 +212,7 @@ def test_the_words_of_a_wait_keep_off_the_edge(page: Page, alice: User, live_ser
     assert frame["x"] + frame["width"] - words["x"] - words["width"] >= 8
 
 
-def test_what_is_being_made_appears_by_itself(page: Page, alice: User) -> None:
+def test_new_results_appear_without_a_reload(page: Page, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     sign_in(page)
     expect(page.locator(".tile.running")).to_be_visible()
@@ -243,7 +256,7 @@ def test_the_theme_is_switched_and_remembered(page: Page, alice: User, charlie: 
     assert page.evaluate(GROUND) == GROUNDS["light"]
 
 
-def test_all_of_it_works_without_scripts(
+def test_everything_works_without_scripts(
     browser: Browser, alice: User, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PAGE_SIZE", 2)

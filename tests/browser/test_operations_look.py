@@ -1,4 +1,4 @@
-"""The operations page in a real browser: on a desktop and on a phone, in dark and light, by keyboard, live."""
+"""The operations page in a real browser: wide and narrow, in dark and light, by keyboard, live."""
 
 import re
 from datetime import timedelta
@@ -36,7 +36,7 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 def busy(alice: User, bob: User) -> None:
-    """A service with some of everything."""
+    """Create rows of every kind."""
     now = timezone.now()
     for number in range(60):
         state = State.FAILED if number % 9 == 4 else State.CANCELED if number % 13 == 5 else State.SUCCEEDED
@@ -69,7 +69,7 @@ def busy(alice: User, bob: User) -> None:
     control.fail(failed, "Model 'dreamsite/tiny-edit' could not be loaded.")
 
 
-def test_the_operations_page_holds_its_shape_and_is_live(
+def test_the_operations_page_fits_every_width_and_is_live(
     live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User
 ) -> None:
     busy(alice, bob)
@@ -80,7 +80,9 @@ def test_the_operations_page_holds_its_shape_and_is_live(
         context = browser.new_context(viewport={"width": 1440, "height": 900})
         context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
         page = context.new_page()
-        page.on("console", lambda told: problems.append(told.text) if told.type in ("error", "warning") else None)
+        page.on(
+            "console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None
+        )
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(f"{live_server.url}/admin/operations/")
         expect(page.get_by_role("heading", level=1, name="Operations")).to_be_visible()
@@ -92,7 +94,7 @@ def test_the_operations_page_holds_its_shape_and_is_live(
                 assert page.evaluate(NAMELESS) == []
         page.set_viewport_size({"width": 1440, "height": 900})
 
-        # What is new appears by itself, and the keyboard keeps its place.
+        # New rows appear without a reload, and the focus stays.
         pause = page.get_by_role("button", name="Pause the pool default")
         pause.focus()
         PausedPool.objects.create(pool="other", by="bob")
@@ -112,9 +114,9 @@ def test_the_operations_page_holds_its_shape_and_is_live(
         # Retention: preview, and run.
         old = make_generation(alice, created=timezone.now() - timedelta(days=40))
         RetentionRule.objects.create(what="content", state="succeeded", days=30)
-        kept = make_generation(bob, created=timezone.now() - timedelta(days=50))
+        generation = make_generation(bob, created=timezone.now() - timedelta(days=50))
         page.goto(f"{live_server.url}/admin/operations/retention/")
-        page.get_by_label("Generation ID").fill(str(kept.pk))
+        page.get_by_label("Generation ID").fill(str(generation.pk))
         page.get_by_label("Reason", exact=True).fill("a claim")
         page.get_by_role("button", name="Put on hold").click()
         expect(page.get_by_text("is on legal hold.")).to_be_visible()
@@ -129,6 +131,6 @@ def test_the_operations_page_holds_its_shape_and_is_live(
         page.get_by_role("button", name="Run now").click()
         expect(page.get_by_text("applied to 1 generation. Nothing more is due now.")).to_be_visible()
         assert Generation.objects.get(pk=old.pk).deleted
-        assert not Generation.objects.get(pk=kept.pk).deleted
+        assert not Generation.objects.get(pk=generation.pk).deleted
         context.close()
     assert problems == []

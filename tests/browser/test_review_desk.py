@@ -1,7 +1,5 @@
-"""The review cockpit in a real browser: ten pictures by keyboard alone, two reviewers at once, veils that fall."""
+"""The review page in a real browser: decisions by keyboard, two reviewers at once, blurring."""
 
-import sys
-import time
 from collections import Counter
 from datetime import timedelta
 
@@ -22,13 +20,13 @@ pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 
 def desk(browser: Browser, live_server: LiveServer, name: str) -> Page:
-    """The review page of a new reviewer of this name."""
+    """Return the review page, signed in as a new reviewer of this name."""
     staff(name, REVIEWERS)
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     context.set_default_timeout(WAIT_MILLISECONDS)
     page = context.new_page()
     page.goto(f"{live_server.url}/admin/review/")
-    # The browser gives the focus when it draws the page, which may be after it has loaded.
+    # The browser sets the focus when it draws the page, which may be after the load event.
     expect(page.get_by_label("Username")).to_be_focused()
     page.keyboard.type(name)
     page.keyboard.press("Tab")
@@ -38,17 +36,15 @@ def desk(browser: Browser, live_server: LiveServer, name: str) -> Page:
     return page
 
 
-def shown(page: Page) -> int:
+def current_image(page: Page) -> int:
     return int(page.locator("#desk .item").get_attribute("data-image") or 0)
 
 
-def wait_for_the_next(page: Page) -> None:
+def wait_for_preload(page: Page) -> None:
     expect(page.locator("#ready .item")).to_have_count(1)
 
 
-def test_ten_pictures_by_keyboard_alone(
-    browser: Browser, live_server: LiveServer, alice: User, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ten_pictures_by_keyboard_alone(browser: Browser, live_server: LiveServer, alice: User) -> None:
     for number in range(12):
         make_generation(alice, flagged=[0], created=timezone.now() - timedelta(minutes=30 - number))
     page = desk(browser, live_server, "dora")
@@ -65,9 +61,9 @@ def test_ten_pictures_by_keyboard_alone(
     expect(page.get_by_role("dialog")).to_contain_text("Safe")
     page.keyboard.press("Escape")
 
-    seen, clock = [], time.monotonic()
+    image_ids = []
     for number in range(10):
-        seen.append(shown(page))
+        image_ids.append(current_image(page))
         page.keyboard.press("v")
         if number % 5 == 4:
             page.keyboard.press("e")
@@ -77,21 +73,18 @@ def test_ten_pictures_by_keyboard_alone(
             page.keyboard.press("2")
         else:
             page.keyboard.press("a")
-        expect(page.locator("#desk .item")).not_to_have_attribute("data-image", str(seen[-1]))
+        expect(page.locator("#desk .item")).not_to_have_attribute("data-image", str(image_ids[-1]))
         expect(picture).to_have_css("filter", "blur(28px) grayscale(1)")
-    seconds = (time.monotonic() - clock) / 10
-    with capsys.disabled():
-        sys.stdout.write(f"\nreviewed by keyboard: {seconds:.2f} s a picture\n")
     decisions = list(ReviewDecision.objects.order_by("id"))
-    assert [decision.image_id for decision in decisions] == seen
+    assert [decision.image_id for decision in decisions] == image_ids
     assert Counter(decision.after for decision in decisions) == {"safe": 4, "confirmed": 4, "escalated": 2}
     assert {decision.reason for decision in decisions if decision.after == Review.CONFIRMED} == {"sexual"}
     assert all(decision.seconds is not None and 0 < decision.seconds < 60 for decision in decisions)
 
     page.keyboard.press("z")
     expect(page.get_by_text("Undone: escalated.")).to_be_visible()
-    assert shown(page) == seen[-1]
-    wait_for_the_next(page)
+    assert current_image(page) == image_ids[-1]
+    wait_for_preload(page)
     assert ReviewClaim.objects.count() == 2
     page.goto(f"{live_server.url}/history/")
     wait_until(lambda: not ReviewClaim.objects.exists(), "the release of the claims")
@@ -102,27 +95,27 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     for number in range(5):
         make_generation(alice, flagged=[0], created=timezone.now() - timedelta(minutes=30 - number))
     dora, erin = desk(browser, live_server, "dora"), desk(browser, live_server, "erin")
-    wait_for_the_next(dora)
-    wait_for_the_next(erin)
+    wait_for_preload(dora)
+    wait_for_preload(erin)
     assert len(set(ReviewClaim.objects.values_list("image", flat=True))) == 4
     erin.reload()
     expect(erin.get_by_text("Also reviewing: dora.")).to_be_visible()
-    assert shown(dora) != shown(erin)
+    assert current_image(dora) != current_image(erin)
 
-    # What Dora looks at Erin may see, but her page claims nothing and asks for nothing that it may not.
-    refused: list[str] = []
+    # Erin may see the picture that Dora reviews; her page claims nothing and sends no request that is refused.
+    errors: list[str] = []
     other = erin.context.new_page()
-    other.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
-    other.goto(f"{live_server.url}/admin/review/?image={shown(dora)}")
+    other.on("response", lambda answer: errors.append(answer.url) if answer.status >= 400 else None)
+    other.goto(f"{live_server.url}/admin/review/?image={current_image(dora)}")
     expect(other.get_by_text("dora is reviewing it now.")).to_be_visible()
     other.goto(f"{live_server.url}/admin/review/insight/")
-    assert (refused, ReviewClaim.objects.count()) == ([], 4)
+    assert (errors, ReviewClaim.objects.count()) == ([], 4)
     other.close()
 
-    # Dora looks away for longer than a claim lasts, and Erin takes what she had.
-    contested = shown(dora)
+    # Dora's claim expires, and Erin claims her picture.
+    image_id = current_image(dora)
     ReviewClaim.objects.filter(reviewer__username="dora").update(expires=timezone.now() - timedelta(seconds=1))
-    erin.goto(f"{live_server.url}/admin/review/?image={contested}")
+    erin.goto(f"{live_server.url}/admin/review/?image={image_id}")
     erin.keyboard.press("a")
     expect(erin.get_by_text("Decided: safe.")).to_be_visible()
     dora.keyboard.press("r")
@@ -132,7 +125,7 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     for _ in range(4):
         for page in (dora, erin):
             if page.locator("#desk .item").count():
-                before = shown(page)
+                before = current_image(page)
                 page.keyboard.press("a")
                 page.wait_for_function(f"document.querySelector('#desk .item')?.dataset.image !== '{before}'")
     expect(dora.get_by_text("Nothing to review")).to_be_visible()
@@ -143,19 +136,21 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
         page.context.close()
 
 
-def test_who_was_signed_out_meanwhile_is_led_back(browser: Browser, live_server: LiveServer, alice: User) -> None:
+def test_a_reviewer_whose_session_ended_is_asked_to_sign_in(
+    browser: Browser, live_server: LiveServer, alice: User
+) -> None:
     for number in range(3):
         make_generation(alice, flagged=[0], created=timezone.now() - timedelta(minutes=30 - number))
     page = desk(browser, live_server, "dora")
-    first = shown(page)
+    first = current_image(page)
     page.goto(f"{live_server.url}/admin/review/?image={first}")
-    wait_for_the_next(page)
+    wait_for_preload(page)
     page.keyboard.press("a")
     expect(page.get_by_text("Decided: safe.")).to_be_visible()
-    # Loaded again, the page goes on, and shows no picture that is decided.
+    # After a reload the page continues with pictures that are not decided.
     page.reload()
-    assert shown(page) != first
-    wait_for_the_next(page)
+    assert current_image(page) != first
+    wait_for_preload(page)
     page.context.clear_cookies(name="sessionid")
     page.keyboard.press("a")
     page.wait_for_url("**/admin/login/?next=/admin/review/")

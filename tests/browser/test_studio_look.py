@@ -1,4 +1,4 @@
-"""The studio in a real browser, on the real service: with a mouse, with keys alone, and without scripts."""
+"""The studio in a real browser, on the real service: with a mouse, by keyboard, and without scripts."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ def sign_in_again(page: Page, service: Service) -> None:
 
 @pytest.fixture
 def open_studio(browser: Browser, service: Service) -> Iterator[Callable[..., Page]]:
-    """Opens the studio as the administrator. The test fails on any error the browser notes."""
+    """The studio, opened by the administrator. An error in the console fails the test."""
     contexts, problems = [], []
 
     def open_(**options: Any) -> Page:
@@ -44,7 +44,7 @@ def open_studio(browser: Browser, service: Service) -> Iterator[Callable[..., Pa
         context.set_default_timeout(WAIT_MILLISECONDS)
         contexts.append(context)
         page = context.new_page()
-        # A form that was refused is no error of the page, though browsers note it.
+        # Browsers report a refused form in the console; it is no error of the page.
         page.on(
             "console",
             lambda message: (
@@ -117,15 +117,15 @@ def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., 
 
 
 @needs_chromium
-def test_it_needs_no_mouse_and_says_what_is_wrong(open_studio: Callable[..., Page], tmp_path: Any) -> None:
+def test_the_form_works_by_keyboard_and_shows_errors(open_studio: Callable[..., Page], tmp_path: Any) -> None:
     page = open_studio()
     large = tmp_path / "large.png"
     large.write_bytes(encoded(scene()) + bytes(1_100_000))
     page.set_input_files("#image", large)
     expect(page.locator("#image-errors")).to_contain_text("the limit is 1 MB")
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
-    page.set_input_files("#image", broken)
+    invalid_file = tmp_path / "broken.png"
+    invalid_file.write_bytes(b"no picture")
+    page.set_input_files("#image", invalid_file)
     expect(page.locator("#picture-caption")).to_contain_text("no preview in this browser")
     page.locator("#prompt").focus()
     page.keyboard.type("make it night")
@@ -209,7 +209,7 @@ def test_another_model_shows_its_own_parameters(
     )
     expect(page.get_by_alt_text("Input picture: pasted.png")).to_be_visible()
     page.get_by_label("What should happen to it?").fill("make it night")
-    expect(page.locator("#estimate")).to_contain_text("No worker is at work in its pool")
+    expect(page.locator("#estimate")).to_contain_text("Its pool has no active worker")
 
     page.locator("#model_id").select_option("some/turbo")
     expect(page.locator("#num_inference_steps")).to_have_value("3")
@@ -224,9 +224,7 @@ def test_another_model_shows_its_own_parameters(
 
 
 @needs_chromium
-def test_it_keeps_what_was_prepared_while_another_tab_signs_out_and_in(
-    open_studio: Callable[..., Page], service: Service
-) -> None:
+def test_the_form_survives_a_sign_out_in_another_tab(open_studio: Callable[..., Page], service: Service) -> None:
     page = open_studio()
     page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
     page.get_by_label("What should happen to it?").fill("prepared before")
@@ -262,22 +260,22 @@ def test_it_needs_no_scripts(open_studio: Callable[..., Page], service: Service)
     expect(page.locator("#image-errors")).to_contain_text("The picture was too large")
 
 
-def test_the_stream_of_the_pages_is_for_sessions_alone(service: Service) -> None:
+def test_event_streams_of_pages_need_a_session(service: Service) -> None:
     with service.client() as api:
-        made = api.post(
+        record = api.post(
             "/image-to-image",
             data={"prompt": "followed", "num_inference_steps": "2"},
             files={"image": photo(64, 64)},
             headers={"Prefer": "respond-async"},
         ).json()
-        assert api.get(f"/history/{made['id']}/events").status_code == 403, "a token opens the API, not the pages"
-    with httpx.Client(base_url=service.url, follow_redirects=True, timeout=30) as person:
-        form = person.get("/accounts/sign-in").text
+        assert api.get(f"/history/{record['id']}/events").status_code == 403, "a token opens the API, not the pages"
+    with httpx.Client(base_url=service.url, follow_redirects=True, timeout=30) as client:
+        form = client.get("/accounts/sign-in").text
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
         assert token is not None
         fields = {"username": "admin", "password": service.password, "csrfmiddlewaretoken": token[1]}
-        person.post("/accounts/sign-in", data=fields)
-        told = person.get(f"/history/{made['id']}/events")
-        assert told.headers["Content-Type"] == "text/event-stream"
-        assert "event: succeeded" in told.text
-        assert person.get(f"/generations/{made['id']}/events").status_code == 401, "a session opens no API"
+        client.post("/accounts/sign-in", data=fields)
+        answer = client.get(f"/history/{record['id']}/events")
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        assert "event: succeeded" in answer.text
+        assert client.get(f"/generations/{record['id']}/events").status_code == 401, "a session opens no API"

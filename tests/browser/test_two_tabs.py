@@ -1,4 +1,4 @@
-"""A page that was open before its person signed out and in again in another tab: what is done on it still counts."""
+"""A page that was open while its user signed out and in again in another tab still works."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,15 +16,15 @@ from tests.support.generations import make_generation
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
 
 
-def test_forms_of_before_still_work(page: Page, alice: User, live_server: LiveServer) -> None:
-    made = make_generation(alice)
+def test_forms_from_before_the_sign_in_still_work(page: Page, alice: User, live_server: LiveServer) -> None:
+    generation = make_generation(alice)
     sign_in(page)
     other = page.context.new_page()
     other.goto(f"{live_server.url}/history/")
     sign_out(other)
     other.goto(f"{live_server.url}/history/")
     sign_in(other)
-    page.locator(f"#tile-{made.pk} .star").click()
-    expect(page.locator(f"#tile-{made.pk} .star")).to_have_attribute("aria-pressed", "true")
-    assert Generation.objects.get(pk=made.pk).is_favourite
+    page.locator(f"#tile-{generation.pk} .star").click()
+    expect(page.locator(f"#tile-{generation.pk} .star")).to_have_attribute("aria-pressed", "true")
+    assert Generation.objects.get(pk=generation.pk).is_favourite
     sign_out(page)

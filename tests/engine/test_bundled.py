@@ -1,4 +1,4 @@
-"""The models that ship do what their cards say, by the service's own way to them; training measures how well."""
+"""The bundled models do what their cards say, run as the service runs them. `training/` measures how well."""
 
 import json
 import re
@@ -26,7 +26,7 @@ from training.evaluate import CONTRACT
 from training.instructions import NEUTRAL_HELD_OUT
 from training.lora import STYLES
 from training.tokenizer import token_ids
-from training.words import INSTRUCTIONS, heard_by, load
+from training.words import INSTRUCTIONS, load, prototypes_of
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def make(
     loras: Sequence[LoraReference] = (),
     **asked: Any,
 ) -> NDArray[np.float64]:
-    """The pixels, 0 to 255, that a request of these fields gets."""
+    """Return the pixels, 0 to 255, of a request with these fields."""
     parameters = ImageToImageParameters(prompt=prompt, seed=7, safety_check=False, **asked)
     recipe, _ = plan(parameters, model, loras, picture.size)
     return np.asarray(engine.run(recipe, picture, lambda *_: None).pictures[0].image, float)
@@ -64,19 +64,19 @@ def error(one: NDArray[np.float64], other: Image.Image | NDArray[np.float64]) ->
     return float(np.square(one - np.asarray(other, float)).mean())
 
 
-def test_an_edit_does_what_it_is_told(engine: Engine, photo: Image.Image) -> None:
-    made = make(engine, TINY_EDIT, photo, "make it black and white", num_inference_steps=6)
-    assert np.ptp(made, axis=2).mean() < 0.25 * np.ptp(np.asarray(photo, float), axis=2).mean()
+def test_an_edit_follows_its_prompt(engine: Engine, photo: Image.Image) -> None:
+    result = make(engine, TINY_EDIT, photo, "make it black and white", num_inference_steps=6)
+    assert np.ptp(result, axis=2).mean() < 0.25 * np.ptp(np.asarray(photo, float), axis=2).mean()
 
 
 @pytest.mark.django_db
-def test_the_editor_tells_its_examples_apart_and_that_unknown_words_are_none_of_them() -> None:
+def test_the_editor_distinguishes_its_examples_from_unknown_words() -> None:
     examples = DiffusionModel.objects.get(pk="dreamsite/tiny-edit").example_prompts.splitlines()
     pipeline = load(BUNDLED / "tiny-edit")
     with torch.no_grad():
         tokens = torch.tensor([token_ids(pipeline.tokenizer, text) for text in [*examples, *NEUTRAL_HELD_OUT]])
         said = pipeline.unet.add_embedding(pipeline.text_encoder(tokens)[0])
-    known = heard_by(pipeline, INSTRUCTIONS, 50)
+    known = prototypes_of(pipeline, INSTRUCTIONS, 50)
     understood = functional.cosine_similarity(said[:, None], known[None], dim=2).argmax(1).tolist()
     assert understood[: len(examples)] == list(range(len(EDITS)))
     assert understood[len(examples) :].count(len(EDITS)) >= 0.8 * len(NEUTRAL_HELD_OUT)
@@ -92,26 +92,24 @@ def test_the_redrawer_knows_its_examples() -> None:
 @pytest.mark.parametrize(("style", "prompt"), [("banknote", "make it a banknote"), ("knitted", "make it knitted")])
 def test_a_lora_makes_its_style(engine: Engine, photo: Image.Image, style: str, prompt: str) -> None:
     lora = LoraReference(id=f"dreamsite/{style}", revision="", weight_name="", weight=1.0)
-    made = make(engine, TINY_EDIT, photo, prompt, loras=[lora], num_inference_steps=8)
+    result = make(engine, TINY_EDIT, photo, prompt, loras=[lora], num_inference_steps=8)
     draw, _ = STYLES[style]
-    wanted = 255 * np.clip(draw(np.asarray(photo, np.float32) / 255), 0, 1)
-    assert error(made, wanted) < 0.6 * error(made, photo)
+    expected = 255 * np.clip(draw(np.asarray(photo, np.float32) / 255), 0, 1)
+    assert error(result, expected) < 0.6 * error(result, photo)
 
 
 @pytest.mark.parametrize("guidance", [7.5, 20])
-def test_a_hundred_steps_do_not_lead_away_from_what_twenty_make(
-    engine: Engine, photo: Image.Image, guidance: float
-) -> None:
+def test_a_hundred_steps_resemble_twenty(engine: Engine, photo: Image.Image, guidance: float) -> None:
     few, many = (
         make(engine, TINY_EDIT, photo, "make it night", num_inference_steps=steps, guidance_scale=guidance)
         for steps in (20, 100)
     )
     assert error(many, few) < 8 * guidance
-    # Borders are where they drifted apart, when estimates were clipped.
+    # The borders differed when estimates were clipped.
     assert error(many[-4:], few[-4:]) < 500
 
 
-def test_the_words_decide_what_is_drawn(engine: Engine) -> None:
+def test_the_prompt_decides_the_motif(engine: Engine) -> None:
     for prompt, strongest in (("a red apple", 0), ("a green heart", 1), ("blue heart please", 2)):
         made = make(engine, TINY_REDRAW, blob("gray"), prompt, strength=0.9, num_inference_steps=25)
         middle = made[32:96, 32:96].mean((0, 1))
@@ -119,7 +117,7 @@ def test_the_words_decide_what_is_drawn(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["a penguin", "pizza"])
-def test_the_more_strength_the_less_is_left_of_the_picture(engine: Engine, prompt: str) -> None:
+def test_more_strength_leaves_less_of_the_picture(engine: Engine, prompt: str) -> None:
     drawn = blob("teal")
     errors = [
         error(make(engine, TINY_REDRAW, drawn, prompt, strength=s, num_inference_steps=25), drawn)
@@ -130,7 +128,7 @@ def test_the_more_strength_the_less_is_left_of_the_picture(engine: Engine, promp
 
 
 @pytest.mark.parametrize(("name", "most"), [("tiny-edit", 15), ("tiny-redraw", 12)])
-def test_a_model_ships_small_with_its_card_and_nothing_of_the_machine_it_was_made_on(name: str, most: int) -> None:
+def test_a_bundled_model_is_small_and_has_a_card_without_traces_of_its_machine(name: str, most: int) -> None:
     directory = BUNDLED / name
     card = (directory / "CARD.md").read_text()
     assert (directory / "samples.jpg").is_file()
@@ -145,7 +143,7 @@ def test_a_model_ships_small_with_its_card_and_nothing_of_the_machine_it_was_mad
     assert "build/" not in settings
 
 
-def test_training_measures_with_the_guidance_that_the_service_gives() -> None:
-    asked = ImageToImageParameters(prompt="a penguin")
+def test_training_measures_with_the_guidance_of_the_service() -> None:
+    request = ImageToImageParameters(prompt="a penguin")
     for model, measured in ((TINY_EDIT, CONTRACT.guidance), (TINY_REDRAW, GUIDANCE)):
-        assert plan(asked, model, [], (128, 128))[0].guidance_scale == pytest.approx(measured)
+        assert plan(request, model, [], (128, 128))[0].guidance_scale == pytest.approx(measured)

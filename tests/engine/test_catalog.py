@@ -1,4 +1,4 @@
-"""Every kind of model is found on disk or fetched from the hub, and driven the way it needs."""
+"""The catalog finds each family's models on disk or on the hub, and says how to load them."""
 
 import hashlib
 import http.server
@@ -99,7 +99,7 @@ def pixels(result: Result) -> "np.ndarray[Any, np.dtype[np.int16]]":
     ],
     ids=lambda model: model.id,
 )
-def test_the_uploaded_picture_matters_to_every_kind_of_model(engine: Engine, model: ModelReference) -> None:
+def test_the_uploaded_picture_matters_to_every_family(engine: Engine, model: ModelReference) -> None:
     plain, inverted = (pixels(run(engine, model, picture)) for picture in (scene(), ImageOps.invert(scene())))
     assert not np.array_equal(plain, inverted)
 
@@ -115,7 +115,7 @@ def test_lightning_is_sdxl_with_another_unet_and_trailing_steps(models_dir: Path
         assert not pipe.unet.training
 
 
-def test_every_other_kind_is_loaded_as_its_family_says(models_dir: Path) -> None:
+def test_other_models_are_loaded_as_their_family_needs(models_dir: Path) -> None:
     sd = loaded(local("tests/sd", Family.STABLE_DIFFUSION), models_dir)
     assert (type(sd).__name__, type(sd.scheduler).__name__) == ("StableDiffusionImg2ImgPipeline", "PNDMScheduler")
     turbo = loaded(local("tests/turbo", Family.TURBO), models_dir)
@@ -148,7 +148,7 @@ def test_a_bundled_model_is_found_before_one_of_its_name_in_the_models_directory
 @pytest.mark.parametrize(
     "id_", ["tests", "../sd", "tests/..", "tests/sd/", "/tests/sd", "tests/s/d", "tests/a..b", "", "a/b\n"]
 )
-def test_an_id_that_is_no_owner_and_name_finds_nothing(models_dir: Path, id_: str) -> None:
+def test_an_invalid_id_finds_nothing(models_dir: Path, id_: str) -> None:
     with pytest.raises(ModelFailed, match="not available"):
         find_model(ModelReference(id=id_, revision=REVISION, family=Family.STABLE_DIFFUSION), models_dir, offline=True)
 
@@ -174,7 +174,7 @@ def test_pickled_weights_are_refused_unopened(models_dir: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("place", ["unet", "."])
-def test_code_that_comes_with_a_model_is_not_run(models_dir: Path, tmp_path: Path, place: str) -> None:
+def test_code_of_a_model_is_not_run(models_dir: Path, tmp_path: Path, place: str) -> None:
     directory = tmp_path / "tests/scripted"
     shutil.copytree(models_dir / "tests/sd", directory)
     (directory / place / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
@@ -186,18 +186,18 @@ def test_code_that_comes_with_a_model_is_not_run(models_dir: Path, tmp_path: Pat
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_pipeline_that_cannot_be_stopped_is_refused() -> None:
-    class Deaf:
+def test_a_pipeline_without_callback_is_refused() -> None:
+    class WithoutCallback:
         unet = torch.nn.Identity()
 
         def __call__(self, prompt: str, image: Image.Image, generator: torch.Generator) -> None: ...
 
-    with pytest.raises(TypeError, match="Deaf is not supported: it has no argument callback_on_step_end"):
-        WarmPipeline(Deaf(), torch.float32, Traits(), lambda lora: Path())
+    with pytest.raises(TypeError, match="WithoutCallback is not supported: it has no argument callback_on_step_end"):
+        WarmPipeline(WithoutCallback(), torch.float32, Traits(), lambda lora: Path())
 
 
 class Hub:
-    """Serves directories as the hub's repositories, at one revision, and lists the files asked for."""
+    """Serves directories as repositories of the hub, at one revision, and lists the requested files."""
 
     def __init__(self, root: Path) -> None:
         self.asked: set[str] = set()
@@ -289,7 +289,7 @@ def hub(tmp_path: Path, models_dir: Path) -> Iterator[Hub]:
 
 
 def in_a_fresh_process(hub: Hub, models_dir: Path, call: str) -> str:
-    """What the catalog's `call` says in a process that takes `hub` for the hub, and that must not import torch."""
+    """Return the output of a catalog `call` in a process that uses `hub` as the hub and must not import torch."""
     code = f"""
 import sys
 from pathlib import Path
@@ -355,6 +355,6 @@ def test_nothing_is_fetched_without_a_pinned_revision(hub: Hub, tmp_path: Path) 
     assert hub.asked == set()
 
 
-def test_a_model_that_the_hub_does_not_have_is_told_in_plain_words(hub: Hub, tmp_path: Path) -> None:
+def test_a_model_that_is_not_on_the_hub_fails_in_plain_words(hub: Hub, tmp_path: Path) -> None:
     missing = "download(sd.model_copy(update={'id': 'owner/missing'}), directory)"
     assert in_a_fresh_process(hub, tmp_path, missing) == "Model 'owner/missing' is not available on this server."

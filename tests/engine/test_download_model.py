@@ -1,4 +1,4 @@
-"""`manage.py download_model`: what is there is found, what is not is one clear line."""
+"""`manage.py download_model`: it finds available models, and explains others in one line."""
 
 from io import StringIO
 from pathlib import Path
@@ -16,14 +16,14 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def models_dir(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty MODELS_DIR, and no hub: what the variable HF_HUB_OFFLINE says when it is read."""
+    """Return an empty MODELS_DIR, with the hub offline as if HF_HUB_OFFLINE were set."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     settings.MODELS_DIR = tmp_path
     return tmp_path
 
 
 def download(model_id: str) -> list[str]:
-    """The lines that the command prints."""
+    """Return the lines that the command prints."""
     output = StringIO()
     call_command("download_model", model_id, stdout=output)
     return output.getvalue().splitlines()
@@ -38,26 +38,26 @@ def refusal(model_id: str) -> str:
 
 def test_the_bundled_model_is_there(tiny_edit: DiffusionModel) -> None:
     assert download(tiny_edit.id) == [
-        "Fetching what is missing of dreamsite/tiny-edit ...",
+        "Downloading the missing files of dreamsite/tiny-edit ...",
         f"dreamsite/tiny-edit is in {BUNDLED / 'tiny-edit'}",
     ]
 
 
 def test_a_model_put_into_models_dir_is_there(models_dir: Path) -> None:
     DiffusionModel.objects.create(id="someone/model", family="image-to-image")
-    assert refusal("someone/model").startswith("someone/model could not be fetched: someone/model is not on disk")
+    assert refusal("someone/model").startswith("someone/model could not be downloaded: someone/model is not on disk")
     (models_dir / "someone" / "model").mkdir(parents=True)
     (models_dir / "someone" / "model" / "model_index.json").write_text("{}")
     assert download("someone/model")[1:] == [
         f"someone/model is in {models_dir / 'someone' / 'model'}",
-        "Requests may not use it yet: enable it in the admin.",
+        "Requests cannot use it yet: enable it in the admin.",
     ]
 
 
 def test_a_hub_that_cannot_be_reached_is_one_clear_line() -> None:
     DiffusionModel.objects.get_or_create(id="someone/far", family="turbo", revision="0" * 40)
     line = refusal("someone/far")
-    assert line.startswith("someone/far could not be fetched: Cannot reach ")
+    assert line.startswith("someone/far could not be downloaded: Cannot reach ")
     assert "offline mode is enabled" in line
 
 

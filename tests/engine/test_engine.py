@@ -1,4 +1,4 @@
-"""The engine makes the pictures of a recipe, and fails in words fit for a user."""
+"""The engine makes the pictures of a recipe, and fails with messages for the user."""
 
 import os
 import shutil
@@ -66,8 +66,8 @@ def recipe(model: ModelReference = TINY_EDIT, **changes: Any) -> Recipe:
     return Recipe(**values | changes)
 
 
-def run(engine: Engine, wanted: Recipe) -> Result:
-    return engine.run(wanted, scene(), lambda done, of, phase: None)
+def run(engine: Engine, one_recipe: Recipe) -> Result:
+    return engine.run(one_recipe, scene(), lambda done, of, phase: None)
 
 
 def pixels(result: Result, index: int = 0) -> "np.ndarray[Any, np.dtype[np.int16]]":
@@ -76,19 +76,19 @@ def pixels(result: Result, index: int = 0) -> "np.ndarray[Any, np.dtype[np.int16
 
 @pytest.fixture
 def only_batches_up_to() -> Iterator[Callable[[int], list[int]]]:
-    """Makes every UNet call for more images than that ask for too much memory; lists the images of each call."""
+    """Let UNet calls for more images than the limit run out of memory. List the images of each call."""
     hooks = []
 
     def limit(images: int) -> list[int]:
         seen: list[int] = []
 
-        def ask_for_too_much(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        def run_out_of_memory(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
             if isinstance(module, diffusers.UNet2DConditionModel):
                 seen.append(len(arguments[0]) // 3)  # InstructPix2Pix: three ways of guidance
                 if seen[-1] > images:
                     torch.empty(2**50)
 
-        hooks.append(register_module_forward_pre_hook(ask_for_too_much))
+        hooks.append(register_module_forward_pre_hook(run_out_of_memory))
         return seen
 
     yield limit
@@ -97,15 +97,15 @@ def only_batches_up_to() -> Iterator[Callable[[int], list[int]]]:
 
 
 @pytest.mark.parametrize("size", [(128, 128), (150, 131), (200, 30), (1, 140)])
-def test_the_picture_has_exactly_the_wanted_size(engine: Engine, size: tuple[int, int]) -> None:
+def test_the_picture_has_exactly_the_requested_size(engine: Engine, size: tuple[int, int]) -> None:
     result = run(engine, recipe(width=size[0], height=size[1]))
     assert result.pictures[0].image.size == size
     assert result.pictures[0].image.mode == "RGB"
 
 
 def test_the_same_recipe_and_picture_give_the_same_pixels(engine: Engine) -> None:
-    wanted = recipe(num_inference_steps=2)
-    assert np.array_equal(pixels(run(engine, wanted)), pixels(run(engine, wanted)))
+    one_recipe = recipe(num_inference_steps=2)
+    assert np.array_equal(pixels(run(engine, one_recipe)), pixels(run(engine, one_recipe)))
 
 
 def test_each_image_of_a_batch_is_what_its_seed_gives_alone(engine: Engine) -> None:
@@ -120,7 +120,7 @@ def test_the_largest_seed_works(engine: Engine) -> None:
     assert run(engine, recipe(seeds=(MAX_SEED,))).pictures[0].seed == MAX_SEED
 
 
-def test_every_step_and_phase_is_told(engine: Engine) -> None:
+def test_every_step_and_phase_is_reported(engine: Engine) -> None:
     steps: list[Step] = []
     result = engine.run(recipe(num_inference_steps=2, safety_check=True), scene(), lambda *step: steps.append(step))
     assert steps == [
@@ -148,38 +148,38 @@ def test_what_on_step_raises_ends_the_run_at_once(engine: Engine, phase: str) ->
     stop = torch.OutOfMemoryError("not the engine's, so not its to handle")
     steps: list[Step] = []
 
-    def on_step(done: int, of: int, reached: str) -> None:
-        steps.append((done, of, reached))
-        if reached == phase and (done == 1 or phase != "denoising"):
+    def on_step(done: int, of: int, current: str) -> None:
+        steps.append((done, of, current))
+        if current == phase and (done == 1 or phase != "denoising"):
             raise stop
 
-    with pytest.raises(torch.OutOfMemoryError) as caught:
+    with pytest.raises(torch.OutOfMemoryError) as error:
         engine.run(recipe(num_inference_steps=2, safety_check=True), scene(), on_step)
-    assert caught.value is stop
+    assert error.value is stop
     assert steps[-1][2] == phase
     assert np.array_equal(before, pixels(run(engine, recipe(num_inference_steps=2))))
 
 
 def test_out_of_memory_halves_the_batch(engine: Engine, only_batches_up_to: Callable[[int], list[int]]) -> None:
     expected = run(engine, recipe(seeds=(1, 2, 3, 4, 5)))
-    seen = only_batches_up_to(2)
+    sizes = only_batches_up_to(2)
     steps: list[Step] = []
     result = engine.run(recipe(seeds=(1, 2, 3, 4, 5)), scene(), lambda *step: steps.append(step))
-    assert seen == [5, 2, 2, 1]
+    assert sizes == [5, 2, 2, 1]
     assert [(done, of) for done, of, phase in steps if phase == "decoding"] == [(1, 3), (2, 3), (3, 3)]
     assert [picture.seed for picture in result.pictures] == [1, 2, 3, 4, 5]
     for index in range(5):
         assert np.abs(pixels(result, index) - pixels(expected, index)).max() <= 1
 
 
-def test_a_single_image_out_of_memory_is_told_and_the_next_run_works(
+def test_a_single_image_out_of_memory_is_an_error_and_the_next_run_works(
     engine: Engine, only_batches_up_to: Callable[[int], list[int]]
 ) -> None:
     run(engine, recipe(SD))
-    seen = only_batches_up_to(0)
+    sizes = only_batches_up_to(0)
     with pytest.raises(OutOfMemory) as caught:
         run(engine, recipe(seeds=(1, 2)))
-    assert seen == [2, 1]
+    assert sizes == [2, 1]
     assert engine.warm_models == [TINY_EDIT.id], "idle models make room first"
     assert caught.value.code == ErrorCode.OUT_OF_MEMORY
     assert caught.value.message == "Out of memory error. Try reducing input image resolution."
@@ -201,7 +201,7 @@ def test_models_are_dropped_least_recently_used_first_when_memory_is_short(model
     assert for_two.warm_models == [TINY_EDIT.id, SDXL.id]
 
 
-def test_a_model_that_finds_no_memory_beside_others_is_loaded_without_them(
+def test_other_models_are_dropped_if_a_model_does_not_fit_beside_them(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(EngineSettings(models_dir=models_dir, dtype="float32"))
@@ -226,7 +226,7 @@ def test_warming_loads_a_model_before_it_is_asked_for(models_dir: Path) -> None:
     assert engine.warm_models == [SD.id]
 
 
-def test_the_end_of_a_long_prompt_is_named(engine: Engine) -> None:
+def test_the_unread_end_of_a_long_prompt_is_quoted(engine: Engine) -> None:
     read = "Make it NIGHT, " * 7 + "make it "
     result = run(engine, recipe(prompt=read + "Über den Wolken"))
     assert result.warnings == ["prompt is longer than the model reads; this part had no effect: Über den Wolken"]
@@ -234,7 +234,7 @@ def test_the_end_of_a_long_prompt_is_named(engine: Engine) -> None:
     assert run(engine, recipe(prompt=read)).warnings == []
 
 
-def test_a_negative_prompt_changes_the_picture_and_without_guidance_is_told_to_do_nothing(engine: Engine) -> None:
+def test_a_negative_prompt_changes_the_picture_and_without_guidance_is_warned_about(engine: Engine) -> None:
     plain = pixels(run(engine, recipe()))
     assert not np.array_equal(plain, pixels(run(engine, recipe(negative_prompt="snow"))))
     without_guidance = run(engine, recipe(SD, negative_prompt="snow", guidance_scale=1))
@@ -246,7 +246,7 @@ def test_guidance_by_the_picture_works_without_guidance_by_the_text(engine: Engi
     assert not np.array_equal(pixels(plain), pixels(strong))
 
 
-def test_guidance_by_the_picture_below_its_least_does_not_switch_off_the_text(engine: Engine) -> None:
+def test_image_guidance_below_its_minimum_does_not_switch_off_the_prompt(engine: Engine) -> None:
     low, least = (run(engine, recipe(image_guidance_scale=scale)) for scale in (0.5, 1))
     assert np.array_equal(pixels(low), pixels(least))
     assert low.warnings == ["image_guidance_scale 0.5 was raised to 1, the least for dreamsite/tiny-edit."]
@@ -256,8 +256,8 @@ def test_guidance_by_the_picture_below_its_least_does_not_switch_off_the_text(en
 def test_padding_mirrors_the_picture_so_that_no_border_shows(engine: Engine) -> None:
     picture = Image.new("RGB", (137, 131), (90, 140, 200))
     result = engine.run(recipe(prompt="leave it as it is", width=137, height=131), picture, lambda *step: None)
-    made = pixels(result)
-    assert np.abs(made[:4].mean(axis=(0, 1)) - made[60:64].mean(axis=(0, 1))).max() < 12
+    values = pixels(result)
+    assert np.abs(values[:4].mean(axis=(0, 1)) - values[60:64].mean(axis=(0, 1))).max() < 12
 
 
 def test_the_safety_checker_scores_every_picture(engine: Engine) -> None:
@@ -293,7 +293,7 @@ def test_a_model_that_breaks_while_running_fails_without_quoting_the_library(eng
     assert "Incorrect configuration" in str(caught.value.__cause__)
 
 
-def test_overflowing_numbers_are_no_picture(engine: Engine) -> None:
+def test_overflowing_numbers_are_an_error(engine: Engine) -> None:
     with pytest.raises(EngineError, match="overflowed"):
         run(engine, recipe(SD, guidance_scale=1e38, num_inference_steps=3))
 
@@ -335,7 +335,7 @@ def test_nothing_is_printed_and_the_network_is_left_alone(
 @pytest.mark.parametrize(
     "changes", [{"device": "tpu"}, {"dtype": "int8"}, {"safety_checker": "none"}, {"threads": 0}], ids=str
 )
-def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         EngineSettings(models_dir=Path("models"), **changes)
 

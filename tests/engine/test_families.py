@@ -61,7 +61,13 @@ class Driver:
         self.engine = Engine(EngineSettings(models_dir=models_dir, dtype=dtype, offline=True))
 
     def recipe(self, size: tuple[int, int] = (256, 256), **fields: Any) -> tuple[Recipe, list[str]]:
-        values = {"prompt": "make it night", "num_inference_steps": 3, "seed": 7, "strength": 0.7, "safety_check": False}
+        values = {
+            "prompt": "make it night",
+            "num_inference_steps": 3,
+            "seed": 7,
+            "strength": 0.7,
+            "safety_check": False,
+        }
         return plan(ImageToImageParameters(**values | fields), self.model, [], size)
 
     def run(self, picture: Image.Image | None = None, **fields: Any) -> Result:

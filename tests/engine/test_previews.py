@@ -153,12 +153,12 @@ def test_each_preview_shows_its_item_and_image_without_padding(engine: Engine) -
         BatchItem(recipe(prompt="leave it as it is", seeds=(3,), **size), ImageOps.invert(cat())),
         BatchItem(recipe(prompt="leave it as it is", seeds=(4, 5), **size), ImageOps.mirror(scene())),
     ]
-    made = results(engine.run_batch(items, ignore, viewer))
+    outcome = results(engine.run_batch(items, ignore, viewer))
     for step in viewer.steps:
         assert [(preview.item, preview.image) for preview in step] == [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1)]
     for one in viewer.steps[-1]:
         assert (one.picture.size, one.picture.mode) == ((128, 91), "RGB")
-        likeness = [psnr(one.picture, result.pictures[0].image) for result in made]
+        likeness = [psnr(one.picture, result.pictures[0].image) for result in outcome]
         assert likeness.index(max(likeness)) == one.item
     alone = Viewer()
     engine.run(recipe(seeds=(2,), **size), cat(), ignore, alone)
@@ -235,22 +235,22 @@ def test_a_map_that_cannot_be_fitted_disables_only_the_previews(
     before("EncoderTiny", break_on_the_chart)
     viewer = Viewer()
     with caplog.at_level(logging.WARNING, logger="generation.engine.previews"):
-        made = [engine.run(recipe(), scene(), ignore, viewer) for _ in range(2)]
+        outcome = [engine.run(recipe(), scene(), ignore, viewer) for _ in range(2)]
     assert viewer.steps == [[]] * 4
     assert [record.getMessage() for record in caplog.records] == [
         "cannot make previews with StableDiffusionInstructPix2PixPipeline"
     ]
-    assert all(same_pixels(one, expected) for one in made)
+    assert all(same_pixels(one, expected) for one in outcome)
 
 
 def test_a_viewer_that_breaks_does_not_break_the_run(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     def give_up(make: object) -> None:
         raise OSError("nobody is there")
 
-    made = results(
+    outcome = results(
         engine.run_batch([BatchItem(recipe(), scene()), BatchItem(recipe(seeds=(8,)), cat())], ignore, give_up)
     )
-    assert len(made) == 2
+    assert len(outcome) == 2
     assert caplog.messages == ["cannot show previews"] * 2
 
 

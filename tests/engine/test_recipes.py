@@ -1,4 +1,4 @@
-"""What a model makes of a request: effective values, sizes, warnings."""
+"""Recipes: effective values, sizes and warnings."""
 
 import pytest
 from hypothesis import given
@@ -63,7 +63,7 @@ def test_strength_and_steps_must_leave_a_step() -> None:
 
 
 @given(steps=st.integers(1, 200), strength=st.floats(0, 1))
-def test_turbo_never_has_nothing_to_do(steps: int, strength: float) -> None:
+def test_turbo_always_has_a_step(steps: int, strength: float) -> None:
     recipe, _ = make(TURBO, num_inference_steps=str(steps), strength=str(strength))
     assert int(steps * recipe.strength) >= 1
 
@@ -79,14 +79,14 @@ def test_an_absent_seed_is_a_random_one_of_32_bits() -> None:
     assert all(0 <= seed < 2**32 for run in seeds for seed in run)
 
 
-def test_a_seed_whose_high_bits_have_no_effect_is_said() -> None:
+def test_seeds_with_ignored_high_bits_are_warned_about() -> None:
     recipe, warnings = make(TINY, seed=str(2**32 + 7))
     assert recipe.seeds == (2**32 + 7,)
     assert warnings == ["seed 4294967303 gives the same pixels as seed 7."]
     assert make(TINY, seed=str(2**32 - 1))[1] == []
 
 
-def test_what_staff_limit_is_named_with_what_is_allowed() -> None:
+def test_limits_of_staff_are_named_with_the_allowed_values() -> None:
     limits = Limits(num_inference_steps=20, num_images_per_prompt=2, side=256)
     with pytest.raises(InvalidField, match="from 1 to 20"):
         make(TINY, limits=limits, num_inference_steps="21")

@@ -26,13 +26,13 @@ CHECKER = "CompVis/stable-diffusion-safety-checker"
 
 
 def various() -> list[Image.Image]:
-    """Pictures that a checker of random weights sees as different."""
+    """Return pictures that a checker with random weights scores differently."""
     noise = np.random.default_rng(1).integers(0, 256, (8, 64, 48, 3), dtype=np.uint8)
     return [scene(), *(Image.fromarray(pixels) for pixels in noise), Image.new("RGB", (40, 40), "red")]
 
 
 def stock_flags(checker: Any, pictures: list[Image.Image]) -> list[bool]:
-    """What the checker's own call says; it is given copies, since it overwrites what it flags."""
+    """Return the flags of the checker's own call, on copies, since it overwrites flagged pictures."""
     prepare = transformers.CLIPImageProcessorPil(size={"shortest_edge": 30}, crop_size={"height": 30, "width": 30})
     pixels = prepare(pictures, return_tensors="pt").pixel_values
     _, flags = checker(clip_input=pixels, images=[np.array(picture) for picture in pictures])
@@ -93,7 +93,7 @@ def test_a_checker_without_all_its_weights_is_refused(tmp_path: Path) -> None:
         safety.stable_diffusion(None, tmp_path, CPU)
 
 
-def test_the_setting_chooses_the_checker_and_its_flags_paint_nothing_over(tmp_path: Path) -> None:
+def test_the_setting_chooses_the_checker_and_flagged_pictures_are_unchanged(tmp_path: Path) -> None:
     save_safety_checker(tmp_path / CHECKER, limit=-1)
     engine = Engine(
         EngineSettings(models_dir=tmp_path, offline=True, safety_checker="stable-diffusion", safety_threshold=0.25)
@@ -119,6 +119,6 @@ def test_the_setting_chooses_the_checker_and_its_flags_paint_nothing_over(tmp_pa
     assert picture.image.tobytes() == plain.image.tobytes()
 
 
-def test_a_checker_that_is_not_there_fails_in_plain_words(tmp_path: Path) -> None:
+def test_a_missing_checker_fails_in_plain_words(tmp_path: Path) -> None:
     with pytest.raises(ModelFailed, match="The safety checker is not available on this server"):
         find_safety_checker(tmp_path, offline=True)

@@ -1,4 +1,4 @@
-"""URLs and addresses that are never fetched from, judged without any network."""
+"""URLs and addresses that are never fetched from, checked without any network."""
 
 import socket
 from contextlib import suppress
@@ -118,7 +118,7 @@ def test_an_ordinary_url_is_allowed(url: str) -> None:
         ("http://example.0x/", "number"),
     ],
 )
-def test_a_hostile_or_mistaken_url_is_refused_as_it_is_written(url: str, reason: str) -> None:
+def test_a_malicious_or_wrong_url_is_refused_by_its_text(url: str, reason: str) -> None:
     with pytest.raises(RemoteRefused) as refused:
         check(url)
     assert reason in refused.value.message
@@ -136,14 +136,14 @@ HOSTS = st.one_of(
 
 
 @given(host=HOSTS, rest=st.sampled_from(["", "/", ":80/", "?", "\\", "#@127.0.0.1/"]))
-def test_no_spelling_of_a_host_passes_that_the_system_reads_as_an_address_within(host: str, rest: str) -> None:
+def test_no_host_is_allowed_that_the_system_reads_as_an_internal_address(host: str, rest: str) -> None:
     try:
         check(f"http://{host}{rest}")
     except RemoteRefused:
         return
     with suppress(socket.gaierror):
-        found = socket.getaddrinfo(host.strip("[]"), 80, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        assert all(is_public(ip_address(entry[4][0])) for entry in found)
+        entries = socket.getaddrinfo(host.strip("[]"), 80, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        assert all(is_public(ip_address(entry[4][0])) for entry in entries)
 
 
 @given(st.one_of(st.text(), st.text().map("http://".__add__), st.text("ht:/[]@\\?#%.0x1a ").map("http://".__add__)))
@@ -183,10 +183,10 @@ def test_no_address_of_a_special_block_is_public(address: IPv4Address | IPv6Addr
 
 
 @given(st.ip_addresses(v=4), st.sampled_from(["::ffff:0:0", "::", "64:ff9b::", "64:ff9b:1::"]))
-def test_no_address_that_wraps_another_is_public(inner: IPv4Address, prefix: str) -> None:
+def test_no_address_that_embeds_another_is_public(inner: IPv4Address, prefix: str) -> None:
     assert not is_public(IPv6Address(int(IPv6Address(prefix)) | int(inner)))
     assert not is_public(IPv6Address(0x2002 << 112 | int(inner) << 80 | 1))
-    # Teredo keeps the client's address with all bits turned.
+    # Teredo addresses contain the client's address with all bits inverted.
     assert not is_public(IPv6Address(0x20010000 << 96 | int(inner) ^ 0xFFFFFFFF))
 
 

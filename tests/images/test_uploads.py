@@ -1,4 +1,4 @@
-"""Sound uploads: what is read, and what becomes of colours, orientation, size and metadata."""
+"""Valid uploads: formats, colours, orientation, size and metadata."""
 
 import hashlib
 import io
@@ -21,13 +21,13 @@ def read(content: bytes) -> uploads.Upload:
 
 
 def difference(first: Image.Image, second: Image.Image) -> int:
-    """The largest difference of any channel of any pixel."""
+    """Return the largest difference of any channel of any pixel."""
     assert (first.size, first.mode) == (second.size, second.mode)
     histogram = ImageChops.difference(first, second).histogram()
     return max(value for value in range(256) if any(histogram[value::256]))
 
 
-def left(picture: Image.Image) -> tuple[int, ...]:
+def pixel_at_left(picture: Image.Image) -> tuple[int, ...]:
     return pixel(picture, picture.width // 4)
 
 
@@ -47,20 +47,20 @@ def near(colour: tuple[int, ...], expected: tuple[int, ...], tolerance: int = 4)
 
 def test_it_works() -> None:
     content = pictures.photo(200, 120)
-    taken = read(content)
-    assert taken.format == "PNG"
-    assert taken.size == (200, 120)
-    assert taken.sha256 == hashlib.sha256(content).hexdigest()
-    assert taken.picture.mode == "RGB"
-    assert taken.picture.tobytes() == pictures.scene(200, 120).tobytes()
+    upload = read(content)
+    assert upload.format == "PNG"
+    assert upload.size == (200, 120)
+    assert upload.sha256 == hashlib.sha256(content).hexdigest()
+    assert upload.picture.mode == "RGB"
+    assert upload.picture.tobytes() == pictures.scene(200, 120).tobytes()
 
 
 @pytest.mark.parametrize("format_", pictures.FORMATS)
-def test_every_allowed_format_is_read_by_its_bytes(format_: str) -> None:
+def test_every_allowed_format_is_recognised_by_its_content(format_: str) -> None:
     assert set(pictures.FORMATS) == set(uploads.FORMATS)
-    taken = read(pictures.photo(format_=format_))
-    assert taken.format == format_
-    reduced = taken.picture.reduce(8)
+    upload = read(pictures.photo(format_=format_))
+    assert upload.format == format_
+    reduced = upload.picture.reduce(8)
     assert difference(reduced, pictures.scene().reduce(8)) < 24
 
 
@@ -72,28 +72,28 @@ def test_an_upload_is_read_from_its_start() -> None:
 
 
 def test_a_photo_with_two_views_is_a_jpeg_and_shows_the_first() -> None:
-    taken = read(pictures.two_views())
-    assert taken.format == "JPEG"
-    assert difference(taken.picture.reduce(8), pictures.scene(96, 64).reduce(8)) < 24
+    upload = read(pictures.two_views())
+    assert upload.format == "JPEG"
+    assert difference(upload.picture.reduce(8), pictures.scene(96, 64).reduce(8)) < 24
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_a_photo_on_its_side_is_turned_upright(format_: str) -> None:
-    taken = read(pictures.phone_photo(320, 240, format_))
-    assert taken.size == taken.picture.size == (240, 320)
+    upload = read(pictures.phone_photo(320, 240, format_))
+    assert upload.size == upload.picture.size == (240, 320)
     upright = pictures.scene(320, 240).transpose(Image.Transpose.ROTATE_270)
-    assert difference(taken.picture.reduce(16), upright.reduce(16)) < 24
+    assert difference(upload.picture.reduce(16), upright.reduce(16)) < 24
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_undone(orientation: int) -> None:
-    taken = read(pictures.phone_photo(64, 48, "PNG", orientation))
-    seen: Image.Image = Image.open(io.BytesIO(pictures.phone_photo(64, 48, "PNG", orientation)))
+def test_every_orientation_is_applied(orientation: int) -> None:
+    upload = read(pictures.phone_photo(64, 48, "PNG", orientation))
+    upright: Image.Image = Image.open(io.BytesIO(pictures.phone_photo(64, 48, "PNG", orientation)))
     turns = {2: [0], 3: [3], 4: [1], 5: [5], 6: [4], 7: [6], 8: [2]}
     for turn in turns.get(orientation, []):
-        seen = seen.transpose(Image.Transpose(turn))
-    assert taken.picture.tobytes() == seen.tobytes()
-    assert taken.size == seen.size
+        upright = upright.transpose(Image.Transpose(turn))
+    assert upload.picture.tobytes() == upright.tobytes()
+    assert upload.size == upright.size
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 60_000])
@@ -101,7 +101,7 @@ def test_an_orientation_that_does_not_exist_is_ignored(orientation: int) -> None
     assert read(pictures.phone_photo(64, 48, "JPEG", orientation)).size == (64, 48)
 
 
-def test_broken_exif_does_not_cost_the_picture() -> None:
+def test_a_picture_with_damaged_exif_is_accepted() -> None:
     for exif in (
         b"Exif\0\0garbage",
         b"Exif\0\0II*\0\xff\xff\xff\xff",
@@ -110,8 +110,8 @@ def test_broken_exif_does_not_cost_the_picture() -> None:
         assert read(pictures.photo(64, 48, "JPEG", exif=exif)).size == (64, 48)
 
 
-def test_a_damaged_exif_entry_does_not_keep_a_photo_on_its_side() -> None:
-    """The second entry is of a wrong type, on which ImageOps.exif_transpose fails."""
+def test_the_orientation_is_applied_despite_a_damaged_exif_entry() -> None:
+    """The second entry has a wrong type, with which ImageOps.exif_transpose fails."""
     orientation = b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"
     wrong = b"\x44\x01\x05\0\x01\0\0\0\x26\0\0\0"
     exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + orientation + wrong + bytes(4) + struct.pack("<II", 72, 1)
@@ -122,23 +122,23 @@ def test_a_damaged_exif_entry_does_not_keep_a_photo_on_its_side() -> None:
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
-def test_position_camera_and_comment_are_not_kept(format_: str) -> None:
+def test_position_camera_and_comment_are_removed(format_: str) -> None:
     content = pictures.phone_photo(format_=format_)
     assert b"Secret Phone" in content
     picture = read(content).picture
     assert type(picture) is Image.Image
     assert picture.info == {}
     assert len(picture.getexif()) == 0
-    for kept in (uploads.encode_input(picture), uploads.thumbnail(picture, 64)):
-        assert b"Secret" not in kept
-        assert not any(name in kept for name in (b"EXIF", b"XMP ", b"ICCP"))
+    for content in (uploads.encode_input(picture), uploads.thumbnail(picture, 64)):
+        assert b"Secret" not in content
+        assert not any(name in content for name in (b"EXIF", b"XMP ", b"ICCP"))
 
 
 def test_encoders_write_no_metadata_of_a_picture_that_has_some() -> None:
     picture = Image.open(io.BytesIO(pictures.phone_photo()))
     picture.info |= {"icc_profile": pictures.rgb_profile(), "xmp": b"Secret"}
-    for kept in (uploads.encode_input(picture), uploads.thumbnail(picture, 64)):
-        assert not any(name in kept for name in (b"EXIF", b"XMP ", b"ICCP", b"Secret"))
+    for content in (uploads.encode_input(picture), uploads.thumbnail(picture, 64)):
+        assert not any(name in content for name in (b"EXIF", b"XMP ", b"ICCP", b"Secret"))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_encoders_write_no_metadata_of_a_picture_that_has_some() -> None:
 def test_transparent_parts_become_white_and_hidden_colours_stay_hidden(mode: str, format_: str) -> None:
     picture = read(pictures.hidden_colours(mode, format_)).picture
     assert right(picture) == WHITE
-    assert near(left(picture), (0, 0, 0) if mode in ("LA", "L", "I;16") else (0, 0, 255))
+    assert near(pixel_at_left(picture), (0, 0, 0) if mode in ("LA", "L", "I;16") else (0, 0, 255))
 
 
 def test_hidden_colours_do_not_bleed_into_a_reduced_picture() -> None:
@@ -166,7 +166,7 @@ def test_hidden_colours_do_not_bleed_into_a_reduced_picture() -> None:
 
 def test_half_transparent_pixels_are_mixed_with_white() -> None:
     picture = read(pictures.encoded(Image.new("RGBA", (8, 8), (255, 0, 0, 128)))).picture
-    assert near(left(picture), (255, 127, 127), 1)
+    assert near(pixel_at_left(picture), (255, 127, 127), 1)
 
 
 @pytest.mark.parametrize(
@@ -197,13 +197,13 @@ def test_every_colour_mode_becomes_rgb(mode: str) -> None:
 
 
 def test_cmyk_goes_through_its_profile() -> None:
-    assert near(left(read(pictures.cmyk_jpeg(profile=pictures.cmyk_profile())).picture), (0, 159, 224))
-    assert near(left(read(pictures.cmyk_jpeg((0, 0, 0, 0), pictures.cmyk_profile())).picture), WHITE, 1)
+    assert near(pixel_at_left(read(pictures.cmyk_jpeg(profile=pictures.cmyk_profile())).picture), (0, 159, 224))
+    assert near(pixel_at_left(read(pictures.cmyk_jpeg((0, 0, 0, 0), pictures.cmyk_profile())).picture), WHITE, 1)
 
 
-def test_cmyk_without_a_sound_profile_is_converted_plainly() -> None:
+def test_cmyk_without_a_valid_profile_is_converted_without_it() -> None:
     for profile in (None, b"garbage", pictures.rgb_profile(), pictures.cmyk_profile()[:200]):
-        assert near(left(read(pictures.cmyk_jpeg(profile=profile)).picture), (0, 255, 255))
+        assert near(pixel_at_left(read(pictures.cmyk_jpeg(profile=profile)).picture), (0, 255, 255))
 
 
 @pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
@@ -211,17 +211,17 @@ def test_wide_colours_become_srgb(format_: str) -> None:
     plain = Image.new("RGB", (64, 64), (192, 96, 64))
     for name, expected in (("Display P3", (208, 89, 51)), ("Adobe RGB", (218, 96, 60))):
         content = pictures.encoded(plain, format_, icc_profile=pictures.rgb_profile(name), quality=95)
-        assert near(left(read(content).picture), expected, 6)
+        assert near(pixel_at_left(read(content).picture), expected, 6)
 
 
 def test_wide_colours_under_transparency_become_srgb() -> None:
     content = pictures.encoded(Image.new("RGBA", (8, 8), (192, 96, 64, 255)), icc_profile=pictures.rgb_profile())
-    assert near(left(read(content).picture), (208, 89, 51), 1)
+    assert near(pixel_at_left(read(content).picture), (208, 89, 51), 1)
 
 
 def test_grey_goes_through_its_profile() -> None:
     content = pictures.encoded(Image.new("L", (8, 8), 64), icc_profile=pictures.grey_profile(1.0))
-    assert near(left(read(content).picture), (137, 137, 137), 1)
+    assert near(pixel_at_left(read(content).picture), (137, 137, 137), 1)
 
 
 def test_a_profile_that_is_broken_or_for_other_pictures_is_ignored() -> None:
@@ -232,42 +232,42 @@ def test_a_profile_that_is_broken_or_for_other_pictures_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
-def test_of_an_animation_the_first_frame_is_taken(format_: str) -> None:
-    taken = read(pictures.animation(format_))
-    assert taken.size == (64, 48)
-    assert near(left(taken.picture), (0, 255, 0), 2)
+def test_the_first_frame_of_an_animation_is_used(format_: str) -> None:
+    upload = read(pictures.animation(format_))
+    assert upload.size == (64, 48)
+    assert near(pixel_at_left(upload.picture), (0, 255, 0), 2)
 
 
-def test_a_large_picture_is_reduced_and_its_size_told() -> None:
-    taken = read(pictures.photo(2600, 1300, "PNG", compress_level=1))
-    assert taken.size == (2600, 1300)
-    assert taken.picture.size == (2048, 1024)
-    assert difference(taken.picture.reduce(32), pictures.scene(2048, 1024).reduce(32)) < 24
+def test_a_large_picture_is_reduced_and_its_original_size_returned() -> None:
+    upload = read(pictures.photo(2600, 1300, "PNG", compress_level=1))
+    assert upload.size == (2600, 1300)
+    assert upload.picture.size == (2048, 1024)
+    assert difference(upload.picture.reduce(32), pictures.scene(2048, 1024).reduce(32)) < 24
 
 
 @pytest.mark.parametrize("size", [(5000, 600), (600, 5000), (4096, 300), (4100, 410)])
 def test_a_jpeg_decoded_at_reduced_size_is_large_enough_and_looks_the_same(size: tuple[int, int]) -> None:
     content = pictures.photo(*size, "JPEG", quality=95)
-    taken = read(content)
-    assert taken.size == size
-    assert max(taken.picture.size) == 2048
-    whole = Image.open(io.BytesIO(content)).resize(taken.picture.size, Image.Resampling.LANCZOS)
-    assert difference(taken.picture.reduce(4), whole.reduce(4)) < 24
-    assert read(content).picture.tobytes() == taken.picture.tobytes()
+    upload = read(content)
+    assert upload.size == size
+    assert max(upload.picture.size) == 2048
+    whole = Image.open(io.BytesIO(content)).resize(upload.picture.size, Image.Resampling.LANCZOS)
+    assert difference(upload.picture.reduce(4), whole.reduce(4)) < 24
+    assert read(content).picture.tobytes() == upload.picture.tobytes()
 
 
 def test_a_very_long_picture_keeps_at_least_one_pixel() -> None:
-    taken = read(pictures.photo(65_500, 1))
-    assert (taken.size, taken.picture.size) == ((65_500, 1), (2048, 1))
+    upload = read(pictures.photo(65_500, 1))
+    assert (upload.size, upload.picture.size) == ((65_500, 1), (2048, 1))
     assert read(pictures.photo(1, 1)).picture.size == (1, 1)
 
 
-def test_a_kept_picture_comes_back_pixel_for_pixel() -> None:
+def test_a_stored_input_has_the_same_pixels() -> None:
     picture = pictures.scene(300, 200)
-    kept = Image.open(io.BytesIO(uploads.encode_input(picture)))
-    assert kept.format == "WEBP"
-    assert kept.mode == "RGB"
-    assert kept.tobytes() == picture.tobytes()
+    content = Image.open(io.BytesIO(uploads.encode_input(picture)))
+    assert content.format == "WEBP"
+    assert content.mode == "RGB"
+    assert content.tobytes() == picture.tobytes()
 
 
 @pytest.mark.parametrize(

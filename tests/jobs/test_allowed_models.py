@@ -32,7 +32,7 @@ for name in ("tests/swirl", "tests/gone"):
 
 @pytest.fixture(scope="module", autouse=True)
 def allowed(service: Service) -> None:
-    """A small Stable Diffusion model, one that cannot be loaded, a LoRA of the bundled model, one that is nowhere."""
+    """A small Stable Diffusion model, one that cannot be loaded, a LoRA of the bundled model, and a missing LoRA."""
     models_dir = service.data_dir / "models"
     save_stable_diffusion(models_dir, "tests/tiny-sd")
     (models_dir / "tests" / "broken").mkdir()
@@ -93,11 +93,11 @@ def test_the_bundled_loras_work_on_the_first_run(api: httpx.Client) -> None:
     assert pixels(post(api)) == plain
 
 
-def test_a_lora_that_does_not_fit_or_is_gone_is_400(api: httpx.Client) -> None:
+def test_an_incompatible_or_missing_lora_is_400(api: httpx.Client) -> None:
     misfit = post(api, model_id="tests/tiny-sd", strength="1", loras='{"tests/swirl": 1}')
     assert problem(misfit) == (400, "lora_failed", "LoRA incompatible with base model: 'tests/swirl'")
-    gone = post(api, loras='{"tests/gone": 1}')
-    assert problem(gone) == (400, "lora_failed", "LoRA repository 'tests/gone' not found")
+    missing = post(api, loras='{"tests/gone": 1}')
+    assert problem(missing) == (400, "lora_failed", "LoRA repository 'tests/gone' not found")
 
 
 def test_a_model_that_cannot_be_loaded_is_a_clear_500(api: httpx.Client) -> None:
@@ -109,8 +109,8 @@ def test_a_model_that_cannot_be_loaded_is_a_clear_500(api: httpx.Client) -> None
     assert post(api).status_code == 200
 
 
-def test_a_default_that_cannot_be_loaded_stops_only_itself(service: Service, api: httpx.Client) -> None:
-    """Last of this module: it takes the worker away for a while."""
+def test_a_default_model_that_cannot_be_loaded_fails_only_its_own_requests(service: Service, api: httpx.Client) -> None:
+    """The last of this module, since it restarts the worker."""
     change = "from generation.models import DiffusionModel as M; M.objects.update(is_default=False);"
     service.manage("shell", "-v", "0", "-c", f"{change} M.objects.filter(pk='tests/broken').update(is_default=True)")
     try:

@@ -1,4 +1,4 @@
-"""How long the lines were: a sample a minute by the periodic job, kept for some days, and plotted in mission control."""
+"""Samples of the backlog: one a minute by the reaper, stored for some days, and plotted on the operations page."""
 
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -21,16 +21,16 @@ from tests.support.generations import make_generation
 pytestmark = pytest.mark.usefixtures("redis")
 
 
-def sampled(minute: datetime, depth: int, oldest_seconds: float, pool: str = "default") -> None:
+def create_sample(minute: datetime, depth: int, oldest_seconds: float, pool: str = "default") -> None:
     QueueSample.objects.create(pool=pool, minute=minute, depth=depth, oldest_seconds=oldest_seconds)
 
 
-def test_the_periodic_job_takes_a_sample_a_minute_and_forgets_old_ones(alice: User, settings: Settings) -> None:
+def test_the_reaper_stores_a_sample_a_minute_and_deletes_old_ones(alice: User, settings: Settings) -> None:
     settings.POOLS = ["default", "large"]
     now = timezone.now()
     for minutes in (4, 1):
         make_generation(alice, State.QUEUED, created=now - timedelta(minutes=minutes))
-    sampled(now - timedelta(days=9), 1, 1.0)
+    create_sample(now - timedelta(days=9), 1, 1.0)
     reaper.reap()
     reaper.reap()
     samples = {sample.pool: sample for sample in QueueSample.objects.filter(minute__gte=now - timedelta(minutes=2))}
@@ -43,13 +43,13 @@ def test_the_periodic_job_takes_a_sample_a_minute_and_forgets_old_ones(alice: Us
 def test_peaks_are_by_pool_and_slot_in_one_query(db: None) -> None:
     start = datetime(2026, 1, 1, tzinfo=timezone.get_default_timezone())
     for minute, depth, oldest in ((0, 3, 5.0), (1, 1, 60.0), (25, 7, 1.0)):
-        sampled(start + timedelta(minutes=minute), depth, oldest)
-    sampled(start + timedelta(minutes=12), 2, 2.0, "large")
+        create_sample(start + timedelta(minutes=minute), depth, oldest)
+    create_sample(start + timedelta(minutes=12), 2, 2.0, "large")
     slots = list(pairwise(start + timedelta(minutes=10 * number) for number in range(4)))
     with CaptureQueriesContext(connection) as queries:
-        found = backlog.peaks(slots)
+        peaks = backlog.peaks(slots)
     assert len(queries) == 1
-    assert found == {
+    assert peaks == {
         "default": [backlog.Peak(3, 60.0), None, backlog.Peak(7, 1.0)],
         "large": [None, backlog.Peak(2, 2.0), None],
     }
@@ -62,7 +62,7 @@ def test_the_operations_page_plots_them(client: Client, charlie: User) -> None:
     cache.clear()
     now = timezone.now().replace(second=0, microsecond=0)
     for minute in range(30):
-        sampled(now - timedelta(minutes=minute), minute, 3.0 * minute)
+        create_sample(now - timedelta(minutes=minute), minute, 3.0 * minute)
     text = client.get(page).content.decode()
     assert "<strong>Waiting in default</strong>" in text
     assert "<strong>Oldest wait in default</strong>" in text

@@ -1,4 +1,4 @@
-"""Stop means stop: cancel, deadlines, clients that hang up; from the API, the history and the admin."""
+"""Cancel: by the API, the history and the admin, by deadlines, and by clients that disconnect."""
 
 import os
 import signal
@@ -15,11 +15,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation.asgi.preferences import (
-    Preferences,
-    cancel_after,
-    preferences,
-)
+from generation.asgi.preferences import Preferences, parse_cancel_after, parse_prefer
 from generation.broker import progress
 from generation.jobs import queue
 from generation.jobs.queue import LeaseStatus
@@ -46,89 +42,89 @@ def token(alice: User, redis: None, tiny_edit: object) -> ApiToken:
     return ApiToken.objects.issue(alice, "laptop")[0]
 
 
-def ended(generation: Generation) -> tuple[str, str]:
+def final_state(generation: Generation) -> tuple[str, str]:
     generation.refresh_from_db()
     assert generation.finished
     return generation.state, generation.error_code
 
 
-def test_what_is_queued_is_canceled_at_once(token: ApiToken) -> None:
+def test_a_queued_generation_is_canceled_at_once(token: ApiToken) -> None:
     generation = submit(token)
     assert queue.cancel(generation)
-    assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
+    assert final_state(generation) == (State.CANCELED, ErrorCode.CANCELED)
     assert claim() is None
     assert queue.cancel(generation)
 
 
-def test_what_runs_is_told_by_redis_and_by_the_row(token: ApiToken) -> None:
+def test_a_running_generation_is_canceled_through_redis_and_the_row(token: ApiToken) -> None:
     generation = claimed(token)
     assert progress.report([generation.pk], progress.Progress(1, 20, "denoising")).cancel == set()
     assert queue.cancel(generation)
     assert progress.report([generation.pk], progress.Progress(2, 20, "denoising")).cancel == {generation.pk}
     assert queue.renew(generation) is LeaseStatus.CANCEL_REQUESTED
     assert queue.finish_canceled(generation, ErrorCode.CANCELED, 0.1)
-    assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
+    assert final_state(generation) == (State.CANCELED, ErrorCode.CANCELED)
     assert not queue.finish(generation, [image_of(generation)], [], {})
 
 
-def test_what_has_ended_cannot_be_canceled(token: ApiToken) -> None:
+def test_a_finished_generation_cannot_be_canceled(token: ApiToken) -> None:
     generation = claimed(token)
     assert queue.finish(generation, [image_of(generation)], [], {})
     assert not queue.cancel(generation)
     assert Generation.objects.get().state == State.SUCCEEDED
 
 
-def test_a_wish_to_stop_outlives_its_worker(token: ApiToken) -> None:
-    lost, handed_back = claimed(token), claimed(token)
+def test_a_cancel_request_outlives_its_worker(token: ApiToken) -> None:
+    lost, released = claimed(token), claimed(token)
     queue.cancel(lost)
-    queue.cancel(handed_back)
+    queue.cancel(released)
     expire(lost)
     reaper.reap()
-    queue.release(handed_back)
-    assert ended(lost) == ended(handed_back) == (State.CANCELED, ErrorCode.CANCELED)
+    queue.release(released)
+    assert final_state(lost) == final_state(released) == (State.CANCELED, ErrorCode.CANCELED)
 
 
-def test_a_wish_that_meets_the_reaper_is_not_lost(token: ApiToken) -> None:
-    """The row was read before the wish, and returned to the queue after it."""
+def test_a_cancel_request_during_a_requeue_is_not_lost(token: ApiToken) -> None:
+    """The reaper read the row before the request, and requeued it afterwards."""
     generation = claimed(token)
     queue.cancel(generation)
     Generation.objects.filter(pk=generation.pk).update(state=State.QUEUED, lease_expires=None)
     assert claim() is None
     reaper.reap()
-    assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
+    assert final_state(generation) == (State.CANCELED, ErrorCode.CANCELED)
 
 
-def test_a_wish_that_meets_a_hand_back_is_not_lost(token: ApiToken) -> None:
+def test_a_cancel_request_during_a_release_is_not_lost(token: ApiToken) -> None:
     generation = claimed(token)
-    handed_back = iter([True])
+    released = iter([True])
 
-    def hand_back_once(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        """Between the first update, which finds it running, and the second."""
+    def release_once(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        """Release it between the update of queued rows and the update of running ones."""
         done = execute(sql, params, many, context)
-        if sql.startswith("UPDATE") and next(handed_back, False):
+        if sql.startswith("UPDATE") and next(released, False):
             Generation.objects.filter(pk=generation.pk).update(state=State.QUEUED, lease_expires=None)
         return done
 
-    with connection.execute_wrapper(hand_back_once):
+    with connection.execute_wrapper(release_once):
         assert queue.cancel(generation)
-    assert ended(generation) == (State.CANCELED, ErrorCode.CANCELED)
+    assert final_state(generation) == (State.CANCELED, ErrorCode.CANCELED)
 
 
-def test_what_began_and_was_handed_back_meets_its_deadline_as_running(token: ApiToken) -> None:
+def test_a_released_generation_ends_at_its_deadline(token: ApiToken) -> None:
     generation = claimed(token)
     queue.release(generation)
     Generation.objects.filter(pk=generation.pk).update(deadline=timezone.now())
     reaper.reap()
-    assert ended(generation) == (State.CANCELED, ErrorCode.DEADLINE)
+    assert final_state(generation) == (State.CANCELED, ErrorCode.DEADLINE)
 
 
-def test_what_does_not_start_before_its_deadline_is_canceled(token: ApiToken) -> None:
-    late, timely = submit(token), submit(token)
+def test_a_generation_that_does_not_start_before_its_deadline_is_canceled(token: ApiToken) -> None:
+    late, early = submit(token), submit(token)
     Generation.objects.filter(pk=late.pk).update(deadline=timezone.now() - timedelta(seconds=1))
-    Generation.objects.filter(pk=timely.pk).update(deadline=timezone.now() + timedelta(minutes=1))
-    assert claim() == timely
+    Generation.objects.filter(pk=early.pk).update(deadline=timezone.now() + timedelta(minutes=1))
+    assert claim() == early
     reaper.reap()
-    assert ended(late) == (State.CANCELED, ErrorCode.DEADLINE_BEFORE_START)
+    assert final_state(late) == (State.CANCELED, ErrorCode.DEADLINE_BEFORE_START)
     late.refresh_from_db()
     assert late.cost == 0
 
@@ -137,23 +133,23 @@ def test_what_does_not_start_before_its_deadline_is_canceled(token: ApiToken) ->
     ("header", "seconds"), [("90s", 90), ("2m", 120), ("1h", 3600), ("0.5s", 0.5), (" 5s ", 5), ("", None)]
 )
 def test_cancel_after_is_a_time_with_its_unit(header: str, seconds: float | None) -> None:
-    assert cancel_after(header) == (None if seconds is None else timedelta(seconds=seconds))
+    assert parse_cancel_after(header) == (None if seconds is None else timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize("header", ["90", "s", "0s", "-1s", "1d", "8m8", "1e3s", "١s", "999999h", "9" * 400 + "s"])
-def test_other_times_are_refused_with_the_form_that_is_meant(header: str) -> None:
+def test_invalid_times_are_refused_with_an_example(header: str) -> None:
     with pytest.raises(InvalidField, match="such as 90s, 2m or 1h") as caught:
-        cancel_after(header)
+        parse_cancel_after(header)
     assert caught.value.item["loc"] == ["header", "Cancel-After"]
 
 
 def test_preferences_are_read_from_among_others() -> None:
-    assert preferences("wait=5, Cancel-On-Disconnect") == Preferences(wait=5, cancel_on_disconnect=True)
-    assert preferences('respond-async; x=1, wait="10"') == Preferences(respond_async=True, wait=10)
-    assert preferences("wait=3, wait=9") == Preferences(wait=3)
-    assert preferences('note="later, respond-async, \\", thanks", wait=4') == Preferences(wait=4)
-    assert preferences('wait=5, ", cancel-on-disconnect') == Preferences(wait=5)
-    assert preferences("respond-asynchronously, wait=0, wait=2.5, cancel-on-disconnected") == Preferences()
+    assert parse_prefer("wait=5, Cancel-On-Disconnect") == Preferences(wait=5, cancel_on_disconnect=True)
+    assert parse_prefer('respond-async; x=1, wait="10"') == Preferences(respond_async=True, wait=10)
+    assert parse_prefer("wait=3, wait=9") == Preferences(wait=3)
+    assert parse_prefer('note="later, respond-async, \\", thanks", wait=4') == Preferences(wait=4)
+    assert parse_prefer('wait=5, ", cancel-on-disconnect') == Preferences(wait=5)
+    assert parse_prefer("respond-asynchronously, wait=0, wait=2.5, cancel-on-disconnected") == Preferences()
 
 
 def test_people_cancel_from_their_history(client: Client, token: ApiToken, alice: User, bob: User) -> None:
@@ -163,15 +159,15 @@ def test_people_cancel_from_their_history(client: Client, token: ApiToken, alice
     client.force_login(alice)
     assert f'action="/history/{generation.pk}/cancel"' in client.get("/history/").content.decode()
     page = client.get(f"/history/{generation.pk}/").content.decode()
-    assert "No worker is at work in its pool" in page
+    assert "Its pool has no active worker" in page
     assert client.get(f"/history/{generation.pk}/cancel").status_code == 405
     answer = client.post(f"/history/{generation.pk}/cancel", {"next": "/history/?state=queued"})
     assert answer["Location"] == "/history/?state=queued"
-    assert ended(generation)[0] == State.CANCELED
+    assert final_state(generation)[0] == State.CANCELED
     assert "It was canceled." in client.get(f"/history/{generation.pk}/").content.decode()
 
 
-def test_canceling_what_has_ended_says_so(client: Client, alice: User) -> None:
+def test_canceling_a_finished_generation_says_so(client: Client, alice: User) -> None:
     generation = make_generation(alice)
     client.force_login(alice)
     page = client.post(f"/history/{generation.pk}/cancel", follow=True).content.decode()
@@ -188,11 +184,11 @@ def test_staff_cancel_from_the_admin(client: Client, token: ApiToken, charlie: U
     )
     for words in ("1 canceled.", "1 not canceled: it had ended already."):
         assert words in page.content.decode()
-    assert ended(waiting)[0] == State.CANCELED
+    assert final_state(waiting)[0] == State.CANCELED
 
 
 def post_asynchronously(service: Service, **headers: str) -> httpx.Response:
-    """Send a request that takes long, and do not wait for its pictures."""
+    """Send a request with a long run, and do not wait for its pictures."""
     fields = {"prompt": "make it night", "num_inference_steps": "200", "num_images_per_prompt": "4", "seed": "7"}
     headers = {"Prefer": "respond-async", **headers}
     with service.client() as client:
@@ -240,19 +236,19 @@ def test_the_api_explains_and_cancels_and_the_worker_stays_warm(service: Service
     assert "succeeded already" in late.json()["detail"]["msg"]
 
 
-def test_nobody_cancels_what_is_anothers(service: Service, bobs_key: str) -> None:
+def test_nobody_cancels_generations_of_others(service: Service, bobs_key: str) -> None:
     generation_id = submit_to(service)
     with service.client(bobs_key) as client:
         assert client.post(f"/generations/{generation_id}/cancel").status_code == 404
     assert httpx.post(f"{service.url}/generations/{generation_id}/cancel").status_code == 401
 
 
-def test_deadlines_end_what_waits_and_what_runs(service: Service) -> None:
+def test_deadlines_end_queued_and_running_generations(service: Service) -> None:
     worker = service.child("manage.py worker")
     with paused(worker):
-        waiting = post_asynchronously(service, **{"Cancel-After": "0.5s"}).json()["id"]
-        wait_until(lambda: record(service, waiting)["state"] == "canceled", "the deadline of what waits")
-    assert record(service, waiting)["error"] == {
+        queued = post_asynchronously(service, **{"Cancel-After": "0.5s"}).json()["id"]
+        wait_until(lambda: record(service, queued)["state"] == "canceled", "the deadline of what waits")
+    assert record(service, queued)["error"] == {
         "code": "deadline_before_start",
         "msg": "No worker was free before its deadline; try again later or allow more time.",
     }
@@ -266,9 +262,9 @@ def test_deadlines_end_what_waits_and_what_runs(service: Service) -> None:
     error = record(service, begun)["error"]
     assert isinstance(error, dict)
     assert error["code"] == "deadline"
-    refused = post_asynchronously(service, **{"Cancel-After": "soon"})
-    assert refused.status_code == 422
-    assert refused.json()["detail"][0]["loc"] == ["header", "Cancel-After"]
+    response = post_asynchronously(service, **{"Cancel-After": "soon"})
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["header", "Cancel-After"]
 
 
 @pytest.mark.parametrize(("headers", "state"), [({"Prefer": "cancel-on-disconnect"}, "canceled"), ({}, "succeeded")])

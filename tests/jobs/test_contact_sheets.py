@@ -1,4 +1,4 @@
-"""Contact sheets: which cells they have, all or none of them, how they are shown, canceled, and whose they are."""
+"""Contact sheets: their cells, submission of all or none, display, cancellation and privacy."""
 
 import re
 from operator import attrgetter
@@ -33,7 +33,7 @@ from tests.support.service import Service
 from tests.support.workers import register_worker
 
 TINY = "dreamsite/tiny-edit"
-FIELDS = {"prompt": "make it night", "model_id": TINY, "num_inference_steps": "20", "explore": "1"}
+FIELDS = {"prompt": "make it night", "model_id": TINY, "num_inference_steps": "20", "contact_sheet": "1"}
 GRID = {"columns_field": "guidance_scale", "columns": "2, 4 7.5", "rows_field": "num_inference_steps", "rows": "5;10"}
 
 
@@ -53,8 +53,8 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     sheet = ContactSheet.objects.get()
     assert (answer.status_code, answer["Location"]) == (302, f"/sheets/{sheet.pk}/")
     cells = list(sheet.generations.order_by("cell"))
-    asked = [(cell.get_parameters().guidance_scale, cell.get_parameters().num_inference_steps) for cell in cells]
-    assert asked == [(2, 5), (4, 5), (7.5, 5), (2, 10), (4, 10), (7.5, 10)]
+    values = [(cell.get_parameters().guidance_scale, cell.get_parameters().num_inference_steps) for cell in cells]
+    assert values == [(2, 5), (4, 5), (7.5, 5), (2, 10), (4, 10), (7.5, 10)]
     assert {len(cell.get_recipe().seeds) for cell in cells} == {1}
     assert len({cell.get_recipe().seeds for cell in cells}) == 1, "one seed, or they could not be compared"
     assert {(cell.user, cell.priority, cell.in_studio) for cell in cells} == {(alice, PriorityLevel.LOW, True)}
@@ -70,8 +70,8 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert re.findall(r'scope="row"><small>Steps</small>(.*?)</th>', page) == ["5", "10"]
     assert 'aria-label="Steps 10, Guidance 7.5: queued"' in page
     assert "0 of 6 done" in page
-    shown = signed_in.get(f"/history/{cells[0].pk}/").content.decode()
-    assert f'<a href="/sheets/{sheet.pk}/">part of a contact sheet</a>' in shown
+    page = signed_in.get(f"/history/{cells[0].pk}/").content.decode()
+    assert f'<a href="/sheets/{sheet.pk}/">part of a contact sheet</a>' in page
     studio = signed_in.get("/").content.decode()
     assert "6, 6 remaining" in studio
     assert "data-events" not in studio, "cells are not shown one by one"
@@ -101,7 +101,7 @@ def test_a_double_click_is_one_sheet(signed_in: Client) -> None:
     assert explore(signed_in, key="nonce", rows="5;11")["Location"] != first["Location"]
 
 
-def test_scripts_are_told_where_the_sheet_is(signed_in: Client) -> None:
+def test_scripts_get_the_address_of_the_sheet(signed_in: Client) -> None:
     image = SimpleUploadedFile("cat.png", photo(96, 64), "image/png")
     fields = {**FIELDS, **GRID, "rows_field": "", "image": image}
     answer = signed_in.post("/", fields, headers={"X-Requested-With": "fetch"})
@@ -126,7 +126,7 @@ def test_scripts_are_told_where_the_sheet_is(signed_in: Client) -> None:
         ({"lora:no/such": "1"}, "loras", "not found among those"),
     ],
 )
-def test_what_cannot_be_is_said_beside_its_axis(
+def test_invalid_axes_are_explained_beside_them(
     signed_in: Client, fields: dict[str, str], place: str, words: str
 ) -> None:
     answer = explore(signed_in, **fields)
@@ -138,22 +138,22 @@ def test_what_cannot_be_is_said_beside_its_axis(
     assert not ContactSheet.objects.exists()
 
 
-def test_what_a_sheet_would_cost_and_take_is_told_before(
+def test_cost_and_duration_are_estimated(
     signed_in: Client,
     tiny_edit: DiffusionModel,
     settings: Settings,
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
     tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
-    asked = {**FIELDS, **GRID, "width": "512", "height": "384"}
+    form = {**FIELDS, **GRID, "width": "512", "height": "384"}
     register_worker("here-1", models=[TINY])
-    told = signed_in.post("/studio/estimate", asked).json()
+    estimate = signed_in.post("/studio/estimate", form).json()
     # Three of 5 steps and three of 10, one after the other.
-    assert told["sheet"] == "about 10 s · starts at once · costs 8.85 of the 5000 left today"
-    assert "costs 3.93" in told["words"], "of the single request, as ever"
+    assert estimate["sheet"] == "about 10 s · starts at once · costs 8.85 of the 5000 left today"
+    assert "costs 3.93" in estimate["words"], "of the single request, as ever"
     assert signed_in.post("/studio/estimate", FIELDS).json()["sheet"] == ""
-    many = {**asked, "columns_field": "seed", "columns": " ".join(map(str, range(18)))}
-    for fields in (asked, many):
+    many = {**form, "columns_field": "seed", "columns": " ".join(map(str, range(18)))}
+    for fields in (form, many):
         # SQLite takes the rows of many cells in two parts.
         with django_assert_max_num_queries(52):
             signed_in.post("/studio/estimate", fields)
@@ -165,31 +165,31 @@ def test_what_a_sheet_would_cost_and_take_is_told_before(
             "strength has no effect on dreamsite/tiny-edit; choose another parameter.",
         ),
     ]:
-        assert signed_in.post("/studio/estimate", {**asked, **fields}).json()["sheet"] == words
+        assert signed_in.post("/studio/estimate", {**form, **fields}).json()["sheet"] == words
     settings.USER_MAX_QUEUED = 5
-    told = signed_in.post("/studio/estimate", asked).json()
-    assert "These are 6 requests at once, and 5 more of at most 5 may wait" in told["sheet"]
-    assert "costs 3.93" in told["words"]
+    estimate = signed_in.post("/studio/estimate", form).json()
+    assert "These are 6 requests, and 5 more of at most 5 can be queued" in estimate["sheet"]
+    assert "costs 3.93" in estimate["words"]
     assert not Generation.objects.exists()
     assert not ContactSheet.objects.exists()
 
 
 def test_values_are_read_as_people_write_them() -> None:
-    found = read_axis("columns", "strength", " 0.2,0.4;0.6\n0.8 0.2 ")
-    assert found is not None
-    assert found.values == ("0.2", "0.4", "0.6", "0.8")
+    axis = read_axis("columns", "strength", " 0.2,0.4;0.6\n0.8 0.2 ")
+    assert axis is not None
+    assert axis.values == ("0.2", "0.4", "0.6", "0.8")
     assert read_axis("rows", "", "1, 2") is None
     with pytest.raises(InvalidField, match="at most 36"):
         read_axis("rows", "seed", " ".join(map(str, range(40))))
 
 
-def test_limits_are_kept_for_the_whole(signed_in: Client, settings: Settings) -> None:
+def test_limits_apply_to_the_whole_sheet(signed_in: Client, settings: Settings) -> None:
     settings.USER_MAX_QUEUED = 5
     answer = explore(signed_in)
     assert answer.status_code == 429
-    assert "These are 6 requests at once, and 5 more of at most 5 may wait" in answer.content.decode()
+    assert "These are 6 requests, and 5 more of at most 5 can be queued" in answer.content.decode()
     settings.USER_MAX_QUEUED, settings.USER_MAX_PER_MINUTE = 100, 4
-    assert "6 requests at once, and 4 of the 4 that you may send within a minute" in explore(signed_in).content.decode()
+    assert "These are 6 requests, and 4 of 4 a minute remain" in explore(signed_in).content.decode()
     settings.USER_MAX_PER_MINUTE, settings.USER_MAX_DAILY_COST = 100, 0.5
     assert "These requests cost" in explore(signed_in).content.decode()
     settings.USER_MAX_DAILY_COST, settings.MAX_QUEUE = 1000, 5
@@ -213,7 +213,7 @@ def test_a_sheet_is_its_owners_alone(signed_in: Client, client: Client, bob: Use
     assert client.get(f"/sheets/{sheet.pk}/")["Location"].startswith("/accounts/sign-in")
 
 
-def test_only_what_has_changed_comes_again(
+def test_a_poll_returns_only_changed_cells(
     signed_in: Client, alice: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     explore(signed_in)
@@ -223,9 +223,9 @@ def test_only_what_has_changed_comes_again(
     with django_assert_num_queries(6):
         answer = signed_in.get(address)
     assert b"cell-" not in answer.content
-    made = make_generation(alice).images.get()
+    image = make_generation(alice).images.get()
     first, second = sheet.generations.order_by("cell")[:2]
-    GeneratedImage.objects.filter(pk=made.pk).update(generation=first, nsfw=True)
+    GeneratedImage.objects.filter(pk=image.pk).update(generation=first, nsfw=True)
     Generation.objects.filter(pk=first.pk).update(state=State.SUCCEEDED)
     Generation.objects.filter(pk=second.pk).update(trashed=second.created)
     changed = signed_in.get(address).content.decode()
@@ -237,18 +237,18 @@ def test_only_what_has_changed_comes_again(
     assert "deleted</span>" in signed_in.get(address).content.decode()
 
 
-def test_a_sheet_in_the_trash_is_none_of_the_last_ones(signed_in: Client) -> None:
+def test_a_trashed_sheet_is_not_listed(signed_in: Client) -> None:
     explore(signed_in)
     sheet = ContactSheet.objects.get()
     sheet.generations.update(state=State.SUCCEEDED)
     sheet.generations.filter(cell__lt=4).update(trashed=sheet.created)
-    assert list(map(attrgetter("made"), ContactSheet.objects.recent(6))) == [2]
+    assert list(map(attrgetter("visible_count"), ContactSheet.objects.recent(6))) == [2]
     sheet.generations.update(trashed=sheet.created)
     assert ContactSheet.objects.recent(6) == []
     assert f"/sheets/{sheet.pk}/" not in signed_in.get("/").content.decode()
 
 
-def test_what_is_left_is_canceled_at_once(signed_in: Client) -> None:
+def test_the_remaining_cells_are_canceled_together(signed_in: Client) -> None:
     explore(signed_in)
     sheet = ContactSheet.objects.get()
     queue.claim("default", "here-1", [TINY])

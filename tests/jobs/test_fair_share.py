@@ -1,4 +1,4 @@
-"""Whose turn it is: priority, then who was served least of late, then the models that are warm, then arrival."""
+"""The claim order: priority, then the user with the least usage, then warm models, then arrival."""
 
 from datetime import timedelta
 
@@ -32,11 +32,11 @@ def unlimited(settings: Settings) -> None:
 
 
 def order(*warm: str) -> list[Generation]:
-    """All that waits, as one worker claims it."""
+    """Return the queued generations in the order in which one worker claims them."""
     return list(iter(lambda: claim(warm=warm), None))
 
 
-def test_one_users_flood_does_not_keep_another_waiting(alices: ApiToken, bobs: ApiToken) -> None:
+def test_many_requests_of_one_user_do_not_delay_another(alices: ApiToken, bobs: ApiToken) -> None:
     flood = [submit(alices) for _ in range(200)]
     assert claim() == flood[0]
     assert claim() == flood[1]
@@ -45,7 +45,7 @@ def test_one_users_flood_does_not_keep_another_waiting(alices: ApiToken, bobs: A
     assert claim() == flood[2]
 
 
-def test_costs_are_weighed_not_counted(alices: ApiToken, bobs: ApiToken) -> None:
+def test_usage_is_cost_not_number(alices: ApiToken, bobs: ApiToken) -> None:
     dear = [submit(alices, num_inference_steps="40") for _ in range(2)]
     cheap = [submit(bobs, num_inference_steps="10") for _ in range(6)]
     assert order() == [dear[0], *cheap[:4], dear[1], *cheap[4:]]
@@ -62,13 +62,13 @@ def test_high_is_for_staff(alices: ApiToken) -> None:
         submit(alices, priority="high")
 
 
-def test_what_lost_its_worker_comes_first(alices: ApiToken, bobs: ApiToken) -> None:
+def test_a_generation_that_lost_its_worker_comes_first(alices: ApiToken, bobs: ApiToken) -> None:
     lost = submit(alices)
-    held = claim()
-    assert held == lost
+    generation = claim()
+    assert generation == lost
     submit(bobs)
     submit(bobs)
-    expire(held)
+    expire(generation)
     reaper.reap()
     assert claim() == lost
 
@@ -76,14 +76,14 @@ def test_what_lost_its_worker_comes_first(alices: ApiToken, bobs: ApiToken) -> N
 def test_a_lost_attempt_counts_once(alices: ApiToken, alice: User) -> None:
     submit(alices)
     for _ in range(2):
-        held = claim()
-        assert held
+        generation = claim()
+        assert generation
         served = UserShare.objects.get(user=alice).decayed_usage
-        queue.release(held)
+        queue.release(generation)
     assert UserShare.objects.get(user=alice).decayed_usage == served
 
 
-def test_a_warm_model_is_preferred_but_not_for_ever(alices: ApiToken, settings: Settings) -> None:
+def test_a_warm_model_is_preferred_up_to_the_maximum_of_skips(alices: ApiToken, settings: Settings) -> None:
     DiffusionModel.objects.create(id="someone/cold", family="image-to-image", enabled=True)
     cold = submit(alices, model_id="someone/cold")
     warm = [submit(alices) for _ in range(MAX_AFFINITY_SKIPS + 3)]
@@ -97,11 +97,11 @@ def test_without_a_warm_model_arrival_decides(alices: ApiToken) -> None:
     assert order() == rows
 
 
-def test_the_served_sum_halves_in_a_half_life() -> None:
+def test_usage_halves_in_a_half_life() -> None:
     now = timezone.now()
     later = now + timedelta(seconds=fair_share.HALF_LIFE)
     served = fair_share.charge(0.0, 8.0, now)
-    # 8 a half-life ago weigh 4 now, so with 4 more they are like 8 now.
+    # A cost of 8 one half-life ago counts as 4 now, so with 4 more it is 8.
     assert fair_share.charge(served, 4.0, later) == pytest.approx(fair_share.charge(0.0, 8.0, later))
     assert fair_share.charge(served, 1.0, now) > served
 
@@ -113,7 +113,7 @@ def test_cost_counts_the_steps_that_are_run(alices: ApiToken) -> None:
     assert row.cost == pytest.approx(10 * recipe.width * recipe.height / 1e6 * 2 * 3.0)
 
 
-def test_what_was_not_done_does_not_count(alices: ApiToken, alice: User) -> None:
+def test_undone_work_is_refunded(alices: ApiToken, alice: User) -> None:
     first, second = submit(alices), submit(alices)
     for row in (first, second):
         assert claim() == row
@@ -129,7 +129,7 @@ def test_what_was_not_done_does_not_count(alices: ApiToken, alice: User) -> None
     assert UserShare.objects.get(user=alice).decayed_usage == pytest.approx(one - 2, abs=1e-3)
 
 
-def test_who_may_run_nothing_does_not_stop_the_others(
+def test_a_user_who_may_run_nothing_does_not_block_others(
     alices: ApiToken, bobs: ApiToken, alice: User, settings: Settings
 ) -> None:
     settings.LIMITS = True

@@ -1,4 +1,4 @@
-"""When what waits will start and end, and why it waits."""
+"""Forecasts of queued generations: position, reason, start and finish."""
 
 from datetime import datetime, timedelta
 
@@ -30,8 +30,8 @@ def token(alice: User) -> ApiToken:
 
 
 @pytest.fixture
-def pace(tiny_edit: DiffusionModel) -> RunTiming:
-    """A tenth of a second for a step of one picture of 128 x 128, and a second for all else."""
+def timing(tiny_edit: DiffusionModel) -> RunTiming:
+    """Return a timing of 0.1 s per step of one picture of 128 x 128, and of 1 s for everything else."""
     return RunTiming.objects.create(model_id=MODEL, pixels=128 * 128, images=1, step_seconds=0.1, other_seconds=1.0)
 
 
@@ -52,7 +52,7 @@ def is_later(seconds: float, end: datetime, before: datetime) -> bool:
     return before - slack <= moment <= timezone.now() + slack
 
 
-def test_it_works(token: ApiToken, pace: RunTiming) -> None:
+def test_it_works(token: ApiToken, timing: RunTiming) -> None:
     register_worker("worker-1", models=[MODEL])
     first, second = (submit(token, num_inference_steps="20") for _ in range(2))
     expected = of_queued(second)
@@ -66,25 +66,25 @@ def scale(generation: Generation) -> float:
     return recipe.width * recipe.height / (128 * 128)
 
 
-def test_two_workers_share_the_line(token: ApiToken, pace: RunTiming) -> None:
+def test_two_workers_share_the_queue(token: ApiToken, timing: RunTiming) -> None:
     for name in ("worker-1", "worker-2"):
         register_worker(name, models=[MODEL])
     rows = [submit(token, num_inference_steps="20") for _ in range(4)]
     assert ends_in(6.0 * scale(rows[3]), rows[3])
 
 
-def test_what_runs_counts_for_what_is_left_of_it(token: ApiToken, pace: RunTiming) -> None:
+def test_a_running_generation_counts_with_its_remaining_time(token: ApiToken, timing: RunTiming) -> None:
     register_worker("worker-1", models=[MODEL])
     running = claimed(token)
     progress.report([running.pk], progress.Progress(75, 100, "denoising"))
-    waiting = submit(token, num_inference_steps="20")
-    assert ends_in((11.0 * 0.25 + 3.0) * scale(waiting), waiting)
+    queued = submit(token, num_inference_steps="20")
+    assert ends_in((11.0 * 0.25 + 3.0) * scale(queued), queued)
     before = timezone.now()
     finish = forecast.of_running([running], progress.latest([running.pk]))[running.pk]
     assert is_later(11.0 * 0.25 * scale(running), finish, before)
 
 
-def test_the_line_is_that_of_the_claims(token: ApiToken, bob: User, pace: RunTiming) -> None:
+def test_positions_are_in_claim_order(token: ApiToken, bob: User, timing: RunTiming) -> None:
     register_worker("worker-1", models=[MODEL])
     bobs = ApiToken.objects.issue(bob, "laptop")[0]
     rows = [submit(token), submit(token), submit(bobs), submit(token, priority="low"), submit(bobs)]
@@ -93,9 +93,9 @@ def test_the_line_is_that_of_the_claims(token: ApiToken, bob: User, pace: RunTim
     assert sorted(places, key=lambda pk: places[pk]) == claimed_order
 
 
-def test_reasons_are_words(token: ApiToken, alice: User) -> None:
+def test_reasons(token: ApiToken, alice: User) -> None:
     row = submit(token)
-    assert of_queued(row).reason == "No worker is at work in its pool."
+    assert of_queued(row).reason == "Its pool has no active worker."
     assert of_queued(row).finish is None
     register_worker("worker-1", models=["someone/else"])
     assert of_queued(row).reason == "It is next; its model must be loaded first."
@@ -105,32 +105,32 @@ def test_reasons_are_words(token: ApiToken, alice: User) -> None:
     assert claim() == row
     later = submit(token)
     later.user.refresh_from_db()
-    assert of_queued(later).reason == "As many requests of its user are running as may run at once: 1."
+    assert of_queued(later).reason == "Its user has 1 running request, the maximum."
 
 
-def test_nothing_is_promised_before_anything_was_measured(token: ApiToken) -> None:
+def test_without_recorded_timings_there_is_no_estimate(token: ApiToken) -> None:
     register_worker("worker-1", models=[MODEL])
     assert of_queued(submit(token)).finish is None
 
 
-def test_it_learns(token: ApiToken) -> None:
+def test_timings_are_moving_averages(token: ApiToken) -> None:
     row = submit(token, num_inference_steps="10")
     forecast.record([row], {"denoising": 2.0, "encoding": 0.1, "decoding": 0.1, "safety": 0.1, "storing": 0.1})
     forecast.record([row], {"loading": 4.0, "denoising": 4.0, "decoding": 0.4})
-    pace = RunTiming.objects.get()
-    assert pace.step_seconds == pytest.approx(0.2 + 0.3 * 0.2)
-    assert pace.other_seconds == pytest.approx(0.4)
+    timing = RunTiming.objects.get()
+    assert timing.step_seconds == pytest.approx(0.2 + 0.3 * 0.2)
+    assert timing.other_seconds == pytest.approx(0.4)
     assert DiffusionModel.objects.get(pk=MODEL).load_seconds == 4.0
 
 
-def test_a_cold_model_takes_its_loading_too(token: ApiToken, pace: RunTiming) -> None:
+def test_a_cold_model_adds_its_loading_time(token: ApiToken, timing: RunTiming) -> None:
     DiffusionModel.objects.filter(pk=MODEL).update(load_seconds=30.0)
     register_worker("worker-1", models=["someone/else"])
     row = submit(token, num_inference_steps="20")
     assert ends_in(30.0 + 3.0 * scale(row), row)
 
 
-def test_estimates_move_with_time(token: ApiToken, pace: RunTiming) -> None:
+def test_estimates_move_with_time(token: ApiToken, timing: RunTiming) -> None:
     register_worker("worker-1", models=[MODEL])
     expected = of_queued(submit(token))
     assert expected.start
@@ -144,7 +144,7 @@ def drafts_of(user: User, count: int) -> list[Generation]:
 
 
 def test_an_estimate_writes_nothing_and_is_what_a_submission_gets(
-    token: ApiToken, alice: User, bob: User, pace: RunTiming
+    token: ApiToken, alice: User, bob: User, timing: RunTiming
 ) -> None:
     register_worker("worker-1", models=[MODEL])
     bobs = ApiToken.objects.issue(bob, "laptop")[0]

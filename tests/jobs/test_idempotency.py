@@ -50,7 +50,7 @@ def test_twenty_posts_at_once_are_one_generation_and_one_answer(api: httpx.Clien
     assert newest[1]["id"] != answers[0].json()["id"] if len(newest) > 1 else True
 
 
-def test_who_comes_again_while_it_runs_waits_for_the_same_one(api: httpx.Client) -> None:
+def test_a_repeated_request_waits_for_the_running_generation(api: httpx.Client) -> None:
     key = str(uuid4())
     first = post(api, key, "respond-async", num_inference_steps="15", seed="5")
     again = post(api, key, num_inference_steps="15", seed="5")
@@ -67,17 +67,17 @@ def test_another_request_with_the_same_key_is_refused(api: httpx.Client) -> None
     assert other.json()["detail"][0]["loc"] == ["header", "Idempotency-Key"]
 
 
-def test_a_key_is_of_one_token(api: httpx.Client, service: Service, bobs_key: str) -> None:
+def test_a_key_belongs_to_one_token(api: httpx.Client, service: Service, bobs_key: str) -> None:
     key = str(uuid4())
     mine = post(api, key)
     with service.client(bobs_key) as bobs:
         assert post(bobs, key).json()["id"] != mine.json()["id"]
 
 
-def test_the_answer_to_a_deleted_one_is_that_it_is_gone(api: httpx.Client) -> None:
+def test_a_repeated_request_of_a_deleted_generation_is_410(api: httpx.Client) -> None:
     key = str(uuid4())
-    made = post(api, key)
-    assert api.delete(f"/generations/{made.json()['id']}").status_code == 204
+    response = post(api, key)
+    assert api.delete(f"/generations/{response.json()['id']}").status_code == 204
     assert post(api, key).status_code == 410
 
 
@@ -103,13 +103,13 @@ class TestRows:
         request = submission.Request(token.user, token, parameters, picture)
         return submission.submit_once(lambda: [submission.build(request)], picture, idempotent)
 
-    def test_who_loses_the_race_leaves_nothing(self, alices: ApiToken) -> None:
+    def test_the_loser_of_a_race_stores_nothing(self, alices: ApiToken) -> None:
         first = self.submit(alices)
         assert self.submit(alices).pk == first.pk
         assert Generation.objects.count() == 1
         assert unnamed_files() == []
 
-    def test_after_a_day_a_key_is_free_again_and_purged(self, alices: ApiToken) -> None:
+    def test_a_key_expires_after_a_day(self, alices: ApiToken) -> None:
         first, other = self.submit(alices), self.submit(alices, "other")
         IdempotencyKey.objects.update(created=timezone.now() - timedelta(hours=24, seconds=1))
         assert not idempotency.is_known(alices, "key")
@@ -118,7 +118,7 @@ class TestRows:
         idempotency.purge()
         assert list(IdempotencyKey.objects.values_list("key", flat=True)) == ["key"]
 
-    def test_an_answer_is_kept_for_as_long_as_its_urls_are_valid(self, alices: ApiToken) -> None:
+    def test_an_answer_is_repeated_while_its_urls_are_valid(self, alices: ApiToken) -> None:
         generation = self.submit(alices)
         assert idempotency.first_answer(generation, {"url": "first"}) == {"url": "first"}
         assert idempotency.first_answer(generation, {"url": "second"}) == {"url": "first"}

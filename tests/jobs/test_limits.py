@@ -1,4 +1,4 @@
-"""What a user may ask for: exact under any number of requests at once, and explained when it is refused."""
+"""Limits of users: exact under any number of simultaneous requests, and explained by each refusal."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -32,67 +32,67 @@ def token(alice: User) -> ApiToken:
     return ApiToken.objects.issue(alice, "laptop")[0]
 
 
-def refused(token: ApiToken, **fields: str) -> OverLimit:
-    with pytest.raises(OverLimit) as caught:
+def refusal_of(token: ApiToken, **fields: str) -> OverLimit:
+    with pytest.raises(OverLimit) as error:
         submit(token, **fields)
-    return caught.value
+    return error.value
 
 
-def test_requests_that_wait_are_bounded(token: ApiToken, settings: Settings) -> None:
+def test_queued_requests_are_limited(token: ApiToken, settings: Settings) -> None:
     settings.USER_MAX_QUEUED = 2
     submit(token), submit(token)
-    error = refused(token)
+    error = refusal_of(token)
     assert (error.code, error.limit, error.remaining) == (ErrorCode.TOO_MANY_QUEUED, 2, 0)
-    assert "2 requests of yours are waiting, of at most 2" in error.message
+    assert "You have 2 queued requests of at most 2" in error.message
     assert claim()
     submit(token)
 
 
-def test_requests_per_minute_are_bounded(token: ApiToken, settings: Settings) -> None:
+def test_requests_per_minute_are_limited(token: ApiToken, settings: Settings) -> None:
     settings.USER_MAX_PER_MINUTE = 2
     first = submit(token)
     submit(token)
-    error = refused(token)
+    error = refusal_of(token)
     assert error.code is ErrorCode.TOO_MANY_REQUESTS
     assert 55 <= error.reset <= 61
     assert f"in {error.reset} seconds" in error.message
     queue.cancel(first)
-    assert refused(token).code is ErrorCode.TOO_MANY_REQUESTS
+    assert refusal_of(token).code is ErrorCode.TOO_MANY_REQUESTS
 
 
-def test_the_cost_of_a_day_is_bounded(token: ApiToken, settings: Settings) -> None:
+def test_daily_cost_is_limited(token: ApiToken, settings: Settings) -> None:
     cost = submit(token, num_inference_steps="10").cost
     settings.USER_MAX_DAILY_COST = cost * 2.5
     submit(token, num_inference_steps="10")
-    error = refused(token, num_inference_steps="10")
+    error = refusal_of(token, num_inference_steps="10")
     assert error.code is ErrorCode.COST_EXCEEDED
     assert error.remaining == pytest.approx(cost * 0.5)
     assert error.reset <= 24 * 3600 + 1
     submit(token, num_inference_steps="4")
 
 
-def test_what_failed_or_never_started_costs_nothing(token: ApiToken) -> None:
+def test_failed_and_unstarted_generations_cost_nothing(token: ApiToken) -> None:
     failed, canceled = claimed(token), submit(token)
     queue.fail(failed, ErrorCode.MODEL_FAILED, "It failed.")
     queue.cancel(canceled)
     assert list(Generation.objects.values_list("cost", flat=True)) == [0.0, 0.0]
 
 
-def test_what_was_stopped_costs_what_was_done(token: ApiToken) -> None:
+def test_a_canceled_generation_costs_its_finished_share(token: ApiToken) -> None:
     generation = claimed(token)
     assert queue.finish_canceled(generation, ErrorCode.CANCELED, 0.25)
     assert Generation.objects.get().cost == pytest.approx(generation.cost / 4)
 
 
-def test_a_users_own_limits_go_before_the_settings(token: ApiToken, alice: User, settings: Settings) -> None:
+def test_limits_of_a_user_override_the_settings(token: ApiToken, alice: User, settings: Settings) -> None:
     settings.USER_MAX_QUEUED = 1
     User.objects.filter(pk=alice.pk).update(max_queued=2)
     token.user.refresh_from_db()
     submit(token), submit(token)
-    assert refused(token).limit == 2
+    assert refusal_of(token).limit == 2
 
 
-def test_no_more_than_allowed_run_at_once(token: ApiToken, bob: User, settings: Settings) -> None:
+def test_running_requests_are_limited(token: ApiToken, bob: User, settings: Settings) -> None:
     settings.USER_MAX_RUNNING = 2
     rows = [submit(token) for _ in range(4)]
     assert [claim(), claim(), claim()] == [rows[0], rows[1], None]
@@ -102,7 +102,7 @@ def test_no_more_than_allowed_run_at_once(token: ApiToken, bob: User, settings: 
     assert claim() == rows[2]
 
 
-def test_the_whole_queue_is_bounded_before_anything_is_stored(token: ApiToken, settings: Settings) -> None:
+def test_a_full_queue_refuses_before_anything_is_stored(token: ApiToken, settings: Settings) -> None:
     settings.MAX_QUEUE = 1
     submit(token)
     with pytest.raises(QueueFull):
@@ -110,7 +110,7 @@ def test_the_whole_queue_is_bounded_before_anything_is_stored(token: ApiToken, s
     assert unnamed_files() == []
 
 
-def test_limits_can_be_lifted(token: ApiToken, settings: Settings) -> None:
+def test_limits_can_be_switched_off(token: ApiToken, settings: Settings) -> None:
     settings.USER_MAX_QUEUED = 1
     settings.LIMITS = False
     for _ in range(3):
@@ -126,7 +126,7 @@ def test_yesterday_does_not_count(token: ApiToken, settings: Settings) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_fifty_at_once_get_exactly_what_is_allowed(token: ApiToken, settings: Settings) -> None:
+def test_fifty_at_once_do_not_exceed_a_limit(token: ApiToken, settings: Settings) -> None:
     settings.USER_MAX_QUEUED = 7
 
     def attempt(_: int) -> bool:
@@ -144,7 +144,7 @@ def test_fifty_at_once_get_exactly_what_is_allowed(token: ApiToken, settings: Se
     assert unnamed_files() == []
 
 
-def test_fifty_posts_over_http_and_a_429_that_says_it_all(limited_service: Service) -> None:
+def test_fifty_posts_over_http_and_the_headers_of_a_429(limited_service: Service) -> None:
     token = limited_service.manage("createtoken", "dora", "--name", "tests", "--create")
     limited_service.query("UPDATE accounts_user SET max_per_minute = 3 WHERE username = 'dora'")
     inputs = Path(limited_service.data_dir, "media", "inputs")
@@ -165,7 +165,7 @@ def test_fifty_posts_over_http_and_a_429_that_says_it_all(limited_service: Servi
     assert refusal.headers["ratelimit-remaining"] == "0"
     assert refusal.headers["retry-after"] == refusal.headers["ratelimit-reset"]
     assert 1 <= int(refusal.headers["retry-after"]) <= 61
-    # A client that was held is known by its generation alone.
+    # Answers to held clients have them too.
     accepted = [answer for answer in answers if answer.status_code != 429]
     assert all(answer.headers["ratelimit-limit"] == "3" for answer in accepted)
     assert "0" in {answer.headers["ratelimit-remaining"] for answer in accepted} <= {"0", "1", "2"}

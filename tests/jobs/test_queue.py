@@ -50,9 +50,9 @@ def test_the_oldest_of_the_pool_is_claimed_first(token: ApiToken) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_row_goes_to_one_of_many_claimers(token: ApiToken, settings: Settings) -> None:
+def test_each_row_is_claimed_by_one_of_many_workers(token: ApiToken, settings: Settings) -> None:
     settings.LIMITS = False
-    made = {submit(token).pk for _ in range(40)}
+    ids = {submit(token).pk for _ in range(40)}
 
     def claim_all(worker: str) -> list[Generation]:
         try:
@@ -62,10 +62,10 @@ def test_each_row_goes_to_one_of_many_claimers(token: ApiToken, settings: Settin
 
     with ThreadPoolExecutor(4) as pool:
         claimed = [row.pk for rows in pool.map(claim_all, ["a", "b", "c", "d"]) for row in rows]
-    assert sorted(claimed) == sorted(made)
+    assert sorted(claimed) == sorted(ids)
 
 
-def test_an_expired_lease_goes_back_and_its_late_result_changes_nothing(token: ApiToken) -> None:
+def test_an_expired_lease_is_requeued_and_its_late_result_is_dropped(token: ApiToken) -> None:
     lost = claimed(token)
     expire(lost)
     assert reaper.reap() == 1
@@ -92,16 +92,16 @@ def test_a_renewed_lease_is_not_reaped(token: ApiToken) -> None:
 def test_a_request_that_loses_its_worker_three_times_fails(token: ApiToken) -> None:
     generation = submit(token)
     for _ in range(3):
-        held = claim()
-        assert held is not None
-        expire(held)
+        row = claim()
+        assert row is not None
+        expire(row)
         reaper.reap()
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.FAILED, ErrorCode.WORKER_LOST)
     assert claim() is None
 
 
-def test_handing_back_uses_up_no_chance(token: ApiToken) -> None:
+def test_a_release_counts_as_no_crash(token: ApiToken) -> None:
     for _ in range(5):
         generation = claimed(token)
         queue.release(generation)
@@ -109,7 +109,7 @@ def test_handing_back_uses_up_no_chance(token: ApiToken) -> None:
         assert (generation.state, generation.crash_count) == (State.QUEUED, 0)
 
 
-def test_a_lost_bell_is_rung_again(token: ApiToken) -> None:
+def test_a_lost_wake_up_is_sent_again(token: ApiToken) -> None:
     submit(token)
     redis_client().flushall()
     reaper.reap()
@@ -118,11 +118,11 @@ def test_a_lost_bell_is_rung_again(token: ApiToken) -> None:
     assert queues.rq_queue("default").count == 1
 
 
-def test_finals_are_those_that_need_no_more_waiting(token: ApiToken) -> None:
-    done, waiting = claimed(token), submit(token)
-    queue.fail(done, ErrorCode.MODEL_FAILED, "It failed.")
+def test_finished_ids_are_those_in_a_final_state(token: ApiToken) -> None:
+    finished, queued = claimed(token), submit(token)
+    queue.fail(finished, ErrorCode.MODEL_FAILED, "It failed.")
     not_yet_submitted = uuid7()
-    assert queue.finished_ids([done.pk, waiting.pk, not_yet_submitted]) == [done.pk]
+    assert queue.finished_ids([finished.pk, queued.pk, not_yet_submitted]) == [finished.pk]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -140,7 +140,7 @@ def test_without_redis_nothing_is_half_created(
     assert _files("inputs") == before
 
 
-def test_a_request_whose_input_cannot_be_stored_is_turned_away(token: ApiToken, settings: Settings) -> None:
+def test_a_request_whose_input_cannot_be_stored_is_refused(token: ApiToken, settings: Settings) -> None:
     blocked = settings.DATA_DIR / "blocked"
     blocked.touch()
     settings.MEDIA_ROOT = blocked
@@ -150,9 +150,9 @@ def test_a_request_whose_input_cannot_be_stored_is_turned_away(token: ApiToken, 
 
 
 def test_only_enabled_models_are_used(token: ApiToken, tiny_edit: DiffusionModel) -> None:
-    with pytest.raises(RequestRefused) as caught:
+    with pytest.raises(RequestRefused) as error:
         submit(token, model_id="someone/secret")
-    assert caught.value.code is ErrorCode.UNKNOWN_MODEL
+    assert error.value.code is ErrorCode.UNKNOWN_MODEL
     DiffusionModel.objects.update(enabled=False)
     for model_id in ("", tiny_edit.id):
         with pytest.raises(RequestRefused):
@@ -160,9 +160,9 @@ def test_only_enabled_models_are_used(token: ApiToken, tiny_edit: DiffusionModel
 
 
 def test_only_allowed_loras_are_used(token: ApiToken) -> None:
-    with pytest.raises(RequestRefused, match="LoRA repository 'someone/style' not found") as caught:
+    with pytest.raises(RequestRefused, match="LoRA repository 'someone/style' not found") as error:
         submit(token, loras='{"someone/style": 1}')
-    assert caught.value.code is ErrorCode.UNKNOWN_LORA
+    assert error.value.code is ErrorCode.UNKNOWN_LORA
 
 
 def test_no_other_module_changes_the_state_of_a_row() -> None:

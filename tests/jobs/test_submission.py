@@ -1,4 +1,4 @@
-"""What a request may ask beside pictures: how they are encoded, a rehearsal, a picture from an address."""
+"""Options of a request: encoding of the pictures, dry run, `image_url`."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ def post(api: httpx.Client, **fields: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize(("format_", "type_"), [("png", "png"), ("jpeg", "jpeg"), ("webp", "webp")])
-def test_pictures_come_as_they_were_asked_for(api: httpx.Client, format_: str, type_: str) -> None:
+def test_pictures_have_the_requested_format(api: httpx.Client, format_: str, type_: str) -> None:
     url = post(api, output_format=format_).json()["images"][0]["url"]
     served = httpx.get(url)
     assert served.headers["Content-Type"] == f"image/{type_}"
@@ -60,39 +60,39 @@ def test_quality_counts_and_an_answer_may_carry_its_pictures(api: httpx.Client) 
     assert sizes[0] < sizes[1] / 2
 
 
-def test_what_has_no_effect_is_said(api: httpx.Client) -> None:
+def test_fields_without_effect_are_in_the_warnings(api: httpx.Client) -> None:
     warnings = post(api, output_quality="80", **{"x" * 100: "1", "guidence": "7"}).json()["warnings"]
-    assert "output_quality has no effect on png, which is without loss; jpeg and webp have one." in warnings
+    assert "output_quality has no effect on png, which is lossless." in warnings
     assert f"There are no such fields, so they were ignored: guidence, {'x' * 50}." in warnings
     many = post(api, **{f"field{number:02}": "" for number in range(12)}).json()["warnings"]
     assert any(one.endswith("field09 and 2 more.") for one in many)
 
 
-def test_a_rehearsal_says_what_would_happen_and_makes_nothing(api: httpx.Client) -> None:
+def test_a_dry_run_estimates_and_makes_nothing(api: httpx.Client) -> None:
     post(api)  # from which the service knows how long one takes
     before = api.get("/generations").json()["results"]
-    rehearsed = post(api, dry_run="true")
-    assert rehearsed.status_code == 200
+    response = post(api, dry_run="true")
+    assert response.status_code == 200
     assert api.get("/generations").json()["results"] == before
-    made = post(api).json()
-    record = api.get(f"/generations/{made['id']}").json()
-    told = rehearsed.json()
-    assert told["effective"] == record["effective"]
-    assert (told["cost"], told["warnings"], told["model_id"]) == (
+    generation = post(api).json()
+    record = api.get(f"/generations/{generation['id']}").json()
+    estimate = response.json()
+    assert estimate["effective"] == record["effective"]
+    assert (estimate["cost"], estimate["warnings"], estimate["model_id"]) == (
         record["cost"],
         record["warnings"],
         record["model_id"],
     )
-    assert told["waiting"]["position"] == 1
-    assert told["waiting"]["estimated_finish"]
+    assert estimate["waiting"]["position"] == 1
+    assert estimate["waiting"]["estimated_finish"]
     assert "dry_run" not in record["parameters"]
     assert post(api, dry_run="true", model_id="no/such").status_code == 400
 
 
-def test_addresses_are_not_fetched_unless_the_server_is_told_to(api: httpx.Client) -> None:
-    refused = api.post("/image-to-image", data={"prompt": "x", "image_url": "https://example.org/x.png"})
-    assert refused.status_code == 422
-    assert "fetches no pictures" in refused.json()["detail"][0]["msg"]
+def test_image_urls_are_off_by_default(api: httpx.Client) -> None:
+    response = api.post("/image-to-image", data={"prompt": "x", "image_url": "https://example.org/x.png"})
+    assert response.status_code == 422
+    assert "fetches no pictures" in response.json()["detail"][0]["msg"]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -111,41 +111,41 @@ class TestImageUrls:
     def test_a_worker_fetches_it(
         self, alices: ApiToken, engine: Engine, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(remote_input, "ALLOWED", lambda address: True)
+        monkeypatch.setattr(remote_input, "is_allowed", lambda address: True)
         with serving(answer(PICTURE)) as server:
             queued = self.submit(alices, server.url)
             client.force_login(alices.user)
             assert client.get(f"/history/{queued.pk}/").status_code == 200
             assert client.get("/history/").status_code == 200
             execution.run(queue.claim("default", "worker-1"), engine, lambda: False)
-        made = Generation.objects.get()
-        assert made.state == State.SUCCEEDED
-        assert (made.input_format, made.input_width, made.input_height) == ("PNG", 64, 64)
-        assert Image.open(io.BytesIO(storage.read(str(made.input.name)))).size == (64, 64)
-        assert made.get_recipe().width == 128
-        assert made.get_recipe().seeds == (3,)
-        assert made.cost == pytest.approx(queued.cost / 16)
-        assert "was fitted to 128 x 128" in made.warnings[-1]
+        generation = Generation.objects.get()
+        assert generation.state == State.SUCCEEDED
+        assert (generation.input_format, generation.input_width, generation.input_height) == ("PNG", 64, 64)
+        assert Image.open(io.BytesIO(storage.read(str(generation.input.name)))).size == (64, 64)
+        assert generation.get_recipe().width == 128
+        assert generation.get_recipe().seeds == (3,)
+        assert generation.cost == pytest.approx(queued.cost / 16)
+        assert "was fitted to 128 x 128" in generation.warnings[-1]
 
-    def test_an_address_inside_is_refused(self, alices: ApiToken, engine: Engine) -> None:
+    def test_a_private_address_is_refused(self, alices: ApiToken, engine: Engine) -> None:
         with serving(answer(PICTURE)) as server:
             failed = self.run(alices, server.url, engine)
             assert server.connections == 0
         assert (failed.state, failed.error_code) == (State.FAILED, ErrorCode.IMAGE_URL_REFUSED)
 
-    def test_what_is_no_picture_is_refused(
+    def test_a_url_without_a_picture_is_refused(
         self, alices: ApiToken, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(remote_input, "ALLOWED", lambda address: True)
+        monkeypatch.setattr(remote_input, "is_allowed", lambda address: True)
         with serving(answer(b"<html>")) as server:
             failed = self.run(alices, server.url, engine)
         assert (failed.state, failed.error_code) == (State.FAILED, ErrorCode.IMAGE_URL_REFUSED)
-        assert failed.error_message.startswith("What image_url names was refused: ")
+        assert failed.error_message.startswith("The picture at image_url was refused: ")
 
-    def test_the_form_takes_one_of_both(self, alices_token: str, client: Client, settings: Settings) -> None:
+    def test_the_form_takes_an_image_or_a_url(self, alices_token: str, client: Client, settings: Settings) -> None:
         settings.FETCH_IMAGE_URLS = True
 
-        def asked(**fields: object) -> tuple[int, list[list[str]]]:
+        def post(**fields: object) -> tuple[int, list[list[str]]]:
             answer = client.post(
                 "/image-to-image",
                 {"prompt": "make it night", **fields},
@@ -154,7 +154,7 @@ class TestImageUrls:
             return answer.status_code, [item["loc"] for item in answer.json().get("detail", [])]
 
         url = "https://example.org/x.png"
-        assert asked(image_url=url)[0] == 202
-        assert asked(image_url=url, image=io.BytesIO(PICTURE)) == (422, [["body", "image_url"]])
-        assert asked(image_url="file:///etc/passwd") == (422, [["body", "image_url"]])
-        assert asked() == (422, [["body", "image"]])
+        assert post(image_url=url)[0] == 202
+        assert post(image_url=url, image=io.BytesIO(PICTURE)) == (422, [["body", "image_url"]])
+        assert post(image_url="file:///etc/passwd") == (422, [["body", "image_url"]])
+        assert post() == (422, [["body", "image"]])

@@ -1,4 +1,4 @@
-"""Deletion of a generation: a tombstone without words and pictures stays, whatever dies or is away meanwhile."""
+"""Deletion: only a tombstone without texts and pictures remains, even if a process dies or the storage is away."""
 
 import json
 import re
@@ -48,25 +48,25 @@ def path_of(generation: Generation) -> str:
     return f"/generations/{generation.pk}"
 
 
-def test_of_two_who_delete_at_once_one_has_deleted(service: Service, alices_key: str) -> None:
+def test_of_two_simultaneous_deletions_one_succeeds(service: Service, alices_key: str) -> None:
     with service.client(alices_key) as alice, ThreadPoolExecutor(8) as threads:
         path = f"/generations/{generate_two(alice)}"
         statuses = [response.status_code for response in threads.map(lambda _: alice.delete(path), range(8))]
     assert sorted(statuses) == [204] + [410] * 7
 
 
-def test_what_a_dying_process_left_of_a_deletion_is_removed(service: Service, alices_key: str) -> None:
+def test_a_deletion_is_finished_after_its_process_died(service: Service, alices_key: str) -> None:
     die_between = (
         "import os; from generation.images import storage; from generation.library import deletion; "
         "from generation.models import Generation; storage.discard = lambda names: os._exit(0); "
         "deletion.delete(Generation.objects.get(pk='{}'))"
     )
     with service.client(alices_key) as alice:
-        made = generate_two(alice)
-        assert len(service.files_of(made)) == 6
-        service.manage("shell", "-v", "0", "-c", die_between.format(made))
-        assert alice.get(f"/generations/{made}").status_code == 410
-    wait_until(lambda: not service.files_of(made), "the sweep")
+        generation_id = generate_two(alice)
+        assert len(service.files_of(generation_id)) == 6
+        service.manage("shell", "-v", "0", "-c", die_between.format(generation_id))
+        assert alice.get(f"/generations/{generation_id}").status_code == 410
+    wait_until(lambda: not service.files_of(generation_id), "the sweep")
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELED])
@@ -108,7 +108,7 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     assert (key.generation, key.answer) == (row, "")
 
 
-def test_what_was_deleted_still_counts_for_the_limits(api: Client, alice: User, settings: Settings) -> None:
+def test_deleted_generations_count_for_the_limits(api: Client, alice: User, settings: Settings) -> None:
     settings.USER_MAX_PER_MINUTE = 1
     generation = make_generation(alice)
     assert api.delete(path_of(generation)).status_code == 204
@@ -117,7 +117,7 @@ def test_what_was_deleted_still_counts_for_the_limits(api: Client, alice: User, 
 
 
 def test_files_that_cannot_be_removed_now_are_removed_later(alice: User, settings: Settings) -> None:
-    """The storage is away, first for the request and then for the reaper; both deletions are noted until it is back."""
+    """The storage is away, first for the request, then for the reaper; both deletions stay recorded until it is back."""
     generations = [make_generation(alice) for _ in range(2)]
     names = [name for generation in generations for name in files_of(generation)]
     media_root, blocked = settings.MEDIA_ROOT, settings.DATA_DIR / "blocked"
@@ -136,7 +136,7 @@ def test_files_that_cannot_be_removed_now_are_removed_later(alice: User, setting
     assert unnamed_files() == []
 
 
-def test_without_redis_it_is_deleted_all_the_same(alice: User, redis_server: Any) -> None:
+def test_deletion_works_without_redis(alice: User, redis_server: Any) -> None:
     generation = make_generation(alice)
     names = files_of(generation)
     redis_server.stop()
@@ -156,28 +156,28 @@ def test_the_admin_shows_a_tombstone_as_one(client: Client, alice: User, charlie
     for generation in generations:
         assert deletion.delete(generation)
     client.force_login(charlie)
-    shown = client.get("/admin/generation/generation/").content.decode()
-    assert "zebra" not in shown
-    assert "<img src" not in shown.partition('id="result_list"')[2]
-    assert len(re.findall(r"deleted 20\d\d-\d\d-\d\d \d\d:\d\d \((?:succeeded|failed|canceled)\)", shown)) == 3
-    assert "1 flagged" in shown
+    page = client.get("/admin/generation/generation/").content.decode()
+    assert "zebra" not in page
+    assert "<img src" not in page.partition('id="result_list"')[2]
+    assert len(re.findall(r"deleted 20\d\d-\d\d-\d\d \d\d:\d\d \((?:succeeded|failed|canceled)\)", page)) == 3
+    assert "1 flagged" in page
     for generation in generations:
         change = client.get(f"/admin/generation/generation/{generation.pk}/change/")
         assert change.status_code == 200
         assert "deleted 20" in change.content.decode()
         assert "zebra" not in change.content.decode()
         assert "/media/" not in change.content.decode()
-    chosen = {"action": "cancel", "confirmed": "yes", "_selected_action": [generation.pk for generation in generations]}
-    answer = client.post("/admin/generation/generation/", chosen, follow=True).content.decode()
+    form = {"action": "cancel", "confirmed": "yes", "_selected_action": [generation.pk for generation in generations]}
+    answer = client.post("/admin/generation/generation/", form, follow=True).content.decode()
     assert "3 not canceled: it had ended already." in answer
 
 
-def test_the_history_does_not_show_what_was_deleted(client: Client, alice: User) -> None:
+def test_the_history_hides_deleted_generations(client: Client, alice: User) -> None:
     kept, deleted = make_generation(alice), make_generation(alice)
     assert deletion.delete(deleted)
     client.force_login(alice)
-    shown = client.get("/history/").content.decode()
-    assert str(kept.pk) in shown
-    assert str(deleted.pk) not in shown
+    page = client.get("/history/").content.decode()
+    assert str(kept.pk) in page
+    assert str(deleted.pk) not in page
     assert str(deleted.pk) not in client.get(f"/history/tiles?live={deleted.pk}.running").content.decode()
     assert client.get(f"/history/{deleted.pk}/").status_code == 404

@@ -1,4 +1,4 @@
-"""Search: whose words find what, in which order, and that no input is too odd for it."""
+"""Search: matches, order, privacy, and arbitrary input."""
 
 import io
 from datetime import timedelta
@@ -27,18 +27,18 @@ from tests.support.generations import make_generation
 from tests.support.pictures import photo
 
 
-def found(user: User, text: str = "", *, size: int = 50, before: UUID | None = None, **filters: Any) -> list[UUID]:
+def search_ids(user: User, text: str = "", *, size: int = 50, before: UUID | None = None, **filters: Any) -> list[UUID]:
     rows = Generation.objects.owned_by(user)
-    wanted = HistoryFilters(q=text, **filters)
-    return [generation.pk for generation in search.page(rows, user.pk, wanted, size, before)]
+    history_filters = HistoryFilters(q=text, **filters)
+    return [generation.pk for generation in search.page(rows, user.pk, history_filters, size, before)]
 
 
 def test_it_works(alice: User) -> None:
     night, snow = make_generation(alice, prompt="make it night"), make_generation(alice, prompt="Make it SNOW")
-    assert found(alice, "night") == [night.pk]
-    assert found(alice, "make snow") == [snow.pk]
-    assert found(alice, "MAKE it") == [snow.pk, night.pk]
-    assert found(alice, "night snow") == []
+    assert search_ids(alice, "night") == [night.pk]
+    assert search_ids(alice, "make snow") == [snow.pk]
+    assert search_ids(alice, "MAKE it") == [snow.pk, night.pk]
+    assert search_ids(alice, "night snow") == []
 
 
 def test_all_texts_of_a_generation_are_searched(alice: User) -> None:
@@ -47,10 +47,10 @@ def test_all_texts_of_a_generation_are_searched(alice: User) -> None:
     generation.save()
     search.index(generation)
     for text in ("harbour", "people", "ålesund", "kitchen harbour"):
-        assert found(alice, text) == [generation.pk]
+        assert search_ids(alice, text) == [generation.pk]
     generation.title = ""
     search.index(generation)
-    assert found(alice, "ålesund") == []
+    assert search_ids(alice, "ålesund") == []
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_all_texts_of_a_generation_are_searched(alice: User) -> None:
 )
 def test_words_are_found_as_people_type_them(alice: User, prompt: str, text: str) -> None:
     generation = make_generation(alice, prompt=prompt)
-    assert found(alice, text) == [generation.pk]
+    assert search_ids(alice, text) == [generation.pk]
 
 
 @pytest.mark.parametrize(
@@ -91,28 +91,28 @@ def test_words_are_found_as_people_type_them(alice: User, prompt: str, text: str
 )
 def test_other_words_are_not(alice: User, prompt: str, text: str) -> None:
     make_generation(alice, prompt=prompt)
-    assert found(alice, text) == []
+    assert search_ids(alice, text) == []
 
 
 def test_nobody_finds_the_words_of_others(alice: User, bob: User) -> None:
     generation = make_generation(alice, prompt="make it night")
     for text in ("night", f"{alice.pk}@night", f"{alice.pk}@", '" OR "night', "*"):
-        assert found(bob, text) == []
-    assert found(alice, "night") == [generation.pk]
+        assert search_ids(bob, text) == []
+    assert search_ids(alice, "night") == [generation.pk]
 
 
-def test_the_newest_come_first_and_pages_follow_each_other(alice: User) -> None:
+def test_pages_are_newest_first(alice: User) -> None:
     now = timezone.now()
-    made = [make_generation(alice, created=now - timedelta(days=days)).pk for days in range(5)]
-    assert found(alice, "night") == made
-    assert found(alice, "night", size=2) == made[:3]
-    assert found(alice, "night", before=made[2]) == made[3:]
+    ids = [make_generation(alice, created=now - timedelta(days=days)).pk for days in range(5)]
+    assert search_ids(alice, "night") == ids
+    assert search_ids(alice, "night", size=2) == ids[:3]
+    assert search_ids(alice, "night", before=ids[2]) == ids[3:]
     day = timezone.localdate() - timedelta(days=2)
-    assert found(alice, "night", until=day) == made[2:]
-    assert found(alice, "night", since=day, until=day) == made[2:3]
+    assert search_ids(alice, "night", until=day) == ids[2:]
+    assert search_ids(alice, "night", since=day, until=day) == ids[2:3]
 
 
-def test_search_and_filters_go_together(alice: User, bob: User) -> None:
+def test_search_and_filters_combine(alice: User, bob: User) -> None:
     lora = Lora.objects.create(id="someone/ink", enabled=True)
     plain = make_generation(alice, seed=5)
     marked = make_generation(alice, flagged=[0], seed=7)
@@ -121,34 +121,34 @@ def test_search_and_filters_go_together(alice: User, bob: User) -> None:
     failed = make_generation(alice, State.FAILED, seed=7)
     make_generation(bob, seed=7, flagged=[0])
     for text in ("", "night"):
-        assert found(alice, text, state=("failed",)) == [failed.pk]
-        assert found(alice, text, state=("failed", "succeeded")) == [failed.pk, marked.pk, plain.pk]
+        assert search_ids(alice, text, state=("failed",)) == [failed.pk]
+        assert search_ids(alice, text, state=("failed", "succeeded")) == [failed.pk, marked.pk, plain.pk]
         only: list[dict[str, Any]] = [{"favourite": "true"}, {"flagged": "true"}, {"lora": lora.pk}]
         for filters in only:
-            assert found(alice, text, **filters) == [marked.pk]
-        assert found(alice, text, seed=7) == [failed.pk, marked.pk]
-        assert found(alice, text, favourite="true", seed=5) == []
-        assert found(alice, text, model_id="nobody/nothing") == []
+            assert search_ids(alice, text, **filters) == [marked.pk]
+        assert search_ids(alice, text, seed=7) == [failed.pk, marked.pk]
+        assert search_ids(alice, text, favourite="true", seed=5) == []
+        assert search_ids(alice, text, model_id="nobody/nothing") == []
 
 
-def test_what_is_in_the_trash_is_not_found_and_what_is_deleted_leaves_no_word(alice: User) -> None:
-    generation, kept = make_generation(alice), make_generation(alice)
+def test_trashed_generations_are_hidden_and_deleted_ones_leave_the_index(alice: User) -> None:
+    generation, other = make_generation(alice), make_generation(alice)
     deletion.trash(Generation.objects.filter(pk=generation.pk))
-    assert found(alice, "night") == [kept.pk]
+    assert search_ids(alice, "night") == [other.pk]
     deletion.restore(Generation.objects.filter(pk=generation.pk))
-    assert found(alice, "night") == [kept.pk, generation.pk]
+    assert search_ids(alice, "night") == [other.pk, generation.pk]
     deletion.delete(generation)
-    assert found(alice, "night") == [kept.pk]
+    assert search_ids(alice, "night") == [other.pk]
     (left,) = words_of(generation)
     assert set(left[0].split()) == {f"{alice.pk}@", f"{alice.pk}@@1207", "@@1207"}
-    assert "night" in words_of(kept)[0][0]
+    assert "night" in words_of(other)[0][0]
     Generation.objects.filter(pk=generation.pk).update(created=timezone.now() - timedelta(days=2))
     assert retention._remove_row(Generation.objects.get(pk=generation.pk))
     assert words_of(generation) == []
 
 
-def test_staff_find_the_words_of_all_and_nobodys_notes(alice: User, bob: User) -> None:
-    def everybodys(text: str) -> list[UUID]:
+def test_staff_find_the_prompts_of_all_users_but_no_notes(alice: User, bob: User) -> None:
+    def search_all(text: str) -> list[UUID]:
         return [row.pk for row in search.search_all(Generation.objects.all(), text)]
 
     first = make_generation(alice, prompt="bob and a lighthouse", seed=5)
@@ -156,51 +156,51 @@ def test_staff_find_the_words_of_all_and_nobodys_notes(alice: User, bob: User) -
     second.title = second.note = "private"
     second.save()
     search.index(second)
-    assert everybodys("light") == everybodys("a LIGHTHOUSE") == [second.pk, first.pk]
-    assert everybodys("fog") == everybodys("1207 lighthouse") == [second.pk]
-    assert everybodys("5") == [first.pk]
-    assert everybodys("120") == []
-    assert everybodys("bob") == [second.pk, first.pk]
-    assert everybodys("Bob fog") == [second.pk]
-    assert everybodys("private") == everybodys("!") == everybodys("") == []
+    assert search_all("light") == search_all("a LIGHTHOUSE") == [second.pk, first.pk]
+    assert search_all("fog") == search_all("1207 lighthouse") == [second.pk]
+    assert search_all("5") == [first.pk]
+    assert search_all("120") == []
+    assert search_all("bob") == [second.pk, first.pk]
+    assert search_all("Bob fog") == [second.pk]
+    assert search_all("private") == search_all("!") == search_all("") == []
     bob.username = "b.o@b"
     bob.save()
-    assert everybodys("b.o@b") == [second.pk]
+    assert search_all("b.o@b") == [second.pk]
     deletion.delete(second)
-    assert everybodys("b.o@b") == everybodys("1207") == [second.pk]
-    assert everybodys("fog") == []
+    assert search_all("b.o@b") == search_all("1207") == [second.pk]
+    assert search_all("fog") == []
 
 
-def test_many_are_indexed_at_once(alice: User) -> None:
+def test_many_generations_are_indexed_together(alice: User) -> None:
     first, second, third = (
         make_generation(alice, State.FAILED, prompt=f"{text} words") for text in ("one", "two", "no")
     )
     deletion.delete(third)
-    # Two of one moment.
+    # Two with colliding rowids.
     twin = Generation.objects.get(pk=second.pk)
     twin.pk = UUID(int=second.pk.int ^ 1)
     twin.save(force_insert=True)
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM generation_words")
     search.index_many(Generation.objects.order_by("pk"))
-    assert found(alice, "words") == [*sorted([second.pk, twin.pk], reverse=True), first.pk]
+    assert search_ids(alice, "words") == [*sorted([second.pk, twin.pk], reverse=True), first.pk]
     assert [row.pk for row in search.search_all(Generation.objects.all(), "one")] == [first.pk]
     assert len(search.search_all(Generation.objects.all(), "alice")) == 4
 
 
 @pytest.mark.usefixtures("redis")
-def test_what_is_submitted_is_found_and_what_is_rehearsed_is_not(alices: Any) -> None:
+def test_submissions_are_indexed_and_dry_runs_are_not(alices: Any) -> None:
     picture = read_upload(io.BytesIO(photo()), max_pixels=1_000_000)
-    for prompt in ("submitted words", "rehearsed words"):
+    for prompt in ("submitted words", "estimated words"):
         draft = submission.build(
             submission.Request(alices.user, alices, ImageToImageParameters(prompt=prompt), picture)
         )
         (submission.submit(draft, picture) if prompt.startswith("submitted") else submission.estimate(draft))
-    assert len(found(alices.user, "words")) == 1
-    assert len(found(alices.user, "submitted")) == 1
+    assert len(search_ids(alices.user, "words")) == 1
+    assert len(search_ids(alices.user, "submitted")) == 1
 
 
-def test_generations_of_one_moment_keep_apart(alice: User) -> None:
+def test_rowid_collisions_are_resolved(alice: User) -> None:
     first = make_generation(alice, prompt="first words")
     twin = make_generation(alice, prompt="second words")
     Generation.objects.filter(pk=twin.pk).delete()
@@ -209,17 +209,17 @@ def test_generations_of_one_moment_keep_apart(alice: User) -> None:
     twin.save(force_insert=True)
     search.index(twin)
     search.index(twin)
-    assert found(alice, "first") == [first.pk]
-    assert found(alice, "second") == [twin.pk]
+    assert search_ids(alice, "first") == [first.pk]
+    assert search_ids(alice, "second") == [twin.pk]
     search.unindex([first.pk])
-    assert found(alice, "words") == [twin.pk]
+    assert search_ids(alice, "words") == [twin.pk]
 
 
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(text=st.text(max_size=60).filter(lambda text: "\0" not in text))
-def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) -> None:
+def test_any_input_is_a_valid_query_and_a_prompt_finds_itself(alice: User, text: str) -> None:
     text = text.encode("utf-8", "ignore").decode()
     generation = Generation(user=alice, prompt=text, parameters={}, recipe={"seeds": []})
     search.index(generation)
@@ -230,7 +230,7 @@ def test_no_input_breaks_it_and_a_prompt_finds_itself(alice: User, text: str) ->
             assert (generation.pk.hex,) in cursor.fetchall()
 
 
-def test_the_order_of_entries_is_that_of_ids() -> None:
+def test_rowids_are_in_the_order_of_ids() -> None:
     now = timezone.now()
     ids = [Generation(created=now).pk for _ in range(200)]
     places = [search_plan.rowid_of(pk) for pk in sorted(ids)]

@@ -1,4 +1,4 @@
-"""Searches find the same from whichever side they are read, on SQLite and on PostgreSQL."""
+"""Both query plans find the same generations, on SQLite and on PostgreSQL."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from tests.support.generations import make_generation
 
 SIZE = 20
 FIRST = {"SCAN_LIMIT": 10**6, "PAGE": 0, "COMMON_MATCHES": 0}
-"""Rows are read first, and the words of each are looked at."""
+"""Read the rows first, and check the words of each."""
 WORDS_FIRST = {"SCAN_LIMIT": -1, "PAGE": 10**6}
 AS_IT_IS: dict[str, int] = {}
 SEARCHES: list[dict[str, Any]] = [
@@ -47,19 +47,19 @@ SEARCHES: list[dict[str, Any]] = [
 ]
 
 
-def filled() -> None:
+def create_rows() -> None:
     quiet = {"verbosity": 0, "stdout": io.StringIO()}
     call_command("demo_data", generations=2000, users=3, beside_real_users=True, **quiet)
 
 
-def found(constants: dict[str, int]) -> list[list[str]]:
-    """What each search finds: in a history, its second page, beside its middle, and among everybody's of a state."""
-    kept = {name: getattr(search_plan, name) for name in constants}
+def search_results(constants: dict[str, int]) -> list[list[str]]:
+    """Return what each search finds: in a history, on its second page, around its middle, and in a state for staff."""
+    defaults = {name: getattr(search_plan, name) for name in constants}
     vars(search_plan).update(constants)
     try:
         return [[str(pk) for pk in _ids(wanted)] for wanted in SEARCHES]
     finally:
-        vars(search_plan).update(kept)
+        vars(search_plan).update(defaults)
 
 
 def _ids(wanted: dict[str, Any]) -> Iterator[UUID]:
@@ -76,48 +76,49 @@ def _ids(wanted: dict[str, Any]) -> Iterator[UUID]:
         yield from (row.pk for row in search.search_all(rows, wanted.get("q", "demo-3"))[:SIZE])
 
 
-def test_searches_find_the_same_from_both_sides(db: None) -> None:
-    filled()
-    everything = found(AS_IT_IS)
+def test_both_plans_find_the_same(db: None) -> None:
+    create_rows()
+    everything = search_results(AS_IT_IS)
     assert [bool(ids) for ids in everything].count(True) >= len(SEARCHES) - 1
-    assert found(FIRST) == everything
-    assert found(WORDS_FIRST) == everything
+    assert search_results(FIRST) == everything
+    assert search_results(WORDS_FIRST) == everything
 
 
-def test_they_find_the_same_on_postgresql(tmp_path: Path) -> None:
+def test_both_plans_find_the_same_on_postgresql(tmp_path: Path) -> None:
     with servers.postgresql() as database:
         host = {**os.environ, "DATABASE_URL": database.url, "DATA_DIR": str(tmp_path), "LOG_LEVEL": "ERROR"}
         subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=ROOT, env=host, check=True)
         script = """
 import json
-from tests.library import test_search_plan as asked
-asked.filled()
-print(json.dumps([asked.found(way) for way in (asked.AS_IT_IS, asked.FIRST, asked.WORDS_FIRST)]))
+from tests.library import test_search_plan as module
+module.create_rows()
+plans = (module.AS_IT_IS, module.FIRST, module.WORDS_FIRST)
+print(json.dumps([module.search_results(plan) for plan in plans]))
 """
         command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", script]
-        told = subprocess.run(command, cwd=ROOT, env=host, stdout=subprocess.PIPE, text=True, check=True).stdout
-    everything, first, words_first = json.loads(told.splitlines()[-1])
+        output = subprocess.run(command, cwd=ROOT, env=host, stdout=subprocess.PIPE, text=True, check=True).stdout
+    everything, first, words_first = json.loads(output.splitlines()[-1])
     assert [bool(ids) for ids in everything].count(True) >= len(SEARCHES) - 1
     assert first == everything
     assert words_first == everything
 
 
-def test_words_that_few_rows_are_looked_for_in_are_whole(alice: User) -> None:
+def test_words_in_a_scan_of_rows_are_whole_words(alice: User) -> None:
     make_generation(alice, prompt="a lighthouse, soft light")
     rows = Generation.objects.filter(state="succeeded")
 
     def count(text: str) -> int:
         with CaptureQueriesContext(connection) as queries:
-            made = len(search.search_all(rows, text))
+            count = len(search.search_all(rows, text))
         assert "MATCH" not in queries[-1]["sql"]
-        return made
+        return count
 
     assert count("light") == count("lighth") == count("soft-li") == count("Alice soft") == 1
     assert count("ght") == count("lighth soft") == count("light-soft") == count("bob soft") == 0
 
 
-def test_pairs_that_hardly_anything_is_have_their_own_indexes(db: None) -> None:
-    """On SQLite; by another it would read every row that failed."""
+def test_rare_pairs_of_filters_have_indexes(db: None) -> None:
+    """With another index SQLite would read every failed row."""
 
     def plan(**wanted: Any) -> str:
         return str(Generation.objects.filter(**wanted).order_by("-pk")[:50].explain())

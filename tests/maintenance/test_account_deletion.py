@@ -1,4 +1,4 @@
-"""Deleting one's account: closed at once, removed by a job that can die at any moment, and a receipt without a name."""
+"""Deletion of an account: deactivated at once, deleted by a job that may die at any moment, with an anonymous receipt."""
 
 import re
 from datetime import timedelta
@@ -50,30 +50,30 @@ PASSWORD = {"password": "alice-password"}
 pytestmark = pytest.mark.usefixtures("redis")
 
 
-def go_on() -> bool:
+def never_stop() -> bool:
     return False
 
 
 def files() -> set[str]:
-    found = set()
+    paths: set[str] = set()
     for folder in ("test", "exports"):
         try:
             folders, names = default_storage.listdir(folder)
         except FileNotFoundError:
             continue
-        found |= {f"{folder}/{name}" for name in names}
-        found |= {f"{folder}/{one}/{name}" for one in folders for name in default_storage.listdir(f"{folder}/{one}")[1]}
-    return found
+        paths |= {f"{folder}/{name}" for name in names}
+        paths |= {f"{folder}/{one}/{name}" for one in folders for name in default_storage.listdir(f"{folder}/{one}")[1]}
+    return paths
 
 
 @pytest.fixture
 def before(db: None) -> set[str]:
-    """The files that are there before the account has any."""
+    """Return the files that are stored before the account has any."""
     return files()
 
 
-def furnish(user: User) -> None:
-    """An account with one of everything."""
+def create_everything(user: User) -> None:
+    """Give an account one row of everything."""
     token, _ = ApiToken.objects.issue(user, "laptop")
     shown = make_generation(user, token=token, num_images_per_prompt=2, prompt="a secret wish")
     make_generation(user, State.FAILED)
@@ -83,10 +83,10 @@ def furnish(user: User) -> None:
     IdempotencyKey.objects.create(token=token, key="k", fingerprint="f", generation=shown)
     ContactSheet.objects.create(user=user, columns={})
     data_export.request(user)
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
 
 
-def everything() -> str:
+def dump_tables() -> str:
     """All that any table holds, as text: those of a search index, too.
 
     But for SQLite's segments of one, where words of what was deleted are only marked until the segments are merged.
@@ -108,8 +108,8 @@ def receipt(client: Client, address: str) -> dict[str, int]:
 
 def test_it_works(client: Client, alice: User, bob: User, charlie: User, before: set[str]) -> None:
     bystander = make_generation(bob)
-    kept = files()
-    furnish(alice)
+    stored = files()
+    create_everything(alice)
     generation = Generation.objects.filter(user=alice, prompt="a secret wish").get()
     for thing in (generation, alice, alice.tokens.get()):
         kind = ContentType.objects.get_for_model(thing)
@@ -128,7 +128,7 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
     assert not get_user(elsewhere).is_authenticated
     assert "being deleted" in client.get(address).content.decode()
 
-    assert account_jobs.run_all(go_on)
+    assert account_jobs.run_all(never_stop)
     assert receipt(client, address) == {
         "requests": 4,
         "pictures": 3,
@@ -154,11 +154,11 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
     ):
         assert not model.objects.exists()
     assert GeneratedImage.objects.count() == 1
-    assert files() == kept
+    assert files() == stored
     logged = " ".join(LogEntry.objects.values_list("object_repr", flat=True))
     assert LogEntry.objects.count() == 3
     assert not re.search("secret|alice|laptop", logged)
-    assert not re.search("secret|alice", everything())
+    assert not re.search("secret|alice", dump_tables())
 
 
 def test_the_account_is_closed_at_once(client: Client, alice: User, alices_token: str) -> None:
@@ -172,7 +172,7 @@ def test_the_account_is_closed_at_once(client: Client, alice: User, alices_token
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])
-def test_the_password_is_asked_for(client: Client, alice: User, password: str) -> None:
+def test_the_password_is_required(client: Client, alice: User, password: str) -> None:
     client.force_login(alice)
     assert client.post(PAGE, {"password": password}).status_code == 200
     alice.refresh_from_db()
@@ -180,7 +180,7 @@ def test_the_password_is_asked_for(client: Client, alice: User, password: str) -
     assert not AccountDeletion.objects.exists()
 
 
-def test_the_password_of_another_is_none(client: Client, alice: User, bob: User) -> None:
+def test_the_password_of_another_user_is_refused(client: Client, alice: User, bob: User) -> None:
     client.force_login(alice)
     answer = client.post(PAGE, {"username": "bob", "password": "bob-password"})
     assert "That is not your password; nothing was deleted." in answer.content.decode()
@@ -195,7 +195,7 @@ def test_the_password_cannot_be_guessed_here_either(client: Client, alice: User,
     assert User.objects.get(pk=alice.pk).is_active
 
 
-def test_it_asks_for_a_sign_in(client: Client, alice: User) -> None:
+def test_it_requires_a_sign_in(client: Client, alice: User) -> None:
     assert client.post(PAGE, PASSWORD).status_code == 302
     assert User.objects.get(pk=alice.pk).is_active
 
@@ -214,39 +214,39 @@ def test_the_last_administrator_stays(client: Client, charlie: User, alice: User
     assert not User.objects.get(pk=charlie.pk).is_active
 
 
-def test_what_waits_is_canceled_and_what_runs_is_waited_for(client: Client, alice: User) -> None:
+def test_queued_generations_are_canceled_and_running_ones_awaited(client: Client, alice: User) -> None:
     waiting, running = make_generation(alice, State.QUEUED), make_generation(alice, State.RUNNING)
     Generation.objects.filter(pk=running.pk).update(lease_expires=timezone.now() + timedelta(minutes=1))
     account_deletion.request(alice)
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     assert not Generation.objects.filter(pk=waiting.pk).exists()
     running.refresh_from_db()
     assert running.cancel_requested
     assert not AccountDeletion.objects.get().finished
-    assert not account_jobs.run_all(go_on), "it comes back in a moment"
+    assert not account_jobs.run_all(never_stop), "it comes back in a moment"
     running.started = None
     queue.finish_canceled(running, ErrorCode.CANCELED, 0.5)
     AccountDeletion.objects.update(lease_expires=timezone.now())
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     assert Generation.objects.exists(), "its worker still gives back what was not done"
     Generation.objects.update(finished=F("finished") - timedelta(seconds=10))
     AccountDeletion.objects.update(lease_expires=timezone.now())
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     assert AccountDeletion.objects.get().counts["generations"] == 2
     assert not User.objects.filter(pk=alice.pk).exists()
 
 
 class Killed(BaseException):
-    """No handler of the job's sees a kill."""
+    """A kill, which the job cannot handle."""
 
 
 @pytest.mark.parametrize(
     ("owner", "moment"), [(storage, "discard"), (data_export, "remove"), (account_deletion, "_delete_account")]
 )
-def test_whoever_does_it_may_be_killed_at_any_moment(
+def test_the_job_may_be_killed_at_any_moment(
     alice: User, before: set[str], monkeypatch: pytest.MonkeyPatch, owner: Any, moment: str
 ) -> None:
-    furnish(alice)
+    create_everything(alice)
     account_deletion.request(alice)
 
     def kill(*_: Any, **__: Any) -> None:
@@ -255,10 +255,10 @@ def test_whoever_does_it_may_be_killed_at_any_moment(
     with monkeypatch.context() as patch:
         patch.setattr(owner, moment, kill)
         with pytest.raises(Killed):
-            account_jobs.run_all(go_on)
-    assert not account_jobs.run_all(go_on), "its lease still holds"
+            account_jobs.run_all(never_stop)
+    assert not account_jobs.run_all(never_stop), "its lease still holds"
     AccountDeletion.objects.update(lease_expires=timezone.now())
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     job = AccountDeletion.objects.get()
     assert job.finished
     assert (job.counts["generations"], job.counts["files"]) == (4, 12)
@@ -267,19 +267,19 @@ def test_whoever_does_it_may_be_killed_at_any_moment(
     assert unnamed_files() == []
 
 
-def test_whoever_was_thought_dead_changes_nothing_more(alice: User) -> None:
+def test_a_job_that_lost_its_lease_changes_nothing(alice: User) -> None:
     make_generation(alice)
     account_deletion.request(alice)
     late = AccountDeletion.objects.claim()
     assert late is not None
     AccountDeletion.objects.update(lease_expires=timezone.now())
     assert AccountDeletion.objects.claim() is not None
-    account_deletion.run(late, go_on)
+    account_deletion.run(late, never_stop)
     assert Generation.objects.count() == 1
     assert AccountDeletion.objects.get().counts == {}
 
 
-def test_a_process_that_is_told_to_end_leaves_it_to_the_next(alice: User) -> None:
+def test_a_stopping_process_leaves_the_job_to_the_next(alice: User) -> None:
     make_generation(alice)
     account_deletion.request(alice)
     job = AccountDeletion.objects.claim()
@@ -287,36 +287,36 @@ def test_a_process_that_is_told_to_end_leaves_it_to_the_next(alice: User) -> Non
     account_deletion.run(job, lambda: True)
     assert Generation.objects.exists()
     AccountDeletion.objects.update(lease_expires=timezone.now())
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     assert AccountDeletion.objects.get().finished
 
 
-def test_an_export_that_is_being_made_goes_too(alice: User) -> None:
+def test_a_running_export_is_deleted_too(alice: User) -> None:
     data_export.request(alice)
     making = data_export.claim()
     assert making is not None
     account_deletion.request(alice)
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     before = files()
     with pytest.raises(User.DoesNotExist):
         making.user.refresh_from_db()
-    data_export.run(making, go_on)
+    data_export.run(making, never_stop)
     assert files() == before
     assert not DataExport.objects.exists()
 
 
-def test_a_receipt_is_kept_for_seven_days(client: Client, alice: User) -> None:
+def test_a_receipt_is_stored_for_seven_days(client: Client, alice: User) -> None:
     address = reverse("account-deleted", args=[account_deletion.request(alice).pk])
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     assert receipt(client, address) == {"account": 1}
     AccountDeletion.objects.update(finished=F("finished") - timedelta(days=7, seconds=1))
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     assert client.get(address).status_code == 404
 
 
-def test_an_account_that_somebody_else_removed_is_gone_too(alice: User) -> None:
+def test_an_account_that_was_deleted_otherwise_ends_the_job(alice: User) -> None:
     account_deletion.request(alice)
     alice.delete()
-    assert account_jobs.run_all(go_on)
+    assert account_jobs.run_all(never_stop)
     assert AccountDeletion.objects.get().finished
-    assert not account_jobs.run_all(go_on)
+    assert not account_jobs.run_all(never_stop)

@@ -1,4 +1,4 @@
-"""Exports: one zip of all that is kept of a person, made by a job that can die at any moment."""
+"""Data exports: a zip of everything stored about a user, written by a job that may die at any moment."""
 
 import asyncio
 import io
@@ -36,7 +36,7 @@ PAGE = "/settings/export"
 pytestmark = pytest.mark.usefixtures("redis")
 
 
-def go_on() -> bool:
+def never_stop() -> bool:
     return False
 
 
@@ -46,8 +46,8 @@ def no_files_left_over() -> Iterator[None]:
     assert not list((Path(settings.DATA_DIR) / "exports").glob("*"))
 
 
-def fetched(client: Client, export: DataExport) -> bytes:
-    """What the user's browser gets, as the real server sends it."""
+def download(client: Client, export: DataExport) -> bytes:
+    """Return the download as the real server sends it to the user's browser."""
 
     async def read() -> bytes:
         browser = AsyncClient()
@@ -64,53 +64,53 @@ def fetched(client: Client, export: DataExport) -> bytes:
 
 @pytest.mark.django_db(transaction=True)
 def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any) -> None:
-    kept = make_generation(alice, token=alices, num_images_per_prompt=2)
+    generation = make_generation(alice, token=alices, num_images_per_prompt=2)
     trashed = make_generation(alice, prompt="make it snow")
     Generation.objects.filter(pk=trashed.pk).update(trashed=timezone.now(), title="Ümläut", note="<b>")
     deleted = make_generation(alice)
     deletion.delete(deleted)
     make_generation(alice, State.FAILED)
-    ShareLink.objects.create(generation=kept, code="c" * 43)
+    ShareLink.objects.create(generation=generation, code="c" * 43)
     client.force_login(alice)
     assert "Start export" in client.get(PAGE).content.decode()
     assert client.post(PAGE)["Location"] == PAGE
     assert "Your export is queued" in client.get(PAGE).content.decode()
 
-    assert account_jobs.run_all(go_on)
+    assert account_jobs.run_all(never_stop)
     page = client.get(PAGE).content.decode()
     export = DataExport.objects.get()
     assert f"{PAGE}/{export.pk}.zip" in page
     assert "4 requests" in page
-    with zipfile.ZipFile(io.BytesIO(fetched(client, export))) as taken:
-        assert taken.testzip() is None
-        told = {name: json.loads(taken.read(name)) for name in taken.namelist() if name.endswith(".json")}
-        pictures = {name.removeprefix("pictures/") for name in taken.namelist() if name.startswith("pictures/")}
-        assert "generations.json" in taken.read("README.txt").decode()
-    assert told["account.json"]["username"] == "alice"
-    assert "password" not in told["account.json"]
-    assert [token["name"] for token in told["tokens.json"]] == ["laptop"]
-    assert not {"digest", "id"} & told["tokens.json"][0].keys()
-    assert [link["generation_id"] for link in told["share-links.json"]] == [str(kept.pk)]
-    assert "code" not in told["share-links.json"][0]
-    recipes = told["generations.json"]
+    with zipfile.ZipFile(io.BytesIO(download(client, export))) as archive:
+        assert archive.testzip() is None
+        contents = {name: json.loads(archive.read(name)) for name in archive.namelist() if name.endswith(".json")}
+        pictures = {name.removeprefix("pictures/") for name in archive.namelist() if name.startswith("pictures/")}
+        assert "generations.json" in archive.read("README.txt").decode()
+    assert contents["account.json"]["username"] == "alice"
+    assert "password" not in contents["account.json"]
+    assert [token["name"] for token in contents["tokens.json"]] == ["laptop"]
+    assert not {"digest", "id"} & contents["tokens.json"][0].keys()
+    assert [link["generation_id"] for link in contents["share-links.json"]] == [str(generation.pk)]
+    assert "code" not in contents["share-links.json"][0]
+    recipes = contents["generations.json"]
     assert [recipe["id"] for recipe in recipes] == [str(row.pk) for row in Generation.objects.order_by("pk")]
     assert recipes[1]["title"] == "Ümläut"
     assert recipes[1]["in_trash_since"]
     assert recipes[2]["deleted"]
-    named = {image["file"] for recipe in recipes for image in recipe["images"] if image["file"]}
-    named |= {recipe["input"]["file"] for recipe in recipes if recipe["input"]["file"]}
-    assert pictures == named
+    files = {image["file"] for recipe in recipes for image in recipe["images"] if image["file"]}
+    files |= {recipe["input"]["file"] for recipe in recipes if recipe["input"]["file"]}
+    assert pictures == files
     assert len(pictures) == 3 + 2 + 1
 
 
-def made(user: User) -> DataExport:
+def run_export(user: User) -> DataExport:
     assert data_export.request(user)
-    assert account_jobs.run_all(go_on)
+    assert account_jobs.run_all(never_stop)
     return DataExport.objects.filter(user=user).latest("pk")
 
 
-def test_nobody_else_gets_it(client: Client, alice: User, bob: User, charlie: User) -> None:
-    export = made(alice)
+def test_nobody_else_can_download_it(client: Client, alice: User, bob: User, charlie: User) -> None:
+    export = run_export(alice)
     assert client.get(f"{PAGE}/{export.pk}.zip").status_code == 302
     for other in (bob, charlie):
         client.force_login(other)
@@ -118,7 +118,7 @@ def test_nobody_else_gets_it(client: Client, alice: User, bob: User, charlie: Us
         assert str(export.pk) not in client.get(PAGE).content.decode()
 
 
-def test_one_is_made_at_a_time(client: Client, alice: User, bob: User) -> None:
+def test_one_export_at_a_time(client: Client, alice: User, bob: User) -> None:
     client.force_login(alice)
     client.post(PAGE)
     assert "An export is being made already" in client.post(PAGE, follow=True).content.decode()
@@ -126,35 +126,33 @@ def test_one_is_made_at_a_time(client: Client, alice: User, bob: User) -> None:
     assert data_export.request(bob)
 
 
-def test_a_new_one_replaces_the_one_before_when_it_is_done(alice: User) -> None:
-    first = made(alice)
+def test_a_finished_export_replaces_the_previous_one(alice: User) -> None:
+    first = run_export(alice)
     data_export.request(alice)
     assert default_storage.exists(str(first.file.name))
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     assert not default_storage.exists(str(first.file.name))
     assert DataExport.objects.exclude(pk=first.pk).get().state == "succeeded"
 
 
-def test_it_is_kept_for_seven_days(client: Client, alice: User) -> None:
-    export = made(alice)
+def test_it_is_stored_for_seven_days(client: Client, alice: User) -> None:
+    export = run_export(alice)
     client.force_login(alice)
     DataExport.objects.update(finished=F("finished") - timedelta(days=7, seconds=1))
     assert client.get(f"{PAGE}/{export.pk}.zip").status_code == 404
     assert "Start export" in client.get(PAGE).content.decode()
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     assert not DataExport.objects.exists()
     assert not default_storage.exists(str(export.file.name))
     assert unnamed_files() == []
 
 
 class Killed(BaseException):
-    """No handler of the job's sees a kill."""
+    """A kill, which the job cannot handle."""
 
 
 @pytest.mark.parametrize("moment", ["pictures", "save", "stage"])
-def test_whoever_makes_it_may_be_killed_at_any_moment(
-    alice: User, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_the_job_may_be_killed_at_any_moment(alice: User, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     for number in range(3):
         make_generation(alice, prompt=f"number {number}")
     data_export.request(alice)
@@ -166,10 +164,10 @@ def test_whoever_makes_it_may_be_killed_at_any_moment(
     with monkeypatch.context() as patch:
         patch.setattr(owner, moment, kill)
         with pytest.raises(Killed):
-            account_jobs.run_all(go_on)
-    assert not account_jobs.run_all(go_on), "its lease still holds"
+            account_jobs.run_all(never_stop)
+    assert not account_jobs.run_all(never_stop), "its lease still holds"
     DataExport.objects.update(lease_expires=timezone.now())
-    assert account_jobs.run_all(go_on)
+    assert account_jobs.run_all(never_stop)
     export = DataExport.objects.get()
     assert (export.state, export.attempt, export.done, export.of) == ("succeeded", 2, 3, 3)
     reaper.reap(abandoned=timedelta(0))
@@ -177,16 +175,16 @@ def test_whoever_makes_it_may_be_killed_at_any_moment(
     assert default_storage.exists(str(export.file.name))
 
 
-def test_what_somebody_thought_dead_still_makes_is_refused(alice: User) -> None:
+def test_the_result_of_a_lost_lease_is_dropped(alice: User) -> None:
     data_export.request(alice)
     late = data_export.claim()
     assert late is not None
     DataExport.objects.update(lease_expires=timezone.now())
-    account_jobs.run_all(go_on)
-    kept = DataExport.objects.get()
-    data_export.run(late, go_on)
+    account_jobs.run_all(never_stop)
+    export = DataExport.objects.get()
+    data_export.run(late, never_stop)
     again = DataExport.objects.get()
-    assert (again.file, again.attempt, again.state) == (kept.file, 2, "succeeded")
+    assert (again.file, again.attempt, again.state) == (export.file, 2, "succeeded")
     assert not default_storage.exists(f"exports/{late.pk}-1.zip")
     assert unnamed_files() == []
 
@@ -200,13 +198,13 @@ def test_a_draft_of_a_dead_process_is_swept(alice: User) -> None:
     left, live = folder / f"{export.pk}-0.zip", folder / f"{export.pk}-1.zip"
     for path in (left, live):
         path.touch()
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     assert live.exists()
     assert not left.exists()
     live.unlink()
 
 
-def test_a_process_that_is_told_to_end_hands_it_back(alice: User) -> None:
+def test_a_stopping_process_releases_the_job(alice: User) -> None:
     make_generation(alice)
     data_export.request(alice)
     export = data_export.claim()
@@ -216,7 +214,7 @@ def test_a_process_that_is_told_to_end_hands_it_back(alice: User) -> None:
     assert (export.state, export.lease_expires) == ("queued", None)
 
 
-def test_a_storage_that_is_away_is_tried_again_and_in_the_end_said(
+def test_an_unavailable_storage_is_retried_and_finally_reported(
     client: Client, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_generation(alice)
@@ -226,12 +224,12 @@ def test_a_storage_that_is_away_is_tried_again_and_in_the_end_said(
         raise storage.StorageFailed
 
     monkeypatch.setattr(storage, "read", fail)
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     export = DataExport.objects.get()
     assert (export.state, export.attempt) == ("queued", 1)
     assert export.lease_expires is not None
     DataExport.objects.update(lease_expires=None, attempt=9)
-    account_jobs.run_all(go_on)
+    account_jobs.run_all(never_stop)
     assert DataExport.objects.get().state == "failed"
     client.force_login(alice)
     page = client.get(PAGE).content.decode()
@@ -239,15 +237,15 @@ def test_a_storage_that_is_away_is_tried_again_and_in_the_end_said(
     assert "Start export" in page
 
 
-def test_a_picture_that_is_gone_is_left_out(alice: User) -> None:
+def test_a_missing_picture_is_omitted(alice: User) -> None:
     generation = make_generation(alice)
     default_storage.delete(str(generation.input.name))
-    export = made(alice)
-    with default_storage.open(str(export.file.name)) as file, zipfile.ZipFile(file) as taken:
-        assert len([name for name in taken.namelist() if name.startswith("pictures/")]) == 1
+    export = run_export(alice)
+    with default_storage.open(str(export.file.name)) as file, zipfile.ZipFile(file) as archive:
+        assert len([name for name in archive.namelist() if name.startswith("pictures/")]) == 1
 
 
-def test_it_says_how_far_it_is(client: Client, alice: User) -> None:
+def test_the_page_shows_progress(client: Client, alice: User) -> None:
     for _ in range(3):
         make_generation(alice)
     data_export.request(alice)

@@ -1,4 +1,4 @@
-"""What is removed when: rules, their preview, steps in bounded batches, and the legal hold that exempts."""
+"""Retention rules, their previews and bounded steps, and legal holds."""
 
 from datetime import timedelta
 from typing import Any
@@ -28,7 +28,7 @@ PAGE = "/admin/operations/retention/"
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 
 
-def aged(user: User, days: float, state: State = State.SUCCEEDED, **fields: Any) -> Generation:
+def create_old(user: User, days: float, state: State = State.SUCCEEDED, **fields: Any) -> Generation:
     return make_generation(user, state, created=timezone.now() - timedelta(days=days), **fields)
 
 
@@ -45,8 +45,8 @@ def operator(client: Client, bob: User) -> Client:
     return client
 
 
-def test_each_kind_of_rule_removes_what_it_says(alice: User) -> None:
-    old, young = aged(alice, 31), aged(alice, 29)
+def test_what_each_kind_of_rule_removes(alice: User) -> None:
+    old, young = create_old(alice, 31), create_old(alice, 29)
     names = [str(old.input.name), str(old.input_thumbnail.name)]
     assert retention.step(rule(RetentionRule.What.UPLOADS), 10) == 1
     old.refresh_from_db()
@@ -64,66 +64,68 @@ def test_each_kind_of_rule_removes_what_it_says(alice: User) -> None:
     assert unnamed_files() == []
 
 
-def test_a_rule_is_about_one_state_or_all_that_have_ended(alice: User) -> None:
-    failed, _, waiting = aged(alice, 9, State.FAILED), aged(alice, 9), aged(alice, 9, State.QUEUED)
+def test_a_rule_applies_to_one_or_all_final_states(alice: User) -> None:
+    failed, _, queued = create_old(alice, 9, State.FAILED), create_old(alice, 9), create_old(alice, 9, State.QUEUED)
     assert retention.step(rule(RetentionRule.What.ROWS, 7, state="failed"), 10) == 1
     assert not Generation.objects.filter(pk=failed.pk).exists()
     assert retention.step(rule(RetentionRule.What.ROWS, 7), 10) == 1
-    assert list(Generation.objects.all()) == [waiting]
+    assert list(Generation.objects.all()) == [queued]
 
 
-def test_steps_are_bounded_and_go_on_where_they_were(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "LOOKED_AT", 4)
+def test_steps_are_bounded_and_continue(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "SCAN_LIMIT", 4)
     for number in range(10):
-        aged(alice, 50 - number, State.FAILED if number % 2 else State.SUCCEEDED)
-    kept = rule(RetentionRule.What.CONTENT, state="failed", enabled=True)
-    removed = []
+        create_old(alice, 50 - number, State.FAILED if number % 2 else State.SUCCEEDED)
+    one_rule = rule(RetentionRule.What.CONTENT, state="failed", enabled=True)
+    counts = []
     for _ in range(8):
-        kept.refresh_from_db()
-        removed.append(retention.step(kept, 1))
-    assert sum(removed) == 5
-    assert max(removed) == 1
-    kept.refresh_from_db()
-    assert (kept.is_through, kept.removed) == (True, 5)
+        one_rule.refresh_from_db()
+        counts.append(retention.step(one_rule, 1))
+    assert sum(counts) == 5
+    assert max(counts) == 1
+    one_rule.refresh_from_db()
+    assert (one_rule.is_finished, one_rule.deleted_count) == (True, 5)
     audited = AuditEntry.objects.get(action="retention.round")
     assert audited.after == {"rule": "all pictures and words of failed after 30 days", "generations": 5}
     with CaptureQueriesContext(connection) as queries:
         assert retention.step_all() == 0
     assert len(queries) <= 3
-    RetentionRule.objects.update(began=timezone.now() - timedelta(days=2))
-    kept.refresh_from_db()
-    retention.step(kept, 1)
-    assert (kept.removed, kept.is_through) == (0, False)
+    RetentionRule.objects.update(started=timezone.now() - timedelta(days=2))
+    one_rule.refresh_from_db()
+    retention.step(one_rule, 1)
+    assert (one_rule.deleted_count, one_rule.is_finished) == (0, False)
 
 
-def test_a_round_is_noted_though_its_last_step_finds_nothing(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "LOOKED_AT", 2)
+def test_a_round_is_audited_although_its_last_step_changes_nothing(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "SCAN_LIMIT", 2)
     for number in range(5):
-        aged(alice, 50 - number, State.FAILED if number < 2 else State.SUCCEEDED)
-    kept = rule(RetentionRule.What.CONTENT, state="failed")
-    assert [retention.step(kept, 10) for _ in range(5)] == [2, 0, 0, 0, 0]
+        create_old(alice, 50 - number, State.FAILED if number < 2 else State.SUCCEEDED)
+    one_rule = rule(RetentionRule.What.CONTENT, state="failed")
+    assert [retention.step(one_rule, 10) for _ in range(5)] == [2, 0, 0, 0, 0]
     assert AuditEntry.objects.get(action="retention.round", after__generations=2)
-    # What gets old enough within the day is noted, too.
-    late = aged(alice, 29, State.FAILED)
-    RetentionRule.objects.filter(pk=kept.pk).update(days=28)
-    kept.refresh_from_db()
-    assert [retention.step(kept, 10) for _ in range(2)] == [1, 0]
+    # Generations that become old enough within the day are audited too.
+    late = create_old(alice, 29, State.FAILED)
+    RetentionRule.objects.filter(pk=one_rule.pk).update(days=28)
+    one_rule.refresh_from_db()
+    assert [retention.step(one_rule, 10) for _ in range(2)] == [1, 0]
     assert Generation.objects.get(pk=late.pk).deleted
     assert AuditEntry.objects.filter(action="retention.round").count() == 2
 
 
-def test_who_runs_a_rule_at_once_counts_together(alice: User) -> None:
-    aged(alice, 40)
-    kept = rule(RetentionRule.What.CONTENT)
-    theirs, late = RetentionRule.objects.get(pk=kept.pk), RetentionRule.objects.get(pk=kept.pk)
-    assert retention.step(theirs, 10) == 1
-    aged(alice, 39)
-    assert [retention.step(kept, 10), retention.step(late, 10)] == [1, 0]
-    assert RetentionRule.objects.get(pk=kept.pk).removed == kept.removed == 2
+def test_two_runs_of_a_rule_at_once_count_together(alice: User) -> None:
+    create_old(alice, 40)
+    one_rule = rule(RetentionRule.What.CONTENT)
+    other, late = RetentionRule.objects.get(pk=one_rule.pk), RetentionRule.objects.get(pk=one_rule.pk)
+    assert retention.step(other, 10) == 1
+    create_old(alice, 39)
+    assert [retention.step(one_rule, 10), retention.step(late, 10)] == [1, 0]
+    assert RetentionRule.objects.get(pk=one_rule.pk).deleted_count == one_rule.deleted_count == 2
 
 
-def test_the_periodic_job_applies_what_is_enabled(alice: User) -> None:
-    old = aged(alice, 31)
+def test_the_reaper_applies_enabled_rules(alice: User) -> None:
+    old = create_old(alice, 31)
     by_hand = rule(RetentionRule.What.CONTENT)
     reaper.reap()
     assert Generation.objects.get(pk=old.pk).deleted is None
@@ -132,8 +134,8 @@ def test_the_periodic_job_applies_what_is_enabled(alice: User) -> None:
     assert Generation.objects.get(pk=old.pk).deleted
 
 
-def test_a_storage_that_is_away_keeps_no_file_for_good(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = aged(alice, 31)
+def test_files_are_deleted_once_the_storage_is_back(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = create_old(alice, 31)
     name = str(old.input.name)
     with monkeypatch.context() as patch:
         patch.setattr(default_storage, "delete", lambda name: (_ for _ in ()).throw(OSError("away")))
@@ -144,8 +146,8 @@ def test_a_storage_that_is_away_keeps_no_file_for_good(alice: User, monkeypatch:
     assert not default_storage.exists(name)
 
 
-def test_what_is_on_hold_stays(client: Client, alice: User, alices_token: str) -> None:
-    old = aged(alice, 31)
+def test_a_legal_hold_prevents_deletion(client: Client, alice: User, alices_token: str) -> None:
+    old = create_old(alice, 31)
     assert retention.hold(Generation.objects.filter(pk=old.pk)) == 1
     for what in RetentionRule.What:
         assert retention.step(rule(what), 10) == 0
@@ -158,13 +160,13 @@ def test_what_is_on_hold_stays(client: Client, alice: User, alices_token: str) -
 
 
 def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None:
-    old, other = aged(alice, 31), aged(alice, 40)
-    aged(alice, 2)
+    old, other = create_old(alice, 31), create_old(alice, 40)
+    create_old(alice, 2)
     assert "There is no rule" in operator.get(PAGE).content.decode()
     form = {"what": "content", "state": "", "days": "30"}
-    made = operator.post("/admin/generation/retentionrule/add/", form, follow=True).content.decode()
-    assert "All pictures and words of all after 30 days" in made
-    assert "Run now" not in made
+    page = operator.post("/admin/generation/retentionrule/add/", form, follow=True).content.decode()
+    assert "All pictures and words of all after 30 days" in page
+    assert "Run now" not in page
     page = squeeze(operator.get(PAGE, {"preview": ""}).content.decode())
     assert "Run now" in page
     assert f"2 generations, the oldest of {other.created:%Y-%m-%d}" in page
@@ -179,33 +181,33 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
     assert "There is no generation with this id" in put(id=str(uuid4()))
     assert "on hold already" in put(id=str(old.pk))
     assert "1 generation, the oldest" in squeeze(operator.get(PAGE, {"preview": ""}).content.decode())
-    ran = operator.post(f"{PAGE}{RetentionRule.objects.get().pk}/run", follow=True).content.decode()
-    assert "applied to 1 generation. Nothing more is due now." in ran
+    page = operator.post(f"{PAGE}{RetentionRule.objects.get().pk}/run", follow=True).content.decode()
+    assert "applied to 1 generation. Nothing more is due now." in page
     assert "is released." in put(id=str(old.pk), release="yes")
     actions = list(AuditEntry.objects.exclude(action="retention.round").order_by("pk").values_list("action", flat=True))
     assert actions[1:] == ["generation.hold", "retention.run", "generation.release"]
     assert Generation.objects.filter(deleted=None).count() == 2
 
 
-def test_a_reason_holds_nothing_that_a_database_refuses(alice: User, bob: User) -> None:
-    old = aged(alice, 31)
+def test_a_reason_is_stored_without_nul(alice: User, bob: User) -> None:
+    old = create_old(alice, 31)
     assert retention.set_hold(old.pk, True, bob, "\0 ") == "say why"
     assert retention.set_hold(old.pk, True, bob, "case\0 7 ") == ""
     assert AuditEntry.objects.get().after == {"legal_hold": True, "reason": "case 7"}
 
 
-def test_who_may_not_operate_sees_and_runs_nothing(client: Client, alice: User, bob: User) -> None:
-    kept = rule(RetentionRule.What.ROWS)
+def test_staff_without_the_permission_cannot_see_or_run_rules(client: Client, alice: User, bob: User) -> None:
+    one_rule = rule(RetentionRule.What.ROWS)
     User.objects.filter(pk=bob.pk).update(is_staff=True)
     client.force_login(bob)
     assert client.get(PAGE).status_code == 403
-    assert client.post(f"{PAGE}{kept.pk}/run").status_code == 403
+    assert client.post(f"{PAGE}{one_rule.pk}/run").status_code == 403
     assert client.post("/admin/operations/hold", {"id": "x"}).status_code == 403
     assert client.get("/admin/generation/retentionrule/").status_code == 403
 
 
 def test_a_page_without_its_upload_says_so(client: Client, alice: User) -> None:
-    old = aged(alice, 31)
+    old = create_old(alice, 31)
     retention.step(rule(RetentionRule.What.UPLOADS), 10)
     client.force_login(alice)
     page = client.get(f"/history/{old.pk}/").content.decode()
@@ -213,10 +215,10 @@ def test_a_page_without_its_upload_says_so(client: Client, alice: User) -> None:
     assert client.get("/history/").status_code == 200
 
 
-def test_a_run_by_hand_removes_what_was_on_hold_when_the_rule_passed_by(operator: Client, alice: User) -> None:
-    row, one = aged(alice, 31), rule(RetentionRule.What.UPLOADS)
+def test_a_run_by_staff_includes_generations_released_since(operator: Client, alice: User) -> None:
+    row, one_rule = create_old(alice, 31), rule(RetentionRule.What.UPLOADS)
     retention.hold(Generation.objects.filter(pk=row.pk))
-    run = f"{PAGE}{one.pk}/run"
+    run = f"{PAGE}{one_rule.pk}/run"
     assert "applied to 0 generations" in operator.post(run, follow=True).content.decode()
     retention.release(Generation.objects.filter(pk=row.pk))
     assert "applied to 1 generation." in operator.post(run, follow=True).content.decode()

@@ -22,7 +22,7 @@ LONG_AGO = timezone.now() - timedelta(days=30)
 
 @pytest.fixture
 def pictures(alice: User) -> None:
-    """Ten flagged ones, of which reviewers confirm five of six; ninety others at 0.3, of which one of three."""
+    """Ten flagged pictures, five of six reviewed ones confirmed; ninety others scored 0.3, one of three confirmed."""
     generation = make_generation(alice)
     image = generation.images.get()
     image.delete()
@@ -45,16 +45,16 @@ def pictures(alice: User) -> None:
                 **fields,
             )
         )
-    # Picked out by hand, so it says nothing about the rest.
+    # Chosen by staff, so it is not part of the sample.
     rows[50].review = Review.CONFIRMED
     GeneratedImage.objects.bulk_create(rows)
 
 
 def test_the_sample_is_weighted(pictures: None) -> None:
-    known = metrics.review_metrics(LONG_AGO)
-    assert (known.flagged, known.unflagged, known.decided_flagged, known.decided_sample) == (10, 90, 6, 3)
-    assert (known.threshold, known.weight) == (0.8, 30)
-    at = {point.threshold: point for point in known.curve}
+    result = metrics.review_metrics(LONG_AGO)
+    assert (result.flagged, result.unflagged, result.decided_flagged, result.decided_sample) == (10, 90, 6, 3)
+    assert (result.threshold, result.weight) == (0.8, 30)
+    at = {point.threshold: point for point in result.curve}
     # Flagged: 6 decided stand for 10, 5 of them confirmed. Not flagged: 3 stand for 90, one of them confirmed.
     assert at[0.8].precision == pytest.approx(5 / 6)
     assert at[0.8].recall == pytest.approx((5 * 10 / 6) / (5 * 10 / 6 + 30))
@@ -66,10 +66,10 @@ def test_the_sample_is_weighted(pictures: None) -> None:
 
 def test_without_a_sample_there_is_no_recall(pictures: None) -> None:
     GeneratedImage.objects.filter(is_sample=True).update(review=Review.WAITING)
-    known = metrics.review_metrics(LONG_AGO)
-    assert known.weight == 0
-    assert {point.recall for point in known.curve} == {None}
-    assert known.curve[80].precision == pytest.approx(5 / 6)
+    result = metrics.review_metrics(LONG_AGO)
+    assert result.weight == 0
+    assert {point.recall for point in result.curve} == {None}
+    assert result.curve[80].precision == pytest.approx(5 / 6)
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_without_a_sample_there_is_no_recall(pictures: None) -> None:
 def test_another_threshold_changes_flags(
     pictures: None, threshold: float, then: int, newly: int, no_longer: int
 ) -> None:
-    found = metrics.change(metrics.review_metrics(LONG_AGO), threshold)
-    assert (found.flagged_now, found.flagged_then, found.newly, found.no_longer) == (10, then, newly, no_longer)
+    change = metrics.change(metrics.review_metrics(LONG_AGO), threshold)
+    assert (change.flagged_now, change.flagged_then, change.newly, change.no_longer) == (10, then, newly, no_longer)
 
 
-def test_nothing_is_known_of_nothing(db: None) -> None:
-    known = metrics.review_metrics(LONG_AGO)
-    assert (known.checker, known.threshold, known.flagged) == ("", None, 0)
-    assert metrics.change(known, 0.5).flagged_then == 0
+def test_without_pictures_there_are_no_metrics(db: None) -> None:
+    result = metrics.review_metrics(LONG_AGO)
+    assert (result.checker, result.threshold, result.flagged) == ("", None, 0)
+    assert metrics.change(result, 0.5).flagged_then == 0
 
 
 def test_reasons_and_reviewers_are_counted(alice: User) -> None:
@@ -101,13 +101,13 @@ def test_reasons_and_reviewers_are_counted(alice: User) -> None:
     ]
 
 
-def test_the_page_draws_it_with_the_same_queries_always(client: Client, pictures: None, alice: User) -> None:
+def test_the_page_uses_a_constant_number_of_queries(client: Client, pictures: None, alice: User) -> None:
     dora = staff("dora", REVIEWERS)
     client.force_login(dora)
     counted = []
     for _ in range(2):
         with CaptureQueriesContext(connection) as queries:
-            page = client.get(PAGE, {"t": "0.3"}).content.decode()
+            page = client.get(PAGE, {"threshold": "0.3"}).content.decode()
         counted.append(len(queries))
         review.decide(make_generation(alice, flagged=[0]).images.get(), dora, Review.CONFIRMED, Reason.OTHER, seconds=3)
     assert counted[0] == counted[1] <= 8
@@ -118,8 +118,10 @@ def test_the_page_draws_it_with_the_same_queries_always(client: Client, pictures
     assert "<dt>flagged at this threshold</dt><dd><b>101</b></dd>" in page
 
 
-@pytest.mark.parametrize("query", [{"t": "nan"}, {"t": "x"}, {"t": "7"}, {"days": "0"}, {"checker": "odd"}])
-def test_odd_questions_are_answered(client: Client, db: None, query: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "query", [{"threshold": "nan"}, {"threshold": "x"}, {"threshold": "7"}, {"days": "0"}, {"checker": "odd"}]
+)
+def test_odd_queries_are_answered(client: Client, db: None, query: dict[str, str]) -> None:
     client.force_login(staff("dora", REVIEWERS))
     assert "No pictures were checked in this period." in client.get(PAGE, query).content.decode()
 

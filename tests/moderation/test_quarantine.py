@@ -1,4 +1,4 @@
-"""What a reviewer confirmed: no address from before serves it, its pixels stay, and taking it back brings it back."""
+"""Quarantine: earlier links of a confirmed picture stop working, its files stay, and an undo restores it."""
 
 from datetime import timedelta
 from io import BytesIO
@@ -38,7 +38,7 @@ def is_grey(content: bytes) -> bool:
 
 
 @pytest.mark.parametrize("setting", ["owner", "blur", "block"])
-def test_links_from_before_are_dead_and_pixels_stay(
+def test_earlier_links_stop_working_and_the_picture_is_stored(
     client: Client, alice: User, dora: User, settings: Any, setting: str
 ) -> None:
     settings.CONFIRMED_PICTURES = setting
@@ -71,9 +71,7 @@ def test_links_from_before_are_dead_and_pixels_stay(
     assert unnamed_files() == []
 
 
-def test_what_the_storage_could_not_do_is_done_by_the_reaper(
-    alice: User, dora: User, redis: None, settings: Any
-) -> None:
+def test_the_reaper_retries_when_the_storage_was_away(alice: User, dora: User, redis: None, settings: Any) -> None:
     settings.CONFIRMED_PICTURES = "blur"
     image: GeneratedImage = make_generation(alice, flagged=[0]).images.get()
     name = str(image.file.name)
@@ -109,7 +107,7 @@ def test_files_of_a_move_that_died_are_swept(alice: User, dora: User, redis: Non
     assert default_storage.exists(str(image.file.name))
 
 
-def test_deletion_takes_the_kept_files_too(alice: User, dora: User, redis: None, settings: Any) -> None:
+def test_deletion_includes_quarantined_files(alice: User, dora: User, redis: None, settings: Any) -> None:
     settings.CONFIRMED_PICTURES = "block"
     image = confirm(make_generation(alice, flagged=[0]).images.get(), dora)
     assert len(image.file_names) == 4

@@ -80,8 +80,8 @@ def test_it_works(alice: User, dora: User) -> None:
     assert AuditEntry.objects.get().after == {"review": "safe", "nsfw": False}
 
 
-def test_what_waits_is_chosen_when_it_is_finished(alice: User, redis: None, settings: Any) -> None:
-    chosen = {}
+def test_finished_pictures_enter_the_queue(alice: User, redis: None, settings: Any) -> None:
+    reviews = {}
     for share in (0.0, 1.0):
         settings.REVIEW_SAMPLE = share
         generation = make_generation(alice, State.RUNNING, num_images_per_prompt=2)
@@ -90,8 +90,8 @@ def test_what_waits_is_chosen_when_it_is_finished(alice: User, redis: None, sett
             for index, nsfw in enumerate((True, False))
         ]
         assert queue.finish(generation, images, [], {})
-        chosen[share] = list(generation.images.values_list("review", "is_sample"))
-    assert chosen == {0.0: [("waiting", False), ("", False)], 1.0: [("waiting", False), ("waiting", True)]}
+        reviews[share] = list(generation.images.values_list("review", "is_sample"))
+    assert reviews == {0.0: [("waiting", False), ("", False)], 1.0: [("waiting", False), ("waiting", True)]}
 
 
 def test_the_most_urgent_comes_first(alice: User, bob: User) -> None:
@@ -119,7 +119,7 @@ def test_two_reviewers_get_different_pictures(alice: User, dora: User, erin: Use
     assert first.image_id != second.image_id
     assert review.next_for(erin, ReviewFilter(), [second.image_id]) is None
     assert [str(claim.reviewer) for claim in review.active_claims(exclude=dora)] == ["erin"]
-    # Left by the page that has it, by its key alone.
+    # A page releases its claim by its key alone.
     review.release(dora, [uuid4()])
     assert ReviewClaim.objects.count() == 2
     review.release(erin, [first.key])
@@ -143,7 +143,7 @@ def test_a_claim_ends_after_five_minutes_unless_renewed(alice: User, dora: User,
         review.decide(image, dora, Review.SAFE)
 
 
-def test_of_two_decisions_one_wins(alice: User, dora: User, erin: User) -> None:
+def test_of_two_simultaneous_decisions_one_is_recorded(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     same = GeneratedImage.objects.get(pk=image.pk)
     review.decide(image, dora, Review.CONFIRMED, Reason.NUDITY)
@@ -211,7 +211,7 @@ def test_undo_is_a_further_row(alice: User, dora: User, erin: User) -> None:
         (Review.SAFE, {"note": "x" * 2001}, "The note has 2001 characters; at most 2000 are allowed."),
     ],
 )
-def test_what_is_no_decision_is_refused(alice: User, dora: User, after: Review, fields: Any, says: str) -> None:
+def test_invalid_decisions_are_refused(alice: User, dora: User, after: Review, fields: Any, says: str) -> None:
     image = flagged(alice)
     with pytest.raises(review.ReviewRefused, match=says):
         review.decide(image, dora, after, **fields)
@@ -286,7 +286,7 @@ def test_the_page_shows_one_picture_and_all_about_it(desk: Client, alice: User, 
 
 def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) -> None:
     first, second = flagged(alice, created=ago(hours=2)), flagged(alice)
-    form = {"seen": "waiting", "seconds": "", "user": "alice"}
+    form = {"review_before": "waiting", "seconds": "", "user": "alice"}
     answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "verdict": "confirmed sexual", "note": "why"}, follow=True)
     assert answer.redirect_chain[0][0] == f"{DESK}?user=alice"
     page = answer.content.decode()
@@ -299,7 +299,7 @@ def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) 
     page = answer.content.decode()
     assert "Undone: confirmed." in page
     assert f'data-image="{first.pk}"' in page
-    answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "seen": "safe", "verdict": "safe"}, follow=True)
+    answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "review_before": "safe", "verdict": "safe"}, follow=True)
     assert "Your decision was not saved." in answer.content.decode()
     assert "nothing to undo" in desk.post(f"{DESK}undo", follow=True).content.decode()
 
@@ -307,7 +307,7 @@ def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) 
 def test_scripts_are_answered_in_json(desk: Client, erin: User, alice: User) -> None:
     image = flagged(alice)
     address = f"{DESK}{image.pk}/decide"
-    form = {"seen": "waiting", "verdict": "safe", "seconds": "2.5"}
+    form = {"review_before": "waiting", "verdict": "safe", "seconds": "2.5"}
     accept = {"Accept": "application/json"}
     assert (
         desk.post(address, {**form, "verdict": "confirmed"}, headers=accept)
@@ -320,21 +320,21 @@ def test_scripts_are_answered_in_json(desk: Client, erin: User, alice: User) -> 
     assert (answer.status_code, answer.json()["message"][:18]) == (409, "dora decided first")
 
 
-def test_the_next_is_kept_ready_and_let_go(desk: Client, alice: User) -> None:
+def test_the_next_picture_is_claimed_ahead_and_released(desk: Client, alice: User) -> None:
     first, second = flagged(alice, created=ago(hours=2)), flagged(alice)
     desk.get(DESK)
     key = str(ReviewClaim.objects.get().key)
     ReviewClaim.objects.update(expires=timezone.now() + timedelta(seconds=1))
-    page = desk.post(f"{DESK}next", {"besides": first.pk, "key": key}).content.decode()
+    page = desk.post(f"{DESK}next", {"exclude": first.pk, "key": key}).content.decode()
     assert f'data-image="{second.pk}"' in page
     assert ReviewClaim.objects.get(image=first).expires > timezone.now() + timedelta(minutes=4)
-    assert desk.post(f"{DESK}next", {"besides": [first.pk, second.pk]}).content == b""
+    assert desk.post(f"{DESK}next", {"exclude": [first.pk, second.pk]}).content == b""
     keys = list(ReviewClaim.objects.values_list("key", flat=True))
     assert desk.post(f"{DESK}leave", {"key": [*keys, "odd"]}).status_code == 204
     assert not ReviewClaim.objects.exists()
 
 
-def test_a_picture_that_another_looks_at_is_shown_without_buttons(desk: Client, erin: User, alice: User) -> None:
+def test_a_picture_claimed_by_another_is_shown_without_buttons(desk: Client, erin: User, alice: User) -> None:
     image = flagged(alice)
     review.claim(image, erin)
     page = desk.get(DESK, {"image": image.pk}).content.decode()
@@ -353,20 +353,20 @@ def test_odd_filters_answer(desk: Client, query: dict[str, str]) -> None:
 def test_odd_numbers_are_no_pictures(desk: Client, alice: User, number: str) -> None:
     image = flagged(alice)
     assert desk.get(DESK, {"image": number}).status_code == 404
-    assert f'data-image="{image.pk}"' in desk.post(f"{DESK}next", {"besides": number}).content.decode()
+    assert f'data-image="{image.pk}"' in desk.post(f"{DESK}next", {"exclude": number}).content.decode()
 
 
 def test_odd_forms_decide_nothing(desk: Client, alice: User) -> None:
     address = f"{DESK}{flagged(alice).pk}/decide"
     for seen in ("odd", "\0"):
-        answer = desk.post(address, {"seen": seen, "verdict": "safe"}, headers={"Accept": "application/json"})
+        answer = desk.post(address, {"review_before": seen, "verdict": "safe"}, headers={"Accept": "application/json"})
         assert (answer.status_code, "nothing was decided" in answer.json()["message"]) == (422, True)
     assert not ReviewDecision.objects.exists()
-    desk.post(address, {"seen": "waiting", "verdict": "safe", "note": "a \0note\0 "})
+    desk.post(address, {"review_before": "waiting", "verdict": "safe", "note": "a \0note\0 "})
     assert ReviewDecision.objects.get().note == "a note"
 
 
-def test_it_takes_the_same_queries_however_much_waits(desk: Client, alice: User) -> None:
+def test_the_number_of_queries_is_constant(desk: Client, alice: User) -> None:
     counted = []
     flagged(alice, created=ago(days=1))
     desk.get(DESK)
@@ -379,7 +379,7 @@ def test_it_takes_the_same_queries_however_much_waits(desk: Client, alice: User)
     assert counted[0] == counted[1] <= 22
 
 
-def test_what_is_escalated_again_is_for_all_but_who_escalated_it(alice: User, dora: User, erin: User) -> None:
+def test_an_escalated_picture_is_not_offered_to_its_escalator(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED)
     review.decide(image, erin, Review.SAFE)
@@ -388,7 +388,7 @@ def test_what_is_escalated_again_is_for_all_but_who_escalated_it(alice: User, do
     assert review.next_for(erin, ReviewFilter()) is not None
 
 
-def test_who_undid_an_escalation_gets_the_picture_again(alice: User, dora: User, erin: User) -> None:
+def test_an_undone_escalation_is_offered_again(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED)
     review.undo(dora)
@@ -398,7 +398,7 @@ def test_who_undid_an_escalation_gets_the_picture_again(alice: User, dora: User,
     assert review.next_for(dora, ReviewFilter()) is not None
 
 
-def test_an_upload_that_was_removed_is_told_from_one_that_fails(desk: Client, alice: User) -> None:
+def test_a_removed_upload_is_not_shown_as_failed(desk: Client, alice: User) -> None:
     image = flagged(alice)
     assert f"{DESK}{image.pk}/input" in desk.get(DESK, {"image": image.pk}).content.decode()
     Generation.objects.update(input="", input_thumbnail="")

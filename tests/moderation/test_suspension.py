@@ -30,14 +30,14 @@ def picture() -> Upload:
     return read_upload(BytesIO(photo()), max_pixels=1_000_000)
 
 
-def drafted(token: ApiToken) -> Generation:
+def build(token: ApiToken) -> Generation:
     return submission.build(
         submission.Request(token.user, token, ImageToImageParameters(prompt="make it night"), picture())
     )
 
 
-def test_a_request_that_was_let_in_before_is_refused(alices: ApiToken, charlie: User) -> None:
-    queued, late = submission.submit(drafted(alices), picture()), drafted(alices)
+def test_a_request_that_was_authenticated_before_is_refused(alices: ApiToken, charlie: User) -> None:
+    queued, late = submission.submit(build(alices), picture()), build(alices)
     assert suspension.suspend(alices.user, by=charlie) == 1
     with pytest.raises(submission.Suspended) as refused:
         submission.submit(late, picture())

@@ -1,4 +1,4 @@
-"""Doing things with one's generations: favourites, the trash and a zip, for one and for many."""
+"""Actions on the user's generations: favourites, trash and zip, for one and for several."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def is_favourite(generation: Generation) -> bool:
     return generation.is_favourite
 
 
-def test_a_favourite_is_made_and_unmade(signed_in: Client, alice: User) -> None:
+def test_a_favourite_is_toggled(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice)
     answer = signed_in.post(favourite(generation))
     assert answer["Location"] == reverse("generation", args=[generation.pk])
@@ -47,7 +47,7 @@ def test_a_favourite_is_made_and_unmade(signed_in: Client, alice: User) -> None:
     assert not is_favourite(generation)
 
 
-def test_a_page_that_stays_gets_the_button_alone(signed_in: Client, alice: User) -> None:
+def test_htmx_gets_the_button_only(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice)
     for pressed in ("true", "false"):
         answer = signed_in.post(favourite(generation), headers={"HX-Request": "true"})
@@ -58,13 +58,13 @@ def test_a_page_that_stays_gets_the_button_alone(signed_in: Client, alice: User)
 @pytest.mark.parametrize(
     "page", ["https://elsewhere.example/", "//elsewhere.example/", "javascript:alert(1)", "/\\x.y"]
 )
-def test_nobody_is_sent_elsewhere(signed_in: Client, alice: User, page: str) -> None:
+def test_redirects_stay_on_the_site(signed_in: Client, alice: User, page: str) -> None:
     generation = make_generation(alice)
     answer = signed_in.post(favourite(generation), {"next": page})
     assert answer["Location"] == reverse("generation", args=[generation.pk])
 
 
-def test_others_make_no_favourites_of_ones_own(client: Client, alice: User, bob: User) -> None:
+def test_other_users_cannot_change_favourites(client: Client, alice: User, bob: User) -> None:
     generation = make_generation(alice)
     assert client.post(favourite(generation))["Location"].startswith(reverse("sign-in"))
     client.force_login(bob)
@@ -79,11 +79,11 @@ def test_an_archive_holds_every_picture_and_its_recipe(alice: User) -> None:
     Generation.objects.filter(pk=first.pk).update(title="Städte bei Nacht", note="for the wall")
     failed = make_generation(alice, State.FAILED, prompt="!!!")
     rows = Generation.objects.filter(user=alice).prefetch_related("images").order_by("pk")
-    with zipfile.ZipFile(io.BytesIO(b"".join(archive.zipped(rows)))) as file:
+    with zipfile.ZipFile(io.BytesIO(b"".join(archive.stream_zip(rows)))) as file:
         assert file.testzip() is None
-        told = json.loads(file.read(archive.RECIPES))
+        recipes = json.loads(file.read(archive.RECIPES))
         names = set(file.namelist())
-        one, two = told["generations"]
+        one, two = recipes["generations"]
         assert names == {
             archive.RECIPES,
             one["input"]["file"],
@@ -102,119 +102,123 @@ def test_an_archive_holds_every_picture_and_its_recipe(alice: User) -> None:
     assert (two["state"], two["images"], two["error"]["code"]) == ("failed", [], "out_of_memory")
     assert f"{failed.pk.hex[-8:]}-input.webp" in two["input"]["file"]
     assert all(PurePosixPath(name).name == name for name in names)
-    assert told["missing"] == []
+    assert recipes["missing"] == []
 
 
-def test_a_picture_that_is_gone_is_named_as_missing(alice: User) -> None:
+def test_a_missing_picture_is_listed_as_missing(alice: User) -> None:
     generation = make_generation(alice)
     default_storage.delete(str(generation.images.get().file))
-    with zipfile.ZipFile(io.BytesIO(b"".join(archive.zipped([generation])))) as file:
-        told = json.loads(file.read(archive.RECIPES))
-        assert told["missing"] == [told["generations"][0]["images"][0]["file"]]
-        assert told["missing"][0] not in file.namelist()
+    with zipfile.ZipFile(io.BytesIO(b"".join(archive.stream_zip([generation])))) as file:
+        recipes = json.loads(file.read(archive.RECIPES))
+        assert recipes["missing"] == [recipes["generations"][0]["images"][0]["file"]]
+        assert recipes["missing"][0] not in file.namelist()
 
 
-def choose(client: Client, do: str, *chosen: Generation, **fields: Any) -> Any:
-    return client.post(reverse("selection"), {"do": do, "id": [str(generation.pk) for generation in chosen], **fields})
+def apply(client: Client, action: str, *generations: Generation, **fields: Any) -> Any:
+    return client.post(
+        reverse("selection"), {"action": action, "id": [str(generation.pk) for generation in generations], **fields}
+    )
 
 
-def test_many_become_favourites_and_no_more(signed_in: Client, alice: User) -> None:
-    made = [make_generation(alice) for _ in range(3)]
-    answer = choose(signed_in, "favourite", *made[:2], next="/history/?q=night")
+def test_a_selection_becomes_favourites(signed_in: Client, alice: User) -> None:
+    generations = [make_generation(alice) for _ in range(3)]
+    answer = apply(signed_in, "favourite", *generations[:2], next="/history/?q=night")
     assert answer["Location"] == "/history/?q=night"
-    assert [is_favourite(generation) for generation in made] == [True, True, False]
+    assert [is_favourite(generation) for generation in generations] == [True, True, False]
     assert b"2 are now favourites." in signed_in.get("/history/").content
-    choose(signed_in, "not-favourite", *made)
-    assert [is_favourite(generation) for generation in made] == [False, False, False]
+    apply(signed_in, "not-favourite", *generations)
+    assert [is_favourite(generation) for generation in generations] == [False, False, False]
 
 
-def test_many_go_into_the_trash_and_those_that_live_stay(signed_in: Client, alice: User) -> None:
-    made = [make_generation(alice), make_generation(alice), make_generation(alice, State.RUNNING)]
-    assert choose(signed_in, "delete", *made)["Location"] == "/history/"
+def test_a_selection_is_trashed_except_unfinished_ones(signed_in: Client, alice: User) -> None:
+    generations = [make_generation(alice), make_generation(alice), make_generation(alice, State.RUNNING)]
+    assert apply(signed_in, "delete", *generations)["Location"] == "/history/"
     page = signed_in.get("/history/").content.decode()
     assert reverse("trash") in page
     assert "One has not ended yet" in page
-    left = Generation.objects.owned_by(alice)
-    assert list(left) == [made[2]]
+    remaining = Generation.objects.owned_by(alice)
+    assert list(remaining) == [generations[2]]
 
 
-def test_a_page_that_stays_gets_what_has_changed(signed_in: Client, alice: User) -> None:
+def test_htmx_gets_the_changed_tiles_only(signed_in: Client, alice: User) -> None:
     first, second = make_generation(alice), make_generation(alice)
     headers = {"HX-Request": "true"}
     page = signed_in.post(
-        reverse("selection"), {"do": "favourite", "id": [str(first.pk)], "only": str(second.pk)}, headers=headers
+        reverse("selection"),
+        {"action": "favourite", "id": [str(first.pk)], "fallback_id": str(second.pk)},
+        headers=headers,
     ).content.decode()
     assert f'id="tile-{first.pk}" data-keys-of-focus hx-swap-oob="true"' in page
     assert f"tile-{second.pk}" not in page
     page = signed_in.post(
-        reverse("selection"), {"do": "delete", "only": str(first.pk)}, headers=headers
+        reverse("selection"), {"action": "delete", "fallback_id": str(first.pk)}, headers=headers
     ).content.decode()
     assert f'id="tile-{first.pk}" hx-swap-oob="delete"' in page
     assert "Undo" in page
 
 
-def test_many_are_downloaded(signed_in: Client, alice: User) -> None:
-    made = [make_generation(alice, num_images_per_prompt=2), make_generation(alice, State.FAILED)]
-    answer = choose(signed_in, "download", *made)
+def test_a_selection_is_downloaded(signed_in: Client, alice: User) -> None:
+    generations = [make_generation(alice, num_images_per_prompt=2), make_generation(alice, State.FAILED)]
+    answer = apply(signed_in, "download", *generations)
     assert answer["Content-Type"] == "application/zip"
     assert answer["Content-Disposition"].startswith('attachment; filename="dreamsite-')
     with zipfile.ZipFile(io.BytesIO(b"".join(answer.streaming_content))) as file:
         assert len(file.namelist()) == 5
-        told = json.loads(file.read(archive.RECIPES))
-    assert [recipe["id"] for recipe in told["generations"]] == [str(made[1].pk), str(made[0].pk)]
+        recipes = json.loads(file.read(archive.RECIPES))
+    assert [recipe["id"] for recipe in recipes["generations"]] == [str(generations[1].pk), str(generations[0].pk)]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_download_is_made_while_it_is_sent(alice: User, tiny_edit: DiffusionModel) -> None:
+def test_a_download_is_streamed(alice: User, tiny_edit: DiffusionModel) -> None:
     make_generation(alice)
-    made = make_generation(alice)
+    generation = make_generation(alice)
 
-    async def ask() -> list[bytes]:
+    async def download() -> list[bytes]:
         client = AsyncClient()
         await client.aforce_login(alice)
-        answer: Any = await client.post(reverse("selection"), {"do": "download", "id": str(made.pk)})
+        answer: Any = await client.post(reverse("selection"), {"action": "download", "id": str(generation.pk)})
         assert answer.is_async
-        return [piece async for piece in answer.streaming_content]
+        return [chunk async for chunk in answer.streaming_content]
 
-    with zipfile.ZipFile(io.BytesIO(b"".join(async_to_sync(ask)()))) as file:
+    with zipfile.ZipFile(io.BytesIO(b"".join(async_to_sync(download)()))) as file:
         assert len(file.namelist()) == 3
 
 
-def test_nothing_of_others_is_touched(signed_in: Client, bob: User) -> None:
-    theirs = make_generation(bob)
-    for do in ("favourite", "delete"):
-        choose(signed_in, do, theirs)
-    with zipfile.ZipFile(io.BytesIO(b"".join(choose(signed_in, "download", theirs).streaming_content))) as file:
+def test_other_users_generations_are_ignored(signed_in: Client, bob: User) -> None:
+    generation = make_generation(bob)
+    for action in ("favourite", "delete"):
+        apply(signed_in, action, generation)
+    with zipfile.ZipFile(io.BytesIO(b"".join(apply(signed_in, "download", generation).streaming_content))) as file:
         assert file.namelist() == [archive.RECIPES]
-    assert not is_favourite(theirs)
-    assert theirs.trashed is None
+    assert not is_favourite(generation)
+    assert generation.trashed is None
     assert Client().post(reverse("selection"))["Location"].startswith(reverse("sign-in"))
 
 
-def test_odd_choices_are_answered_in_words(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_selections_are_explained(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     generation = make_generation(alice)
-    assert signed_in.post(reverse("selection"), {"do": "delete", "id": ["x", "\0"]}).status_code == 302
-    assert b"Nothing was chosen" in signed_in.get("/history/").content
-    assert choose(signed_in, "explode", generation).status_code == 400
-    monkeypatch.setattr(bulk_actions, "MOST_AT_ONCE", 0)
-    choose(signed_in, "delete", generation)
-    assert b"choose at most 0 at once" in signed_in.get("/history/").content
+    assert signed_in.post(reverse("selection"), {"action": "delete", "id": ["x", "\0"]}).status_code == 302
+    assert b"Nothing is selected" in signed_in.get("/history/").content
+    assert apply(signed_in, "explode", generation).status_code == 400
+    monkeypatch.setattr(bulk_actions, "MAX_SELECTED", 0)
+    apply(signed_in, "delete", generation)
+    assert b"select at most 0 at once" in signed_in.get("/history/").content
     generation.refresh_from_db()
     assert generation.trashed is None
 
 
-def test_demonstration_data_fill_the_pages_and_spare_real_people(client: Client, charlie: User) -> None:
+def test_demo_data_fill_the_pages_and_need_consent_beside_real_users(client: Client, charlie: User) -> None:
     with pytest.raises(CommandError, match="real users"):
         call_command("demo_data", generations=5)
     with pytest.raises(CommandError, match="at least one"):
         call_command("demo_data", generations=0)
     call_command("demo_data", generations=60, users=2, beside_real_users=True, stdout=io.StringIO())
-    person = User.objects.get(username="demo-2")
-    assert not person.has_usable_password()
-    client.force_login(person)
+    user = User.objects.get(username="demo-2")
+    assert not user.has_usable_password()
+    client.force_login(user)
     page = client.get("/history/").content.decode()
     assert page.count("<article") > 20
-    generation = Generation.objects.owned_by(person).filter(state=State.SUCCEEDED).latest("pk")
+    generation = Generation.objects.owned_by(user).filter(state=State.SUCCEEDED).latest("pk")
     word = generation.prompt.split()[-1]
     assert f"tile-{generation.pk}" in client.get("/history/", {"q": word}).content.decode()
     assert f"tile-{generation.pk}" in client.get("/history/", {"seed": generation.recipe["seeds"][0]}).content.decode()

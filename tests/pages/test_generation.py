@@ -1,4 +1,4 @@
-"""The page of one generation: comparing, going on from it, descent, downloads, title and note, those beside it."""
+"""The page of one generation: comparison, repeating, lineage, downloads, title and note, neighbours."""
 
 import re
 from io import BytesIO
@@ -46,11 +46,11 @@ def child_of(user: User, image: GeneratedImage, state: State = State.SUCCEEDED, 
 
 
 def before(page: str) -> str:
-    """What stands for the picture that is compared with."""
+    """Return the HTML of the picture that the result is compared with."""
     return page.partition('class="before"')[2].partition("</div>")[0]
 
 
-def test_going_on_is_by_links_to_the_studio(signed_in: Client, alice: User) -> None:
+def test_buttons_lead_to_the_studio(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, num_images_per_prompt=2)
     page = html(signed_in, generation, picture="2")
     for mode in ("remix", "exact", "vary"):
@@ -62,18 +62,18 @@ def test_going_on_is_by_links_to_the_studio(signed_in: Client, alice: User) -> N
     assert "?source=" not in failed
 
 
-def test_a_result_is_compared_with_what_the_address_says(signed_in: Client, alice: User) -> None:
+def test_the_address_selects_what_to_compare_with(signed_in: Client, alice: User) -> None:
     other = make_generation(alice, prompt="make it snow", num_images_per_prompt=2)
     generation = make_generation(alice, num_images_per_prompt=3)
-    own, others = generation.images.all(), other.images.all()
+    images, other_images = generation.images.all(), other.images.all()
     expected = {
         "": generation.input,
         "input": generation.input,
-        f"{generation.pk}.1": own[1].file,
-        f"{other.pk}.0": others[0].file,
-        f"{other.pk}.1": others[1].file,
-        f"{other.pk}": others[0].file,
-        # Itself, and nothing that there is.
+        f"{generation.pk}.1": images[1].file,
+        f"{other.pk}.0": other_images[0].file,
+        f"{other.pk}.1": other_images[1].file,
+        f"{other.pk}": other_images[0].file,
+        # The result itself, and pictures that do not exist.
         f"{generation.pk}.0": generation.input,
         f"{other.pk}.7": generation.input,
         f"{uuid4()}.0": generation.input,
@@ -85,7 +85,7 @@ def test_a_result_is_compared_with_what_the_address_says(signed_in: Client, alic
         assert str(file) in before(html(signed_in, generation, **{"with": key}))
 
 
-def test_the_strip_offers_each_once(signed_in: Client, alice: User) -> None:
+def test_each_picture_is_offered_once(signed_in: Client, alice: User) -> None:
     parent = make_generation(alice, num_images_per_prompt=2)
     generation = child_of(alice, parent.images.get(index=1), num_images_per_prompt=2)
     child = child_of(alice, generation.images.get(index=0))
@@ -100,13 +100,13 @@ def test_the_strip_offers_each_once(signed_in: Client, alice: User) -> None:
     assert len(keys) == len(set(keys)) == 8
 
 
-def test_other_shapes_are_shown_whole(signed_in: Client, alice: User) -> None:
+def test_other_aspect_ratios_are_not_cropped(signed_in: Client, alice: User) -> None:
     tall, wide = make_generation(alice, picture=scene(64, 96)), make_generation(alice, picture=scene(96, 64))
     assert "compare unlike" in html(signed_in, wide, **{"with": f"{tall.pk}.0"})
     assert "unlike" not in html(signed_in, wide)
 
 
-def test_flagged_ones_are_veiled_on_both_sides(signed_in: Client, alice: User) -> None:
+def test_flagged_pictures_are_blurred_on_both_sides(signed_in: Client, alice: User) -> None:
     flagged, plain = make_generation(alice, flagged=[0]), make_generation(alice)
     assert 'class="compare flagged"' in html(signed_in, flagged)
     page = html(signed_in, plain, **{"with": f"{flagged.pk}.0"})
@@ -119,7 +119,7 @@ def test_flagged_ones_are_veiled_on_both_sides(signed_in: Client, alice: User) -
         assert not re.search(r'class="[^"]*flagged', page)
 
 
-def test_those_beside_it_are_linked(signed_in: Client, alice: User, bob: User) -> None:
+def test_neighbours_are_linked(signed_in: Client, alice: User, bob: User) -> None:
     first, second = make_generation(alice), make_generation(alice)
     make_generation(bob)
     third = make_generation(alice, State.RUNNING)
@@ -132,7 +132,7 @@ def test_those_beside_it_are_linked(signed_in: Client, alice: User, bob: User) -
     assert 'rel="next"' not in html(signed_in, second)
 
 
-def test_descent_is_shown_up_and_down(signed_in: Client, alice: User) -> None:
+def test_the_lineage_shows_ancestors_and_derived_pictures(signed_in: Client, alice: User) -> None:
     root = make_generation(alice, prompt="the root")
     middle = child_of(alice, root.images.get(), prompt="the middle", num_images_per_prompt=2)
     leaf = child_of(alice, middle.images.get(index=1), prompt="the leaf")
@@ -148,22 +148,22 @@ def test_descent_is_shown_up_and_down(signed_in: Client, alice: User) -> None:
     assert 'class="lineage"' not in html(signed_in, make_generation(alice))
 
 
-def test_a_long_descent_is_cut_and_costs_no_more(
+def test_a_long_lineage_is_cut_and_takes_the_same_queries(
     signed_in: Client, alice: User, django_assert_num_queries: Any
 ) -> None:
     line = [make_generation(alice)]
-    for _ in range(related.MOST_ANCESTORS + 2):
+    for _ in range(related.MAX_ANCESTORS + 2):
         line.append(child_of(alice, line[-1].images.get()))
     for generation in (line[1], line[-1]):
         with django_assert_num_queries(6):
             related.related_to(Generation.objects.select_related("user").get(pk=generation.pk), [])
     page = html(signed_in, line[-1]).partition('class="lineage"')[2].partition("</section>")[0]
     assert '<li class="more-marker">…' in page
-    assert [item for item in line if page_of(item) in page] == line[-related.MOST_ANCESTORS - 1 : -1]
-    assert '<li class="more-marker">…' not in html(signed_in, line[related.MOST_ANCESTORS])
+    assert [item for item in line if page_of(item) in page] == line[-related.MAX_ANCESTORS - 1 : -1]
+    assert '<li class="more-marker">…' not in html(signed_in, line[related.MAX_ANCESTORS])
 
 
-def test_ancestors_that_are_gone_leave_their_place(signed_in: Client, alice: User, bob: User) -> None:
+def test_removed_ancestors_leave_a_placeholder(signed_in: Client, alice: User, bob: User) -> None:
     root = make_generation(alice, prompt="the root")
     middle = child_of(alice, root.images.get(), prompt="the middle")
     leaf = child_of(alice, middle.images.get())
@@ -177,7 +177,7 @@ def test_ancestors_that_are_gone_leave_their_place(signed_in: Client, alice: Use
 
 
 @pytest.mark.parametrize(("extension", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
-def test_results_come_in_the_format_that_is_wanted(signed_in: Client, alice: User, extension: str, kind: str) -> None:
+def test_results_are_downloaded_in_the_chosen_format(signed_in: Client, alice: User, extension: str, kind: str) -> None:
     generation = make_generation(alice, num_images_per_prompt=2, prompt="Make it NIGHT, please!")
     image = generation.images.get(index=1)
     address = reverse("download", args=[generation.pk, 2, extension])
@@ -194,7 +194,7 @@ def test_results_come_in_the_format_that_is_wanted(signed_in: Client, alice: Use
         assert max(ImageStat.Stat(difference).mean) < 4
 
 
-def test_there_is_no_other_download(client: Client, alice: User, bob: User) -> None:
+def test_other_downloads_are_404(client: Client, alice: User, bob: User) -> None:
     generation = make_generation(alice)
     address = reverse("download", args=[generation.pk, 1, "jpg"])
     assert reverse("sign-in") in client.get(address)["Location"]
@@ -208,14 +208,14 @@ def test_there_is_no_other_download(client: Client, alice: User, bob: User) -> N
     assert client.get(address).status_code == 404
 
 
-def test_a_picture_that_cannot_be_read_is_told_about(signed_in: Client, alice: User) -> None:
+def test_an_unreadable_picture_is_reported(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice)
     default_storage.delete(str(generation.images.get().file))
     answer = signed_in.get(reverse("download", args=[generation.pk, 1, "png"]), follow=True)
     assert "cannot be read now" in answer.content.decode()
 
 
-def test_title_and_note_are_kept(signed_in: Client, alice: User) -> None:
+def test_title_and_note_are_saved(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     address = reverse("annotate", args=[generation.pk])
     answer = signed_in.post(address, {"title": "  Night <shift> ", "note": "one\ntwo"}, follow=True)
@@ -229,19 +229,23 @@ def test_title_and_note_are_kept(signed_in: Client, alice: User) -> None:
     assert (generation.title, generation.note, generation.state) == ("", "", State.RUNNING)
 
 
-def test_a_title_that_is_too_long_comes_back_with_a_word(signed_in: Client, alice: User) -> None:
+def test_invalid_notes_are_rejected_with_errors(signed_in: Client, alice: User) -> None:
     address = reverse("annotate", args=[make_generation(alice).pk])
-    for title, note, wrong in (("x" * 201, "", "at most 200"), ("", "y" * 4001, "at most 4000"), ("a\0b", "", "Null")):
+    for title, note, message in (
+        ("x" * 201, "", "at most 200"),
+        ("", "y" * 4001, "at most 4000"),
+        ("a\0b", "", "Null"),
+    ):
         answer = signed_in.post(address, {"title": title, "note": note})
         assert answer.status_code == 422
-        assert wrong in answer.content.decode()
+        assert message in answer.content.decode()
         part = signed_in.post(address, {"title": title, "note": note}, headers={"HX-Request": "true"})
-        assert wrong in part.content.decode()
+        assert message in part.content.decode()
         assert squeeze(part.content.decode()).startswith('<div id="notes">')
     assert set(Generation.objects.values_list("title", "note")) == {("", "")}
 
 
-def test_a_page_that_stays_gets_its_part(signed_in: Client, alice: User) -> None:
+def test_htmx_gets_the_notes_only(signed_in: Client, alice: User) -> None:
     address = reverse("annotate", args=[make_generation(alice).pk])
     answer = signed_in.post(address, {"title": "Night"}, headers={"HX-Request": "true"})
     part = squeeze(answer.content.decode())
@@ -249,7 +253,7 @@ def test_a_page_that_stays_gets_its_part(signed_in: Client, alice: User) -> None
     assert "Night</h1>" in part
 
 
-def test_bob_writes_on_nothing_of_alices(client: Client, alice: User, bob: User) -> None:
+def test_another_user_cannot_annotate_or_compare(client: Client, alice: User, bob: User) -> None:
     generation, bobs = make_generation(alice, prompt="zebra"), make_generation(bob)
     client.force_login(bob)
     assert client.post(reverse("annotate", args=[generation.pk]), {"title": "mine"}).status_code == 404
@@ -269,7 +273,7 @@ def test_a_result_whose_input_was_removed_is_still_shown(signed_in: Client, alic
     assert signed_in.get("/history/").status_code == 200
 
 
-def test_one_generation_tells_everything(signed_in: Client, alice: User) -> None:
+def test_the_page_shows_everything(signed_in: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "my laptop")
     generation = make_generation(
         alice,
@@ -282,7 +286,7 @@ def test_one_generation_tells_everything(signed_in: Client, alice: User) -> None
     )
     page = signed_in.get(page_of(generation)).content.decode()
     first, second = generation.images.all()
-    for wanted in (
+    for text in (
         "make it &lt;night&gt;",
         "people",
         "succeeded in 2.4 s",
@@ -301,20 +305,20 @@ def test_one_generation_tells_everything(signed_in: Client, alice: User) -> None
         first.file.url.replace("&", "&amp;"),
         second.thumbnail.url.replace("&", "&amp;"),
     ):
-        assert wanted in page
+        assert text in page
     assert token.digest not in page
     assert "every 2s" not in page
 
 
-def test_loras_are_told_in_words(signed_in: Client, alice: User) -> None:
+def test_loras_are_shown_with_weights(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, loras='{"some/style": 0.7, "other/style": 1}')
     weights = {"some/style": 0.7, "other/style": 1.0}
-    used = [{"id": name, "revision": "", "weight_name": "", "weight": weight} for name, weight in weights.items()]
-    Generation.objects.filter(pk=generation.pk).update(recipe={**generation.recipe, "loras": used})
+    loras = [{"id": name, "revision": "", "weight_name": "", "weight": weight} for name, weight in weights.items()]
+    Generation.objects.filter(pk=generation.pk).update(recipe={**generation.recipe, "loras": loras})
     assert "<dd>some/style 0.7, other/style 1" in signed_in.get(page_of(generation)).content.decode()
 
 
-def test_a_result_is_chosen_in_the_address(signed_in: Client, alice: User) -> None:
+def test_the_address_selects_a_result(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, num_images_per_prompt=3)
     files = [image.file.name for image in generation.images.all()]
     for number, expected in [("1", 0), ("3", 2), ("0", 0), ("4", 0), ("x", 0), ("-1", 0), ("9" * 5000, 0), ("²", 0)]:
@@ -323,14 +327,14 @@ def test_a_result_is_chosen_in_the_address(signed_in: Client, alice: User) -> No
         assert str(files[expected]) in after.partition('class="name"')[0]
 
 
-def test_a_picture_that_nobody_checked_is_never_called_safe(signed_in: Client, alice: User) -> None:
+def test_an_unchecked_picture_is_not_called_safe(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, safety_check=False)
     page = signed_in.get(page_of(generation)).content.decode()
     assert "not checked" in page
     assert "not flagged" not in page
 
 
-def test_a_flagged_picture_is_blurred_until_it_is_asked_for(signed_in: Client, alice: User) -> None:
+def test_a_flagged_picture_is_blurred_until_clicked(signed_in: Client, alice: User) -> None:
     page = squeeze(signed_in.get(page_of(make_generation(alice, flagged=[0]))).content.decode())
     assert 'class="compare flagged"' in page
     assert '<label class="reveal"><input type="checkbox"' in page
@@ -345,7 +349,7 @@ def test_a_flagged_picture_is_blurred_until_it_is_asked_for(signed_in: Client, a
         (State.CANCELED, "canceled"),
     ],
 )
-def test_every_state_has_its_words(signed_in: Client, alice: User, state: State, words: str) -> None:
+def test_every_state_is_described(signed_in: Client, alice: User, state: State, words: str) -> None:
     generation = make_generation(alice, state)
     page = signed_in.get(page_of(generation)).content.decode()
     assert words in page
@@ -353,12 +357,12 @@ def test_every_state_has_its_words(signed_in: Client, alice: User, state: State,
     assert ("every 2s" in page) is not generation.is_final
 
 
-def test_a_generation_that_lost_its_worker_says_so(alice: User) -> None:
+def test_lost_workers_and_attempts_are_shown(alice: User) -> None:
     assert display.state(Generation(state=State.QUEUED, crash_count=1)) == "waiting again: its worker was lost"
     assert display.state(Generation(state=State.RUNNING, attempt=2)) == "generating, attempt 2"
 
 
-def test_a_page_that_waits_is_replaced_when_the_wait_is_over(signed_in: Client, alice: User) -> None:
+def test_a_waiting_page_reloads_when_the_generation_ends(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     headers = {"HX-Request": "true"}
     assert b'id="live"' in signed_in.get(page_of(generation), headers=headers).content
@@ -366,23 +370,23 @@ def test_a_page_that_waits_is_replaced_when_the_wait_is_over(signed_in: Client, 
     assert signed_in.get(page_of(generation), headers=headers)["HX-Refresh"] == "true"
 
 
-def test_one_generation_takes_the_same_queries_whatever_it_holds(
+def test_the_page_takes_a_constant_number_of_queries(
     signed_in: Client, alice: User, django_assert_num_queries: Any
 ) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
-    parent, made = make_generation(alice), []
+    parent, generations = make_generation(alice), []
     for count in (1, 8):
-        made += [make_generation(alice, num_images_per_prompt=count, token=token if count > 1 else None)]
+        generations += [make_generation(alice, num_images_per_prompt=count, token=token if count > 1 else None)]
         make_generation(alice)
         with django_assert_num_queries(9):
-            assert signed_in.get(page_of(made[-1])).status_code == 200
-    Generation.objects.filter(pk=made[-1].pk).update(source=parent.images.get())
-    # Its ancestors take two more, however many there are.
+            assert signed_in.get(page_of(generations[-1])).status_code == 200
+    Generation.objects.filter(pk=generations[-1].pk).update(source=parent.images.get())
+    # Any number of ancestors takes two more.
     with django_assert_num_queries(11):
-        assert signed_in.get(page_of(made[-1])).status_code == 200
+        assert signed_in.get(page_of(generations[-1])).status_code == 200
 
 
-def test_a_generation_outlives_its_token_and_odd_values(signed_in: Client, alice: User) -> None:
+def test_a_page_shows_a_deleted_token_and_extreme_values(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, prompt="word " * 500, seed=2**63 - 1, picture=scene(300, 20))
     page = signed_in.get(page_of(generation)).content.decode()
     assert "deleted token" in page

@@ -1,4 +1,4 @@
-"""The history: the grid, its tiles while they live, what narrows it down."""
+"""The history: the grid, updates of unfinished tiles, filters."""
 
 import re
 from datetime import timedelta
@@ -29,7 +29,7 @@ HISTORY = "/history/"
 TILE = re.compile(r'id="tile-([0-9a-f-]{36})"')
 
 
-def shown(page: bytes) -> list[UUID]:
+def tile_ids(page: bytes) -> list[UUID]:
     return [UUID(found) for found in TILE.findall(page.decode())]
 
 
@@ -51,7 +51,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_works(signed_in: Client, alice: User) -> None:
     older, newer = make_generation(alice), make_generation(alice, prompt="make it snow")
     answer = signed_in.get(HISTORY)
-    assert shown(answer.content) == [newer.pk, older.pk]
+    assert tile_ids(answer.content) == [newer.pk, older.pk]
     page = answer.content.decode()
     image = newer.images.get()
     assert "make it snow" in page
@@ -70,29 +70,29 @@ def test_pictures_can_be_fetched_from_the_page_without_a_session(signed_in: Clie
     assert answer["Content-Type"] == "image/webp"
 
 
-def test_every_page_asks_for_a_sign_in(client: Client, alice: User) -> None:
+def test_every_page_needs_a_sign_in(client: Client, alice: User) -> None:
     generation = make_generation(alice)
     for address in (HISTORY, reverse("tiles"), page_of(generation)):
         assert client.get(address)["Location"] == f"{reverse('sign-in')}?next={address}"
 
 
-def test_a_part_of_a_page_that_lost_its_session_reloads_all_of_it(client: Client, db: None) -> None:
+def test_htmx_reloads_the_page_when_the_session_has_ended(client: Client, db: None) -> None:
     answer = client.get(reverse("tiles"), headers={"HX-Request": "true"}, follow=True)
     assert answer["HX-Refresh"] == "true"
     assert answer.content == b""
 
 
-def test_people_never_see_each_others_pictures(client: Client, alice: User, bob: User, charlie: User) -> None:
+def test_users_never_see_each_others_pictures(client: Client, alice: User, bob: User, charlie: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     for other in (bob, charlie):
         client.force_login(other)
-        assert shown(client.get(HISTORY).content) == []
+        assert tile_ids(client.get(HISTORY).content) == []
         assert client.get(page_of(generation)).status_code == 404
-        assert shown(client.get(reverse("tiles"), {"live": f"{generation.pk}.queued"}).content) == []
-        assert shown(client.get(HISTORY, {"before": "ffffffff-ffff-7fff-bfff-ffffffffffff"}).content) == []
+        assert tile_ids(client.get(reverse("tiles"), {"live": f"{generation.pk}.queued"}).content) == []
+        assert tile_ids(client.get(HISTORY, {"before": "ffffffff-ffff-7fff-bfff-ffffffffffff"}).content) == []
 
 
-def test_an_empty_history_tells_how_to_make_the_first_picture(signed_in: Client) -> None:
+def test_an_empty_history_explains_the_first_steps(signed_in: Client) -> None:
     page = signed_in.get(HISTORY).content.decode()
     assert f'<a class="btn main" href="{reverse("home")}">' in page
     assert f'href="{reverse("tokens")}"' in page
@@ -102,14 +102,14 @@ def test_an_empty_history_tells_how_to_make_the_first_picture(signed_in: Client)
 
 @pytest.mark.usefixtures("small_pages")
 def test_older_pages_are_reached_by_real_links(signed_in: Client, alice: User) -> None:
-    made = [make_generation(alice).pk for _ in range(7)]
-    seen, address = [], HISTORY
+    generations = [make_generation(alice).pk for _ in range(7)]
+    pages, address = [], HISTORY
     for _ in range(3):
         page = signed_in.get(address).content
-        seen.append(shown(page))
+        pages.append(tile_ids(page))
         link = re.search(r'<a class="btn older" href="(\?before=[0-9a-f-]{36})"', page.decode())
         address = HISTORY + link[1] if link else ""
-    assert seen == [made[:3:-1], made[3:0:-1], made[:1]]
+    assert pages == [generations[:3:-1], generations[3:0:-1], generations[:1]]
     assert address == ""
 
 
@@ -121,7 +121,7 @@ def test_a_full_page_without_more_has_no_link(signed_in: Client, alice: User) ->
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_page_that_is_added_does_not_repeat_the_heading(signed_in: Client, alice: User) -> None:
+def test_an_appended_page_does_not_repeat_the_heading(signed_in: Client, alice: User) -> None:
     for _ in range(4):
         make_generation(alice)
     page = signed_in.get(HISTORY).content.decode()
@@ -130,19 +130,19 @@ def test_a_page_that_is_added_does_not_repeat_the_heading(signed_in: Client, ali
     assert more is not None
     assert link is not None
     assert "<h2>Today</h2>" in signed_in.get(HISTORY + link[1]).content.decode()
-    added = signed_in.get(HISTORY + more[1].replace("&amp;", "&"), headers={"HX-Request": "true"}).content
-    assert b"<h2>" not in added
-    assert b"<html" not in added
-    assert len(shown(added)) == 1
+    grid = signed_in.get(HISTORY + more[1].replace("&amp;", "&"), headers={"HX-Request": "true"}).content
+    assert b"<h2>" not in grid
+    assert b"<html" not in grid
+    assert len(tile_ids(grid)) == 1
 
 
 @pytest.mark.parametrize("before", ["", "x", "1", "' OR 1=1", "\0", "01a202e8", "😀", "0" * 4000])
-def test_a_page_before_nonsense_is_not_found(signed_in: Client, before: str) -> None:
+def test_invalid_page_ids_are_404(signed_in: Client, before: str) -> None:
     assert signed_in.get(HISTORY, {"before": before}).status_code == 404
     assert signed_in.get(reverse("tiles"), {"live": before}).status_code == 404
 
 
-def test_a_page_before_the_first_one_says_that_nothing_is_older(signed_in: Client, alice: User) -> None:
+def test_a_page_after_the_oldest_generation_is_empty(signed_in: Client, alice: User) -> None:
     make_generation(alice)
     page = signed_in.get(HISTORY, {"before": str(UUID(int=0))}).content.decode()
     assert "Nothing older" in page
@@ -164,7 +164,7 @@ def test_days_and_months_are_headings(signed_in: Client, alice: User) -> None:
     [
         ("", 7),
         ("q=night", 7),
-        # One more, of how many the filter leaves.
+        # One more, to count the matches of the filter.
         ("q=night+mak&state=succeeded", 8),
         ("favourite=true", 7),
         ("flagged=true&seed=1207", 8),
@@ -172,7 +172,7 @@ def test_days_and_months_are_headings(signed_in: Client, alice: User) -> None:
         ("sheet={sheet}", 7),
     ],
 )
-def test_the_page_takes_the_same_queries_however_full_it_is(
+def test_the_page_takes_a_constant_number_of_queries(
     signed_in: Client, alice: User, query: str, count: int, django_assert_num_queries: Any
 ) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
@@ -183,13 +183,13 @@ def test_the_page_takes_the_same_queries_however_full_it_is(
             generation = make_generation(alice, final[number % 3], token=token, num_images_per_prompt=2, flagged=[0])
             generation.is_favourite, generation.contact_sheet = True, sheet
             generation.save()
-        # Session, user, generations, pictures; models, LoRAs and the first month of the row above.
+        # Session, user, generations, pictures; models, LoRAs and the first month of the filter bar.
         with django_assert_num_queries(count):
-            assert shown(signed_in.get(f"{HISTORY}?{query.format(sheet=sheet.pk)}").content) != []
+            assert tile_ids(signed_in.get(f"{HISTORY}?{query.format(sheet=sheet.pk)}").content) != []
 
 
 @pytest.mark.usefixtures("redis")
-def test_what_lives_takes_the_same_queries_however_much_it_is(
+def test_live_tiles_take_a_constant_number_of_queries(
     signed_in: Client, alice: User, django_assert_num_queries: Any
 ) -> None:
     for count in (1, 10):
@@ -200,7 +200,7 @@ def test_what_lives_takes_the_same_queries_however_much_it_is(
             assert signed_in.get(HISTORY).status_code == 200
 
 
-def test_tiles_show_what_there_is(signed_in: Client, alice: User) -> None:
+def test_tiles_show_counts_flags_and_states(signed_in: Client, alice: User) -> None:
     several = make_generation(alice, num_images_per_prompt=4)
     flagged = make_generation(alice, flagged=[0])
     failed = make_generation(alice, State.FAILED)
@@ -222,12 +222,12 @@ def test_live_tiles_refresh_until_they_are_done(signed_in: Client, alice: User) 
     address = poll[1].replace("&amp;", "&")
 
     unchanged = signed_in.get(address).content
-    assert shown(unchanged) == []
+    assert tile_ids(unchanged) == []
     assert poll[1] in unchanged.decode()
 
     Generation.objects.filter(pk=queued.pk).update(state=State.FAILED)
     changed = signed_in.get(address).content
-    assert shown(changed) == [queued.pk]
+    assert tile_ids(changed) == [queued.pk]
     assert b'hx-swap-oob="true"' in changed
     assert f"{queued.pk}" not in re.findall(r'hx-get="([^"]+)"', changed.decode())[0]
 
@@ -235,23 +235,23 @@ def test_live_tiles_refresh_until_they_are_done(signed_in: Client, alice: User) 
     assert b"hx-get" not in signed_in.get(address).content
 
 
-def test_a_history_at_rest_asks_for_nothing(signed_in: Client, alice: User) -> None:
+def test_a_history_without_live_tiles_does_not_poll(signed_in: Client, alice: User) -> None:
     make_generation(alice)
     page = signed_in.get(HISTORY).content
     assert b"every 2s" not in page
     assert b'http-equiv="refresh"' not in page
 
 
-def test_refreshing_takes_the_same_queries_however_many_live(
+def test_refreshing_takes_a_constant_number_of_queries(
     signed_in: Client, alice: User, django_assert_num_queries: Any
 ) -> None:
-    made = [make_generation(alice, num_images_per_prompt=2) for _ in range(6)]
-    for asked in (made[:1], made):
+    generations = [make_generation(alice, num_images_per_prompt=2) for _ in range(6)]
+    for subset in (generations[:1], generations):
         with django_assert_num_queries(4):
-            signed_in.get(reverse("tiles"), {"live": [f"{generation.pk}.running" for generation in asked]})
+            signed_in.get(reverse("tiles"), {"live": [f"{generation.pk}.running" for generation in subset]})
 
 
-def test_who_wants_no_blur_sees_no_blur(signed_in: Client, alice: User) -> None:
+def test_blurring_can_be_turned_off(signed_in: Client, alice: User) -> None:
     make_generation(alice, flagged=[0])
     assert 'class="tile succeeded flagged"' in squeeze(signed_in.get(HISTORY).content.decode())
     User.objects.filter(pk=alice.pk).update(blur_flagged=False)
@@ -260,26 +260,26 @@ def test_who_wants_no_blur_sees_no_blur(signed_in: Client, alice: User) -> None:
     assert '<span class="tag">flagged</span>' in page
 
 
-def test_chips_say_what_is_chosen_and_how_to_give_it_up(signed_in: Client, alice: User) -> None:
-    made = [make_generation(alice, state) for state in (State.SUCCEEDED, State.FAILED, State.SUCCEEDED)]
-    Generation.objects.filter(pk=made[0].pk).update(is_favourite=True)
-    page = signed_in.get(HISTORY, {"state": "succeeded", "favourite": "true", "q": "", "under": "x"}).content.decode()
-    assert shown(page.encode()) == [made[0].pk]
+def test_the_filter_bar_shows_and_clears_active_filters(signed_in: Client, alice: User) -> None:
+    generations = [make_generation(alice, state) for state in (State.SUCCEEDED, State.FAILED, State.SUCCEEDED)]
+    Generation.objects.filter(pk=generations[0].pk).update(is_favourite=True)
+    page = signed_in.get(HISTORY, {"state": "succeeded", "favourite": "true", "q": "", "heading": "x"}).content.decode()
+    assert tile_ids(page.encode()) == [generations[0].pk]
     assert re.search(r'href="\?state=succeeded" aria-current="true">★ Favourites<', page)
     assert re.search(r'href="\?favourite=true" aria-current="true">succeeded<', page)
     assert 'href="?favourite=true&amp;state=failed">failed<' in page
     assert '<input type="hidden" name="state" value="succeeded">' in page
 
 
-def test_months_lead_to_where_they_end(signed_in: Client, alice: User) -> None:
+def test_months_link_to_their_last_generation(signed_in: Client, alice: User) -> None:
     now = timezone.localtime()
     old = now.replace(year=now.year - 1, month=3, day=31, hour=23)
-    made = [make_generation(alice, created=when) for when in (old, old + timedelta(days=3), now)]
+    generations = [make_generation(alice, created=when) for when in (old, old + timedelta(days=3), now)]
     page = signed_in.get(HISTORY, {"q": "night"}).content.decode()
     (jump,) = re.findall(rf'href="([^"]+)" aria-label="Jump to Mar {old.year}"', page)
     address = jump.replace("&amp;", "&")
     assert address.startswith("?q=night&before=")
-    assert shown(signed_in.get(HISTORY + address).content) == [made[0].pk]
+    assert tile_ids(signed_in.get(HISTORY + address).content) == [generations[0].pk]
     assert f'href="?before={jump.rpartition("=")[2]}"' in signed_in.get(HISTORY).content.decode()
     assert f"Jump to Feb {old.year}" not in page
 
@@ -295,24 +295,24 @@ def test_months_lead_to_where_they_end(signed_in: Client, alice: User) -> None:
         ("q=" + "x" * 201, "q: "),
     ],
 )
-def test_what_cannot_be_asked_for_is_said(signed_in: Client, alice: User, query: str, words: str) -> None:
+def test_invalid_filters_are_explained(signed_in: Client, alice: User, query: str, words: str) -> None:
     make_generation(alice)
     answer = signed_in.get(f"{HISTORY}?{query}")
     assert answer.status_code == 400
     assert words in answer.content.decode()
-    assert shown(answer.content) == []
+    assert tile_ids(answer.content) == []
 
 
 @pytest.mark.parametrize(
     "query", ["q=%00", "q=%22%27%28*", "since=0001-01-01&until=9999-12-31", "seed=9223372036854775807", "x=y"]
 )
-def test_odd_questions_break_nothing(signed_in: Client, alice: User, query: str) -> None:
+def test_unusual_filters_cause_no_error(signed_in: Client, alice: User, query: str) -> None:
     make_generation(alice)
     assert signed_in.get(f"{HISTORY}?{query}").status_code in (200, 400)
 
 
 @pytest.mark.usefixtures("redis")
-def test_live_tiles_tell_how_far_they_are(signed_in: Client, alice: User) -> None:
+def test_live_tiles_show_their_progress(signed_in: Client, alice: User) -> None:
     running, queued = make_generation(alice, State.RUNNING), make_generation(alice, State.QUEUED)
     progress.report([running.pk], progress.Progress(7, 20, "denoising"))
     for page in (
@@ -323,13 +323,13 @@ def test_live_tiles_tell_how_far_they_are(signed_in: Client, alice: User) -> Non
         assert f'id="state-{queued.pk}"' in page
 
 
-def test_a_generation_that_never_was_is_not_found(signed_in: Client) -> None:
+def test_unknown_generations_are_404(signed_in: Client) -> None:
     assert signed_in.get(reverse("generation", args=[uuid4()])).status_code == 404
     assert signed_in.get("/history/nonsense/").status_code == 404
     assert signed_in.post(HISTORY).status_code == 405
 
 
-def test_pictures_have_their_size_and_their_words(signed_in: Client, alice: User) -> None:
+def test_pictures_have_sizes_and_alt_texts(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, num_images_per_prompt=2)
     for address in (HISTORY, page_of(generation)):
         pictures = re.findall(r"<img[^>]+>", squeeze(signed_in.get(address).content.decode()))
@@ -342,17 +342,17 @@ def test_pictures_have_their_size_and_their_words(signed_in: Client, alice: User
     ("took", "words"),
     [(0.021, "0.02 s"), (2.42, "2.4 s"), (48.4, "48 s"), (119.4, "119 s"), (200, "3 min 20 s"), (239.7, "4 min 0 s")],
 )
-def test_durations_read_as_people_say_them(took: float, words: str) -> None:
+def test_durations_are_formatted(took: float, words: str) -> None:
     assert display.seconds(took) == words
 
 
-def test_scores_are_told_as_they_were_stored() -> None:
+def test_scores_are_formatted() -> None:
     assert display.safety(GeneratedImage(checker="", nsfw_score=None)) == "not checked"
     assert display.safety(GeneratedImage(checker="opennsfw", nsfw_score=0.931, nsfw=True)) == "flagged, score 0.93"
     assert display.safety(GeneratedImage(checker="other", nsfw_score=None)) == "not flagged"
 
 
-def test_pages_of_errors_need_nothing_that_may_be_broken(client: Client, db: None) -> None:
+def test_error_pages_need_no_context(client: Client, db: None) -> None:
     assert b"Page not found" in client.get("/nowhere").content
     for name in ("400.html", "403.html", "403_csrf.html", "500.html"):
         assert "Go to history" in render_to_string(name)

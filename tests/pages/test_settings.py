@@ -1,4 +1,4 @@
-"""The settings of one's account: the look, flagged pictures, the default model."""
+"""The settings page: theme, flagged pictures, default model."""
 
 from typing import Any
 
@@ -17,20 +17,20 @@ THEME = "/settings/theme"
 
 def test_it_works(client: Client, alice: User, tiny_edit: DiffusionModel) -> None:
     client.force_login(alice)
-    chosen = {"theme": "dark", "default_model": tiny_edit.pk}
-    answer = client.post(PAGE, chosen, follow=True)
+    fields = {"theme": "dark", "default_model": tiny_edit.pk}
+    answer = client.post(PAGE, fields, follow=True)
     assert answer.redirect_chain == [(PAGE, 302)]
     page = answer.content.decode()
     assert "Your settings were saved." in page
     assert '<html lang="en" data-theme="dark"' in page
     alice.refresh_from_db()
     assert (alice.theme, alice.blur_flagged, alice.default_model) == ("dark", False, tiny_edit.pk)
-    client.post(PAGE, chosen | {"blur_flagged": "on", "default_model": ""})
+    client.post(PAGE, fields | {"blur_flagged": "on", "default_model": ""})
     alice.refresh_from_db()
     assert (alice.blur_flagged, alice.default_model) == (True, "")
 
 
-def test_it_asks_for_a_sign_in(client: Client, alice: User) -> None:
+def test_it_needs_a_sign_in(client: Client, alice: User) -> None:
     for path in (PAGE, THEME):
         assert client.post(path, {"theme": "dark"}).status_code == 302
     assert not User.objects.filter(theme="dark").exists()
@@ -44,18 +44,18 @@ def test_it_asks_for_a_sign_in(client: Client, alice: User) -> None:
         ({"theme": "light", "default_model": "stabilityai/sd-turbo"}, "stabilityai/sd-turbo is not one of"),
     ],
 )
-def test_a_form_that_is_wrong_says_so_and_changes_nothing(
+def test_an_invalid_form_shows_errors_and_changes_nothing(
     client: Client, alice: User, tiny_edit: DiffusionModel, fields: dict[str, str], says: str
 ) -> None:
     client.force_login(alice)
     answer = client.post(PAGE, fields)
     assert says in answer.content.decode()
     assert 'data-theme="auto"' in answer.content.decode()
-    before = User.objects.get(pk=alice.pk)
-    assert (before.theme, before.blur_flagged, before.default_model) == ("auto", True, "")
+    stored = User.objects.get(pk=alice.pk)
+    assert (stored.theme, stored.blur_flagged, stored.default_model) == ("auto", True, "")
 
 
-def test_only_models_that_may_be_used_are_offered(client: Client, alice: User, tiny_edit: DiffusionModel) -> None:
+def test_only_available_models_are_offered(client: Client, alice: User, tiny_edit: DiffusionModel) -> None:
     User.objects.filter(pk=alice.pk).update(default_model="stabilityai/sd-turbo")
     client.force_login(alice)
     page = client.get(PAGE).content.decode()
@@ -64,7 +64,7 @@ def test_only_models_that_may_be_used_are_offered(client: Client, alice: User, t
     assert "stabilityai/sd-turbo, which you chose before, is no longer available." in page
 
 
-def test_the_switch_of_the_bar_saves_the_theme(client: Client, alice: User, bob: User) -> None:
+def test_the_theme_switch_saves_the_theme(client: Client, alice: User, bob: User) -> None:
     client.force_login(alice)
     assert client.post(THEME, {"theme": "dark"}).status_code == 204
     assert client.post(THEME, {"theme": "pink"}).status_code == 400
@@ -83,7 +83,7 @@ def test_the_theme_is_on_every_page_and_in_the_admin(client: Client, charlie: Us
     assert 'theme.js" data-save="/settings/theme">' in admin
 
 
-def test_the_menu_leads_there_and_it_leads_on(client: Client, alice: User) -> None:
+def test_the_menu_links_to_the_settings_and_they_to_the_account(client: Client, alice: User) -> None:
     client.force_login(alice)
     assert f'href="{PAGE}"' in client.get("/tokens/").content.decode()
     page = client.get(PAGE).content.decode()

@@ -1,4 +1,4 @@
-"""Share links: made, looked at by anybody, ended; and what they never tell."""
+"""Share links: create, open anonymously, expire and revoke; and what they do not disclose."""
 
 import re
 from datetime import timedelta
@@ -33,12 +33,12 @@ def signed_in(client: Client, alice: User) -> Client:
 
 
 @pytest.fixture
-def anybody() -> Client:
-    """Somebody without a session."""
+def anonymous() -> Client:
+    """A client without a session."""
     return Client()
 
 
-def make(client: Client, generation: Generation, **fields: str) -> Any:
+def create_link(client: Client, generation: Generation, **fields: str) -> Any:
     form = {"picture": "1", "days": "7"} | fields
     return client.post(reverse("share", args=[generation.pk]), form, follow=True)
 
@@ -47,9 +47,9 @@ def link_to(generation: Generation, index: int = 0, *, lasts: timedelta | None =
     return f"/s/{sharing.share(generation, index, lasts, with_recipe).code}"
 
 
-def test_it_works(signed_in: Client, alice: User, anybody: Client) -> None:
+def test_it_works(signed_in: Client, alice: User, anonymous: Client) -> None:
     generation = make_generation(alice, num_images_per_prompt=2, prompt="zebra")
-    page = make(signed_in, generation, picture="2", days="1").content.decode()
+    page = create_link(signed_in, generation, picture="2", days="1").content.decode()
     link = ShareLink.objects.get()
     assert (link.index, link.with_recipe) == (1, False)
     assert link.expires is not None
@@ -57,9 +57,9 @@ def test_it_works(signed_in: Client, alice: User, anybody: Client) -> None:
     assert f"http://testserver/s/{link.code}" in page
     assert 'id="share" open' in page
 
-    shown = anybody.get(f"/s/{link.code}")
-    assert shown.status_code == 200
-    picture = anybody.get(f"/s/{link.code}/picture")
+    answer = anonymous.get(f"/s/{link.code}")
+    assert answer.status_code == 200
+    picture = anonymous.get(f"/s/{link.code}/picture")
     assert picture.content == storage.read(str(generation.images.get(index=1).file))
     assert picture["Content-Type"] == "image/png"
 
@@ -67,12 +67,12 @@ def test_it_works(signed_in: Client, alice: User, anybody: Client) -> None:
     assert "The link was revoked" in revoked
     assert link.code not in revoked
     for address in (f"/s/{link.code}", f"/s/{link.code}/picture", f"/s/{link.code}/preview.jpg"):
-        assert anybody.get(address).status_code == 404
+        assert anonymous.get(address).status_code == 404
 
 
 @pytest.mark.parametrize(("days", "lasts"), [("1", 1), ("7", 7), ("30", 30), ("0", None)])
-def test_a_link_lasts_as_long_as_was_chosen(signed_in: Client, alice: User, days: str, lasts: int | None) -> None:
-    make(signed_in, make_generation(alice), days=days)
+def test_a_link_has_the_chosen_duration(signed_in: Client, alice: User, days: str, lasts: int | None) -> None:
+    create_link(signed_in, make_generation(alice), days=days)
     expires = ShareLink.objects.get().expires
     assert (expires and round((expires - timezone.now()) / DAY)) == lasts
 
@@ -84,31 +84,31 @@ def test_codes_are_long_and_different(alice: User) -> None:
     assert all(re.fullmatch(r"/s/[A-Za-z0-9_-]{43}", code) for code in codes)
 
 
-def test_nothing_is_told_but_the_picture(alice: User, anybody: Client) -> None:
+def test_a_link_discloses_only_the_picture(alice: User, anonymous: Client) -> None:
     generation = make_generation(alice, prompt="zebra", negative_prompt="gnu", seed=424242)
     Generation.objects.filter(pk=generation.pk).update(title="giraffe", note="okapi")
-    page = anybody.get(link_to(generation)).content.decode()
+    page = anonymous.get(link_to(generation)).content.decode()
     for word in ("zebra", "gnu", "giraffe", "okapi", "424242", "tiny-edit", "alice", str(generation.pk), "/media/"):
         assert word not in page
     assert "how it was made" not in page.lower()
 
 
-def test_the_recipe_is_told_where_its_owner_chose_so(signed_in: Client, alice: User, anybody: Client) -> None:
+def test_a_link_shows_the_recipe_if_chosen(signed_in: Client, alice: User, anonymous: Client) -> None:
     generation = make_generation(alice, prompt="a <zebra>", negative_prompt="gnu", seed=424242, num_images_per_prompt=2)
     Generation.objects.filter(pk=generation.pk).update(title="giraffe", note="okapi")
-    make(signed_in, generation, picture="2", with_recipe="on")
-    page = anybody.get(f"/s/{ShareLink.objects.get().code}").content.decode()
+    create_link(signed_in, generation, picture="2", with_recipe="on")
+    page = anonymous.get(f"/s/{ShareLink.objects.get().code}").content.decode()
     for word in ("a &lt;zebra&gt;", "gnu", "424243", "dreamsite/tiny-edit", "the model runs with 1.7475"):
         assert word in page
     for word in ("424242", "giraffe", "okapi", "alice", "Priority", str(generation.pk), "/media/"):
         assert word not in page
 
 
-@pytest.mark.parametrize("how", ["expired", "revoked", "trashed", "deleted", "unknown", "short", "odd"])
-def test_every_end_is_the_same_page(alice: User, anybody: Client, how: str) -> None:
+@pytest.mark.parametrize("end", ["expired", "revoked", "trashed", "deleted", "unknown", "short", "odd"])
+def test_every_link_that_does_not_work_gets_the_same_page(alice: User, anonymous: Client, end: str) -> None:
     generation = make_generation(alice)
     address = link_to(generation)
-    match how:
+    match end:
         case "expired":
             ShareLink.objects.update(expires=timezone.now())
         case "revoked":
@@ -124,138 +124,138 @@ def test_every_end_is_the_same_page(alice: User, anybody: Client, how: str) -> N
             address = address[:-1]
         case "odd":
             address = "/s/%00'\u00e9"
-    answer = anybody.get(address)
+    answer = anonymous.get(address)
     assert answer.status_code == 404
     assert re.sub(r"(?s)<script.*?</script>", "", answer.content.decode()).count("This link does not work") == 2
-    assert answer.content == anybody.get("/s/nothing").content
+    assert answer.content == anonymous.get("/s/nothing").content
     assert answer["Cache-Control"] == "private, no-cache"
     for part in ("picture", "preview.jpg"):
-        assert anybody.get(f"{address}/{part}").status_code == 404
+        assert anonymous.get(f"{address}/{part}").status_code == 404
 
 
-def test_what_comes_back_from_the_trash_is_shared_again(alice: User, anybody: Client) -> None:
+def test_restored_generations_are_shared_again(alice: User, anonymous: Client) -> None:
     address = link_to(make_generation(alice))
     deletion.trash(Generation.objects.all())
-    assert anybody.get(address).status_code == 404
+    assert anonymous.get(address).status_code == 404
     deletion.restore(Generation.objects.all())
-    assert anybody.get(address).status_code == 200
+    assert anonymous.get(address).status_code == 200
 
 
-def test_headers_keep_the_link_among_those_who_have_it(alice: User, anybody: Client) -> None:
+def test_headers_do_not_disclose_the_link(alice: User, anonymous: Client) -> None:
     address = link_to(make_generation(alice))
     for part in ("", "/picture", "/preview.jpg"):
-        answer = anybody.get(address + part)
+        answer = anonymous.get(address + part)
         assert answer.status_code == 200
         assert answer["Referrer-Policy"] == "no-referrer"
         assert answer["Cache-Control"] == "private, no-cache"
         assert answer["X-Robots-Tag"].startswith("noindex")
-        assert anybody.head(address + part).status_code == 200
-        assert anybody.post(address + part).status_code == 405
+        assert anonymous.head(address + part).status_code == 200
+        assert anonymous.post(address + part).status_code == 405
 
 
-def test_a_kept_copy_is_asked_about_and_of_no_use_after_the_end(alice: User, anybody: Client) -> None:
+def test_a_cached_picture_is_revalidated(alice: User, anonymous: Client) -> None:
     address = f"{link_to(make_generation(alice))}/picture"
-    etag = anybody.get(address)["ETag"]
-    known = anybody.get(address, headers={"If-None-Match": etag})
-    assert (known.status_code, known.content) == (304, b"")
-    assert known["Cache-Control"] == "private, no-cache"
+    etag = anonymous.get(address)["ETag"]
+    answer = anonymous.get(address, headers={"If-None-Match": etag})
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert answer["Cache-Control"] == "private, no-cache"
     sharing.revoke(ShareLink.objects.all())
-    assert anybody.get(address, headers={"If-None-Match": etag}).status_code == 404
+    assert anonymous.get(address, headers={"If-None-Match": etag}).status_code == 404
 
 
-def test_previews_are_as_they_are_announced(alice: User, anybody: Client) -> None:
+def test_previews_match_their_meta_tags(alice: User, anonymous: Client) -> None:
     wide = scene(1600, 800)
     for result in (wide, scene(96, 64)):
         address = link_to(make_generation(alice, picture=result, results=[result]))
-        page = anybody.get(address).content.decode()
-        told = dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)">', page))
-        assert told["og:url"] == f"http://testserver{address}"
-        assert told["og:image"] == f"http://testserver{address}/preview.jpg"
-        assert told["twitter:card"] == "summary_large_image"
-        assert told["robots"] == "noindex"
-        preview = anybody.get(f"{address}/preview.jpg")
-        assert preview["Content-Type"] == told["og:image:type"] == "image/jpeg"
+        page = anonymous.get(address).content.decode()
+        meta = dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)">', page))
+        assert meta["og:url"] == f"http://testserver{address}"
+        assert meta["og:image"] == f"http://testserver{address}/preview.jpg"
+        assert meta["twitter:card"] == "summary_large_image"
+        assert meta["robots"] == "noindex"
+        preview = anonymous.get(f"{address}/preview.jpg")
+        assert preview["Content-Type"] == meta["og:image:type"] == "image/jpeg"
         with Image.open(BytesIO(preview.content)) as picture:
-            assert (f"{picture.width}", f"{picture.height}") == (told["og:image:width"], told["og:image:height"])
+            assert (f"{picture.width}", f"{picture.height}") == (meta["og:image:width"], meta["og:image:height"])
             assert max(picture.size) <= sharing.PREVIEW_SIDE
 
 
-def test_a_flagged_picture_is_blurred_until_it_is_asked_for(alice: User, anybody: Client) -> None:
+def test_a_flagged_picture_is_blurred_until_clicked(alice: User, anonymous: Client) -> None:
     User.objects.update(blur_flagged=False)
     address = link_to(make_generation(alice, flagged=[0]))
-    page = squeeze(anybody.get(address).content.decode())
+    page = squeeze(anonymous.get(address).content.decode())
     assert 'class="compare single-picture flagged"' in page
     assert re.search(r'<label class="reveal">\s*<input type="checkbox"', page)
-    with Image.open(BytesIO(anybody.get(f"{address}/preview.jpg").content)) as preview:
+    with Image.open(BytesIO(anonymous.get(f"{address}/preview.jpg").content)) as preview:
         grey = preview.convert("L")
-        # No colours, and no edges: what is 8 pixels small on its long side says nothing, however large it is drawn.
+        # No colours and no edges: it was reduced to 8 pixels on its long side.
         assert max(ImageStat.Stat(ImageChops.difference(preview, grey.convert("RGB"))).mean) < 2
         assert ImageStat.Stat(ImageChops.difference(grey, ImageChops.offset(grey, 1)).crop((1, 0, 96, 64))).mean[0] < 6
 
 
-def test_there_are_only_so_many(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_live_links_is_limited(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "MAX_LIVE", 2)
     generation = make_generation(alice)
     for _ in range(2):
-        make(signed_in, generation)
-    assert "2 links to it work already" in make(signed_in, generation).content.decode()
+        create_link(signed_in, generation)
+    assert "2 links to it work already" in create_link(signed_in, generation).content.decode()
     assert ShareLink.objects.count() == 2
     ShareLink.objects.filter(pk=ShareLink.objects.all()[0].pk).update(expires=timezone.now())
-    make(signed_in, generation)
-    assert sharing.living(generation).count() == 2
+    create_link(signed_in, generation)
+    assert sharing.live_links(generation).count() == 2
 
 
-@pytest.mark.parametrize("wrong", [{"days": "3"}, {"days": ""}, {"picture": "0"}, {"picture": "x"}])
-def test_other_wishes_are_refused(signed_in: Client, alice: User, wrong: dict[str, str]) -> None:
-    assert "No link was made" in make(signed_in, make_generation(alice), **wrong).content.decode()
+@pytest.mark.parametrize("fields", [{"days": "3"}, {"days": ""}, {"picture": "0"}, {"picture": "x"}])
+def test_invalid_link_forms_are_refused(signed_in: Client, alice: User, fields: dict[str, str]) -> None:
+    assert "No link was created" in create_link(signed_in, make_generation(alice), **fields).content.decode()
     assert not ShareLink.objects.exists()
 
 
-def test_what_is_not_there_is_not_shared(signed_in: Client, alice: User) -> None:
-    assert make(signed_in, make_generation(alice), picture="2").status_code == 404
-    assert make(signed_in, make_generation(alice, State.FAILED)).status_code == 404
+def test_missing_results_are_not_shared(signed_in: Client, alice: User) -> None:
+    assert create_link(signed_in, make_generation(alice), picture="2").status_code == 404
+    assert create_link(signed_in, make_generation(alice, State.FAILED)).status_code == 404
 
 
-def test_bob_shares_and_revokes_nothing_of_alices(client: Client, alice: User, bob: User, anybody: Client) -> None:
+def test_another_user_cannot_share_or_revoke(client: Client, alice: User, bob: User, anonymous: Client) -> None:
     alices, bobs = make_generation(alice), make_generation(bob)
     address = link_to(alices)
     link = ShareLink.objects.get()
     client.force_login(bob)
-    assert make(client, alices).status_code == 404
+    assert create_link(client, alices).status_code == 404
     for generation in (alices, bobs):
         assert client.post(reverse("revoke-share", args=[generation.pk, link.pk])).status_code == 404
-    assert anybody.get(address).status_code == 200
-    assert reverse("sign-in") in anybody.post(reverse("share", args=[alices.pk]))["Location"]
-    assert anybody.get(reverse("share", args=[alices.pk])).status_code in (302, 405)
+    assert anonymous.get(address).status_code == 200
+    assert reverse("sign-in") in anonymous.post(reverse("share", args=[alices.pk]))["Location"]
+    assert anonymous.get(reverse("share", args=[alices.pk])).status_code in (302, 405)
 
 
-def test_a_picture_that_cannot_be_read_is_503(alice: User, anybody: Client) -> None:
+def test_an_unreadable_picture_is_503(alice: User, anonymous: Client) -> None:
     generation = make_generation(alice)
     address = link_to(generation)
     default_storage.delete(str(generation.images.get().file))
     for part in ("picture", "preview.jpg"):
-        assert anybody.get(f"{address}/{part}").status_code == 503
+        assert anonymous.get(f"{address}/{part}").status_code == 503
 
 
-def test_looking_takes_few_queries(alice: User, anybody: Client, django_assert_num_queries: Any) -> None:
+def test_a_shared_page_takes_few_queries(alice: User, anonymous: Client, django_assert_num_queries: Any) -> None:
     address = link_to(make_generation(alice), with_recipe=True)
     for part in ("", "/picture"):
         with django_assert_num_queries(2):
-            anybody.get(address + part)
+            anonymous.get(address + part)
 
 
-def test_what_a_reviewer_confirmed_is_shared_no_more(alice: User, anybody: Client) -> None:
+def test_confirmed_pictures_are_not_shared(alice: User, anonymous: Client) -> None:
     generation = make_generation(alice, flagged=[0])
     link = link_to(generation)
-    assert anybody.get(link).status_code == 200
+    assert anonymous.get(link).status_code == 200
     generation.images.update(review=Review.CONFIRMED)
-    assert [anybody.get(f"{link}{part}").status_code for part in ("", "/picture", "/preview.jpg")] == [404, 404, 404]
+    assert [anonymous.get(f"{link}{part}").status_code for part in ("", "/picture", "/preview.jpg")] == [404, 404, 404]
 
 
-def test_the_picture_stays_in_sight_however_long_its_prompt(signed_in: Client, alice: User, anybody: Client) -> None:
+def test_the_picture_stays_in_sight_however_long_its_prompt(signed_in: Client, alice: User, anonymous: Client) -> None:
     generation = make_generation(alice, prompt="a zebra " * 40 + "and a gnu")
-    make(signed_in, generation, with_recipe="on")
-    page = anybody.get(f"/s/{ShareLink.objects.get().code}").content.decode()
+    create_link(signed_in, generation, with_recipe="on")
+    page = anonymous.get(f"/s/{ShareLink.objects.get().code}").content.decode()
     assert "gnu" not in page.partition("</h1>")[0]
     assert "Full prompt" in page
     assert "and a gnu</p>" in page

@@ -1,4 +1,4 @@
-"""The studio: its form by session, with and without scripts, what it starts with, and what it shows of what runs."""
+"""The studio: its form with and without scripts, starting values, errors, estimates, and unfinished requests."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from generation.models import (
     Lora,
     State,
 )
-from generation.pages import snippets
+from generation.pages.studio import snippets
 from tests.support.generations import make_generation
 from tests.support.html import squeeze
 from tests.support.pictures import photo, scene
@@ -45,37 +45,42 @@ def signed_in(client: Client, alice: User, redis: None, tiny_edit: DiffusionMode
 
 def test_it_works(signed_in: Client, alice: User) -> None:
     answer = signed_in.post("/", {**FIELDS, "seed": "7", "image": picture(), "safety_check": ["false", "true"]})
-    made = Generation.objects.get()
-    assert (answer.status_code, answer["Location"]) == (302, f"/history/{made.pk}/")
-    assert (made.user, made.token, made.in_studio, made.state) == (alice, None, True, State.QUEUED)
-    assert made.get_recipe().seeds == (7,)
-    assert [warning for warning in made.warnings if "fitted" not in warning] == []
-    assert Image.open(BytesIO(storage.read(str(made.input.name)))).size == (96, 64)
+    generation = Generation.objects.get()
+    assert (answer.status_code, answer["Location"]) == (302, f"/history/{generation.pk}/")
+    assert (generation.user, generation.token, generation.in_studio, generation.state) == (
+        alice,
+        None,
+        True,
+        State.QUEUED,
+    )
+    assert generation.get_recipe().seeds == (7,)
+    assert [warning for warning in generation.warnings if "fitted" not in warning] == []
+    assert Image.open(BytesIO(storage.read(str(generation.input.name)))).size == (96, 64)
     page = signed_in.get(answer["Location"]).content.decode()
     assert "<dd>the studio</dd>" in page
-    assert str(made.pk) in signed_in.get("/").content.decode(), "what still runs is shown to whoever comes back"
+    assert str(generation.pk) in signed_in.get("/").content.decode(), "what still runs is shown to whoever comes back"
 
 
-def test_it_is_for_who_is_signed_in(client: Client, alice: User, bob: User, tiny_edit: DiffusionModel) -> None:
-    theirs = make_generation(bob, State.RUNNING)
-    for address in ("/", f"/studio/{theirs.pk}"):
+def test_the_studio_is_private(client: Client, alice: User, bob: User, tiny_edit: DiffusionModel) -> None:
+    generation = make_generation(bob, State.RUNNING)
+    for address in ("/", f"/studio/{generation.pk}"):
         assert client.get(address)["Location"].startswith("/accounts/sign-in")
     assert client.post("/studio/estimate").status_code == 302
-    assert client.get(f"/history/{theirs.pk}/events").status_code == 403
+    assert client.get(f"/history/{generation.pk}/events").status_code == 403
     client.force_login(alice)
     for address in (
-        f"/studio/{theirs.pk}",
-        f"/history/{theirs.pk}/events",
-        f"/?from={theirs.pk}",
-        f"/?source={theirs.pk}&image=0",
+        f"/studio/{generation.pk}",
+        f"/history/{generation.pk}/events",
+        f"/?from={generation.pk}",
+        f"/?source={generation.pk}&image=0",
         f"/?from={uuid4()}",
         "/?from=nonsense",
     ):
         assert client.get(address).status_code == 404, address
-    for fields in ({"from": str(theirs.pk)}, {"source": str(theirs.pk), "image": "0"}):
+    for fields in ({"from": str(generation.pk)}, {"source": str(generation.pk), "image": "0"}):
         assert client.post("/", {**FIELDS, **fields}).status_code == 404
         assert client.post("/studio/estimate", {**FIELDS, **fields}).status_code == 404
-    assert str(theirs.pk) not in client.get("/").content.decode()
+    assert str(generation.pk) not in client.get("/").content.decode()
 
 
 def test_forms_of_other_sites_are_refused(alice: User, tiny_edit: DiffusionModel) -> None:
@@ -101,7 +106,7 @@ def test_forms_of_other_sites_are_refused(alice: User, tiny_edit: DiffusionModel
         ({"lora:no/such": "much"}, "loras", "All LoRA weights must be numbers"),
     ],
 )
-def test_errors_land_beside_their_field(
+def test_errors_are_shown_at_their_fields(
     signed_in: Client, tiny_edit: DiffusionModel, fields: dict[str, Any], place: str, words: str
 ) -> None:
     Lora.objects.create(id="some/style", enabled=True).base_models.add(tiny_edit)
@@ -109,9 +114,9 @@ def test_errors_land_beside_their_field(
     answer = signed_in.post("/", data)
     assert answer.status_code in (400, 422)
     page = answer.content.decode()
-    beside = re.search(rf'data-errors="{re.escape(place)}">(.*?)</ul>', page)
-    assert beside is not None
-    assert words in beside[1]
+    errors = re.search(rf'data-errors="{re.escape(place)}">(.*?)</ul>', page)
+    assert errors is not None
+    assert words in errors[1]
     assert 'value="7.5"' in page or place == "guidance_scale", "what was written is kept"
     if fields.get("image"):
         fields["image"].seek(0)
@@ -121,14 +126,14 @@ def test_errors_land_beside_their_field(
     assert not Generation.objects.exists()
 
 
-def test_limits_are_told_in_words(signed_in: Client, settings: Settings) -> None:
+def test_exceeded_limits_are_explained(signed_in: Client, settings: Settings) -> None:
     settings.USER_MAX_QUEUED = 1
     assert signed_in.post("/", {**FIELDS, "image": picture()}).status_code == 302
     answer = signed_in.post("/", {**FIELDS, "image": picture()})
     assert answer.status_code == 429
-    assert "1 requests of yours are waiting, of at most 1" in answer.content.decode()
-    told = signed_in.post("/studio/estimate", FIELDS).json()
-    assert "1 requests of yours are waiting" in told["errors"][""][0]
+    assert "You have 1 queued request of at most 1" in answer.content.decode()
+    content = signed_in.post("/studio/estimate", FIELDS).json()
+    assert "You have 1 queued request" in content["errors"][""][0]
     settings.MAX_QUEUE = 1
     settings.USER_MAX_QUEUED = 5
     assert signed_in.post("/", {**FIELDS, "image": picture()}, headers=SCRIPTED).status_code == 503
@@ -145,25 +150,25 @@ def test_a_double_click_is_one_request(signed_in: Client, alice: User) -> None:
     assert send(key="another")["Location"] != first["Location"]
 
 
-def test_scripts_are_answered_with_what_they_show(signed_in: Client) -> None:
+def test_scripts_get_the_job_as_html(signed_in: Client) -> None:
     answer = signed_in.post("/", {**FIELDS, "num_images_per_prompt": "3", "image": picture()}, headers=SCRIPTED)
-    made = Generation.objects.get()
+    generation = Generation.objects.get()
     assert answer.status_code == 201
     page = answer.content.decode()
-    assert f'data-events="/history/{made.pk}/events"' in page
+    assert f'data-events="/history/{generation.pk}/events"' in page
     assert page.count("data-frame=") == 3
     assert "--w: 96; --h: 64" in page or "--w: 192; --h: 128" in page, "sizes are known before pictures are there"
 
 
-def test_the_present_is_told_to_its_owner(signed_in: Client, alice: User) -> None:
-    made = make_generation(alice, num_images_per_prompt=2)
-    told = signed_in.get(f"/history/{made.pk}/events").json()
-    assert told["record"]["id"] == str(made.pk)
-    assert len(told["record"]["images"]) == 2
-    assert told["origin"] == "http://testserver/"
+def test_the_owner_gets_the_current_record(signed_in: Client, alice: User) -> None:
+    generation = make_generation(alice, num_images_per_prompt=2)
+    content = signed_in.get(f"/history/{generation.pk}/events").json()
+    assert content["record"]["id"] == str(generation.pk)
+    assert len(content["record"]["images"]) == 2
+    assert content["origin"] == "http://testserver/"
 
 
-def test_an_earlier_request_is_begun_with(signed_in: Client, alice: User, tiny_edit: DiffusionModel) -> None:
+def test_an_earlier_request_fills_the_form(signed_in: Client, alice: User, tiny_edit: DiffusionModel) -> None:
     lora = Lora.objects.create(id="some/style", enabled=True)
     lora.base_models.add(tiny_edit)
     earlier = make_generation(
@@ -191,9 +196,7 @@ def test_an_earlier_request_is_begun_with(signed_in: Client, alice: User, tiny_e
     assert signed_in.get(f"/?from={earlier.pk}&mode=other").status_code == 404
 
 
-def test_what_an_earlier_request_used_and_is_no_more_is_told(
-    signed_in: Client, alice: User, tiny_edit: DiffusionModel
-) -> None:
+def test_unavailable_models_and_loras_are_explained(signed_in: Client, alice: User, tiny_edit: DiffusionModel) -> None:
     lora = Lora.objects.create(id="some/style", enabled=True)
     lora.base_models.add(tiny_edit)
     earlier = make_generation(alice)
@@ -211,21 +214,21 @@ def test_what_an_earlier_request_used_and_is_no_more_is_told(
     assert "cannot be used here now" not in signed_in.get(address).content.decode()
     DiffusionModel.objects.filter(pk=other.pk).update(enabled=False)
     page = squeeze(signed_in.get(address).content.decode())
-    beside = re.search(r'data-errors="model_id">(.*?)</ul>', page)
-    assert beside is not None
-    assert f"some/other cannot be used here now; this is {TINY} instead." in beside[1]
+    errors = re.search(r'data-errors="model_id">(.*?)</ul>', page)
+    assert errors is not None
+    assert f"some/other cannot be used here now; this is {TINY} instead." in errors[1]
 
 
 def test_a_stored_picture_needs_no_upload(signed_in: Client, alice: User) -> None:
     earlier = make_generation(alice, picture=scene(120, 80), seed=5)
     signed_in.post("/", {**FIELDS, "from": str(earlier.pk), "seed": "5"})
-    again = Generation.objects.exclude(pk=earlier.pk).get()
-    assert again.recipe == earlier.recipe, "exactly the same"
-    assert (again.input_sha256, again.input_format) == (earlier.input_sha256, "JPEG")
-    assert again.input.name != earlier.input.name, "each may be deleted on its own"
-    pixels = [Image.open(BytesIO(storage.read(str(one.input.name)))).tobytes() for one in (earlier, again)]
+    repeated = Generation.objects.exclude(pk=earlier.pk).get()
+    assert repeated.recipe == earlier.recipe, "exactly the same"
+    assert (repeated.input_sha256, repeated.input_format) == (earlier.input_sha256, "JPEG")
+    assert repeated.input.name != earlier.input.name, "each may be deleted on its own"
+    pixels = [Image.open(BytesIO(storage.read(str(part.input.name)))).tobytes() for part in (earlier, repeated)]
     assert pixels[0] == pixels[1]
-    assert again.source is None
+    assert repeated.source is None
 
     image = earlier.images.get()
     signed_in.post("/", {**FIELDS, "source": str(earlier.pk), "image": "0"})
@@ -238,7 +241,7 @@ def test_a_stored_picture_needs_no_upload(signed_in: Client, alice: User) -> Non
     assert Generation.objects.get(prompt="mine").source is None, "what is uploaded goes first"
 
 
-def test_what_is_gone_is_refused_kindly(signed_in: Client, alice: User) -> None:
+def test_trashed_and_deleted_inputs_are_refused(signed_in: Client, alice: User) -> None:
     earlier = make_generation(alice)
     for state, words in (
         ("trashed", "is in the trash; restore it first"),
@@ -254,10 +257,10 @@ def test_what_is_gone_is_refused_kindly(signed_in: Client, alice: User) -> None:
         assert words in answer.content.decode()
 
 
-def test_what_it_would_cost_and_take(signed_in: Client, tiny_edit: DiffusionModel, settings: Settings) -> None:
+def test_the_estimate_shows_cost_and_time(signed_in: Client, tiny_edit: DiffusionModel, settings: Settings) -> None:
     tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
-    told = signed_in.post("/studio/estimate", {**FIELDS, "width": "512", "height": "384"}).json()
-    assert told["words"].endswith("No worker is at work in its pool · costs 3.93 of the 5000 left today")
+    content = signed_in.post("/studio/estimate", {**FIELDS, "width": "512", "height": "384"}).json()
+    assert content["words"].endswith("Its pool has no active worker · costs 3.93 of the 5000 left today")
     small = signed_in.post("/studio/estimate", {**FIELDS, "width": "2000", "height": "1000"}).json()
     assert "was fitted to 512 x 256" in small["warnings"][0]
     assert "costs at most 5.24" in signed_in.post("/studio/estimate", FIELDS).json()["words"]
@@ -267,24 +270,24 @@ def test_what_it_would_cost_and_take(signed_in: Client, tiny_edit: DiffusionMode
     assert signed_in.get("/studio/estimate").status_code == 405
 
 
-def test_a_request_is_told_as_programs_send_it(
+def test_the_request_is_shown_as_code(
     signed_in: Client, alice: User, client: Client, alices_token: str, tmp_path: Any
 ) -> None:
     hard = 'it\'s "night"; $(rm) `x` \\ @ <é>\nand more'
     fields = {**FIELDS, "prompt": hard, "seed": "3", "filename": 'my "cat"; 1.png'}
-    told = signed_in.post("/studio/estimate", fields).json()
-    words = shlex.split(told["curl"].replace("\\\n", " "))
-    sent = dict(one.split("=", 1) for name, one in pairwise(words) if name == "--form-string")
-    assert sent == {"prompt": hard, "model_id": TINY, "num_inference_steps": "20", "seed": "3"}
+    content = signed_in.post("/studio/estimate", fields).json()
+    words = shlex.split(content["curl"].replace("\\\n", " "))
+    values = dict(part.split("=", 1) for name, part in pairwise(words) if name == "--form-string")
+    assert values == {"prompt": hard, "model_id": TINY, "num_inference_steps": "20", "seed": "3"}
     assert words[-2:] == ["-F", 'image=@"my \\"cat\\"; 1.png"']
     assert words[:2] == ["curl", "http://testserver/image-to-image"]
-    assert snippets.TOKEN in told["curl"]
-    compile(told["python"], "told", "exec")
-    assert repr(hard) in told["python"]
+    assert snippets.TOKEN in content["curl"]
+    compile(content["python"], "told", "exec")
+    assert repr(hard) in content["python"]
 
     earlier = make_generation(alice)
-    told = signed_in.post("/studio/estimate", {**FIELDS, "from": str(earlier.pk)}).json()
-    fetched = shlex.split(told["curl"].splitlines()[0])
+    content = signed_in.post("/studio/estimate", {**FIELDS, "from": str(earlier.pk)}).json()
+    fetched = shlex.split(content["curl"].splitlines()[0])
     assert fetched[:3] == ["curl", "-o", "input.webp"]
     assert client.get(fetched[3].removeprefix("http://testserver")).status_code == 200
 
@@ -301,27 +304,33 @@ def test_models_show_what_has_an_effect_on_them(signed_in: Client, alice: User) 
     assert hidden.findall(page) == ["guidance_scale", "image_guidance_scale"]
     assert 'name="num_inference_steps" value="2"' in page
     assert 'name="num_images_per_prompt" value="1" min="1" max="2"' in page
-    page = squeeze(signed_in.post("/", {**FIELDS, "switch": "1"}).content.decode())
+    page = squeeze(signed_in.post("/", {**FIELDS, "switch_model": "1"}).content.decode())
     assert hidden.findall(page) == ["strength"], "without scripts, a button shows another model's"
     assert "make it night</textarea>" in page
     assert 'name="num_inference_steps" value="20"' in page
-    turned = {**FIELDS, "switch": "1", "was": "dreamsite/tiny-edit", "model_id": "some/turbo", "guidance_scale": "9"}
-    page = squeeze(signed_in.post("/", {**turned, "num_inference_steps": "20", "image": picture()}).content.decode())
+    switch = {
+        **FIELDS,
+        "switch_model": "1",
+        "previous_model": "dreamsite/tiny-edit",
+        "model_id": "some/turbo",
+        "guidance_scale": "9",
+    }
+    page = squeeze(signed_in.post("/", {**switch, "num_inference_steps": "20", "image": picture()}).content.decode())
     assert 'name="num_inference_steps" value="2"' in page, "what nobody touched is what the other model does best with"
     assert 'name="guidance_scale" value="9"' in page
     assert "Choose the picture again." in page
-    told = json.loads(re.search(r'<script id="model-behaviour" type="application/json">(.*?)</script>', page)[1])  # type: ignore[index]
-    assert told["some/turbo"]["sliders"]["num_inference_steps"] == {
-        "shown": True,
+    content = json.loads(re.search(r'<script id="model-behaviour" type="application/json">(.*?)</script>', page)[1])  # type: ignore[index]
+    assert content["some/turbo"]["sliders"]["num_inference_steps"] == {
+        "has_effect": True,
         "value": "2",
         "max": 200.0,
-        "span": 8.0,
+        "slider_max": 8.0,
     }
     DiffusionModel.objects.update(enabled=False, is_default=False)
     assert "No model is enabled here" in signed_in.get("/").content.decode()
 
 
-def test_the_last_prompts_are_at_hand_once_each(signed_in: Client, alice: User, bob: User) -> None:
+def test_the_last_prompts_are_offered_once_each(signed_in: Client, alice: User, bob: User) -> None:
     make_generation(bob, prompt="not mine")
     for prompt in ("older", "newer", "older", "last & least"):
         make_generation(alice, prompt=prompt)
@@ -330,7 +339,7 @@ def test_the_last_prompts_are_at_hand_once_each(signed_in: Client, alice: User, 
     assert "last &amp; least</textarea>" in signed_in.get("/?prompt=last%20%26%20least").content.decode()
 
 
-def test_it_takes_the_same_queries_whatever_there_is(
+def test_the_page_takes_a_constant_number_of_queries(
     signed_in: Client, alice: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     def all_of_it() -> None:
@@ -348,8 +357,8 @@ def test_it_takes_the_same_queries_whatever_there_is(
     all_of_it()
 
 
-def test_a_token_that_is_gone_is_no_studio(signed_in: Client, alice: User) -> None:
+def test_a_deleted_token_is_not_shown_as_the_studio(signed_in: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
-    made = make_generation(alice, token=token)
+    generation = make_generation(alice, token=token)
     token.delete()
-    assert "deleted token" in signed_in.get(f"/history/{made.pk}/").content.decode()
+    assert "deleted token" in signed_in.get(f"/history/{generation.pk}/").content.decode()

@@ -1,4 +1,4 @@
-"""The trash: deleting with a way back, until the reaper deletes for good."""
+"""The trash: delete, restore, and permanent deletion by the reaper."""
 
 import re
 from datetime import timedelta
@@ -38,8 +38,8 @@ def signed_in(client: Client, alice: User) -> Client:
     return client
 
 
-def binned(user: User, days: float = 0, **fields: Any) -> Generation:
-    """One that was put into the trash so many days ago."""
+def make_trashed(user: User, days: float = 0, **fields: Any) -> Generation:
+    """Create a generation that was trashed this many days ago."""
     generation = make_generation(user, **fields)
     Generation.objects.filter(pk=generation.pk).update(trashed=timezone.now() - timedelta(days=days))
     return generation
@@ -68,14 +68,14 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert "make it snow" not in signed_in.get(TRASH).content.decode()
 
 
-def test_what_has_not_ended_stays(signed_in: Client, alice: User) -> None:
+def test_unfinished_generations_are_not_trashed(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, State.RUNNING)
     assert "It has not ended yet" in delete(signed_in, generation).content.decode()
     assert rows(generation).get().trashed is None
 
 
-def test_one_update_takes_many_and_a_second_none(alice: User, django_assert_num_queries: Any) -> None:
-    made = [make_generation(alice, state) for state in State]
+def test_trashing_is_one_update_and_idempotent(alice: User, django_assert_num_queries: Any) -> None:
+    generations = [make_generation(alice, state) for state in State]
     mine = Generation.objects.filter(user=alice)
     with django_assert_num_queries(1):
         assert deletion.trash(mine) == 3
@@ -83,11 +83,11 @@ def test_one_update_takes_many_and_a_second_none(alice: User, django_assert_num_
     with django_assert_num_queries(1):
         assert deletion.restore(mine) == 3
     assert deletion.restore(mine) == 0
-    assert Generation.objects.owned_by(alice).count() == len(made)
+    assert Generation.objects.owned_by(alice).count() == len(generations)
 
 
-def test_each_tells_its_last_day(signed_in: Client, alice: User) -> None:
-    first, last = binned(alice, 1.5), binned(alice, 6.99)
+def test_each_item_shows_its_last_day(signed_in: Client, alice: User) -> None:
+    first, last = make_trashed(alice, 1.5), make_trashed(alice, 6.99)
     page = signed_in.get(TRASH).content.decode()
     for generation in (first, last):
         assert f"deleted permanently {display.last_day(rows(generation).get())}" in page
@@ -99,8 +99,8 @@ def test_each_tells_its_last_day(signed_in: Client, alice: User) -> None:
 
 def test_all_are_restored_at_once(signed_in: Client, alice: User, bob: User) -> None:
     for _ in range(3):
-        binned(alice)
-    bobs = binned(bob)
+        make_trashed(alice)
+    bobs = make_trashed(bob)
     page = signed_in.post(reverse("restore"), {"all": "1", "next": TRASH}, follow=True)
     assert "3 are back in the history." in page.content.decode()
     assert "The trash is empty." in page.content.decode()
@@ -108,16 +108,16 @@ def test_all_are_restored_at_once(signed_in: Client, alice: User, bob: User) -> 
     assert rows(bobs).get().trashed is not None
 
 
-def test_delete_now_is_for_good(signed_in: Client, alice: User) -> None:
-    generation = binned(alice)
+def test_delete_now_is_permanent(signed_in: Client, alice: User) -> None:
+    generation = make_trashed(alice)
     page = signed_in.post(reverse("delete-now", args=[generation.pk]), follow=True).content.decode()
-    assert "gone for good" in page
+    assert "It was deleted permanently." in page
     assert rows(generation).get().deleted is not None
     assert not default_storage.exists(str(generation.input))
     assert signed_in.post(reverse("delete-now", args=[generation.pk])).status_code == 404
 
 
-def test_nothing_is_deleted_for_good_from_outside_of_the_trash(signed_in: Client, alice: User) -> None:
+def test_only_trashed_generations_are_deleted_permanently(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice)
     assert signed_in.post(reverse("delete-now", args=[generation.pk])).status_code == 404
     assert "The trash is empty" in signed_in.post(reverse("empty-trash"), follow=True).content.decode()
@@ -125,10 +125,10 @@ def test_nothing_is_deleted_for_good_from_outside_of_the_trash(signed_in: Client
     assert rows(generation).get().deleted is None
 
 
-def test_emptying_leaves_the_work_to_the_reaper(signed_in: Client, alice: User, bob: User) -> None:
-    mine, bobs = binned(alice), binned(bob)
+def test_the_reaper_empties_the_trash(signed_in: Client, alice: User, bob: User) -> None:
+    mine, bobs = make_trashed(alice), make_trashed(bob)
     page = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
-    assert "1 is being deleted for good" in page
+    assert "1 is being deleted permanently" in page
     assert "make it night" not in page
     signed_in.post(reverse("restore"), {"id": str(mine.pk)})
     assert rows(mine).get().trashed is not None
@@ -137,19 +137,19 @@ def test_emptying_leaves_the_work_to_the_reaper(signed_in: Client, alice: User, 
     assert rows(bobs).get().deleted is None
 
 
-def test_the_reaper_deletes_what_has_been_there_for_a_week(alice: User) -> None:
-    kept, gone = binned(alice, 6.99), binned(alice, 7.01, num_images_per_prompt=2)
-    names = [str(gone.input), str(gone.input_thumbnail)]
-    names += [str(file) for image in gone.images.all() for file in (image.file, image.thumbnail)]
+def test_the_reaper_deletes_after_a_week(alice: User) -> None:
+    recent, expired = make_trashed(alice, 6.99), make_trashed(alice, 7.01, num_images_per_prompt=2)
+    names = [str(expired.input), str(expired.input_thumbnail)]
+    names += [str(file) for image in expired.images.all() for file in (image.file, image.thumbnail)]
     reaper.reap()
-    assert rows(kept).get().deleted is None
-    assert rows(gone).get().deleted is not None
+    assert rows(recent).get().deleted is None
+    assert rows(expired).get().deleted is not None
     assert [name for name in names if default_storage.exists(name)] == []
     assert unnamed_files() == []
 
 
-def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None:
-    generation = binned(alice, 8)
+def test_permanent_deletion_removes_notes_and_share_links(alice: User) -> None:
+    generation = make_trashed(alice, 8)
     sheet = ContactSheet.objects.create(user=alice, columns={"field": "prompt", "values": ["zebra"]})
     rows(generation).update(title="zebra", note="zebra", is_favourite=True, contact_sheet=sheet)
     ShareLink.objects.create(generation=generation, code="c")
@@ -160,45 +160,45 @@ def test_for_good_means_what_its_user_added_and_every_share(alice: User) -> None
     assert (row.title, row.note, row.is_favourite) == ("", "", False)
     assert not ShareLink.objects.exists()
     assert not ContactSheet.objects.exists()
-    # The line of descent stays, as a place where something was.
+    # The lineage keeps a place for it.
     assert Generation.objects.get(pk=child.pk).source == GeneratedImage.objects.get(generation=row)
 
 
-def test_to_the_api_it_is_deleted(client: Client, alice: User, alices_token: str) -> None:
-    generation = binned(alice)
+def test_the_api_treats_trashed_generations_as_deleted(client: Client, alice: User, alices_token: str) -> None:
+    generation = make_trashed(alice)
     headers = {"Authorization": f"Bearer {alices_token}"}
-    for answered in (
+    for answer in (
         client.get(f"/generations/{generation.pk}", headers=headers),
         client.get(f"/generations/{generation.pk}/images/0", headers=headers),
         client.delete(f"/generations/{generation.pk}", headers=headers),
         client.post(f"/generations/{generation.pk}/cancel", headers=headers),
     ):
-        assert answered.status_code == 410
-        assert answered.json()["detail"]["code"] == "deleted"
+        assert answer.status_code == 410
+        assert answer.json()["detail"]["code"] == "deleted"
     assert client.get("/generations", headers=headers).json()["results"] == []
     assert rows(generation).get().deleted is None
 
 
-def test_a_key_of_what_is_in_the_trash_finds_it_gone(alices: ApiToken, alice: User, rf: Any) -> None:
-    generation = binned(alice, token=alices)
+def test_an_idempotency_key_of_a_trashed_generation_is_410(alices: ApiToken, alice: User, rf: Any) -> None:
+    generation = make_trashed(alice, token=alices)
     assert generation_response(rows(generation).get(), rf.get("/").build_absolute_uri).status_code == 410
 
 
-def test_bob_gets_nothing_of_alices(client: Client, alice: User, bob: User) -> None:
-    kept, gone = make_generation(alice), binned(alice)
+def test_another_user_cannot_use_the_trash(client: Client, alice: User, bob: User) -> None:
+    recent, expired = make_generation(alice), make_trashed(alice)
     client.force_login(bob)
-    assert delete(client, kept).status_code == 404
-    assert client.post(reverse("delete-now", args=[gone.pk])).status_code == 404
-    client.post(reverse("restore"), {"id": str(gone.pk)})
+    assert delete(client, recent).status_code == 404
+    assert client.post(reverse("delete-now", args=[expired.pk])).status_code == 404
+    client.post(reverse("restore"), {"id": str(expired.pk)})
     client.post(reverse("restore"), {"all": "1"})
     client.post(reverse("empty-trash"))
     assert "make it night" not in client.get(TRASH).content.decode()
-    assert deletion.restorable(Generation.objects.filter(pk=gone.pk)).exists()
-    assert rows(kept).get().trashed is None
+    assert deletion.restorable(Generation.objects.filter(pk=expired.pk)).exists()
+    assert rows(recent).get().trashed is None
 
 
-def test_every_way_asks_for_a_sign_in_and_the_right_method(client: Client, alice: User) -> None:
-    generation = binned(alice)
+def test_every_address_needs_a_sign_in_and_post(client: Client, alice: User) -> None:
+    generation = make_trashed(alice)
     addresses = [reverse(name) for name in ("restore", "empty-trash")]
     addresses += [reverse(name, args=[generation.pk]) for name in ("delete", "delete-now")]
     for address in (TRASH, *addresses):
@@ -209,13 +209,13 @@ def test_every_way_asks_for_a_sign_in_and_the_right_method(client: Client, alice
     assert client.post(reverse("restore"), {"id": ["x", "'"]}).status_code == 302
 
 
-def test_the_page_takes_the_same_queries_however_full_it_is(
+def test_the_page_takes_a_constant_number_of_queries(
     signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
     monkeypatch.setattr(trash, "PAGE_SIZE", 5)
     for count in (1, 8):
         for _ in range(count):
-            binned(alice, num_images_per_prompt=2)
+            make_trashed(alice, num_images_per_prompt=2)
         with django_assert_num_queries(4):
             page = signed_in.get(TRASH).content.decode()
     assert page.count("Restore:") == 5
@@ -225,41 +225,41 @@ def test_the_page_takes_the_same_queries_however_full_it_is(
     assert 'href="?page=1">Newer' in last
     assert "Older" not in last
     assert "This page is empty." in signed_in.get(TRASH, {"page": "3"}).content.decode()
-    for odd in ("x", "0", "-1", "\u00b2", "9" * 50):
-        page = signed_in.get(TRASH, {"page": odd}).content.decode()
+    for number in ("x", "0", "-1", "\u00b2", "9" * 50):
+        page = signed_in.get(TRASH, {"page": number}).content.decode()
         assert page.count("Restore:") == 5
         assert "Newer" not in page
 
 
-def test_flagged_ones_are_blurred_as_everywhere(signed_in: Client, alice: User) -> None:
-    binned(alice, flagged=[0])
+def test_flagged_pictures_are_blurred(signed_in: Client, alice: User) -> None:
+    make_trashed(alice, flagged=[0])
     assert 'class="tile succeeded flagged"' in signed_in.get(TRASH).content.decode()
     User.objects.update(blur_flagged=False)
     assert "flagged" not in signed_in.get(TRASH).content.decode()
 
 
-def test_staff_see_since_when(client: Client, alice: User, charlie: User) -> None:
-    generation = binned(alice)
+def test_staff_see_when_it_was_trashed(client: Client, alice: User, charlie: User) -> None:
+    generation = make_trashed(alice)
     client.force_login(charlie)
     page = client.get(reverse("admin:generation_generation_change", args=[generation.pk])).content.decode()
     assert re.search(r"in the trash since 20\d\d-\d\d-\d\d \d\d:\d\d \(succeeded\)", page)
 
 
-def test_what_is_on_legal_hold_stays_in_the_trash_and_says_why(signed_in: Client, alice: User) -> None:
-    held, over = binned(alice, deletion.TRASH_DAYS + 2), binned(alice, deletion.TRASH_DAYS + 1)
-    fresh = binned(alice)
-    retention.hold(Generation.objects.filter(pk__in=[held.pk, fresh.pk]))
+def test_generations_on_legal_hold_stay_in_the_trash(signed_in: Client, alice: User) -> None:
+    on_hold, expired = make_trashed(alice, deletion.TRASH_DAYS + 2), make_trashed(alice, deletion.TRASH_DAYS + 1)
+    fresh = make_trashed(alice)
+    retention.hold(Generation.objects.filter(pk__in=[on_hold.pk, fresh.pk]))
     assert deletion.empty_trash() == 1
-    assert [rows(one).get().deleted is None for one in (held, over)] == [True, False]
-    told = signed_in.post(reverse("delete-now", args=[fresh.pk]), follow=True).content.decode()
-    assert "Staff must keep this one" in told
-    more = binned(alice)
-    told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
-    assert "1 is being deleted for good. Staff must keep 2 for now, so they stay in the trash." in told
-    assert told.count("kept by staff") == 2
+    assert [rows(one).get().deleted is None for one in (on_hold, expired)] == [True, False]
+    page = signed_in.post(reverse("delete-now", args=[fresh.pk]), follow=True).content.decode()
+    assert "Staff must keep this one" in page
+    more = make_trashed(alice)
+    page = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
+    assert "1 is being deleted permanently. Staff must keep 2 for now, so they stay in the trash." in page
+    assert page.count("kept by staff") == 2
     assert deletion.empty_trash() == 1
     assert rows(more).get().deleted is not None
-    told = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
-    assert "they stay in the trash. Try again later" in told
-    retention.release(rows(held))
+    page = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
+    assert "they stay in the trash. Try again later" in page
+    retention.release(rows(on_hold))
     assert deletion.empty_trash() == 1

@@ -1,4 +1,4 @@
-"""The page of one's usage: by day, token and model, and against the limits; quick for whoever has much."""
+"""The usage page: by day, token and model, and against the limits, with few queries."""
 
 import re
 from datetime import timedelta
@@ -20,7 +20,7 @@ from tests.support.generations import make_generation
 PAGE = "/usage/"
 
 
-def used(user: User, state: State = State.SUCCEEDED, cost: float = 2.5, **fields: Any) -> Generation:
+def make_used(user: User, state: State = State.SUCCEEDED, cost: float = 2.5, **fields: Any) -> Generation:
     generation = make_generation(user, state, **fields)
     Generation.objects.filter(pk=generation.pk).update(cost=cost)
     return generation
@@ -31,22 +31,22 @@ def text(answer: Any) -> str:
 
 
 def test_it_works(client: Client, alice: User, alices: ApiToken) -> None:
-    used(alice, token=alices, num_images_per_prompt=2)
-    used(alice, token=alices, created=timezone.now() - timedelta(days=3))
-    used(alice)
+    make_used(alice, token=alices, num_images_per_prompt=2)
+    make_used(alice, token=alices, created=timezone.now() - timedelta(days=3))
+    make_used(alice)
     client.force_login(alice)
-    shown = client.get(PAGE)
-    assert "3 requests in the last 30 days" in text(shown)
-    assert "laptop 2 requests" in text(shown)
-    assert "the studio 1 request" in text(shown)
-    assert "dreamsite/tiny-edit 3 requests" in text(shown)
-    assert "5 of 5,000" in text(shown)
+    answer = client.get(PAGE)
+    assert "3 requests in the last 30 days" in text(answer)
+    assert "laptop 2 requests" in text(answer)
+    assert "the studio 1 request" in text(answer)
+    assert "dreamsite/tiny-edit 3 requests" in text(answer)
+    assert "5 of 5,000" in text(answer)
     assert "4 images in the last 7 days" in text(client.get(PAGE, {"by": "images", "days": "7"}))
     assert "7.5 spent in the last 90 days" in text(client.get(PAGE, {"by": "cost", "days": "90"}))
 
 
-def test_the_chart_can_be_read_without_being_seen(client: Client, alice: User) -> None:
-    used(alice)
+def test_the_chart_is_accessible(client: Client, alice: User) -> None:
+    make_used(alice)
     client.force_login(alice)
     page = client.get(PAGE).content.decode()
     assert 'role="img" aria-labelledby="chart-title chart-desc"' in page
@@ -56,22 +56,22 @@ def test_the_chart_can_be_read_without_being_seen(client: Client, alice: User) -
     assert page.count('role="meter"') == 4
 
 
-def test_without_anything_it_says_so(client: Client, alice: User) -> None:
+def test_an_empty_period_says_so(client: Client, alice: User) -> None:
     client.force_login(alice)
-    shown = client.get(PAGE)
-    assert "No usage in this period." in text(shown)
-    assert "By token" not in text(shown)
+    answer = client.get(PAGE)
+    assert "No usage in this period." in text(answer)
+    assert "By token" not in text(answer)
 
 
 @pytest.mark.parametrize("query", [{"by": "x", "days": "31"}, {"by": "", "days": "-1"}, {"days": "9" * 40}])
-def test_what_it_does_not_know_is_the_first_choice(client: Client, alice: User, query: dict[str, str]) -> None:
+def test_unknown_values_fall_back_to_the_defaults(client: Client, alice: User, query: dict[str, str]) -> None:
     client.force_login(alice)
     assert "0 requests in the last 30 days" in text(client.get(PAGE, query))
 
 
-def test_it_is_for_those_who_are_signed_in_and_of_nobody_else(client: Client, alice: User, bob: User) -> None:
+def test_the_usage_is_private(client: Client, alice: User, bob: User) -> None:
     assert client.get(PAGE).status_code == 302
-    used(alice)
+    make_used(alice)
     client.force_login(bob)
     assert "0 requests" in text(client.get(PAGE))
 
@@ -82,64 +82,64 @@ def test_days_are_those_of_the_time_zone(alice: User, settings: Any) -> None:
         Generation.objects.all().delete()
         with timezone.override(ZoneInfo(name)):
             today = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
-            used(alice, created=today - timedelta(minutes=1))
-            used(alice, created=today)
+            make_used(alice, created=today - timedelta(minutes=1))
+            make_used(alice, created=today)
             days = list(usage.of(alice, 7).amounts["requests"].days.values())
         assert days[-2:] == [1, 1]
 
 
-def test_what_was_deleted_was_used_all_the_same(alice: User) -> None:
-    generation = used(alice, num_images_per_prompt=2)
+def test_deleted_generations_count(alice: User) -> None:
+    generation = make_used(alice, num_images_per_prompt=2)
     deletion.delete(Generation.objects.get(pk=generation.pk))
-    found = usage.of(alice, 7).amounts
-    assert [found[measure].total for measure in usage.MEASURES] == [1, 2, 2.5]
+    amounts = usage.of(alice, 7).amounts
+    assert [amounts[measure].total for measure in usage.MEASURES] == [1, 2, 2.5]
 
 
-def test_what_failed_is_a_request_without_pictures(alice: User) -> None:
-    used(alice, state=State.FAILED, cost=0)
-    found = usage.of(alice, 7).amounts
-    assert [found[measure].total for measure in usage.MEASURES] == [1, 0, 0]
+def test_a_failure_counts_as_a_request_without_pictures(alice: User) -> None:
+    make_used(alice, state=State.FAILED, cost=0)
+    amounts = usage.of(alice, 7).amounts
+    assert [amounts[measure].total for measure in usage.MEASURES] == [1, 0, 0]
 
 
 def test_the_limits_are_those_of_the_user(client: Client, alice: User, settings: Any) -> None:
-    used(alice, State.QUEUED)
-    used(alice, State.RUNNING, cost=40)
+    make_used(alice, State.QUEUED)
+    make_used(alice, State.RUNNING, cost=40)
     User.objects.filter(pk=alice.pk).update(max_queued=1, max_daily_cost=50)
     settings.USER_MAX_PER_MINUTE = 0
     client.force_login(alice)
-    shown = client.get(PAGE)
+    answer = client.get(PAGE)
     for words in ("42.5 of 50", "Waiting 1 of 1", "Running 1 of 4", "no limit"):
-        assert words in text(shown)
-    assert shown.content.count(b'class="meter full"') == 1
+        assert words in text(answer)
+    assert answer.content.count(b'class="meter full"') == 1
 
 
-def test_it_takes_the_same_queries_however_much_there_is(
+def test_the_page_takes_a_constant_number_of_queries(
     client: Client, alice: User, alices: ApiToken, django_assert_num_queries: Any
 ) -> None:
     client.force_login(alice)
     for number in (1, 6):
         for _ in range(number):
-            used(alice, token=ApiToken.objects.issue(alice, "one more")[0])
+            make_used(alice, token=ApiToken.objects.issue(alice, "one more")[0])
         with django_assert_num_queries(7):
             assert client.get(PAGE).status_code == 200
 
 
-def test_days_that_are_not_shown_do_not_count(alice: User) -> None:
-    used(alice, created=timezone.now() - timedelta(days=40))
+def test_only_the_days_of_the_period_count(alice: User) -> None:
+    make_used(alice, created=timezone.now() - timedelta(days=40))
     assert [usage.of(alice, days).amounts["images"].total for days in (30, 90)] == [0, 1]
 
 
 def test_canceling_is_free(alice: User) -> None:
-    generation = used(alice, State.QUEUED)
+    generation = make_used(alice, State.QUEUED)
     queue.cancel(generation)
-    found = usage.of(alice, 7).amounts
-    assert (found["requests"].total, found["cost"].total) == (1, 0)
+    amounts = usage.of(alice, 7).amounts
+    assert (amounts["requests"].total, amounts["cost"].total) == (1, 0)
     assert not GeneratedImage.objects.exists()
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks for SQLite's plan")
-def test_no_row_is_looked_at_for_it(alice: User) -> None:
-    used(alice)
+def test_usage_reads_indexes_only(alice: User) -> None:
+    make_used(alice)
     with CaptureQueriesContext(connection) as queries:
         usage.of(alice, 90)
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: each kind of fault at least once, with real processes."""
+"""A short `make chaos`: each kind of fault at least once, with real processes."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ SEED = 7
 WISH = Wish(seed=1, steps=1, images=1)
 
 
-def test_nothing_is_lost_doubled_or_left_behind(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Always the same seed: `make chaos` tries others."""
+def test_no_generation_or_file_is_lost_duplicated_or_left_over(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Always with the same seed; `make chaos` uses others."""
     report = chaos.run(SEED, 0, tmp_path_factory.mktemp("d"))
     assert not report.troubles, str(report)
     assert len(report.faults) == len(chaos.FAULTS)
@@ -54,4 +54,4 @@ def test_the_audit_finds(change: dict[str, Any], trouble: str, tmp_path: Path) -
     bobs = {**alices, "id": "bob", "images": ["bob/1-0.png"], "others": ["bob.webp"], **change}
     ledger = {"rows": [{**alices, "images": ["alice/1-0.png"]}, bobs], "unnamed": []}
     troubles = chaos.audit(ledger, [Accepted("alice", WISH, ""), Accepted("bob", WISH, "")], tmp_path)
-    assert not troubles if not trouble else any(trouble in found for found in troubles), troubles
+    assert not troubles if not trouble else any(trouble in text for text in troubles), troubles

@@ -1,4 +1,4 @@
-"""Invented data: believable to those who review, and what happens to one row leaves the others whole."""
+"""Demo data: they have pictures to review, and rows can be deleted independently of each other."""
 
 import io
 from datetime import timedelta
@@ -25,7 +25,7 @@ def _filled(db: None, settings: Any) -> None:
     call_command("demo_data", generations=1500, users=2, stdout=io.StringIO())
 
 
-def test_reviewers_find_work_and_learn_from_what_was_done(charlie: User) -> None:
+def test_the_data_have_pictures_to_review_and_metrics(charlie: User) -> None:
     counts = review.counts()
     assert counts["flagged"] or counts["sample"]
     decided = GeneratedImage.objects.filter(review__in=DECIDED)
@@ -33,16 +33,16 @@ def test_reviewers_find_work_and_learn_from_what_was_done(charlie: User) -> None
     assert not decided.filter(review=Review.SAFE, nsfw=True).exists()
     flagged = set(GeneratedImage.objects.filter(nsfw=True).values_list("generation", flat=True))
     assert set(Generation.objects.filter(is_flagged=True).values_list("pk", flat=True)) == flagged
-    known = metrics.review_metrics(timezone.now() - timedelta(days=800))
-    assert known.threshold == 0.8
-    assert known.curve[85].precision is not None
-    assert known.curve[85].recall is not None
+    review_metrics = metrics.review_metrics(timezone.now() - timedelta(days=800))
+    assert review_metrics.threshold == 0.8
+    assert review_metrics.curve[85].precision is not None
+    assert review_metrics.curve[85].recall is not None
     assert sum(count for _, count in metrics.reasons(timezone.now() - timedelta(days=800))) > 0
     assert {reason for reason, _ in metrics.reasons(timezone.now())} == set(Reason.values)
     assert len(metrics.reviewers(timezone.now() - timedelta(days=800))) == 3
 
 
-def test_what_is_deleted_or_confirmed_takes_no_picture_from_others(charlie: User) -> None:
+def test_deleting_or_confirming_one_generation_leaves_the_pictures_of_others(charlie: User) -> None:
     names = {name for image in GeneratedImage.objects.all() for name in image.file_names} | {"demo/input.webp"}
     assert all(name.startswith(FOLDER) for name in names)
     one, other = GeneratedImage.objects.filter(review="").select_related("generation")[:2]

@@ -1,4 +1,4 @@
-"""The files in `deploy/` are true: the environment passes Django's checks, what is to be run exists."""
+"""The files in `deploy/`: the environment passes Django's checks, and the commands exist."""
 
 import os
 import re
@@ -23,10 +23,10 @@ for path in ("/ready", "/tokens/"):
 
 
 def run(*command: str, **environment: str) -> str:
-    """What a command prints that finds this environment and nothing else."""
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    """Return what a command prints in this environment and no other variables."""
+    basics = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     finished = subprocess.run(
-        command, cwd=ROOT, env={**kept, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=ROOT, env={**basics, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert finished.returncode == 0, finished.stdout
     return finished.stdout.strip()
@@ -34,13 +34,13 @@ def run(*command: str, **environment: str) -> str:
 
 def test_production_settings_raise_no_warning(tmp_path: Path) -> None:
     check = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
-    told = run("sh", "-c", LOAD, "sh", str(tmp_path), SECRET_KEY, *check)
-    assert told == "System check identified no issues (0 silenced)."
+    output = run("sh", "-c", LOAD, "sh", str(tmp_path), SECRET_KEY, *check)
+    assert output == "System check identified no issues (0 silenced)."
 
 
 def test_only_readiness_is_answered_without_tls(tmp_path: Path) -> None:
     shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", ANSWERS]
-    # Nothing runs, so it is not ready; but that is what it says.
+    # It is not ready, since nothing runs, but it answers.
     assert run(*shell, DATA_DIR=str(tmp_path), HTTPS="on", ALLOWED_HOSTS="dream.example.org").split() == ["503", "301"]
 
 

@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 from generation.api.events import ServerSentEvent
 from generation.families import FAMILY_TRAITS
 from generation.models import RetentionRule
-from generation.pages.studio import MODES
+from generation.pages.studio.page import MODES
 from generation.parameters import ErrorCode, ImageToImageParameters
 from tests.support.environment import ROOT
 
@@ -34,7 +34,7 @@ PAGES = [
 BLOCK = re.compile(r"^```.*?^```$", re.M | re.S)
 WIDTH = 120
 EMPTY = {"model_id": "the default model", "seed": "random", "response_format": "as `IMAGE_URLS` says"}
-"""How the table of fields says what a missing field means, where that is not a value; "none" for all others."""
+"""What the table of fields says for a missing field if its default is not a value; "none" for all others."""
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -48,9 +48,9 @@ def page(name: str) -> str:
 def tables(text: str, *header: str) -> list[list[str]]:
     """Return the rows of all tables with these column names."""
     head = re.escape(f"| {' | '.join(header)} |")
-    found = re.findall(rf"^{head}\n\|[-|]+\|\n((?:\|.*\|\n?)+)", text, re.M)
-    assert found, f"no table with the columns {header}"
-    rows = "".join(table if table.endswith("\n") else f"{table}\n" for table in found).splitlines()
+    tables = re.findall(rf"^{head}\n\|[-|]+\|\n((?:\|.*\|\n?)+)", text, re.M)
+    assert tables, f"no table with the columns {header}"
+    rows = "".join(table if table.endswith("\n") else f"{table}\n" for table in tables).splitlines()
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
 
 
@@ -64,10 +64,10 @@ def unquoted(cell: str) -> str:
 def test_every_field_and_its_default_are_documented() -> None:
     rows = {unquoted(name): default for name, default, _ in tables(page("docs/api.md"), "field", "default", "meaning")}
     assert rows.pop("image") == "required"
-    assert rows == {name: shown(name, field) for name, field in ImageToImageParameters.model_fields.items()}
+    assert rows == {name: default_text(name, field) for name, field in ImageToImageParameters.model_fields.items()}
 
 
-def shown(name: str, field: Any) -> str:
+def default_text(name: str, field: Any) -> str:
     if field.is_required():
         return "required"
     if field.default in (None, ""):
@@ -92,13 +92,13 @@ def test_every_setting_and_its_default_are_documented() -> None:
     }
     defaults = dict(settings_with_defaults())
     assert rows.keys() == defaults.keys()
-    # A default that is computed, or empty, is described in words.
+    # A computed or empty default is described by a text.
     literal = {name: default for name, default in defaults.items() if default is not None}
     assert {name: rows[name] for name in literal} == literal
 
 
 def settings_with_defaults() -> Iterator[tuple[str, str | None]]:
-    """Yield each variable that the settings read, with its default as a page writes it; None if it is no constant."""
+    """Yield each variable that the settings read, with its default as the page writes it; None if it is not a constant."""
     for call in ast.walk(ast.parse(page("dreamsite/settings.py"))):
         match call:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="env")), args=[ast.Constant(value=str(name)), *_]):
@@ -219,7 +219,7 @@ def test_every_name_that_contributing_places_in_a_file_is_there() -> None:
 def test_every_address_that_a_page_names_exists(name: str) -> None:
     for address in re.findall(r"`(?:(?:GET|POST|DELETE) )?(/[^`\s]*)`", page(name)):
         path = re.sub(r"\{\w+\}", "01a2030c-14cb-74d1-9440-56bf4fa2fb08", address.partition("?")[0])
-        if path != "/health":  # answered before Django is asked
+        if path != "/health":  # answered by the ASGI middleware
             resolve(path.replace("…", "code"))
 
 

@@ -1,4 +1,4 @@
-"""The whole way of a request on PostgreSQL, S3 and a Redis of its own, through processes that share no directory."""
+"""Requests with PostgreSQL, S3 and a separate Redis, through processes that share no directory."""
 
 import io
 import os
@@ -49,7 +49,7 @@ Generation.objects.bulk_create(
     Generation(user=users[number % 2], model=models[number // 2 % 2], **row) for number in range(100)
 )
 """
-"""A password for alice, and a pool without workers in which a hundred rows of two users and two models wait."""
+"""Sets a password for alice, and creates a pool without workers with a hundred queued rows of two users and two models."""
 
 CLAIM = """
 from concurrent.futures import ThreadPoolExecutor
@@ -112,7 +112,7 @@ class Installation:
         return {**self._environment, "DATA_DIR": str(self.folder / host), **others}
 
     def manage(self, *arguments: str, **others: str) -> str:
-        """What a `manage.py` command prints."""
+        """Return what a `manage.py` command prints."""
         command = [sys.executable, "manage.py", *arguments]
         environment = self.environment("shell", **others)
         finished = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -129,7 +129,7 @@ class Installation:
             )
 
     def start_web(self, host: str, **others: str) -> str:
-        """Start a web process; its URL."""
+        """Start a web process and return its URL."""
         port = free_port()
         self.start(host, "web", PORT=str(port), **others)
         return f"http://127.0.0.1:{port}"
@@ -145,7 +145,7 @@ class Installation:
             process.wait(WAIT_SECONDS)
 
     def missing(self, url: str) -> list[str] | None:
-        """What `/ready` misses; None when the web process does not even answer."""
+        """Return what `/ready` reports as missing; None if the web process does not answer."""
         try:
             response = httpx.get(f"{url}/ready", timeout=WAIT_SECONDS)
         except httpx.TransportError:
@@ -169,11 +169,11 @@ class Installation:
         headers = {"Authorization": f"Bearer {self.token}"}
         response = httpx.get(f"{self.url}/generations/{generation_id}", headers=headers, timeout=WAIT_SECONDS)
         assert response.status_code == 200
-        found: dict[str, Any] = response.json()
-        return found
+        body: dict[str, Any] = response.json()
+        return body
 
     def query(self, sql: str) -> list[Any]:
-        """The first column of what the database answers."""
+        """Return the first column of the rows that the database returns."""
         with psycopg.connect(self.database.url, autocommit=True) as connection:
             return [row[0] for row in connection.execute(sql.encode())]
 
@@ -181,7 +181,7 @@ class Installation:
         return sorted(path.name for path in (self.s3.objects / "outputs").rglob(f"{generation_id}/*"))
 
     def traces(self) -> tuple[int, set[str]]:
-        """How many generations there are, and which objects."""
+        """Return the number of generations and the names of all objects."""
         (count,) = self.query("SELECT count(*) FROM generation_generation")
         return count, self.s3.names()
 
@@ -192,16 +192,16 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         database = stack.enter_context(postgresql())
         redis = stack.enter_context(redis_server())
         s3 = stack.enter_context(s3_server())
-        made = Installation(tmp_path_factory.mktemp("hosts"), database, redis, s3)
-        stack.callback(made.stop)
-        made.manage("migrate")
-        made.start("worker-1", "worker")
-        made.start("reaper", "reaper")
-        made.url = made.start_web("web")
-        made.token = made.manage("createtoken", "alice", "--name", "tests", "--create")
-        made.manage("shell", "-v", "0", "-c", PREPARE)
-        made.wait_for_readiness()
-        yield made
+        new_installation = Installation(tmp_path_factory.mktemp("hosts"), database, redis, s3)
+        stack.callback(new_installation.stop)
+        new_installation.manage("migrate")
+        new_installation.start("worker-1", "worker")
+        new_installation.start("reaper", "reaper")
+        new_installation.url = new_installation.start_web("web")
+        new_installation.token = new_installation.manage("createtoken", "alice", "--name", "tests", "--create")
+        new_installation.manage("shell", "-v", "0", "-c", PREPARE)
+        new_installation.wait_for_readiness()
+        yield new_installation
 
 
 def test_it_works(installation: Installation) -> None:
@@ -233,25 +233,25 @@ def test_pictures_are_private(installation: Installation) -> None:
 
 
 def test_history_shows_pictures_of_the_bucket(installation: Installation) -> None:
-    made = installation.post().json()["id"]
+    generation_id = installation.post().json()["id"]
     with httpx.Client(base_url=installation.url, follow_redirects=True, timeout=WAIT_SECONDS) as browser:
         browser.get("/accounts/sign-in")
         form = {"username": "alice", "password": PASSWORD, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
         browser.post("/accounts/sign-in", data=form).raise_for_status()
         page = browser.get("/history/")
         for query, is_found in [("q=NIG", True), ("q=it+night&seed=7", True), ("q=%27night", True), ("seed=8", False)]:
-            found = browser.get(f"/history/?{query}")
-            assert (found.status_code, made in found.text) == (200, is_found)
-        older = browser.get(f"/history/?q=night&state=succeeded&before={made}")
-        # Its id is in the addresses of this page; its tile is not.
-        assert (older.status_code, f"/history/{made}/" in older.text) == (200, False)
+            results = browser.get(f"/history/?{query}")
+            assert (results.status_code, generation_id in results.text) == (200, is_found)
+        older = browser.get(f"/history/?q=night&state=succeeded&before={generation_id}")
+        # The id is in addresses on this page, but there is no tile.
+        assert (older.status_code, f"/history/{generation_id}/" in older.text) == (200, False)
     assert page.status_code == 200
-    assert made in page.text
+    assert generation_id in page.text
     assert f"{installation.s3.url}/{installation.s3.bucket}/outputs/" in page.text
 
 
 def test_generations_are_listed_and_deleted(installation: Installation) -> None:
-    made = [installation.post().json()["id"] for _ in range(2)]
+    ids = [installation.post().json()["id"] for _ in range(2)]
     headers = {"Authorization": f"Bearer {installation.token}"}
     with httpx.Client(base_url=installation.url, headers=headers, timeout=WAIT_SECONDS) as client:
         filters = {
@@ -263,58 +263,58 @@ def test_generations_are_listed_and_deleted(installation: Installation) -> None:
         }
         pages = [client.get("/generations", params=filters)]
         pages.append(client.get(pages[0].links["next"]["url"]))
-        assert [page.json()["results"][0]["id"] for page in pages] == made[::-1]
-        picture = client.get(f"/generations/{made[0]}/images/0").headers["location"]
+        assert [page.json()["results"][0]["id"] for page in pages] == ids[::-1]
+        picture = client.get(f"/generations/{ids[0]}/images/0").headers["location"]
         assert httpx.get(picture).status_code == 200
-        assert client.delete(f"/generations/{made[0]}").status_code == 204
-        assert client.delete(f"/generations/{made[0]}").status_code == 410
-    said = "SELECT generation_id::text FROM generation_words WHERE generation_words @@ '''@night'''::tsquery"
-    indexed = installation.query(said)
-    assert made[0] not in indexed
-    assert made[1] in indexed
+        assert client.delete(f"/generations/{ids[0]}").status_code == 204
+        assert client.delete(f"/generations/{ids[0]}").status_code == 410
+    sql = "SELECT generation_id::text FROM generation_words WHERE generation_words @@ '''@night'''::tsquery"
+    indexed = installation.query(sql)
+    assert ids[0] not in indexed
+    assert ids[1] in indexed
     assert httpx.get(picture).status_code == 404
-    assert [name for name in installation.s3.names() if made[0] in name] == []
+    assert [name for name in installation.s3.names() if ids[0] in name] == []
 
 
-def test_a_person_takes_all_their_data_away_and_leaves(installation: Installation) -> None:
+def test_a_user_exports_their_data_and_deletes_the_account(installation: Installation) -> None:
     objects = installation.s3.names()
     token = installation.manage("createtoken", "dora", "--name", "tests", "--create")
     installation.manage(
         "shell", "-v", "0", "-c", "from accounts.models import User; dora = User.objects.get(username='dora');"
         f"dora.set_password('{PASSWORD}'); dora.save()"
     )  # fmt: skip
-    made = httpx.post(
+    response = httpx.post(
         f"{installation.url}/image-to-image",
         headers={"Authorization": f"Bearer {token}"},
         data={"prompt": "make it night", "num_inference_steps": "1"},
         files={"image": pictures.photo(128, 128)},
         timeout=WAIT_SECONDS,
     )
-    assert made.status_code == 200
+    assert response.status_code == 200
     with httpx.Client(base_url=installation.url, timeout=WAIT_SECONDS) as browser:
         post(browser, "/accounts/sign-in", username="dora", password=PASSWORD)
         post(browser, "/settings/export")
-        found = wait_until_found(browser, "/settings/export", r'href="(/settings/export/[\w-]+\.zip)"')
-        lent = browser.get(found)
-        assert lent.status_code == 302
-        assert lent.headers["Location"].startswith(f"{installation.s3.url}/{installation.s3.bucket}/exports/")
-        with zipfile.ZipFile(io.BytesIO(httpx.get(lent.headers["Location"]).content)) as taken:
-            assert taken.testzip() is None
-            assert len([name for name in taken.namelist() if name.startswith("pictures/")]) == 2
+        path = wait_until_found(browser, "/settings/export", r'href="(/settings/export/[\w-]+\.zip)"')
+        redirect = browser.get(path)
+        assert redirect.status_code == 302
+        assert redirect.headers["Location"].startswith(f"{installation.s3.url}/{installation.s3.bucket}/exports/")
+        with zipfile.ZipFile(io.BytesIO(httpx.get(redirect.headers["Location"]).content)) as archive:
+            assert archive.testzip() is None
+            assert len([name for name in archive.namelist() if name.startswith("pictures/")]) == 2
         receipt = post(browser, "/settings/delete", password=PASSWORD).headers["Location"]
         wait_until_found(browser, receipt, "Your account is (deleted)")
         assert "<strong>4</strong> files" in browser.get(receipt).text
     assert installation.s3.names() == objects
 
 
-def test_hosts_keep_nothing_to_themselves(installation: Installation) -> None:
+def test_hosts_have_no_local_data(installation: Installation) -> None:
     installation.post()
     for host in ("web", "worker-1", "reaper"):
         assert list((installation.folder / host).iterdir()) == []
 
 
-def test_each_row_goes_to_one_of_four_claimers(installation: Installation) -> None:
-    # Leases long enough for the reaper to stay out of it.
+def test_each_row_is_claimed_once_by_four_processes(installation: Installation) -> None:
+    # Leases that do not expire during the test.
     claimed = installation.manage("shell", "-v", "0", "-c", CLAIM, LEASE_SECONDS="600").splitlines()
     assert len([ids for ids in claimed if ids]) > 1
     rows = installation.query("SELECT id::text FROM generation_generation WHERE pool = 'race' AND attempt = 1")
@@ -330,14 +330,14 @@ def test_a_bucket_that_refuses_is_named_and_nothing_is_half_created(installation
     assert installation.traces() == before
 
 
-def test_nobody_meets_connections_that_the_database_has_cut(installation: Installation) -> None:
+def test_requests_skip_connections_that_the_database_has_closed(installation: Installation) -> None:
     generation_id = installation.post().json()["id"]
     assert installation.query(CUT) > [0]
     assert installation.record(generation_id)["state"] == "succeeded"
     assert installation.post().status_code == 200
 
 
-def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Installation) -> None:
+def test_a_generation_whose_pictures_cannot_be_stored_fails(installation: Installation) -> None:
     with ThreadPoolExecutor(1) as thread:
         held = thread.submit(installation.post, steps=30)
         wait_until(lambda: installation.query(RUNNING), "the run's start")
@@ -357,14 +357,14 @@ def test_pictures_that_cannot_be_stored_are_a_clean_failure(installation: Instal
     assert installation.outputs(response.headers["x-generation-id"]) == []
 
 
-def test_what_is_made_waits_for_the_database(installation: Installation) -> None:
-    """It goes away in the middle of a run and comes back after its end, when the lease is long over."""
+def test_a_result_is_stored_after_an_outage_of_the_database(installation: Installation) -> None:
+    """The outage begins during a run and ends after it, when the lease has expired."""
     with ThreadPoolExecutor(1) as thread:
         held = thread.submit(installation.post, steps=12)
         wait_until(lambda: installation.query(RUNNING), "the run's start")
         installation.database.stop()
-        told = "the database cannot be reached; trying again"
-        wait_until(lambda: told in (installation.folder / "worker-1.log").read_text(), "the end of the run")
+        message = "the database cannot be reached; trying again"
+        wait_until(lambda: message in (installation.folder / "worker-1.log").read_text(), "the end of the run")
         installation.database.start()
         response = held.result()
     assert response.status_code == 200
@@ -373,7 +373,7 @@ def test_what_is_made_waits_for_the_database(installation: Installation) -> None
     assert installation.outputs(response.json()["id"]) == ["1-0-small.webp", "1-0.png"]
 
 
-def test_a_client_gets_its_pictures_though_the_worker_is_killed(installation: Installation) -> None:
+def test_a_client_gets_its_pictures_although_the_worker_is_killed(installation: Installation) -> None:
     with ThreadPoolExecutor(1) as thread:
         held = thread.submit(installation.post, steps=12)
         wait_until(lambda: installation.query(RUNNING), "the run's start")
@@ -387,7 +387,7 @@ def test_a_client_gets_its_pictures_though_the_worker_is_killed(installation: In
 
 
 def test_without_redis_nothing_is_half_created(installation: Installation) -> None:
-    """Last of this module: the worker takes its time to find a Redis again."""
+    """Last in this module, since the worker takes long to connect to Redis again."""
     before = installation.traces()
     installation.redis.kill()
     try:
@@ -414,8 +414,8 @@ def post(browser: httpx.Client, path: str, **fields: str) -> httpx.Response:
 
 
 def wait_until_found(browser: httpx.Client, path: str, pattern: str) -> str:
-    """What the page at last says."""
+    """Reload the page until the pattern matches, and return its first group."""
     wait_until(lambda: re.search(pattern, browser.get(path).text), f"{pattern} on {path}")
-    found = re.search(pattern, browser.get(path).text)
-    assert found is not None
-    return found[1]
+    match = re.search(pattern, browser.get(path).text)
+    assert match is not None
+    return match[1]

@@ -1,4 +1,4 @@
-"""What is one user's is nobody else's: every address of the pages and of the API, tried by another user and by nobody."""
+"""Isolation of users: every address of the pages and the API, requested by another user and without sign-in."""
 
 import re
 from collections.abc import Iterator
@@ -26,19 +26,19 @@ from tests.support.generations import make_generation
 
 SECRET = "alices very own words"
 PUBLIC = {"shared", "shared-picture", "shared-preview", "account-deleted"}
-"""Whoever has these addresses may look: their random part is the key."""
+"""Addresses without sign-in: their random part gives access."""
 
 
 class Belongings:
-    """One of everything that a user can have."""
+    """Everything that a user can have, once."""
 
     def __init__(self, user: User) -> None:
         self.done = make_generation(user, prompt=SECRET, flagged=[0], num_images_per_prompt=2)
         self.live = make_generation(user, State.RUNNING, prompt=SECRET)
         self.sheet = ContactSheet.objects.create(user=user, columns={"field": "prompt", "values": [SECRET]})
         Generation.objects.filter(pk=self.done.pk).update(title=SECRET, note=SECRET, contact_sheet=self.sheet, cell=0)
-        self.binned = make_generation(user, prompt=SECRET)
-        Generation.objects.filter(pk=self.binned.pk).update(trashed=self.binned.created)
+        self.trashed = make_generation(user, prompt=SECRET)
+        Generation.objects.filter(pk=self.trashed.pk).update(trashed=self.trashed.created)
         self.link = sharing.share(self.done, 0, None, with_recipe=True)
         data_export.request(user)
         account_jobs.run_all(lambda: False)
@@ -46,14 +46,14 @@ class Belongings:
         assert self.export.file
 
     def addresses(self) -> Iterator[tuple[str, str]]:
-        """Each address of the pages that names something, with its name; the names of it are those of its route."""
+        """Yield each route of the pages that has parameters, as its name and an address of this user's data."""
         for pattern in urlpatterns:
             names = pattern.pattern.converters
             if not names or pattern.name in PUBLIC:
                 continue
-            generations = [self.done, self.live, self.binned] if "generation_id" in names else [self.done]
+            generations = [self.done, self.live, self.trashed] if "generation_id" in names else [self.done]
             for generation in generations:
-                known = {
+                values = {
                     "generation_id": generation.pk,
                     "contact_sheet_id": self.sheet.pk,
                     "export_id": self.export.pk,
@@ -61,17 +61,17 @@ class Belongings:
                     "number": 1,
                     "extension": "png",
                 }
-                yield str(pattern.name), reverse(str(pattern.name), kwargs={name: known[name] for name in names})
+                yield str(pattern.name), reverse(str(pattern.name), kwargs={name: values[name] for name in names})
 
     def state(self) -> list[Any]:
-        """All that somebody else could have changed."""
-        kept = ("pk", "state", "cancel_requested", "trashed", "deleted", "title", "note", "is_favourite")
-        rows: list[Any] = list(Generation.objects.order_by("pk").values_list(*kept))
+        """Return everything that another user could have changed."""
+        fields = ("pk", "state", "cancel_requested", "trashed", "deleted", "title", "note", "is_favourite")
+        rows: list[Any] = list(Generation.objects.order_by("pk").values_list(*fields))
         return [*rows, *ShareLink.objects.values_list("pk", "revoked"), *ContactSheet.objects.values_list("pk")]
 
     def marks(self) -> list[str]:
-        """What betrays them on a page."""
-        ids = [self.done.pk, self.live.pk, self.binned.pk, self.sheet.pk, self.export.pk]
+        """Return texts that only pages with this user's data contain."""
+        ids = [self.done.pk, self.live.pk, self.trashed.pk, self.sheet.pk, self.export.pk]
         return [SECRET, self.link.code, *map(str, ids)]
 
 
@@ -80,15 +80,15 @@ def alices_things(alice: User, redis: None, tiny_edit: DiffusionModel) -> Belong
     return Belongings(alice)
 
 
-def test_every_address_is_not_found_by_anybody_else(client: Client, alices_things: Belongings, bob: User) -> None:
+def test_every_address_of_a_user_is_404_for_others(client: Client, alices_things: Belongings, bob: User) -> None:
     before = alices_things.state()
     client.force_login(bob)
-    tried = set()
+    names = set()
     for name, address in alices_things.addresses():
-        tried.add(name)
-        answers = {client.get(address).status_code, client.post(address, {"next": "/", "do": "delete"}).status_code}
+        names.add(name)
+        answers = {client.get(address).status_code, client.post(address, {"next": "/", "action": "delete"}).status_code}
         assert answers in ({404}, {404, 405}), address
-    assert {"generation", "job", "events", "download", "share", "revoke-share", "sheet-cells", "export-file"} <= tried
+    assert {"generation", "job", "events", "download", "share", "revoke-share", "sheet-cells", "export-file"} <= names
     client.logout()
     for name, address in alices_things.addresses():
         for answer in (client.get(address), client.post(address)):
@@ -97,7 +97,7 @@ def test_every_address_is_not_found_by_anybody_else(client: Client, alices_thing
     assert alices_things.state() == before
 
 
-def test_no_page_of_ones_own_tells_of_others(client: Client, alices_things: Belongings, bob: User) -> None:
+def test_no_page_shows_data_of_others(client: Client, alices_things: Belongings, bob: User) -> None:
     make_generation(bob, prompt="bobs words")
     client.force_login(bob)
     done, live, sheet = alices_things.done.pk, alices_things.live.pk, alices_things.sheet.pk
@@ -121,24 +121,22 @@ def test_no_page_of_ones_own_tells_of_others(client: Client, alices_things: Belo
         answer = client.get(address)
         assert answer.status_code == 200, address
         page = answer.content.decode()
-        # What the address itself said may be said again.
+        # The page may repeat what is in its own address.
         assert [mark for mark in alices_things.marks() if mark in page and mark not in address] == [], address
     used = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", client.get("/usage/").content.decode()))
     assert "1 request in the last 30 days" in used
 
 
-def test_nothing_of_others_is_chosen_restored_or_started_from(
-    client: Client, alices_things: Belongings, bob: User
-) -> None:
+def test_forms_cannot_refer_to_generations_of_others(client: Client, alices_things: Belongings, bob: User) -> None:
     before = alices_things.state()
     client.force_login(bob)
-    done, binned = str(alices_things.done.pk), str(alices_things.binned.pk)
+    done, trashed = str(alices_things.done.pk), str(alices_things.trashed.pk)
     for verb in ("favourite", "not-favourite", "delete"):
-        client.post(reverse("selection"), {"do": verb, "id": [done, binned]})
-    zipped = b"".join(client.post(reverse("selection"), {"do": "download", "id": done}))
+        client.post(reverse("selection"), {"action": verb, "id": [done, trashed]})
+    zipped = b"".join(client.post(reverse("selection"), {"action": "download", "id": done}))
     assert done.encode() not in zipped
     assert SECRET.encode() not in zipped
-    for fields in ({"id": [done, binned]}, {"all": "1"}):
+    for fields in ({"id": [done, trashed]}, {"all": "1"}):
         client.post(reverse("restore"), fields)
     client.post(reverse("empty-trash"))
     for query in (f"from={done}", f"source={done}&image=0"):
@@ -149,9 +147,11 @@ def test_nothing_of_others_is_chosen_restored_or_started_from(
     assert alices_things.state() == before
 
 
-def test_a_token_opens_nothing_of_others(client: Client, alices_things: Belongings, bob: User, bobs_token: str) -> None:
+def test_a_token_gives_no_access_to_others(
+    client: Client, alices_things: Belongings, bob: User, bobs_token: str
+) -> None:
     headers = {"Authorization": f"Bearer {bobs_token}"}
-    for generation in (alices_things.done, alices_things.live, alices_things.binned):
+    for generation in (alices_things.done, alices_things.live, alices_things.trashed):
         base = f"/generations/{generation.pk}"
         for address in (base, f"{base}/images/0", f"{base}/events"):
             assert client.get(address, headers=headers).status_code == 404, address
@@ -160,7 +160,7 @@ def test_a_token_opens_nothing_of_others(client: Client, alices_things: Belongin
     assert client.get("/generations", headers=headers).json()["results"] == []
 
 
-def test_files_need_the_signature_of_their_address(client: Client, alices_things: Belongings, bob: User) -> None:
+def test_files_need_a_signature(client: Client, alices_things: Belongings, bob: User) -> None:
     client.force_login(bob)
     image = alices_things.done.images.get(index=0)
     for file in (image.file, image.thumbnail, alices_things.done.input, alices_things.done.input_thumbnail):
@@ -174,9 +174,7 @@ def test_files_need_the_signature_of_their_address(client: Client, alices_things
 
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
-def test_two_people_on_two_machines(
-    browser: Browser, live_server: LiveServer, redis: None, alice: User, bob: User
-) -> None:
+def test_two_users_on_two_hosts(browser: Browser, live_server: LiveServer, redis: None, alice: User, bob: User) -> None:
     hers = Belongings(alice)
     pages: dict[str, Page] = {}
     for name in ("alice", "bob"):

@@ -1,4 +1,4 @@
-"""Where tests lie: each package of tests is about a package of the project, and shares code by `tests.support` alone."""
+"""The layout of tests: each package tests a package of the project, and shared code is in `tests.support`."""
 
 import ast
 
@@ -7,8 +7,8 @@ import pytest
 from tests.support.environment import ROOT
 
 TESTS = ROOT / "tests"
-OF_THE_WHOLE = {"browser", "project", "support", "tools"}
-"""Packages of tests that are about no single package."""
+OTHER_PACKAGES = {"browser", "project", "support", "tools"}
+"""Packages of tests that test no single package."""
 MODULES = sorted(TESTS.rglob("test_*.py"))
 
 
@@ -31,8 +31,8 @@ def test_no_test_module_imports_another(path: object) -> None:
 
 def test_every_package_of_tests_is_about_a_package_of_the_project() -> None:
     packages = {path.parent.name for path in TESTS.glob("*/__init__.py")}
-    assert packages > OF_THE_WHOLE
-    for name in packages - OF_THE_WHOLE:
+    assert packages > OTHER_PACKAGES
+    for name in packages - OTHER_PACKAGES:
         assert any((ROOT / root / "__init__.py").is_file() for root in (f"generation/{name}", name)), name
 
 

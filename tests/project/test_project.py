@@ -1,4 +1,4 @@
-"""The project's own promises: layers, types, style, migrations, and no torch in the web process."""
+"""Rules of the project: layers, types, style, migrations, and no torch in the web process."""
 
 import subprocess
 import sys

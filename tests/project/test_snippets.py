@@ -1,4 +1,4 @@
-"""Every snippet of README and docs/, run as it stands against a real service."""
+"""Every snippet of README and docs/, run unchanged against a real service."""
 
 import json
 import re
@@ -67,7 +67,7 @@ def for_service(service: Service, code: str) -> str:
 
 @pytest.fixture
 def generation_id(service: Service, alices_key: str) -> str:
-    """The id of a generation that has ended, for snippets that go on from one."""
+    """The id of a finished generation, for snippets that need one."""
     return str(make(service, alices_key, {})["id"])
 
 
@@ -75,8 +75,8 @@ def make(service: Service, key: str, headers: dict[str, str], **fields: str) -> 
     fields = {"prompt": "make it night", "num_inference_steps": "1", **fields}
     with service.client(key) as client:
         answer = client.post("/image-to-image", data=fields, files={"image": pictures.photo(128, 128)}, headers=headers)
-    made: dict[str, Any] = answer.json()
-    return made
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def test_every_language_is_run() -> None:
@@ -141,10 +141,10 @@ def test_javascript(code: str, service: Service, alices_key: str) -> None:
 
 def test_the_response_in_the_readme_is_like_a_real_one(service: Service, alices_key: str) -> None:
     (code,) = [code for language, code in FENCED.findall(PAGES["README.md"]) if language == "json"]
-    shown = json.loads(code)
+    example = json.loads(code)
     real = make(service, alices_key, {})
-    assert shown.keys() == real.keys()
-    assert shown["images"][0].keys() == real["images"][0].keys()
+    assert example.keys() == real.keys()
+    assert example["images"][0].keys() == real["images"][0].keys()
 
 
 def test_the_error_in_the_docs_is_a_real_one(service: Service, alices_key: str) -> None:

@@ -1,4 +1,4 @@
-"""How the stylesheets are written, and that templates link each of them."""
+"""The form of the stylesheets, and that templates link each of them."""
 
 import re
 from itertools import pairwise
@@ -53,7 +53,7 @@ def test_every_link_leads_to_a_stylesheet() -> None:
 
 
 def test_every_link_to_a_stylesheet_is_seen() -> None:
-    """A stylesheet that is linked in another way than by `{% static %}` would escape the tests above."""
+    """The tests above do not see a stylesheet that is linked without `{% static %}`."""
     for template in TEMPLATES:
         text = template.read_text()
         assert text.count('rel="stylesheet"') == len(LINK.findall(text)), template

@@ -40,7 +40,7 @@ def test_scripts_of_ours_are_modules() -> None:
 
 
 def test_partials_are_named_as_partials() -> None:
-    """What a template includes has a name with an underscore, or is an icon; and every partial is used."""
+    """A template that another includes has a name with an underscore or is an icon; and every partial is used."""
     included = set()
     for path, text in _templates():
         for name in re.findall(r"""\{% include "([^"]+)" """, text):
@@ -53,7 +53,7 @@ def test_partials_are_named_as_partials() -> None:
 
 
 def _is_rendered(name: str) -> bool:
-    """Whether a view renders the template of this name alone."""
+    """Return whether a view renders the template of this name."""
     modules = (ROOT / "generation").rglob("*.py")
     return any(f'"{name}"' in module.read_text() for module in modules)
 

@@ -32,7 +32,7 @@ from training.scenes import draw_scene
 from training.tokenizer import LENGTH, token_ids
 from training.tokenizer import train as train_tokenizer
 from training.unet import overshoot, step_from_noisier, train, x0_loss
-from training.words import INSTRUCTIONS, ask, heard_by, load, teach, tell
+from training.words import INSTRUCTIONS, begin_from_model, load, prototypes_of, teach, write_to_model
 
 MINUSCULE = (64, 16, 16)
 
@@ -46,7 +46,7 @@ def photo() -> Picture:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work directory with everything that training the UNet reads: patches are scenes, the autoencoder is untrained."""
+    """A work directory with all inputs for training the UNet: patches are scenes, the autoencoder is untrained."""
     directory = tmp_path_factory.mktemp("training")
     random = np.random.default_rng(0)
     for side, count in ((128, 500), (256, 100)):
@@ -100,11 +100,11 @@ def test_the_perceptual_measure_finds_an_edit_among_all(photo: Picture) -> None:
 def test_every_edit_has_many_wordings() -> None:
     random = np.random.default_rng(0)
     for name in EDITS:
-        said = {instructions.instruction(name, random).lower().strip(" .!") for _ in range(200)}
-        assert len(said) > 150
+        wordings = {instructions.instruction(name, random).lower().strip(" .!") for _ in range(200)}
+        assert len(wordings) > 150
 
 
-def test_no_wording_that_is_held_out_can_be_said() -> None:
+def test_no_held_out_wording_can_be_generated() -> None:
     held_out = [*instructions.NEUTRAL_HELD_OUT]
     for name in EDITS:
         assert len(instructions.HELD_OUT[name]) == 2
@@ -169,30 +169,30 @@ def test_the_loss_is_zero_for_the_true_answer_even_when_the_input_overshoots() -
 
 
 class Perfect(torch.nn.Module):
-    """Predicts v such that every estimate is the given latents."""
+    """Predicts v so that every estimate is equal to the given latents."""
 
     def __init__(self, targets: Tensor) -> None:
         super().__init__()
         self.targets = targets
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, said: Tensor) -> SimpleNamespace:
+    def forward(self, noisy: Tensor, timesteps: Tensor, instruction_vectors: Tensor) -> SimpleNamespace:
         signal = make_scheduler().alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         return SimpleNamespace(sample=(signal.sqrt() * noisy - self.targets[: len(noisy)]) / (1 - signal).sqrt())
 
 
 def test_half_of_the_samples_come_from_what_the_unet_made_of_a_noisier_timestep() -> None:
     targets, noised, noise = torch.randn(3, 8, 12, 4, 4)
-    timesteps, said = torch.arange(100, 900, 100), torch.zeros(8, 4)
+    timesteps, instruction_vectors = torch.arange(100, 900, 100), torch.zeros(8, 4)
     estimates, remaining = step_from_noisier(
-        Perfect(targets), timesteps, noised, noise, [], said, np.random.default_rng(0)
+        Perfect(targets), timesteps, noised, noise, [], instruction_vectors, np.random.default_rng(0)
     )
     assert torch.allclose(estimates[:4], targets[:4], atol=0.05)
     assert torch.equal(estimates[4:], noised[4:])
     assert torch.equal(remaining[4:], noise[4:])
-    # Of a picture that was another one, what is more than the estimate counts as noise.
+    # For the samples from another picture, what exceeds the estimate counts as noise.
     assert float((remaining - noise)[:4].abs().mean()) > 0.05
     estimates, remaining = step_from_noisier(
-        Perfect(targets), timesteps, targets, noise, [], said, np.random.default_rng(0)
+        Perfect(targets), timesteps, targets, noise, [], instruction_vectors, np.random.default_rng(0)
     )
     assert torch.allclose(remaining[:4], noise[:4], atol=0.05)
 
@@ -263,9 +263,9 @@ def test_the_judge_tells_emoji_apart_and_holds_what_is_drawn_against_them(work: 
     np.savez(tmp_path / "emoji.npz", names=np.array(names), pixels=pictures)
     judge = classifier.train(tmp_path, Budget(2, steps=60))
     random = np.random.default_rng(1)
-    shown = np.stack([redraw.draw_on_white(picture, (128, 128), random) for picture in pictures])
-    told = judge(classifier.shrink(shown)).argmax(1).tolist()
-    assert sum(one == other for one, other in enumerate(told)) >= 5
+    drawings = np.stack([redraw.draw_on_white(picture, (128, 128), random) for picture in pictures])
+    predictions = judge(classifier.shrink(drawings)).argmax(1).tolist()
+    assert sum(one == other for one, other in enumerate(predictions)) >= 5
     pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(BUNDLED / "tiny-redraw", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     figures = classifier.judge(pipeline, judge, tmp_path, 3, classifier.GUIDANCE)
@@ -295,10 +295,10 @@ def test_other_names_mean_emoji_and_both_are_said() -> None:
     assert len(called) == len(set(called))
     language = redraw.language_of(["red apple", "whale"])
     random = np.random.default_rng(0)
-    said = " | ".join(language.speak(0, random) for _ in range(50))
-    assert "red apple" in said
-    assert "apple" in said.replace("red apple", "")
-    assert "whale" not in said
+    sentences = " | ".join(language.random_wording(0, random) for _ in range(50))
+    assert "red apple" in sentences
+    assert "apple" in sentences.replace("red apple", "")
+    assert "whale" not in sentences
 
 
 def test_a_card_is_held_against_what_was_measured() -> None:
@@ -328,12 +328,12 @@ def test_the_text_encoder_learns_to_tell_instructions_apart(work: Path, tmp_path
 def test_a_model_is_taught_new_words_and_keeps_what_its_edits_are_to_the_unet(work: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer").symlink_to(work / "tokenizer")
     model = shutil.copytree(BUNDLED / "tiny-edit", tmp_path / "model")
-    before = heard_by(load(model), INSTRUCTIONS, 10)
-    ask(model, tmp_path, INSTRUCTIONS)
+    before = prototypes_of(load(model), INSTRUCTIONS, 10)
+    begin_from_model(model, tmp_path, INSTRUCTIONS)
     teach(tmp_path, INSTRUCTIONS, Budget(2, steps=20))
     weights = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
-    tell(model, tmp_path, INSTRUCTIONS)
-    after = heard_by(load(model), INSTRUCTIONS, 10)
+    write_to_model(model, tmp_path, INSTRUCTIONS)
+    after = prototypes_of(load(model), INSTRUCTIONS, 10)
     nearest = functional.cosine_similarity(after[:, None], before[None], dim=2).argmax(1)
     assert (nearest == torch.arange(len(before))).float().mean() > 0.9
     changed = {

@@ -1,4 +1,4 @@
-"""What staff do in the admin: retry, cancel, delete, decide, export, suspend; each asked for first, and in the audit log."""
+"""Actions in the admin: retry, cancel, delete, review, export, suspend; each is confirmed first and audited."""
 
 import csv
 import re
@@ -35,14 +35,14 @@ def desk(client: Client, charlie: User) -> Client:
     return client
 
 
-def act(client: Client, action: str, *chosen: Any, at: str = LIST, **fields: str) -> str:
-    form = {"action": action, "_selected_action": [str(row.pk) for row in chosen], **fields}
+def act(client: Client, action: str, *rows: Any, at: str = LIST, **fields: str) -> str:
+    form = {"action": action, "_selected_action": [str(row.pk) for row in rows], **fields}
     answer = client.post(at, form, follow=True)
     assert answer.status_code == 200
     return answer.content.decode()
 
 
-def test_it_asks_first(desk: Client, alice: User) -> None:
+def test_actions_are_confirmed_first(desk: Client, alice: User) -> None:
     waiting = make_generation(alice, State.QUEUED, prompt="make it <night>")
     page = act(desk, "cancel", waiting)
     assert "Queued generations are canceled at once" in page
@@ -56,56 +56,56 @@ def test_it_asks_first(desk: Client, alice: User) -> None:
     assert AuditEntry.objects.get().action == "generation.cancel"
 
 
-def test_a_retry_is_a_new_generation_of_the_same(desk: Client, alice: User) -> None:
+def test_a_retry_is_a_new_generation_with_the_same_recipe(desk: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
     old = make_generation(alice, State.FAILED, token=token, num_images_per_prompt=2, guidance_scale=3)
     running = make_generation(alice, State.RUNNING)
     page = act(desk, "retry", old, running, confirmed="yes")
     assert "1 queued again." in page
     assert "1 not queued again: it has not ended yet." in page
-    made = Generation.objects.latest("pk")
-    assert (made.state, made.user, made.token, made.prompt) == (State.QUEUED, alice, token, old.prompt)
-    assert made.recipe == old.recipe
-    assert (made.input_sha256, made.input_width) == (old.input_sha256, old.input_width)
-    assert made.input.name != old.input.name
-    assert storage.read(str(made.input.name)) == storage.read(str(old.input.name))
-    assert AuditEntry.objects.get().after == {"made": str(made.pk)}
-    assert queue.claim("default", "here-1") == [made]
+    new = Generation.objects.latest("pk")
+    assert (new.state, new.user, new.token, new.prompt) == (State.QUEUED, alice, token, old.prompt)
+    assert new.recipe == old.recipe
+    assert (new.input_sha256, new.input_width) == (old.input_sha256, old.input_width)
+    assert new.input.name != old.input.name
+    assert storage.read(str(new.input.name)) == storage.read(str(old.input.name))
+    assert AuditEntry.objects.get().after == {"made": str(new.pk)}
+    assert queue.claim("default", "here-1") == [new]
 
 
 def test_a_retry_keeps_random_seeds_and_needs_no_token(alice: User) -> None:
     old = make_generation(alice, State.FAILED)
     old.parameters["seed"] = None
-    made = retry.retry(old)
-    assert made.token is None
-    assert made.recipe["seeds"] == old.recipe["seeds"]
+    new = retry.retry(old)
+    assert new.token is None
+    assert new.recipe["seeds"] == old.recipe["seeds"]
 
 
-def test_what_cannot_be_made_again_is_told(desk: Client, alice: User) -> None:
-    gone = make_generation(alice)
-    act(desk, "delete_for_good", gone, confirmed="yes")
-    assert "its picture was deleted" in act(desk, "retry", gone, confirmed="yes")
+def test_impossible_retries_are_explained(desk: Client, alice: User) -> None:
+    deleted = make_generation(alice)
+    act(desk, "delete_for_good", deleted, confirmed="yes")
+    assert "its picture was deleted" in act(desk, "retry", deleted, confirmed="yes")
     User.objects.filter(pk=alice.pk).update(max_queued=0)
-    assert "requests of yours are waiting" in act(desk, "retry", make_generation(alice), confirmed="yes")
+    assert "queued request" in act(desk, "retry", make_generation(alice), confirmed="yes")
     assert Generation.objects.count() == 2
 
 
-def test_operators_delete_what_nobody_must_keep(client: Client, alice: User) -> None:
+def test_operators_delete_permanently_except_on_hold(client: Client, alice: User) -> None:
     client.force_login(staff("olga", OPERATORS))
-    gone, held, waiting = make_generation(alice), make_generation(alice), make_generation(alice, State.QUEUED)
-    file = gone.images.get().file
-    act(client, "hold", held, confirmed="yes", note="a claim")
-    page = act(client, "delete_for_good", gone, held, waiting, confirmed="yes")
+    deleted, on_hold, waiting = make_generation(alice), make_generation(alice), make_generation(alice, State.QUEUED)
+    file = deleted.images.get().file
+    act(client, "hold", on_hold, confirmed="yes", note="a claim")
+    page = act(client, "delete_for_good", deleted, on_hold, waiting, confirmed="yes")
     assert "1 deleted." in page
     assert "1 not deleted: it is on legal hold." in page
     assert "1 not deleted: it has not ended, or was deleted before." in page
     assert not file.storage.exists(str(file.name))
-    assert [row.pk for row in Generation.objects.exclude(deleted=None)] == [gone.pk]
+    assert [row.pk for row in Generation.objects.exclude(deleted=None)] == [deleted.pk]
     entry = AuditEntry.objects.latest("pk")
-    assert (entry.action, entry.actor_name, entry.target) == ("generation.delete", "olga", str(gone.pk))
+    assert (entry.action, entry.actor_name, entry.target) == ("generation.delete", "olga", str(deleted.pk))
 
 
-def test_delete_takes_the_files_too(desk: Client, alice: User) -> None:
+def test_delete_removes_the_files(desk: Client, alice: User) -> None:
     generation = make_generation(alice)
     file = generation.images.get().file
     assert "cannot be restored" in act(desk, "delete_for_good", generation)
@@ -114,7 +114,7 @@ def test_delete_takes_the_files_too(desk: Client, alice: User) -> None:
     assert "Its pictures were deleted." in desk.get(change_page(generation)).content.decode()
 
 
-def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> None:
+def test_a_legal_hold_needs_a_reason(client: Client, alice: User) -> None:
     client.force_login(staff("olga", OPERATORS))
     one, two = make_generation(alice), make_generation(alice)
     assert 'name="note"' in act(client, "hold", one, two)
@@ -127,9 +127,9 @@ def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> 
     assert "on legal hold" in page
     assert "hold “a claim” <em>by olga" in page
     assert re.search(r'<button name="action" value="lift_hold">Lift the hold</button>', page)
-    asked = act(client, "lift_hold", one, from_page="yes")
-    assert f'href="{change_page(one)}">No, take me back' in asked
-    assert 'name="from_page"' in asked
+    page = act(client, "lift_hold", one, from_page="yes")
+    assert f'href="{change_page(one)}">No, take me back' in page
+    assert 'name="from_page"' in page
     back = act(client, "lift_hold", one, confirmed="yes", note="settled", from_page="yes")
     assert "1 released." in back
     assert "release “settled”" in back
@@ -143,7 +143,7 @@ def test_a_hold_is_put_and_lifted_with_a_reason(client: Client, alice: User) -> 
     assert "Hold</button>" not in client.get(change_page(one)).content.decode()
 
 
-def test_who_may_not_operate_holds_nothing(client: Client, alice: User) -> None:
+def test_only_operators_put_legal_holds(client: Client, alice: User) -> None:
     generation = make_generation(alice)
     client.force_login(staff("rita", REVIEWERS))
     assert "Hold</button>" not in client.get(change_page(generation)).content.decode()
@@ -171,7 +171,7 @@ def test_pictures_are_decided_from_the_list(desk: Client, alice: User) -> None:
     assert "it would change no picture" in act(desk, "mark_safe", one, confirmed="yes")
 
 
-def test_each_action_asks_for_its_own_right(client: Client, alice: User) -> None:
+def test_each_action_needs_its_own_permission(client: Client, alice: User) -> None:
     generation = make_generation(alice, flagged=[0])
     offered = {}
     for role in (REVIEWERS, OPERATORS):
@@ -221,12 +221,12 @@ def test_an_export_is_safe_to_open(desk: Client, alice: User) -> None:
     assert AuditEntry.objects.all()[0].after == {"query": "state__exact=failed", "chosen": "all"}
 
 
-def test_filters_narrow_by_date_token_error_and_file(desk: Client, alice: User) -> None:
+def test_filters_by_date_token_error_and_file(desk: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
     old = make_generation(alice, created=datetime(2025, 3, 31, 23, 59, 59, tzinfo=UTC), token=token)
     april = make_generation(alice, created=datetime(2025, 4, 1, tzinfo=UTC))
     failed = make_generation(alice, State.FAILED, seed=99)
-    for date, found in (
+    for date, matches in (
         ("2025", [april, old]),
         ("2025-03", [old]),
         ("2025-03-31", [old]),
@@ -236,7 +236,7 @@ def test_filters_narrow_by_date_token_error_and_file(desk: Client, alice: User) 
         ("2025-13", [failed, april, old]),
         ("9999-12-31", [failed, april, old]),
     ):
-        assert listed(desk, date=date) == [row.pk for row in found]
+        assert listed(desk, date=date) == [row.pk for row in matches]
     page = desk.get(LIST, {"date": "2025"}).content.decode()
     assert re_dates(page) == ["2025", "2025-12", *(f"2025-{month:02d}" for month in range(11, 2, -1))]
     assert "Monday, 31 March 2025" in desk.get(LIST, {"date": "2025-03"}).content.decode()
@@ -252,11 +252,11 @@ def re_dates(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", ["", "2025-02-29", "20255", "2025-1", "0000", "٢٠٢٥", "9999"])
-def test_odd_periods_are_none(text: str) -> None:
+def test_invalid_periods_are_none(text: str) -> None:
     assert generation_filters.period(text) is None
 
 
-def test_the_page_of_a_generation_tells_what_happened(desk: Client, alice: User) -> None:
+def test_the_page_of_a_generation_has_a_timeline(desk: Client, alice: User) -> None:
     generation = make_generation(alice, num_images_per_prompt=2, flagged=[1])
     act(desk, "confirm_flag", generation, confirmed="yes", reason="other", note="a note")
     page = desk.get(change_page(generation), {"picture": "2"}).content.decode()
@@ -267,7 +267,7 @@ def test_the_page_of_a_generation_tells_what_happened(desk: Client, alice: User)
     assert "Show the result, which is flagged" in page
 
 
-def test_a_person_page_tells_use_limits_flags_and_tokens(desk: Client, alice: User) -> None:
+def test_a_users_page_shows_usage_limits_flags_and_tokens(desk: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "my laptop")
     make_generation(alice, flagged=[0])
     make_generation(alice, State.QUEUED)
@@ -282,19 +282,19 @@ def test_a_person_page_tells_use_limits_flags_and_tokens(desk: Client, alice: Us
     assert f"{token.prefix}…</a> my laptop, usable" in page
 
 
-def test_a_suspended_person_is_out_at_once_and_comes_back(client: Client, alice: User, bob: User) -> None:
+def test_a_suspension_takes_effect_at_once_and_can_be_lifted(client: Client, alice: User, bob: User) -> None:
     _, raw = ApiToken.objects.issue(alice, "laptop")
     waiting, running = make_generation(alice, State.QUEUED), make_generation(alice, State.RUNNING)
     other = make_generation(bob, State.QUEUED)
-    theirs = Client()
-    theirs.force_login(alice)
+    users_client = Client()
+    users_client.force_login(alice)
     client.force_login(staff("olga", OPERATORS))
     assert "Their tokens and sessions are refused from now on" in act(client, "suspend", alice, at=PEOPLE)
     assert ApiToken.objects.authenticate(raw) is not None
     page = act(client, "suspend", alice, at=PEOPLE, confirmed="yes")
     assert "Suspended alice; 2 generations canceled." in page
     assert ApiToken.objects.authenticate(raw) is None
-    assert theirs.get("/history/")["Location"].startswith("/accounts/sign-in")
+    assert users_client.get("/history/")["Location"].startswith("/accounts/sign-in")
     for row in (waiting, running, other):
         row.refresh_from_db()
     assert (waiting.state, running.cancel_requested is not None, other.state) == ("canceled", True, "queued")
@@ -305,44 +305,44 @@ def test_a_suspended_person_is_out_at_once_and_comes_back(client: Client, alice:
 
 
 @pytest.mark.django_db
-def test_too_many_people_at_once_are_refused_and_none_is_suspended(client: Client) -> None:
+def test_too_many_users_at_once_are_refused(client: Client) -> None:
     many = User.objects.bulk_create(User(username=f"user{number}") for number in range(201))
     client.force_login(staff("olga", OPERATORS))
     assert "at most 200 rows" in act(client, "suspend", *many, at=PEOPLE, confirmed="yes")
     assert not User.objects.filter(is_active=False).exists()
 
 
-def test_a_person_is_suspended_from_their_page_and_in_no_other_way(client: Client, alice: User, charlie: User) -> None:
-    waiting, page = make_generation(alice, State.QUEUED), f"{PEOPLE}{alice.pk}/change/"
+def test_a_user_is_suspended_by_the_button_only(client: Client, alice: User, charlie: User) -> None:
+    waiting, address = make_generation(alice, State.QUEUED), f"{PEOPLE}{alice.pk}/change/"
     client.force_login(staff("olga", OPERATORS))
-    told = client.get(page).content.decode()
-    assert '<button name="action" value="suspend">Suspend</button>' in told
-    assert "may sign in and use their tokens" in told
+    page = client.get(address).content.decode()
+    assert '<button name="action" value="suspend">Suspend</button>' in page
+    assert "may sign in and use their tokens" in page
     for secret in ("pbkdf2", "algorithm", "Reset password", "field-password"):
-        assert secret not in told
+        assert secret not in page
     assert 'name="from_page" value="yes"' in act(client, "suspend", alice, at=PEOPLE, from_page="yes")
     form = {"action": "suspend", "_selected_action": str(alice.pk), "confirmed": "yes", "from_page": "yes"}
     answer = client.post(PEOPLE, form, follow=True)
-    assert answer.redirect_chain[-1][0] == page
+    assert answer.redirect_chain[-1][0] == address
     assert '<button name="action" value="lift">' in answer.content.decode()
     waiting.refresh_from_db()
     assert waiting.state == State.CANCELED
-    # The form of a superuser lets nobody in again, and puts nobody out with their work still queued.
+    # A superuser cannot suspend or readmit with the form: that would leave work queued.
     client.force_login(charlie)
-    told = client.get(page).content.decode()
-    assert "Reset password" in told
-    assert 'name="is_active"' not in told
+    page = client.get(address).content.decode()
+    assert "Reset password" in page
+    assert 'name="is_active"' not in page
     joined = {"date_joined_0": "2026-01-02", "date_joined_1": "03:04:05"}
-    client.post(page, {"username": "alice", "max_queued": "3", "is_active": "on", **joined})
+    client.post(address, {"username": "alice", "max_queued": "3", "is_active": "on", **joined})
     assert User.objects.values_list("max_queued", "is_active").get(pk=alice.pk) == (3, False)
 
 
-def test_suspending_again_cancels_what_was_left(client: Client, alice: User, charlie: User) -> None:
+def test_suspending_again_cancels_remaining_work(client: Client, alice: User, charlie: User) -> None:
     waiting = make_generation(alice, State.QUEUED)
     User.objects.filter(pk=alice.pk).update(is_active=False)
     client.force_login(charlie)
-    said = act(client, "suspend", alice, at=PEOPLE, confirmed="yes")
-    assert "Alice was suspended already; 1 generation canceled." in said
+    page = act(client, "suspend", alice, at=PEOPLE, confirmed="yes")
+    assert "Alice was suspended already; 1 generation canceled." in page
     waiting.refresh_from_db()
     assert waiting.state == State.CANCELED
     assert AuditEntry.objects.get().after == {"is_active": False, "canceled": 1}

@@ -1,4 +1,4 @@
-"""The admin: generations to look through, models and LoRAs to allow, people and their tokens."""
+"""The admin's lists and pages of generations, models, users and tokens."""
 
 import re
 from datetime import timedelta
@@ -32,7 +32,7 @@ def test_it_works(staff: Client, alice: User) -> None:
     waiting = make_generation(alice, State.QUEUED)
     page = staff.get(LIST).content.decode()
     assert listed(staff) == [waiting.pk, unchecked.pk, flagged.pk, plain.pk]
-    for wanted in (
+    for text in (
         "make it snow",
         "alice",
         "dreamsite/tiny-edit",
@@ -41,14 +41,14 @@ def test_it_works(staff: Client, alice: User) -> None:
         "not checked",
         "waiting for a worker",
     ):
-        assert wanted in page
+        assert text in page
     assert "succeeded in 2.4 s" in page
     thumbnails = re.findall(r'<(?:span|label) class="thumbnail(?: flagged)?"', page)
     assert len(thumbnails) == 4 + 2 + 1 + 1
     assert page.count("thumbnail flagged") == 1
 
 
-def test_only_staff_come_in(client: Client, alice: User) -> None:
+def test_only_staff_may_open_the_admin(client: Client, alice: User) -> None:
     generation = make_generation(alice)
     client.force_login(alice)
     for address in ("/admin/", LIST, change_page(generation), "/admin/accounts/apitoken/"):
@@ -64,7 +64,7 @@ def test_staff_without_the_permission_see_no_generations(client: Client, alice: 
     assert listed(client) == [generation.pk]
 
 
-def test_the_list_takes_the_same_queries_however_full_it_is_and_counts_nothing(staff: Client, alice: User) -> None:
+def test_the_list_takes_a_constant_number_of_queries_and_no_count(staff: Client, alice: User) -> None:
     counted = []
     for count in (1, 12):
         for number in range(count):
@@ -78,30 +78,30 @@ def test_the_list_takes_the_same_queries_however_full_it_is_and_counts_nothing(s
     assert counted == [8, 8]
 
 
-def test_deep_pages_are_reached_step_by_step(staff: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_are_reached_by_next_and_previous(staff: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GenerationAdmin, "list_per_page", 3)
-    made = [make_generation(alice).pk for _ in range(7)]
-    seen, address = [], LIST + "?q=night"
+    ids = [make_generation(alice).pk for _ in range(7)]
+    pages, address = [], LIST + "?q=night"
     for _ in range(3):
         page = staff.get(address).content.decode()
-        seen.append([UUID(found) for found in ROW.findall(page)])
+        pages.append([UUID(pk) for pk in ROW.findall(page)])
         older = re.search(r'<a href="(\?[^"]+)">Older ›</a>', page)
         address = LIST + older[1].replace("&amp;", "&") if older else ""
-    assert seen == [made[:3:-1], made[3:0:-1], made[:1]]
+    assert pages == [ids[:3:-1], ids[3:0:-1], ids[:1]]
     assert address == ""
     assert 'href="?q=night&amp;p=2">‹ Newer</a>' in page
-    assert listed(staff, p=2) == made[3:0:-1]
+    assert listed(staff, p=2) == ids[3:0:-1]
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", "99999", "9" * 40, "²"])
-def test_a_page_that_is_not_there_leads_back(staff: Client, alice: User, number: str) -> None:
+def test_a_404_page_leads_back(staff: Client, alice: User, number: str) -> None:
     generation = make_generation(alice)
     answer = staff.get(LIST, {"p": number}, follow=True)
     assert answer.status_code == 200
     assert str(generation.pk) in answer.content.decode()
 
 
-def test_filters_choose_by_state_model_flag_and_user(staff: Client, alice: User, bob: User) -> None:
+def test_filters_by_state_model_flag_and_user(staff: Client, alice: User, bob: User) -> None:
     plain = make_generation(alice)
     flagged = make_generation(bob, num_images_per_prompt=2, flagged=[1])
     failed = make_generation(bob, State.FAILED)
@@ -147,17 +147,17 @@ def test_no_search_reads_through_the_prompts(staff: Client, alice: User) -> None
 
 
 @pytest.mark.parametrize("words", ["%", "_", "'", '"', "\\", "2" * 40, "²", "\0", "😀", "0" * 64, "a " * 200])
-def test_a_search_for_odd_words_answers(staff: Client, alice: User, words: str) -> None:
+def test_unusual_searches_cause_no_error(staff: Client, alice: User, words: str) -> None:
     make_generation(alice)
     assert staff.get(LIST, {"q": words}, follow=True).status_code == 200
 
 
-def test_one_generation_is_a_page_to_read(staff: Client, alice: User) -> None:
+def test_the_page_of_a_generation_shows_its_fields(staff: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "my laptop")
     generation = make_generation(alice, token=token, prompt="make it <night>", num_images_per_prompt=2, flagged=[1])
     page = staff.get(change_page(generation)).content.decode()
     first = generation.images.all()[0]
-    for wanted in (
+    for text in (
         "make it &lt;night&gt;",
         "my laptop",
         "denoising 1.9 s",
@@ -171,7 +171,7 @@ def test_one_generation_is_a_page_to_read(staff: Client, alice: User) -> None:
         generation.input.url.replace("&", "&amp;"),
         first.file.url.replace("&", "&amp;"),
     ):
-        assert wanted in page
+        assert text in page
     assert f"{generation.created:%Y-%m-%d %H:%M:%S}" in page
     assert page.count("thumbnail flagged") == 1
     assert "overlay compare flagged" not in page
@@ -180,24 +180,24 @@ def test_one_generation_is_a_page_to_read(staff: Client, alice: User) -> None:
     assert not re.findall(r'<(?:input|textarea|select)[^>]* name="(?:prompt|state|seed|images-0-seed)"', page)
 
 
-def test_an_error_is_told_with_its_code(staff: Client, alice: User) -> None:
+def test_an_error_is_shown_with_its_code(staff: Client, alice: User) -> None:
     page = staff.get(change_page(make_generation(alice, State.FAILED))).content.decode()
     assert "Try reducing input image resolution. (out_of_memory)" in page
 
 
-def test_nothing_of_a_generation_is_made_changed_or_deleted_here(staff: Client, alice: User) -> None:
+def test_generations_are_read_only_in_the_admin(staff: Client, alice: User) -> None:
     generation = make_generation(alice)
     assert staff.get(LIST + "add/").status_code == 403
     assert staff.post(change_page(generation), {"prompt": "other"}).status_code == 403
     assert staff.post(reverse("admin:generation_generation_delete", args=[generation.pk])).status_code == 403
     staff.post(LIST, {"action": "delete_selected", "_selected_action": str(generation.pk), "post": "yes"})
-    # A person goes with all that is theirs, so not from here either: their files would stay.
+    # Users cannot be deleted here either: their files would remain.
     staff.post(reverse("admin:accounts_user_delete", args=[alice.pk]), {"post": "yes"})
     generation.refresh_from_db()
     assert generation.prompt == "make it night"
 
 
-def test_one_generation_takes_the_same_queries_whatever_it_holds(staff: Client, alice: User) -> None:
+def test_the_page_takes_a_constant_number_of_queries(staff: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
     counted = []
     for count in (1, 8):
@@ -208,7 +208,7 @@ def test_one_generation_takes_the_same_queries_whatever_it_holds(staff: Client, 
     assert counted[0] == counted[1] <= 11
 
 
-def test_models_are_edited_with_words_for_what_is_wrong(staff: Client, db: None) -> None:
+def test_invalid_models_are_explained(staff: Client, db: None) -> None:
     address = reverse("admin:generation_diffusionmodel_add")
     for fields, says in [
         ({"id": "no slash"}, "Use the form owner/name"),
@@ -224,7 +224,7 @@ def test_models_are_edited_with_words_for_what_is_wrong(staff: Client, db: None)
     assert DiffusionModel.objects.get(id="someone/model").limits().num_inference_steps == 8
 
 
-def test_a_model_keeps_its_name(staff: Client, db: None) -> None:
+def test_a_model_cannot_be_renamed(staff: Client, db: None) -> None:
     address = reverse("admin:generation_diffusionmodel_change", args=["stabilityai/sd-turbo"])
     page = staff.get(address).content.decode()
     assert page.index("field-id") < page.index("field-revision")
@@ -235,12 +235,12 @@ def test_a_model_keeps_its_name(staff: Client, db: None) -> None:
     assert DiffusionModel.objects.get(id="stabilityai/sd-turbo").max_side == 768
 
 
-def test_the_default_moves_in_one_step_and_stays_enabled(staff: Client, db: None) -> None:
+def test_the_default_model_is_changed_at_once_and_stays_enabled(staff: Client, db: None) -> None:
     address = reverse("admin:generation_diffusionmodel_changelist")
 
     def make_default(*names: str) -> str:
-        chosen = {"action": "make_default", "_selected_action": names}
-        return staff.post(address, chosen, follow=True).content.decode()
+        form = {"action": "make_default", "_selected_action": names}
+        return staff.post(address, form, follow=True).content.decode()
 
     assert "Select one enabled model." in make_default("stabilityai/sd-turbo")
     DiffusionModel.objects.filter(id="stabilityai/sd-turbo").update(enabled=True)
@@ -251,7 +251,7 @@ def test_the_default_moves_in_one_step_and_stays_enabled(staff: Client, db: None
     assert "The default model must be enabled." in staff.post(change, model_form()).content.decode()
 
 
-def test_a_model_that_made_pictures_stays(staff: Client, alice: User) -> None:
+def test_a_model_with_generations_cannot_be_deleted(staff: Client, alice: User) -> None:
     make_generation(alice)
     address = reverse("admin:generation_diffusionmodel_delete", args=["dreamsite/tiny-edit"])
     staff.post(address, {"post": "yes"})
@@ -283,15 +283,15 @@ def test_tokens_are_listed_without_their_secret_and_revoked(staff: Client, alice
     for text in (page, one):
         assert token.digest not in text
         assert raw not in text
-    for state, found in (("yes", token), ("revoked", lost), ("expired", old)):
+    for state, match in (("yes", token), ("revoked", lost), ("expired", old)):
         filtered = staff.get(address, {"usable": state}).content.decode()
-        assert re.findall(r"/apitoken/(\d+)/change/", filtered) == [str(found.pk)]
-    chosen = {"action": "revoke", "_selected_action": [token.pk, lost.pk]}
-    assert "1 token revoked." in staff.post(address, chosen, follow=True).content.decode()
+        assert re.findall(r"/apitoken/(\d+)/change/", filtered) == [str(match.pk)]
+    form = {"action": "revoke", "_selected_action": [token.pk, lost.pk]}
+    assert "1 token revoked." in staff.post(address, form, follow=True).content.decode()
     assert ApiToken.objects.authenticate(raw) is None
 
 
-def test_tokens_are_not_made_or_changed_here(staff: Client, alice: User) -> None:
+def test_tokens_are_neither_created_nor_changed_in_the_admin(staff: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "laptop")
     assert staff.get("/admin/accounts/apitoken/add/").status_code == 403
     assert staff.post(f"/admin/accounts/apitoken/{token.pk}/change/", {"name": "x"}).status_code == 403
@@ -299,7 +299,7 @@ def test_tokens_are_not_made_or_changed_here(staff: Client, alice: User) -> None
 
 
 @pytest.mark.parametrize("address", ["/admin/accounts/apitoken/", "/admin/accounts/user/"])
-def test_the_lists_of_people_and_tokens_take_the_same_queries(staff: Client, address: str) -> None:
+def test_the_lists_of_users_and_tokens_take_a_constant_number_of_queries(staff: Client, address: str) -> None:
     counted = []
     for count in (1, 12):
         for number in range(count):
@@ -311,7 +311,7 @@ def test_the_lists_of_people_and_tokens_take_the_same_queries(staff: Client, add
     assert counted[0] == counted[1]
 
 
-def test_people_are_made_and_suspended(staff: Client, alice: User) -> None:
+def test_users_are_created_and_suspended(staff: Client, alice: User) -> None:
     form = {
         "username": "dora",
         "usable_password": "true",
@@ -323,7 +323,7 @@ def test_people_are_made_and_suspended(staff: Client, alice: User) -> None:
     assert staff.get(f"/admin/accounts/user/{alice.pk}/change/").status_code == 200
 
 
-def test_it_has_our_name_our_style_and_a_way_back(staff: Client) -> None:
+def test_the_admin_has_our_name_and_style_and_leads_back(staff: Client) -> None:
     page = staff.get("/admin/").content.decode()
     assert "<title>Administration | Dreamsite</title>" in page
     assert '<a href="/">View site</a>' in page
@@ -347,7 +347,7 @@ ODD = {
 
 
 @pytest.mark.parametrize(("kind", "query"), [(kind, query) for kind, queries in ODD.items() for query in queries])
-def test_nobody_asks_for_more_than_the_filters_offer(staff: Client, alice: User, kind: str, query: str) -> None:
+def test_unknown_lookups_are_refused(staff: Client, alice: User, kind: str, query: str) -> None:
     address = f"/admin/{kind}/"
     Generation.objects.filter(pk=make_generation(alice).pk).update(note="zebra")
     assert staff.get(f"{address}?{query}", follow=True).redirect_chain == [(f"{address}?e=1", 302)]
@@ -365,5 +365,5 @@ def test_nobody_asks_for_more_than_the_filters_offer(staff: Client, alice: User,
         ("generation/reviewdecision", "after__exact=safe&is_sample__exact=1"),
     ],
 )
-def test_what_the_filters_offer_is_asked_for(staff: Client, kind: str, query: str) -> None:
+def test_every_filter_is_a_valid_lookup(staff: Client, kind: str, query: str) -> None:
     assert staff.get(f"/admin/{kind}/?{query}").status_code == 200

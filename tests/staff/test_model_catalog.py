@@ -1,4 +1,4 @@
-"""Models and LoRAs in the admin: reserved for groups, fetched and warmed by workers, wrong values explained."""
+"""Models and LoRAs in the admin: groups, downloads and warming by workers, validation."""
 
 from typing import Any
 
@@ -57,9 +57,9 @@ def test_a_model_of_a_group_does_not_exist_for_others(
     assert TURBO not in named(client, raw_other, "/models")
     assert "someone/ink" not in named(client, raw_other, "/loras")
     assert build(Request(alice, painter, parameters, None)).model_id == TURBO
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RequestRefused) as refusal:
         build(Request(bob, other, parameters, None))
-    assert (refused.value.code, refused.value.message) == (
+    assert (refusal.value.code, refusal.value.message) == (
         "unknown_model",
         "There is no such model here; leave model_id empty for the default model.",
     )
@@ -68,10 +68,10 @@ def test_a_model_of_a_group_does_not_exist_for_others(
 
 
 def test_the_default_model_is_open_to_all_users(staff: Client, turbo: DiffusionModel) -> None:
-    chosen = {"action": "make_default", "_selected_action": [TURBO]}
-    assert "is reserved for groups" in staff.post(MODELS, chosen, follow=True).content.decode()
+    action_form = {"action": "make_default", "_selected_action": [TURBO]}
+    assert "is reserved for groups" in staff.post(MODELS, action_form, follow=True).content.decode()
     turbo.allowed_groups.clear()
-    assert "is the default now" in staff.post(MODELS, chosen, follow=True).content.decode()
+    assert "is the default now" in staff.post(MODELS, action_form, follow=True).content.decode()
     group = Group.objects.get(name="painters").pk
     form = {"family": "turbo", "pool": "default", "revision": "a" * 40, "enabled": "on", "cost_weight": "1"}
     page = staff.post(
@@ -91,8 +91,8 @@ def test_models_are_downloaded_and_warmed_by_workers(staff: Client, turbo: Diffu
     assert f"Sent “warm {TURBO}” to here-1, here-2, there-1" in do("warm")
     do("download")
     do("download", LORAS, "someone/ink")
-    given = list(WorkerCommand.objects.order_by("pk").values_list("action", "worker", "target"))
-    assert given == [
+    commands = list(WorkerCommand.objects.order_by("pk").values_list("action", "worker", "target"))
+    assert commands == [
         ("warm", "here-1", TURBO),
         ("warm", "here-2", TURBO),
         ("warm", "there-1", TURBO),

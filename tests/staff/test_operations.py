@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("redis")
 
 @pytest.fixture
 def operator(client: Client, bob: User) -> Client:
-    """Bob is staff, and may operate and nothing else."""
+    """Bob as staff with only the permission to operate."""
     User.objects.filter(pk=bob.pk).update(is_staff=True)
     bob.user_permissions.add(Permission.objects.get(codename="operate"))
     client.force_login(bob)
@@ -60,7 +60,7 @@ def test_it_works(operator: Client, alice: User) -> None:
     make_generation(alice, State.QUEUED)
     make_generation(alice, State.RUNNING)
     page = text(operator)
-    for wanted in (
+    for phrase in (
         "No alerts.",
         "here-1",
         "cpu of here, pid 7",
@@ -71,12 +71,12 @@ def test_it_works(operator: Client, alice: User) -> None:
         "1 succeeded, 0 canceled, 1 failed",
         "half within 2.4 s",
     ):
-        assert wanted in page
+        assert phrase in page
     assert "no-store" in operator.get(PAGE)["Cache-Control"]
     assert operator.get("/admin/rq/").status_code == 200
 
 
-def test_who_comes_in(client: Client, alice: User, charlie: User) -> None:
+def test_who_may_open_the_page(client: Client, alice: User, charlie: User) -> None:
     posts = [f"{PAGE}pools/default/pause", f"{PAGE}pools/default/resume", f"{PAGE}order", f"{PAGE}forget"]
     for address in (PAGE, f"{PAGE}live"):
         assert client.get(address)["Location"].startswith("/admin/login/")
@@ -92,12 +92,12 @@ def test_who_comes_in(client: Client, alice: User, charlie: User) -> None:
     assert not PausedPool.objects.exists()
 
 
-def test_a_part_of_the_page_reloads_the_whole_where_the_session_has_ended(client: Client, db: None) -> None:
+def test_htmx_reloads_the_page_when_the_session_has_ended(client: Client, db: None) -> None:
     answer = client.get(f"{PAGE}live", headers={"HX-Request": "true"})
     assert answer["HX-Refresh"] == "true"
 
 
-def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice: User) -> None:
+def test_the_page_takes_a_constant_number_of_queries(operator: Client, alice: User) -> None:
     register_worker()
     counted: list[list[int]] = []
     for count in (1, 9):
@@ -111,7 +111,7 @@ def test_it_takes_the_same_queries_however_much_there_is(operator: Client, alice
                 operator.get(address)
             numbers.append(len(queries))
         counted.append(numbers)
-    # Each slot with runs is sampled by a query of its own.
+    # Each slot with runs takes one query for its sample.
     assert max(counted[0][0], counted[1][0]) <= 20 + 24
     assert counted[0][1] <= counted[1][1] <= 14
 
@@ -138,7 +138,7 @@ def test_alerts_are_shown(operator: Client, alice: User, settings: Settings) -> 
         assert "is nearly full: 1.0 of 1000 GB are free." in text(operator)
 
 
-def test_failures_are_an_alert_if_they_are_more_than_usual(operator: Client, alice: User) -> None:
+def test_unusually_many_failures_are_an_alert(operator: Client, alice: User) -> None:
     register_worker()
     yesterday = timezone.now() - timedelta(hours=5)
     for number in range(10):
@@ -206,13 +206,13 @@ def test_percentiles_are_read_from_the_beginning_of_each_slot(alice: User, monke
     assert measured.is_sampled
     assert slot.total == metrics.Spread(3.0, 5.0)
     assert slot.phases == {"queue": metrics.Spread(1.0, 1.0), "denoising": metrics.Spread(2.0, 4.0)}
-    total, *others = charts.durations(measured)
-    assert [chart.name for chart in others] == ["queue", "denoising"]
+    total, *phase_charts = charts.durations(measured)
+    assert [chart.name for chart in phase_charts] == ["queue", "denoising"]
     assert total.rows[0][1:] == ["3.0 s", "5.0 s"]
     assert dict(total.lines)["p50"].startswith("M")
 
 
-def test_a_slot_alone_is_a_dash_that_can_be_seen(alice: User) -> None:
+def test_a_lone_slot_is_a_visible_dash(alice: User) -> None:
     make_generation(alice)
     chart = charts.durations(metrics.measure(metrics.WINDOWS["day"], timezone.now()))[0]
     for _, path in chart.lines:
@@ -227,7 +227,7 @@ def test_an_empty_service_has_empty_charts(db: None) -> None:
     assert chart.summary == "0 succeeded, 0 canceled, 0 failed"
 
 
-def test_a_paused_pool_starts_nothing_and_says_why(operator: Client, alice: User, bob: User) -> None:
+def test_a_paused_pool_starts_nothing_and_gives_the_reason(operator: Client, alice: User, bob: User) -> None:
     register_worker()
     register_worker("here-1", models=[])
     waiting = make_generation(alice, State.QUEUED)
@@ -235,8 +235,8 @@ def test_a_paused_pool_starts_nothing_and_says_why(operator: Client, alice: User
     assert "The pool default is paused" in page
     assert "1 request waits in it" in page
     assert queue.claim("default", "here-1") == []
-    told = forecast.of_queued([waiting])[waiting.pk]
-    assert (told.reason, told.start, told.finish) == (
+    outlook = forecast.of_queued([waiting])[waiting.pk]
+    assert (outlook.reason, outlook.start, outlook.finish) == (
         "Its pool is paused; nothing new starts there until staff resume it.",
         None,
         None,
@@ -305,13 +305,13 @@ def test_commands_of_lost_workers_fail(tiny_edit: DiffusionModel) -> None:
     assert not WorkerCommand.objects.exists()
 
 
-def test_a_silent_worker_is_forgotten_on_request(operator: Client) -> None:
+def test_a_stale_worker_is_removed_on_request(operator: Client) -> None:
     register_worker("gone-1")
     age_heartbeat("gone-1", 60)
     assert "gone-1" in text(operator)
     operator.post(f"{PAGE}forget", {"worker": "gone-1"})
     assert workers.registered() == []
-    assert AuditEntry.objects.get().action == "worker.forget"
+    assert AuditEntry.objects.get().action == "worker.remove"
     for name in ("gone-1", ""):
         operator.post(f"{PAGE}forget", {"worker": name})
     assert AuditEntry.objects.count() == 1

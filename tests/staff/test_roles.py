@@ -1,4 +1,4 @@
-"""Who may open what in the admin: every address of it, for nobody, plain staff, reviewers, operators, superusers."""
+"""Permissions in the admin: every page for anonymous visitors, users, staff, reviewers, operators and superusers."""
 
 from typing import Any
 
@@ -22,14 +22,14 @@ from tests.support.roles import (
 )
 
 COMMON = {"index", "login", "logout", "password_change", "password_change_done", "autocomplete", "jsi18n", "app_list"}
-"""What all staff may open, or what sends them on; `app_list` is empty without a permission, and then 404."""
+"""Pages that all staff may open, or that redirect. `app_list` is empty without a permission, and then 404."""
 
 ALLOWED = {
     REVIEWERS: {
         *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
         *("generation_reviewdecision_changelist", "generation_reviewdecision_change"),
         "generation_reviewdecision_history",
-        *("review", "review-picture", "review-insight"),
+        *("review", "review-picture", "review-metrics"),
     },
     OPERATORS: {
         *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
@@ -44,26 +44,26 @@ ALLOWED = {
 
 
 def addresses() -> list[tuple[str, str]]:
-    """Name and address of every page of the admin, each with a row that is there."""
-    found = []
+    """Return name and address of every page of the admin, with a row that exists."""
+    named_addresses = []
 
     def walk(patterns: Any, names: str) -> None:
         for pattern in patterns:
             if isinstance(pattern, URLResolver):
                 walk(pattern.url_patterns, names)
             elif isinstance(pattern, URLPattern) and pattern.name and (address := _address(pattern, names)):
-                found.append((pattern.name, address))
+                named_addresses.append((pattern.name, address))
 
     walk(admin.site.get_urls(), "admin:")
     walk(review_urls.urlpatterns, "")
     walk(operations_urls.urlpatterns, "")
-    return found
+    return named_addresses
 
 
 def _address(pattern: URLPattern, names: str) -> str | None:
-    wanted = list(pattern.pattern.converters)
+    converters = list(pattern.pattern.converters)
     name = str(pattern.name)
-    if not wanted and not pattern.pattern.regex.groups:
+    if not converters and not pattern.pattern.regex.groups:
         return reverse(names + name)
     rows: dict[str, Any] = {
         "generation": Generation,
@@ -85,8 +85,8 @@ def _address(pattern: URLPattern, names: str) -> str | None:
 
 
 @pytest.fixture
-def things(alice: User, charlie: User) -> None:
-    """One row of everything."""
+def rows_of_each_model(alice: User, charlie: User) -> None:
+    """One row of each model."""
     ApiToken.objects.issue(alice, "laptop")
     Lora.objects.create(id="someone/ink")
     image = make_generation(alice, flagged=[0]).images.get()
@@ -94,17 +94,17 @@ def things(alice: User, charlie: User) -> None:
     ReviewDecision.objects.create(image=image, generation=image.generation_id, index=0, after=Review.SAFE)
 
 
-def opened(client: Client) -> dict[str, int]:
+def statuses_of(client: Client) -> dict[str, int]:
     return {name: client.get(address).status_code for name, address in addresses()}
 
 
-def test_the_walk_finds_what_there_is(things: None) -> None:
+def test_every_page_is_visited(rows_of_each_model: None) -> None:
     names = {name for name, _ in addresses()}
     assert names >= ALLOWED[REVIEWERS] | ALLOWED[OPERATORS]
     assert len(names) > 40
 
 
-def test_nobody_and_users_are_sent_to_sign_in(client: Client, things: None, alice: User) -> None:
+def test_visitors_and_users_are_sent_to_sign_in(client: Client, rows_of_each_model: None, alice: User) -> None:
     for user in (None, alice):
         if user is not None:
             client.force_login(user)
@@ -116,26 +116,26 @@ def test_nobody_and_users_are_sent_to_sign_in(client: Client, things: None, alic
             ), name
 
 
-def test_plain_staff_see_an_empty_desk(client: Client, things: None) -> None:
+def test_plain_staff_see_an_empty_admin(client: Client, rows_of_each_model: None) -> None:
     client.force_login(staff("dora"))
-    assert {name for name, status in opened(client).items() if status == 200} <= COMMON
+    assert {name for name, status in statuses_of(client).items() if status == 200} <= COMMON
 
 
 @pytest.mark.parametrize("role", [REVIEWERS, OPERATORS])
-def test_a_role_opens_what_is_its_own_and_nothing_else(client: Client, things: None, role: str) -> None:
+def test_a_role_opens_its_own_pages_only(client: Client, rows_of_each_model: None, role: str) -> None:
     client.force_login(staff("dora", role))
-    for name, status in opened(client).items():
+    for name, status in statuses_of(client).items():
         if name in ALLOWED[role]:
             assert status == 200, name
         elif name not in COMMON:
             assert status in (403, 404, 405), name
 
 
-def test_superusers_open_everything(client: Client, things: None, charlie: User) -> None:
+def test_superusers_open_everything(client: Client, rows_of_each_model: None, charlie: User) -> None:
     client.force_login(charlie)
-    statuses = opened(client)
+    statuses = statuses_of(client)
     forbidden = {name for name, status in statuses.items() if status == 403} - {"autocomplete"}
-    # What nobody does there: rows that the service writes are neither made nor deleted, the last default model stays.
+    # Nobody adds or deletes rows that the service writes, or deletes the default model.
     assert all(name.endswith(("_add", "_delete")) for name in forbidden), forbidden
     assert statuses["review"] == statuses["accounts_user_changelist"] == 200
 
@@ -163,7 +163,7 @@ def test_an_operator_cannot_review(client: Client, alice: User) -> None:
         ("review-decide", [image.pk]),
         ("review-undo", []),
         ("review-next", []),
-        ("review-leave", []),
+        ("review-release", []),
     ):
         assert client.post(reverse(name, args=arguments), {"verdict": "safe"}).status_code == 403
     assert "/admin/review/" not in client.get("/admin/").content.decode()
@@ -171,7 +171,7 @@ def test_an_operator_cannot_review(client: Client, alice: User) -> None:
 
 
 @pytest.mark.django_db
-def test_the_roles_hold_exactly_their_permissions() -> None:
+def test_the_roles_have_exactly_their_permissions() -> None:
     granted = {
         group.name: {f"{right.content_type.app_label}.{right.codename}" for right in group.permissions.all()}
         for group in Group.objects.all()
@@ -183,7 +183,7 @@ def test_the_roles_hold_exactly_their_permissions() -> None:
     assert "generation.review_generation" not in granted[OPERATORS]
     assert {right for right in granted[OPERATORS] if ".delete_" in right} == {"generation.delete_generation"}
     assert not {right for right in granted[OPERATORS] if right.endswith(("change_user", "_group"))}
-    # Django makes them again after all migrations, and finds them made.
+    # Django creates permissions after all migrations, and finds these.
     assert Permission.objects.filter(codename="review_generation").count() == 1
     assert Permission.objects.get(codename="view_auditentry").name == "Can view audit entry"
 

@@ -16,7 +16,7 @@ ROW = re.compile(r'<a href="/admin/generation/generation/([0-9a-f-]{36})/change/
 def listed(client: Client, **query: Any) -> list[UUID]:
     answer = client.get(LIST, query)
     assert answer.status_code == 200
-    return [UUID(found) for found in ROW.findall(answer.content.decode())]
+    return [UUID(text) for text in ROW.findall(answer.content.decode())]
 
 
 def change_page(generation: Generation) -> str:

@@ -1,4 +1,4 @@
-"""The Chromium that pages are tested with, and what holds on each of them."""
+"""The Chromium for tests of pages, and checks that apply to every page."""
 
 import os
 import re
@@ -18,7 +18,7 @@ needs_chromium = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"),
     reason="no Chromium here: install Debian's chromium to look at the pages",
 )
-"""Where the environment says `CI`, tests without a Chromium fail instead."""
+"""With the variable `CI`, tests without Chromium fail instead."""
 
 HISTORY = re.compile(r"^[^?]*/history/$")
 GROUND = "getComputedStyle(document.body).backgroundColor"
@@ -32,7 +32,7 @@ NAMELESS = """Array.from(document.querySelectorAll("a[href], button, input:not([
   .map(e => e.outerHTML)"""
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
-# The browser calls nobody but the page's server.
+# The browser connects only to the page's server.
 _QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -50,7 +50,7 @@ expect.set_options(timeout=WAIT_MILLISECONDS)
 
 
 def new_context(browser: Browser, width: int = 1440, **options: Any) -> BrowserContext:
-    """Return a fresh profile of the browser, whose waits have the bound of all waits."""
+    """Return a new profile of the browser. Its waits have the bound `WAIT_SECONDS`."""
     context = browser.new_context(viewport={"width": width, "height": 900}, **options)
     context.set_default_timeout(WAIT_MILLISECONDS)
     return context
@@ -58,10 +58,10 @@ def new_context(browser: Browser, width: int = 1440, **options: Any) -> BrowserC
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start a browser, and fail where there is none."""
+    """Start a browser. Fails if there is none."""
     assert CHROMIUM is not None, "there is no Chromium"
     with pytest.MonkeyPatch.context() as patch:
-        # Playwright runs an event loop in this thread; the tests' own queries beside it are harmless.
+        # Playwright runs an event loop in this thread; queries of the tests do no harm.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET)
@@ -83,7 +83,7 @@ def sign_out(page: Page) -> None:
 
 
 def check_look(page: Page) -> None:
-    """What holds on every page: nothing sticks out, every picture has words and a size, every control a name."""
+    """Check a page: no horizontal overflow, pictures have texts and sizes, controls have names, one heading."""
     page.wait_for_load_state()
     assert page.evaluate(OVERFLOW) <= 0
     assert page.evaluate(f"{PICTURES}.map(i => i.outerHTML)") == []
@@ -92,7 +92,7 @@ def check_look(page: Page) -> None:
 
 
 def check_everywhere(page: Page) -> None:
-    """`check_look` at the width of a desk, a phone and a small phone, in dark and light."""
+    """Run `check_look` at the widths of a desktop, a phone and a small phone, in light and dark."""
     for width in (1440, 390, 320):
         page.set_viewport_size({"width": width, "height": 900})
         for scheme, ground in GROUNDS.items():

@@ -1,4 +1,4 @@
-"""Generations in every state, with real small files, as submission and the worker leave them."""
+"""Generations in every state, with small real files, like those of submission and worker."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ PHASES = {"loading": 0.0, "encoding": 0.06, "denoising": 1.9, "decoding": 0.29, 
 
 
 def bundled_model() -> DiffusionModel:
-    """The model that migrations seed; tests that flush the database need it again."""
+    """Return the model that migrations create; it is created again if an earlier test has flushed the database."""
     model, _ = DiffusionModel.objects.get_or_create(
         id="dreamsite/tiny-edit", defaults={"family": "instruct-pix2pix", "enabled": True, "is_default": True}
     )
@@ -42,19 +42,37 @@ def make_generation(
     created: datetime | None = None,
     **fields: Any,
 ) -> Generation:
-    """A generation of this user as it looks in this state. `fields` are request fields.
+    """Create a generation of this user in this state. `fields` are request fields.
 
     `flagged` and `sampled` are indexes of results.
     """
-    created = created or timezone.now()
     picture = picture or scene(96, 64)
     parameters = ImageToImageParameters(**{"prompt": "make it night", "num_inference_steps": 20, "seed": 1207} | fields)
+    generation = _new_row(user, state, picture, parameters, created or timezone.now())
+    generation.token = token
+    name = f"test/{generation.pk}"
+    generation.input = storage.store(f"{name}.webp", encode_input(picture))
+    generation.input_thumbnail = storage.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
+    if state == State.SUCCEEDED:
+        generation.is_flagged = parameters.safety_check and bool(flagged)
+    generation.save(force_insert=True)
+    search.index(generation)
+    if state == State.SUCCEEDED:
+        _add_images(
+            generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name, sampled
+        )
+    return generation
+
+
+def _new_row(
+    user: User, state: State, picture: Image.Image, parameters: ImageToImageParameters, created: datetime
+) -> Generation:
+    """Return an unsaved generation without files, with the fields that a worker sets before this state."""
     model = bundled_model()
     recipe, warnings = plan(parameters, model.reference(), [], picture.size, model.limits())
     generation = Generation(
         id=uuid7(nanoseconds=int(created.timestamp() * 1e9)),
         user=user,
-        token=token,
         model=model,
         pool="default",
         state=state,
@@ -68,9 +86,6 @@ def make_generation(
         input_height=picture.height,
         created=created,
     )
-    name = f"test/{generation.pk}"
-    generation.input = storage.store(f"{name}.webp", encode_input(picture))
-    generation.input_thumbnail = storage.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
     if state != State.QUEUED:
         generation.attempt, generation.worker = 1, "here-1"
         generation.started = created + timedelta(seconds=0.02)
@@ -81,13 +96,6 @@ def make_generation(
         generation.error_message = "Out of memory error. Try reducing input image resolution."
     if state == State.SUCCEEDED:
         generation.phases = PHASES
-        generation.is_flagged = parameters.safety_check and bool(flagged)
-    generation.save(force_insert=True)
-    search.index(generation)
-    if state == State.SUCCEEDED:
-        _add_images(
-            generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name, sampled
-        )
     return generation
 
 
@@ -123,11 +131,11 @@ def files_of(generation: Generation) -> list[str]:
 
 
 def existing(names: list[str]) -> list[str]:
-    """Return those of these files that are in the storage."""
+    """Return the files among these that are in the storage."""
     return [name for name in names if default_storage.exists(name)]
 
 
 def unnamed_files() -> list[str]:
-    """The files that are recorded as staged or to be deleted."""
+    """Return the files that are recorded as staged or to be deleted."""
     records = [*StagedFiles.objects.all(), *FileDeletion.objects.all()]
     return [name for record in records for name in record.names]

@@ -1,4 +1,4 @@
-"""Generations on their way through the queue, without a worker process."""
+"""Generations in the queue, without a worker process."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -24,7 +24,7 @@ def submit(token: ApiToken, **fields: str) -> Generation:
 
 
 def claim(worker: str = "worker-1", pool: str = "default", warm: Sequence[str] = ()) -> Generation | None:
-    """The next row, where batches hold one."""
+    """Claim the next row, with batches of at most one."""
     batch = queue.claim(pool, worker, warm)
     assert len(batch) <= 1
     return batch[0] if batch else None

@@ -1,4 +1,4 @@
-"""Uploads for tests, as bytes: sound pictures of every kind, and files made to break a reader."""
+"""Uploads for tests, as bytes: valid pictures of every kind, and malicious files."""
 
 import io
 import itertools
@@ -111,7 +111,7 @@ def animation(format_: str = "GIF") -> bytes:
 
 
 def with_png_chunk(data: bytes, name: bytes, content: bytes) -> bytes:
-    """The PNG with a chunk put before its pixels."""
+    """Return the PNG with an additional chunk before its pixels."""
     before = data.index(b"IDAT") - 4
     chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
     return data[:before] + chunk + data[before:]
@@ -218,7 +218,7 @@ def postscript() -> bytes:
 
 
 def other_picture(format_: str) -> bytes:
-    """A sound picture of a format that Pillow reads and an upload must not have: PSD and the like are never tried."""
+    """Return a valid picture of a format that Pillow reads but uploads must not have."""
     return photo(16, 16, format_)
 
 

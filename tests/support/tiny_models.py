@@ -1,4 +1,4 @@
-"""Models, LoRAs and a safety checker of every kind the engine loads: real classes and formats, tiny, never trained."""
+"""Models, LoRAs and a safety checker of every kind that the engine loads: real classes and formats, tiny, untrained."""
 
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.support.tiny_parts import (
     unet,
 )
 
-# Only half typed, so taken untyped.
+# Its types are incomplete, so it is untyped here.
 diffusers: Any = import_module("diffusers")
 transformers: Any = import_module("transformers")
 peft: Any = import_module("peft")
@@ -90,8 +90,8 @@ def save_lora(models_dir: Path, id_: str, pipe: Any, seed: int = 0, text: bool =
         for part, modules in targets.items():
             model = getattr(pipe, part)
             config = peft.LoraConfig(r=4, lora_alpha=4, target_modules=modules)
-            model.add_adapter(config, adapter_name="made")
-            for name, tensor in peft.get_peft_model_state_dict(model, adapter_name="made").items():
+            model.add_adapter(config, adapter_name="random")
+            for name, tensor in peft.get_peft_model_state_dict(model, adapter_name="random").items():
                 weights[f"{part}.{name}"] = torch.randn(tensor.shape) * 0.5
         pipe.unload_lora_weights()
     return save_lora_weights(models_dir, id_, weights)

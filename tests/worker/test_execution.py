@@ -1,4 +1,4 @@
-"""One attempt at a batch: each generation ends once, whatever happens to the others, the lease or the worker."""
+"""One attempt at a batch: each generation ends once, whatever happens to the others, to the lease or to the worker."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -44,11 +44,11 @@ def batching(settings: Settings, tiny_edit: DiffusionModel) -> None:
 
 
 def at_step(number: int, event: Callable[[], object]) -> Callable[[], bool]:
-    """A `should_release` that lets something happen when it is asked for this time."""
-    asked = iter(range(1, 1000))
+    """Return a `should_release` that calls `event` at its call of this number."""
+    calls = iter(range(1, 1000))
 
     def should_release() -> bool:
-        if next(asked) == number:
+        if next(calls) == number:
             event()
         return False
 
@@ -64,7 +64,7 @@ def output_files(generation: Generation) -> list[str]:
     return sorted(default_storage.listdir(folder)[1]) if default_storage.exists(folder) else []
 
 
-def held(token: ApiToken) -> Generation:
+def submit_and_claim(token: ApiToken) -> Generation:
     submit(token, num_inference_steps=STEPS)
     generation = claim()
     assert generation
@@ -72,7 +72,7 @@ def held(token: ApiToken) -> Generation:
 
 
 def test_it_works(alices: ApiToken, engine: Engine) -> None:
-    generation = held(alices)
+    generation = submit_and_claim(alices)
     execution.run([generation], engine, lambda: False)
     generation.refresh_from_db()
     assert generation.state == State.SUCCEEDED
@@ -95,14 +95,14 @@ def test_compatible_requests_of_several_users_are_one_batch(
     assert [row.images.count() for row in Generation.objects.order_by("pk")] == [2, 1, 0]
 
 
-def test_a_batch_holds_no_more_pictures_than_allowed(alices: ApiToken, batching: None, settings: Settings) -> None:
+def test_a_batch_has_at_most_the_allowed_pictures(alices: ApiToken, batching: None, settings: Settings) -> None:
     settings.USER_MAX_RUNNING = 0
     for images in ("3", "2", "1"):
         submit(alices, num_images_per_prompt=images)
     assert [row.image_count for row in queue.claim("default", "worker-1")] == [3, 1]
 
 
-def test_a_batch_keeps_its_users_limits(alices: ApiToken, batching: None, settings: Settings) -> None:
+def test_a_batch_respects_its_users_limits(alices: ApiToken, batching: None, settings: Settings) -> None:
     settings.USER_MAX_RUNNING = 2
     for _ in range(4):
         submit(alices)
@@ -116,7 +116,7 @@ def test_a_model_that_was_not_verified_is_not_batched(alices: ApiToken, batching
     assert len(queue.claim("default", "worker-1")) == 1
 
 
-def test_canceling_one_of_a_batch_leaves_the_others_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
+def test_canceling_one_of_a_batch_does_not_affect_the_others(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(3)]
     batch = queue.claim("default", "worker-1")
     execution.run(batch, engine, at_step(4, lambda: queue.cancel(rows[1])))
@@ -126,7 +126,7 @@ def test_canceling_one_of_a_batch_leaves_the_others_alone(alices: ApiToken, engi
     assert 0 < rows[1].cost < rows[0].cost
 
 
-def test_a_request_whose_input_is_gone_fails_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
+def test_a_request_with_a_missing_input_fails_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(2)]
     storage.discard([str(rows[0].input.name)])
     execution.run(queue.claim("default", "worker-1"), engine, lambda: False)
@@ -134,22 +134,22 @@ def test_a_request_whose_input_is_gone_fails_alone(alices: ApiToken, engine: Eng
     assert Generation.objects.order_by("pk")[0].error_code == ErrorCode.STORAGE_FAILED
 
 
-def test_a_worker_that_must_end_hands_back(alices: ApiToken, engine: Engine) -> None:
-    generation = held(alices)
+def test_a_stopping_worker_releases_its_batch(alices: ApiToken, engine: Engine) -> None:
+    generation = submit_and_claim(alices)
     execution.run([generation], engine, lambda: True)
     generation.refresh_from_db()
     assert (generation.state, generation.attempt, generation.crash_count) == (State.QUEUED, 1, 0)
 
 
-def test_an_undead_workers_result_changes_nothing(alices: ApiToken, engine: Engine, settings: Settings) -> None:
-    generation = held(alices)
+def test_the_result_of_a_lost_lease_is_dropped(alices: ApiToken, engine: Engine, settings: Settings) -> None:
+    generation = submit_and_claim(alices)
 
-    def lose() -> None:
+    def lose_the_lease() -> None:
         expire(generation)
         reaper.reap()
         assert claim("worker-2")
 
-    execution.run([generation], engine, at_step(4, lose))
+    execution.run([generation], engine, at_step(4, lose_the_lease))
     generation.refresh_from_db()
     assert (generation.state, generation.attempt, generation.worker) == (State.RUNNING, 2, "worker-2")
     assert output_files(generation) == []
@@ -157,8 +157,8 @@ def test_an_undead_workers_result_changes_nothing(alices: ApiToken, engine: Engi
 
 
 def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engine: Engine) -> None:
-    """The database was away for longer than the lease, say: nobody has begun again, and the pictures are good."""
-    generation = held(alices)
+    """For example, the database was away for longer than the lease. No other attempt has begun, so the pictures count."""
+    generation = submit_and_claim(alices)
 
     def expire_and_reap() -> None:
         expire(generation)
@@ -169,16 +169,16 @@ def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engi
     assert output_files(generation) == ["1-0-small.webp", "1-0.png"]
 
 
-def test_finishing_twice_is_finishing_once(alices: ApiToken, engine: Engine) -> None:
-    """As when the connection breaks at the commit: whoever asks again is told that it is done."""
-    generation = held(alices)
+def test_finishing_twice_has_no_further_effect(alices: ApiToken, engine: Engine) -> None:
+    """As if the connection broke at the commit: the second call returns True."""
+    generation = submit_and_claim(alices)
     execution.run([generation], engine, lambda: False)
     assert queue.finish(generation, [], [], {})
     assert generation.images.count() == 1
 
 
 def test_files_of_an_attempt_that_died_while_storing_are_swept(alices: ApiToken) -> None:
-    dead = held(alices)
+    dead = submit_and_claim(alices)
     name = f"outputs/{dead.created:%Y/%m/%d}/{dead.pk}/1-0.png"
     files.stage([name], dead)
     storage.store(name, b"half a picture")
@@ -191,21 +191,21 @@ def test_files_of_an_attempt_that_died_while_storing_are_swept(alices: ApiToken)
     assert unnamed_files() == []
 
 
-def test_the_sweep_never_takes_what_was_finished_meanwhile(alices: ApiToken, engine: Engine) -> None:
-    """The note is read while the attempt is storing, and the row when it has succeeded."""
-    generation = held(alices)
+def test_the_sweep_leaves_files_that_were_unstaged_meanwhile(alices: ApiToken, engine: Engine) -> None:
+    """The sweep reads the record while the attempt stores files, and the row after it succeeded."""
+    generation = submit_and_claim(alices)
     name = f"outputs/{generation.created:%Y/%m/%d}/{generation.pk}/1-0.png"
     files.stage([name], generation)
     storage.store(name, b"a picture")
     finished = iter([True])
 
-    def finish_after_the_notes_were_read(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        of_the_row = sql.startswith('SELECT "generation_generation"."attempt"')
-        if of_the_row and next(finished, False):
+    def finish_after_the_records_were_read(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        is_of_the_row = sql.startswith('SELECT "generation_generation"."attempt"')
+        if is_of_the_row and next(finished, False):
             assert queue.finish(generation, [], [], {})
         return execute(sql, params, many, context)
 
-    with connection.execute_wrapper(finish_after_the_notes_were_read):
+    with connection.execute_wrapper(finish_after_the_records_were_read):
         reaper.reap()
     assert next(finished, None) is None
     assert output_files(generation) == ["1-0.png"]
@@ -223,16 +223,16 @@ def test_files_of_a_submission_that_died_are_swept_after_a_while(alices: ApiToke
     assert not default_storage.exists(str(row.input.name))
 
 
-def test_no_request_runs_for_longer_than_any_may(alices: ApiToken, engine: Engine, settings: Settings) -> None:
+def test_no_run_exceeds_max_seconds(alices: ApiToken, engine: Engine, settings: Settings) -> None:
     settings.MAX_SECONDS = 0.0
-    generation = held(alices)
+    generation = submit_and_claim(alices)
     execution.run([generation], engine, lambda: False)
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.CANCELED, ErrorCode.DEADLINE)
 
 
 def test_a_deadline_stops_a_run(alices: ApiToken, engine: Engine) -> None:
-    generation = held(alices)
+    generation = submit_and_claim(alices)
     generation.deadline = timezone.now()
     execution.run([generation], engine, lambda: False)
     generation.refresh_from_db()

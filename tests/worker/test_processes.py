@@ -1,4 +1,4 @@
-"""Processes that die: whatever is killed, an accepted request ends once, and `serve` leaves nothing behind."""
+"""Processes that die: whatever is killed, an accepted request ends once, and `serve` leaves no process behind."""
 
 import io
 import json
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from tests.support.environment import ROOT
 from tests.support.service import (
     WAIT_SECONDS,
     Service,
+    paused,
     post,
     record,
     submit,
@@ -39,7 +41,7 @@ def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def pixels(service: Service, generation_id: str) -> bytes:
     wait_until(lambda: service.state(generation_id) == "succeeded", "the end of the run")
-    # Redis and the web process may still be on their way back.
+    # Redis and the web process may still be starting again.
     images = record(service, generation_id)["images"]
     assert isinstance(images, list)
     (image,) = images
@@ -51,11 +53,16 @@ def outputs(service: Service, generation_id: str) -> list[str]:
 
 
 def signal_paused(worker: int, number: signal.Signals) -> None:
-    """Send a signal to a process that is stopped, and let it go on."""
+    """Send a signal to a paused process, and continue it."""
     os.kill(worker, number)
-    # SIGKILL may have ended it already.
+    # SIGKILL may have ended it.
     with suppress(ProcessLookupError):
         os.kill(worker, signal.SIGCONT)
+
+
+def registered_workers(service: Service) -> list[dict[str, Any]]:
+    with closing(Redis(unix_socket_path=str(service.data_dir / "redis.sock"))) as redis:
+        return [json.loads(redis.get(key) or "{}") for key in redis.keys("dreamsite:worker:*")]
 
 
 def is_ready(service: Service) -> bool:
@@ -65,7 +72,7 @@ def is_ready(service: Service) -> bool:
         return False
 
 
-def test_what_takes_longer_than_the_wait_is_not_lost(frail: Service) -> None:
+def test_a_request_that_outlasts_the_wait_is_not_lost(frail: Service) -> None:
     response = post(frail, steps=10)
     assert response.status_code == 202
     generation_id = response.json()["id"]
@@ -75,16 +82,16 @@ def test_what_takes_longer_than_the_wait_is_not_lost(frail: Service) -> None:
     assert pixels(frail, generation_id)
 
 
-def test_a_killed_worker_loses_nothing(frail: Service) -> None:
-    undisturbed = pixels(frail, submit(frail, steps=10))
+def test_a_killed_worker_loses_no_request(frail: Service) -> None:
+    expected = pixels(frail, submit(frail, steps=10))
     worker = frail.child(WORKER)
     generation_id = submit_and_pause(frail, worker)
     signal_paused(worker, signal.SIGKILL)
-    assert pixels(frail, generation_id) == undisturbed
+    assert pixels(frail, generation_id) == expected
     assert outputs(frail, generation_id) == ["2-0-small.webp", "2-0.png"]
 
 
-def test_a_stopped_worker_releases_what_it_was_making(frail: Service) -> None:
+def test_a_stopped_worker_releases_its_run(frail: Service) -> None:
     worker = frail.child(WORKER)
     generation_id = submit_and_pause(frail, worker, steps=20)
     signal_paused(worker, signal.SIGTERM)
@@ -92,8 +99,8 @@ def test_a_stopped_worker_releases_what_it_was_making(frail: Service) -> None:
     assert pixels(frail, generation_id)
 
 
-def test_a_worker_that_is_told_to_end_finishes_what_it_has_begun(service: Service) -> None:
-    """The service of the other tests: its workers may finish what they have begun."""
+def test_a_stopped_worker_may_finish_its_run(service: Service) -> None:
+    """The shared service, whose `DRAIN_SECONDS` are long enough."""
     worker = service.child(WORKER)
     generation_id = submit_and_pause(service, worker)
     signal_paused(worker, signal.SIGTERM)
@@ -127,13 +134,12 @@ def test_ready_means_that_a_worker_of_this_start_is_warm(frail: Service) -> None
     frail.process.wait()
     frail.stop()
     frail.start()
-    with closing(Redis(unix_socket_path=str(frail.data_dir / "redis.sock"))) as redis:
-        entries = [json.loads(redis.get(key) or "{}") for key in redis.keys("dreamsite:worker:*")]
-    assert [(entry["pid"], entry["models"]) for entry in entries] == [(frail.child(WORKER), ["dreamsite/tiny-edit"])]
+    entries = [(entry["pid"], entry["models"]) for entry in registered_workers(frail)]
+    assert entries == [(frail.child(WORKER), ["dreamsite/tiny-edit"])]
     assert pixels(frail, submit(frail))
 
 
-def test_a_killed_redis_loses_nothing(frail: Service) -> None:
+def test_a_killed_redis_loses_no_request(frail: Service) -> None:
     worker = frail.child(WORKER)
     generation_id = submit_and_pause(frail, worker)
     os.kill(frail.child(REDIS), signal.SIGKILL)
@@ -141,6 +147,43 @@ def test_a_killed_redis_loses_nothing(frail: Service) -> None:
     assert pixels(frail, generation_id)
     wait_until(lambda: is_ready(frail), "readiness")
     assert pixels(frail, submit(frail))
+
+
+def test_a_worker_that_lost_redis_is_registered_once(frail: Service) -> None:
+    worker = frail.child(WORKER)
+
+    def names() -> set[str]:
+        return {entry["name"] for entry in registered_workers(frail) if entry["pid"] == worker}
+
+    (earlier,) = names()
+    message = "Redis cannot be reached; trying again"
+    count = frail.output.count(message)
+    generation_id = submit_and_pause(frail, worker)
+    redis = frail.child(REDIS)
+    # While it is paused, the supervisor does not start another Redis, so that the run ends without one.
+    with paused(frail.process.pid):
+        os.kill(redis, signal.SIGKILL)
+        os.kill(worker, signal.SIGCONT)
+        wait_until(lambda: frail.output.count(message) > count, "the loss of Redis")
+    assert pixels(frail, generation_id)
+    wait_until(lambda: is_ready(frail), "readiness")
+    wait_until(lambda: names() - {earlier}, "the next registration")
+    assert earlier not in names()
+
+
+def test_a_worker_that_was_paused_until_its_lease_expired_goes_on_working(frail: Service) -> None:
+    worker = frail.child(WORKER)
+    first = submit_and_pause(frail, worker)
+    try:
+        wait_until(lambda: frail.state(first) == "queued", "the end of the lease")
+        second = submit(frail)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert pixels(frail, first)
+    assert pixels(frail, second)
+    # The pictures of the first attempt count if they were stored before the second one began.
+    assert len(outputs(frail, first)) == 2
+    assert frail.child(WORKER) == worker
 
 
 def test_a_worker_ends_though_redis_is_away(frail: Service) -> None:
@@ -157,8 +200,8 @@ def test_clients_wait_while_the_web_process_is_replaced(frail: Service) -> None:
     assert httpx.get(f"{frail.url}/health", timeout=WAIT_SECONDS).status_code == 200
 
 
-def test_a_stopping_web_process_tells_held_clients_where_to_look(service: Service) -> None:
-    """The service of the other tests: its clients are held for longer than this takes."""
+def test_a_stopping_web_process_answers_held_clients_with_202(service: Service) -> None:
+    """The shared service, which holds clients for longer than this test takes."""
     worker, web = service.child(WORKER), service.child(WEB)
     os.kill(worker, signal.SIGSTOP)
     try:
@@ -177,12 +220,12 @@ def test_a_second_serve_and_a_taken_port_are_one_clear_line(frail: Service, tmp_
     second = refusal(DATA_DIR=str(frail.data_dir), PORT="0")
     assert second.startswith(f"CommandError: Another serve is running on DATA_DIR {frail.data_dir}; stop it, or")
     port = frail.url.rpartition(":")[2]
-    taken = refusal(DATA_DIR=str(tmp_path), PORT=port)
-    assert taken.startswith(f"CommandError: Cannot listen on 127.0.0.1 port {port}")
-    assert "set HOST and PORT to free ones" in taken
+    port_refusal = refusal(DATA_DIR=str(tmp_path), PORT=port)
+    assert port_refusal.startswith(f"CommandError: Cannot listen on 127.0.0.1 port {port}")
+    assert "set HOST and PORT to free ones" in port_refusal
 
 
-def test_a_data_dir_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_impossible_data_dir_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "is not writable" in refusal(DATA_DIR=str(tmp_path / "file" / "data"))
     long = tmp_path / ("x" * 100)
@@ -190,7 +233,7 @@ def test_a_data_dir_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_stopping_leaves_no_orphan(frail: Service) -> None:
-    """Last of this module: it ends the service, in the middle of a run, and starts it again."""
+    """The last of this module: it stops the service during a run, and starts it again."""
     worker = frail.child(WORKER)
     generation_id = submit_and_pause(frail, worker)
     children = frail.children()
@@ -209,7 +252,7 @@ def test_stopping_leaves_no_orphan(frail: Service) -> None:
 
 
 def refusal(**environment: str) -> str:
-    """The one line that a `serve` which cannot start prints."""
+    """Return the only line that a `serve` prints that cannot start."""
     finished = subprocess.run(
         [sys.executable, "manage.py", "serve"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""`manage.py createtoken`: a token for a program, printed once."""
+"""`manage.py createtoken`: create an API token."""
 
 from argparse import ArgumentParser
 from datetime import timedelta
@@ -14,14 +14,14 @@ from dreamsite import checks
 
 
 class Command(BaseCommand):
-    help = "Create an API token for a user and print it, alone, on standard output. It is shown only now."
+    help = "Create an API token for a user and print only the token. It is not shown again."
     requires_system_checks = [checks.SETTINGS]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
-        parser.add_argument("--name", required=True, help="What the token is for, such as the program that uses it.")
-        parser.add_argument("--days", type=int, help="Days until it expires. Without: it does not.")
-        parser.add_argument("--create", action="store_true", help="Make an ordinary user first if there is none.")
+        parser.add_argument("--name", required=True, help="A name for the token, such as the program that uses it.")
+        parser.add_argument("--days", type=int, help="Days until it expires (default: never).")
+        parser.add_argument("--create", action="store_true", help="Create the user if there is none.")
 
     def handle(self, *args: Any, username: str, name: str, days: int | None, create: bool, **options: Any) -> None:
         if days is not None and not 1 <= days <= 36_500:
@@ -30,10 +30,10 @@ class Command(BaseCommand):
             user = User.objects.filter(username=username).first()
         except (OperationalError, ProgrammingError):
             raise CommandError(
-                "The database is not there yet; start `manage.py serve` or run `manage.py migrate`."
+                "There is no database yet; start `manage.py serve` or run `manage.py migrate`."
             ) from None
         if user is None and not create:
-            raise CommandError(f"There is no user {username!r}; add --create to make one.")
+            raise CommandError(f"There is no user {username!r}; add --create to create one.")
         try:
             ApiToken(name=name).clean_fields(exclude=["user", "prefix", "digest"])
             if user is None:

@@ -1,4 +1,4 @@
-"""`manage.py download_model`: a model's weights, fetched before somebody waits for them."""
+"""`manage.py download_model`: download the weights of a model before requests need them."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -13,7 +13,7 @@ from generation.models import DiffusionModel
 
 
 class Command(BaseCommand):
-    help = "Fetch what is missing of a model, at its pinned revision, into MODELS_DIR."
+    help = "Download the missing files of a model, at its pinned revision, to MODELS_DIR."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("model_id", metavar="ID", help="A model of the admin's list, such as stabilityai/sd-turbo.")
@@ -21,16 +21,16 @@ class Command(BaseCommand):
     def handle(self, *args: Any, model_id: str, **options: Any) -> None:
         model = DiffusionModel.objects.filter(pk=model_id).first()
         if model is None:
-            known = ", ".join(DiffusionModel.objects.values_list("pk", flat=True))
-            raise CommandError(f"There is no model {model_id!r}; add it in the admin, or choose one of {known}.")
-        # It would print a line for each of its attempts.
+            model_ids = ", ".join(DiffusionModel.objects.values_list("pk", flat=True))
+            raise CommandError(f"There is no model {model_id!r}; add it in the admin, or choose one of {model_ids}.")
+        # The hub's client prints a warning for each of its retries.
         huggingface_hub.logging.set_verbosity_error()
-        self.stdout.write(f"Fetching what is missing of {model_id} ...")
+        self.stdout.write(f"Downloading the missing files of {model_id} ...")
         self.stdout.flush()
         try:
             directory = catalog.download(model.reference(), settings.MODELS_DIR)
         except ModelFailed as error:
-            raise CommandError(f"{model_id} could not be fetched: {first_cause(error)}.") from None
+            raise CommandError(f"{model_id} could not be downloaded: {first_cause(error)}.") from None
         self.stdout.write(f"{model_id} is in {directory}")
         if not model.enabled:
-            self.stdout.write("Requests may not use it yet: enable it in the admin.")
+            self.stdout.write("Requests cannot use it yet: enable it in the admin.")

@@ -1,4 +1,4 @@
-"""`manage.py reaper`: requeue what lost its worker, make data exports and delete accounts, until it is stopped."""
+"""`manage.py reaper`: repair and prune periodically, make data exports and delete accounts, until it is stopped."""
 
 import signal
 import threading
@@ -16,13 +16,11 @@ _ACCOUNT_JOBS_STOP_SECONDS = 3.0
 
 
 class Command(BaseCommand):
-    help = (
-        "Requeue expired leases, wake workers for queued work, make data exports and delete accounts, again and again."
-    )
+    help = "Requeue expired leases, wake workers, remove old data, make data exports and delete accounts, periodically."
     requires_system_checks = [checks.SETTINGS]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--interval", type=float, default=1.0, help="Seconds between two rounds.")
+        parser.add_argument("--interval", type=float, default=1.0, help="Seconds between two runs.")
 
     def handle(self, *args: Any, interval: float, **options: Any) -> None:
         stop = threading.Event()

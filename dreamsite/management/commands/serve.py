@@ -1,4 +1,4 @@
-"""`manage.py serve`: everything on one machine, from one command."""
+"""`manage.py serve`: run the whole service on one machine."""
 
 import fcntl
 import http.client
@@ -24,12 +24,12 @@ from generation.broker import workers
 logger = logging.getLogger(__name__)
 
 _WORKER_GRACE = settings.DRAIN_SECONDS + 30.0
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _SAMPLE = settings.BASE_DIR / "dreamsite" / "static" / "sample.jpg"
 
 
 class Command(BaseCommand):
-    help = "Run Redis, the database migrations, the web process, the workers and the reaper; keep them running."
+    help = "Migrate the database, and run Redis, the web process, the workers and the reaper; restart what ends."
 
     def handle(self, *args: Any, **options: Any) -> None:
         lock = _lock(settings.DATA_DIR / "serve.lock")
@@ -37,22 +37,22 @@ class Command(BaseCommand):
             port = listener.getsockname()[1]
             supervisor = Supervisor()
             try:
-                self._start(supervisor, listener, f"http://{_shown(settings.HOST)}:{port}")
+                self._start(supervisor, listener, f"http://{_url_host(settings.HOST)}:{port}")
                 while not supervisor.is_stopping:
-                    supervisor.keep()
-                    time.sleep(_LOOK_SECONDS)
+                    supervisor.restart_ended()
+                    time.sleep(_POLL_SECONDS)
             finally:
                 supervisor.stop()
 
     def _start(self, supervisor: Supervisor, listener: socket.socket, url: str) -> None:
         if settings.REDIS_EMBEDDED:
-            embedded_redis.end_leftover(settings.DATA_DIR)
+            embedded_redis.stop_orphan(settings.DATA_DIR)
             supervisor.start([Child("redis", embedded_redis.command(settings.DATA_DIR))])
             embedded_redis.wait_until_answering(settings.DATA_DIR)
-            # Those that are on file are of a start before this one.
+            # Its file still has the workers of the previous start.
             workers.remove_all()
         call_command("migrate", interactive=False, verbosity=0)
-        self._greet_first_start(url)
+        self._create_administrator(url)
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
         listener.set_inheritable(True)
         supervisor.start(
@@ -67,15 +67,15 @@ class Command(BaseCommand):
             ]
         )
         while not supervisor.is_stopping:
-            supervisor.keep()
+            supervisor.restart_ended()
             if _is_alive(listener) and not health.missing():
                 self.stdout.write(f"ready {url}")
                 self.stdout.flush()
                 return
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
-    def _greet_first_start(self, url: str) -> None:
-        """Make an administrator and a token where there is none yet, and show both, once."""
+    def _create_administrator(self, url: str) -> None:
+        """Create an administrator and a token if there is no administrator yet, and print both."""
         if User.objects.filter(is_superuser=True).exists():
             return
         password = secrets.token_urlsafe(12)
@@ -83,7 +83,7 @@ class Command(BaseCommand):
         _, raw = ApiToken.objects.issue(admin, "first token")
         sample = os.path.relpath(_SAMPLE) if _SAMPLE.is_relative_to(Path.cwd()) else str(_SAMPLE)
         self.stdout.write(
-            "This is the first start, so an administrator was made. Keep this: it is not shown again.\n\n"
+            "This is the first start, so an administrator was created. Save this: it is not shown again.\n\n"
             f"  user       {admin.username}\n"
             f"  password   {password}\n"
             f"  API token  {raw}\n\n"
@@ -98,7 +98,7 @@ class Command(BaseCommand):
 
 
 def _lock(path: Path) -> Any:
-    """Hold DATA_DIR for this process; the kernel lets go of it however the process ends."""
+    """Lock DATA_DIR for this process. The kernel releases the lock when the process ends."""
     file = path.open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,7 +111,7 @@ def _lock(path: Path) -> Any:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """The listening socket. It is kept here, so that clients wait instead of failing while the web process restarts."""
+    """Return a listening socket. It stays open in this process, so that clients wait while the web process restarts."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=1024)
@@ -122,7 +122,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _is_alive(listener: socket.socket) -> bool:
     host, port = listener.getsockname()[:2]
-    connection = http.client.HTTPConnection(_reachable(host), port, timeout=2)
+    connection = http.client.HTTPConnection(_local_address(host), port, timeout=2)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == 200
@@ -132,9 +132,10 @@ def _is_alive(listener: socket.socket) -> bool:
         connection.close()
 
 
-def _reachable(host: str) -> str:
+def _local_address(host: str) -> str:
+    """Return the address at which a server that listens on `host` can be reached from this machine."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared with, not bound to
 
 
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else _reachable(host)
+def _url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else _local_address(host)

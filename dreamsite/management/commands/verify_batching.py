@@ -1,4 +1,4 @@
-"""`manage.py verify_batching`: whether requests that run as one batch get the pictures that each would get alone."""
+"""`manage.py verify_batching`: check whether a model generates the same pictures in a batch as one by one."""
 
 import math
 from argparse import ArgumentParser
@@ -15,11 +15,11 @@ from generation.recipes import ModelReference, plan, traits_of
 if TYPE_CHECKING:
     from generation.engine.engine import BatchItem, Engine
 
-LEAST_PSNR = 40.0
-"""Decibels. At 40 the values of a picture, 0 to 255, differ by 2.5 (root mean square): less than people see.
+MIN_PSNR = 40.0
+"""Decibels. At 40 the values of a picture, 0 to 255, differ by 2.5 (root mean square), which is not visible.
 
-Measured on the bundled model: rounding alone leaves 91 dB or more in float32, 47 or more in bfloat16 (20 steps, 4 pictures
-on one and on two threads); the prompt or negative prompt of another request leaves 26 or less, its seed less than 40.
+Measured on the bundled model with 20 steps, 4 pictures, one and two threads: at least 91 dB in float32 and 47 dB in bfloat16,
+where only rounding differs; at most 26 dB with the prompt or negative prompt of another request, less than 40 with its seed.
 """
 
 _SAMPLE = settings.BASE_DIR / "dreamsite" / "static" / "sample.jpg"
@@ -36,27 +36,29 @@ _NEGATIVE_PROMPTS = ("blurry", "people", "text and watermarks", "dark")
 
 
 class Command(BaseCommand):
-    help = "Compare pictures made in one batch with the same made one by one, and allow batches of the model or not."
+    help = "Compare pictures of one batch with the same pictures one by one, and allow batches for the model or not."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "model_id", metavar="MODEL", help="A model of the admin's list, such as stabilityai/sd-turbo."
         )
         parser.add_argument(
-            "--images", type=int, default=4, help="How many requests, each for one picture (default 4)."
+            "--images", type=int, default=4, help="Number of requests, each for one picture (default 4)."
         )
-        parser.add_argument("--steps", type=int, help="Steps of each (default: what the model recommends, else 20).")
+        parser.add_argument(
+            "--steps", type=int, help="Steps of each (default: those that the model recommends, else 20)."
+        )
 
     def handle(self, *args: Any, model_id: str, images: int, steps: int | None, **options: Any) -> None:
-        most = int(bounds(ImageToImageParameters.model_fields["num_inference_steps"])["le"])
+        max_steps = int(bounds(ImageToImageParameters.model_fields["num_inference_steps"])["le"])
         if images < 2:
             raise CommandError("--images must be at least 2.")
-        if steps is not None and not 2 <= steps <= most:
-            raise CommandError(f"--steps must be from 2 to {most}.")
+        if steps is not None and not 2 <= steps <= max_steps:
+            raise CommandError(f"--steps must be from 2 to {max_steps}.")
         row = DiffusionModel.objects.filter(pk=model_id).first()
         if row is None:
-            known = ", ".join(DiffusionModel.objects.values_list("pk", flat=True))
-            raise CommandError(f"There is no model {model_id!r}; add it in the admin, or choose one of {known}.")
+            model_ids = ", ".join(DiffusionModel.objects.values_list("pk", flat=True))
+            raise CommandError(f"There is no model {model_id!r}; add it in the admin, or choose one of {model_ids}.")
         model = row.reference()
         try:
             self._compare(model, images, steps or int(traits_of(model).recommended.get("num_inference_steps", 20)))
@@ -67,7 +69,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{model_id} makes the same pictures in a batch: compatible requests may share one.")
 
     def _compare(self, model: ModelReference, images: int, steps: int) -> None:
-        """Print how far pictures made in one batch are from those made alone. Raises `CommandError` if that is too far."""
+        """Print how much pictures of a batch differ from those generated alone. Raises `CommandError` if it is too much."""
         # Imported here: torch takes seconds to load.
         from generation.engine.engine import Engine, EngineSettings
 
@@ -80,44 +82,48 @@ class Command(BaseCommand):
                 offline=settings.MODELS_OFFLINE,
             )
         )
-        members = _requests(model, images, steps)
-        run_with = members[0].recipe.num_inference_steps
-        self.stdout.write(f"Making {images} different pictures of {run_with} steps, one by one and in a batch ...")
+        items = _batch_items(model, images, steps)
+        effective_steps = items[0].recipe.num_inference_steps
+        self.stdout.write(
+            f"Making {images} different pictures of {effective_steps} steps, one by one and in a batch ..."
+        )
         self.stdout.flush()
-        alone = [_make(engine, [member]) for member in members]
-        batch = _make(engine, members)
-        if batch.steps != alone[0].steps:
+        singles = [_run(engine, [item]) for item in items]
+        batch = _run(engine, items)
+        if batch.steps != singles[0].steps:
             raise CommandError(
                 f"{model.id} may not be batched: the batch was not made in one call, since memory is short or the model "
                 "breaks with several requests; the log says which. Fewer --images may help."
             )
         worst = math.inf
-        for number, (one, picture) in enumerate(zip(alone, batch.pictures, strict=True), start=1):
-            difference, psnr = _difference(one.pictures[0], picture)
+        for number, (single, picture) in enumerate(zip(singles, batch.pictures, strict=True), start=1):
+            difference, psnr = _difference(single.pictures[0], picture)
             worst = min(worst, psnr)
             self.stdout.write(f"picture {number}: largest difference {difference} of 255, PSNR {psnr:.1f} dB")
-        self.stdout.write(f"one by one {sum(one.seconds for one in alone):.1f} s, in a batch {batch.seconds:.1f} s")
-        if worst < LEAST_PSNR:
+        self.stdout.write(
+            f"one by one {sum(single.seconds for single in singles):.1f} s, in a batch {batch.seconds:.1f} s"
+        )
+        if worst < MIN_PSNR:
             raise CommandError(
-                f"{model.id} may not be batched: PSNR must be {LEAST_PSNR:g} dB or more for every picture, "
+                f"{model.id} may not be batched: PSNR must be {MIN_PSNR:g} dB or more for every picture, "
                 f"the worst has {worst:.1f}."
             )
 
 
-class _Made(NamedTuple):
-    """What one run made; `seconds` are without loading the model, `steps` those of all its calls."""
+class _Run(NamedTuple):
+    """The pictures of one run. `seconds` are without loading the model; `steps` are those of all its calls."""
 
     pictures: list[Image.Image]
     seconds: float
     steps: int
 
 
-def _requests(model: ModelReference, count: int, steps: int) -> "list[BatchItem]":
-    """Requests that differ in all that the members of a batch may differ in, widely, so that a mix-up shows."""
+def _batch_items(model: ModelReference, count: int, steps: int) -> "list[BatchItem]":
+    """Return requests that differ much in all that may differ within a batch, so that a mix-up is noticed."""
     from generation.engine.engine import BatchItem
 
     photo = Image.open(_SAMPLE).convert("RGB")
-    members = []
+    items = []
     for index in range(count):
         share = index / (count - 1)
         left, upper = round(share * (photo.width - _SIDE)), round((1 - share) * (photo.height - _SIDE))
@@ -131,25 +137,25 @@ def _requests(model: ModelReference, count: int, steps: int) -> "list[BatchItem]
             safety_check=False,
         )
         recipe, _ = plan(parameters, model, [], (_SIDE, _SIDE))
-        members.append(BatchItem(recipe, photo.crop((left, upper, left + _SIDE, upper + _SIDE))))
-    return members
+        items.append(BatchItem(recipe, photo.crop((left, upper, left + _SIDE, upper + _SIDE))))
+    return items
 
 
-def _make(engine: "Engine", members: "list[BatchItem]") -> _Made:
-    """One picture for each member. Raises `CommandError` if one failed."""
+def _run(engine: "Engine", items: "list[BatchItem]") -> _Run:
+    """Generate one picture for each item. Raises `CommandError` if one fails."""
     from generation.engine.errors import EngineError
 
-    pictures, seconds, told = [], 0.0, [0]
-    for outcome in engine.run_batch(members, lambda done, of, phase: told.append(of)):
+    pictures, seconds, total_steps = [], 0.0, [0]
+    for outcome in engine.run_batch(items, lambda done, of, phase: total_steps.append(of)):
         if isinstance(outcome, EngineError):
-            raise CommandError(f"{members[0].recipe.model.id} cannot be run: {outcome.message}")
+            raise CommandError(f"{items[0].recipe.model.id} cannot be run: {outcome.message}")
         pictures.append(outcome.pictures[0].image)
         seconds = sum(outcome.timings.values()) - outcome.timings["loading"]
-    return _Made(pictures, seconds, told[-1])
+    return _Run(pictures, seconds, total_steps[-1])
 
 
 def _difference(one: Image.Image, other: Image.Image) -> tuple[int, float]:
-    """The largest difference of two pictures, 0 to 255, and their peak signal-to-noise ratio in decibels.
+    """Return the largest difference of two pictures, 0 to 255, and their peak signal-to-noise ratio in decibels.
 
     PSNR = 10 log10(255² / mean squared error), infinite for equal pictures.
     """

@@ -11,32 +11,32 @@ import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-_LAST_REQUESTS_SECONDS = 0.5
+_GRACE_SECONDS = 0.5
 
 
 class Command(BaseCommand):
-    help = "Serve HTTP on HOST and PORT, or on a listening socket that was handed over."
+    help = "Serve HTTP on HOST and PORT, or on a listening socket that the parent process opened."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--fd", type=int, help="File descriptor of a listening socket.")
 
     def handle(self, *args: Any, fd: int | None, **options: Any) -> None:
-        from dreamsite.asgi import application, waiting_layer
+        from dreamsite.asgi import application, long_poll
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-                # Held clients are told where to look while there is time to tell them.
-                waiting_layer.release()
+                # Answer held clients while the server still can.
+                long_poll.release_clients()
                 super().handle_exit(sig, frame)
 
             async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-                # Uvicorn would reset the connections that are open, but have not brought their request yet.
+                # Uvicorn would reset open connections whose request has not arrived yet.
                 for server in self.servers:
                     server.close()
-                await asyncio.sleep(_LAST_REQUESTS_SECONDS)
+                await asyncio.sleep(_GRACE_SECONDS)
                 await super().shutdown(sockets)
 
-        # WhiteNoise reads its files in pieces without asyncio; they are small, and are sent at once.
+        # WhiteNoise reads files synchronously; they are small.
         warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
         config = uvicorn.Config(
             application,
@@ -46,7 +46,7 @@ class Command(BaseCommand):
             log_config=None,
             access_log=False,
             server_header=False,
-            # Else whoever connects from here could say that they come from anywhere.
+            # Without trusted proxies no client may choose its own address.
             proxy_headers=bool(settings.TRUSTED_PROXIES),
             forwarded_allow_ips=settings.TRUSTED_PROXIES,
             timeout_keep_alive=65,

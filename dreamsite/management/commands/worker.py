@@ -1,4 +1,4 @@
-"""`manage.py worker`: one warm worker for one pool."""
+"""`manage.py worker`: one worker for one pool."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -10,16 +10,18 @@ from dreamsite import checks
 
 
 class Command(BaseCommand):
-    help = "Run one warm worker: load the engine, then make what is queued in its pool."
+    help = "Run one worker: load the engine, then run the queued generations of its pool."
     requires_system_checks = [checks.SETTINGS]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--pool", default="default", choices=settings.POOLS, help="Which queue to work on.")
+        parser.add_argument(
+            "--pool", default="default", choices=settings.POOLS, help="The pool whose requests it runs."
+        )
         parser.add_argument(
             "--threads",
             type=int,
             default=settings.THREADS,
-            help="Threads of torch; keep the sum over workers within the cores.",
+            help="Torch threads. The sum over all workers should not exceed the cores.",
         )
         parser.add_argument("--device", default=settings.DEVICE, help="auto, cpu, cuda, cuda:1, mps.")
 

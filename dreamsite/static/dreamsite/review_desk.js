@@ -30,7 +30,7 @@ function blurPictures() {
 }
 
 async function preloadNext() {
-  const exclude = currentItem() ? [["besides", currentItem().dataset.image]] : [];
+  const exclude = currentItem() ? [["exclude", currentItem().dataset.image]] : [];
   try {
     const response = await fetch(desk.dataset.next, { method: "POST", body: formData(exclude) });
     preloaded.innerHTML = response.ok ? await response.text() : "";
@@ -94,7 +94,7 @@ desk.addEventListener("submit", (event) => {
 // Opening the reasons moves the focus to the first of them.
 desk.addEventListener("toggle", (event) => event.target.open && event.target.querySelector("button").focus(), true);
 desk.addEventListener("keydown", (event) => {
-  const reasons = event.key === "Escape" && desk.querySelector("details.why[open]");
+  const reasons = event.key === "Escape" && desk.querySelector("details.reasons[open]");
   if (reasons) {
     reasons.open = false;
     reasons.querySelector("summary").focus();
@@ -102,7 +102,7 @@ desk.addEventListener("keydown", (event) => {
 });
 addEventListener("blur", blurPictures);
 document.addEventListener("visibilitychange", () => document.hidden && blurPictures());
-addEventListener("pagehide", () => navigator.sendBeacon(desk.dataset.leave, formData([])));
+addEventListener("pagehide", () => navigator.sendBeacon(desk.dataset.release, formData([])));
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 // A picture that another reviewer claims is only shown: nothing can be decided about it, so no next one is needed.
 if (claimKeys().length) preloading = preloadNext();

@@ -64,17 +64,17 @@ function offer(field, isOffered) {
 }
 
 function applySlider({ field, number, range }, settings, previousSettings) {
-  offer(field, settings.shown);
+  offer(field, settings.has_effect);
   const isUnchanged = number.value === previousSettings.value;
   number.max = settings.max;
-  range.max = settings.span;
+  range.max = settings.slider_max;
   if (isUnchanged || Number(number.value) > Number(number.max)) number.value = settings.value;
   range.value = number.value;
 }
 
 /** Offer as axes of a contact sheet only what has an effect on the model. */
 function applyAxes(model) {
-  const ineffective = Object.keys(model.sliders).filter((name) => !model.sliders[name].shown);
+  const ineffective = Object.keys(model.sliders).filter((name) => !model.sliders[name].has_effect);
   if (!model.negative_prompt) ineffective.push("negative_prompt");
   for (const option of form.querySelectorAll("[data-axis] option")) {
     option.hidden = option.disabled = ineffective.includes(option.value);
@@ -115,10 +115,10 @@ function startSeed() {
 }
 
 /** Return how many different values an axis has, and show in which form they are written. */
-function updateAxis(place) {
-  const parameter = byId(`${place}_field`).value;
+function updateAxis(axis) {
+  const parameter = byId(`${axis}_field`).value;
   const isText = TEXT_AXES.includes(parameter);
-  const values = byId(place);
+  const values = byId(axis);
   values.disabled = !parameter;
   values.placeholder = isText ? "one per line" : "2, 4, 7.5";
   if (!parameter) return 0;

@@ -1,0 +1,1 @@
+"""The operations pages: dashboard, alerts, metrics, worker commands and retention."""

@@ -17,13 +17,7 @@ from django.utils import timezone
 from generation import display
 from generation.broker.workers import WorkerInfo
 from generation.jobs.backlog import PoolBacklog
-from generation.models import (
-    Generation,
-    PausedPool,
-    State,
-    WorkerCommand,
-    first_id,
-)
+from generation.models import Generation, PausedPool, State, WorkerCommand, first_id
 from generation.parameters import ErrorCode
 
 RECENT = timedelta(minutes=15)
@@ -41,20 +35,20 @@ _MAX_COMMANDS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Alert:
-    """A problem and what to do about it. It is grave if requests are not processed because of it."""
+    """A problem and what to do about it. It is critical if requests are not processed because of it."""
 
     text: str
-    is_grave: bool
+    is_critical: bool
 
 
 def alerts(
     workers: Sequence[WorkerInfo] | None, backlogs: Sequence[PoolBacklog], paused: Iterable[PausedPool]
 ) -> list[Alert]:
-    """Return the current alerts, the grave ones first. `workers` is None if Redis cannot be reached."""
+    """Return the current alerts, the critical ones first. `workers` is None if Redis cannot be reached."""
     now = timezone.now()
     result = [*_redis(workers), *_database(), *_pools(workers, backlogs, list(paused), now), *_workers(workers or [])]
     result += [*_failures(now), *_commands(now), *_disks()]
-    return sorted(result, key=lambda alert: not alert.is_grave)
+    return sorted(result, key=lambda alert: not alert.is_critical)
 
 
 def _redis(workers: Sequence[WorkerInfo] | None) -> Iterator[Alert]:

@@ -15,14 +15,7 @@ from generation.broker.progress import Progress
 from generation.broker.workers import WorkerInfo
 from generation.jobs import backlog
 from generation.jobs.backlog import PoolBacklog
-from generation.models import (
-    DiffusionModel,
-    Generation,
-    PausedPool,
-    State,
-    WorkerCommand,
-    first_id,
-)
+from generation.models import DiffusionModel, Generation, PausedPool, State, WorkerCommand, first_id
 from generation.staff.operations import alerts
 from generation.staff.operations.alerts import Alert
 
@@ -64,8 +57,8 @@ class WorkerView:
     memory: str
     memory_percent: int
     failure: str
-    may_drain: bool
-    may_resume: bool
+    can_drain: bool
+    can_resume: bool
 
 
 @dataclass(frozen=True)
@@ -139,8 +132,8 @@ def _workers(
                 memory=f"{info.memory_used / 1e9:.1f} of {info.memory_total / 1e9:.0f} GB",
                 memory_percent=round(100 * info.memory_used / info.memory_total) if info.memory_total else 0,
                 failure=failures.get(info.name, ""),
-                may_drain=not (info.is_stale or info.is_drained or is_draining),
-                may_resume=info.is_drained and not info.is_stale,
+                can_drain=not (info.is_stale or info.is_drained or is_draining),
+                can_resume=info.is_drained and not info.is_stale,
             )
         )
     return views
@@ -156,7 +149,7 @@ def _run(generation: Generation, latest: Progress | None) -> Run:
 
 def _state(info: WorkerInfo, runs: Sequence[Run], is_draining: bool) -> str:
     if info.is_stale:
-        return "silent"
+        return "stale"
     if info.is_drained:
         return "drained"
     if is_draining:

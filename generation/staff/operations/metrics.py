@@ -76,16 +76,16 @@ class Slot:
 class Metrics:
     """The metrics of a window.
 
-    `failures` are error codes with counts, read from `of_failures` failures; `costs` are usernames with cost and number of
-    requests, read from `of_costs` requests. `backlogs` has each pool's peak backlog by slot.
+    `failures` are error codes with counts, read from `failures_read` failures; `costs` are usernames with cost and number of
+    requests, read from `requests_read` requests. `backlogs` has each pool's peak backlog by slot.
     """
 
     window: Window
     slots: list[Slot]
     failures: list[tuple[str, int]]
-    of_failures: int
+    failures_read: int
     costs: list[tuple[str, float, int]]
-    of_costs: int
+    requests_read: int
     backlogs: dict[str, list[Peak | None]]
 
     @property
@@ -115,8 +115,10 @@ def measure(window: Window, now: datetime) -> Metrics:
         slots.append(Slot(start, succeeded, failed, canceled, total, phases))
     rows = Generation.objects.filter(pk__gte=first_id(starts[0])).order_by("-pk")
     codes = Counter(rows.filter(state=State.FAILED).values_list("error_code", flat=True)[:NEWEST])
-    costs, of_costs = _costs(rows)
-    return Metrics(window, slots, codes.most_common(), codes.total(), costs, of_costs, peaks(list(pairwise(starts))))
+    costs, requests_read = _costs(rows)
+    return Metrics(
+        window, slots, codes.most_common(), codes.total(), costs, requests_read, peaks(list(pairwise(starts)))
+    )
 
 
 def _counts(starts: Sequence[datetime]) -> Counter[tuple[int, str]]:

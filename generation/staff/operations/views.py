@@ -1,7 +1,5 @@
 """The operations dashboard and its buttons, for staff with the permission `generation.operate`."""
 
-from typing import cast
-
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db import transaction
@@ -11,7 +9,7 @@ from django.views.decorators.http import require_POST, require_safe
 from redis import RedisError
 
 from accounts import audit
-from accounts.models import User
+from accounts.requests import current_user
 from generation.broker import workers
 from generation.jobs import control
 from generation.jobs.control import CommandRefused
@@ -27,7 +25,7 @@ _NO_REDIS = "Redis cannot be reached, so the workers are unknown and nothing was
 def overview(request: HttpRequest) -> HttpResponse:
     """Show the whole page; `window` is one of `metrics.WINDOWS`, by default the last day."""
     window = metrics.WINDOWS.get(request.GET.get("window", ""), metrics.WINDOWS["day"])
-    figures = metrics.metrics(window)
+    window_metrics = metrics.metrics(window)
     return render(
         request,
         "admin/operations/dashboard.html",
@@ -38,12 +36,12 @@ def overview(request: HttpRequest) -> HttpResponse:
             "models": dashboard.enabled_models(),
             "windows": metrics.WINDOWS.values(),
             "window": window,
-            "metrics": figures,
+            "metrics": window_metrics,
             "per_slot": metrics.PER_SLOT,
             "sample_size": metrics.NEWEST,
-            "throughput": charts.throughput(figures),
-            "duration_charts": charts.durations(figures),
-            "backlog_charts": charts.waiting(figures),
+            "throughput": charts.throughput(window_metrics),
+            "duration_charts": charts.durations(window_metrics),
+            "backlog_charts": charts.waiting(window_metrics),
         },
     )
 
@@ -58,7 +56,7 @@ def live(request: HttpRequest) -> HttpResponse:
 @operators_only
 @require_POST
 def pause(request: HttpRequest, pool: str) -> HttpResponse:
-    user = cast(User, request.user)
+    user = current_user(request)
     try:
         with transaction.atomic():
             if control.pause(pool, user.get_username()):
@@ -74,7 +72,7 @@ def pause(request: HttpRequest, pool: str) -> HttpResponse:
 def resume(request: HttpRequest, pool: str) -> HttpResponse:
     with transaction.atomic():
         if control.resume(pool):
-            audit.record(cast(User, request.user), "pool.resume", pool, {"paused": True}, {"paused": False})
+            audit.record(current_user(request), "pool.resume", pool, {"paused": True}, {"paused": False})
         elif pool not in settings.POOLS:
             raise Http404
     messages.success(request, f"The pool {pool} was resumed.")
@@ -85,7 +83,7 @@ def resume(request: HttpRequest, pool: str) -> HttpResponse:
 @require_POST
 def send_command(request: HttpRequest) -> HttpResponse:
     """Send a worker a command: `action`, `worker`, and `target` where it is about a model or LoRA."""
-    user, action = cast(User, request.user), request.POST.get("action", "")
+    user, action = current_user(request), request.POST.get("action", "")
     worker, target = request.POST.get("worker", "")[:100], request.POST.get("target", "")[:200]
     if action not in WorkerCommand.Action.values:
         raise Http404
@@ -117,6 +115,6 @@ def remove_worker(request: HttpRequest) -> HttpResponse:
     if not is_registered:
         messages.info(request, f"The worker {worker} is not in the list any more.")
     else:
-        audit.record(cast(User, request.user), "worker.forget", worker, None, None)
+        audit.record(current_user(request), "worker.remove", worker, None, None)
         messages.success(request, f"The worker {worker} was removed from the list.")
     return redirect("operations")

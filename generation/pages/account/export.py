@@ -1,4 +1,4 @@
-"""The page where one takes all of one's data away."""
+"""The page that exports all of the user's data as a zip file."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,29 +22,30 @@ from accounts.models import DataExport
 from accounts.requests import current_user
 from generation.maintenance import data_export
 
-_PIECE = 1 << 18
-_LENT_SECONDS = 60
+_CHUNK_BYTES = 1 << 18
+_URL_SECONDS = 60
+"""How long a signed URL of an export works."""
 
 
 @never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
-    """What is being made or can be fetched; POST asks for a new export."""
+    """Show the user's export: unfinished, failed, or ready to download. `POST` requests a new one."""
     user = current_user(request)
     if request.method == "POST":
         if not data_export.request(user):
             messages.info(request, "An export is being made already; wait until it is done.")
         return redirect("export")
-    found = data_export.visible_to(user)
+    exports = data_export.visible_to(user)
     state = DataExport.State
-    ready = next((export for export in found if export.state == state.SUCCEEDED), None)
+    ready = next((export for export in exports if export.state == state.SUCCEEDED), None)
     return render(
         request,
         "accounts/export.html",
         {
-            "pending": next((export for export in found if export.state in (state.QUEUED, state.RUNNING)), None),
-            "failed": found[0] if found and found[0].state == state.FAILED else None,
+            "pending": next((export for export in exports if export.state in (state.QUEUED, state.RUNNING)), None),
+            "failed": exports[0] if exports and exports[0].state == state.FAILED else None,
             "ready": ready,
             "expires": ready.finished + data_export.RETENTION if ready and ready.finished else None,
         },
@@ -55,30 +56,31 @@ def page(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_safe
 def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
-    """The file of one's own finished export, while it is kept."""
+    """Download the zip file of one of the user's exports, until it expires."""
     export = get_object_or_404(data_export.ready(current_user(request)), pk=export_id)
     name = f"dreamsite-{timezone.localtime(export.created):%Y-%m-%d}.zip"
     disposition = f'attachment; filename="{name}"'
     if settings.S3_BUCKET:
-        # The bucket sends it, to whoever has this address within a minute.
-        lent = {"ResponseContentDisposition": disposition}
-        return redirect(default_storage.url(export.file.name, parameters=lent, expire=_LENT_SECONDS))  # type: ignore[call-arg]
+        # The bucket sends the file.
+        parameters = {"ResponseContentDisposition": disposition}
+        url = default_storage.url(export.file.name, parameters=parameters, expire=_URL_SECONDS)  # type: ignore[call-arg]
+        return redirect(url)
     try:
         file = default_storage.open(str(export.file.name))
     except OSError:
         raise Http404 from None
     return StreamingHttpResponse(
-        _pieces(file),
+        _read(file),
         content_type="application/zip",
         headers={"Content-Disposition": disposition, "Content-Length": str(export.size)},
     )
 
 
-async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
-    # A client may take its time: no connection to the database is held meanwhile.
+async def _read(file: IO[bytes]) -> AsyncIterator[bytes]:
+    # A slow client must not hold a connection to the database.
     await sync_to_async(connections.close_all)()
     try:
-        while piece := await asyncio.to_thread(file.read, _PIECE):
-            yield piece
+        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+            yield chunk
     finally:
         file.close()

@@ -1,4 +1,4 @@
-"""What one has used: a chart by day, tables by token and model, today against the limits."""
+"""The usage page: a chart by day, tables by token and model, and meters of the limits."""
 
 import math
 from collections.abc import Mapping
@@ -21,14 +21,16 @@ from generation.jobs.usage import (
 from generation.pages.caching import revalidated
 
 DAYS = (7, 30, 90)
-_UNITS = {"requests": "request", "images": "image", "cost": "cost"}
-_LABELS = 6
-"""Days that are named below the chart, at most one more."""
+_UNITS = {"requests": "request", "images": "image"}
+_MAX_DATES = 6
+"""Most dates below the chart."""
+_MIN_BAR_HEIGHT = 1.0
+"""The height of the smallest bar, so that it is visible."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A day of the chart. Heights and widths are in the chart's own units: a day is 1 wide, and the top is 100."""
+    """A day of the chart. In the chart's units, a day is 1 wide and the highest value 100 high; y points down."""
 
     label: str
     value: str
@@ -39,7 +41,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Line:
-    """A line across the chart, and what it stands for."""
+    """A horizontal line across the chart with its value as label."""
 
     label: str
     y: float
@@ -47,7 +49,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: its share, 0 to 100, is of the largest."""
+    """A row of a table; `percent` is relative to the largest row."""
 
     name: str
     value: str
@@ -56,26 +58,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Meter:
-    """A limit and how much of it is used."""
+    """A limit and how much of it is used, as text and in percent."""
 
     name: str
-    words: str
+    text: str
     percent: int
-    limited: bool
+    has_limit: bool
 
 
 @revalidated
 @login_required
 @require_safe
 def show(request: HttpRequest) -> HttpResponse:
-    """One's own usage; `by` is the measure, `days` how far back. What it does not know is the first of each."""
+    """Show the usage of the last `days`, one of `DAYS`, by a measure: `by`, one of `MEASURES`."""
     user = current_user(request)
-    by = request.GET.get("by", "")
+    by, days_text = request.GET.get("by", ""), request.GET.get("days", "")
     measure = by if by in MEASURES else MEASURES[0]
-    wanted = request.GET.get("days", "")
-    days = next((number for number in DAYS if str(number) == wanted), DAYS[1])
-    used = usage.of(user, days)
-    amounts = used.amounts[measure]
+    days = next((number for number in DAYS if str(number) == days_text), DAYS[1])
+    user_usage = usage.of(user, days)
+    amounts = user_usage.amounts[measure]
     top = _round_up(max(amounts.days.values()))
     return render(
         request,
@@ -85,52 +86,51 @@ def show(request: HttpRequest) -> HttpResponse:
             "days": days,
             "measures": MEASURES,
             "ranges": DAYS,
-            "total": _said(amounts.total, measure),
+            "total": _amount(amounts.total, measure),
             "bars": _bars(amounts, measure, top),
             "lines": _lines(amounts, measure, top),
             "dates": _dates(amounts),
-            "tokens": _rows(_by_name(amounts, used.tokens), measure),
+            "tokens": _rows(_by_name(amounts, user_usage.tokens), measure),
             "models": _rows(amounts.models, measure),
-            "meters": _meters(usage.now(user, list(used.amounts["cost"].days.values())[-1])),
+            "meters": _meters(usage.now(user, list(user_usage.amounts["cost"].days.values())[-1])),
         },
     )
 
 
 def _by_name(amounts: Amounts, names: Mapping[int | None, str]) -> dict[str, float]:
-    """What goes by a token's name; several of one name are one line. What came without a token came from the studio."""
-    named: dict[str, float] = {}
+    """Return the amounts by the token's name; requests without a token came from the studio. Tokens may share a name."""
+    by_name: dict[str, float] = {}
     for key, value in amounts.tokens.items():
         name = names.get(key, "the studio")
-        named[name] = named.get(name, 0) + value
-    return named
+        by_name[name] = by_name.get(name, 0) + value
+    return by_name
 
 
 def _bars(amounts: Amounts, measure: str, top: float) -> list[Bar]:
     bars = []
     for number, (day, value) in enumerate(amounts.days.items()):
-        # What is little is still to be seen.
-        height = max(1.0, 100 * value / top) if value else 0.0
-        bars.append(Bar(format_date(day, "j M Y"), _said(value, measure), number, 100 - height, height))
+        height = max(_MIN_BAR_HEIGHT, 100 * value / top) if value else 0.0
+        bars.append(Bar(format_date(day, "j M Y"), _amount(value, measure), number, 100 - height, height))
     return bars
 
 
 def _dates(amounts: Amounts) -> list[tuple[str, float]]:
-    """Some of the days, with the middle of their bar in percent of the width."""
+    """Return some of the days as text, with the middle of their bar in percent of the chart's width."""
     days = list(amounts.days)
-    step = max(1, math.ceil(len(days) / _LABELS))
-    # Counted from today, which is always named.
-    chosen = range(len(days) - 1, -1, -step)
-    return [(format_date(days[at], "j M"), 100 * (at + 0.5) / len(days)) for at in reversed(chosen)]
+    step = max(1, math.ceil(len(days) / _MAX_DATES))
+    # Backwards from today, so that today is always labeled.
+    indices = range(len(days) - 1, -1, -step)
+    return [(format_date(days[index], "j M"), 100 * (index + 0.5) / len(days)) for index in reversed(indices)]
 
 
 def _rows(amounts: dict[str, float] | dict[str, int], measure: str) -> list[Row]:
-    most = max(amounts.values(), default=0) or 1
+    largest = max(amounts.values(), default=0) or 1
     largest_first = sorted(amounts.items(), key=lambda item: (-item[1], item[0]))
-    return [Row(name, _said(value, measure), round(100 * value / most)) for name, value in largest_first if value]
+    return [Row(name, _amount(value, measure), round(100 * value / largest)) for name, value in largest_first if value]
 
 
 def _meters(gauges: Gauges) -> list[Meter]:
-    named: tuple[tuple[str, Gauge], ...] = (
+    named_gauges: tuple[tuple[str, Gauge], ...] = (
         ("Cost today", gauges.cost),
         ("Requests in the last minute", gauges.per_minute),
         ("Waiting", gauges.queued),
@@ -143,12 +143,12 @@ def _meters(gauges: Gauges) -> list[Meter]:
             gauge.percent,
             gauge.limit is not None,
         )
-        for name, gauge in named
+        for name, gauge in named_gauges
     ]
 
 
 def _round_up(value: float) -> float:
-    """The least round number that is not below the value, and of which half is easily written, too."""
+    """Return the smallest round number that is at least `value` and whose half is round, too."""
     if value <= 0:
         return 1
     power = 10.0 ** math.floor(math.log10(value))
@@ -157,22 +157,22 @@ def _round_up(value: float) -> float:
 
 
 def _lines(amounts: Amounts, measure: str, top: float) -> list[Line]:
-    """At the top and half way, where half is a number of what is counted."""
+    """Return lines at the top and half way up. Counts below 2 have no whole half, so only the top."""
     if not amounts.total:
         return []
     shares = (1, 0.5) if measure == "cost" or top >= 2 else (1,)
     return [Line(_number(top * share), 100 - 100 * share) for share in shares]
 
 
-def _said(value: float, measure: str) -> str:
-    """`31 requests`, `1 image`, `cost 12.5`."""
+def _amount(value: float, measure: str) -> str:
+    """Format an amount with its unit: `31 requests`, `1 image`; a cost has none: `12.5`."""
     if measure == "cost":
         return _number(value)
     return f"{_number(value)} {_UNITS[measure]}{'' if value == 1 else 's'}"
 
 
 def _number(value: float) -> str:
-    """As few digits as say it: whole numbers with separators, small ones with three significant digits."""
+    """Format a number: whole numbers and those from 100 with separators, others with three significant digits."""
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.3g}"

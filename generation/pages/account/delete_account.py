@@ -1,4 +1,4 @@
-"""The page where one leaves for good, and the receipt."""
+"""The page that deletes the user's account, and the receipt of a deletion."""
 
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from generation.maintenance import account_deletion
 from generation.maintenance.account_deletion import LastAdministrator
 from generation.models import GeneratedImage, Generation
 
-_KINDS = {
+_COUNT_LABELS = {
     "generations": ("request", "requests"),
     "pictures": ("picture", "pictures"),
     "files": ("file", "files"),
@@ -30,7 +30,7 @@ _KINDS = {
 
 
 class PasswordForm(forms.Form):
-    """Somebody at an open session is not yet its owner."""
+    """The form that asks for the password again, in case somebody else uses an open session."""
 
     password = forms.CharField(
         label="Your password",
@@ -43,7 +43,7 @@ class PasswordForm(forms.Form):
         self.request = request
 
     def clean_password(self) -> str:
-        """Judged as a sign-in is, so that guessing is slowed down here, too."""
+        """Check the password like a sign-in does, so that the lockout limits guessing here, too."""
         password: str = self.cleaned_data["password"]
         user = current_user(self.request)
         if authenticate(self.request, username=user.username, password=password) != user:
@@ -55,7 +55,7 @@ class PasswordForm(forms.Form):
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
-    """What goes, and a form that asks for the password; then the account is closed and the job begins."""
+    """Show what will be deleted and ask for the password; with the right one, start the deletion and sign out."""
     user = current_user(request)
     form = PasswordForm(request, request.POST if request.method == "POST" else None)
     can_delete = not account_deletion.is_last_administrator(user)
@@ -63,7 +63,7 @@ def page(request: HttpRequest) -> HttpResponse:
         try:
             deletion = account_deletion.request(user)
         except LastAdministrator:
-            # The other one left at this moment.
+            # The other administrator was deleted at the same moment.
             return redirect("delete-account")
         logout(request)
         return redirect("account-deleted", deletion.pk)
@@ -83,11 +83,11 @@ def page(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def receipt(request: HttpRequest, deletion_id: UUID) -> HttpResponse:
-    """What was removed so far, for whoever has the address."""
+    """Show what was deleted so far to anybody who has the address, since the account cannot sign in any more."""
     deletion = get_object_or_404(AccountDeletion, pk=deletion_id)
     counts = [
-        (count, one if count == 1 else many)
-        for kind, (one, many) in _KINDS.items()
+        (count, singular if count == 1 else plural)
+        for kind, (singular, plural) in _COUNT_LABELS.items()
         if (count := deletion.counts.get(kind, 0))
     ]
     return render(request, "accounts/account_deleted.html", {"deletion": deletion, "counts": counts})

@@ -1,4 +1,4 @@
-"""The settings of one's account: how pictures are shown, the look, what the studio starts with."""
+"""The settings of the user's account: theme, blurring of flagged pictures, and the studio's first model."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from generation.models import DiffusionModel
 
 
 class SettingsForm(forms.ModelForm[User]):
-    """What a person decides about their own account."""
+    """The settings that users change themselves."""
 
     class Meta:
         model = User
@@ -25,15 +25,15 @@ class SettingsForm(forms.ModelForm[User]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        names = DiffusionModel.objects.allowed_to(self.instance).filter(enabled=True).order_by("-is_default", "id")
-        listed = list(names.values_list("id", "is_default"))
-        default = next((name for name, is_default in listed if is_default), None)
-        own = f"the service’s default, now {default}" if default else "the service’s default"
+        rows = DiffusionModel.objects.allowed_to(self.instance).filter(enabled=True).order_by("-is_default", "id")
+        models = dict(rows.values_list("id", "is_default"))
+        default = next((name for name, is_default in models.items() if is_default), None)
+        default_label = f"the service’s default, now {default}" if default else "the service’s default"
         self.fields["default_model"] = forms.ChoiceField(
-            choices=[("", own), *((name, name) for name, _ in listed)], required=False
+            choices=[("", default_label), *((name, name) for name in models)], required=False
         )
-        # One that may not be used any more cannot be chosen, so it is not shown as if it were.
-        if self.instance.default_model not in dict(listed):
+        # A model that is not available any more is no choice; `_unavailable_model` names it on the page.
+        if self.instance.default_model not in models:
             self.initial["default_model"] = ""
 
 
@@ -47,14 +47,14 @@ class ThemeForm(forms.ModelForm[User]):
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def settings(request: HttpRequest) -> HttpResponse:
-    """One's settings, and the way to what can be done with the whole account."""
+    """Show and save the user's settings."""
     user = current_user(request)
     form = SettingsForm(request.POST if request.method == "POST" else None, instance=user)
     if form.is_valid():
         User.objects.filter(pk=user.pk).update(**form.cleaned_data)
         messages.success(request, "Your settings were saved.")
         return redirect("settings")
-    # A form that is wrong has changed the instance that the page's own look comes from.
+    # An invalid form has changed the instance, from which the page takes its theme.
     user.refresh_from_db(fields=["theme", "blur_flagged"])
     return render(
         request, "accounts/settings.html", {"form": form, "unavailable_model": _unavailable_model(user, form)}
@@ -64,7 +64,7 @@ def settings(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def theme(request: HttpRequest) -> HttpResponse:
-    """Note the theme that was chosen with the switch of the bar, or with the admin's."""
+    """Save the theme that was chosen with the switch in the header, or with the admin's."""
     form = ThemeForm(request.POST)
     if not form.is_valid():
         return HttpResponse("theme is auto, light or dark", status=400, content_type="text/plain")

@@ -1,6 +1,6 @@
-"""Contact sheets: the pictures of an contact_sheet in their rows and columns, while they are being made and after."""
+"""The page of a contact sheet: a table of generations that vary one or two fields."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,36 +16,32 @@ from generation import display
 from generation.broker import progress
 from generation.jobs import contact_sheets
 from generation.library import deletion
-from generation.models import (
-    ContactSheet,
-    Generation,
-    State,
-)
+from generation.models import ContactSheet, Generation, State
 from generation.pages.caching import revalidated
 
 LABELS = {**display.PARAMETERS, "seed": "Seed", "prompt": "Prompt", "model_id": "Model"}
-_GONE, _BINNED = "g", "t"
+"""The labels of the fields that can vary."""
 
 
 def title(contact_sheet: ContactSheet) -> str:
-    """What varies: `Guidance × steps`."""
-    words = LABELS[contact_sheet.columns["field"]]
-    return f"{words} × {LABELS[contact_sheet.rows['field']].lower()}" if contact_sheet.rows else words
+    """Return what varies, such as `Guidance × steps`."""
+    columns = LABELS[contact_sheet.columns["field"]]
+    return f"{columns} × {LABELS[contact_sheet.rows['field']].lower()}" if contact_sheet.rows else columns
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a sheet; without a generation it is of one that was deleted, or is in the trash."""
+    """A cell of the table; `label` has the values that vary. It has no generation if that was trashed or deleted."""
 
     number: int
-    words: str
+    label: str
     generation: Generation | None
     percent: int | None
-    is_binned: bool
+    is_trashed: bool
 
     @property
     def status(self) -> str:
-        """How far the generation is, in a word or two; empty without one."""
+        """The generation's status in a word, empty without a generation."""
         if self.generation is None:
             return ""
         for image in self.generation.images.all()[:1]:
@@ -55,10 +51,10 @@ class Cell:
         )
 
     @property
-    def look(self) -> str:
-        """What it looked like, in a letter or so: another one is to be drawn anew."""
+    def fingerprint(self) -> str:
+        """A short text that changes whenever the cell must be rendered again."""
         if self.generation is None:
-            return _BINNED if self.is_binned else _GONE
+            return "t" if self.is_trashed else "d"
         return self.generation.state[0] + ("" if self.percent is None else str(self.percent))
 
 
@@ -66,19 +62,17 @@ class Cell:
 @login_required
 @require_safe
 def sheet(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
-    """One of one's own contact sheets."""
+    """Show one of the user's contact sheets."""
     contact_sheet = get_object_or_404(ContactSheet, user=request.user, pk=contact_sheet_id)
     cells = _cells(contact_sheet)
-    columns = contact_sheet.columns["values"]
-    rows = contact_sheet.rows["values"] if contact_sheet.rows else [""]
-    first = next((cell.generation for cell in cells if cell.generation), None)
+    columns, rows = _axis_values(contact_sheet)
     return render(
         request,
         "generation/contact_sheet.html",
         {
             "sheet": contact_sheet,
             "title": title(contact_sheet),
-            "first": first,
+            "first": next((cell.generation for cell in cells if cell.generation), None),
             "columns": columns,
             "columns_label": LABELS[contact_sheet.columns["field"]],
             "rows_label": LABELS[contact_sheet.rows["field"]] if contact_sheet.rows else "",
@@ -95,54 +89,55 @@ def sheet(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
 @login_required
 @require_safe
 def cells(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
-    """Those cells that do not look as `seen` says, with commas between, and what is still to come."""
+    """Render the progress, and the cells whose fingerprints are not those that the page has, `fingerprints`."""
     contact_sheet = get_object_or_404(ContactSheet, user=request.user, pk=contact_sheet_id)
-    found = _cells(contact_sheet)
-    seen = dict(enumerate(request.GET.get("seen", "").split(",")))
-    changed = [cell for cell in found if seen.get(cell.number) != cell.look]
+    current = _cells(contact_sheet)
+    fingerprints = dict(enumerate(request.GET.get("fingerprints", "").split(",")))
+    changed = [cell for cell in current if fingerprints.get(cell.number) != cell.fingerprint]
     return render(
-        request, "generation/_sheet_update.html", {"sheet": contact_sheet, "changed": changed, **_progress(found)}
+        request, "generation/_sheet_update.html", {"sheet": contact_sheet, "changed": changed, **_progress(current)}
     )
 
 
 @login_required
 @require_POST
 def cancel(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
-    """Cancel all that waits or runs of one of one's own contact sheets."""
+    """Cancel the unfinished generations of one of the user's contact sheets."""
     contact_sheet = get_object_or_404(ContactSheet, user=request.user, pk=contact_sheet_id)
     if not contact_sheets.cancel(current_user(request), contact_sheet.pk):
         messages.info(request, "All of it had ended already, so nothing was canceled.")
     return redirect("sheet", contact_sheet.pk)
 
 
+def _axis_values(contact_sheet: ContactSheet) -> tuple[list[str], list[str]]:
+    """Return the values of the columns and of the rows; a sheet without rows has one, without a value."""
+    return contact_sheet.columns["values"], contact_sheet.rows["values"] if contact_sheet.rows else [""]
+
+
 def _cells(contact_sheet: ContactSheet) -> list[Cell]:
-    rows = contact_sheet.rows["values"] if contact_sheet.rows else [""]
-    columns = contact_sheet.columns["values"]
-    own = Generation.objects.owned_by(contact_sheet.user_id).filter(contact_sheet=contact_sheet)
-    found: Mapping[int | None, Generation] = {row.cell: row for row in own.prefetch_related("images")}
-    binned = deletion.restorable(Generation.objects.trashed_by(contact_sheet.user_id)).filter(
-        contact_sheet=contact_sheet
-    )
-    in_trash = set(binned.values_list("cell", flat=True))
-    at = progress.latest([row.pk for row in found.values() if row.state == State.RUNNING])
+    columns, rows = _axis_values(contact_sheet)
+    generations = Generation.objects.owned_by(contact_sheet.user_id).filter(contact_sheet=contact_sheet)
+    by_cell: dict[int | None, Generation] = {row.cell: row for row in generations.prefetch_related("images")}
+    trashed = deletion.restorable(Generation.objects.trashed_by(contact_sheet.user_id))
+    trashed_cells = set(trashed.filter(contact_sheet=contact_sheet).values_list("cell", flat=True))
+    progress_of = progress.latest([row.pk for row in by_cell.values() if row.state == State.RUNNING])
     cells = []
     for number in range(len(rows) * len(columns)):
-        generation = found.get(number)
+        generation = by_cell.get(number)
         values = [(contact_sheet.columns, columns[number % len(columns)])]
         if contact_sheet.rows:
             values.insert(0, (contact_sheet.rows, rows[number // len(columns)]))
-        words = ", ".join(f"{LABELS[axis['field']]} {value}" for axis, value in values)
-        percent = at[generation.pk].percent if generation and generation.pk in at else None
-        cells.append(Cell(number, words, generation, percent, number in in_trash))
+        label = ", ".join(f"{LABELS[axis['field']]} {value}" for axis, value in values)
+        latest = progress_of.get(generation.pk) if generation else None
+        cells.append(Cell(number, label, generation, latest.percent if latest else None, number in trashed_cells))
     return cells
 
 
 def _progress(cells: Sequence[Cell]) -> dict[str, Any]:
     generations = [cell.generation for cell in cells if cell.generation]
-    left = [generation for generation in generations if not generation.is_final]
     return {
         "total": len(cells),
         "done": sum(generation.state == State.SUCCEEDED for generation in generations),
-        "remaining": len(left),
-        "seen": ",".join(cell.look for cell in cells),
+        "remaining": sum(not generation.is_final for generation in generations),
+        "fingerprints": ",".join(cell.fingerprint for cell in cells),
     }

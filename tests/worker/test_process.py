@@ -1,0 +1,74 @@
+"""One session of a worker in this process, with a real Redis: stop signals, drain and resume."""
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from accounts.models import ApiToken
+from generation.broker import queues
+from generation.engine.engine import Engine, EngineSettings
+from generation.jobs import control
+from generation.models import Generation, State, WorkerCommand
+from generation.worker.drain import DrainState
+from generation.worker.process import WarmWorker, WorkerSession
+from tests.support.jobs import submit
+
+pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine(EngineSettings(models_dir=tmp_path_factory.mktemp("models"), dtype="float32", offline=True))
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[WorkerSession]:
+    """A registered session. RQ's signal handlers are removed after the test."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    session = WorkerSession("default", engine, DrainState(), time.time(), "")
+    session.send_heartbeat()
+    yield session
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def work(session: WorkerSession) -> WarmWorker:
+    """Run an RQ worker of the session until it ends or is idle for a second."""
+    worker = WarmWorker(session)
+    worker.work(logging_level="WARNING", max_idle_time=1)
+    return worker
+
+
+def send(session: WorkerSession, action: WorkerCommand.Action) -> None:
+    control.send(session.name, action, "", "charlie")
+
+
+def test_a_stop_signal_between_two_rq_workers_is_not_lost(session: WorkerSession) -> None:
+    session.drain_state.request_stop()
+    queues.wake_workers("default")
+    work(session)
+    assert queues.rq_queue("default").count == 1
+
+
+def test_a_drained_worker_leaves_the_pool_to_others(session: WorkerSession, alices: ApiToken) -> None:
+    send(session, WorkerCommand.Action.DRAIN)
+    assert work(session).has_wrong_queues
+    submit(alices, num_inference_steps="2")
+    assert not work(session).has_wrong_queues
+    assert Generation.objects.get().state == State.QUEUED
+    assert queues.rq_queue("default").count >= 1
+
+
+def test_a_resumed_worker_needs_no_wake_up_of_its_pool(session: WorkerSession, alices: ApiToken) -> None:
+    session.drain()
+    submit(alices, num_inference_steps="2")
+    # Another worker took the wake-up, and ended before it claimed anything.
+    queues.rq_queue("default").delete()
+    send(session, WorkerCommand.Action.RESUME)
+    assert work(session).has_wrong_queues
+    assert Generation.objects.get().state == State.SUCCEEDED
+    submit(alices, num_inference_steps="2")
+    assert not work(session).has_wrong_queues
+    assert list(Generation.objects.values_list("state", flat=True)) == [State.SUCCEEDED, State.SUCCEEDED]
