@@ -48,7 +48,7 @@ def several_models(tiny_edit: DiffusionModel) -> None:
     for name, family in (
         ("stabilityai/sd-turbo", "turbo"),
         ("ByteDance/SDXL-Lightning-4step", "lightning"),
-        ("someone/diffusion", "image-to-image"),
+        ("someone/diffusion", "stable-diffusion"),
     ):
         DiffusionModel.objects.update_or_create(id=name, defaults={"family": family, "enabled": True})
     DiffusionModel.objects.create(

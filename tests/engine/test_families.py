@@ -88,6 +88,12 @@ def pixels_of(result: Result, image: int = 0) -> Pixels:
     return np.asarray(result.pictures[image].image, np.int16)
 
 
+def reported_steps(engine: Engine, recipe: Recipe) -> list[tuple[int, int, str]]:
+    reports: list[tuple[int, int, str]] = []
+    engine.run(recipe, scene(256, 256), lambda *report: reports.append(report))
+    return reports
+
+
 def difference(one: Pixels, other: Pixels) -> float:
     return float(np.abs(one - other).mean())
 
@@ -99,7 +105,7 @@ def test_the_picture_matters_and_equal_requests_give_equal_pixels(driver: Driver
 
 
 def test_the_picture_matters_at_the_contracts_defaults_and_few_steps(driver: Driver) -> None:
-    defaults = {"strength": 0.8, "num_inference_steps": 4}
+    defaults: dict[str, Any] = {"strength": 0.8, "num_inference_steps": 4}
     first = driver.pixels(**defaults)
     assert difference(first, driver.pixels(ImageOps.invert(scene(256, 256)), **defaults)) > 0
 
@@ -147,11 +153,9 @@ def test_odd_sizes_are_neither_refused_nor_stretched(driver: Driver, size: tuple
 def test_stated_steps_are_the_steps(driver: Driver) -> None:
     for steps, strength in ((3, 0.7), (4, 0.5), (5, 1.0)):
         recipe, _ = driver.recipe(num_inference_steps=steps, strength=strength)
-        told: list[tuple[int, int, str]] = []
-        driver.engine.run(recipe, scene(256, 256), lambda *step: told.append(step))
-        ends = {done for done, _, phase in told if phase == "denoising"}
-        assert max(ends) == recipe.executed_steps
-        assert {of for _, of, _ in told} == {recipe.executed_steps}
+        reports = reported_steps(driver.engine, recipe)
+        assert max(done for done, _, phase in reports if phase == "denoising") == recipe.executed_steps
+        assert {of for _, of, _ in reports} == {recipe.executed_steps}
 
 
 def test_it_stops_within_a_step_and_the_next_run_is_clean(driver: Driver) -> None:
