@@ -365,6 +365,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         image_use=ImageUse.REFERENCES,
         arguments={"image": "input_images", "image_guidance_scale": "img_guidance_scale"},
         prompt_template="<img><|image_1|></img> {prompt}",
+        packages=_VISION,
         recommended={"guidance_scale": 2.5, "image_guidance_scale": 1.6, "num_inference_steps": 50},
     ),
     Family.FIBO_EDIT: Traits(

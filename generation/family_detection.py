@@ -1,6 +1,8 @@
 """The family of a model repository, read from its small JSON files before any weights are downloaded."""
 
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from generation.families import Family
@@ -11,6 +13,13 @@ Configs = Mapping[str, Mapping[str, Any]]
 
 class UnsupportedModel(Exception):
     """Raised for models that the engine cannot run; the message says why, for staff."""
+
+
+def read_configuration(directory: Path) -> tuple[dict[str, Any], Configs]:
+    """Return `model_index.json` of a directory in diffusers format, and the configurations of its parts."""
+    paths = [path for name in ("config.json", "scheduler_config.json") for path in directory.glob(f"*/{name}")]
+    index: dict[str, Any] = json.loads((directory / "model_index.json").read_text())
+    return index, {path.parent.name: json.loads(path.read_text()) for path in paths}
 
 
 def detect_family(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:

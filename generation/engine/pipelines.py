@@ -7,6 +7,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from generation.engine.errors import ModelFailed
 from generation.engine.loras import Loras
 from generation.engine.previews import Previews
 from generation.families import StepSource, Traits
+from generation.family_detection import UnsupportedModel, detect_family, read_configuration
 from generation.recipes import LoraReference, ModelReference, traits_of
 
 log = logging.getLogger(__name__)
@@ -154,8 +156,16 @@ class WarmPipelines:
         release_memory(self._device)
 
     def _load(self, model: ModelReference) -> WarmPipeline:
-        weights = find_model(model, self._models_dir, self._offline)
         traits = traits_of(model)
+        if missing := [package for package in traits.packages if find_spec(package) is None]:
+            raise ModelFailed(
+                f"Model '{model.id}' needs {' and '.join(missing)}, which is not installed on this server."
+            )
+        weights = find_model(model, self._models_dir, self._offline)
+        try:
+            detect_family(model.id, *read_configuration(weights.pipeline))
+        except UnsupportedModel as error:
+            raise ModelFailed(f"Model '{model.id}' cannot be run. {error}") from error
         dtype = choose_dtype(self._dtype, self._device, load_spec(model).bfloat16, traits.gpu_dtype)
         while True:
             try:

@@ -1,6 +1,5 @@
 """Every family of models that can be run here, each by a tiny model with random weights: is its declaration true?"""
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from generation.engine.engine import BatchItem, Engine, EngineSettings, Result
+from generation.engine.errors import ModelFailed
 from generation.engine.progress import Preview
 from generation.families import FAMILY_TRAITS, Family, ImageUse
-from generation.family_detection import UnsupportedModel, detect_family
+from generation.family_detection import UnsupportedModel, detect_family, read_configuration
 from generation.parameters import ImageToImageParameters
 from generation.recipes import ModelReference, Recipe, plan, traits_of
 from tests.support.pictures import scene
@@ -39,22 +39,12 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
-def read_configs(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    index = json.loads((directory / "model_index.json").read_text())
-    configs = {
-        path.parent.name: json.loads(path.read_text())
-        for pattern in ("*/config.json", "*/scheduler_config.json")
-        for path in directory.glob(pattern)
-    }
-    return index, configs
-
-
 class Driver:
     """Runs one twin."""
 
     def __init__(self, name: str, models_dir: Path) -> None:
         id_ = save_twin(models_dir, name)
-        family = detect_family(id_, *read_configs(models_dir / id_))
+        family = detect_family(id_, *read_configuration(models_dir / id_))
         self.model = ModelReference(id=id_, revision="", family=family)
         self.traits = traits_of(self.model)
         dtype = "bfloat16" if name in BFLOAT16 else "float32"
@@ -202,7 +192,10 @@ def test_a_batch_of_two_scales_works(driver: Driver) -> None:
 def test_what_cannot_be_run_is_refused_with_its_reason(name: str, models_dir: Path) -> None:
     id_ = save_twin(models_dir, name)
     with pytest.raises(UnsupportedModel, match=REFUSED[name]):
-        detect_family(id_, *read_configs(models_dir / id_))
+        detect_family(id_, *read_configuration(models_dir / id_))
+    engine = Engine(EngineSettings(models_dir=models_dir, offline=True))
+    with pytest.raises(ModelFailed, match=REFUSED[name]):
+        engine.warm(ModelReference(id=id_, revision="", family=Family.STABLE_DIFFUSION))
 
 
 def test_no_declaration_names_what_diffusers_does_not_have() -> None:
@@ -220,5 +213,5 @@ def test_numbers_that_are_not_finite_after_decoding_are_a_failure(models_dir: Pa
     warm = driver.engine._pipelines.get(driver.model)
     with torch.no_grad():
         warm.pipe.vae.decoder.conv_out.bias.fill_(float("nan"))
-    with pytest.raises(Exception, match="numbers overflowed"):
+    with pytest.raises(ModelFailed, match="numbers overflowed"):
         driver.run()
