@@ -181,14 +181,14 @@ def complaint(item: Mapping[str, Any]) -> str:
 
 
 def safety(image: GeneratedImage) -> str:
-    """Return the verdict of the reviewer or else of the checker; an unchecked picture is never called safe."""
+    """Return the reviewer's decision or else the checker's result. An unchecked picture is never called safe."""
     if image.review in DECIDED:
-        verdict = "flagged by a reviewer" if image.nsfw else "found safe by a reviewer"
+        result = "flagged by a reviewer" if image.nsfw else "marked safe by a reviewer"
     elif not image.is_checked:
         return "not checked"
     else:
-        verdict = "flagged" if image.nsfw else "not flagged"
-    return verdict if image.nsfw_score is None else f"{verdict}, score {image.nsfw_score:.2f}"
+        result = "flagged" if image.nsfw else "not flagged"
+    return result if image.nsfw_score is None else f"{result}, score {image.nsfw_score:.2f}"
 
 
 def timings(generation: Generation) -> list[Part]:

@@ -37,7 +37,7 @@ class FormParts(NamedTuple):
 
 def form_parts(request: Request) -> FormParts:
     """Return the parts of the request's form; none if the body is not a form."""
-    # Whatever charset the request names, like Livepeer's server: some of Python's codecs do not decode to text.
+    # Ignore the charset that the request names, like Livepeer's server: some of Python's codecs do not decode to text.
     request.parser_context["encoding"] = "utf-8"
     try:
         return FormParts(request.POST, request.FILES)

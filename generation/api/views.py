@@ -43,7 +43,7 @@ class JsonView(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[JSONRenderer, str]:
-        """Choose JSON whatever the client accepts, like Livepeer's API."""
+        """Choose JSON regardless of the `Accept` header, like Livepeer's API."""
         return JSONRenderer(), JSONRenderer.media_type
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:

@@ -1,6 +1,6 @@
 """Server-Sent Events about one generation: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
-The ids are those of the generation's stream in Redis, so that a client that reconnects continues where it was. Events without
+The ids are the stream's in Redis, so a client that reconnects continues where it was. Events without
 an id describe the current state, and are sent again to a client that reconnects.
 """
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-# Not those of `asgiref.typing`: they are typed dictionaries without the keys below.
+# The types of `asgiref.typing` are typed dictionaries, which do not have the keys below.
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

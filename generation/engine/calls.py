@@ -58,7 +58,7 @@ def call(
 ) -> list[Image.Image]:
     """Return the image of each job; the recipes must share one `batch_key`.
 
-    Raises `ModelFailed` if the latents overflow, and whatever diffusers raises.
+    Raises `ModelFailed` if the latents overflow, and any error of diffusers.
     """
     pipe, traits = warm.pipe, traits_of(jobs[0].recipe.model)
 

@@ -1,4 +1,4 @@
-"""LoRAs of one pipeline: several stay loaded, and only those of the current recipe are enabled."""
+"""LoRAs of one pipeline: several stay loaded, and only the current recipe's are enabled."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence

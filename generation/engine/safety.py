@@ -14,7 +14,7 @@ CHECKERS = ("opennsfw", "stable-diffusion")
 
 @dataclass(frozen=True)
 class SafetyResult:
-    """The verdict on one picture: flagged if `score`, from 0 to 1, reaches `threshold`."""
+    """The checker's result for one picture: flagged if `score`, from 0 to 1, reaches `threshold`."""
 
     score: float
     threshold: float

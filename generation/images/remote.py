@@ -97,7 +97,7 @@ def check(url: str, allow: AddressRule = is_public) -> None:
 
 
 def fetch(url: str, *, max_bytes: int, seconds: float, allow: AddressRule = is_public) -> bytes:
-    """Return the body of the response with status 200, at most `max_bytes` long, whatever its content type.
+    """Return the body of the response with status 200, at most `max_bytes` long, of any content type.
 
     Look-ups, at most `MAX_REDIRECTS` redirects and the body together take at most `seconds`. Every address that a name
     resolves to must be accepted by `allow`. Raises `RemoteRefused`.

@@ -70,7 +70,7 @@ def serve_media(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def store(name: str, content: bytes) -> str:
-    """Store a file and return its name in the storage. Raises `StorageFailed` whatever the backend raises."""
+    """Store a file and return its name in the storage. Raises `StorageFailed` for any error of the backend."""
     try:
         return default_storage.save(name, ContentFile(content))
     except Exception as error:
@@ -78,7 +78,7 @@ def store(name: str, content: bytes) -> str:
 
 
 def read(name: str) -> bytes:
-    """Return the content of a stored file. Raises `StorageFailed` whatever the backend raises."""
+    """Return the content of a stored file. Raises `StorageFailed` for any error of the backend."""
     try:
         with default_storage.open(name) as file:
             content: bytes = file.read()

@@ -85,7 +85,7 @@ def read_upload(upload: BinaryIO, *, max_pixels: int) -> Upload:
     """Check and decode an upload; of an animation the first frame.
 
     `max_pixels` limits width times height, and is checked by the header before anything is decoded; Pillow's own limit is 178
-    million. Raises `InvalidField` on `image`, and nothing else, whatever the bytes are.
+    million. Raises `InvalidField` on `image`, and nothing else, for any bytes.
     """
     upload.seek(0)
     content = upload.read()

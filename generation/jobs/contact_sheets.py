@@ -95,7 +95,7 @@ def submit_once(
     source_id: int | None = None,
     idempotent: idempotency.IdempotentRequest | None = None,
 ) -> ContactSheet:
-    """Submit all cells of a sheet, or none. `fields` and errors are those of `drafts`; see `submission.submit_once`."""
+    """Submit all cells of a sheet, or none. For `fields` and errors see `drafts` and `submission.submit_once`."""
 
     def build() -> list[Generation]:
         rows = grid.rows.as_json if grid.rows else None

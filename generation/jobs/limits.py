@@ -70,7 +70,7 @@ class UserLimits:
 
 
 def user_limits(user: User) -> UserLimits:
-    """Return the limits that the admin set for this user, by default those of the settings."""
+    """Return the limits that the admin set for this user, by default the limits in the settings."""
     if not settings.LIMITS:
         return UserLimits(None, None, None, None)
     return UserLimits(

@@ -1,9 +1,9 @@
-"""Files that no row names: written before their row names them, or left when a row lets go of them.
+"""Files that no row names: stored before their row names them, or no longer named by their row.
 
 Each is recorded in the database first, so after a crash, or while the storage is away, `sweep` knows what to delete:
 
 - Before storing: `stage`. Then either `unstage` in the transaction in which a row takes the names, or `discard`.
-- To delete: `delete_later` in the transaction in which a row lets go of the names, and `delete_now` once it is committed.
+- To delete: `delete_later` in the transaction that removes the names from a row, and `delete_now` once it is committed.
 """
 
 from collections.abc import Iterable
@@ -50,7 +50,7 @@ def discard(*owners: Owner) -> None:
 
 
 def delete_later(names: Iterable[str]) -> FileDeletion:
-    """Record files for deletion, in the transaction in which their row lets go of them. Shared files stay."""
+    """Record files for deletion, in the transaction that removes their names from a row. Shared files are not deleted."""
     names = list(names)
     shared = set(SharedFile.objects.filter(name__in=names).values_list("name", flat=True))
     return FileDeletion.objects.create(names=[name for name in names if name not in shared])

@@ -22,8 +22,10 @@ _DEFERRED = ("parameters", "recipe", "warnings", "phases", "note", "input_sha256
 
 @dataclass(frozen=True)
 class Related:
-    """`newer` and `older` have the nearest first. `ancestors` are results, each made from the one before it, the last the
-    input; one whose generation was removed is among them. `derived` have the newest first. The flags say that there are more.
+    """`newer` and `older` have the nearest first, `derived` the newest. The flags say that there are more.
+
+    `ancestors` are results, each made from the one before it; the last is the input. They include results whose
+    generation was removed.
     """
 
     newer: list[Generation]

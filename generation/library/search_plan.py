@@ -21,12 +21,12 @@ from django.db.models.functions import Coalesce
 from generation.models import Generation, SearchEntry
 
 ROWID_SLOTS = 32
-"""On a collision of rowids an entry takes the next free one, among this many. Two ids of one millisecond collide if their
+"""On a collision of rowids an entry takes the next free one of this many. Two ids of one millisecond collide if their
 21 random bits are equal."""
 SCAN_LIMIT = 2000
 """SQLite: most rows whose words are read one by one."""
 LOOKAHEAD = 2000
-"""PostgreSQL: rows among which a page must be full for rows to be read before the index."""
+"""PostgreSQL: rows are read before the index if this many of them hold enough matches for a page."""
 COMMON_MATCHES = 1500
 """PostgreSQL: up to this many matches are fetched and sorted without trying to read rows."""
 PAGE = 60

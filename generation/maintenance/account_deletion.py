@@ -92,7 +92,7 @@ def prune() -> None:
 
 
 def _delete_all(job: AccountDeletion, should_stop: ShouldStop) -> bool:
-    """Return whether the account is gone. Running generations take a moment to stop, and their rows stay until then.
+    """Return whether the account is deleted. Running generations take a moment to stop, and their rows stay until then.
 
     Raises `AccountDeletion.DoesNotExist` if the lease is lost.
     """

@@ -190,7 +190,7 @@ _README = """These are all data that the service stored about you when this file
 account.json         your account and its settings
 tokens.json          your API tokens; the service does not store their secrets
 generations.json     each of your requests: its parameters, what the model was run with, times and results; "file" names
-                     its pictures. Of deleted requests the prompts and pictures are gone.
+                     its pictures. Deleted requests have no prompts and pictures.
 share-links.json     your share links
 contact_sheets.json  your contact sheets
 pictures/            your uploads and the results

@@ -22,7 +22,7 @@ class ContactSheetQuerySet(models.QuerySet["ContactSheet"]):
         )
 
     def recent(self, count: int) -> "list[ContactSheet]":
-        """Return those of the newest `count` sheets that have visible generations, `with_counts`."""
+        """Return the newest `count` sheets, without sheets that have no visible generations, `with_counts`."""
         newest = self.filter(pk__in=list(self.values_list("pk", flat=True)[:count]))
         return list(newest.with_counts().filter(visible_count__gt=0))
 

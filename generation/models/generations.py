@@ -98,7 +98,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         return self.filter(state__in=(State.QUEUED, State.RUNNING)).order_by("-pk")
 
     def last_prompts(self, count: int, scanned: int = 200) -> list[str]:
-        """Return the last different prompts, newest first, among the last `scanned` requests."""
+        """Return the last different prompts, newest first, of the last `scanned` requests."""
         prompts = self.exclude(prompt="").order_by("-pk").values_list("prompt", flat=True)[:scanned]
         return list(dict.fromkeys(prompts))[:count]
 
@@ -293,7 +293,9 @@ class GeneratedImage(models.Model):
     thumbnail = models.FileField(max_length=200)
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
-    nsfw = models.BooleanField(default=False, help_text="The verdict of the checker, or of a reviewer once decided.")
+    nsfw = models.BooleanField(
+        default=False, help_text="The checker's result, or the reviewer's decision if there is one."
+    )
     nsfw_score = models.FloatField(null=True, blank=True, help_text="From 0 to 1. Empty: not checked.")
     checker = models.CharField(max_length=50, blank=True, help_text="Empty: not checked.")
     threshold = models.FloatField(null=True, blank=True)
@@ -339,7 +341,7 @@ class GeneratedImage(models.Model):
 
     @property
     def is_flagged_by_checker(self) -> bool:
-        """Return the verdict of the checker, regardless of reviews."""
+        """Return whether the checker flagged the picture, regardless of reviews."""
         return self.nsfw_score is not None and self.threshold is not None and self.nsfw_score >= self.threshold
 
     def await_review(self, share: float) -> None:

@@ -21,7 +21,9 @@ class ShareLink(models.Model):
     generation = models.ForeignKey(Generation, models.CASCADE, related_name="share_links")
     index = models.PositiveSmallIntegerField(default=0, help_text="Index of the picture.")
     code = models.CharField(max_length=43, unique=True, editable=False, help_text="The random part of the address.")
-    with_recipe = models.BooleanField(default=False, help_text="Whether prompt, model, seed and values are shown too.")
+    with_recipe = models.BooleanField(
+        default=False, help_text="Whether the page includes prompt, model, seed and values."
+    )
     created = models.DateTimeField(default=timezone.now)
     expires = models.DateTimeField(null=True, blank=True)
     revoked = models.DateTimeField(null=True, blank=True)

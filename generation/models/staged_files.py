@@ -30,10 +30,10 @@ class StagedFiles(FileNames):
 
 
 class SharedFile(models.Model):
-    """A file that many rows name, as those of demo data do: it stays when one of them lets go of it."""
+    """A file that many rows name, as in demo data. It is not deleted with one of these rows."""
 
     name = models.CharField(max_length=200, primary_key=True)
 
 
 class FileDeletion(FileNames):
-    """Files to delete. The transaction in which a row lets go of their names creates this record."""
+    """Files to delete. The record is created in the transaction that removes their names from a row."""

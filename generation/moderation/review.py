@@ -1,7 +1,7 @@
 """Review of pictures by people: the queue, claims of reviewers, decisions and undo.
 
 Pictures wait for review if the checker flagged them, if a reviewer escalated them, or as a random sample of the others
-(`REVIEW_SAMPLE`). A picture's flag follows the last decision; the checker's verdict remains in its score and threshold.
+(`REVIEW_SAMPLE`). A picture's flag follows the last decision; the checker's result remains in its score and threshold.
 """
 
 from collections.abc import Collection
@@ -195,7 +195,7 @@ def decide(
     """Record a decision about a picture as it was loaded: `safe`, `confirmed` with a reason, or `escalated`.
 
     `seconds` is how long the reviewer looked. Of two concurrent decisions only the first is recorded: the picture must still
-    have the review state with which it was shown. Raises `ReviewRefused`.
+    have the review state that `image` has. Raises `ReviewRefused`.
     """
     if after not in (*DECIDED, Review.ESCALATED):
         raise InvalidDecision("Choose a decision: safe, confirmed or escalated.")

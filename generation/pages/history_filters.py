@@ -131,7 +131,7 @@ def _with(values: list[Any], value: str | None) -> list[Any]:
 
 
 def _other_fields(query: QueryDict, *names: str) -> list[tuple[str, str]]:
-    """Return the query's names and values without those of the form's own fields, `names`."""
+    """Return the query's names and values, except the form's own fields, `names`, and paging."""
     excluded = (*PAGING, *names)
     return [(name, value) for name, values in query.lists() if name not in excluded for value in values if value]
 

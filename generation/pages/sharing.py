@@ -79,7 +79,7 @@ def revoke(request: HttpRequest, generation_id: UUID, link_id: int) -> HttpRespo
 
 @require_safe
 def shared(request: HttpRequest, code: str) -> HttpResponseBase:
-    """Show the page of a link to anybody; every link that does not work gets the same 404, whatever the reason."""
+    """Show the page of a link to anybody. Every link that does not work gets the same 404."""
     target = sharing.find(code)
     if target is None:
         return _public(render(request, "generation/share_not_found.html", status=404))

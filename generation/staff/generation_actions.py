@@ -112,7 +112,7 @@ class GenerationActions(admin.ModelAdmin[Generation]):
 
     @admin.action(description="Mark safe", permissions=["review"])
     def mark_safe(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
-        description = "All pictures of these generations count as safe, whatever the checker decided."
+        description = "All pictures of these generations count as safe, regardless of the checker's result."
         apply = _decide(request, Review.SAFE)
         action = Action("mark_safe", "Mark safe", description, apply, "marked safe")
         return confirm_actions.run(self, request, queryset, action)

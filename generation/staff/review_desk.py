@@ -83,8 +83,8 @@ def decide(request: HttpRequest, image_id: int) -> HttpResponse:
     """Record a decision about a picture, or skip it. Answer the page's script in JSON, a form with a redirect to the page."""
     reviewer, filters = current_user(request), _filters(request.POST)
     image = get_object_or_404(GeneratedImage, pk=image_id)
-    verdict, _, reason = request.POST.get("verdict", "").partition(" ")
-    if verdict == "skip":
+    choice, _, reason = request.POST.get("decision", "").partition(" ")
+    if choice == "skip":
         _skip(request, image)
         return _answer(request, "Skipped.", 200, _query(filters))
     # Compare with the state that the reviewer saw, not the current one: an earlier decision of another must win.
@@ -97,7 +97,7 @@ def decide(request: HttpRequest, image_id: int) -> HttpResponse:
     with suppress(ValueError):
         seconds = float(request.POST.get("seconds", ""))
     try:
-        after = Review(verdict) if verdict in Review.values else Review.NONE
+        after = Review(choice) if choice in Review.values else Review.NONE
         decision = review.decide(image, reviewer, after, reason, request.POST.get("note", ""), seconds)
     except review.ReviewRefused as refusal:
         status = 422 if isinstance(refusal, review.InvalidDecision) else 409

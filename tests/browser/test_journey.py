@@ -74,7 +74,7 @@ def test_from_a_dropped_picture_to_an_undone_deletion(browser: Browser, visitor:
     first = page.url
     page.get_by_role("button", name="Side by side").click()
     expect(page.get_by_alt_text("The input picture").first).to_be_visible()
-    page.wait_for_load_state()  # until then no key is heard
+    page.wait_for_load_state()  # earlier no script handles keys
     page.keyboard.press("1")
     page.get_by_role("slider").fill("20")
     expect(page.locator(".before")).to_have_css("clip-path", "inset(0px 80% 0px 0px)")

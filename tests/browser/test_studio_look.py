@@ -137,7 +137,9 @@ def test_the_form_works_by_keyboard_and_shows_errors(open_studio: Callable[..., 
     page.set_input_files("#image", large)
     expect(page.locator("#image-errors")).to_contain_text("the limit is 1 MB")
     expect(page.get_by_alt_text("Input picture: a.png")).to_be_visible()
-    assert page.locator("#image").evaluate("field => field.files[0].name") == "a.png", "what is shown is what is sent"
+    assert page.locator("#image").evaluate("field => field.files[0].name") == "a.png", (
+        "the form sends the picture that it shows"
+    )
     page.locator("#num_inference_steps").fill("7")
     page.locator("#num_inference_steps").fill("")
     page.locator("#num_inference_steps").press("Tab")

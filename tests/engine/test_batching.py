@@ -181,7 +181,7 @@ def test_a_scale_for_each_image_is_a_plain_number_where_they_agree_and_is_never_
         scales - 1
 
 
-def test_warnings_seeds_and_verdicts_are_each_items_own(engine: Engine) -> None:
+def test_warnings_seeds_and_safety_results_are_each_items_own(engine: Engine) -> None:
     long = "make it night, " * 20
     steps: list[Step] = []
     items = [batch_item(prompt=long), batch_item(image_guidance_scale=0.5, safety_check=True), batch_item(seeds=(1, 2))]

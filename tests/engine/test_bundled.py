@@ -37,7 +37,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 @pytest.fixture(scope="module")
 def photo() -> Image.Image:
     with Image.open(ROOT / "dreamsite" / "static" / "sample.jpg") as cat:
-        return cat.convert("RGB").resize((192, 128))
+        return cat.convert("RGB").resize((128, 128))
 
 
 def blob(colour: str) -> Image.Image:
@@ -52,10 +52,10 @@ def make(
     picture: Image.Image,
     prompt: str,
     loras: Sequence[LoraReference] = (),
-    **asked: Any,
+    **fields: Any,
 ) -> NDArray[np.float64]:
     """Return the pixels, 0 to 255, of a request with these fields."""
-    parameters = ImageToImageParameters(prompt=prompt, seed=7, safety_check=False, **asked)
+    parameters = ImageToImageParameters(prompt=prompt, seed=7, safety_check=False, **fields)
     recipe, _ = plan(parameters, model, loras, picture.size)
     return np.asarray(engine.run(recipe, picture, lambda *_: None).pictures[0].image, float)
 

@@ -200,7 +200,7 @@ class Hub:
     """Serves directories as repositories of the hub, at one revision, and lists the requested files."""
 
     def __init__(self, root: Path) -> None:
-        self.asked: set[str] = set()
+        self.requested_files: set[str] = set()
         hub = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -212,9 +212,9 @@ class Hub:
 
             def answer(self) -> None:
                 path = unquote(urlsplit(self.path).path)
-                repository, found, file = path.partition(f"/resolve/{REVISION}/")
-                if found:
-                    hub.asked.add(file)
+                repository, separator, file = path.partition(f"/resolve/{REVISION}/")
+                if separator:
+                    hub.requested_files.add(file)
                     self.send_file(root / repository[1:] / file)
                 elif path.endswith(f"/tree/{REVISION}"):
                     directory = root / path.removeprefix("/api/models/").removesuffix(f"/tree/{REVISION}")
@@ -321,7 +321,7 @@ def test_a_model_is_fetched_from_the_hub_once_and_without_what_it_does_not_need(
     )
     fetched = Path(in_a_fresh_process(hub, tmp_path, "download(sd, directory)"))
     assert fetched.is_relative_to(tmp_path / "hub")
-    assert hub.asked == {
+    assert hub.requested_files == {
         "model_index.json",
         "scheduler/scheduler_config.json",
         "text_encoder/config.json",
@@ -333,9 +333,9 @@ def test_a_model_is_fetched_from_the_hub_once_and_without_what_it_does_not_need(
         "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors",
     }
-    hub.asked.clear()
+    hub.requested_files.clear()
     again = in_a_fresh_process(hub, tmp_path, "find_model(sd, directory, offline=False).pipeline")
-    assert (again, hub.asked) == (str(fetched), set())
+    assert (again, hub.requested_files) == (str(fetched), set())
 
     model = ModelReference(id="owner/sd", revision=REVISION, family=Family.STABLE_DIFFUSION)
     result = run(Engine(EngineSettings(models_dir=tmp_path, offline=True)), model, scene())
@@ -346,13 +346,13 @@ def test_only_the_file_of_a_lora_is_fetched(hub: Hub, tmp_path: Path) -> None:
     name = "sdxl_lightning_4step_unet.safetensors"
     lora = f"LoraReference(id='ByteDance/SDXL-Lightning', revision=revision, weight_name='{name}', weight=1)"
     assert in_a_fresh_process(hub, tmp_path, f"find_lora({lora}, directory, offline=False)").endswith(name)
-    assert hub.asked == {name}
+    assert hub.requested_files == {name}
 
 
 def test_nothing_is_fetched_without_a_pinned_revision(hub: Hub, tmp_path: Path) -> None:
     unpinned = "download(sd.model_copy(update={'revision': ''}), directory)"
     assert in_a_fresh_process(hub, tmp_path, unpinned) == "Model 'owner/sd' is not available on this server."
-    assert hub.asked == set()
+    assert hub.requested_files == set()
 
 
 def test_a_model_that_is_not_on_the_hub_fails_in_plain_words(hub: Hub, tmp_path: Path) -> None:

@@ -43,11 +43,11 @@ def test_open_nsfw_scores_each_picture_of_a_batch_as_alone() -> None:
     judge = safety.open_nsfw(None, threads=1)
     pictures = various()[:3]
     together = judge(pictures)
-    assert [verdict.checker for verdict in together] == ["opennsfw"] * 3
-    for picture, verdict in zip(pictures, together, strict=True):
-        assert 0 <= verdict.score < 0.5
-        assert not verdict.nsfw
-        assert verdict.score == pytest.approx(judge([picture])[0].score, abs=1e-5)
+    assert [result.checker for result in together] == ["opennsfw"] * 3
+    for picture, result in zip(pictures, together, strict=True):
+        assert 0 <= result.score < 0.5
+        assert not result.nsfw
+        assert result.score == pytest.approx(judge([picture])[0].score, abs=1e-5)
 
 
 def test_the_threshold_decides_what_is_flagged() -> None:
@@ -60,10 +60,10 @@ def test_the_threshold_decides_what_is_flagged() -> None:
 def test_the_stable_diffusion_checker_flags_what_the_stock_one_flags(tmp_path: Path, limit: float) -> None:
     stock = save_safety_checker(tmp_path, limit)
     pictures = various()
-    verdicts = safety.stable_diffusion(None, tmp_path, CPU)(pictures)
-    assert [verdict.nsfw for verdict in verdicts] == stock_flags(stock, pictures)
-    assert all(0 <= verdict.score <= 1 for verdict in verdicts)
-    assert {verdict.threshold for verdict in verdicts} == {0.5}
+    results = safety.stable_diffusion(None, tmp_path, CPU)(pictures)
+    assert [result.nsfw for result in results] == stock_flags(stock, pictures)
+    assert all(0 <= result.score <= 1 for result in results)
+    assert {result.threshold for result in results} == {0.5}
 
 
 def test_the_stable_diffusion_checker_scores_higher_when_its_limits_are_lower(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_no_checker_changes_a_picture(tmp_path: Path) -> None:
     pictures = various()
     before = [picture.tobytes() for picture in pictures]
     for judge in (safety.stable_diffusion(None, tmp_path, CPU), safety.open_nsfw(0.0, threads=1)):
-        assert all(verdict.nsfw for verdict in judge(pictures))
+        assert all(result.nsfw for result in judge(pictures))
     assert [picture.tobytes() for picture in pictures] == before
 
 

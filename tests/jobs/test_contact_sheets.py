@@ -74,23 +74,23 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert f'<a href="/sheets/{sheet.pk}/">part of a contact sheet</a>' in page
     studio = signed_in.get("/").content.decode()
     assert "6, 6 remaining" in studio
-    assert "data-events" not in studio, "cells are not shown one by one"
+    assert "data-events" not in studio, "the studio does not show single cells"
 
 
 def test_prompts_and_seeds_vary_too(signed_in: Client) -> None:
     explore(
         signed_in,
         columns_field="prompt",
-        columns="make it night\n\nmake it, at last, snow\n",
+        columns="make it night\n\nmake it, gently, snow\n",
         rows_field="seed",
         rows="1 2",
     )
     cells = Generation.objects.order_by("cell")
     assert [(cell.prompt, cell.get_recipe().seeds[0]) for cell in cells] == [
         ("make it night", 1),
-        ("make it, at last, snow", 1),
+        ("make it, gently, snow", 1),
         ("make it night", 2),
-        ("make it, at last, snow", 2),
+        ("make it, gently, snow", 2),
     ]
 
 
@@ -303,9 +303,9 @@ def test_the_history_leads_to_the_sheet_and_back(signed_in: Client, alice: User,
     page = signed_in.get(f"/sheets/{sheet.pk}/").content.decode()
     assert f'href="/history/?sheet={sheet.pk}"' in page
     assert f'href="/history/{cells[2].pk}/?sheet={sheet.pk}"' in page
-    narrowed = signed_in.get(f"/history/?sheet={sheet.pk}").content.decode()
-    assert re.findall(r'id="tile-([0-9a-f-]{36})"', narrowed) == [str(cell.pk) for cell in reversed(cells)]
-    assert '<a class="chip" href="?" aria-current="true">One contact sheet</a>' in narrowed
+    history = signed_in.get(f"/history/?sheet={sheet.pk}").content.decode()
+    assert re.findall(r'id="tile-([0-9a-f-]{36})"', history) == [str(cell.pk) for cell in reversed(cells)]
+    assert '<a class="chip" href="?" aria-current="true">One contact sheet</a>' in history
     second = signed_in.get(f"/history/{cells[0].pk}/?sheet={sheet.pk}").content.decode()
     assert f'rel="prev" href="/history/{cells[1].pk}/?sheet={sheet.pk}"' in second
     assert signed_in.get("/history/?sheet=none").status_code == 400

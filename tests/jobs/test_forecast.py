@@ -47,7 +47,7 @@ def ends_in(seconds: float, generation: Generation) -> bool:
 
 
 def is_later(seconds: float, end: datetime, before: datetime) -> bool:
-    """Whether `end` is so much later than the moment of a forecast that was asked for between `before` and now."""
+    """Return whether `end` is `seconds` after a forecast that was made between `before` and now."""
     moment, slack = end - timedelta(seconds=seconds), timedelta(seconds=0.3)
     return before - slack <= moment <= timezone.now() + slack
 

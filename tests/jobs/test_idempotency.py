@@ -130,6 +130,6 @@ class TestRows:
     ) -> None:
         generation = self.submit(alices)
         IdempotencyKey.objects.all().delete()
-        with django_assert_num_queries(1) as asked:
+        with django_assert_num_queries(1) as queries:
             assert idempotency.first_answer(generation, {"url": "first"}) == {"url": "first"}
-        assert asked.captured_queries[0]["sql"].startswith("SELECT")
+        assert queries.captured_queries[0]["sql"].startswith("SELECT")

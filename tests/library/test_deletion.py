@@ -173,11 +173,11 @@ def test_the_admin_shows_a_tombstone_as_one(client: Client, alice: User, charlie
 
 
 def test_the_history_hides_deleted_generations(client: Client, alice: User) -> None:
-    kept, deleted = make_generation(alice), make_generation(alice)
+    visible, deleted = make_generation(alice), make_generation(alice)
     assert deletion.delete(deleted)
     client.force_login(alice)
     page = client.get("/history/").content.decode()
-    assert str(kept.pk) in page
+    assert str(visible.pk) in page
     assert str(deleted.pk) not in page
     assert str(deleted.pk) not in client.get(f"/history/tiles?live={deleted.pk}.running").content.decode()
     assert client.get(f"/history/{deleted.pk}/").status_code == 404

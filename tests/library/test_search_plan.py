@@ -24,10 +24,11 @@ from tests.support.environment import ROOT
 from tests.support.generations import make_generation
 
 SIZE = 20
-FIRST = {"SCAN_LIMIT": 10**6, "PAGE": 0, "COMMON_MATCHES": 0}
-"""Read the rows first, and check the words of each."""
+ROWS_FIRST = {"SCAN_LIMIT": 10**6, "PAGE": 0, "COMMON_MATCHES": 0}
+"""Constants with which rows are read first, and the words of each are checked."""
 WORDS_FIRST = {"SCAN_LIMIT": -1, "PAGE": 10**6}
-AS_IT_IS: dict[str, int] = {}
+"""Constants with which the index is read first."""
+DEFAULTS: dict[str, int] = {}
 SEARCHES: list[dict[str, Any]] = [
     {"q": "fog"},
     {"q": "li"},
@@ -48,40 +49,42 @@ SEARCHES: list[dict[str, Any]] = [
 
 
 def create_rows() -> None:
-    quiet = {"verbosity": 0, "stdout": io.StringIO()}
-    call_command("demo_data", generations=2000, users=3, beside_real_users=True, **quiet)
+    """Create the demo data of three users."""
+    options = {"verbosity": 0, "stdout": io.StringIO()}
+    call_command("demo_data", generations=2000, users=3, beside_real_users=True, **options)
 
 
 def search_results(constants: dict[str, int]) -> list[list[str]]:
-    """Return what each search finds: in a history, on its second page, around its middle, and in a state for staff."""
+    """Return the ids that each search finds with these constants of `search_plan`."""
     defaults = {name: getattr(search_plan, name) for name in constants}
     vars(search_plan).update(constants)
     try:
-        return [[str(pk) for pk in _ids(wanted)] for wanted in SEARCHES]
+        return [[str(pk) for pk in _ids(query)] for query in SEARCHES]
     finally:
         vars(search_plan).update(defaults)
 
 
-def _ids(wanted: dict[str, Any]) -> Iterator[UUID]:
+def _ids(query: dict[str, Any]) -> Iterator[UUID]:
+    """Yield the ids on two pages of a history, of neighbours in it, and in the lists of staff."""
     user = User.objects.get(username="demo-2")
-    own, filters = Generation.objects.owned_by(user), HistoryFilters.model_validate(wanted)
-    first = [row.pk for row in search.page(own, user.pk, filters, SIZE)]
+    history, filters = Generation.objects.owned_by(user), HistoryFilters.model_validate(query)
+    first = [row.pk for row in search.page(history, user.pk, filters, SIZE)]
     yield from first
     if first:
         middle = first[len(first) // 2]
-        yield from (row.pk for row in search.page(own, user.pk, filters, SIZE, middle))
-        for side in search.neighbours(own, user.pk, filters, middle, 5):
+        yield from (row.pk for row in search.page(history, user.pk, filters, SIZE, middle))
+        for side in search.neighbours(history, user.pk, filters, middle, 5):
             yield from (row.pk for row in side)
     for rows in (Generation.objects.all(), Generation.objects.filter(state="failed")):
-        yield from (row.pk for row in search.search_all(rows, wanted.get("q", "demo-3"))[:SIZE])
+        yield from (row.pk for row in search.search_all(rows, query.get("q", "demo-3"))[:SIZE])
 
 
 def test_both_plans_find_the_same(db: None) -> None:
     create_rows()
-    everything = search_results(AS_IT_IS)
-    assert [bool(ids) for ids in everything].count(True) >= len(SEARCHES) - 1
-    assert search_results(FIRST) == everything
-    assert search_results(WORDS_FIRST) == everything
+    expected = search_results(DEFAULTS)
+    assert [bool(ids) for ids in expected].count(True) >= len(SEARCHES) - 1
+    assert search_results(ROWS_FIRST) == expected
+    assert search_results(WORDS_FIRST) == expected
 
 
 def test_both_plans_find_the_same_on_postgresql(tmp_path: Path) -> None:
@@ -92,15 +95,15 @@ def test_both_plans_find_the_same_on_postgresql(tmp_path: Path) -> None:
 import json
 from tests.library import test_search_plan as module
 module.create_rows()
-plans = (module.AS_IT_IS, module.FIRST, module.WORDS_FIRST)
+plans = (module.DEFAULTS, module.ROWS_FIRST, module.WORDS_FIRST)
 print(json.dumps([module.search_results(plan) for plan in plans]))
 """
         command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", script]
         output = subprocess.run(command, cwd=ROOT, env=host, stdout=subprocess.PIPE, text=True, check=True).stdout
-    everything, first, words_first = json.loads(output.splitlines()[-1])
-    assert [bool(ids) for ids in everything].count(True) >= len(SEARCHES) - 1
-    assert first == everything
-    assert words_first == everything
+    expected, rows_first, words_first = json.loads(output.splitlines()[-1])
+    assert [bool(ids) for ids in expected].count(True) >= len(SEARCHES) - 1
+    assert rows_first == expected
+    assert words_first == expected
 
 
 def test_words_in_a_scan_of_rows_are_whole_words(alice: User) -> None:
@@ -120,7 +123,7 @@ def test_words_in_a_scan_of_rows_are_whole_words(alice: User) -> None:
 def test_rare_pairs_of_filters_have_indexes(db: None) -> None:
     """With another index SQLite would read every failed row."""
 
-    def plan(**wanted: Any) -> str:
-        return str(Generation.objects.filter(**wanted).order_by("-pk")[:50].explain())
+    def plan(**filters: Any) -> str:
+        return str(Generation.objects.filter(**filters).order_by("-pk")[:50].explain())
 
     assert "flagged_by_state" in plan(is_flagged=True, state="failed")

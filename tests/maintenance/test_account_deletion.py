@@ -75,21 +75,21 @@ def before(db: None) -> set[str]:
 def create_everything(user: User) -> None:
     """Give an account one row of everything."""
     token, _ = ApiToken.objects.issue(user, "laptop")
-    shown = make_generation(user, token=token, num_images_per_prompt=2, prompt="a secret wish")
+    generation = make_generation(user, token=token, num_images_per_prompt=2, prompt="a secret picture")
     make_generation(user, State.FAILED)
     deletion.delete(make_generation(user))
     Generation.objects.filter(pk=make_generation(user).pk).update(trashed=timezone.now())
-    ShareLink.objects.create(generation=shown, code="c" * 43)
-    IdempotencyKey.objects.create(token=token, key="k", fingerprint="f", generation=shown)
+    ShareLink.objects.create(generation=generation, code="c" * 43)
+    IdempotencyKey.objects.create(token=token, key="k", fingerprint="f", generation=generation)
     ContactSheet.objects.create(user=user, columns={})
     data_export.request(user)
     account_jobs.run_all(never_stop)
 
 
 def dump_tables() -> str:
-    """All that any table holds, as text: those of a search index, too.
+    """Return the content of all tables as text, the search index included.
 
-    But for SQLite's segments of one, where words of what was deleted are only marked until the segments are merged.
+    SQLite's segments of the index are left out: words of deleted rows are only marked there until segments are merged.
     """
     with connection.cursor() as cursor:
         tables = [name for name in connection.introspection.table_names(cursor) if not name.endswith("_words_data")]
@@ -110,7 +110,7 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
     bystander = make_generation(bob)
     stored = files()
     create_everything(alice)
-    generation = Generation.objects.filter(user=alice, prompt="a secret wish").get()
+    generation = Generation.objects.filter(user=alice, prompt="a secret picture").get()
     for thing in (generation, alice, alice.tokens.get()):
         kind = ContentType.objects.get_for_model(thing)
         LogEntry.objects.create(

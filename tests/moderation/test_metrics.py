@@ -29,9 +29,9 @@ def pictures(alice: User) -> None:
     rows = []
     for index in range(100):
         flagged, sampled = index < 10, index in (10, 11, 12)
-        verdict = Review.NONE
+        decision = Review.NONE
         if (flagged and index < 6) or sampled:
-            verdict = Review.CONFIRMED if index in (0, 1, 2, 3, 4, 10) else Review.SAFE
+            decision = Review.CONFIRMED if index in (0, 1, 2, 3, 4, 10) else Review.SAFE
         score = 0.9 if index < 6 else 0.85 if flagged else 0.3
         fields = {"file": "x", "thumbnail": "x", "width": 1, "height": 1, "checker": "opennsfw", "threshold": 0.8}
         rows.append(
@@ -41,7 +41,7 @@ def pictures(alice: User) -> None:
                 seed=index,
                 nsfw_score=score,
                 is_sample=sampled,
-                review=verdict or (Review.WAITING if flagged else Review.NONE),
+                review=decision or (Review.WAITING if flagged else Review.NONE),
                 **fields,
             )
         )

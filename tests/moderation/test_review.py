@@ -264,7 +264,7 @@ def test_the_page_shows_one_picture_and_all_about_it(desk: Client, alice: User, 
     answer = desk.get(DESK)
     page = squeeze(answer.content.decode())
     assert "no-store" in answer["Cache-Control"]
-    for wanted in (
+    for text in (
         *(
             "flagged,<strong>shared</strong>",
             "make it &lt;night&gt;",
@@ -274,7 +274,7 @@ def test_the_page_shows_one_picture_and_all_about_it(desk: Client, alice: User, 
         ),
         *("2 generations, 2 flagged; 1 picture confirmed", f'src="{DESK}{image.pk}/result"', "Nudity<kbd>"),
     ):
-        assert wanted in page
+        assert text in page
     assert image.file.url not in page
     for which in ("input", "result"):
         answer = desk.get(f"{DESK}{image.pk}/{which}")
@@ -287,19 +287,19 @@ def test_the_page_shows_one_picture_and_all_about_it(desk: Client, alice: User, 
 def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) -> None:
     first, second = flagged(alice, created=ago(hours=2)), flagged(alice)
     form = {"review_before": "waiting", "seconds": "", "user": "alice"}
-    answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "verdict": "confirmed sexual", "note": "why"}, follow=True)
+    answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "decision": "confirmed sexual", "note": "why"}, follow=True)
     assert answer.redirect_chain[0][0] == f"{DESK}?user=alice"
     page = answer.content.decode()
     assert "Decided: confirmed, sexual." in page
     assert f'data-image="{second.pk}"' in page
-    answer = desk.post(f"{DESK}{second.pk}/decide", {**form, "verdict": "skip"}, follow=True)
+    answer = desk.post(f"{DESK}{second.pk}/decide", {**form, "decision": "skip"}, follow=True)
     assert "You skipped 1." in answer.content.decode()
     assert not ReviewClaim.objects.exists()
     answer = desk.post(f"{DESK}undo", {"user": "alice"}, follow=True)
     page = answer.content.decode()
     assert "Undone: confirmed." in page
     assert f'data-image="{first.pk}"' in page
-    answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "review_before": "safe", "verdict": "safe"}, follow=True)
+    answer = desk.post(f"{DESK}{first.pk}/decide", {**form, "review_before": "safe", "decision": "safe"}, follow=True)
     assert "Your decision was not saved." in answer.content.decode()
     assert "nothing to undo" in desk.post(f"{DESK}undo", follow=True).content.decode()
 
@@ -307,10 +307,10 @@ def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) 
 def test_scripts_are_answered_in_json(desk: Client, erin: User, alice: User) -> None:
     image = flagged(alice)
     address = f"{DESK}{image.pk}/decide"
-    form = {"review_before": "waiting", "verdict": "safe", "seconds": "2.5"}
+    form = {"review_before": "waiting", "decision": "safe", "seconds": "2.5"}
     accept = {"Accept": "application/json"}
     assert (
-        desk.post(address, {**form, "verdict": "confirmed"}, headers=accept)
+        desk.post(address, {**form, "decision": "confirmed"}, headers=accept)
         .json()["message"]
         .startswith("Choose a reason")
     )
@@ -340,7 +340,7 @@ def test_a_picture_claimed_by_another_is_shown_without_buttons(desk: Client, eri
     page = desk.get(DESK, {"image": image.pk}).content.decode()
     assert "erin is reviewing it now." in page
     assert "Also reviewing: erin." in page
-    assert 'name="verdict"' not in page
+    assert 'name="decision"' not in page
     assert desk.get(DESK, {"image": "x"}).status_code == 404
 
 
@@ -359,10 +359,10 @@ def test_odd_numbers_are_no_pictures(desk: Client, alice: User, number: str) -> 
 def test_odd_forms_decide_nothing(desk: Client, alice: User) -> None:
     address = f"{DESK}{flagged(alice).pk}/decide"
     for seen in ("odd", "\0"):
-        answer = desk.post(address, {"review_before": seen, "verdict": "safe"}, headers={"Accept": "application/json"})
+        answer = desk.post(address, {"review_before": seen, "decision": "safe"}, headers={"Accept": "application/json"})
         assert (answer.status_code, "nothing was decided" in answer.json()["message"]) == (422, True)
     assert not ReviewDecision.objects.exists()
-    desk.post(address, {"review_before": "waiting", "verdict": "safe", "note": "a \0note\0 "})
+    desk.post(address, {"review_before": "waiting", "decision": "safe", "note": "a \0note\0 "})
     assert ReviewDecision.objects.get().note == "a note"
 
 

@@ -30,7 +30,7 @@ TILE = re.compile(r'id="tile-([0-9a-f-]{36})"')
 
 
 def tile_ids(page: bytes) -> list[UUID]:
-    return [UUID(found) for found in TILE.findall(page.decode())]
+    return [UUID(tile_id) for tile_id in TILE.findall(page.decode())]
 
 
 def page_of(generation: Generation) -> str:

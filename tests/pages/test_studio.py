@@ -58,7 +58,7 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert Image.open(BytesIO(storage.read(str(generation.input.name)))).size == (96, 64)
     page = signed_in.get(answer["Location"]).content.decode()
     assert "<dd>the studio</dd>" in page
-    assert str(generation.pk) in signed_in.get("/").content.decode(), "what still runs is shown to whoever comes back"
+    assert str(generation.pk) in signed_in.get("/").content.decode(), "the studio shows unfinished generations again"
 
 
 def test_the_studio_is_private(client: Client, alice: User, bob: User, tiny_edit: DiffusionModel) -> None:
@@ -117,7 +117,7 @@ def test_errors_are_shown_at_their_fields(
     errors = re.search(rf'data-errors="{re.escape(place)}">(.*?)</ul>', page)
     assert errors is not None
     assert words in errors[1]
-    assert 'value="7.5"' in page or place == "guidance_scale", "what was written is kept"
+    assert 'value="7.5"' in page or place == "guidance_scale", "the form keeps valid values"
     if fields.get("image"):
         fields["image"].seek(0)
     data = {**data, **({"image": picture()} if "image" not in fields else {})}
@@ -282,7 +282,7 @@ def test_the_request_is_shown_as_code(
     assert words[-2:] == ["-F", 'image=@"my \\"cat\\"; 1.png"']
     assert words[:2] == ["curl", "http://testserver/image-to-image"]
     assert snippets.TOKEN in content["curl"]
-    compile(content["python"], "told", "exec")
+    compile(content["python"], "snippet", "exec")
     assert repr(hard) in content["python"]
 
     earlier = make_generation(alice)

@@ -145,6 +145,6 @@ def test_usage_reads_indexes_only(alice: User) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN QUERY PLAN {queries[0]['sql']}")
         plan = [row[-1] for row in cursor.fetchall()]
-    searched = [step for step in plan if step.startswith(("SEARCH", "SCAN asked", "SCAN made"))]
-    assert len(searched) == 2
-    assert all("COVERING INDEX" in step for step in searched)
+    steps = [step for step in plan if step.startswith(("SEARCH", "SCAN generation", "SCAN image"))]
+    assert len(steps) == 2
+    assert all("COVERING INDEX" in step for step in steps)

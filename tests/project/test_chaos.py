@@ -6,36 +6,36 @@ from typing import Any
 import pytest
 
 from tests.tools import chaos
-from tests.tools.chaos import Accepted, Wish
+from tests.tools.chaos import AcceptedRequest, ChaosRequest
 
 SEED = 7
-WISH = Wish(seed=1, steps=1, images=1)
+REQUEST = ChaosRequest(seed=1, steps=1, images=1)
 
 
 def test_no_generation_or_file_is_lost_duplicated_or_left_over(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Always with the same seed; `make chaos` uses others."""
+    """Use the same seed always; `make chaos` uses others."""
     report = chaos.run(SEED, 0, tmp_path_factory.mktemp("d"))
-    assert not report.troubles, str(report)
+    assert not report.problems, str(report)
     assert len(report.faults) == len(chaos.FAULTS)
-    assert len(report.accepted) >= 2 * len(chaos.FAULTS)
+    assert len(report.accepted_requests) >= 2 * len(chaos.FAULTS)
 
 
 @pytest.mark.parametrize(
-    ("change", "trouble"),
+    ("change", "problem"),
     [
         ({}, ""),
         ({"state": "running", "images": []}, "not final"),
-        ({"state": "canceled", "images": []}, "canceled by nobody"),
-        ({"state": "failed", "images": [], "code": "internal_error"}, "failed for no good reason"),
-        ({"wanted": 2}, "not as many pictures as wanted"),
+        ({"state": "canceled", "images": []}, "canceled without a request"),
+        ({"state": "failed", "images": [], "error_code": "internal_error"}, "failed without three lost workers"),
+        ({"image_count": 2}, "wrong number of pictures"),
         ({"attempt": 2}, "pictures of another attempt"),
-        ({"images": ["gone/1-0.png"]}, "a row speaks of gone/1-0.png"),
-        ({"images": ["other/1-0.png"]}, "other pictures than the undisturbed ones"),
-        ({"others": []}, "no row speaks of the file bob.webp"),
+        ({"images": ["missing/1-0.png"]}, "missing file: missing/1-0.png"),
+        ({"images": ["other/1-0.png"]}, "pictures differ from the reference run's"),
+        ({"other_files": []}, "file without a row: bob.webp"),
         ({"id": "charlie"}, "was lost"),
     ],
 )
-def test_the_audit_finds(change: dict[str, Any], trouble: str, tmp_path: Path) -> None:
+def test_the_audit_finds(change: dict[str, Any], problem: str, tmp_path: Path) -> None:
     for name, content in (("alice/1-0.png", b"dream"), ("bob/1-0.png", b"dream"), ("other/1-0.png", b"nightmare")):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(content)
@@ -45,13 +45,14 @@ def test_the_audit_finds(change: dict[str, Any], trouble: str, tmp_path: Path) -
     alices = {
         "id": "alice",
         "state": "succeeded",
-        "code": "",
+        "error_code": "",
         "attempt": 1,
         "crash_count": 0,
-        "wanted": 1,
-        "others": [],
+        "image_count": 1,
+        "other_files": [],
     }
-    bobs = {**alices, "id": "bob", "images": ["bob/1-0.png"], "others": ["bob.webp"], **change}
-    ledger = {"rows": [{**alices, "images": ["alice/1-0.png"]}, bobs], "unnamed": []}
-    troubles = chaos.audit(ledger, [Accepted("alice", WISH, ""), Accepted("bob", WISH, "")], tmp_path)
-    assert not troubles if not trouble else any(trouble in text for text in troubles), troubles
+    bobs = {**alices, "id": "bob", "images": ["bob/1-0.png"], "other_files": ["bob.webp"], **change}
+    snapshot = {"rows": [{**alices, "images": ["alice/1-0.png"]}, bobs], "file_records": []}
+    accepted_requests = [AcceptedRequest("alice", REQUEST, ""), AcceptedRequest("bob", REQUEST, "")]
+    problems = chaos.audit(snapshot, accepted_requests, tmp_path)
+    assert not problems if not problem else any(problem in text for text in problems), problems

@@ -256,8 +256,8 @@ def test_a_paused_pool_starts_nothing_and_gives_the_reason(operator: Client, ali
 
 def test_commands_wait_for_their_worker(operator: Client, tiny_edit: DiffusionModel) -> None:
     register_worker()
-    register_worker("gone-1")
-    age_heartbeat("gone-1", 60)
+    register_worker("stale-1")
+    age_heartbeat("stale-1", 60)
 
     def send(**fields: str) -> str:
         return operator.post(f"{PAGE}order", {"worker": "here-1", **fields}, follow=True).content.decode()
@@ -266,7 +266,7 @@ def test_commands_wait_for_their_worker(operator: Client, tiny_edit: DiffusionMo
     assert "draining" in text(operator)
     send(action="drain")
     assert WorkerCommand.objects.count() == 1
-    assert "The worker gone-1 has stopped" in send(action="drain", worker="gone-1")
+    assert "The worker stale-1 has stopped" in send(action="drain", worker="stale-1")
     assert "There is no model &#x27;no/such&#x27;" in send(action="warm", target="no/such")
     DiffusionModel.objects.filter(pk="stabilityai/sd-turbo").update(pool="other")
     assert "belongs to the pool other" in send(action="warm", target="stabilityai/sd-turbo")
@@ -306,12 +306,12 @@ def test_commands_of_lost_workers_fail(tiny_edit: DiffusionModel) -> None:
 
 
 def test_a_stale_worker_is_removed_on_request(operator: Client) -> None:
-    register_worker("gone-1")
-    age_heartbeat("gone-1", 60)
-    assert "gone-1" in text(operator)
-    operator.post(f"{PAGE}forget", {"worker": "gone-1"})
+    register_worker("stale-1")
+    age_heartbeat("stale-1", 60)
+    assert "stale-1" in text(operator)
+    operator.post(f"{PAGE}forget", {"worker": "stale-1"})
     assert workers.registered() == []
     assert AuditEntry.objects.get().action == "worker.remove"
-    for name in ("gone-1", ""):
+    for name in ("stale-1", ""):
         operator.post(f"{PAGE}forget", {"worker": name})
     assert AuditEntry.objects.count() == 1

@@ -1,4 +1,4 @@
-"""Generations in every state, with small real files, like those of submission and worker."""
+"""Generations in every state, with small real files, like the ones that submission and worker store."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -131,7 +131,7 @@ def files_of(generation: Generation) -> list[str]:
 
 
 def existing(names: list[str]) -> list[str]:
-    """Return the files among these that are in the storage."""
+    """Return the files of these that are in the storage."""
     return [name for name in names if default_storage.exists(name)]
 
 

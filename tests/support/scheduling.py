@@ -1,8 +1,8 @@
-"""Distributes the tests over processes: those of the shared services to one process, all others by files.
+"""Distribute the tests over processes: tests of the shared services to one process, all others by files.
 
-Tests without the database come first, since they take longest; what follows in small files fills the processes evenly. Tests
-that commit empty the tables that migrations fill, so pytest-django runs them after those that need these tables full. A process
-must not get them earlier: a file, or the part of one that stands together, is given out as a whole and in this order.
+Tests without the database come first, since they take longest; the small files after them fill the processes evenly. Tests
+that commit truncate the tables that migrations fill, so pytest-django runs them after the tests that need these tables full. To
+keep this order within each process, a file, or each contiguous part of it, is assigned as a whole.
 """
 
 import os
@@ -29,7 +29,7 @@ class OrderedScheduling(LoadScopeScheduling):
             self._groups = {}
             is_first = True
             for number, (file, run) in enumerate(groupby(self.collection or (), key=lambda one: one.split("::")[0])):
-                # Only the first files are those of the services: their tests with the database come later.
+                # Only the first files use the services here; tests of the same files with the database come later.
                 is_first = is_first and _uses_service(file)
                 self._groups |= dict.fromkeys(run, "shared services" if is_first else f"{number} {file}")
         return self._groups[nodeid]

@@ -1,4 +1,4 @@
-"""`make bench`: what the service adds to the model's own time, how the queue behaves, what clients, previews and pages cost.
+"""`make bench`: measure the service's overhead, its queue, and the cost of waiting clients, previews and pages.
 
 `python -m tests.tools.bench NAME...` runs single parts.
 """
@@ -22,7 +22,7 @@ from tests.tools import (
     bench_waiting,
 )
 from tests.tools.bench_queue import (
-    Line,
+    Measurement,
     request_form,
     temporary_service,
 )
@@ -35,46 +35,46 @@ API_GUIDANCE = 7.5
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="NAME", help=f"of {', '.join(PARTS)}; all when none is named")
-    wanted = parser.parse_args().parts
-    if unknown := set(wanted) - PARTS.keys():
-        parser.error(f"there is no part {', '.join(sorted(unknown))}; choose of {', '.join(PARTS)}")
-    for name in wanted or PARTS:
-        for what, value in PARTS[name]():
-            print(f"{what:72} {value}", flush=True)  # noqa: T201
+    parser.add_argument("parts", nargs="*", metavar="NAME", help=f"{', '.join(PARTS)}; default: all")
+    names = parser.parse_args().parts
+    if unknown := set(names) - PARTS.keys():
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    for name in names or PARTS:
+        for label, value in PARTS[name]():
+            print(f"{label:72} {value}", flush=True)  # noqa: T201
 
 
-def measure_overhead() -> Iterator[Line]:
-    """A request through HTTP, queue and worker against the bare pipeline, taking turns.
+def measure_overhead() -> Iterator[Measurement]:
+    """Compare a request to the service with a call of the bare pipeline, in alternation.
 
-    Two processes that do the same differ by a few percent here, which the pairs cannot tell from the service's own work.
-    So the time outside the worker's pipeline call is shown too, by its own clock.
+    The pipeline's speed in two processes can differ by a few percent, which would count as overhead. So the time outside
+    the worker's pipeline call is measured as well, from the timings that the worker reports.
     """
     raw = raw_pipeline()
     upload = pictures.photo(SIDE, SIDE)
-    through, bare, outside, extras = [], [], [], []
+    service_times, bare_times, outside_times, extra_times = [], [], [], []
     with temporary_service(WAIT_SECONDS="600") as service, service.client() as client:
         raw(upload)
         post(client, upload)
         for _ in range(ROUNDS):
-            bare.append(timed(lambda: raw(upload)))
+            bare_times.append(measure_seconds(lambda: raw(upload)))
             start = time.perf_counter()
             phases = post(client, upload)
-            through.append(time.perf_counter() - start)
-            outside.append(through[-1] - phases["encoding"] - phases["denoising"] - phases["decoding"])
-            extras.append(phases["safety"] + phases["storing"])
-    alone = statistics.median(bare)
-    yield f"{STEPS} steps at {SIDE} x {SIDE}, the bare pipeline", f"{alone:.3f} s"
-    yield "the same through HTTP, queue and worker", f"{statistics.median(through):.3f} s"
-    added = statistics.median(a - b for a, b in zip(through, bare, strict=True))
-    yield "added (aim: under 3 % or 40 ms)", f"{added * 1000:.0f} ms, {added / alone:.1%}"
-    without = statistics.median(outside)
-    yield "outside the worker's pipeline call", f"{without * 1000:.0f} ms, {without / alone:.1%}"
-    yield "of which safety check and storing", f"{statistics.median(extras) * 1000:.0f} ms"
+            service_times.append(time.perf_counter() - start)
+            outside_times.append(service_times[-1] - phases["encoding"] - phases["denoising"] - phases["decoding"])
+            extra_times.append(phases["safety"] + phases["storing"])
+    bare = statistics.median(bare_times)
+    yield f"{STEPS} steps at {SIDE} x {SIDE}, the bare pipeline", f"{bare:.3f} s"
+    yield "the same through HTTP, queue and worker", f"{statistics.median(service_times):.3f} s"
+    overhead = statistics.median(a - b for a, b in zip(service_times, bare_times, strict=True))
+    yield "added (aim: under 3 % or 40 ms)", f"{overhead * 1000:.0f} ms, {overhead / bare:.1%}"
+    outside = statistics.median(outside_times)
+    yield "outside the worker's pipeline call", f"{outside * 1000:.0f} ms, {outside / bare:.1%}"
+    yield "of which safety check and storing", f"{statistics.median(extra_times) * 1000:.0f} ms"
 
 
 def raw_pipeline() -> Callable[[bytes], Any]:
-    """The stock pipeline with the settings that the worker has: one thread, fp32, channels last."""
+    """Load the stock pipeline with the worker's settings (one thread, channels last). Return a function that runs it."""
     import torch
     from diffusers import StableDiffusionInstructPix2PixPipeline
 
@@ -105,7 +105,7 @@ def raw_pipeline() -> Callable[[bytes], Any]:
 
 
 def post(client: httpx.Client, upload: bytes) -> dict[str, float]:
-    """One request; the seconds of its phases."""
+    """Send a request, and return the seconds of its phases."""
     form, image = request_form(STEPS), {"image": ("a.png", upload)}
     response = client.post("/image-to-image", data=form, files=image, timeout=600)
     record = client.get(f"/generations/{response.raise_for_status().json()['id']}").json()
@@ -113,13 +113,13 @@ def post(client: httpx.Client, upload: bytes) -> dict[str, float]:
     return phases
 
 
-def timed(call: Callable[[], object]) -> float:
+def measure_seconds(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
-PARTS: dict[str, Callable[[], Iterator[Line]]] = {
+PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
     "overhead": measure_overhead,
     "start": bench_queue.measure_start,
     "claims": bench_queue.measure_claims,

@@ -1,4 +1,4 @@
-"""How fast the history and the admin are at size: a million generations, a tenth of them one user's, on both databases."""
+"""Measure history and admin pages with a million generations, a tenth of them of one user, on both databases."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from tests.support import servers
 from tests.support.environment import ROOT
 from tests.tools import bench_admin, bench_history
-from tests.tools.bench_queue import Line
+from tests.tools.bench_queue import Measurement
 
 GENERATIONS = 1_000_000
 USERS = 1000
@@ -25,40 +25,40 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from accounts.models import User
 
-asked = json.loads(os.environ["ASKED"])
-user, _ = User.objects.get_or_create(username=asked["as"])
-if asked["as"] == "staff":
+page_set = json.loads(os.environ["PAGE_SET"])
+user, _ = User.objects.get_or_create(username=page_set["username"])
+if page_set["username"] == "staff":
     User.objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
 client = Client(SERVER_NAME="localhost")
 client.force_login(user)
-answers = []
-for name, address in asked["addresses"].items():
-    took = []
-    for _ in range(asked["rounds"]):
-        start, busy = time.perf_counter(), time.process_time()
-        answer = client.get(address)
-        took.append([time.perf_counter() - start, time.process_time() - busy])
-        assert answer.status_code == 200, answer.status_code
+results = []
+for name, address in page_set["addresses"].items():
+    times = []
+    for _ in range(page_set["rounds"]):
+        start, cpu_start = time.perf_counter(), time.process_time()
+        response = client.get(address)
+        times.append([time.perf_counter() - start, time.process_time() - cpu_start])
+        assert response.status_code == 200, response.status_code
     with CaptureQueriesContext(connection) as queries:
         client.get(address)
     slowest = max(queries.captured_queries, key=lambda query: float(query["time"]))
-    shown = answer.content.count(asked["mark"].encode())
-    answers.append([name, took, len(queries), shown, slowest])
-print(json.dumps(answers))
+    rows = response.content.count(page_set["row_html"].encode())
+    results.append([name, times, len(queries), rows, slowest])
+print(json.dumps(results))
 """
 
-Page = tuple[str, list[tuple[float, float]], int, int, dict[str, str]]
-"""Its name, the seconds of each time and those of the CPU, how many queries and rows it took, and its slowest query."""
+PageResult = tuple[str, list[tuple[float, float]], int, int, dict[str, str]]
+"""Label, wall and CPU seconds of each round, number of queries, number of rows, and the slowest query."""
 
 
-def measure_pages() -> Iterator[Line]:
-    """Server time of pages, the middle of some: what the machine else does is in it, but not in the time of the CPU."""
+def measure_pages() -> Iterator[Measurement]:
+    """Measure the median wall and CPU time of each page. Other load on the machine adds to the wall time only."""
     yield from _measure("SQLite", {})
     with servers.postgresql() as database:
         yield from _measure("PostgreSQL", {"DATABASE_URL": database.url})
 
 
-def _measure(database: str, environment: Mapping[str, str]) -> Iterator[Line]:
+def _measure(database: str, environment: Mapping[str, str]) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         host = {**os.environ, "DATA_DIR": folder, "LOG_LEVEL": "ERROR", **environment}
         _manage(host, "migrate", "-v", "0")
@@ -66,25 +66,26 @@ def _measure(database: str, environment: Mapping[str, str]) -> Iterator[Line]:
         _manage(host, "demo_data", "--generations", str(GENERATIONS), "--users", str(USERS))
         yield f"{database}: {GENERATIONS:,} generations seeded", f"{time.perf_counter() - start:.0f} s"
         for kind in ("history", "admin"):
-            yield from measured(host, database, kind)
+            yield from _measure_pages_of(host, database, kind)
 
 
-def measured(environment: Mapping[str, str], database: str, kind: str) -> Iterator[Line]:
+def _measure_pages_of(environment: Mapping[str, str], database: str, kind: str) -> Iterator[Measurement]:
     counts = set()
-    for name, took, queries, shown, slowest in pages(environment, kind):
+    for name, times, queries, rows, slowest in _page_results(environment, kind):
         counts.add(queries)
-        wall, busy = (statistics.median(column) * 1000 for column in zip(*took, strict=True))
-        what = f"{wall:.0f} ms, {busy:.0f} of them of the CPU; slowest query {float(slowest['time']) * 1000:.0f} ms"
-        yield f"{database}, {kind}: {name}, {shown} shown", what
+        wall, cpu = (statistics.median(column) * 1000 for column in zip(*times, strict=True))
+        value = f"{wall:.0f} ms, CPU {cpu:.0f} ms; slowest query {float(slowest['time']) * 1000:.0f} ms"
+        yield f"{database}, {kind}: {name}, {rows} rows", value
     yield f"{database}, {kind}: queries of a page", ", ".join(map(str, sorted(counts)))
 
 
-def pages(environment: Mapping[str, str], kind: str) -> list[Page]:
-    asked = {"history": bench_history.asked, "admin": bench_admin.asked}[kind]()
-    host = {**environment, "ASKED": json.dumps({**asked, "rounds": ROUNDS})}
-    found: list[Page]
-    found = json.loads(_manage(host, "shell", "-v", "0", "-c", SCRIPT).splitlines()[-1])
-    return found
+def _page_results(environment: Mapping[str, str], kind: str) -> list[PageResult]:
+    """Request every page of `kind`, which is "history" or "admin"."""
+    page_set = {"history": bench_history.page_set, "admin": bench_admin.page_set}[kind]()
+    host = {**environment, "PAGE_SET": json.dumps({**page_set, "rounds": ROUNDS})}
+    results: list[PageResult]
+    results = json.loads(_manage(host, "shell", "-v", "0", "-c", SCRIPT).splitlines()[-1])
+    return results
 
 
 def _manage(environment: Mapping[str, str], *arguments: str) -> str:

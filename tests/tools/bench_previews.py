@@ -1,4 +1,4 @@
-"""What live previews cost: the time of one, and its share of a step, measured in the bundled model's own runs."""
+"""Measure live previews in runs of the bundled model: the time of one, and its share of a step."""
 
 import statistics
 import time
@@ -10,36 +10,36 @@ from generation.engine.progress import Preview
 from generation.recipes import Recipe
 from tests.support import pictures
 from tests.support.tiny_models import TINY_EDIT
-from tests.tools.bench_queue import Line
+from tests.tools.bench_queue import Measurement
 
 STEPS = 20
 ROUNDS = 3
 SIDES = (128, 256, 512)
 
 
-def measure_previews() -> Iterator[Line]:
-    """A worker's engine with one thread; the time outside the previews is that of the steps."""
+def measure_previews() -> Iterator[Measurement]:
+    """Run an engine like a worker's, with one thread. The time outside the previews counts as that of the steps."""
     engine = Engine(EngineSettings(models_dir=Path("nowhere"), offline=True))
     for side in SIDES:
         engine.run(_recipe(side, 2), pictures.scene(), _ignore)
         if side == SIDES[0]:
             yield (
-                "the first preview of a warm model, which fits its map",
-                f"{_looks(engine, side, 2)[0][0] * 1000:.0f} ms",
+                "the first preview of a warm model, including the fit of its linear map",
+                f"{_time_previews(engine, side, 2)[0][0] * 1000:.0f} ms",
             )
-        looks, steps = [], []
+        preview_times, step_times = [], []
         for _ in range(ROUNDS):
-            seen, seconds = _looks(engine, side, STEPS)
-            looks += seen
-            steps.append((seconds - sum(seen)) / STEPS)
-        look, step = statistics.median(looks), statistics.median(steps)
-        yield f"{side} x {side}: a preview, and a step", f"{look * 1000:.2f} ms, {step * 1000:.0f} ms"
-        yield f"{side} x {side}: previews at each step (aim: under 2 % of a step)", f"{look / step:.1%}"
-        yield f"{side} x {side}: previews once a second", f"{look / max(step, 1.0):.2%}"
+            previews, seconds = _time_previews(engine, side, STEPS)
+            preview_times += previews
+            step_times.append((seconds - sum(previews)) / STEPS)
+        preview, step = statistics.median(preview_times), statistics.median(step_times)
+        yield f"{side} x {side}: a preview, and a step", f"{preview * 1000:.2f} ms, {step * 1000:.0f} ms"
+        yield f"{side} x {side}: previews at each step (aim: under 2 % of a step)", f"{preview / step:.1%}"
+        yield f"{side} x {side}: previews once a second", f"{preview / max(step, 1.0):.2%}"
 
 
-def _looks(engine: Engine, side: int, steps: int) -> tuple[list[float], float]:
-    """The seconds of each preview of a run that looks at every step, and of all its steps together with them."""
+def _time_previews(engine: Engine, side: int, steps: int) -> tuple[list[float], float]:
+    """Run with a preview at each step. Return the seconds of each preview, and of all steps and previews together."""
     seconds: list[float] = []
 
     def on_preview(make: Callable[[], list[Preview]]) -> None:

@@ -1,4 +1,4 @@
-"""How the queue behaves: claims, lost workers, cancels, starts, and whether its forecasts come true."""
+"""Measure the queue: claims, lost workers, cancellations, starts, and the error of its forecasts."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from tests.support.environment import ROOT
 from tests.support.service import Service, wait_until, wait_while_progress
 from tests.tools.chaos import warm_workers
 
-Line = tuple[str, str]
-"""What was measured, and its value with the unit."""
+Measurement = tuple[str, str]
+"""A label, and the value with its unit."""
 
 PROCESSES = 4
 CLAIMS = 1000
@@ -75,15 +75,15 @@ def request_form(steps: int, seed: int = 7, images: int = 1) -> dict[str, str]:
     }
 
 
-def measure_claims() -> Iterator[Line]:
-    """Processes that do nothing but claim, until the queue is empty."""
+def measure_claims() -> Iterator[Measurement]:
+    """Let several processes do nothing but claim until the queue is empty."""
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         yield _claims("SQLite", {"DATA_DIR": folder, "DATABASE_URL": ""})
     with tempfile.TemporaryDirectory(prefix="bench") as folder, servers.postgresql() as server:
         yield _claims("PostgreSQL", {"DATA_DIR": folder, "DATABASE_URL": server.url})
 
 
-def _claims(database: str, place: dict[str, str]) -> Line:
+def _claims(database: str, place: dict[str, str]) -> Measurement:
     environment = {**os.environ, **place, "LIMITS": "off"}
     manage = [sys.executable, "manage.py"]
     subprocess.run([*manage, "migrate", "-v", "0"], cwd=ROOT, env=environment, check=True)
@@ -101,7 +101,7 @@ def _claims(database: str, place: dict[str, str]) -> Line:
         claimer.stdin.write("go\n")
         claimer.stdin.flush()
     results = [json.loads(claimer.communicate()[0]) for claimer in claimers]
-    ids = [one for _, claimed in results for one in claimed]
+    ids = [generation_id for _, batch in results for generation_id in batch]
     seconds = max(times[-1] for times, _ in results) - min(times[0] for times, _ in results)
     longest = max(after - before for times, _ in results for before, after in pairwise(times))
     return (
@@ -110,8 +110,8 @@ def _claims(database: str, place: dict[str, str]) -> Line:
     )
 
 
-def measure_loss() -> Iterator[Line]:
-    """Kill the worker that makes a request, and wait until another makes it."""
+def measure_loss() -> Iterator[Measurement]:
+    """Kill the worker that runs a request, and wait until another worker runs it."""
     times = []
     with temporary_service(WORKERS="2", WAIT_SECONDS="0") as service, service.client() as client:
         for _ in range(LOSSES):
@@ -131,19 +131,19 @@ def measure_loss() -> Iterator[Line]:
     )
 
 
-def measure_cancel() -> Iterator[Line]:
-    """A long request is canceled while another waits: from the call to that one's start, in steps of the first."""
+def measure_cancel() -> Iterator[Measurement]:
+    """Cancel a long request while another is queued. Measure, in steps of the first, when the other starts."""
     times = []
     with temporary_service(WAIT_SECONDS="0") as service, service.client() as client:
         generation_id = _submit(client, request_form(50), 256)
         _wait_for(service, generation_id, "succeeded")
         step = client.get(f"/generations/{generation_id}").json()["timings"]["phases"]["denoising"] / 50
-        dice = random.Random(4)
+        rng = random.Random(4)
         for _ in range(CANCELS):
             generation_id = _submit(client, request_form(LONG_STEPS), 256)
             _wait_for(service, generation_id, "running")
             next_id = _submit(client, request_form(1), 128)
-            time.sleep(1 + step * dice.random())
+            time.sleep(1 + step * rng.random())
             start = time.time()
             client.post(f"/generations/{generation_id}/cancel").raise_for_status()
             _wait_for(service, next_id, "succeeded")
@@ -154,75 +154,79 @@ def measure_cancel() -> Iterator[Line]:
     )
 
 
-def measure_start() -> Iterator[Line]:
-    """One request after another, each finding the worker idle."""
-    queued, whole = [], []
+def measure_start() -> Iterator[Measurement]:
+    """Send one request after another to an idle worker, and measure when each starts."""
+    queue_times, total_times = [], []
     with temporary_service(WAIT_SECONDS="60") as service, service.client() as client:
         for _ in range(STARTS):
             time.sleep(0.3)
             start = time.time()
             generation_id = _submit(client, request_form(1), 128)
             started = _time(service, "started", generation_id)
-            queued.append(1000 * (started - _time(service, "created", generation_id)))
-            whole.append(1000 * (started - start))
-    quantiles = statistics.quantiles(queued, n=10)
+            queue_times.append(1000 * (started - _time(service, "created", generation_id)))
+            total_times.append(1000 * (started - start))
+    quantiles = statistics.quantiles(queue_times, n=10)
     yield (
         "from submit to start on an idle worker, p50 and p90 (aim: p50 under 25 ms)",
-        f"{statistics.median(queued):.1f} / {quantiles[8]:.1f} ms",
+        f"{statistics.median(queue_times):.1f} / {quantiles[8]:.1f} ms",
     )
-    yield "the same from the client's first byte, p50", f"{statistics.median(whole):.1f} ms"
+    yield "the same from the client's first byte, p50", f"{statistics.median(total_times):.1f} ms"
 
 
-def measure_estimates() -> Iterator[Line]:
-    """Two users with requests of all kinds; what each is told once all wait, and again halfway, against the truth."""
+def measure_estimates() -> Iterator[Measurement]:
+    """Compare estimated with real finishes of two users' mixed requests, once all are queued and again halfway."""
     errors, unknown = [], 0
     with temporary_service(WORKERS="2", WAIT_SECONDS="0") as service:
         bob = service.manage("createtoken", "bob", "--name", "bench", "--create")
         with service.client() as first, service.client(bob) as second:
             for side in MIXED_SIDES:
                 _wait_for(service, _submit(first, request_form(10), side), "succeeded")
-            dice = random.Random(4)
-            sent = [
-                (client, _submit(client, _mixed(dice), dice.choice(MIXED_SIDES)))
+            rng = random.Random(4)
+            requests = [
+                (client, _submit(client, _random_form(rng), rng.choice(MIXED_SIDES)))
                 for _ in range(ESTIMATED // 2)
                 for client in (first, second)
             ]
-            told = [*_told(sent)]
+            estimates = [*_estimates(requests)]
             wait_while_progress(
-                lambda: _final(service) >= ESTIMATED // 2, lambda: _final(service), "the end of the first half"
+                lambda: _count_final(service) >= ESTIMATED // 2,
+                lambda: _count_final(service),
+                "the end of the first half",
             )
-            told += _told(sent)
+            estimates += _estimates(requests)
             wait_while_progress(
-                lambda: _final(service) >= ESTIMATED + len(MIXED_SIDES), lambda: _final(service), "the end of all"
+                lambda: _count_final(service) >= ESTIMATED + len(MIXED_SIDES),
+                lambda: _count_final(service),
+                "the end of all",
             )
-        for generation_id, asked, finish in told:
+        for generation_id, estimate_time, finish in estimates:
             if finish is None:
                 unknown += 1
             else:
-                real = _time(service, "finished", generation_id) - asked
-                errors.append(abs(finish - asked - real) / real)
+                real = _time(service, "finished", generation_id) - estimate_time
+                errors.append(abs(finish - estimate_time - real) / real)
     figures = f"{statistics.median(errors):.0%} / {statistics.quantiles(errors, n=10)[8]:.0%}"
     yield (
         "|estimated - real| / real of finishes, median and p90 (aim: median under 20 %)",
-        f"{figures} of {len(errors)} told, {unknown} were told nothing",
+        f"{figures} of {len(errors)} estimates, {unknown} without an estimate",
     )
 
 
-def _mixed(dice: random.Random) -> dict[str, str]:
-    return request_form(dice.choice((5, 10, 20, 40)), dice.randrange(1000), dice.choice((1, 1, 2)))
+def _random_form(rng: random.Random) -> dict[str, str]:
+    return request_form(rng.choice((5, 10, 20, 40)), rng.randrange(1000), rng.choice((1, 1, 2)))
 
 
-def _told(sent: Sequence[tuple[httpx.Client, str]]) -> Iterator[tuple[str, float, float | None]]:
-    """Of each that has not ended: when it was asked for, and the finish that was told."""
-    for client, generation_id in sent:
-        asked = time.time()
+def _estimates(requests: Sequence[tuple[httpx.Client, str]]) -> Iterator[tuple[str, float, float | None]]:
+    """Yield the id of each request that has not ended, the time of the estimate, and the estimated finish if known."""
+    for client, generation_id in requests:
+        estimate_time = time.time()
         record = client.get(f"/generations/{generation_id}").raise_for_status().json()
-        if said := record["waiting"] or record["progress"]:
-            finish = said["estimated_finish"]
-            yield generation_id, asked, datetime.fromisoformat(finish).timestamp() if finish else None
+        if forecast := record["waiting"] or record["progress"]:
+            finish = forecast["estimated_finish"]
+            yield generation_id, estimate_time, datetime.fromisoformat(finish).timestamp() if finish else None
 
 
-def _final(service: Service) -> int:
+def _count_final(service: Service) -> int:
     ((count,),) = service.query("SELECT COUNT(*) FROM generation_generation WHERE finished IS NOT NULL")
     return int(count)
 
@@ -237,22 +241,23 @@ def _submit(client: httpx.Client, form: dict[str, str], side: int) -> str:
 def _wait_for(service: Service, generation_id: str, state: str, attempt: int = 1) -> None:
     query = "SELECT 1 FROM generation_generation WHERE id = ? AND state = ? AND attempt = ?"
     values = (generation_id.replace("-", ""), state, attempt)
-    wait_until(lambda: service.query(query, *values), f"that {generation_id} is {state}")
+    wait_until(lambda: service.query(query, *values), f"the state {state} of {generation_id}")
 
 
 def _time(service: Service, column: str, generation_id: str) -> float:
-    query = f"SELECT {column} FROM generation_generation WHERE id = ?"  # noqa: S608  a column, which no user names
+    query = f"SELECT {column} FROM generation_generation WHERE id = ?"  # noqa: S608  the column is not user input
     ((text,),) = service.query(query, generation_id.replace("-", ""))
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
 def _busiest(processes: Sequence[int]) -> int:
-    """The one that uses the most of a processor now."""
+    """Return the process that uses the most CPU time now."""
     before = {process: _ticks(process) for process in processes}
     time.sleep(0.3)
     return max(processes, key=lambda process: _ticks(process) - before[process])
 
 
 def _ticks(process: int) -> int:
+    """Return the CPU time of a process, in clock ticks."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])

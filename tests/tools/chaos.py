@@ -1,7 +1,7 @@
-"""`make chaos`: a real service under a seeded schedule of faults. At the end nothing is lost, doubled or left behind.
+"""`make chaos`: inject faults into a real service, then check that nothing is lost, duplicated or left over.
 
-Three users send small requests while workers, Redis and the web process are killed, drained, paused and locked out. Equal
-requests must give the very files that an undisturbed run gave.
+Three users send small requests while workers and the web process are killed, workers drained and paused, Redis killed,
+stopped and flushed, and the database locked. Equal requests must give the same files as a reference run without faults.
 """
 
 import json
@@ -46,7 +46,7 @@ from accounts.models import ApiToken, User
 for name in {USERS}:
     print(ApiToken.objects.issue(User.objects.create_user(name), "chaos")[1])
 """
-LEDGER = """
+SNAPSHOT = """
 import json
 from datetime import timedelta
 from generation.maintenance import reaper
@@ -54,18 +54,19 @@ from generation.models import FileDeletion, Generation, StagedFiles
 reaper.reap(abandoned=timedelta(0))
 print(json.dumps({
     "rows": [{
-        "id": str(row.pk), "state": row.state, "code": row.error_code, "attempt": row.attempt, "crash_count": row.crash_count,
-        "wanted": row.image_count, "images": [image.file.name for image in row.images.all()],
-        "others": [row.input.name, row.input_thumbnail.name, *(image.thumbnail.name for image in row.images.all())],
+        "id": str(row.pk), "state": row.state, "error_code": row.error_code,
+        "attempt": row.attempt, "crash_count": row.crash_count,
+        "image_count": row.image_count, "images": [image.file.name for image in row.images.all()],
+        "other_files": [row.input.name, row.input_thumbnail.name, *(image.thumbnail.name for image in row.images.all())],
     } for row in Generation.objects.prefetch_related("images")],
-    "unnamed": [str(row) for model in (StagedFiles, FileDeletion) for row in model.objects.values()],
+    "file_records": [str(row) for model in (StagedFiles, FileDeletion) for row in model.objects.values()],
 }))
 """
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A request that takes an instant to make. Equal ones must give equal files."""
+class ChaosRequest:
+    """A request that runs in a fraction of a second. Equal requests must give equal files."""
 
     seed: int
     steps: int
@@ -82,53 +83,53 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """A wish that the service took, and whether its user then asked to cancel it."""
+class AcceptedRequest:
+    """A request that the service accepted as the generation `id`; `can_be_canceled` if its cancellation was requested."""
 
     id: str
-    wish: Wish
+    request: ChaosRequest
     token: str
-    was_canceled: bool = False
+    can_be_canceled: bool = False
 
 
 @dataclass
 class Report:
-    """What happened, and what must not have happened: `troubles`."""
+    """The result of a run, which has passed if `problems` is empty."""
 
     seed: int
-    accepted: list[Accepted] = field(default_factory=list)
+    accepted_requests: list[AcceptedRequest] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    figures: list[str] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
+    measurements: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     log: str = ""
 
     def __str__(self) -> str:
-        lines = [f"seed {self.seed}: {len(self.accepted)} accepted requests, {len(self.faults)} faults"]
-        lines += self.figures
-        if self.troubles:
-            lines += ["faults:", *self.faults, "the end of the log:", *self.log.splitlines()[-150:], "TROUBLES:"]
-            lines += self.troubles
+        lines = [f"seed {self.seed}: {len(self.accepted_requests)} accepted requests, {len(self.faults)} faults"]
+        lines += self.measurements
+        if self.problems:
+            lines += ["faults:", *self.faults, "the end of the log:", *self.log.splitlines()[-150:], "PROBLEMS:"]
+            lines += self.problems
         return "\n".join(lines)
 
 
-WISHES = [Wish(*values) for values in product((1, 2), (1, 4), (1, 2))]
+REQUESTS = [ChaosRequest(*values) for values in product((1, 2), (1, 4), (1, 2))]
 UPLOAD = pictures.photo(128, 128)
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
-    parser.add_argument("--minutes", type=float, default=5.0, help="how long faults go on")
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long to inject faults")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="chaos") as folder:
         report = run(options.seed, 60 * options.minutes, Path(folder))
     print(report)  # noqa: T201
-    raise SystemExit(bool(report.troubles))
+    raise SystemExit(bool(report.problems))
 
 
 def run(seed: int, seconds: float, folder: Path) -> Report:
-    """Faults for so many seconds, but each kind at least once."""
+    """Inject faults for about `seconds`, each kind at least once, and check the rows and files afterwards."""
     report = Report(seed)
     service = Service(
         folder, WORKERS="2", LEASE_SECONDS=str(LEASE_SECONDS), WAIT_SECONDS="2", DRAIN_SECONDS="0.1", MAX_QUEUE="0"
@@ -137,73 +138,77 @@ def run(seed: int, seconds: float, folder: Path) -> Report:
         try:
             tokens = service.manage("shell", "-v", "0", "-c", TOKENS).split()
             with service.client(tokens[0]) as client:
-                undisturbed = [_make(client, wish) for wish in WISHES]
-            wait_until(lambda: not _unfinished(service, "queued", "running"), "the end of the undisturbed run")
-            _torment(service, tokens, seconds, report)
-            _wait_for_quiet(service, report)
+                reference = [_send(client, request) for request in REQUESTS]
+            wait_until(lambda: not _unfinished(service, "queued", "running"), "the end of the reference run")
+            _inject_faults(service, tokens, seconds, report)
+            _wait_until_idle(service, report)
         except AssertionError as error:
-            report.troubles.append(str(error))
+            report.problems.append(str(error))
     report.log = service.output
-    if left := _processes(folder):
-        report.troubles.append(f"processes left: {left}")
-    if not report.troubles:
-        ledger = json.loads(service.manage("shell", "-v", "0", "-c", LEDGER))
-        report.troubles += audit(ledger, [*undisturbed, *report.accepted], folder / "media")
-        report.figures.append(_figures(ledger["rows"]))
+    if processes := _processes(folder):
+        report.problems.append(f"processes that still run: {processes}")
+    if not report.problems:
+        snapshot = json.loads(service.manage("shell", "-v", "0", "-c", SNAPSHOT))
+        report.problems += audit(snapshot, [*reference, *report.accepted_requests], folder / "media")
+        report.measurements.append(_summary(snapshot["rows"]))
     return report
 
 
-def _torment(service: Service, tokens: Sequence[str], seconds: float, report: Report) -> None:
-    """The users send until the schedule of faults is through."""
-    ended = threading.Event()
-    dice = random.Random(report.seed)
+def _inject_faults(service: Service, tokens: Sequence[str], seconds: float, report: Report) -> None:
+    """Inject the scheduled faults while all clients send requests."""
+    stop = threading.Event()
+    rng = random.Random(report.seed)
     with ThreadPoolExecutor(len(tokens) * CLIENTS_OF_A_USER) as pool:
         clients = [
-            pool.submit(_keep_sending, service, token, random.Random(dice.random()), ended, report.accepted)
+            pool.submit(_keep_sending, service, token, random.Random(rng.random()), stop, report.accepted_requests)
             for token in tokens
             for _ in range(CLIENTS_OF_A_USER)
         ]
         try:
-            for fault, pause in _schedule(dice, seconds):
+            for fault, pause in _schedule(rng, seconds):
                 report.faults.append(f"{datetime.now(UTC):%H:%M:%S,%f} {fault.__name__}")
-                # It may have ended by itself just now.
+                # The process may just have ended by itself.
                 with suppress(ProcessLookupError):
-                    fault(service, dice)
+                    fault(service, rng)
                 time.sleep(pause)
         finally:
-            ended.set()
-    report.troubles += [str(error) for client in clients if (error := client.exception()) is not None]
+            stop.set()
+    report.problems += [str(error) for client in clients if (error := client.exception()) is not None]
 
 
-def _schedule(dice: random.Random, seconds: float) -> "Iterator[tuple[Fault, float]]":
-    """Rounds of all faults, each in an order of its own, with pauses; some are long enough for all to come back."""
+def _schedule(rng: random.Random, seconds: float) -> "Iterator[tuple[Fault, float]]":
+    """Yield each fault in rounds of random order, with a pause in seconds that follows it.
+
+    The first round is always complete. The long pauses let all processes start again.
+    """
     until = time.monotonic() + seconds
-    for fault in dice.sample(FAULTS, len(FAULTS)):
-        yield fault, dice.choice((0.0, 0.3, 1.0))
+    for fault in rng.sample(FAULTS, len(FAULTS)):
+        yield fault, rng.choice((0.0, 0.3, 1.0))
     while True:
-        for fault in dice.sample(FAULTS, len(FAULTS)):
+        for fault in rng.sample(FAULTS, len(FAULTS)):
             if time.monotonic() >= until:
                 return
-            yield fault, dice.choice((0.0, 0.3, 1.0, 5.0, 15.0))
+            yield fault, rng.choice((0.0, 0.3, 1.0, 5.0, 15.0))
 
 
 def _keep_sending(
-    service: Service, token: str, dice: random.Random, ended: threading.Event, accepted: list[Accepted]
+    service: Service, token: str, rng: random.Random, stop: threading.Event, accepted_requests: list[AcceptedRequest]
 ) -> None:
+    """Send random requests, one after another, until `stop` is set. Request the cancellation of some."""
     with service.client(token) as client:
-        while not ended.is_set():
-            accepted.append(_make(client, dice.choice(WISHES), dice.random() < CANCELED_SHARE))
+        while not stop.is_set():
+            accepted_requests.append(_send(client, rng.choice(REQUESTS), rng.random() < CANCELED_SHARE))
 
 
-def _make(client: httpx.Client, wish: Wish, cancel: bool = False) -> Accepted:
-    """Send until it is accepted: while the service is away, and only then, it may say no.
+def _send(client: httpx.Client, request: ChaosRequest, should_cancel: bool = False) -> AcceptedRequest:
+    """Send a request, and send it again while there is no connection or the response is a 503 with `Retry-After`.
 
-    Raises `AssertionError` for any other answer, and when it stays away.
+    Raises `AssertionError` if it is not accepted within `WAIT_SECONDS`, or if there is any other response.
     """
     until = time.monotonic() + WAIT_SECONDS
     while True:
         try:
-            response = client.post("/image-to-image", data=wish.form, files={"image": ("a.png", UPLOAD)})
+            response = client.post("/image-to-image", data=request.form, files={"image": ("a.png", UPLOAD)})
         except httpx.TransportError as error:
             answer = repr(error)
         else:
@@ -212,15 +217,15 @@ def _make(client: httpx.Client, wish: Wish, cancel: bool = False) -> Accepted:
                 break
             assert response.status_code == 503, answer
             assert int(response.headers["retry-after"]) > 0
-        assert time.monotonic() < until, f"not accepted; at last {answer}"
+        assert time.monotonic() < until, f"not accepted; the last response was {answer}"
         time.sleep(0.2)
-    assert response.status_code != 200 or len(response.json()["images"]) == wish.images, answer
-    is_canceled = cancel and response.status_code == 202 and _cancel(client, generation_id)
-    return Accepted(generation_id, wish, client.headers["authorization"].split()[1], is_canceled)
+    assert response.status_code != 200 or len(response.json()["images"]) == request.images, answer
+    can_be_canceled = should_cancel and response.status_code == 202 and _cancel(client, generation_id)
+    return AcceptedRequest(generation_id, request, client.headers["authorization"].split()[1], can_be_canceled)
 
 
 def _cancel(client: httpx.Client, generation_id: str) -> bool:
-    """Whether it may be canceled now: a lost answer leaves that open."""
+    """Request the cancellation. Return whether the generation may be canceled now, also if the response was lost."""
     try:
         response = client.post(f"/generations/{generation_id}/cancel")
     except httpx.TransportError:
@@ -229,44 +234,44 @@ def _cancel(client: httpx.Client, generation_id: str) -> bool:
     return response.status_code != 409
 
 
-def _kill_worker(service: Service, dice: random.Random) -> None:
-    os.kill(_busy_worker(service, dice), signal.SIGKILL)
+def _kill_worker(service: Service, rng: random.Random) -> None:
+    os.kill(_busy_worker(service, rng), signal.SIGKILL)
 
 
-def _drain_worker(service: Service, dice: random.Random) -> None:
-    worker = _busy_worker(service, dice)
+def _drain_worker(service: Service, rng: random.Random) -> None:
+    worker = _busy_worker(service, rng)
     os.kill(worker, signal.SIGTERM)
-    wait_until(lambda: worker not in service.children(), f"the end of worker {worker}, which was told to end")
+    wait_until(lambda: worker not in service.children(), f"the end of worker {worker} after SIGTERM")
 
 
-def _pause_worker(service: Service, dice: random.Random) -> None:
-    """It goes on when its lease has expired, and another worker has its work."""
-    worker = _busy_worker(service, dice)
+def _pause_worker(service: Service, rng: random.Random) -> None:
+    """Pause a worker until its lease has expired, so another one can claim its generation."""
+    worker = _busy_worker(service, rng)
     with paused(worker):
         time.sleep(2 * LEASE_SECONDS)
 
 
-def _kill_redis(service: Service, dice: random.Random) -> None:
+def _kill_redis(service: Service, rng: random.Random) -> None:
     os.kill(_child(service, "redis-server"), signal.SIGKILL)
 
 
-def _stop_redis(service: Service, dice: random.Random) -> None:
+def _stop_redis(service: Service, rng: random.Random) -> None:
     os.kill(_child(service, "redis-server"), signal.SIGTERM)
 
 
-def _flush_redis(service: Service, dice: random.Random) -> None:
+def _flush_redis(service: Service, rng: random.Random) -> None:
     _child(service, "redis-server")
     with closing(Redis(unix_socket_path=str(service.data_dir / "redis.sock"))) as redis:
-        wait_until(lambda: _answers(redis), "the return of Redis")
+        wait_until(lambda: _is_ready(redis), "the return of Redis")
         redis.flushall()
 
 
-def _kill_web(service: Service, dice: random.Random) -> None:
+def _kill_web(service: Service, rng: random.Random) -> None:
     os.kill(_child(service, "manage.py web"), signal.SIGKILL)
 
 
-def _lock_database(service: Service, dice: random.Random) -> None:
-    """Nothing can be written for longer than a lease."""
+def _lock_database(service: Service, rng: random.Random) -> None:
+    """Hold the write lock for longer than a lease."""
     with closing(sqlite3.connect(service.data_dir / "db.sqlite3", timeout=20)) as database:
         database.execute("BEGIN IMMEDIATE")
         time.sleep(1.5 * LEASE_SECONDS)
@@ -285,33 +290,35 @@ FAULTS: Sequence[Fault] = (
 )
 
 
-def _busy_worker(service: Service, dice: random.Random) -> int:
-    """A warm one, at a moment when all of those work."""
+def _busy_worker(service: Service, rng: random.Random) -> int:
+    """Wait until all warm workers are running generations, and return a random one."""
 
-    def busy() -> list[int]:
-        warm = warm_workers(service)
-        return warm if len(warm) <= len(_unfinished(service, "running")) else []
+    def busy_workers() -> list[int]:
+        workers = warm_workers(service)
+        return workers if len(workers) <= len(_unfinished(service, "running")) else []
 
-    return dice.choice(_found(busy, "a worker at work"))
+    return rng.choice(_wait_for(busy_workers, "a busy worker"))
 
 
 def _child(service: Service, name: str) -> int:
-    return _found(lambda: service.children(name), name)[0]
+    """Return the first process of the service whose command line contains `name`, once there is one."""
+    return _wait_for(lambda: service.children(name), name)[0]
 
 
-def _found(find: Callable[[], list[int]], what: str) -> list[int]:
-    found: list[int] = []
+def _wait_for(find_processes: Callable[[], list[int]], name: str) -> list[int]:
+    """Poll `find_processes` until it returns any, and return them. Raises `AssertionError` with `name`."""
+    processes: list[int] = []
 
-    def look() -> bool:
-        found[:] = find()
-        return bool(found)
+    def has_processes() -> bool:
+        processes[:] = find_processes()
+        return bool(processes)
 
-    wait_until(look, f"the return of {what}")
-    return found
+    wait_until(has_processes, f"the return of {name}")
+    return processes
 
 
 def warm_workers(service: Service) -> list[int]:
-    """Those that have loaded their engine: only then do they open their first socket, to Redis."""
+    """Return the workers that have loaded their engine: only then do they open their first socket, to Redis."""
     return [worker for worker in service.children("manage.py worker") if _has_socket(worker)]
 
 
@@ -322,15 +329,18 @@ def _has_socket(process: int) -> bool:
         return False
 
 
-def _answers(redis: Redis) -> bool:
+def _is_ready(redis: Redis) -> bool:
     try:
         return bool(redis.ping())
     except RedisError:
         return False
 
 
-def _wait_for_quiet(service: Service, report: Report) -> None:
-    """Until all is done, those requests too whose client got no answer; then every accepted one can be asked for."""
+def _wait_until_idle(service: Service, report: Report) -> None:
+    """Wait until every generation has ended and every process runs, then get every accepted request by its id.
+
+    Generations whose client got no response must end as well. Raises `AssertionError`.
+    """
     start = time.monotonic()
     wait_while_progress(
         lambda: not _unfinished(service, "queued", "running"),
@@ -338,79 +348,90 @@ def _wait_for_quiet(service: Service, report: Report) -> None:
         "the end of all accepted requests",
     )
     wait_until(lambda: len(service.children()) == 5, "the return of every process")
-    report.figures.append(f"quiet after {time.monotonic() - start:.1f} s")
-    for one in report.accepted:
-        with service.client(one.token) as client:
-            response = client.get(f"/generations/{one.id}")
-        assert response.status_code == 200, f"{one} is gone: {response.text}"
-        assert response.json()["state"] in ("succeeded", "failed", "canceled"), f"{one} is not final: {response.text}"
+    report.measurements.append(f"idle after {time.monotonic() - start:.1f} s")
+    for accepted in report.accepted_requests:
+        with service.client(accepted.token) as client:
+            response = client.get(f"/generations/{accepted.id}")
+        assert response.status_code == 200, f"{accepted} is missing: {response.text}"
+        state = response.json()["state"]
+        assert state in ("succeeded", "failed", "canceled"), f"{accepted} is not final: {response.text}"
 
 
 def _unfinished(service: Service, *states: str) -> list[tuple[Any, ...]]:
+    """Return id, state, attempt, crash count and worker of the generations in one or two states."""
     query = "SELECT id, state, attempt, crash_count, worker FROM generation_generation WHERE state IN (?, ?)"
     return service.query(query, states[0], states[-1])
 
 
-def audit(ledger: dict[str, Any], accepted: Sequence[Accepted], media: Path) -> list[str]:
-    """What is wrong with the rows and files of a service at rest. The first of each wish were made undisturbed."""
-    by_id = {row["id"]: row for row in ledger["rows"]}
-    known = {one.id: one for one in accepted}
-    troubles = [f"{one} was lost" for one in accepted if one.id not in by_id]
-    wanted_files: dict[Wish, list[str]] = {}
-    for one in (one for one in accepted if one.id in by_id):
-        wanted_files.setdefault(one.wish, _digests(by_id[one.id], media))
-    for row in by_id.values():
-        troubles += [f"{trouble}: {row}" for trouble in _faults_of(row, known.get(row["id"]), wanted_files, media)]
-    named = {name for row in by_id.values() for name in (*row["images"], *row["others"])}
-    stored = {str(path.relative_to(media)) for path in media.rglob("*") if path.is_file()}
-    troubles += [f"no row speaks of the file {name}" for name in sorted(stored - named)]
-    troubles += [f"a row speaks of {name}, which is not there" for name in sorted(named - stored)]
-    return troubles + [f"left as files without a row: {row}" for row in ledger["unnamed"]]
+def audit(snapshot: dict[str, Any], accepted_requests: Sequence[AcceptedRequest], media: Path) -> list[str]:
+    """Return the problems in the rows and files of an idle service.
+
+    The first of equal `accepted_requests` is the reference run's, whose files the others must have.
+    """
+    rows = {row["id"]: row for row in snapshot["rows"]}
+    accepted_by_id = {accepted.id: accepted for accepted in accepted_requests}
+    problems = [f"{accepted} was lost" for accepted in accepted_requests if accepted.id not in rows]
+    reference_digests: dict[ChaosRequest, list[str]] = {}
+    for accepted in accepted_requests:
+        if accepted.id in rows:
+            reference_digests.setdefault(accepted.request, _digests(rows[accepted.id], media))
+    for row in rows.values():
+        row_problems = _row_problems(row, accepted_by_id.get(row["id"]), reference_digests, media)
+        problems += [f"{problem}: {row}" for problem in row_problems]
+    row_files = {name for row in rows.values() for name in (*row["images"], *row["other_files"])}
+    media_files = {str(path.relative_to(media)) for path in media.rglob("*") if path.is_file()}
+    problems += [f"file without a row: {name}" for name in sorted(media_files - row_files)]
+    problems += [f"missing file: {name}" for name in sorted(row_files - media_files)]
+    return problems + [f"record of files to delete: {record}" for record in snapshot["file_records"]]
 
 
-def _faults_of(
-    row: dict[str, Any], one: Accepted | None, wanted_files: dict[Wish, list[str]], media: Path
+def _row_problems(
+    row: dict[str, Any],
+    accepted: AcceptedRequest | None,
+    reference_digests: dict[ChaosRequest, list[str]],
+    media: Path,
 ) -> Iterator[str]:
-    """What is wrong with one row. One that no client knows of lost its client before the answer."""
+    """Yield the problems of one row. `accepted` is None if the client lost its connection before the response."""
     attempts = {Path(name).name.partition("-")[0] for name in row["images"]}
     if row["state"] == "succeeded":
-        if len(row["images"]) != row["wanted"]:
-            yield "not as many pictures as wanted"
+        if len(row["images"]) != row["image_count"]:
+            yield "wrong number of pictures"
         if attempts != {str(row["attempt"])}:
             yield "pictures of another attempt"
-        if one is not None and _digests(row, media) != wanted_files[one.wish]:
-            yield f"other pictures than the undisturbed ones of {one.wish}"
+        if accepted is not None and _digests(row, media) != reference_digests[accepted.request]:
+            yield f"pictures differ from the reference run's of {accepted.request}"
     elif row["images"]:
         yield "pictures without success"
-    elif row["state"] == "failed" and (row["code"], row["crash_count"]) != ("worker_lost", 3):
-        yield "failed for no good reason"
-    elif row["state"] == "canceled" and (one is None or not one.was_canceled):
-        yield "canceled by nobody"
+    elif row["state"] == "failed" and (row["error_code"], row["crash_count"]) != ("worker_lost", 3):
+        yield "failed without three lost workers"
+    elif row["state"] == "canceled" and (accepted is None or not accepted.can_be_canceled):
+        yield "canceled without a request"
     elif row["state"] in ("queued", "running"):
         yield "not final"
 
 
 def _digests(row: dict[str, Any], media: Path) -> list[str]:
+    """Return the SHA-256 of each picture of a row that is in the storage."""
     return [sha256((media / name).read_bytes()).hexdigest() for name in row["images"] if (media / name).exists()]
 
 
-def _figures(ledger: Sequence[dict[str, Any]]) -> str:
-    states = Counter(row["state"] for row in ledger)
-    counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    again, lost = sum(row["attempt"] > 1 for row in ledger), sum(row["crash_count"] for row in ledger)
-    return f"{counted}; {again} were begun again, {lost} leases were lost"
+def _summary(rows: Sequence[dict[str, Any]]) -> str:
+    states = Counter(row["state"] for row in rows)
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    restarts, losses = sum(row["attempt"] > 1 for row in rows), sum(row["crash_count"] for row in rows)
+    return f"{counts}; {restarts} needed more than one attempt, {losses} leases were lost"
 
 
 def _processes(data_dir: Path) -> dict[int, str]:
-    """Those that run with this DATA_DIR."""
-    found = {}
+    """Return the command lines, by process id, of the processes that run with this DATA_DIR."""
+    commands = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if f"DATA_DIR={data_dir}\0".encode() in (process / "environ").read_bytes():
-                found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
+                commands[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
         except OSError:
             continue
-    return found
+    return commands
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make screenshots`: the pictures of the README, taken from a real service that edits the shipped sample photo."""
+"""`make screenshots`: take the pictures of the docs from a real service that edits the bundled sample photo."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One attempt at a batch: each generation ends once, whatever happens to the others, to the lease or to the worker."""
+"""One attempt at a batch: each generation ends once, also if others fail, the lease is lost or the worker dies."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -1,29 +1,26 @@
-"""Processes that die: whatever is killed, an accepted request ends once, and `serve` leaves no process behind."""
+"""Processes that die: an accepted request ends once whichever process is killed, and `serve` leaves no process behind."""
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 from redis import Redis
 
 from tests.support.environment import ROOT
+from tests.support.processes import is_alive, outputs, pixels, signal_paused
 from tests.support.service import (
     WAIT_SECONDS,
     Service,
     paused,
     post,
-    record,
     submit,
     submit_and_pause,
     wait_until,
@@ -37,27 +34,6 @@ def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service for tests that kill its processes. It starts from an empty directory, as a new installation does."""
     with Service(tmp_path_factory.mktemp("d"), True, LEASE_SECONDS="4", WAIT_SECONDS="0") as service:
         yield service
-
-
-def pixels(service: Service, generation_id: str) -> bytes:
-    wait_until(lambda: service.state(generation_id) == "succeeded", "the end of the run")
-    # Redis and the web process may still be starting again.
-    images = record(service, generation_id)["images"]
-    assert isinstance(images, list)
-    (image,) = images
-    return Image.open(io.BytesIO(httpx.get(image["url"], timeout=WAIT_SECONDS).content)).tobytes()
-
-
-def outputs(service: Service, generation_id: str) -> list[str]:
-    return sorted(path.name for path in (service.data_dir / "media" / "outputs").rglob(f"{generation_id}/*"))
-
-
-def signal_paused(worker: int, number: signal.Signals) -> None:
-    """Send a signal to a paused process, and continue it."""
-    os.kill(worker, number)
-    # SIGKILL may have ended it.
-    with suppress(ProcessLookupError):
-        os.kill(worker, signal.SIGCONT)
 
 
 def registered_workers(service: Service) -> list[dict[str, Any]]:
@@ -99,32 +75,6 @@ def test_a_stopped_worker_releases_its_run(frail: Service) -> None:
     assert pixels(frail, generation_id)
 
 
-def test_a_stopped_worker_may_finish_its_run(service: Service) -> None:
-    """The shared service, whose `DRAIN_SECONDS` are long enough."""
-    worker = service.child(WORKER)
-    generation_id = submit_and_pause(service, worker)
-    signal_paused(worker, signal.SIGTERM)
-    assert pixels(service, generation_id)
-    assert outputs(service, generation_id) == ["1-0-small.webp", "1-0.png"]
-    wait_until(lambda: not alive(worker), "the worker's end")
-
-    worker = service.child(WORKER)
-    generation_id = submit_and_pause(service, worker, steps=200, side=256, images=4)
-    os.kill(worker, signal.SIGCONT)
-
-    def is_released() -> bool:
-        """Signals within a second of the first one count as one."""
-        with suppress(ProcessLookupError):
-            os.kill(worker, signal.SIGTERM)
-        return service.state(generation_id) == "queued"
-
-    wait_until(is_released, "the release")
-    row = "SELECT attempt, crash_count FROM generation_generation WHERE id = ?"
-    assert service.query(row, generation_id.replace("-", "")) == [(1, 0)]
-    with service.client() as client:
-        client.post(f"/generations/{generation_id}/cancel")
-
-
 def test_ready_means_that_a_worker_of_this_start_is_warm(frail: Service) -> None:
     """Redis keeps the entries of workers that are dead."""
     children = frail.children()
@@ -156,7 +106,7 @@ def test_a_worker_that_lost_redis_is_registered_once(frail: Service) -> None:
         return {entry["name"] for entry in registered_workers(frail) if entry["pid"] == worker}
 
     (earlier,) = names()
-    message = "Redis cannot be reached; trying again"
+    message = "generation.worker.process: Redis cannot be reached"
     count = frail.output.count(message)
     generation_id = submit_and_pause(frail, worker)
     redis = frail.child(REDIS)
@@ -191,29 +141,13 @@ def test_a_worker_ends_though_redis_is_away(frail: Service) -> None:
     generation_id = submit_and_pause(frail, worker)
     os.kill(frail.child(REDIS), signal.SIGKILL)
     signal_paused(worker, signal.SIGTERM)
-    wait_until(lambda: not alive(worker), "the worker's end")
+    wait_until(lambda: not is_alive(worker), "the worker's end")
     assert pixels(frail, generation_id)
 
 
 def test_clients_wait_while_the_web_process_is_replaced(frail: Service) -> None:
     os.kill(frail.child(WEB), signal.SIGKILL)
     assert httpx.get(f"{frail.url}/health", timeout=WAIT_SECONDS).status_code == 200
-
-
-def test_a_stopping_web_process_answers_held_clients_with_202(service: Service) -> None:
-    """The shared service, which holds clients for longer than this test takes."""
-    worker, web = service.child(WORKER), service.child(WEB)
-    os.kill(worker, signal.SIGSTOP)
-    try:
-        (before,) = service.query("SELECT count(*) FROM generation_generation")
-        with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(post, service)
-            wait_until(lambda: service.query("SELECT count(*) FROM generation_generation") != [before], "the request")
-            os.kill(web, signal.SIGTERM)
-            assert answer.result().status_code == 202
-    finally:
-        os.kill(worker, signal.SIGCONT)
-    assert pixels(service, answer.result().json()["id"])
 
 
 def test_a_second_serve_and_a_taken_port_are_one_clear_line(frail: Service, tmp_path: Path) -> None:
@@ -242,13 +176,13 @@ def test_stopping_leaves_no_orphan(frail: Service) -> None:
     os.kill(worker, signal.SIGCONT)
     frail.process.wait(WAIT_SECONDS)
     frail.stop()
-    assert not [child for child in children if alive(child)]
+    assert not [child for child in children if is_alive(child)]
 
     frail.start()
     assert pixels(frail, generation_id)
     children = frail.children()
     frail.process.kill()
-    wait_until(lambda: not [child for child in children if alive(child)], "the end of the children")
+    wait_until(lambda: not [child for child in children if is_alive(child)], "the end of the children")
 
 
 def refusal(**environment: str) -> str:
@@ -265,10 +199,3 @@ def refusal(**environment: str) -> str:
     assert finished.stdout == ""
     (line,) = finished.stderr.strip().splitlines()
     return line
-
-
-def alive(process_id: int) -> bool:
-    try:
-        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -166,5 +166,5 @@ def _difference(one: Image.Image, other: Image.Image) -> tuple[int, float]:
     return int(np.abs(difference).max()), 10 * math.log10(255**2 / error) if error else math.inf
 
 
-def _store(model: ModelReference, verdict: str) -> None:
-    DiffusionModel.objects.filter(pk=model.id).update(batching_verified=verdict)
+def _store(model: ModelReference, result: str) -> None:
+    DiffusionModel.objects.filter(pk=model.id).update(batching_verified=result)

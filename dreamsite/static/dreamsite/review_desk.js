@@ -87,7 +87,7 @@ async function decide(form, submitter) {
 }
 
 desk.addEventListener("submit", (event) => {
-  if (!event.target.matches("form.verdict")) return;
+  if (!event.target.matches("form.decision")) return;
   event.preventDefault();
   decide(event.target, event.submitter);
 });

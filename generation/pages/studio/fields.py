@@ -22,7 +22,7 @@ _SLIDER_RANGE = 4
 """A slider ends at this multiple of its starting value; larger values are typed into the number field."""
 
 Errors = dict[str, list[str]]
-"""Messages by field; under "" those of no field."""
+"""Messages by field; messages about no single field are under ""."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def loras(models: Sequence[ModelDescription], model: ModelDescription, values: M
 
 
 def unavailable_errors(model: ModelDescription, values: Mapping[str, str]) -> Errors:
-    """Return errors if the model or LoRAs in `values`, such as those of an earlier request, are not available any more.
+    """Return errors if the model or LoRAs in `values`, which may be an earlier request's, are not available any more.
 
     `model` is what the form shows.
     """

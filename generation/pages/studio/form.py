@@ -50,7 +50,7 @@ class StudioRequest:
 
 
 def parameter_fields(post: QueryDict) -> dict[str, str]:
-    """Return the fields of `ImageToImageParameters` from those of the form."""
+    """Return the fields of `ImageToImageParameters` from the fields of the form."""
     texts = {name: str(post[name]).strip() for name in (*TEXTS, *SLIDERS, "safety_check") if name in post}
     weights = {
         name.removeprefix(LORA_PREFIX): _number(str(text))

@@ -1,0 +1,42 @@
+"""Processes of a service that tests pause and stop, and what a run leaves behind."""
+
+import io
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+from PIL import Image
+
+from tests.support.service import WAIT_SECONDS, Service, record, wait_until
+
+
+def signal_paused(worker: int, number: signal.Signals) -> None:
+    """Send a signal to a paused process, and continue it."""
+    os.kill(worker, number)
+    # SIGKILL may have ended it.
+    with suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGCONT)
+
+
+def is_alive(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def pixels(service: Service, generation_id: str) -> bytes:
+    """Wait for the only picture of a generation, and return its decoded pixels."""
+    wait_until(lambda: service.state(generation_id) == "succeeded", "the end of the run")
+    # Redis and the web process may still be starting again.
+    images = record(service, generation_id)["images"]
+    assert isinstance(images, list)
+    (image,) = images
+    return Image.open(io.BytesIO(httpx.get(image["url"], timeout=WAIT_SECONDS).content)).tobytes()
+
+
+def outputs(service: Service, generation_id: str) -> list[str]:
+    """Return the names of the stored files of a generation's pictures."""
+    return sorted(path.name for path in (service.data_dir / "media" / "outputs").rglob(f"{generation_id}/*"))

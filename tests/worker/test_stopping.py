@@ -1,0 +1,53 @@
+"""Workers and web processes of the shared service that are told to stop: they finish what they can."""
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from tests.support.processes import is_alive, outputs, pixels, signal_paused
+from tests.support.service import Service, post, submit_and_pause, wait_until
+
+WORKER, WEB = "manage.py worker", "manage.py web"
+
+
+def test_a_stopped_worker_may_finish_its_run(service: Service) -> None:
+    """The shared service, whose `DRAIN_SECONDS` are long enough."""
+    worker = service.child(WORKER)
+    generation_id = submit_and_pause(service, worker)
+    signal_paused(worker, signal.SIGTERM)
+    assert pixels(service, generation_id)
+    assert outputs(service, generation_id) == ["1-0-small.webp", "1-0.png"]
+    wait_until(lambda: not is_alive(worker), "the worker's end")
+
+    worker = service.child(WORKER)
+    generation_id = submit_and_pause(service, worker, steps=200, side=256, images=4)
+    os.kill(worker, signal.SIGCONT)
+
+    def is_released() -> bool:
+        """Signals within a second of the first one count as one."""
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGTERM)
+        return service.state(generation_id) == "queued"
+
+    wait_until(is_released, "the release")
+    row = "SELECT attempt, crash_count FROM generation_generation WHERE id = ?"
+    assert service.query(row, generation_id.replace("-", "")) == [(1, 0)]
+    with service.client() as client:
+        client.post(f"/generations/{generation_id}/cancel")
+
+
+def test_a_stopping_web_process_answers_held_clients_with_202(service: Service) -> None:
+    """The shared service, which holds clients for longer than this test takes."""
+    worker, web = service.child(WORKER), service.child(WEB)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        (before,) = service.query("SELECT count(*) FROM generation_generation")
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(post, service)
+            wait_until(lambda: service.query("SELECT count(*) FROM generation_generation") != [before], "the request")
+            os.kill(web, signal.SIGTERM)
+            assert answer.result().status_code == 202
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert pixels(service, answer.result().json()["id"])
