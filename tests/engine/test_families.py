@@ -49,11 +49,12 @@ class Driver:
         self.traits = traits_of(self.model)
         dtype = "bfloat16" if name in BFLOAT16 else "float32"
         self.engine = Engine(EngineSettings(models_dir=models_dir, dtype=dtype, offline=True))
+        self._pixels: dict[str, Pixels] = {}
 
     def recipe(self, size: tuple[int, int] = (256, 256), **fields: Any) -> tuple[Recipe, list[str]]:
         values = {
             "prompt": "make it night",
-            "num_inference_steps": 3,
+            "num_inference_steps": 4,
             "seed": 7,
             "strength": 0.7,
             "safety_check": False,
@@ -65,8 +66,12 @@ class Driver:
         recipe, _ = self.recipe(picture.size, **fields)
         return self.engine.run(recipe, picture, lambda *_: None)
 
-    def pixels(self, picture: Image.Image | None = None, **fields: Any) -> Pixels:
-        return pixels_of(self.run(picture, **fields))
+    def pixels(self, **fields: Any) -> Pixels:
+        """Return the pixels of a request with these fields, which is run once."""
+        key = repr(sorted(fields.items()))
+        if key not in self._pixels:
+            self._pixels[key] = pixels_of(self.run(**fields))
+        return self._pixels[key]
 
 
 @pytest.fixture(scope="module", params=DRIVEN)
@@ -89,32 +94,30 @@ def difference(one: Pixels, other: Pixels) -> float:
 
 
 def test_the_picture_matters_and_equal_requests_give_equal_pixels(driver: Driver) -> None:
-    first = driver.pixels()
-    assert np.array_equal(first, driver.pixels())
-    assert difference(first, driver.pixels(ImageOps.invert(scene(256, 256)))) > 0
+    assert np.array_equal(driver.pixels(), pixels_of(driver.run()))
+    assert difference(driver.pixels(), pixels_of(driver.run(ImageOps.invert(scene(256, 256))))) > 0
 
 
 def test_the_picture_matters_at_the_contracts_defaults_and_few_steps(driver: Driver) -> None:
     defaults: dict[str, Any] = {"strength": 0.8, "num_inference_steps": 4}
-    first = driver.pixels(**defaults)
-    assert difference(first, driver.pixels(ImageOps.invert(scene(256, 256)), **defaults)) > 0
+    inverse = driver.run(ImageOps.invert(scene(256, 256)), **defaults)
+    assert difference(driver.pixels(**defaults), pixels_of(inverse)) > 0
 
 
 @pytest.mark.parametrize(
-    ("field", "values"),
+    ("field", "value"),
     [
-        ("strength", (0.4, 0.9)),
-        ("guidance_scale", (2.0, 9.0)),
-        ("image_guidance_scale", (1.2, 3.0)),
-        ("negative_prompt", ("", "a ship")),
-        ("num_inference_steps", (3, 6)),
-        ("prompt", ("make it night", "a ship")),
+        ("strength", 0.4),
+        ("guidance_scale", 2.0),
+        ("image_guidance_scale", 3.0),
+        ("negative_prompt", "a ship"),
+        ("num_inference_steps", 3),
+        ("prompt", "a ship"),
     ],
 )
-def test_a_field_matters_unless_its_family_says_not(driver: Driver, field: str, values: tuple[Any, Any]) -> None:
-    first, second = (driver.pixels(**{"num_inference_steps": 5, field: value}) for value in values)
+def test_a_field_matters_unless_its_family_says_not(driver: Driver, field: str, value: Any) -> None:
     has_effect = field not in driver.traits.without_effect
-    assert (difference(first, second) > 0) == has_effect
+    assert (difference(driver.pixels(), driver.pixels(**{field: value})) > 0) == has_effect
 
 
 def test_the_second_image_is_what_its_seed_gives_alone(driver: Driver) -> None:
@@ -124,24 +127,21 @@ def test_the_second_image_is_what_its_seed_gives_alone(driver: Driver) -> None:
 
 def test_a_neighbour_in_the_batch_changes_nothing(driver: Driver) -> None:
     recipe, _ = driver.recipe()
-    alone = driver.pixels()
-    for neighbour in (scene(256, 256).rotate(90), ImageOps.invert(scene(256, 256))):
-        items = [BatchItem(recipe, scene(256, 256)), BatchItem(recipe, neighbour)]
-        first, second = driver.engine.run_batch(items, lambda *_: None)
-        assert isinstance(first, Result)
-        assert isinstance(second, Result)
-        assert difference(pixels_of(first), alone) < 1
+    items = [BatchItem(recipe, scene(256, 256)), BatchItem(recipe, ImageOps.invert(scene(256, 256)))]
+    first, second = driver.engine.run_batch(items, lambda *_: None)
+    assert isinstance(first, Result)
+    assert isinstance(second, Result)
+    assert difference(pixels_of(first), driver.pixels()) < 1
 
 
-@pytest.mark.parametrize("size", [(257, 391), (391, 257)])
-def test_odd_sizes_are_neither_refused_nor_stretched(driver: Driver, size: tuple[int, int]) -> None:
-    result = driver.run(scene(*size))
+def test_odd_sizes_are_neither_refused_nor_stretched(driver: Driver) -> None:
+    result = driver.run(scene(257, 391))
     width, height = result.pictures[0].image.size
-    assert width / height == pytest.approx(size[0] / size[1], rel=0.01)
+    assert width / height == pytest.approx(257 / 391, rel=0.01)
 
 
 def test_stated_steps_are_the_steps(driver: Driver) -> None:
-    for steps, strength in ((3, 0.7), (4, 0.5), (5, 1.0)):
+    for steps, strength in ((4, 0.4), (2, 1.0)):
         recipe, _ = driver.recipe(num_inference_steps=steps, strength=strength)
         reports = reported_steps(driver.engine, recipe)
         assert max(done for done, _, phase in reports if phase == "denoising") == recipe.executed_steps
@@ -149,8 +149,6 @@ def test_stated_steps_are_the_steps(driver: Driver) -> None:
 
 
 def test_it_stops_within_a_step_and_the_next_run_is_clean(driver: Driver) -> None:
-    before = driver.pixels()
-
     class Stop(Exception):
         pass
 
@@ -162,7 +160,7 @@ def test_it_stops_within_a_step_and_the_next_run_is_clean(driver: Driver) -> Non
     recipe, _ = driver.recipe()
     with pytest.raises(Stop):
         driver.engine.run(recipe, scene(256, 256), stop)
-    assert np.array_equal(before, driver.pixels())
+    assert np.array_equal(driver.pixels(), pixels_of(driver.run()))
 
 
 def test_it_warms(driver: Driver) -> None:
@@ -179,13 +177,14 @@ def test_previews_have_the_shape_of_the_picture(driver: Driver) -> None:
 
 
 def test_a_batch_of_two_scales_works(driver: Driver) -> None:
-    recipes = [driver.recipe(guidance_scale=scale)[0] for scale in (2.0, 5.0)]
-    if recipes[0].batch_key == recipes[1].batch_key:
-        items = [BatchItem(recipe, scene(256, 256)) for recipe in recipes]
-        results = driver.engine.run_batch(items, lambda *_: None)
-        for result, scale in zip(results, (2.0, 5.0), strict=True):
-            assert isinstance(result, Result)
-            assert difference(pixels_of(result), driver.pixels(guidance_scale=scale)) < 1
+    one, other = driver.recipe()[0], driver.recipe(guidance_scale=2.0)[0]
+    if one.batch_key == other.batch_key:
+        items = [BatchItem(one, scene(256, 256)), BatchItem(other, scene(256, 256))]
+        first, second = driver.engine.run_batch(items, lambda *_: None)
+        assert isinstance(first, Result)
+        assert isinstance(second, Result)
+        assert difference(pixels_of(first), driver.pixels()) < 1
+        assert difference(pixels_of(second), driver.pixels(guidance_scale=2.0)) < 1
 
 
 @pytest.mark.parametrize("name", REFUSED)
