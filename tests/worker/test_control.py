@@ -52,7 +52,7 @@ def worker_of(client: httpx.Client) -> str:
 
 
 def send_command(client: httpx.Client, action: str, target: str = "") -> None:
-    page = send(client, f"{PAGE}order", {"action": action, "worker": worker_of(client), "target": target})
+    page = send(client, f"{PAGE}command", {"action": action, "worker": worker_of(client), "target": target})
     assert f"Sent “{f'{action} {target}'.strip()}” to " in html.unescape(page)
 
 
@@ -85,7 +85,7 @@ def test_a_worker_is_drained_while_a_request_runs_and_resumes(service: Service, 
 
 def test_a_worker_evicts_warms_and_downloads(admin: httpx.Client) -> None:
     send_command(admin, "evict", MODEL)
-    wait_until(lambda: "Removed from memory." in live(admin), "the eviction")
+    wait_until(lambda: "Evicted." in live(admin), "the eviction")
     wait_until(lambda: f"Evict {MODEL} from the memory of" not in admin.get(PAGE).text, "the card without the model")
     send_command(admin, "warm", MODEL)
     wait_until(lambda: "Loaded." in live(admin), "the warming")
