@@ -1,8 +1,9 @@
 """Model capabilities: which request fields have an effect, their bounds, and recommended values."""
 
+from generation.families import Traits
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
-from generation.recipes import Limits, Traits, clamp, max_allowed, traits_of
+from generation.recipes import Limits, clamp, max_allowed, traits_of
 from generation.responses import ModelDescription, ParameterDescription, Sizes
 
 MODEL_FIELDS = (

@@ -10,24 +10,15 @@ import json
 import math
 import secrets
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from generation.families import FAMILY_TRAITS, Family, Guidance, ImageUse, StepRule, Traits
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
 
 BUNDLED_OWNER = "dreamsite"
 """The first part of the names of bundled models and LoRAs."""
-
-
-class Family(StrEnum):
-    """The kind of pipeline a model needs. The values are stored in the database."""
-
-    IMAGE_TO_IMAGE = "image-to-image"
-    INSTRUCT_PIX2PIX = "instruct-pix2pix"
-    TURBO = "turbo"
-    LIGHTNING = "lightning"
 
 
 class ModelReference(BaseModel):
@@ -49,25 +40,6 @@ class LoraReference(BaseModel):
     revision: str
     weight_name: str
     weight: float
-
-
-class Traits(BaseModel):
-    """The rules of a model.
-
-    `without_effect` are request fields that the pipeline ignores; `forced` are values that replace those of the request;
-    `recommended` are the best values to request. `guidance_slope` maps the API's guidance scale g to
-    `1 + slope * (g - 1)` for the model. Sides are in pixels.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    without_effect: frozenset[str] = frozenset()
-    forced: dict[str, int | float] = {}
-    guidance_slope: float = 1.0
-    recommended: dict[str, int | float] = {}
-    side_multiple: int = 8
-    min_side: int = 256
-    max_side: int = 1024
 
 
 class Limits(BaseModel):
@@ -103,24 +75,26 @@ class Recipe(BaseModel):
 
     @property
     def executed_steps(self) -> int:
-        """Return the steps that are run: all, or the share `strength` of them if it has an effect, as in diffusers."""
-        if "strength" in traits_of(self.model).without_effect:
-            return self.num_inference_steps
-        return max(1, int(self.num_inference_steps * self.strength))
+        """Return the steps that the pipeline runs."""
+        return max(1, _executed_steps(self.num_inference_steps, self.strength, traits_of(self.model).step_rule))
 
     def cost(self, weight: float) -> float:
         """Return executed steps x megapixels x images x the model's cost weight."""
-        megapixels = self.width * self.height / 1e6
-        return self.executed_steps * megapixels * len(self.seeds) * weight
+        traits = traits_of(self.model)
+        pixels = traits.area if traits.has_fixed_area and traits.area else self.width * self.height
+        return self.executed_steps * pixels / 1e6 * len(self.seeds) * weight
 
     @property
     def is_guided(self) -> bool:
         """Return whether each step also runs the model without the prompt (classifier-free guidance).
 
-        diffusers does so for scales above 1; InstructPix2Pix has one scale for the prompt and one for the picture.
+        Some pipelines have one scale for the prompt and one for the picture.
         """
-        is_guided_by_picture = self.model.family is Family.INSTRUCT_PIX2PIX and self.image_guidance_scale > 1
-        return self.guidance_scale > 1 or is_guided_by_picture
+        traits = traits_of(self.model)
+        if traits.guidance is not Guidance.CLASSIFIER_FREE:
+            return False
+        is_guided_by_picture = "image_guidance_scale" not in traits.without_effect and self.image_guidance_scale > 1
+        return self.guidance_scale > traits.guides_above or is_guided_by_picture
 
     @property
     def batch_key(self) -> str:
@@ -129,34 +103,22 @@ class Recipe(BaseModel):
         All images of a call have the same weights, size and timesteps, and are all guided or all not; so these are in the
         key. Prompts, seeds and guidance scales may differ between images, and the safety check runs after the call. The
         presence of a negative prompt is in the key for models that may have been trained with zeros in place of an empty
-        one, as SDXL was: a call uses either the zeros or the texts.
+        one, as SDXL was: a call uses either the zeros or the texts. So is a guidance scale that is one number for a call.
         """
-        has_strength = "strength" not in traits_of(self.model).without_effect
+        traits = traits_of(self.model)
         shared = {
             "model": self.model.model_dump(mode="json"),
             "loras": sorted([lora.id, lora.revision, lora.weight_name, lora.weight] for lora in self.loras),
             "size": [self.width, self.height],
             "steps": self.num_inference_steps,
-            "strength": self.strength if has_strength else None,
+            "strength": self.strength if traits.has_strength else None,
             "guided": self.is_guided,
-            "negative": self.is_guided and self.model.family is Family.IMAGE_TO_IMAGE and self.negative_prompt != "",
+            "negative": self.is_guided and traits.image_use is ImageUse.START and self.negative_prompt != "",
+            "scale": self.guidance_scale if traits.guidance is Guidance.EMBEDDED else None,
         }
         return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
 
 
-_NO_GUIDANCE = frozenset({"guidance_scale", "image_guidance_scale", "negative_prompt"})
-
-FAMILY_TRAITS = {
-    Family.IMAGE_TO_IMAGE: Traits(without_effect=frozenset({"image_guidance_scale"})),
-    Family.INSTRUCT_PIX2PIX: Traits(without_effect=frozenset({"strength"})),
-    Family.TURBO: Traits(
-        without_effect=_NO_GUIDANCE, forced={"guidance_scale": 0}, recommended={"num_inference_steps": 2}
-    ),
-    Family.LIGHTNING: Traits(
-        without_effect=_NO_GUIDANCE | {"num_inference_steps"},
-        forced={"guidance_scale": 0, "num_inference_steps": 8},
-    ),
-}
 # torch's CPU generator, a Mersenne twister, reads the low 32 bits of a seed.
 _GENERATOR_SEEDS = 2**32
 _LIGHTNING_STEPS = {"-2step": 2, "-4step": 4, "-8step": 8}
@@ -172,7 +134,7 @@ MODEL_TRAITS = {
             "max_side": 512,
         }
     ),
-    "dreamsite/tiny-redraw": FAMILY_TRAITS[Family.IMAGE_TO_IMAGE].model_copy(
+    "dreamsite/tiny-redraw": FAMILY_TRAITS[Family.STABLE_DIFFUSION].model_copy(
         update={
             # 7.5 becomes 1.91: the guidance scale of the measurements in the model card.
             "guidance_slope": 0.14,
@@ -225,12 +187,15 @@ def plan(
     _check_limits(parameters, model, traits, limits)
     values = _effective_values(parameters, traits)
     warnings = [_no_effect(name, model, traits) for name in sorted(traits.without_effect & parameters.model_fields_set)]
+    if values["num_inference_steps"] > parameters.num_inference_steps and "num_inference_steps" not in traits.forced:
+        steps = f"{parameters.num_inference_steps} was raised to {traits.min_steps}"
+        warnings.append(f"num_inference_steps {steps}, the least that {model.id} works with.")
     if "output_quality" in parameters.model_fields_set and parameters.output_format is OutputFormat.PNG:
         warnings.append("output_quality has no effect on png, which is lossless.")
 
-    if "strength" not in traits.without_effect:
+    if traits.has_strength:
         values["strength"], strength_warnings = _effective_strength(
-            parameters.strength, values["num_inference_steps"], model
+            parameters.strength, values["num_inference_steps"], model, traits
         )
         warnings += strength_warnings
 
@@ -266,14 +231,14 @@ def _effective_values(parameters: ImageToImageParameters, traits: Traits) -> dic
     values: dict[str, Any] = parameters.model_dump(include=names)
     values["guidance_scale"] = round(1 + traits.guidance_slope * (parameters.guidance_scale - 1), 6)
     values.update(traits.forced)
-    values["num_inference_steps"] = int(values["num_inference_steps"])
+    values["num_inference_steps"] = max(int(values["num_inference_steps"]), traits.min_steps)
     return values
 
 
 def largest_size(model: ModelReference, limits: Limits = NO_LIMITS) -> tuple[int, int]:
     """Return the most expensive size of this model, for planning while the size of the picture is unknown."""
-    side = clamp(traits_of(model), limits).max_side
-    return side, side
+    traits = clamp(traits_of(model), limits)
+    return fit((traits.max_side, traits.max_side), traits)
 
 
 def refit(recipe: Recipe, size: tuple[int, int], limits: Limits = NO_LIMITS) -> tuple[Recipe, list[str]]:
@@ -301,23 +266,45 @@ def fit(size: tuple[int, int], traits: Traits) -> tuple[int, int]:
     """Return the width and height nearest to `size` that the model supports, with the same aspect ratio.
 
     Scale the shorter side up to `min_side`, then the longer side down to `max_side`, which has priority if both cannot be
-    met. `side_multiple` does not matter here, since the engine pads to it and crops the result.
+    met, as has `area`. `side_multiple` does not matter here, since the engine pads to it and crops the result.
     """
     width, height = size
     scale = max(1.0, traits.min_side / min(size))
     scale = min(scale, traits.max_side / max(size))
+    if traits.area is not None and width * height * scale**2 > traits.area:
+        scale = math.sqrt(traits.area / (width * height))
+        return max(1, int(width * scale)), max(1, int(height * scale))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _effective_strength(strength: float, steps: int, model: ModelReference) -> tuple[float, list[str]]:
-    """Return a strength that leaves at least one step, and warnings. Raises `InvalidField` for models of most families.
+def _executed_steps(steps: int, strength: float, rule: StepRule) -> int:
+    """Return how many of `steps` a pipeline runs with this strength, as `get_timesteps` of diffusers computes it."""
+    match rule:
+        case StepRule.ROUND_DOWN:
+            return min(int(steps * strength), steps)
+        case StepRule.ROUND_UP:
+            return steps - int(max(steps - min(steps * strength, steps), 0))
+        case StepRule.ALL:
+            return steps
 
-    diffusers runs int(steps * strength) steps, and fails if that is 0.
+
+def _effective_strength(strength: float, steps: int, model: ModelReference, traits: Traits) -> tuple[float, list[str]]:
+    """Return a strength with at least one step that starts from the picture, and warnings.
+
+    Raises `InvalidField` if rounding down leaves no step, unless the model has few steps anyway. Where steps are rounded
+    up and none is left out, the run would start from noise alone, so lower the strength by as little as leaves one out.
     """
-    if int(steps * strength) >= 1:
+    executed = _executed_steps(steps, strength, traits.step_rule)
+    if traits.step_rule is StepRule.ROUND_UP and executed == steps > 1:
+        lower = (steps - 1) / steps
+        while _executed_steps(steps, lower, traits.step_rule) == steps:  # rounding
+            lower = math.nextafter(lower, 0)
+        warning = f"strength {strength:g} was lowered to {lower:g}: with {steps} steps, more would ignore the picture."
+        return lower, [warning]
+    if executed >= 1:
         return strength, []
     minimum = 1 / steps
-    if int(steps * minimum) < 1:  # rounding: 49 * (1 / 49) is below 1
+    while _executed_steps(steps, minimum, traits.step_rule) < 1:  # rounding: 49 * (1 / 49) is below 1
         minimum = math.nextafter(minimum, 1)
     if model.family in (Family.TURBO, Family.LIGHTNING):
         return minimum, [f"strength {strength} was raised to {minimum:g}, so that one step of {steps} remains."]

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, RootModel
 
+from generation.families import Family
 from generation.parameters import ErrorCode
-from generation.recipes import Family
 
 StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
 

@@ -404,7 +404,7 @@ _TINY_EDIT: dict[str, Any] = {
 _TINY_REDRAW = {
     **_TINY_EDIT,
     "id": "dreamsite/tiny-redraw",
-    "kind": "image-to-image",
+    "kind": "stable-diffusion",
     "is_default": False,
     "is_warm": False,
     "sizes": {"min_side": 128, "max_side": 192},

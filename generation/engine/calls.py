@@ -1,8 +1,11 @@
 """One call of a pipeline, for images of one recipe or of several compatible ones."""
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import wraps
+from itertools import count
 from typing import Any
 
 import torch
@@ -14,7 +17,10 @@ from generation.engine.guidance import per_image, sound_guidance
 from generation.engine.pipelines import WarmPipeline
 from generation.engine.progress import ProgressSlice
 from generation.engine.prompts import truncation_warnings
+from generation.families import ImageUse, StepSource, Traits
 from generation.recipes import Recipe, traits_of
+
+_OVERFLOW = "The model's numbers overflowed; another DTYPE, such as bfloat16, may help."
 
 CallPreviewSink = Callable[[Callable[[], list[Image.Image]]], None]
 """Like `progress.PreviewSink`, for one call: the function makes one small picture per image job, or an empty list."""
@@ -36,14 +42,14 @@ def prepare(warm: WarmPipeline, recipe: Recipe, picture: Image.Image) -> tuple[l
     """Return one image job per seed of the recipe, and warnings about values without effect."""
     canvas, box = pad_to_multiple(picture, (recipe.width, recipe.height), traits_of(recipe.model))
     guidance, image_guidance, warnings = sound_guidance(recipe)
-    warnings += truncation_warnings(warm.pipe, "prompt", recipe.prompt)
-    if recipe.negative_prompt and "negative_prompt" not in traits_of(recipe.model).without_effect:
-        if "negative_prompt" not in warm.arguments:
-            warnings.append(f"negative_prompt has no effect on {recipe.model.id}.")
-        elif not recipe.is_guided:
-            warnings.append("negative_prompt had no effect, since it needs a guidance_scale above 1.")
+    traits = traits_of(recipe.model)
+    warnings += truncation_warnings(warm.pipe, "prompt", recipe.prompt, traits.prompt_tokens)
+    if recipe.negative_prompt and "negative_prompt" not in traits.without_effect:
+        if recipe.is_guided:
+            warnings += truncation_warnings(warm.pipe, "negative_prompt", recipe.negative_prompt, traits.prompt_tokens)
         else:
-            warnings += truncation_warnings(warm.pipe, "negative_prompt", recipe.negative_prompt)
+            minimum = f"{traits.guides_above:g}"
+            warnings.append(f"negative_prompt had no effect, since it needs a guidance_scale above {minimum}.")
     return [ImageJob(recipe, seed, canvas, box, guidance, image_guidance) for seed in recipe.seeds], warnings
 
 
@@ -54,20 +60,23 @@ def call(
 
     Raises `ModelFailed` if the latents overflow, and any error of diffusers.
     """
-    pipe = warm.pipe
+    pipe, traits = warm.pipe, traits_of(jobs[0].recipe.model)
 
     def before_first_step(*_: object) -> None:
         hook.remove()
         report(0, 1, "denoising")
 
-    def after_step(pipe: Any, index: int, _: object, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        report(index + 1, pipe.num_timesteps, "denoising")
-        if index + 1 == pipe.num_timesteps:
-            if not torch.isfinite(tensors["latents"]).all():
-                raise ModelFailed("The model's numbers overflowed; other parameters may help.")
+    def after_step(index: int, of: int, latents: torch.Tensor) -> None:
+        report(index + 1, of, "denoising")
+        if index + 1 == of:
+            if not torch.isfinite(latents).all():
+                raise ModelFailed(_OVERFLOW)
             report(1, 1, "decoding")
         elif on_preview is not None:
             on_preview(make_previews)
+
+    def on_step_end(pipe: Any, index: int, _: object, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        after_step(index, pipe.num_timesteps, tensors["latents"])
         return {}
 
     def make_previews() -> list[Image.Image]:
@@ -75,13 +84,24 @@ def call(
 
     report(0, 1, "encoding")
     hook = warm.denoiser.register_forward_pre_hook(before_first_step)
+    steps_of_scheduler = traits.step_source is StepSource.SCHEDULER
     try:
-        with torch.inference_mode(), nullcontext() if on_preview is None else warm.previews.recording():
+        with (
+            torch.inference_mode(),
+            torch.random.fork_rng(devices=[]),
+            nullcontext() if on_preview is None else warm.previews.recording(),
+            scheduler_steps(pipe.scheduler, after_step) if steps_of_scheduler else nullcontext(),
+            finite_decoding(pipe),
+        ):
+            # Some pipelines also draw from the global generator (OmniGen, JoyImage).
+            torch.manual_seed(jobs[0].seed)
             # CPU generators, so that all devices start from the same noise.
             generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
-            images: list[Image.Image] = pipe(
-                **_arguments(warm, jobs), generator=generators, callback_on_step_end=after_step
-            ).images
+            arguments = _arguments(warm, jobs, traits)
+            if not steps_of_scheduler:
+                arguments["callback_on_step_end"] = on_step_end
+            arguments["generator"] = generators[0] if traits.image_use is ImageUse.REFERENCES else generators
+            images: list[Image.Image] = getattr(pipe(**arguments), traits.output)
         return [_crop(image, job) for image, job in zip(images, jobs, strict=True)]
     finally:
         hook.remove()
@@ -91,24 +111,82 @@ def call(
             vae.to(warm.dtype)
 
 
-def _arguments(warm: WarmPipeline, jobs: Sequence[ImageJob]) -> dict[str, Any]:
+@contextmanager
+def scheduler_steps(scheduler: Any, after_step: Callable[[int, int, torch.Tensor], None]) -> Iterator[None]:
+    """Call `after_step` with index, number of steps and latents after each step of the scheduler within this context."""
+    step, indices = scheduler.step, count()
+
+    @wraps(step)
+    def reported_step(*arguments: Any, **options: Any) -> Any:
+        result = step(*arguments, **options)
+        after_step(next(indices), len(scheduler.timesteps), result[0])
+        return result
+
+    was_replaced = "step" in vars(scheduler)
+    scheduler.step = reported_step
+    try:
+        yield
+    finally:
+        if was_replaced:
+            scheduler.step = step
+        else:
+            del scheduler.step
+
+
+@contextmanager
+def finite_decoding(pipe: Any) -> Iterator[None]:
+    """Raise `ModelFailed` if the autoencoder decodes to numbers that are not finite, of which PIL would make black."""
+    vae = getattr(pipe, "vae", None)
+    if vae is None:
+        yield
+        return
+    decode = vae.decode
+
+    @wraps(decode)
+    def checked_decode(*arguments: Any, **options: Any) -> Any:
+        result = decode(*arguments, **options)
+        if not torch.isfinite(result[0] if isinstance(result, tuple) else result.sample).all():
+            raise ModelFailed(_OVERFLOW)
+        return result
+
+    vae.decode = checked_decode
+    try:
+        yield
+    finally:
+        del vae.decode
+
+
+def _arguments(warm: WarmPipeline, jobs: Sequence[ImageJob], traits: Traits) -> dict[str, Any]:
     """Return the arguments for this pipeline: a list where images may differ, one value where they agree."""
     shared, canvas = jobs[0].recipe, jobs[0].canvas
-    negative_prompts = [job.recipe.negative_prompt for job in jobs]
-    arguments = {
-        "prompt": [job.recipe.prompt for job in jobs],
+    prompts: Any = [_model_prompt(job.recipe.prompt, traits) for job in jobs]
+    negative_prompts: Any = [job.recipe.negative_prompt or traits.empty_negative_prompt for job in jobs]
+    if not any(negative_prompts):
         # Empty ones would switch off the zero embedding that SDXL was trained with.
-        "negative_prompt": negative_prompts if any(negative_prompts) else None,
+        negative_prompts = None
+    if traits.image_use is ImageUse.REFERENCES:
+        prompts = prompts[0]
+        negative_prompts = negative_prompts and negative_prompts[0]
+    arguments = {
+        "prompt": prompts,
+        "negative_prompt": negative_prompts,
         "image": [job.canvas for job in jobs],
         "width": canvas.width,
         "height": canvas.height,
+        "area": canvas.width * canvas.height,
         "strength": shared.strength,
         "num_inference_steps": shared.num_inference_steps,
         "guidance_scale": per_image([job.guidance_scale for job in jobs]),
         "image_guidance_scale": per_image([job.image_guidance_scale for job in jobs]),
         "output_type": "pil",
     }
-    return {name: value for name, value in arguments.items() if name in warm.arguments and value is not None}
+    named = {traits.arguments.get(name, name): value for name, value in arguments.items()}
+    known = {name: value for name, value in named.items() if name in warm.arguments and value is not None}
+    return known | dict(traits.constants)
+
+
+def _model_prompt(prompt: str, traits: Traits) -> str:
+    return traits.prompt_template.format(prompt=prompt, prompt_json=json.dumps(prompt))
 
 
 def _crop(image: Image.Image, job: ImageJob) -> Image.Image:

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from generation.recipes import Traits
+from generation.families import Traits
 
 Box = tuple[int, int, int, int]
 

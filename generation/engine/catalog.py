@@ -11,7 +11,8 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from generation.engine.errors import LoraFailed, ModelFailed
-from generation.recipes import BUNDLED_OWNER, Family, LoraReference, ModelReference, traits_of
+from generation.families import Family
+from generation.recipes import BUNDLED_OWNER, LoraReference, ModelReference, traits_of
 
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -19,7 +20,7 @@ DEFAULT_LORA_FILE = "pytorch_lora_weights.safetensors"
 SDXL_BASE = ModelReference(
     id="stabilityai/stable-diffusion-xl-base-1.0",
     revision="462165984030d82259a11f4367a4eed129e94a7b",
-    family=Family.IMAGE_TO_IMAGE,
+    family=Family.SDXL,
 )
 
 # The checker's own repository has a pickle only; this one has the same weights as safetensors.
@@ -42,7 +43,7 @@ class LoadSpec:
     the model was measured to make the same pictures in bfloat16.
     """
 
-    pipeline: str = "AutoPipelineForImage2Image"
+    pipeline: str
     scheduler: str = ""
     scheduler_changes: Mapping[str, Any] = field(default_factory=dict)
     base: ModelReference | None = None
@@ -60,22 +61,19 @@ class Weights:
 
 def load_spec(model: ModelReference) -> LoadSpec:
     """Return how to load this model: as the model requires, else as its family does."""
-    bfloat16 = model.id in _MEASURED_IN_BFLOAT16
+    traits = traits_of(model)
     if model.id == "timbrooks/instruct-pix2pix":
-        return LoadSpec("StableDiffusionInstructPix2PixPipeline", scheduler="EulerAncestralDiscreteScheduler")
-    if model.family is Family.INSTRUCT_PIX2PIX:
-        return LoadSpec("StableDiffusionInstructPix2PixPipeline", bfloat16=bfloat16)
+        return LoadSpec(traits.pipeline, scheduler="EulerAncestralDiscreteScheduler")
     if model.family is Family.LIGHTNING:
-        steps = int(traits_of(model).forced["num_inference_steps"])
+        steps = int(traits.forced["num_inference_steps"])
         return LoadSpec(
-            # The text-to-image class takes any `image` without a word and ignores it.
-            "StableDiffusionXLImg2ImgPipeline",
+            traits.pipeline,
             scheduler="EulerDiscreteScheduler",
             scheduler_changes={"timestep_spacing": "trailing"},
             base=SDXL_BASE,
             unet_file=f"sdxl_lightning_{steps}step_unet.safetensors",
         )
-    return LoadSpec(bfloat16=bfloat16)
+    return LoadSpec(traits.pipeline, bfloat16=model.id in _MEASURED_IN_BFLOAT16)
 
 
 def find_model(model: ModelReference, models_dir: Path, offline: bool) -> Weights:
@@ -144,12 +142,12 @@ def _file_patterns(index: Path, without: str) -> list[str]:
     `index` is the pipeline's `model_index.json`; the weights of the component `without` are left out.
     """
     parts = json.loads(index.read_text())
+    # Only the safety checker of Stable Diffusion reads its feature extractor; depth models have one of their own.
+    unused = {"safety_checker", "feature_extractor"} if "safety_checker" in parts else set()
     components = [
-        name
-        for name, part in parts.items()
-        if isinstance(part, list) and part[0] is not None and name not in {"safety_checker", "feature_extractor"}
+        name for name, part in parts.items() if isinstance(part, list) and part[0] is not None and name not in unused
     ]
-    patterns = [f"{name}/{kind}" for name in components for kind in ("*.json", "*.txt", "*.model")]
+    patterns = [f"{name}/{kind}" for name in components for kind in ("*.json", "*.txt", "*.model", "*.jinja")]
     return patterns + [f"{name}/*.safetensors" for name in components if name != without]
 
 

@@ -28,12 +28,16 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cpu")
 
 
-def choose_dtype(name: str, device: torch.device, faithful_in_bfloat16: bool) -> torch.dtype:
-    """Return the named type, for `auto` the fastest one that does not change the pictures."""
+def choose_dtype(name: str, device: torch.device, faithful_in_bfloat16: bool, on_gpu: str = "float16") -> torch.dtype:
+    """Return the named type, for `auto` the fastest one that does not change the pictures.
+
+    `on_gpu` is the type that the model was made for; a CUDA device without bfloat16 computes in float32 instead.
+    """
     if name != "auto":
         return DTYPES[name]
     if device.type == "cuda":
-        return torch.float16
+        has_type = on_gpu != "bfloat16" or torch.cuda.is_bf16_supported(including_emulation=False)
+        return DTYPES[on_gpu] if has_type else torch.float32
     if device.type == "cpu" and faithful_in_bfloat16 and _bfloat16_is_faster():
         return torch.bfloat16
     # On MPS some attention sizes overflow in float16.

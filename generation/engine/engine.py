@@ -41,6 +41,7 @@ from generation.engine.progress import (
     Progress,
     ProgressSlice,
 )
+from generation.families import ImageUse
 from generation.recipes import ModelReference, Recipe, traits_of
 
 log = logging.getLogger(__name__)
@@ -142,17 +143,18 @@ class Engine:
         return self._pipelines.drop(model_id)
 
     def warm(self, model: ModelReference) -> None:
-        """Load the model and the safety checker, and run one step of the smallest size. Raises what `run` raises."""
-        side = traits_of(model).min_side
+        """Load the model and the safety checker, and run few steps of the smallest size. Raises what `run` raises."""
+        traits = traits_of(model)
+        side = traits.min_side
         recipe = Recipe(
             model=model,
             loras=(),
             prompt="",
             negative_prompt="",
             strength=1,
-            guidance_scale=traits_of(model).forced.get("guidance_scale", 2),
+            guidance_scale=traits.forced.get("guidance_scale", 2),
             image_guidance_scale=1.5,
-            num_inference_steps=1,
+            num_inference_steps=traits.min_steps,
             seeds=(0,),
             safety_check=True,
             width=side,
@@ -217,7 +219,8 @@ class Engine:
         entries = [
             _CallEntry(run, job, item, image) for item, run in enumerate(runs) for image, job in enumerate(run.jobs)
         ]
-        pending = [entries]
+        has_references = traits_of(runs[0].recipe.model).image_use is ImageUse.REFERENCES
+        pending = [[entry] for entry in entries] if has_references else [entries]
         calls = 0
         while pending := _without_failed(pending):
             entries, *later = pending

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from generation.recipes import Family, Recipe
+from generation.families import Family
+from generation.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def sound_guidance(recipe: Recipe) -> tuple[float, float, list[str]]:
     prompt) to the next number above 1.
     """
     guidance, image_guidance = recipe.guidance_scale, recipe.image_guidance_scale
-    if recipe.model.family is not Family.INSTRUCT_PIX2PIX:
+    if recipe.model.family not in (Family.INSTRUCT_PIX2PIX, Family.SDXL_PIX2PIX):
         return guidance, image_guidance, []
     warnings = []
     if image_guidance < 1:

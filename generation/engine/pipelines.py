@@ -7,6 +7,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from generation.engine.devices import choose_dtype, is_out_of_memory, release_me
 from generation.engine.errors import ModelFailed
 from generation.engine.loras import Loras
 from generation.engine.previews import Previews
-from generation.recipes import LoraReference, ModelReference
+from generation.families import StepSource, Traits
+from generation.family_detection import UnsupportedModel, detect_family, read_configuration
+from generation.recipes import LoraReference, ModelReference, traits_of
 
 log = logging.getLogger(__name__)
 
-_NEEDED_ARGUMENTS = {"prompt", "image", "generator", "callback_on_step_end"}
+_NEEDED_ARGUMENTS = ("prompt", "image", "generator")
 
 
 def silence_libraries() -> None:
@@ -54,21 +57,29 @@ def expected_warnings_ignored() -> Iterator[None]:
         warnings.filterwarnings("ignore", "", DeprecationWarning, r"diffusers\.")
         # peft warns when a pipeline has several LoRAs, and when one is removed.
         warnings.filterwarnings("ignore", "Already found a `peft_config` attribute", UserWarning, r"peft\.")
+        # A depth model estimates in half precision where it can; on a CPU in float32 it cannot.
+        warnings.filterwarnings("ignore", "In CPU autocast, but the target dtype is not supported", UserWarning)
         warnings.filterwarnings("ignore", "Adapter .* was active which is now deleted", UserWarning, r"peft\.")
         yield
 
 
 class WarmPipeline:
-    """A loaded pipeline with its LoRAs, previews, denoising network and the names of its arguments."""
+    """A loaded pipeline with its LoRAs, previews, denoising network and the names of its arguments.
 
-    def __init__(self, pipe: Any, dtype: torch.dtype, find: Callable[[LoraReference], Path]) -> None:
+    Raises TypeError if the pipeline lacks an argument that its family's rules need.
+    """
+
+    def __init__(self, pipe: Any, dtype: torch.dtype, traits: Traits, find: Callable[[LoraReference], Path]) -> None:
         self.pipe = pipe
         self.dtype = dtype
         self.denoiser: torch.nn.Module = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
         self.arguments = frozenset(inspect.signature(pipe.__call__).parameters)
         self.loras = Loras(pipe, find)
-        self.previews = Previews(pipe)
-        missing = _NEEDED_ARGUMENTS - self.arguments
+        self.previews = Previews(pipe, traits.latents)
+        needed = {traits.arguments.get(name, name) for name in _NEEDED_ARGUMENTS} | set(traits.constants)
+        if traits.step_source is StepSource.CALLBACK:
+            needed.add("callback_on_step_end")
+        missing = needed - self.arguments
         if missing:
             raise TypeError(f"{type(pipe).__name__} is not supported: it has no argument {', '.join(sorted(missing))}")
 
@@ -145,12 +156,21 @@ class WarmPipelines:
         release_memory(self._device)
 
     def _load(self, model: ModelReference) -> WarmPipeline:
+        traits = traits_of(model)
+        if missing := [package for package in traits.packages if find_spec(package) is None]:
+            raise ModelFailed(
+                f"Model '{model.id}' needs {' and '.join(missing)}, which is not installed on this server."
+            )
         weights = find_model(model, self._models_dir, self._offline)
-        dtype = choose_dtype(self._dtype, self._device, load_spec(model).bfloat16)
+        try:
+            detect_family(model.id, *read_configuration(weights.pipeline))
+        except UnsupportedModel as error:
+            raise ModelFailed(f"Model '{model.id}' cannot be run. {error}") from error
+        dtype = choose_dtype(self._dtype, self._device, load_spec(model).bfloat16, traits.gpu_dtype)
         while True:
             try:
                 pipe = load(model, weights, self._device, dtype)
-                return WarmPipeline(pipe, dtype, lambda lora: find_lora(lora, self._models_dir, self._offline))
+                return WarmPipeline(pipe, dtype, traits, lambda lora: find_lora(lora, self._models_dir, self._offline))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise ModelFailed(f"Model '{model.id}' could not be loaded.") from error

@@ -9,6 +9,7 @@ against the scaled-down pictures was 19.0 dB. A map fitted to these 33 pictures,
 
 import inspect
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from PIL import Image
 from torch.nn import functional
 
 from generation.engine.canvas import Box
+from generation.families import LatentLayout
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,9 @@ Frame = tuple[tuple[int, int], Box]
 class Previews:
     """The previews of one pipeline; they can be made within `recording`."""
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, layout: LatentLayout = LatentLayout.SPATIAL) -> None:
         self._pipe = pipe
+        self._layout = layout
         self._step: _Step | None = None
         self._failed = False
 
@@ -65,9 +68,10 @@ class Previews:
         if self._step is None or self._failed:
             return []
         try:
-            latents = self._step.clean_latents()
+            canvas, _ = frames[0]
+            latents = unpack(self._step.clean_latents(), self._layout, canvas, self._pipe)
             if latents.ndim != 4 or len(latents) != len(frames):
-                return []  # packed latents, or those of a video
+                return []
             if self._map is None or latents.shape[1] + 1 != len(self._map):
                 return []
             return [_crop(small, *frame) for small, frame in zip(render(latents, self._map), frames, strict=True)]
@@ -113,6 +117,34 @@ class _Step:
         if prediction_type == "v_prediction":
             return signal * sample - noise * output
         return (sample - noise * output) / signal
+
+
+def unpack(latents: torch.Tensor, layout: LatentLayout, canvas: tuple[int, int], pipe: Any) -> torch.Tensor:
+    """Return latents of this layout with the autoencoder's shape (images, channels, height, width).
+
+    `canvas` is the width and height of the pictures in pixels. Latents of another shape are returned as they are.
+    """
+    if layout is LatentLayout.SPATIAL:
+        return latents[:, :, 0] if latents.ndim == 5 and latents.shape[2] == 1 else latents
+    if latents.ndim == 3:
+        rows, columns = _grid(latents.shape[1], canvas)
+        latents = latents.transpose(1, 2).reshape(len(latents), -1, rows, columns)
+    if layout is LatentLayout.CELLS:
+        return latents
+    if layout is LatentLayout.NORMALIZED_PATCHES:
+        norm = pipe.vae.bn
+        deviation = torch.sqrt(norm.running_var + pipe.vae.config.batch_norm_eps)
+        latents = latents * deviation.view(1, -1, 1, 1).to(latents) + norm.running_mean.view(1, -1, 1, 1).to(latents)
+    return functional.pixel_shuffle(latents, 2)
+
+
+def _grid(cells: int, canvas: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns with this product, of all the ones nearest to the canvas's aspect ratio."""
+    width, height = canvas
+    rows = [number for number in range(1, cells + 1) if cells % number == 0]
+    return min(
+        ((row, cells // row) for row in rows), key=lambda grid: abs(math.log(grid[0] * width / (grid[1] * height)))
+    )
 
 
 @torch.inference_mode()
@@ -171,12 +203,18 @@ def _encode(vae: Any, picture: torch.Tensor) -> torch.Tensor:
     if needs_float32:  # it overflows in smaller types; pipelines do the same
         vae.to(torch.float32)
     try:
-        encoded = vae.encode(picture.to(vae.device, vae.dtype))
+        pixels = picture.to(vae.device, vae.dtype)
+        is_video = any(parameter.ndim == 5 for parameter in vae.parameters())
+        encoded = vae.encode(pixels.unsqueeze(2) if is_video else pixels)
     finally:
         if needs_float32:
             vae.to(dtype)
-    latents: torch.Tensor = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-    return latents
+    latents: torch.Tensor
+    if hasattr(encoded, "latent_dist"):
+        latents = encoded.latent_dist.mode()
+    else:
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
+    return latents[:, :, 0] if is_video else latents
 
 
 def _scale(vae: Any, latents: torch.Tensor) -> torch.Tensor:

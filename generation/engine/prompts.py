@@ -5,10 +5,18 @@ from typing import Any
 _MAX_QUOTE = 200
 
 
-def truncation_warnings(pipe: Any, field: str, text: str) -> list[str]:
-    """Return a warning that quotes the end of `text` which no text encoder reads; an empty list if all is read."""
-    tokenizers = [part for name, part in pipe.components.items() if name.startswith("tokenizer") and part is not None]
-    length = max((_length_read(tokenizer, text) for tokenizer in tokenizers), default=len(text))
+def truncation_warnings(pipe: Any, field: str, text: str, limit: int | None = None) -> list[str]:
+    """Return a warning that quotes the end of `text` which no text encoder reads; an empty list if all is read.
+
+    `limit` is the number of tokens that the pipeline reads, if that is less than its tokenizers tell.
+    """
+    tokenizers = [
+        getattr(part, "tokenizer", part)  # of a processor
+        for name, part in pipe.components.items()
+        if name.startswith(("tokenizer", "processor")) and part is not None
+    ]
+    fast = [tokenizer for tokenizer in tokenizers if getattr(tokenizer, "is_fast", False)]
+    length = max((_length_read(tokenizer, text, limit) for tokenizer in fast), default=len(text))
     rest = text[length:].strip()
     if not rest:
         return []
@@ -17,9 +25,10 @@ def truncation_warnings(pipe: Any, field: str, text: str) -> list[str]:
     return [f"{field} is longer than the model reads; this part had no effect: {rest}"]
 
 
-def _length_read(tokenizer: Any, text: str) -> int:
+def _length_read(tokenizer: Any, text: str, limit: int | None) -> int:
     """Return the number of characters of `text` whose tokens fit beside the special tokens."""
-    max_tokens = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+    length = min(tokenizer.model_max_length, limit or tokenizer.model_max_length)
+    max_tokens = length - tokenizer.num_special_tokens_to_add()
     tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = tokens["offset_mapping"]
     return spans[max_tokens][0] if len(spans) > max_tokens else len(text)

@@ -8,12 +8,12 @@ from django.db import migrations
 HUB_MODELS = [
     ("timbrooks/instruct-pix2pix", "instruct-pix2pix", "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d"),
     ("stabilityai/sd-turbo", "turbo", "b261bac6fd2cf515557d5d0707481eafa0485ec2"),
-    ("stabilityai/sdxl-turbo", "turbo", "71153311d3dbb46851df1931d3ca6e939de83304"),
+    ("stabilityai/sdxl-turbo", "sdxl-turbo", "71153311d3dbb46851df1931d3ca6e939de83304"),
     ("ByteDance/SDXL-Lightning", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
     ("ByteDance/SDXL-Lightning-2step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
     ("ByteDance/SDXL-Lightning-4step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
     ("ByteDance/SDXL-Lightning-8step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
-    ("stabilityai/stable-diffusion-xl-base-1.0", "image-to-image", "462165984030d82259a11f4367a4eed129e94a7b"),
+    ("stabilityai/stable-diffusion-xl-base-1.0", "sdxl", "462165984030d82259a11f4367a4eed129e94a7b"),
 ]
 
 # What the bundled models can do: the studio offers these prompts.
@@ -96,7 +96,7 @@ def create(apps: Any, schema_editor: Any) -> None:
     )
     models.create(
         id="dreamsite/tiny-redraw",
-        family="image-to-image",
+        family="stable-diffusion",
         enabled=True,
         example_prompts=EXAMPLES["dreamsite/tiny-redraw"].strip(),
     )

@@ -9,8 +9,9 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
+from generation.families import Family
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused, bounds
-from generation.recipes import BUNDLED_OWNER, Family, Limits, LoraReference, ModelReference
+from generation.recipes import BUNDLED_OWNER, Limits, LoraReference, ModelReference
 
 REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
@@ -85,7 +86,7 @@ class DiffusionModel(RepositoryModel):
     """A model, and the limits that staff set on it."""
 
     family = models.CharField(
-        max_length=20,
+        max_length=30,
         choices=[(family.value, family.value) for family in Family],
         help_text="The kind of pipeline it needs.",
     )

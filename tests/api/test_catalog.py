@@ -48,7 +48,7 @@ def several_models(tiny_edit: DiffusionModel) -> None:
     for name, family in (
         ("stabilityai/sd-turbo", "turbo"),
         ("ByteDance/SDXL-Lightning-4step", "lightning"),
-        ("someone/diffusion", "image-to-image"),
+        ("someone/diffusion", "stable-diffusion"),
     ):
         DiffusionModel.objects.update_or_create(id=name, defaults={"family": family, "enabled": True})
     DiffusionModel.objects.create(
@@ -138,7 +138,8 @@ def test_loras_are_listed_with_the_models_that_allow_them(api: Client) -> None:
 def test_each_model_has_its_own_recommended_and_forced_values(api: Client) -> None:
     listed = {name: model["parameters"] for name, model in models(api).items()}
     assert listed[TINY]["guidance_scale"]["recommended"] == 7.5
-    assert listed["someone/diffusion"]["guidance_scale"]["recommended"] is None
+    assert listed["someone/diffusion"]["num_inference_steps"]["recommended"] == 30
+    assert listed["someone/diffusion"]["strength"]["recommended"] is None
     turbo, lightning = listed["stabilityai/sd-turbo"], listed["ByteDance/SDXL-Lightning-4step"]
     assert turbo["num_inference_steps"] == {
         "has_effect": True,

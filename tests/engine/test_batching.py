@@ -23,8 +23,9 @@ from generation.engine.engine import (
 )
 from generation.engine.errors import EngineError, LoraFailed, ModelFailed, OutOfMemory
 from generation.engine.guidance import PerImage, per_image
+from generation.families import Family
 from generation.models import DiffusionModel
-from generation.recipes import Family, LoraReference, ModelReference, Recipe
+from generation.recipes import LoraReference, ModelReference, Recipe
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,
@@ -40,8 +41,8 @@ from tests.support.tiny_models import (
 Step = tuple[int, int, str]
 Hooks = Callable[[Callable[[torch.nn.Module, Any], None]], None]
 
-SD = local("tests/sd", Family.IMAGE_TO_IMAGE)
-SDXL = local("tests/sdxl", Family.IMAGE_TO_IMAGE)
+SD = local("tests/sd", Family.STABLE_DIFFUSION)
+SDXL = local("tests/sdxl", Family.SDXL)
 TURBO = local("tests/turbo", Family.TURBO)
 LIGHTNING = local("ByteDance/SDXL-Lightning-2step", Family.LIGHTNING)
 ANCESTRAL = local("timbrooks/instruct-pix2pix", Family.INSTRUCT_PIX2PIX)
@@ -125,7 +126,7 @@ def distance(one: Result, other: Result) -> int:
 
 @pytest.mark.parametrize("model", [TINY_EDIT, ANCESTRAL, SD, SDXL, TURBO, LIGHTNING], ids=lambda model: model.id)
 def test_each_item_gets_what_it_would_get_alone(engine: Engine, model: ModelReference) -> None:
-    negative = "fog" if model.family is Family.IMAGE_TO_IMAGE else ""
+    negative = "fog" if model.family in (Family.STABLE_DIFFUSION, Family.SDXL) else ""
     scales = {} if recipe(model).guidance_scale == 0 else {"guidance_scale": 9, "image_guidance_scale": 3}
     items = [
         batch_item(model, negative_prompt=negative),
@@ -220,7 +221,7 @@ def test_numbers_that_overflow_fail_their_own_item(engine: Engine) -> None:
 
 
 def test_a_model_or_lora_that_cannot_be_loaded_fails_every_item(engine: Engine) -> None:
-    nowhere = local("nobody/nothing", Family.IMAGE_TO_IMAGE)
+    nowhere = local("nobody/nothing", Family.STABLE_DIFFUSION)
     for outcome in engine.run_batch([batch_item(nowhere), batch_item(nowhere, seeds=(8,))], ignore):
         assert isinstance(outcome, ModelFailed)
     lora = LoraReference(id="nobody/nothing", revision="", weight_name="", weight=1)

@@ -24,7 +24,8 @@ from generation.engine.catalog import BUNDLED, SDXL_BASE, find_model
 from generation.engine.engine import Engine, EngineSettings, Result
 from generation.engine.errors import ModelFailed
 from generation.engine.pipelines import WarmPipeline, expected_warnings_ignored, load
-from generation.recipes import Family, ModelReference, Recipe, traits_of
+from generation.families import Family, Traits
+from generation.recipes import ModelReference, Recipe, traits_of
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,
@@ -87,7 +88,7 @@ def pixels(result: Result) -> "np.ndarray[Any, np.dtype[np.int16]]":
 @pytest.mark.parametrize(
     "model",
     [
-        local("tests/sd", Family.IMAGE_TO_IMAGE),
+        local("tests/sd", Family.STABLE_DIFFUSION),
         local("tests/turbo", Family.TURBO),
         local("timbrooks/instruct-pix2pix", Family.INSTRUCT_PIX2PIX),
         SDXL_BASE,
@@ -115,7 +116,7 @@ def test_lightning_is_sdxl_with_another_unet_and_trailing_steps(models_dir: Path
 
 
 def test_other_models_are_loaded_as_their_family_needs(models_dir: Path) -> None:
-    sd = loaded(local("tests/sd", Family.IMAGE_TO_IMAGE), models_dir)
+    sd = loaded(local("tests/sd", Family.STABLE_DIFFUSION), models_dir)
     assert (type(sd).__name__, type(sd.scheduler).__name__) == ("StableDiffusionImg2ImgPipeline", "PNDMScheduler")
     turbo = loaded(local("tests/turbo", Family.TURBO), models_dir)
     assert type(turbo).__name__ == "StableDiffusionImg2ImgPipeline"
@@ -129,7 +130,7 @@ def test_other_models_are_loaded_as_their_family_needs(models_dir: Path) -> None
 
 
 def test_networks_are_wholly_in_one_type_and_laid_out_by_pixel(models_dir: Path) -> None:
-    pipe = loaded(local("tests/sd", Family.IMAGE_TO_IMAGE), models_dir, torch.bfloat16)
+    pipe = loaded(local("tests/sd", Family.STABLE_DIFFUSION), models_dir, torch.bfloat16)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         assert {parameter.dtype for parameter in part.parameters()} == {torch.bfloat16}
     for part in (pipe.unet, pipe.vae):
@@ -149,7 +150,7 @@ def test_a_bundled_model_is_found_before_one_of_its_name_in_the_models_directory
 )
 def test_an_invalid_id_finds_nothing(models_dir: Path, id_: str) -> None:
     with pytest.raises(ModelFailed, match="not available"):
-        find_model(ModelReference(id=id_, revision=REVISION, family=Family.IMAGE_TO_IMAGE), models_dir, offline=True)
+        find_model(ModelReference(id=id_, revision=REVISION, family=Family.STABLE_DIFFUSION), models_dir, offline=True)
 
 
 class _TouchFile:
@@ -168,7 +169,7 @@ def test_pickled_weights_are_refused_unopened(models_dir: Path, tmp_path: Path) 
     weights = tmp_path / "tests/pickled/unet/diffusion_pytorch_model.bin"
     weights.write_bytes(pickle.dumps(_TouchFile(tmp_path / "opened")))
     with pytest.raises(ModelFailed, match="could not be loaded"):
-        run(Engine(EngineSettings(models_dir=tmp_path)), local("tests/pickled", Family.IMAGE_TO_IMAGE), scene())
+        run(Engine(EngineSettings(models_dir=tmp_path)), local("tests/pickled", Family.STABLE_DIFFUSION), scene())
     assert not (tmp_path / "opened").exists()
 
 
@@ -181,7 +182,7 @@ def test_code_of_a_model_is_not_run(models_dir: Path, tmp_path: Path, place: str
     index["unet" if place == "unet" else "_class_name"] = ["own", "Own"]
     (directory / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ModelFailed, match="could not be loaded"):
-        run(Engine(EngineSettings(models_dir=tmp_path)), local("tests/scripted", Family.IMAGE_TO_IMAGE), scene())
+        run(Engine(EngineSettings(models_dir=tmp_path)), local("tests/scripted", Family.STABLE_DIFFUSION), scene())
     assert not (tmp_path / "ran").exists()
 
 
@@ -192,7 +193,7 @@ def test_a_pipeline_without_callback_is_refused() -> None:
         def __call__(self, prompt: str, image: Image.Image, generator: torch.Generator) -> None: ...
 
     with pytest.raises(TypeError, match="WithoutCallback is not supported: it has no argument callback_on_step_end"):
-        WarmPipeline(WithoutCallback(), torch.float32, lambda lora: Path())
+        WarmPipeline(WithoutCallback(), torch.float32, Traits(), lambda lora: Path())
 
 
 class Hub:
@@ -296,7 +297,7 @@ from generation.engine.catalog import download, find_lora, find_model
 from generation.engine.errors import EngineError
 from generation.recipes import Family, LoraReference, ModelReference
 directory, revision = Path(sys.argv[1]), {REVISION!r}
-sd = ModelReference(id="owner/sd", revision=revision, family=Family.IMAGE_TO_IMAGE)
+sd = ModelReference(id="owner/sd", revision=revision, family=Family.STABLE_DIFFUSION)
 try:
     print({call})
 except EngineError as error:
@@ -336,7 +337,7 @@ def test_a_model_is_fetched_from_the_hub_once_and_without_what_it_does_not_need(
     again = in_a_fresh_process(hub, tmp_path, "find_model(sd, directory, offline=False).pipeline")
     assert (again, hub.requested_files) == (str(fetched), set())
 
-    model = ModelReference(id="owner/sd", revision=REVISION, family=Family.IMAGE_TO_IMAGE)
+    model = ModelReference(id="owner/sd", revision=REVISION, family=Family.STABLE_DIFFUSION)
     result = run(Engine(EngineSettings(models_dir=tmp_path, offline=True)), model, scene())
     assert result.pictures[0].image.size == (256, 256)
 

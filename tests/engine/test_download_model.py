@@ -44,7 +44,7 @@ def test_the_bundled_model_is_there(tiny_edit: DiffusionModel) -> None:
 
 
 def test_a_model_put_into_models_dir_is_there(models_dir: Path) -> None:
-    DiffusionModel.objects.create(id="someone/model", family="image-to-image")
+    DiffusionModel.objects.create(id="someone/model", family="stable-diffusion")
     assert refusal("someone/model").startswith("someone/model could not be downloaded: someone/model is not on disk")
     (models_dir / "someone" / "model").mkdir(parents=True)
     (models_dir / "someone" / "model" / "model_index.json").write_text("{}")

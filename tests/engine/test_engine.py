@@ -15,8 +15,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from generation.engine.engine import Engine, EngineSettings, Result
 from generation.engine.errors import EngineError, ModelFailed, OutOfMemory
+from generation.families import Family
 from generation.parameters import MAX_SEED, ErrorCode
-from generation.recipes import Family, ModelReference, Recipe
+from generation.recipes import ModelReference, Recipe
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,
@@ -42,8 +43,8 @@ def engine(models_dir: Path) -> Engine:
     return Engine(EngineSettings(models_dir=models_dir, dtype="float32", offline=True))
 
 
-SD = local("tests/sd", Family.IMAGE_TO_IMAGE)
-SDXL = local("tests/sdxl", Family.IMAGE_TO_IMAGE)
+SD = local("tests/sd", Family.STABLE_DIFFUSION)
+SDXL = local("tests/sdxl", Family.SDXL)
 
 
 def recipe(model: ModelReference = TINY_EDIT, **changes: Any) -> Recipe:
@@ -270,7 +271,7 @@ def test_the_safety_checker_scores_every_picture(engine: Engine) -> None:
 
 def test_an_unknown_model_fails_in_plain_words(engine: Engine) -> None:
     with pytest.raises(ModelFailed) as caught:
-        run(engine, recipe(local("nobody/nothing", Family.IMAGE_TO_IMAGE)))
+        run(engine, recipe(local("nobody/nothing", Family.STABLE_DIFFUSION)))
     assert caught.value.code == ErrorCode.MODEL_FAILED
     assert caught.value.message == "Model 'nobody/nothing' is not available on this server."
 
@@ -280,7 +281,7 @@ def test_a_damaged_model_fails_without_quoting_the_library(engine: Engine, model
     shutil.copytree(models_dir / SD.id, models_dir / "tests/damaged", dirs_exist_ok=True)
     (models_dir / "tests/damaged" / damage).write_bytes(b"{")
     with pytest.raises(ModelFailed) as caught:
-        run(engine, recipe(local("tests/damaged", Family.IMAGE_TO_IMAGE)))
+        run(engine, recipe(local("tests/damaged", Family.STABLE_DIFFUSION)))
     assert caught.value.message == "Model 'tests/damaged' could not be loaded."
     assert caught.value.__cause__ is not None
 

@@ -23,7 +23,8 @@ from generation.engine.engine import (
 from generation.engine.pipelines import expected_warnings_ignored
 from generation.engine.previews import Previews, fit, render
 from generation.engine.progress import Preview
-from generation.recipes import Family, ModelReference, Recipe
+from generation.families import Family
+from generation.recipes import ModelReference, Recipe
 from tests.support.environment import ROOT
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
@@ -36,8 +37,8 @@ from tests.support.tiny_models import (
     tiny_autoencoder,
 )
 
-SD = local("tests/sd", Family.IMAGE_TO_IMAGE)
-SDXL = local("tests/sdxl", Family.IMAGE_TO_IMAGE)
+SD = local("tests/sd", Family.STABLE_DIFFUSION)
+SDXL = local("tests/sdxl", Family.SDXL)
 ANCESTRAL = local("timbrooks/instruct-pix2pix", Family.INSTRUCT_PIX2PIX)
 
 
@@ -314,7 +315,7 @@ def test_noisy_latents_are_shown_if_the_scheduler_returns_no_clean_ones(bundled_
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 256, 32), (1, 8, 1, 32, 32), (2, 8, 32, 32), (1, 4, 32, 32)], ids=["packed", "video", "more", "other"]
+    "shape", [(1, 256, 32), (1, 8, 2, 32, 32), (2, 8, 32, 32), (1, 4, 32, 32)], ids=["packed", "video", "more", "other"]
 )
 def test_latents_of_another_kind_give_no_previews(
     bundled_autoencoder: Any, shape: tuple[int, ...], caplog: pytest.LogCaptureFixture

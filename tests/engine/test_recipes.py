@@ -4,22 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from generation.families import FAMILY_TRAITS, Family, Traits
 from generation.parameters import ImageToImageParameters, InvalidField
-from generation.recipes import (
-    FAMILY_TRAITS,
-    NO_LIMITS,
-    Family,
-    Limits,
-    LoraReference,
-    ModelReference,
-    Recipe,
-    Traits,
-    fit,
-    plan,
-)
+from generation.recipes import NO_LIMITS, Limits, LoraReference, ModelReference, Recipe, fit, plan
 
 TINY = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTRUCT_PIX2PIX)
-DIFFUSION = ModelReference(id="someone/diffusion", revision="", family=Family.IMAGE_TO_IMAGE)
+DIFFUSION = ModelReference(id="someone/diffusion", revision="", family=Family.STABLE_DIFFUSION)
 TURBO = ModelReference(id="stabilityai/sd-turbo", revision="", family=Family.TURBO)
 LIGHTNING = ModelReference(id="ByteDance/SDXL-Lightning-4step", revision="", family=Family.LIGHTNING)
 
@@ -159,7 +149,7 @@ def test_what_each_image_of_a_call_may_have_of_its_own_is_not_in_the_batch_key(
     [
         (TINY, {"model": TINY.model_copy(update={"id": "someone/tiny-edit"})}),
         (TINY, {"model": TINY.model_copy(update={"revision": "0" * 40})}),
-        (TINY, {"model": TINY.model_copy(update={"family": Family.IMAGE_TO_IMAGE})}),
+        (TINY, {"model": TINY.model_copy(update={"family": Family.STABLE_DIFFUSION})}),
         (TINY, {"loras": (SWIRL,)}),
         (TINY, {"width": 128}),
         (TINY, {"height": 128}),
@@ -189,5 +179,5 @@ def test_the_batch_key_has_the_loras_with_their_weights_in_any_order() -> None:
 
 
 def test_the_batch_key_is_the_same_in_every_process_and_after_storing() -> None:
-    assert make(DIFFUSION)[0].batch_key == "b2c4f4c06d093050"
+    assert make(DIFFUSION)[0].batch_key == "1b2eeaccbfc6a87b"
     assert make(DIFFUSION)[0].batch_key == Recipe.model_validate(make(DIFFUSION)[0].model_dump(mode="json")).batch_key

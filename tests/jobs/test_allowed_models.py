@@ -20,8 +20,8 @@ from tests.support.tiny_models import (
 
 ALLOW = """
 from generation.models import DiffusionModel, Lora
-sd = DiffusionModel(id="tests/tiny-sd", family="image-to-image", enabled=True, max_steps=4)
-broken = DiffusionModel(id="tests/broken", family="image-to-image", enabled=True)
+sd = DiffusionModel(id="tests/tiny-sd", family="stable-diffusion", enabled=True, max_steps=4)
+broken = DiffusionModel(id="tests/broken", family="stable-diffusion", enabled=True)
 for model in (sd, broken): model.full_clean(); model.save()
 for name in ("tests/swirl", "tests/gone"):
     lora = Lora(id=name, enabled=True, revision="" if name == "tests/swirl" else "0" * 40)

@@ -84,7 +84,7 @@ def test_a_lost_attempt_counts_once(alices: ApiToken, alice: User) -> None:
 
 
 def test_a_warm_model_is_preferred_up_to_the_maximum_of_skips(alices: ApiToken, settings: Settings) -> None:
-    DiffusionModel.objects.create(id="someone/cold", family="image-to-image", enabled=True)
+    DiffusionModel.objects.create(id="someone/cold", family="stable-diffusion", enabled=True)
     cold = submit(alices, model_id="someone/cold")
     warm = [submit(alices) for _ in range(MAX_AFFINITY_SKIPS + 3)]
     expected = [*warm[:MAX_AFFINITY_SKIPS], cold, *warm[MAX_AFFINITY_SKIPS:]]
@@ -92,7 +92,7 @@ def test_a_warm_model_is_preferred_up_to_the_maximum_of_skips(alices: ApiToken, 
 
 
 def test_without_a_warm_model_arrival_decides(alices: ApiToken) -> None:
-    DiffusionModel.objects.create(id="someone/cold", family="image-to-image", enabled=True)
+    DiffusionModel.objects.create(id="someone/cold", family="stable-diffusion", enabled=True)
     rows = [submit(alices, model_id="someone/cold"), submit(alices)]
     assert order() == rows
 
@@ -107,7 +107,7 @@ def test_usage_halves_in_a_half_life() -> None:
 
 
 def test_cost_counts_the_steps_that_are_run(alices: ApiToken) -> None:
-    DiffusionModel.objects.create(id="someone/model", family="image-to-image", enabled=True, cost_weight=3.0)
+    DiffusionModel.objects.create(id="someone/model", family="stable-diffusion", enabled=True, cost_weight=3.0)
     row = submit(alices, model_id="someone/model", strength="0.5", num_inference_steps="20", num_images_per_prompt="2")
     recipe = row.get_recipe()
     assert row.cost == pytest.approx(10 * recipe.width * recipe.height / 1e6 * 2 * 3.0)

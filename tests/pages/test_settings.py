@@ -98,7 +98,7 @@ def test_it_takes_few_queries(client: Client, alice: User, django_assert_num_que
 
 
 def test_a_model_reserved_for_others_does_not_exist(client: Client, alice: User, tiny_edit: DiffusionModel) -> None:
-    reserved = DiffusionModel.objects.create(id="somebody/secret", family="image-to-image", enabled=True)
+    reserved = DiffusionModel.objects.create(id="somebody/secret", family="stable-diffusion", enabled=True)
     painters = Group.objects.create(name="painters")
     reserved.allowed_groups.add(painters)
     client.force_login(alice)

@@ -209,7 +209,7 @@ def test_unavailable_models_and_loras_are_explained(signed_in: Client, alice: Us
     Lora.objects.update(enabled=False)
     page = squeeze(signed_in.get(address).content.decode())
     assert "some/style cannot be used with this model now; it is left out." in page
-    other = DiffusionModel.objects.create(id="some/other", family="image-to-image", enabled=True)
+    other = DiffusionModel.objects.create(id="some/other", family="stable-diffusion", enabled=True)
     Generation.objects.filter(pk=earlier.pk).update(model=other)
     assert "cannot be used here now" not in signed_in.get(address).content.decode()
     DiffusionModel.objects.filter(pk=other.pk).update(enabled=False)

@@ -17,10 +17,10 @@ from django.urls import resolve
 from django.utils.module_loading import import_string
 
 from generation.api.events import ServerSentEvent
+from generation.families import FAMILY_TRAITS
 from generation.models import RetentionRule
 from generation.pages.studio.page import MODES
 from generation.parameters import ErrorCode, ImageToImageParameters
-from generation.recipes import FAMILY_TRAITS
 from tests.support.environment import ROOT
 
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]

@@ -1,7 +1,5 @@
 """Models, LoRAs and a safety checker of every kind that the engine loads: real classes and formats, tiny, untrained."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,9 +7,20 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from generation.engine.catalog import BUNDLED, DEFAULT_LORA_FILE
-from generation.engine.pipelines import expected_warnings_ignored, silence_libraries
-from generation.recipes import Family, LoraReference, ModelReference
+from generation.engine.catalog import DEFAULT_LORA_FILE
+from generation.families import Family
+from generation.recipes import LoraReference, ModelReference
+from tests.support.tiny_parts import (
+    NO_SAFETY_CHECKER,
+    autoencoder,
+    clip,
+    clip_tokenizer,
+    clip_with_projection,
+    fixed_seed,
+    pndm,
+    sdxl_unet,
+    unet,
+)
 
 # Its types are incomplete, so it is untyped here.
 diffusers: Any = import_module("diffusers")
@@ -20,54 +29,52 @@ peft: Any = import_module("peft")
 safety_checker: Any = import_module("diffusers.pipelines.stable_diffusion.safety_checker")
 
 TINY_EDIT = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTRUCT_PIX2PIX)
-TINY_REDRAW = ModelReference(id="dreamsite/tiny-redraw", revision="", family=Family.IMAGE_TO_IMAGE)
-
-silence_libraries()
+TINY_REDRAW = ModelReference(id="dreamsite/tiny-redraw", revision="", family=Family.STABLE_DIFFUSION)
 
 
 def save_stable_diffusion(models_dir: Path, id_: str, seed: int = 0) -> ModelReference:
     """A Stable Diffusion 1 model; its index names the text-to-image class, as on the hub."""
-    with _made_from(seed):
-        _save(diffusers.StableDiffusionPipeline, _stable_diffusion_parts(4, _pndm()), models_dir / id_)
-    return local(id_, Family.IMAGE_TO_IMAGE)
+    with fixed_seed(seed):
+        _save(diffusers.StableDiffusionPipeline, _stable_diffusion_parts(4, pndm()), models_dir / id_)
+    return local(id_, Family.STABLE_DIFFUSION)
 
 
 def save_turbo(models_dir: Path, id_: str, seed: int = 0) -> ModelReference:
-    with _made_from(seed):
+    with fixed_seed(seed):
         scheduler = diffusers.EulerDiscreteScheduler(timestep_spacing="trailing", steps_offset=1)
         _save(diffusers.StableDiffusionPipeline, _stable_diffusion_parts(4, scheduler), models_dir / id_)
     return local(id_, Family.TURBO)
 
 
 def save_instruct_pix2pix(models_dir: Path, id_: str, seed: int = 0) -> ModelReference:
-    with _made_from(seed):
-        parts = _stable_diffusion_parts(8, _pndm())
+    with fixed_seed(seed):
+        parts = _stable_diffusion_parts(8, pndm())
         _save(diffusers.StableDiffusionInstructPix2PixPipeline, parts, models_dir / id_)
     return local(id_, Family.INSTRUCT_PIX2PIX)
 
 
 def save_sdxl(models_dir: Path, id_: str, seed: int = 0) -> ModelReference:
     """An SDXL model with its two text encoders, and an autoencoder that is raised to float32 while it works."""
-    with _made_from(seed):
+    with fixed_seed(seed):
         diffusers.StableDiffusionXLPipeline(
-            unet=_sdxl_unet(),
-            vae=_autoencoder(force_upcast=True),
+            unet=sdxl_unet(),
+            vae=autoencoder(force_upcast=True),
             scheduler=diffusers.EulerDiscreteScheduler(timestep_spacing="leading"),
-            text_encoder=transformers.CLIPTextModel(_text_config()).eval(),
-            text_encoder_2=transformers.CLIPTextModelWithProjection(_text_config()).eval(),
-            tokenizer=_tokenizer(),
-            tokenizer_2=_tokenizer(),
+            text_encoder=clip(),
+            text_encoder_2=clip_with_projection(),
+            tokenizer=clip_tokenizer(),
+            tokenizer_2=clip_tokenizer(),
             add_watermarker=False,
         ).save_pretrained(models_dir / id_)
-    return local(id_, Family.IMAGE_TO_IMAGE)
+    return local(id_, Family.SDXL)
 
 
 def save_lightning_unet(models_dir: Path, steps: int, seed: int = 0) -> ModelReference:
     """The one file that SDXL-Lightning adds to an SDXL model, in float16 as on the hub."""
     directory = models_dir / "ByteDance/SDXL-Lightning"
     directory.mkdir(parents=True, exist_ok=True)
-    with _made_from(seed):
-        weights = {name: tensor.half().contiguous() for name, tensor in _sdxl_unet().state_dict().items()}
+    with fixed_seed(seed):
+        weights = {name: tensor.half().contiguous() for name, tensor in sdxl_unet().state_dict().items()}
     save_file(weights, directory / f"sdxl_lightning_{steps}step_unet.safetensors")
     return local(f"ByteDance/SDXL-Lightning-{steps}step", Family.LIGHTNING)
 
@@ -79,7 +86,7 @@ def save_lora(models_dir: Path, id_: str, pipe: Any, seed: int = 0, text: bool =
         **({"text_encoder": ["q_proj", "v_proj"]} if text else {}),
     }
     weights: dict[str, torch.Tensor] = {}
-    with _made_from(seed):
+    with fixed_seed(seed):
         for part, modules in targets.items():
             model = getattr(pipe, part)
             config = peft.LoraConfig(r=4, lora_alpha=4, target_modules=modules)
@@ -99,7 +106,7 @@ def save_lora_weights(models_dir: Path, id_: str, weights: dict[str, torch.Tenso
 def save_safety_checker(directory: Path, limit: float, seed: int = 0) -> Any:
     """A safety checker whose 17 concepts flag what is nearer to them than `limit`, a cosine similarity."""
     sizes = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
-    with _made_from(seed):
+    with fixed_seed(seed):
         config = transformers.CLIPConfig(
             text_config={**sizes, "vocab_size": 100, "projection_dim": 16},
             vision_config={**sizes, "image_size": 30, "patch_size": 6, "projection_dim": 16},
@@ -117,99 +124,23 @@ def save_safety_checker(directory: Path, limit: float, seed: int = 0) -> Any:
 
 def tiny_autoencoder(seed: int = 0, **configuration: Any) -> Any:
     """An autoencoder of Stable Diffusion's kind, with these changes to its configuration."""
-    with _made_from(seed):
-        return _autoencoder(force_upcast=False, **configuration)
+    with fixed_seed(seed):
+        return autoencoder(**configuration)
 
 
 def local(id_: str, family: Family) -> ModelReference:
     return ModelReference(id=id_, revision="", family=family)
 
 
-@contextmanager
-def _made_from(seed: int) -> Iterator[None]:
-    """Weights that are created within this context depend only on the seed."""
-    with torch.random.fork_rng(), expected_warnings_ignored():
-        torch.manual_seed(seed)
-        yield
-
-
 def _save(pipeline: Any, parts: dict[str, Any], directory: Path) -> None:
-    unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipeline(**parts, **unchecked).save_pretrained(directory)
+    pipeline(**parts, **NO_SAFETY_CHECKER).save_pretrained(directory)
 
 
 def _stable_diffusion_parts(in_channels: int, scheduler: Any) -> dict[str, Any]:
     return {
-        "unet": diffusers.UNet2DConditionModel(
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            sample_size=32,
-            in_channels=in_channels,
-            out_channels=4,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=32,
-            attention_head_dim=4,
-            norm_num_groups=4,
-        ).eval(),
-        "vae": _autoencoder(force_upcast=False),
+        "unet": unet(in_channels=in_channels),
+        "vae": autoencoder(),
         "scheduler": scheduler,
-        "text_encoder": transformers.CLIPTextModel(_text_config()).eval(),
-        "tokenizer": _tokenizer(),
+        "text_encoder": clip(),
+        "tokenizer": clip_tokenizer(),
     }
-
-
-def _sdxl_unet() -> Any:
-    return diffusers.UNet2DConditionModel(
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        sample_size=32,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=(2, 4),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + 32,
-        cross_attention_dim=64,
-        norm_num_groups=4,
-    ).eval()
-
-
-def _pndm() -> Any:
-    """The scheduler of Stable Diffusion 1, as its repository configures it."""
-    return diffusers.PNDMScheduler(skip_prk_steps=True, steps_offset=1)
-
-
-def _autoencoder(force_upcast: bool, **configuration: Any) -> Any:
-    return diffusers.AutoencoderKL(
-        block_out_channels=(4, 4, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=2,
-        force_upcast=force_upcast,
-        **configuration,
-    ).eval()
-
-
-def _text_config() -> Any:
-    return transformers.CLIPTextConfig(
-        vocab_size=4000,  # at least what the bundled tokenizer has
-        max_position_embeddings=32,
-        hidden_size=32,
-        intermediate_size=37,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        projection_dim=32,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-
-
-def _tokenizer() -> Any:
-    """The bundled model's, of which a model reads 32 tokens."""
-    return transformers.CLIPTokenizer.from_pretrained(BUNDLED / "tiny-edit/tokenizer")

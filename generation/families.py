@@ -1,0 +1,407 @@
+"""Families of models: how each kind of pipeline in diffusers is loaded and called, as data.
+
+The web side reads this too, so it knows neither torch nor diffusers. To add a family, add a member of `Family` and its
+`Traits` in `FAMILY_TRAITS`. What a declaration leaves out is as in Stable Diffusion 1.5. Lines of diffusers that a rule
+comes from are those of version 0.42.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+MEGAPIXEL = 1024 * 1024
+
+
+class Family(StrEnum):
+    """The kind of pipeline a model needs. The values are stored in the database."""
+
+    STABLE_DIFFUSION = "stable-diffusion"
+    DEPTH = "stable-diffusion-depth"
+    SDXL = "sdxl"
+    TURBO = "turbo"
+    SDXL_TURBO = "sdxl-turbo"
+    LIGHTNING = "lightning"
+    LCM = "lcm"
+    INSTRUCT_PIX2PIX = "instruct-pix2pix"
+    SDXL_PIX2PIX = "sdxl-instruct-pix2pix"
+    KANDINSKY_2 = "kandinsky-2.2"
+    KANDINSKY_3 = "kandinsky-3"
+    SD3 = "stable-diffusion-3"
+    FLUX = "flux"
+    FLUX_SCHNELL = "flux-schnell"
+    FLUX_KONTEXT = "flux-kontext"
+    FLUX2 = "flux2"
+    FLUX2_KLEIN = "flux2-klein"
+    FLUX2_KLEIN_BASE = "flux2-klein-base"
+    FLUX2_KLEIN_KV = "flux2-klein-kv"
+    CHROMA = "chroma"
+    QWEN_IMAGE = "qwen-image"
+    QWEN_IMAGE_EDIT = "qwen-image-edit"
+    QWEN_IMAGE_EDIT_PLUS = "qwen-image-edit-plus"
+    QWEN_IMAGE_2 = "qwen-image-2.1"
+    Z_IMAGE = "z-image"
+    Z_IMAGE_TURBO = "z-image-turbo"
+    Z_IMAGE_OMNI = "z-image-omni"
+    SANA_SPRINT = "sana-sprint"
+    OMNIGEN = "omnigen"
+    FIBO_EDIT = "fibo-edit"
+    LONGCAT_EDIT = "longcat-edit"
+    JOYIMAGE_EDIT = "joyimage-edit"
+    KANDINSKY_5_EDIT = "kandinsky-5-edit"
+
+
+class ImageUse(StrEnum):
+    """What a pipeline does with the pictures of its argument `image`."""
+
+    START = "start"
+    """Denoising starts from it, one for each prompt; `strength` counts."""
+    CONDITION = "condition"
+    """It is read beside the noise, one for each prompt; `strength` has no effect."""
+    REFERENCES = "references"
+    """As CONDITION, but a list is shared by all prompts of the call. So a call makes one image of one request."""
+
+
+class StepRule(StrEnum):
+    """How many of n steps a pipeline runs with a strength s."""
+
+    ROUND_DOWN = "round down"
+    """int(n * s)"""
+    ROUND_UP = "round up"
+    """n - int(n - n * s); above s = 1 - 1 / n that is n, which starts from noise alone."""
+    ALL = "all"
+    """n"""
+
+
+class Guidance(StrEnum):
+    """How a pipeline follows the prompt more closely."""
+
+    CLASSIFIER_FREE = "classifier-free"
+    """Each step also runs the model without the prompt, above the scale `guides_above`."""
+    EMBEDDED = "embedded"
+    """The model reads the scale, one number for a call; there is no negative prompt."""
+    NONE = "none"
+    """Guidance is distilled into the model."""
+
+
+class LatentLayout(StrEnum):
+    """The shape of a pipeline's latents."""
+
+    SPATIAL = "spatial"
+    """(images, channels, height, width), for videos with one frame before height."""
+    PATCHES = "patches"
+    """(images, patches, channels * 4): patches of 2 x 2, the channel outermost."""
+    NORMALIZED_PATCHES = "normalized patches"
+    """As PATCHES, on the scale of the autoencoder's batch normalization."""
+    CELLS = "cells"
+    """(images, cells, channels)"""
+
+
+class StepSource(StrEnum):
+    """What tells the end of a step: `callback_on_step_end`, or for pipelines without it the scheduler's `step`."""
+
+    CALLBACK = "callback"
+    SCHEDULER = "scheduler"
+
+
+class Traits(BaseModel):
+    """The rules of a family or model.
+
+    `pipeline` is the class of diffusers that is loaded. `without_effect` are request fields that it ignores; `forced` are
+    values that replace those of the request; `recommended` are the best values to request. `guidance_slope` maps the API's
+    guidance scale g to `1 + slope * (g - 1)` for the model. Sides are in pixels, a multiple of `side_multiple`; `area` is
+    the pixels of the pictures that the model was trained with, None if only sides matter. With `has_fixed_area` pictures
+    of `area` are made whatever size is requested.
+
+    `arguments` are the pipeline's names of request fields, where they differ, and of `area`, width x height.
+    `constants` are arguments with the same value in each call. `prompt_template` makes the model's prompt: `{prompt}` is
+    the user's, `{prompt_json}` the same as JSON.
+    `empty_negative_prompt` stands for no negative prompt. `min_steps` is the least number of steps that works.
+    `prompt_tokens` is how many tokens of a prompt are read, None if the tokenizer tells. `output` is the attribute of the
+    pipeline's answer that has the pictures. `gpu_dtype` is the number type on GPUs. `packages` are installed beside
+    diffusers.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    pipeline: str = "StableDiffusionImg2ImgPipeline"
+    image_use: ImageUse = ImageUse.START
+    step_rule: StepRule = StepRule.ROUND_DOWN
+    guidance: Guidance = Guidance.CLASSIFIER_FREE
+    guides_above: float = 1.0
+    arguments: Mapping[str, str] = {}
+    constants: Mapping[str, Any] = {}
+    prompt_template: str = "{prompt}"
+    prompt_tokens: int | None = None
+    empty_negative_prompt: str = ""
+    without_effect: frozenset[str] = frozenset({"image_guidance_scale"})
+    forced: dict[str, int | float] = {}
+    guidance_slope: float = 1.0
+    recommended: dict[str, int | float] = {}
+    min_steps: int = 1
+    side_multiple: int = 8
+    min_side: int = 256
+    max_side: int = 1024
+    area: int | None = None
+    has_fixed_area: bool = False
+    latents: LatentLayout = LatentLayout.SPATIAL
+    step_source: StepSource = StepSource.CALLBACK
+    output: str = "images"
+    gpu_dtype: str = "float16"
+    packages: tuple[str, ...] = ()
+
+    @property
+    def has_strength(self) -> bool:
+        return "strength" not in self.without_effect
+
+
+_UNGUIDED = frozenset({"guidance_scale", "image_guidance_scale", "negative_prompt"})
+_EMBEDDED = frozenset({"image_guidance_scale", "negative_prompt"})
+_EDITOR = frozenset({"strength", "image_guidance_scale"})
+
+_FLOW: dict[str, Any] = {
+    "step_rule": StepRule.ROUND_UP,
+    "side_multiple": 16,
+    "max_side": 2048,
+    "area": MEGAPIXEL,
+    "gpu_dtype": "bfloat16",
+    "prompt_tokens": 512,
+    # One step would start from noise alone.
+    "min_steps": 2,
+}
+_FLOW_EDITOR: dict[str, Any] = {**_FLOW, "step_rule": StepRule.ALL, "min_steps": 1, "without_effect": _EDITOR}
+_TRUE_CFG: dict[str, Any] = {
+    # Without a negative prompt these pipelines do not guide at all.
+    "arguments": {"guidance_scale": "true_cfg_scale"},
+    "empty_negative_prompt": " ",
+    # `shift_terminal` divides zero by zero in a schedule of one step.
+    "min_steps": 2,
+    "latents": LatentLayout.PATCHES,
+}
+_TURBO: dict[str, Any] = {
+    "guidance": Guidance.NONE,
+    "without_effect": _UNGUIDED,
+    "forced": {"guidance_scale": 0},
+    "recommended": {"num_inference_steps": 2},
+}
+_VISION = ("torchvision",)
+
+FAMILY_TRAITS: dict[Family, Traits] = {
+    Family.STABLE_DIFFUSION: Traits(recommended={"guidance_scale": 7.5, "num_inference_steps": 30}),
+    Family.DEPTH: Traits(pipeline="StableDiffusionDepth2ImgPipeline"),
+    Family.SDXL: Traits(
+        pipeline="StableDiffusionXLImg2ImgPipeline",
+        min_side=512,
+        max_side=2048,
+        area=MEGAPIXEL,
+        recommended={"guidance_scale": 6, "num_inference_steps": 30},
+    ),
+    Family.TURBO: Traits(**_TURBO),
+    Family.SDXL_TURBO: Traits(**_TURBO, pipeline="StableDiffusionXLImg2ImgPipeline"),
+    Family.LIGHTNING: Traits(
+        pipeline="StableDiffusionXLImg2ImgPipeline",
+        guidance=Guidance.NONE,
+        without_effect=_UNGUIDED | {"num_inference_steps"},
+        forced={"guidance_scale": 0, "num_inference_steps": 8},
+    ),
+    Family.LCM: Traits(
+        pipeline="LatentConsistencyModelImg2ImgPipeline",
+        step_rule=StepRule.ALL,
+        guidance=Guidance.EMBEDDED,
+        without_effect=_EMBEDDED,
+        recommended={"num_inference_steps": 4, "guidance_scale": 8},
+    ),
+    Family.INSTRUCT_PIX2PIX: Traits(
+        pipeline="StableDiffusionInstructPix2PixPipeline",
+        image_use=ImageUse.CONDITION,
+        step_rule=StepRule.ALL,
+        without_effect=frozenset({"strength"}),
+    ),
+    Family.SDXL_PIX2PIX: Traits(
+        pipeline="StableDiffusionXLInstructPix2PixPipeline",
+        image_use=ImageUse.CONDITION,
+        step_rule=StepRule.ALL,
+        without_effect=frozenset({"strength"}),
+        step_source=StepSource.SCHEDULER,
+        min_side=512,
+        area=MEGAPIXEL,
+    ),
+    Family.KANDINSKY_2: Traits(
+        pipeline="KandinskyV22Img2ImgCombinedPipeline", side_multiple=64, recommended={"guidance_scale": 4}
+    ),
+    Family.KANDINSKY_3: Traits(pipeline="Kandinsky3Img2ImgPipeline", side_multiple=64, area=MEGAPIXEL),
+    Family.SD3: Traits(
+        **{**_FLOW, "gpu_dtype": "float16", "prompt_tokens": 256},
+        pipeline="StableDiffusion3Img2ImgPipeline",
+        recommended={"guidance_scale": 4.5, "num_inference_steps": 28},
+    ),
+    Family.FLUX: Traits(
+        **_FLOW,
+        pipeline="FluxImg2ImgPipeline",
+        guidance=Guidance.EMBEDDED,
+        without_effect=_EMBEDDED,
+        latents=LatentLayout.PATCHES,
+        recommended={"guidance_scale": 3.5, "num_inference_steps": 28},
+    ),
+    Family.FLUX_SCHNELL: Traits(
+        **{**_FLOW, "prompt_tokens": 256},
+        pipeline="FluxImg2ImgPipeline",
+        guidance=Guidance.NONE,
+        without_effect=_UNGUIDED,
+        constants={"max_sequence_length": 256},
+        latents=LatentLayout.PATCHES,
+        recommended={"num_inference_steps": 4, "strength": 0.75},
+    ),
+    Family.FLUX_KONTEXT: Traits(
+        **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
+        pipeline="FluxKontextPipeline",
+        image_use=ImageUse.CONDITION,
+        guidance=Guidance.EMBEDDED,
+        arguments={"area": "max_area"},
+        constants={"_auto_resize": False},
+        latents=LatentLayout.PATCHES,
+        recommended={"guidance_scale": 2.5, "num_inference_steps": 28},
+    ),
+    Family.FLUX2: Traits(
+        **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
+        pipeline="Flux2Pipeline",
+        image_use=ImageUse.REFERENCES,
+        guidance=Guidance.EMBEDDED,
+        latents=LatentLayout.NORMALIZED_PATCHES,
+        packages=_VISION,
+        recommended={"guidance_scale": 4, "num_inference_steps": 50},
+    ),
+    Family.FLUX2_KLEIN: Traits(
+        **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED},
+        pipeline="Flux2KleinPipeline",
+        image_use=ImageUse.REFERENCES,
+        guidance=Guidance.NONE,
+        forced={"guidance_scale": 1},
+        latents=LatentLayout.NORMALIZED_PATCHES,
+        recommended={"num_inference_steps": 4},
+    ),
+    Family.FLUX2_KLEIN_BASE: Traits(
+        **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
+        pipeline="Flux2KleinPipeline",
+        image_use=ImageUse.REFERENCES,
+        latents=LatentLayout.NORMALIZED_PATCHES,
+        recommended={"guidance_scale": 4, "num_inference_steps": 50},
+    ),
+    Family.FLUX2_KLEIN_KV: Traits(
+        **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED},
+        pipeline="Flux2KleinKVPipeline",
+        image_use=ImageUse.REFERENCES,
+        guidance=Guidance.NONE,
+        latents=LatentLayout.NORMALIZED_PATCHES,
+        recommended={"num_inference_steps": 4},
+    ),
+    Family.CHROMA: Traits(
+        **_FLOW,
+        pipeline="ChromaImg2ImgPipeline",
+        latents=LatentLayout.PATCHES,
+        recommended={"guidance_scale": 5, "num_inference_steps": 35},
+    ),
+    Family.QWEN_IMAGE: Traits(
+        **_FLOW | _TRUE_CFG,
+        pipeline="QwenImageImg2ImgPipeline",
+        recommended={"guidance_scale": 4, "num_inference_steps": 50},
+    ),
+    Family.QWEN_IMAGE_EDIT: Traits(
+        **_FLOW_EDITOR | _TRUE_CFG,
+        pipeline="QwenImageEditPipeline",
+        image_use=ImageUse.CONDITION,
+        packages=_VISION,
+        recommended={"guidance_scale": 4, "num_inference_steps": 50},
+    ),
+    Family.QWEN_IMAGE_EDIT_PLUS: Traits(
+        **_FLOW_EDITOR | _TRUE_CFG,
+        pipeline="QwenImageEditPlusPipeline",
+        image_use=ImageUse.REFERENCES,
+        packages=_VISION,
+        recommended={"guidance_scale": 4, "num_inference_steps": 40},
+    ),
+    Family.QWEN_IMAGE_2: Traits(
+        **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED, "side_multiple": 32},
+        pipeline="QwenImage21Pipeline",
+        image_use=ImageUse.REFERENCES,
+        guidance=Guidance.NONE,
+        latents=LatentLayout.CELLS,
+        packages=_VISION,
+        recommended={"num_inference_steps": 40},
+    ),
+    Family.Z_IMAGE: Traits(
+        **_FLOW,
+        pipeline="ZImageImg2ImgPipeline",
+        guides_above=0.0,
+        recommended={"guidance_scale": 4, "num_inference_steps": 30},
+    ),
+    Family.Z_IMAGE_TURBO: Traits(
+        **_FLOW,
+        pipeline="ZImageImg2ImgPipeline",
+        guidance=Guidance.NONE,
+        without_effect=_UNGUIDED,
+        forced={"guidance_scale": 0},
+        recommended={"num_inference_steps": 9, "strength": 0.7},
+    ),
+    Family.Z_IMAGE_OMNI: Traits(
+        **_FLOW_EDITOR,
+        pipeline="ZImageOmniPipeline",
+        image_use=ImageUse.REFERENCES,
+        guides_above=0.0,
+        recommended={"guidance_scale": 4, "num_inference_steps": 50},
+    ),
+    Family.SANA_SPRINT: Traits(
+        **{**_FLOW, "side_multiple": 32, "prompt_tokens": 300},
+        pipeline="SanaSprintImg2ImgPipeline",
+        guidance=Guidance.EMBEDDED,
+        without_effect=_EMBEDDED,
+        constants={"use_resolution_binning": False, "intermediate_timesteps": None},
+        recommended={"guidance_scale": 4.5, "num_inference_steps": 4},
+    ),
+    Family.OMNIGEN: Traits(
+        **{**_FLOW_EDITOR, "without_effect": frozenset({"strength", "negative_prompt"})},
+        pipeline="OmniGenPipeline",
+        image_use=ImageUse.REFERENCES,
+        arguments={"image": "input_images", "image_guidance_scale": "img_guidance_scale"},
+        prompt_template="<img><|image_1|></img> {prompt}",
+        packages=_VISION,
+        recommended={"guidance_scale": 2.5, "image_guidance_scale": 1.6, "num_inference_steps": 50},
+    ),
+    Family.FIBO_EDIT: Traits(
+        **{**_FLOW_EDITOR, "side_multiple": 32},
+        pipeline="BriaFiboEditPipeline",
+        image_use=ImageUse.REFERENCES,
+        prompt_template='{{"edit_instruction": {prompt_json}}}',
+        constants={"_auto_resize": False},
+        latents=LatentLayout.CELLS,
+        recommended={"guidance_scale": 5, "num_inference_steps": 30},
+    ),
+    Family.LONGCAT_EDIT: Traits(
+        **_FLOW_EDITOR,
+        pipeline="LongCatImageEditPipeline",
+        image_use=ImageUse.REFERENCES,
+        has_fixed_area=True,
+        step_source=StepSource.SCHEDULER,
+        latents=LatentLayout.PATCHES,
+        packages=_VISION,
+        recommended={"guidance_scale": 4.5, "num_inference_steps": 50},
+    ),
+    Family.JOYIMAGE_EDIT: Traits(
+        **_FLOW_EDITOR,
+        pipeline="JoyImageEditPipeline",
+        image_use=ImageUse.REFERENCES,
+        has_fixed_area=True,
+        packages=_VISION,
+        recommended={"guidance_scale": 4, "num_inference_steps": 40},
+    ),
+    Family.KANDINSKY_5_EDIT: Traits(
+        **_FLOW_EDITOR,
+        pipeline="Kandinsky5I2IPipeline",
+        image_use=ImageUse.REFERENCES,
+        has_fixed_area=True,
+        output="image",
+        packages=_VISION,
+        recommended={"guidance_scale": 3.5, "num_inference_steps": 50},
+    ),
+}

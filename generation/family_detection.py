@@ -1,0 +1,133 @@
+"""The family of a model repository, read from its small JSON files before any weights are downloaded."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from generation.families import Family
+
+Configs = Mapping[str, Mapping[str, Any]]
+"""The configuration of each part of a pipeline by the part's name: `config.json`, or `scheduler_config.json`."""
+
+
+class UnsupportedModel(Exception):
+    """Raised for models that the engine cannot run; the message says why, for staff."""
+
+
+def read_configuration(directory: Path) -> tuple[dict[str, Any], Configs]:
+    """Return `model_index.json` of a directory in diffusers format, and the configurations of its parts."""
+    paths = [path for name in ("config.json", "scheduler_config.json") for path in directory.glob(f"*/{name}")]
+    index: dict[str, Any] = json.loads((directory / "model_index.json").read_text())
+    return index, {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+
+def detect_family(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:
+    """Return the family of the repository `model_id` with this `model_index.json`. Raises `UnsupportedModel`."""
+    name = str(index.get("_class_name", ""))
+    if detect := _FAMILIES.get(name):
+        return detect if isinstance(detect, Family) else detect(model_id, index, configs)
+    if name in _REASONS:
+        raise UnsupportedModel(f"{name} {_REASONS[name]}.")
+    if "ControlNet" in name or "Control" in name:
+        raise UnsupportedModel(f"{name} needs a control picture, which requests do not have.")
+    raise UnsupportedModel(
+        f"{name or 'The pipeline of this repository'} is not among the pipelines that can be run here."
+    )
+
+
+def _config(configs: Configs, part: str, key: str) -> Any:
+    return configs.get(part, {}).get(key)
+
+
+def _stable_diffusion(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:
+    _require_no_mask(configs)
+    return Family.TURBO if _config(configs, "scheduler", "timestep_spacing") == "trailing" else Family.STABLE_DIFFUSION
+
+
+def _sdxl(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:
+    _require_no_mask(configs)
+    return Family.SDXL_TURBO if _config(configs, "scheduler", "timestep_spacing") == "trailing" else Family.SDXL
+
+
+def _require_no_mask(configs: Configs) -> None:
+    if _config(configs, "unet", "in_channels") == 9:
+        raise UnsupportedModel("It is an inpainting model, which needs a mask; requests do not have one.")
+
+
+def _flux(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:
+    return Family.FLUX if _config(configs, "transformer", "guidance_embeds") else Family.FLUX_SCHNELL
+
+
+def _klein(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:
+    return Family.FLUX2_KLEIN if index.get("is_distilled") else Family.FLUX2_KLEIN_BASE
+
+
+def _z_image(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:
+    # Nothing in its files tells that guidance is distilled into it.
+    return Family.Z_IMAGE_TURBO if "turbo" in model_id.lower() else Family.Z_IMAGE
+
+
+Detect = Callable[[str, Mapping[str, Any], Configs], Family]
+
+_FAMILIES: dict[str, Family | Detect] = {
+    "StableDiffusionPipeline": _stable_diffusion,
+    "StableDiffusionImg2ImgPipeline": _stable_diffusion,
+    "StableDiffusionDepth2ImgPipeline": Family.DEPTH,
+    "StableDiffusionXLPipeline": _sdxl,
+    "StableDiffusionXLImg2ImgPipeline": _sdxl,
+    "LatentConsistencyModelPipeline": Family.LCM,
+    "LatentConsistencyModelImg2ImgPipeline": Family.LCM,
+    "StableDiffusionInstructPix2PixPipeline": Family.INSTRUCT_PIX2PIX,
+    "StableDiffusionXLInstructPix2PixPipeline": Family.SDXL_PIX2PIX,
+    "KandinskyV22CombinedPipeline": Family.KANDINSKY_2,
+    "KandinskyV22Img2ImgCombinedPipeline": Family.KANDINSKY_2,
+    "Kandinsky3Pipeline": Family.KANDINSKY_3,
+    "Kandinsky3Img2ImgPipeline": Family.KANDINSKY_3,
+    "Kandinsky5I2IPipeline": Family.KANDINSKY_5_EDIT,
+    "StableDiffusion3Pipeline": Family.SD3,
+    "StableDiffusion3Img2ImgPipeline": Family.SD3,
+    "FluxPipeline": _flux,
+    "FluxImg2ImgPipeline": _flux,
+    "FluxKontextPipeline": Family.FLUX_KONTEXT,
+    "Flux2Pipeline": Family.FLUX2,
+    "Flux2KleinPipeline": _klein,
+    "Flux2KleinKVPipeline": Family.FLUX2_KLEIN_KV,
+    "ChromaPipeline": Family.CHROMA,
+    "ChromaImg2ImgPipeline": Family.CHROMA,
+    "QwenImagePipeline": Family.QWEN_IMAGE,
+    "QwenImageImg2ImgPipeline": Family.QWEN_IMAGE,
+    "QwenImageEditPipeline": Family.QWEN_IMAGE_EDIT,
+    "QwenImageEditPlusPipeline": Family.QWEN_IMAGE_EDIT_PLUS,
+    "QwenImage21Pipeline": Family.QWEN_IMAGE_2,
+    "ZImagePipeline": _z_image,
+    "ZImageImg2ImgPipeline": _z_image,
+    "ZImageOmniPipeline": Family.Z_IMAGE_OMNI,
+    "SanaSprintPipeline": Family.SANA_SPRINT,
+    "SanaSprintImg2ImgPipeline": Family.SANA_SPRINT,
+    "OmniGenPipeline": Family.OMNIGEN,
+    "BriaFiboEditPipeline": Family.FIBO_EDIT,
+    "LongCatImageEditPipeline": Family.LONGCAT_EDIT,
+    "JoyImageEditPipeline": Family.JOYIMAGE_EDIT,
+}
+
+_TEXT_ONLY = "makes pictures from text alone; diffusers has no pipeline that starts it from a picture"
+_NEEDS_MASK = "is an inpainting pipeline, which needs a mask; requests do not have one"
+
+_REASONS = {
+    **dict.fromkeys(
+        (
+            "AuraFlowPipeline", "CogView3PlusPipeline", "CogView4Pipeline", "ErnieImagePipeline", "HiDreamImagePipeline",
+            "HunyuanDiTPipeline", "HunyuanImagePipeline", "Lumina2Pipeline", "LuminaPipeline", "OvisImagePipeline",
+            "PRXPipeline", "PixArtAlphaPipeline", "PixArtSigmaPipeline", "SanaPipeline", "StableCascadeCombinedPipeline",
+        ),
+        _TEXT_ONLY,
+    ),
+    **dict.fromkeys(
+        ("FluxFillPipeline", "StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"), _NEEDS_MASK
+    ),
+    "KandinskyV22Pipeline": "is only the decoder of Kandinsky 2.2; use a repository of the combined pipeline",
+    "QwenImageLayeredPipeline": "takes a picture apart into layers instead of changing it",
+    "ChronoEditPipeline": "makes films",
+}  # fmt: skip
+"""Why a pipeline cannot be run, as the end of a sentence."""

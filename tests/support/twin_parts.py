@@ -1,0 +1,478 @@
+"""Parts of which the twins are assembled: real classes, tiny, never trained.
+
+With torch's initial weights, neither the prompt nor a picture beside the noise would show in the results of some of
+these networks. Their weights are multiplied, so that tests can see whether prompt and picture count.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from tests.support.tiny_parts import TEXT_WIDTH, autoencoder, diffusers, transformers
+
+# Only half typed, so taken untyped.
+tokenizers: Any = import_module("tokenizers")
+
+QWEN_WIDTH = 16
+"""The width of Qwen's embeddings."""
+
+_QWEN_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<think>",
+    "</think>",
+)
+_QWEN_IDS = {token: id_ for id_, token in enumerate(_QWEN_TOKENS, start=256)}  # after the 256 bytes
+_QWEN_TEXT = {
+    "vocab_size": 256 + len(_QWEN_TOKENS),
+    "hidden_size": QWEN_WIDTH,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "bos_token_id": _QWEN_IDS["<|endoftext|>"],
+    "pad_token_id": _QWEN_IDS["<|endoftext|>"],
+    "eos_token_id": _QWEN_IDS["<|im_end|>"],
+}
+_QWEN_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def amplify(network: Any, factor: float) -> Any:
+    """Multiply the weights of the linear and convolutional layers of this network by `factor`, and return it."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter *= factor
+    return network
+
+
+# Autoencoders
+
+
+def flow_autoencoder(**changes: Any) -> Any:
+    """Return an autoencoder with 16 channels, as FLUX.1 and the models after it have."""
+    configuration = {
+        "latent_channels": 16,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+        "shift_factor": 0.1159,
+        "scaling_factor": 0.3611,
+    }
+    return autoencoder(**configuration | changes)
+
+
+def flux2_autoencoder() -> Any:
+    """Return FLUX.2's autoencoder: 32 channels, which the pipeline packs into 128 and normalizes."""
+    return diffusers.AutoencoderKLFlux2(
+        block_out_channels=(4, 4, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        norm_num_groups=2,
+    ).eval()
+
+
+def movq() -> Any:
+    """Return Kandinsky's autoencoder, which shrinks 8 times."""
+    return diffusers.VQModel(
+        block_out_channels=(32,) * 4,  # its spatial normalization always has 32 groups
+        down_block_types=(*("DownEncoderBlock2D",) * 3, "AttnDownEncoderBlock2D"),
+        up_block_types=("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * 3),
+        latent_channels=4,
+        norm_num_groups=4,
+        norm_type="spatial",
+        num_vq_embeddings=16,
+        vq_embed_dim=4,
+    ).eval()
+
+
+def deep_compression_autoencoder() -> Any:
+    """Return Sana's autoencoder, which shrinks 32 times."""
+    widths = (4, 4, 4, 4, 8, 8)
+    blocks = (*("ResBlock",) * 5, "EfficientViTBlock")
+    return diffusers.AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=2,
+        encoder_block_types=blocks,
+        decoder_block_types=blocks,
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        encoder_qkv_multiscales=(*((),) * 5, (5,)),
+        decoder_qkv_multiscales=(*((),) * 5, (5,)),
+        encoder_layers_per_block=(1,) * 6,
+        decoder_layers_per_block=(1,) * 6,
+        downsample_block_type="conv",
+        upsample_block_type="interpolate",
+        scaling_factor=0.41407,
+    ).eval()
+
+
+def qwen_image_autoencoder() -> Any:
+    """Return Qwen-Image's autoencoder, which treats a picture as a film of one frame and shrinks it 8 times."""
+    network = diffusers.AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=16,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=[0.0] * 16,
+        latents_std=[1.0] * 16,
+    )
+    return amplify(network.eval(), 2)
+
+
+def wan_autoencoder() -> Any:
+    """Return Wan 2.2's autoencoder, which treats a picture as a film of one frame and shrinks it 16 times."""
+    network = diffusers.AutoencoderKLWan(
+        base_dim=8,
+        decoder_base_dim=8,
+        z_dim=16,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=[0.0] * 16,
+        latents_std=[1.0] * 16,
+        is_residual=True,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_spatial=16,
+    )
+    return amplify(network.eval(), 2)
+
+
+# Denoising networks
+
+
+def kandinsky22_unet() -> Any:
+    """Return a UNet that reads the embedding of a picture, and predicts noise and variance."""
+    return diffusers.UNet2DConditionModel(
+        in_channels=4,
+        out_channels=8,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        addition_embed_type="image",
+        encoder_hid_dim=TEXT_WIDTH,
+        encoder_hid_dim_type="image_proj",
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        resnet_time_scale_shift="scale_shift",
+    ).eval()
+
+
+def kandinsky22_prior() -> Any:
+    """Return the network that makes the embedding of a picture from the embedding of a prompt."""
+    network = diffusers.PriorTransformer(
+        num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=TEXT_WIDTH, num_embeddings=32
+    )
+    network.clip_std = torch.nn.Parameter(torch.ones_like(network.clip_std))  # zeros would make all prompts the same
+    return network.eval()
+
+
+def kandinsky3_unet() -> Any:
+    return diffusers.Kandinsky3UNet(
+        time_embedding_dim=4,
+        groups=2,
+        attention_head_dim=4,
+        layers_per_block=3,
+        block_out_channels=(32, 64),
+        cross_attention_dim=4,
+        encoder_hid_dim=TEXT_WIDTH,
+    ).eval()
+
+
+def sd3_transformer() -> Any:
+    network = diffusers.SD3Transformer2DModel(
+        sample_size=32,
+        in_channels=16,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=2 * TEXT_WIDTH,
+        caption_projection_dim=32,
+        pooled_projection_dim=2 * TEXT_WIDTH,
+        qk_norm="rms_norm",
+    )
+    return amplify(network.eval(), 2)
+
+
+def flux_transformer(guidance_embeds: bool, in_channels: int) -> Any:
+    network = diffusers.FluxTransformer2DModel(
+        in_channels=in_channels,
+        out_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=TEXT_WIDTH,
+        pooled_projection_dim=TEXT_WIDTH,
+        axes_dims_rope=(4, 4, 8),
+        guidance_embeds=guidance_embeds,
+    )
+    return amplify(network.eval(), 2)
+
+
+def flux2_klein_transformer() -> Any:
+    """Return a transformer that reads three hidden states of the text encoder."""
+    network = diffusers.Flux2Transformer2DModel(
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=3 * QWEN_WIDTH,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    return amplify(network.eval(), 3)
+
+
+def chroma_transformer() -> Any:
+    return diffusers.ChromaTransformer2DModel(
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=TEXT_WIDTH,
+        axes_dims_rope=(4, 4, 8),
+        approximator_hidden_dim=32,
+        approximator_layers=1,
+        approximator_num_channels=16,
+    ).eval()
+
+
+def qwen_image_transformer() -> Any:
+    network = diffusers.QwenImageTransformer2DModel(
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=QWEN_WIDTH,
+        axes_dims_rope=(8, 4, 4),
+    )
+    return amplify(network.eval(), 3)
+
+
+def z_image_transformer(**changes: Any) -> Any:
+    return diffusers.ZImageTransformer2DModel(
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=QWEN_WIDTH,
+        axes_dims=[8, 4, 4],
+        axes_lens=[1536, 128, 128],
+        **changes,
+    ).eval()
+
+
+def sana_transformer(**changes: Any) -> Any:
+    return diffusers.SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        num_attention_heads=2,
+        attention_head_dim=4,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=4,
+        cross_attention_dim=8,
+        caption_channels=8,
+        **changes,
+    ).eval()
+
+
+def omnigen_transformer() -> Any:
+    network = diffusers.OmniGenTransformer2DModel(
+        hidden_size=16,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        intermediate_size=32,
+        num_layers=1,
+        time_step_dim=4,
+        vocab_size=265,
+        pad_token_id=6,
+        rope_scaling={"long_factor": [1, 2], "short_factor": [1, 2]},
+    )
+    return amplify(network.eval(), 2)
+
+
+def fibo_transformer() -> Any:
+    """Return a transformer that reads the last two hidden states of the text encoder."""
+    network = diffusers.BriaFiboTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=2 * 16,
+        text_encoder_dim=16,
+        axes_dims_rope=(0, 4, 4),
+    )
+    return amplify(network.eval(), 3)
+
+
+# Schedulers
+
+
+def flow_scheduler(**changes: Any) -> Any:
+    return diffusers.FlowMatchEulerDiscreteScheduler(**changes)
+
+
+# Text and picture encoders, and what prepares their inputs
+
+
+def t5(width: int = TEXT_WIDTH) -> Any:
+    configuration = transformers.T5Config(
+        vocab_size=100,
+        d_model=width,
+        d_kv=8,
+        d_ff=37,
+        num_layers=2,
+        num_heads=4,
+        is_encoder_decoder=False,
+    )
+    return transformers.T5EncoderModel(configuration).eval()
+
+
+def t5_tokenizer() -> Any:
+    """Return a tokenizer of printable ASCII characters."""
+    letters = [(chr(code), -3.0) for code in range(33, 127)]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *letters]
+    return transformers.T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=512)
+
+
+def qwen3_config(layers: int) -> Any:
+    return transformers.Qwen3Config(**_QWEN_TEXT, num_hidden_layers=layers, head_dim=8, max_position_embeddings=4096)
+
+
+def qwen_vl() -> Any:
+    """Return Qwen-Image's text encoder, which could also read pictures."""
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": QWEN_WIDTH,
+        "fullatt_block_indexes": [0],
+    }
+    rope = {"mrope_section": [1, 1, 2], "rope_type": "default", "type": "default"}
+    configuration = transformers.Qwen2_5_VLConfig(
+        text_config={**_QWEN_TEXT, "num_hidden_layers": 2, "rope_scaling": rope},
+        vision_config=vision,
+        vision_start_token_id=_QWEN_IDS["<|vision_start|>"],
+        vision_end_token_id=_QWEN_IDS["<|vision_end|>"],
+        image_token_id=_QWEN_IDS["<|image_pad|>"],
+        video_token_id=_QWEN_IDS["<|video_pad|>"],
+    )
+    return transformers.Qwen2_5_VLForConditionalGeneration(configuration).eval()
+
+
+def qwen_tokenizer() -> Any:
+    """Return a tokenizer of bytes, with Qwen's special tokens after them and a template for chats."""
+    vocabulary = {letter: id_ for id_, letter in enumerate(_byte_letters())}
+    return transformers.Qwen2Tokenizer(
+        vocab=vocabulary | _QWEN_IDS,
+        merges=[],
+        eos_token="<|im_end|>",
+        extra_special_tokens=list(_QWEN_TOKENS),
+        model_max_length=4096,
+        chat_template=_QWEN_CHAT_TEMPLATE,
+    )
+
+
+def gemma() -> Any:
+    """Return a text encoder with embeddings of width 8."""
+    configuration = transformers.Gemma2Config(
+        vocab_size=260,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        attn_implementation="eager",
+    )
+    return transformers.Gemma2Model(configuration).eval()
+
+
+def smollm() -> Any:
+    """Return a text encoder with embeddings of width 16."""
+    configuration = transformers.SmolLM3Config(
+        vocab_size=128001,  # the pipeline gives an empty prompt the token 128000
+        hidden_size=16,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        bos_token_id=2,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    return transformers.SmolLM3ForCausalLM(configuration).eval()
+
+
+def byte_tokenizer(special_tokens: Sequence[str], **options: Any) -> Any:
+    """Return a tokenizer of bytes, with these special tokens before them."""
+    vocabulary = {token: id_ for id_, token in enumerate([*special_tokens, *_byte_letters()])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(special_tokens))
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=8192, **options)
+
+
+def depth_estimator() -> Any:
+    configuration = transformers.DPTConfig(
+        image_size=32,
+        patch_size=16,
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=37,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=16,
+        is_hybrid=False,
+    )
+    return transformers.DPTForDepthEstimation(configuration).eval()
+
+
+def clip_vision() -> Any:
+    configuration = transformers.CLIPVisionConfig(
+        hidden_size=32,
+        image_size=32,
+        patch_size=16,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        projection_dim=TEXT_WIDTH,
+    )
+    return transformers.CLIPVisionModelWithProjection(configuration).eval()
+
+
+def siglip() -> Any:
+    """Return a picture encoder with embeddings of width 16."""
+    configuration = transformers.Siglip2VisionConfig(
+        hidden_size=16,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_patches=256,
+        patch_size=16,
+    )
+    return transformers.Siglip2VisionModel(configuration).eval()
+
+
+def _byte_letters() -> list[str]:
+    """Return the 256 characters that stand for bytes in the vocabularies of GPT-2 and its successors."""
+    return sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
