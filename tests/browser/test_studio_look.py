@@ -23,7 +23,7 @@ from tests.support.pictures import (
     photo,
     scene,
 )
-from tests.support.service import Service
+from tests.support.service import WAIT_SECONDS, Service
 
 
 def sign_in_again(page: Page, service: Service) -> None:
@@ -271,7 +271,7 @@ def test_event_streams_of_pages_need_a_session(service: Service) -> None:
             headers={"Prefer": "respond-async"},
         ).json()
         assert api.get(f"/history/{record['id']}/events").status_code == 403, "a token opens the API, not the pages"
-    with httpx.Client(base_url=service.url, follow_redirects=True, timeout=30) as client:
+    with httpx.Client(base_url=service.url, follow_redirects=True, timeout=WAIT_SECONDS) as client:
         form = client.get("/accounts/sign-in").text
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
         assert token is not None

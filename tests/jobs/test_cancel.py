@@ -27,9 +27,8 @@ from tests.support.generations import make_generation
 from tests.support.jobs import claim, claimed, expire, image_of, submit
 from tests.support.service import (
     Service,
-    paused,
+    pause_in_run,
     record,
-    submit_and_pause,
     wait_until,
 )
 from tests.support.service import (
@@ -245,17 +244,23 @@ def test_nobody_cancels_generations_of_others(service: Service, bobs_key: str) -
 
 def test_deadlines_end_queued_and_running_generations(service: Service) -> None:
     worker = service.child("manage.py worker")
-    with paused(worker):
+    with service.paused_worker():
         queued = post_asynchronously(service, **{"Cancel-After": "0.5s"}).json()["id"]
         wait_until(lambda: record(service, queued)["state"] == "canceled", "the deadline of what waits")
     assert record(service, queued)["error"] == {
         "code": "deadline_before_start",
         "msg": "No worker was free before its deadline; try again later or allow more time.",
     }
-    begun = submit_and_pause(service, worker, steps=200, cancel_after="5s")
+    with service.paused_worker():
+        begun = post_asynchronously(service).json()["id"]
+        # Set only now, so that it cannot pass before the worker may start the run.
+        in_five_seconds = "strftime('%Y-%m-%d %H:%M:%f', 'now', '+5 seconds')"
+        key = begun.replace("-", "")
+        service.query(f"UPDATE generation_generation SET deadline = {in_five_seconds} WHERE id = ?", key)
     try:
+        pause_in_run(service, worker, begun)
         is_over = "SELECT deadline < strftime('%Y-%m-%d %H:%M:%f', 'now') FROM generation_generation WHERE id = ?"
-        wait_until(lambda: service.query(is_over, begun.replace("-", "")) == [(1,)], "the deadline")
+        wait_until(lambda: service.query(is_over, key) == [(1,)], "the deadline")
     finally:
         os.kill(worker, signal.SIGCONT)
     wait_until(lambda: record(service, begun)["state"] == "canceled", "the deadline of what runs")
@@ -275,7 +280,7 @@ def test_a_client_that_hangs_up(service: Service, headers: dict[str, str], state
     with service.client() as client:
         fields, files = {"prompt": "make it night", "num_inference_steps": "1"}, {"image": pictures.photo(128, 128)}
         request = client.build_request("POST", "/image-to-image", data=fields, files=files, headers=headers)
-    with paused(service.child("manage.py worker")):
+    with service.paused_worker():
         with closing(HTTPConnection(str(address.hostname), address.port)) as connection:
             connection.request("POST", "/image-to-image", request.read(), dict(request.headers))
             wait_until(lambda: service.query(newest) != before, "the submission")

@@ -247,6 +247,12 @@ def record(service: Service, generation_id: str) -> dict[str, object]:
 def submit_and_pause(service: Service, worker: int, steps: int = 10, **options: Any) -> str:
     """Submit a request and pause the worker just after it has started the run. `SIGCONT` continues it."""
     generation_id = submit(service, steps, **options)
+    pause_in_run(service, worker, generation_id)
+    return generation_id
+
+
+def pause_in_run(service: Service, worker: int, generation_id: str) -> None:
+    """Pause the worker just after it has started the run of this generation. `SIGCONT` continues it."""
 
     def begins() -> bool:
         service.pause(worker)
@@ -257,7 +263,6 @@ def submit_and_pause(service: Service, worker: int, steps: int = 10, **options: 
 
     wait_until(begins, "the start of the run")
     assert service.state(generation_id) == "running"
-    return generation_id
 
 
 def generate_two(client: httpx.Client) -> str:
