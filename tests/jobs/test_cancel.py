@@ -35,6 +35,10 @@ from tests.support.service import (
     submit as submit_to,
 )
 
+END_IN_FIVE_SECONDS = """
+UPDATE generation_generation SET deadline = strftime('%Y-%m-%d %H:%M:%f', 'now', '+5 seconds') WHERE id = ?
+"""
+
 
 @pytest.fixture
 def token(alice: User, redis: None, tiny_edit: object) -> ApiToken:
@@ -254,13 +258,11 @@ def test_deadlines_end_queued_and_running_generations(service: Service) -> None:
     with service.paused_worker():
         begun = post_asynchronously(service).json()["id"]
         # Set only now, so that it cannot pass before the worker may start the run.
-        in_five_seconds = "strftime('%Y-%m-%d %H:%M:%f', 'now', '+5 seconds')"
-        key = begun.replace("-", "")
-        service.query(f"UPDATE generation_generation SET deadline = {in_five_seconds} WHERE id = ?", key)
+        service.query(END_IN_FIVE_SECONDS, begun.replace("-", ""))
     try:
         pause_in_run(service, worker, begun)
         is_over = "SELECT deadline < strftime('%Y-%m-%d %H:%M:%f', 'now') FROM generation_generation WHERE id = ?"
-        wait_until(lambda: service.query(is_over, key) == [(1,)], "the deadline")
+        wait_until(lambda: service.query(is_over, begun.replace("-", "")) == [(1,)], "the deadline")
     finally:
         os.kill(worker, signal.SIGCONT)
     wait_until(lambda: record(service, begun)["state"] == "canceled", "the deadline of what runs")
