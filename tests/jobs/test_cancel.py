@@ -15,13 +15,12 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
-from generation.asgi.preferences import Preferences, parse_cancel_after, parse_prefer
 from generation.broker import progress
 from generation.jobs import queue
 from generation.jobs.queue import LeaseStatus
 from generation.maintenance import reaper
 from generation.models import Generation, State
-from generation.parameters import ErrorCode, InvalidField
+from generation.parameters import ErrorCode
 from tests.support import pictures
 from tests.support.generations import make_generation
 from tests.support.jobs import claim, claimed, expire, image_of, submit
@@ -130,29 +129,6 @@ def test_a_generation_that_does_not_start_before_its_deadline_is_canceled(token:
     assert final_state(late) == (State.CANCELED, ErrorCode.DEADLINE_BEFORE_START)
     late.refresh_from_db()
     assert late.cost == 0
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"), [("90s", 90), ("2m", 120), ("1h", 3600), ("0.5s", 0.5), (" 5s ", 5), ("", None)]
-)
-def test_cancel_after_is_a_time_with_its_unit(header: str, seconds: float | None) -> None:
-    assert parse_cancel_after(header) == (None if seconds is None else timedelta(seconds=seconds))
-
-
-@pytest.mark.parametrize("header", ["90", "s", "0s", "-1s", "1d", "8m8", "1e3s", "١s", "999999h", "9" * 400 + "s"])
-def test_invalid_times_are_refused_with_an_example(header: str) -> None:
-    with pytest.raises(InvalidField, match="such as 90s, 2m or 1h") as caught:
-        parse_cancel_after(header)
-    assert caught.value.item["loc"] == ["header", "Cancel-After"]
-
-
-def test_preferences_are_read_from_among_others() -> None:
-    assert parse_prefer("wait=5, Cancel-On-Disconnect") == Preferences(wait=5, cancel_on_disconnect=True)
-    assert parse_prefer('respond-async; x=1, wait="10"') == Preferences(respond_async=True, wait=10)
-    assert parse_prefer("wait=3, wait=9") == Preferences(wait=3)
-    assert parse_prefer('note="later, respond-async, \\", thanks", wait=4') == Preferences(wait=4)
-    assert parse_prefer('wait=5, ", cancel-on-disconnect') == Preferences(wait=5)
-    assert parse_prefer("respond-asynchronously, wait=0, wait=2.5, cancel-on-disconnected") == Preferences()
 
 
 def test_people_cancel_from_their_history(client: Client, token: ApiToken, alice: User, bob: User) -> None:
