@@ -47,7 +47,7 @@ class Group:
 
     key: str
     heading: str
-    tiles: "list[tuple[Generation, Outlook | None]]"
+    tiles: "list[tuple[Generation, LiveStatus | None]]"
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,21 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class LiveStatus:
     """The status of an unfinished generation: reason or step, percent if known, and remaining time."""
 
-    words: str
+    text: str
     percent: int | None
-    left: str
+    remaining: str
 
 
-def grouped(generations: Iterable[Generation], outlooks: Mapping[UUID, Outlook]) -> Iterator[Group]:
+def grouped(generations: Iterable[Generation], live_statuses: Mapping[UUID, LiveStatus]) -> Iterator[Group]:
     """Group generations, sorted by time, under day or month headings."""
     today = timezone.localdate()
     for key, group in groupby(
         generations, lambda generation: _group_key(timezone.localdate(generation.created), today)
     ):
-        members = [(generation, outlooks.get(generation.pk)) for generation in group]
+        members = [(generation, live_statuses.get(generation.pk)) for generation in group]
         yield Group(key, _heading(timezone.localdate(members[0][0].created), today), members)
 
 
@@ -96,7 +96,7 @@ def state(generation: Generation) -> str:
     duration = generation.running_seconds
     match generation.state:
         case State.QUEUED:
-            return "waiting for a worker" if not generation.crash_count else "waiting again: its worker was lost"
+            return "queued" if not generation.crash_count else "queued again: its worker was lost"
         case State.RUNNING:
             if generation.cancel_requested:
                 return "stopping"
@@ -130,27 +130,27 @@ def last_day(generation: Generation) -> str:
             return f"on {format_date(end, 'D, j M')}"
 
 
-def outlook(generation: Generation) -> Outlook | None:
-    """Return the outlook of an unfinished generation, None for a finished one."""
-    return outlooks([generation]).get(generation.pk)
+def live_status(generation: Generation) -> LiveStatus | None:
+    """Return the live status of an unfinished generation, None for a finished one."""
+    return live_statuses([generation]).get(generation.pk)
 
 
-def outlooks(generations: Sequence[Generation]) -> dict[UUID, Outlook]:
-    """Return the outlooks of the unfinished generations, with a constant number of queries."""
+def live_statuses(generations: Sequence[Generation]) -> dict[UUID, LiveStatus]:
+    """Return the live statuses of the unfinished generations, with a constant number of queries."""
     now = timezone.now()
     expected = forecast.of_queued([item for item in generations if item.state == State.QUEUED])
     result = {
-        generation_id: Outlook(at.reason.removesuffix("."), None, _remaining(at.finish, now))
+        generation_id: LiveStatus(at.reason.removesuffix("."), None, _remaining(at.finish, now))
         for generation_id, at in expected.items()
     }
     running = [item for item in generations if item.state == State.RUNNING]
     progress_of = progress.latest([item.pk for item in running])
     ends = forecast.of_running(running, progress_of)
     for generation in running:
-        result[generation.pk] = Outlook("", None, "")
+        result[generation.pk] = LiveStatus("", None, "")
         if (at := progress_of.get(generation.pk)) is not None:
             status = f"step {at.step} of {at.of}" if at.phase == "denoising" else at.phase
-            result[generation.pk] = Outlook(status, at.percent, _remaining(ends.get(generation.pk), now))
+            result[generation.pk] = LiveStatus(status, at.percent, _remaining(ends.get(generation.pk), now))
     return result
 
 
@@ -174,7 +174,7 @@ def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> lis
     return result
 
 
-def complaint(item: Mapping[str, Any]) -> str:
+def error_sentence(item: Mapping[str, Any]) -> str:
     """Return an item of `error_items` as a sentence for a form."""
     message: str = _PLAIN_MESSAGES.get(item["type"], item["msg"])
     return message if message.endswith(".") else f"{message}."

@@ -26,7 +26,7 @@ from generation.models import Generation
 from generation.parameters import MESSAGES, ErrorCode, InvalidField, InvalidForm, RequestRefused, error_items
 from generation.serializers import record, records
 
-HELD = "Staff must keep this generation for now, so it cannot be deleted. Try again later, or ask them."
+ON_HOLD_MESSAGE = "Staff must keep this generation for now, so it cannot be deleted. Try again later, or ask them."
 
 
 class GenerationList(JsonView):
@@ -60,7 +60,7 @@ class GenerationDetail(JsonView):
         """Delete one of your generations that has ended, with its texts and pictures. This cannot be undone."""
         if not deletion.delete(get_generation(request, generation_id)):
             if get_generation(request, generation_id).legal_hold:
-                return ErrorResponse(ErrorCode.ON_HOLD, HELD)
+                return ErrorResponse(ErrorCode.ON_HOLD, ON_HOLD_MESSAGE)
             return ErrorResponse(ErrorCode.NOT_FINISHED, "It has not ended yet; cancel it first, or wait for its end.")
         return Response(status=status.HTTP_204_NO_CONTENT)
 

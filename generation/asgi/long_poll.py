@@ -89,7 +89,7 @@ class LongPollMiddleware:
                 scope = {**scope, BODY_TOO_LARGE: True}
                 send = _with_connection_close(send)
             scope = {**scope, "headers": _normalized_headers(scope["headers"], size or 0)}
-            if scope["method"] == "POST" and paths.is_held(scope["path"]):
+            if scope["method"] == "POST" and paths.is_long_poll(scope["path"]):
                 await self._hold(scope, body, receive, send)
             elif size is not None and (generation_id := sse.generation_of(scope)):
                 body.close()

@@ -1,4 +1,4 @@
-"""The paths that Django's URLs and the ASGI middleware share, as Django routes. A new held endpoint is declared here.
+"""The paths that Django's URLs and the ASGI middleware share, as Django routes. A new long-poll endpoint is declared here.
 
 Imports no Django, since the settings import this module.
 """
@@ -11,7 +11,7 @@ IMAGE_EDITS = "v1/images/edits"
 GENERATION_ANSWER = "generations/<uuid:generation_id>/answer"
 IMAGE_EDITS_ANSWER = "v1/images/edits/<uuid:generation_id>/answer"
 
-HELD = {
+LONG_POLL_ROUTES = {
     IMAGE_TO_IMAGE: GENERATION_ANSWER,
     f"{IMAGE_TO_IMAGE}/": GENERATION_ANSWER,
     IMAGE_EDITS: IMAGE_EDITS_ANSWER,
@@ -32,14 +32,14 @@ _UUID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 _EVENTS = re.compile("|".join("/" + re.escape(route).replace(re.escape(_ID), _UUID) for route in EVENTS))
 
 
-def is_held(path: str) -> bool:
+def is_long_poll(path: str) -> bool:
     """Return whether a `POST` to this path is held until its generation is final."""
-    return path.removeprefix("/") in HELD
+    return path.removeprefix("/") in LONG_POLL_ROUTES
 
 
-def answer_path(held_path: str, generation_id: UUID) -> str:
+def answer_path(path: str, generation_id: UUID) -> str:
     """Return the path of the answer to a held request."""
-    return "/" + HELD[held_path.removeprefix("/")].replace(_ID, str(generation_id))
+    return "/" + LONG_POLL_ROUTES[path.removeprefix("/")].replace(_ID, str(generation_id))
 
 
 def events_of(path: str) -> UUID | None:

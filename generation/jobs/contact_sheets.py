@@ -124,7 +124,7 @@ def drafts(
     shared = {**fields, "num_images_per_prompt": "1", "priority": Priority.LOW}
     shared["seed"] = fields.get("seed") or str(secrets.randbelow(_SEEDS))
     requests = [_request(user, {**shared, **varied}, picture, grid, size) for varied in grid.cells()]
-    resolve = cache(submission.weights)
+    resolve = cache(submission.resolve_model)
     generations = []
     for request in requests:
         try:

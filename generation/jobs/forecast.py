@@ -235,7 +235,7 @@ def _queued(pool: str, warm: frozenset[str], drafts: Sequence[Generation], now: 
 def of_running(generations: Sequence[Generation], latest: Mapping[UUID, Progress]) -> dict[UUID, datetime]:
     """Return when running generations are expected to finish: those with progress whose model has recorded timings.
 
-    The share of the steps that are done is taken for the share of the run time that has passed.
+    Assume that time passes evenly over the steps.
     """
     reported = [generation for generation in generations if generation.pk in latest]
     if not reported:

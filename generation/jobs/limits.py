@@ -94,7 +94,7 @@ def rate(user: User) -> Rate | None:
 
 
 def check_queue_capacity(requests: int = 1) -> None:
-    """Check that so many more requests can be queued. Raises `QueueFull`.
+    """Check that `requests` more requests can be queued. Raises `QueueFull`.
 
     It takes no lock, so simultaneous requests can exceed the limit a little: it protects the disk, not a user's share.
     """
@@ -109,7 +109,7 @@ def lock_user(user: User) -> UserShare:
 
 
 def check(user: User, cost: float, requests: int = 1) -> None:
-    """Check that this user may add so many requests of this total cost now. Raises `OverLimit`."""
+    """Check that this user may add `requests` more requests of this total cost now. Raises `OverLimit`."""
     limits = user_limits(user)
     now = timezone.now()
     _check_queued(user, limits, requests)

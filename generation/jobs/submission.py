@@ -51,7 +51,7 @@ from generation.recipes import (
     plan,
 )
 
-Weights = tuple[DiffusionModel, list[LoraReference]]
+ModelAndLoras = tuple[DiffusionModel, list[LoraReference]]
 _UNAVAILABLE_RETRY_SECONDS = 5
 _MAX_REQUEST_ID = 64
 _PRIORITY_LEVELS = {
@@ -95,15 +95,15 @@ class Request:
     source_id: int | None = None
 
 
-def build(request: Request, resolve: Callable[[User, str, str], Weights] | None = None) -> Generation:
-    """Return the unsaved generation of a request. `resolve` may be a cached `weights`, for many requests.
+def build(request: Request, resolve: Callable[[User, str, str], ModelAndLoras] | None = None) -> Generation:
+    """Return the unsaved generation of a request. `resolve` may be a cached `resolve_model`, for many requests.
 
     Raises `RequestRefused` or `InvalidField` for what cannot be done.
     """
     user, parameters, picture = request.user, request.parameters, request.picture
     if parameters.priority is Priority.HIGH and not user.is_staff:
         raise InvalidField("priority", "high is for staff; choose low or normal")
-    model, loras = (resolve or weights)(user, parameters.model_id, parameters.loras)
+    model, loras = (resolve or resolve_model)(user, parameters.model_id, parameters.loras)
     size = picture.size if picture else request.size or largest_size(model.reference(), model.limits())
     recipe, warnings = plan(parameters, model.reference(), loras, size, model.limits())
     return Generation(
@@ -128,7 +128,7 @@ def build(request: Request, resolve: Callable[[User, str, str], Weights] | None 
     )
 
 
-def weights(user: User, model_id: str, loras: str) -> Weights:
+def resolve_model(user: User, model_id: str, loras: str) -> ModelAndLoras:
     """Return the model and the LoRAs of these names. Raises `RequestRefused` for those that the user may not use."""
     model = DiffusionModel.objects.allowed_to(user).usable(model_id)
     return model, Lora.objects.references(parse_loras(loras), model)

@@ -154,26 +154,26 @@ def _remove_row(row: Generation) -> bool:
 
 
 def hold(rows: QuerySet[Generation]) -> int:
-    """Put these on legal hold: nothing of them is deleted until they are released. Returns the number of changed rows."""
+    """Put these on legal hold: nothing of them is deleted until it is lifted. Return the number of changed rows."""
     return rows.filter(legal_hold=False, deleted=None).update(legal_hold=True)
 
 
-def release(rows: QuerySet[Generation]) -> int:
-    """Release these from legal hold. Returns the number of changed rows."""
+def lift_hold(rows: QuerySet[Generation]) -> int:
+    """Lift the legal hold of these. Return the number of changed rows."""
     return rows.filter(legal_hold=True).update(legal_hold=False)
 
 
 def set_hold(generation_id: UUID, is_on_hold: bool, by: User, reason: str) -> str:
-    """Put a generation on legal hold or release it, and log who did it and why. Returns an error, empty if done."""
+    """Put a generation on legal hold or lift the hold, and log who did it and why. Return an error, empty if done."""
     # PostgreSQL stores no NUL.
     reason = reason.replace("\0", "").strip()
     if not reason:
         return "say why"
     rows = Generation.objects.filter(pk=generation_id)
     with transaction.atomic():
-        if not (hold(rows) if is_on_hold else release(rows)):
+        if not (hold(rows) if is_on_hold else lift_hold(rows)):
             return "it is on hold already, or was deleted" if is_on_hold else "it is not on hold"
-        action = f"generation.{'hold' if is_on_hold else 'release'}"
+        action = f"generation.{'hold' if is_on_hold else 'lift_hold'}"
         after = {"legal_hold": is_on_hold, "reason": reason[:200]}
         audit.record(by, action, rows.get(), {"legal_hold": not is_on_hold}, after)
     return ""

@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                 ('is_flagged', models.BooleanField(default=False, help_text='Whether one of its pictures is flagged.', verbose_name='flagged')),
                 ('trashed', models.DateTimeField(blank=True, help_text='When its user moved it to the trash. It is deleted later.', null=True)),
                 ('deleted', models.DateTimeField(blank=True, help_text='When its pictures and texts were deleted. The row remains.', null=True)),
-                ('legal_hold', models.BooleanField(default=False, help_text='Prevents any deletion of its data until staff release it.', verbose_name='on legal hold')),
+                ('legal_hold', models.BooleanField(default=False, help_text='Prevents any deletion of its data until staff lift the hold.', verbose_name='on legal hold')),
                 ('phases', models.JSONField(default=dict, help_text='Seconds by phase.')),
                 ('request_id', models.CharField(blank=True, help_text='The `X-Request-Id` of the request.', max_length=64)),
                 ('attempt', models.PositiveIntegerField(default=0, help_text='Incremented by every claim; results of earlier attempts are rejected.')),

@@ -175,7 +175,7 @@ class Generation(models.Model):
         null=True, blank=True, help_text="When its pictures and texts were deleted. The row remains."
     )
     legal_hold = models.BooleanField(
-        "on legal hold", default=False, help_text="Prevents any deletion of its data until staff release it."
+        "on legal hold", default=False, help_text="Prevents any deletion of its data until staff lift the hold."
     )
     phases = models.JSONField(default=dict, help_text="Seconds by phase.")
     request_id = models.CharField(max_length=64, blank=True, help_text="The `X-Request-Id` of the request.")

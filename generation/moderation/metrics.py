@@ -55,7 +55,7 @@ class Reviewer:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ScoreBucket:
     """A count of pictures that share a hundredth of the score, stratum and review state."""
 
     step: int
@@ -77,7 +77,7 @@ class ReviewMetrics:
     decided_sample: int
     threshold: float | None
     curve: list[Point]
-    cells: list[Cell]
+    buckets: list[ScoreBucket]
 
     @property
     def weight(self) -> float:
@@ -94,13 +94,16 @@ def review_metrics(since: datetime, checker: str = "") -> ReviewMetrics:
     names = sorted(sizes, key=lambda name: -sizes[name])
     selected = checker if checker in sizes else next(iter(names), "")
     rows = [row for row in groups if row["checker"] == selected]
-    cells = [
-        Cell(int(row["step"]), bool(row["by_checker"]), row["is_sample"], row["review"], row["count"]) for row in rows
+    buckets = [
+        ScoreBucket(int(row["step"]), bool(row["by_checker"]), row["is_sample"], row["review"], row["count"])
+        for row in rows
     ]
-    flagged, unflagged = (sum(cell.count for cell in cells if cell.flagged == stratum) for stratum in (True, False))
-    decided = [cell for cell in cells if cell.review in DECIDED and (cell.flagged or cell.is_sample)]
+    flagged, unflagged = (
+        sum(bucket.count for bucket in buckets if bucket.flagged == stratum) for stratum in (True, False)
+    )
+    decided = [bucket for bucket in buckets if bucket.review in DECIDED and (bucket.flagged or bucket.is_sample)]
     decided_flagged, decided_sample = (
-        sum(cell.count for cell in decided if cell.flagged == stratum) for stratum in (True, False)
+        sum(bucket.count for bucket in decided if bucket.flagged == stratum) for stratum in (True, False)
     )
     thresholds: dict[float, int] = {}
     for row in rows:
@@ -119,7 +122,7 @@ def review_metrics(since: datetime, checker: str = "") -> ReviewMetrics:
         decided_sample=decided_sample,
         threshold=max(thresholds, key=lambda value: thresholds[value], default=None),
         curve=_curve(decided, weights, has_recall=decided_sample > 0 or unflagged == 0),
-        cells=cells,
+        buckets=buckets,
     )
 
 
@@ -153,14 +156,14 @@ def _never_in_review(since: datetime) -> list[Mapping[str, Any]]:
     return groups
 
 
-def _curve(cells: list[Cell], weights: Mapping[bool, float], has_recall: bool) -> list[Point]:
+def _curve(buckets: list[ScoreBucket], weights: Mapping[bool, float], has_recall: bool) -> list[Point]:
     """Return precision and recall at each hundredth, from the weighted decided pictures."""
     confirmed, decided_weight = [0.0] * STEPS, [0.0] * STEPS
-    for cell in cells:
-        weight = weights[cell.flagged] * cell.count
-        decided_weight[cell.step] += weight
-        if cell.review == Review.CONFIRMED:
-            confirmed[cell.step] += weight
+    for bucket in buckets:
+        weight = weights[bucket.flagged] * bucket.count
+        decided_weight[bucket.step] += weight
+        if bucket.review == Review.CONFIRMED:
+            confirmed[bucket.step] += weight
     points, total = [], sum(confirmed)
     for step in range(STEPS):
         caught, flagged = sum(confirmed[step:]), sum(decided_weight[step:])
@@ -177,9 +180,9 @@ def _curve(cells: list[Cell], weights: Mapping[bool, float], has_recall: bool) -
 def change(metrics: ReviewMetrics, threshold: float) -> Change:
     """Return how flags would change at this threshold, 0 to 1, rounded to hundredths."""
     step = round(threshold * STEPS)
-    now = sum(cell.count for cell in metrics.cells if cell.flagged)
-    newly = sum(cell.count for cell in metrics.cells if not cell.flagged and cell.step >= step)
-    no_longer = sum(cell.count for cell in metrics.cells if cell.flagged and cell.step < step)
+    now = sum(bucket.count for bucket in metrics.buckets if bucket.flagged)
+    newly = sum(bucket.count for bucket in metrics.buckets if not bucket.flagged and bucket.step >= step)
+    no_longer = sum(bucket.count for bucket in metrics.buckets if bucket.flagged and bucket.step < step)
     return Change(step / STEPS, now, now + newly - no_longer, newly, no_longer)
 
 

@@ -65,7 +65,7 @@ class ReviewFilter:
 
 
 @dataclass(frozen=True)
-class PersonRecord:
+class UserRecord:
     """Counts of a user's generations, and of their pictures by review state."""
 
     generations: int
@@ -229,12 +229,12 @@ def undo(reviewer: User) -> ReviewDecision:
     return _record(last.image, reviewer, Review(last.after), Review(last.before), undoes=last)
 
 
-def person_record(user: User) -> PersonRecord:
+def user_record(user: User) -> UserRecord:
     """Count a user's generations and reviewed pictures."""
     generations = Generation.objects.filter(user=user).order_by()
     rows = GeneratedImage.objects.filter(IN_REVIEW, generation__user=user).order_by()
     by_review = dict(rows.values_list("review").annotate(Count("pk")))
-    return PersonRecord(
+    return UserRecord(
         generations=generations.count(),
         flagged=generations.filter(is_flagged=True).count(),
         waiting=by_review.get(Review.WAITING, 0) + by_review.get(Review.ESCALATED, 0),

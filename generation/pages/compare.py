@@ -17,7 +17,7 @@ _MAX_RATIO_DIFFERENCE = 0.06
 
 
 @dataclass(frozen=True)
-class Choice:
+class ComparisonImage:
     """A picture to compare with. `key` names it in the page's address, `alt` describes it for screen readers."""
 
     key: str
@@ -32,15 +32,17 @@ class Choice:
 
 def choices(
     generation: Generation, result: GeneratedImage, images: Sequence[GeneratedImage], related: Related
-) -> list[Choice]:
+) -> list[ComparisonImage]:
     """Return the pictures that the page offers to compare `result` with, each once, the input first."""
     by_key = {choice.key: choice for choice in _candidates(generation, result, images, related)}
     return list(by_key.values())[:_MAX_CHOICES]
 
 
-def select(generation: Generation, result: GeneratedImage, offered: Sequence[Choice], key: str) -> Choice:
-    """Return the picture with this key: an offered one, or any other result of the same user. By default, the first one."""
-    for choice in offered:
+def select(
+    generation: Generation, result: GeneratedImage, candidates: Sequence[ComparisonImage], key: str
+) -> ComparisonImage:
+    """Return the picture with this key: a candidate, or any other result of the same user. By default, the first one."""
+    for choice in candidates:
         if choice.key == key:
             return choice
     generation_id, _, index = key.partition(".")
@@ -51,12 +53,12 @@ def select(generation: Generation, result: GeneratedImage, offered: Sequence[Cho
             index=int(index or 0),
         )
     except ValueError:
-        return offered[0]
+        return candidates[0]
     image = rows.exclude(pk=result.pk).select_related("generation").first()
-    return _result_of(image.generation, image) if image else offered[0]
+    return _result_of(image.generation, image) if image else candidates[0]
 
 
-def has_other_shape(result: GeneratedImage, choice: Choice) -> bool:
+def has_other_shape(result: GeneratedImage, choice: ComparisonImage) -> bool:
     """Return whether the aspect ratios differ so much that covering one picture with the other would crop it a lot."""
     ratio = (result.width / result.height) / ((choice.width or 1) / (choice.height or 1))
     return not 1 - _MAX_RATIO_DIFFERENCE < ratio < 1 + _MAX_RATIO_DIFFERENCE
@@ -64,10 +66,12 @@ def has_other_shape(result: GeneratedImage, choice: Choice) -> bool:
 
 def _candidates(
     generation: Generation, result: GeneratedImage, images: Sequence[GeneratedImage], related: Related
-) -> Iterator[Choice]:
+) -> Iterator[ComparisonImage]:
     if generation.input:
         size = generation.input_width, generation.input_height
-        yield Choice(INPUT, "input", "The input picture", generation.input, generation.input_thumbnail, *size, False)
+        yield ComparisonImage(
+            INPUT, "input", "The input picture", generation.input, generation.input_thumbnail, *size, False
+        )
     else:
         # A retention rule removed the input. The address without a key still needs a picture to show.
         yield _choice(INPUT, "input, removed", "The result itself, as its input was removed", result)
@@ -88,7 +92,7 @@ def _alternating(first: Sequence[Generation], second: Sequence[Generation]) -> I
         yield from (*first[index : index + 1], *second[index : index + 1])
 
 
-def _result_of(generation: Generation, image: GeneratedImage) -> Choice:
+def _result_of(generation: Generation, image: GeneratedImage) -> ComparisonImage:
     name = display.name(generation)
     return _choice(_key(image), name, name, image)
 
@@ -97,5 +101,5 @@ def _key(image: GeneratedImage) -> str:
     return f"{image.generation_id}.{image.index}"
 
 
-def _choice(key: str, name: str, alt: str, image: GeneratedImage) -> Choice:
-    return Choice(key, name, alt, image.file, image.thumbnail, image.width, image.height, image.nsfw)
+def _choice(key: str, name: str, alt: str, image: GeneratedImage) -> ComparisonImage:
+    return ComparisonImage(key, name, alt, image.file, image.thumbnail, image.width, image.height, image.nsfw)

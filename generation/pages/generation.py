@@ -79,7 +79,7 @@ def cancel(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 
 
 def _status_context(row: Generation) -> dict[str, Any]:
-    return {"generation": row, "state": display.state(row), "outlook": display.outlook(row)}
+    return {"generation": row, "state": display.state(row), "live_status": display.live_status(row)}
 
 
 def _result_context(

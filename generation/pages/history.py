@@ -37,7 +37,7 @@ def history(request: HttpRequest) -> HttpResponse:
     # One more than a page, to know whether there is another page.
     matches = [] if query.errors else search.page(rows, user.pk, query.filters, PAGE_SIZE, before)
     generations = matches[:PAGE_SIZE]
-    groups = list(display.grouped(generations, display.outlooks(generations)))
+    groups = list(display.grouped(generations, display.live_statuses(generations)))
     context: dict[str, Any] = {
         "groups": groups,
         "last_heading": request.GET.get("heading"),
@@ -74,9 +74,11 @@ def tiles(request: HttpRequest) -> HttpResponse:
         generation_id, _, state = text.partition(".")
         states[_uuid(generation_id)] = state
     rows = list(Generation.objects.owned_by(request.user).filter(pk__in=states).prefetch_related("images"))
-    outlooks = display.outlooks(rows)
-    changed = [(row, outlooks.get(row.pk)) for row in rows if row.state != states[row.pk]]
-    unchanged = [(row, outlooks[row.pk]) for row in rows if row.state == states[row.pk] and row.pk in outlooks]
+    live_statuses = display.live_statuses(rows)
+    changed = [(row, live_statuses.get(row.pk)) for row in rows if row.state != states[row.pk]]
+    unchanged = [
+        (row, live_statuses[row.pk]) for row in rows if row.state == states[row.pk] and row.pk in live_statuses
+    ]
     query = parse_query(request.GET)
     context = {
         "changed": changed,

@@ -35,7 +35,7 @@ def parse_query(query: QueryDict) -> HistoryQuery:
         filters = HistoryFilters.from_query(items)
     except ValidationError as error:
         errors = [
-            f"{str(item['loc'][-1]).replace('_', ' ')}: {display.complaint(item)}"
+            f"{str(item['loc'][-1]).replace('_', ' ')}: {display.error_sentence(item)}"
             for item in error_items(error, HistoryFilters, "query")
         ]
         return HistoryQuery(HistoryFilters(), "", errors)

@@ -32,7 +32,7 @@ _MAX_QUERY = 500
 class GenerationActions(admin.ModelAdmin[Generation]):
     """The actions of the list of generations; each requires its own permission."""
 
-    actions = ("retry", "cancel", "hold", "lift_hold", "delete_for_good", "mark_safe", "confirm_flag", "export")
+    actions = ("retry", "cancel", "hold", "lift_hold", "delete_permanently", "mark_safe", "confirm_flag", "export")
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         # Django's permission to change generations, which has no other use, as no page edits one.
@@ -81,7 +81,7 @@ class GenerationActions(admin.ModelAdmin[Generation]):
         return confirm_actions.run(self, request, queryset, Action("cancel", "Cancel", description, apply, "canceled"))
 
     @admin.action(description="Delete permanently, with all files", permissions=["remove"])
-    def delete_for_good(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
+    def delete_permanently(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
         def apply(generation: Generation) -> str:
             if generation.legal_hold:
                 raise ActionRefused("it is on legal hold")
@@ -93,7 +93,7 @@ class GenerationActions(admin.ModelAdmin[Generation]):
         description = (
             "Pictures and texts are removed and cannot be restored. The row stays, with times, seeds and numbers."
         )
-        action = Action("delete_for_good", "Delete permanently", description, apply, "deleted")
+        action = Action("delete_permanently", "Delete permanently", description, apply, "deleted")
         return confirm_actions.run(self, request, queryset, action)
 
     @admin.action(description="Put on legal hold", permissions=["operate"])
@@ -107,7 +107,7 @@ class GenerationActions(admin.ModelAdmin[Generation]):
     def lift_hold(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
         description = "Their users may delete these again, and retention rules apply to them."
         apply, context = _set_hold(request, False), {"note_label": "Reason"}
-        action = Action("lift_hold", "Lift the legal hold", description, apply, "released", context)
+        action = Action("lift_hold", "Lift the legal hold", description, apply, "lifted", context)
         return confirm_actions.run(self, request, queryset, action)
 
     @admin.action(description="Mark safe", permissions=["review"])

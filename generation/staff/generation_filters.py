@@ -42,7 +42,7 @@ class FlaggedFilter(admin.SimpleListFilter):
                 return queryset
 
 
-class ReviewFilter(admin.SimpleListFilter):
+class ReviewStateFilter(admin.SimpleListFilter):
     title = "review"
     parameter_name = "review"
 

@@ -43,7 +43,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
     list_filter = (
         "state",
         filters.FlaggedFilter,
-        filters.ReviewFilter,
+        filters.ReviewStateFilter,
         filters.UserFilter,
         filters.TokenFilter,
         filters.DateFilter,

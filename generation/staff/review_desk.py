@@ -162,7 +162,7 @@ def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review.Revi
         "queue": review.QUEUE_LABELS[review.queue_of(image)],
         "score": None if score is None else round(100 * score, 1),
         "threshold": None if threshold is None else round(100 * threshold, 1),
-        "user_record": review.person_record(image.generation.user),
+        "user_record": review.user_record(image.generation.user),
         "previous_decisions": list(ReviewDecision.objects.filter(image=image)[:5]),
         "reasons": Reason.choices,
     }

@@ -78,7 +78,7 @@ class StaffUserAdmin(AccountAdmin):
 
     @admin.display(description="flags")
     def flags(self, user: User) -> str:
-        record = review.person_record(user)
+        record = review.user_record(user)
         return (
             f"{record.flagged} generations flagged; pictures: {record.waiting} waiting for review, "
             f"{record.confirmed} confirmed, {record.safe} safe"

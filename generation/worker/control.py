@@ -97,7 +97,7 @@ def _control(command: WorkerCommand, worker: Controllable) -> str:
             worker.engine.warm(DiffusionModel.objects.get(pk=command.target).reference())
             return "Loaded."
         case WorkerCommand.Action.EVICT:
-            return "Removed from memory." if worker.engine.evict(command.target) else "It was not loaded."
+            return "Evicted." if worker.engine.evict(command.target) else "It was not loaded."
         case _:
             raise ValueError(f"unknown action {command.action}")
 

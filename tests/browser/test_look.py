@@ -222,7 +222,7 @@ def test_new_results_appear_without_a_reload(page: Page, alice: User) -> None:
 
     Generation.objects.filter(pk=generation.pk).update(state=State.QUEUED)
     page.locator(".tile > a").click()
-    expect(page.locator("#live")).to_contain_text("waiting for a worker")
+    expect(page.locator("#live")).to_contain_text("queued")
     Generation.objects.filter(pk=generation.pk).update(state=State.RUNNING)
     expect(page.locator("#live")).to_have_text("generating")
     Generation.objects.filter(pk=generation.pk).update(state=State.FAILED)

@@ -108,7 +108,7 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     other.on("response", lambda answer: errors.append(answer.url) if answer.status >= 400 else None)
     other.goto(f"{live_server.url}/admin/review/?image={current_image(dora)}")
     expect(other.get_by_text("dora is reviewing it now.")).to_be_visible()
-    other.goto(f"{live_server.url}/admin/review/insight/")
+    other.goto(f"{live_server.url}/admin/review/metrics/")
     assert (errors, ReviewClaim.objects.count()) == ([], 4)
     other.close()
 

@@ -75,18 +75,18 @@ def test_the_editor_distinguishes_its_examples_from_unknown_words() -> None:
     pipeline = load(BUNDLED / "tiny-edit")
     with torch.no_grad():
         tokens = torch.tensor([token_ids(pipeline.tokenizer, text) for text in [*examples, *NEUTRAL_HELD_OUT]])
-        said = pipeline.unet.add_embedding(pipeline.text_encoder(tokens)[0])
-    known = prototypes_of(pipeline, INSTRUCTIONS, 50)
-    understood = functional.cosine_similarity(said[:, None], known[None], dim=2).argmax(1).tolist()
-    assert understood[: len(examples)] == list(range(len(EDITS)))
-    assert understood[len(examples) :].count(len(EDITS)) >= 0.8 * len(NEUTRAL_HELD_OUT)
+        vectors = pipeline.unet.add_embedding(pipeline.text_encoder(tokens)[0])
+    prototypes = prototypes_of(pipeline, INSTRUCTIONS, 50)
+    nearest = functional.cosine_similarity(vectors[:, None], prototypes[None], dim=2).argmax(1).tolist()
+    assert nearest[: len(examples)] == list(range(len(EDITS)))
+    assert nearest[len(examples) :].count(len(EDITS)) >= 0.8 * len(NEUTRAL_HELD_OUT)
 
 
 @pytest.mark.django_db
 def test_the_redrawer_knows_its_examples() -> None:
     examples = DiffusionModel.objects.get(pk="dreamsite/tiny-redraw").example_prompts.splitlines()
-    called = {name for names in CALLED.values() for name in names}
-    assert {re.sub("^an? ", "", prompt) for prompt in examples} <= called
+    motifs = {name for names in CALLED.values() for name in names}
+    assert {re.sub("^an? ", "", prompt) for prompt in examples} <= motifs
 
 
 @pytest.mark.parametrize(("style", "prompt"), [("banknote", "make it a banknote"), ("knitted", "make it knitted")])
@@ -111,8 +111,8 @@ def test_a_hundred_steps_resemble_twenty(engine: Engine, photo: Image.Image, gui
 
 def test_the_prompt_decides_the_motif(engine: Engine) -> None:
     for prompt, strongest in (("a red apple", 0), ("a green heart", 1), ("blue heart please", 2)):
-        made = make(engine, TINY_REDRAW, blob("gray"), prompt, strength=0.9, num_inference_steps=25)
-        middle = made[32:96, 32:96].mean((0, 1))
+        result = make(engine, TINY_REDRAW, blob("gray"), prompt, strength=0.9, num_inference_steps=25)
+        middle = result[32:96, 32:96].mean((0, 1))
         assert middle.argmax() == strongest, prompt
 
 

@@ -64,7 +64,7 @@ def test_the_operations_page_plots_them(client: Client, charlie: User) -> None:
     for minute in range(30):
         create_sample(now - timedelta(minutes=minute), minute, 3.0 * minute)
     text = client.get(page).content.decode()
-    assert "<strong>Waiting in default</strong>" in text
+    assert "<strong>Queued in default</strong>" in text
     assert "<strong>Oldest wait in default</strong>" in text
     depth, oldest = charts.waiting(metrics.measure(metrics.WINDOWS["hour"], timezone.now()))
     assert (depth.summary, oldest.summary) == ("at most 29", "at most 87 s")

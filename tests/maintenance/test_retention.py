@@ -155,7 +155,7 @@ def test_a_legal_hold_prevents_deletion(client: Client, alice: User, alices_toke
     answer = client.delete(f"/generations/{old.pk}", headers={"Authorization": f"Bearer {alices_token}"})
     assert (answer.status_code, answer.json()["detail"]["code"]) == (409, "on_hold")
     assert "Staff must keep this generation for now" in answer.json()["detail"]["msg"]
-    retention.release(Generation.objects.filter(pk=old.pk))
+    retention.lift_hold(Generation.objects.filter(pk=old.pk))
     assert deletion.delete(old)
 
 
@@ -183,9 +183,9 @@ def test_the_page_previews_runs_and_holds(operator: Client, alice: User) -> None
     assert "1 generation, the oldest" in squeeze(operator.get(PAGE, {"preview": ""}).content.decode())
     page = operator.post(f"{PAGE}{RetentionRule.objects.get().pk}/run", follow=True).content.decode()
     assert "applied to 1 generation. Nothing more is due now." in page
-    assert "is released." in put(id=str(old.pk), release="yes")
+    assert "is no longer on legal hold." in put(id=str(old.pk), lift="yes")
     actions = list(AuditEntry.objects.exclude(action="retention.round").order_by("pk").values_list("action", flat=True))
-    assert actions[1:] == ["generation.hold", "retention.run", "generation.release"]
+    assert actions[1:] == ["generation.hold", "retention.run", "generation.lift_hold"]
     assert Generation.objects.filter(deleted=None).count() == 2
 
 
@@ -215,10 +215,10 @@ def test_a_page_without_its_upload_says_so(client: Client, alice: User) -> None:
     assert client.get("/history/").status_code == 200
 
 
-def test_a_run_by_staff_includes_generations_released_since(operator: Client, alice: User) -> None:
+def test_a_run_by_staff_includes_generations_whose_hold_was_lifted(operator: Client, alice: User) -> None:
     row, one_rule = create_old(alice, 31), rule(RetentionRule.What.UPLOADS)
     retention.hold(Generation.objects.filter(pk=row.pk))
     run = f"{PAGE}{one_rule.pk}/run"
     assert "applied to 0 generations" in operator.post(run, follow=True).content.decode()
-    retention.release(Generation.objects.filter(pk=row.pk))
+    retention.lift_hold(Generation.objects.filter(pk=row.pk))
     assert "applied to 1 generation." in operator.post(run, follow=True).content.decode()

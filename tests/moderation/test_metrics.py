@@ -16,7 +16,7 @@ from generation.moderation import metrics, review
 from tests.support.generations import make_generation
 from tests.support.roles import REVIEWERS, staff
 
-PAGE = "/admin/review/insight/"
+PAGE = "/admin/review/metrics/"
 LONG_AGO = timezone.now() - timedelta(days=30)
 
 

@@ -330,7 +330,7 @@ def test_the_next_picture_is_claimed_ahead_and_released(desk: Client, alice: Use
     assert ReviewClaim.objects.get(image=first).expires > timezone.now() + timedelta(minutes=4)
     assert desk.post(f"{DESK}next", {"exclude": [first.pk, second.pk]}).content == b""
     keys = list(ReviewClaim.objects.values_list("key", flat=True))
-    assert desk.post(f"{DESK}leave", {"key": [*keys, "odd"]}).status_code == 204
+    assert desk.post(f"{DESK}release", {"key": [*keys, "odd"]}).status_code == 204
     assert not ReviewClaim.objects.exists()
 
 

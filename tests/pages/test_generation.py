@@ -343,7 +343,7 @@ def test_a_flagged_picture_is_blurred_until_clicked(signed_in: Client, alice: Us
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        (State.QUEUED, "waiting for a worker"),
+        (State.QUEUED, "queued"),
         (State.RUNNING, "generating"),
         (State.FAILED, "failed after 2.4 s"),
         (State.CANCELED, "canceled"),
@@ -358,7 +358,7 @@ def test_every_state_is_described(signed_in: Client, alice: User, state: State, 
 
 
 def test_lost_workers_and_attempts_are_shown(alice: User) -> None:
-    assert display.state(Generation(state=State.QUEUED, crash_count=1)) == "waiting again: its worker was lost"
+    assert display.state(Generation(state=State.QUEUED, crash_count=1)) == "queued again: its worker was lost"
     assert display.state(Generation(state=State.RUNNING, attempt=2)) == "generating, attempt 2"
 
 

@@ -261,5 +261,5 @@ def test_generations_on_legal_hold_stay_in_the_trash(signed_in: Client, alice: U
     assert rows(more).get().deleted is not None
     page = signed_in.post(reverse("empty-trash"), follow=True).content.decode()
     assert "they stay in the trash. Try again later" in page
-    retention.release(rows(on_hold))
+    retention.lift_hold(rows(on_hold))
     assert deletion.empty_trash() == 1

@@ -41,7 +41,7 @@ def test_it_works(client: Client, alice: User, alices: ApiToken) -> None:
     assert "the studio 1 request" in text(answer)
     assert "dreamsite/tiny-edit 3 requests" in text(answer)
     assert "5 of 5,000" in text(answer)
-    assert "4 images in the last 7 days" in text(client.get(PAGE, {"by": "images", "days": "7"}))
+    assert "4 pictures in the last 7 days" in text(client.get(PAGE, {"by": "images", "days": "7"}))
     assert "7.5 spent in the last 90 days" in text(client.get(PAGE, {"by": "cost", "days": "90"}))
 
 
@@ -108,7 +108,7 @@ def test_the_limits_are_those_of_the_user(client: Client, alice: User, settings:
     settings.USER_MAX_PER_MINUTE = 0
     client.force_login(alice)
     answer = client.get(PAGE)
-    for words in ("42.5 of 50", "Waiting 1 of 1", "Running 1 of 4", "no limit"):
+    for words in ("42.5 of 50", "Queued 1 of 1", "Running 1 of 4", "no limit"):
         assert words in text(answer)
     assert answer.content.count(b'class="meter full"') == 1
 

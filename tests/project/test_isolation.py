@@ -29,7 +29,7 @@ PUBLIC = {"shared", "shared-picture", "shared-preview", "account-deleted"}
 """Addresses without sign-in: their random part gives access."""
 
 
-class Belongings:
+class UserData:
     """Everything that a user can have, once."""
 
     def __init__(self, user: User) -> None:
@@ -76,31 +76,31 @@ class Belongings:
 
 
 @pytest.fixture
-def alices_things(alice: User, redis: None, tiny_edit: DiffusionModel) -> Belongings:
-    return Belongings(alice)
+def alices_data(alice: User, redis: None, tiny_edit: DiffusionModel) -> UserData:
+    return UserData(alice)
 
 
-def test_every_address_of_a_user_is_404_for_others(client: Client, alices_things: Belongings, bob: User) -> None:
-    before = alices_things.state()
+def test_every_address_of_a_user_is_404_for_others(client: Client, alices_data: UserData, bob: User) -> None:
+    before = alices_data.state()
     client.force_login(bob)
     names = set()
-    for name, address in alices_things.addresses():
+    for name, address in alices_data.addresses():
         names.add(name)
         answers = {client.get(address).status_code, client.post(address, {"next": "/", "action": "delete"}).status_code}
         assert answers in ({404}, {404, 405}), address
     assert {"generation", "job", "events", "download", "share", "revoke-share", "sheet-cells", "export-file"} <= names
     client.logout()
-    for name, address in alices_things.addresses():
+    for name, address in alices_data.addresses():
         for answer in (client.get(address), client.post(address)):
             assert answer.status_code in (302, 403, 404, 405), (name, address)
             assert "Location" not in answer.headers or answer["Location"].startswith(reverse("sign-in"))
-    assert alices_things.state() == before
+    assert alices_data.state() == before
 
 
-def test_no_page_shows_data_of_others(client: Client, alices_things: Belongings, bob: User) -> None:
+def test_no_page_shows_data_of_others(client: Client, alices_data: UserData, bob: User) -> None:
     make_generation(bob, prompt="bobs words")
     client.force_login(bob)
-    done, live, sheet = alices_things.done.pk, alices_things.live.pk, alices_things.sheet.pk
+    done, live, sheet = alices_data.done.pk, alices_data.live.pk, alices_data.sheet.pk
     bobs = Generation.objects.get(user=bob)
     for address in (
         "/",
@@ -122,15 +122,15 @@ def test_no_page_shows_data_of_others(client: Client, alices_things: Belongings,
         assert answer.status_code == 200, address
         page = answer.content.decode()
         # The page may repeat what is in its own address.
-        assert [mark for mark in alices_things.marks() if mark in page and mark not in address] == [], address
+        assert [mark for mark in alices_data.marks() if mark in page and mark not in address] == [], address
     used = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", client.get("/usage/").content.decode()))
     assert "1 request in the last 30 days" in used
 
 
-def test_forms_cannot_refer_to_generations_of_others(client: Client, alices_things: Belongings, bob: User) -> None:
-    before = alices_things.state()
+def test_forms_cannot_refer_to_generations_of_others(client: Client, alices_data: UserData, bob: User) -> None:
+    before = alices_data.state()
     client.force_login(bob)
-    done, trashed = str(alices_things.done.pk), str(alices_things.trashed.pk)
+    done, trashed = str(alices_data.done.pk), str(alices_data.trashed.pk)
     for verb in ("favourite", "not-favourite", "delete"):
         client.post(reverse("selection"), {"action": verb, "id": [done, trashed]})
     zipped = b"".join(client.post(reverse("selection"), {"action": "download", "id": done}))
@@ -144,14 +144,12 @@ def test_forms_cannot_refer_to_generations_of_others(client: Client, alices_thin
         fields = {"prompt": "x", **dict(part.split("=") for part in query.split("&"))}
         assert client.post("/", fields).status_code == 404
         assert client.post(reverse("estimate"), fields).status_code == 404
-    assert alices_things.state() == before
+    assert alices_data.state() == before
 
 
-def test_a_token_gives_no_access_to_others(
-    client: Client, alices_things: Belongings, bob: User, bobs_token: str
-) -> None:
+def test_a_token_gives_no_access_to_others(client: Client, alices_data: UserData, bob: User, bobs_token: str) -> None:
     headers = {"Authorization": f"Bearer {bobs_token}"}
-    for generation in (alices_things.done, alices_things.live, alices_things.trashed):
+    for generation in (alices_data.done, alices_data.live, alices_data.trashed):
         base = f"/generations/{generation.pk}"
         for address in (base, f"{base}/images/0", f"{base}/events"):
             assert client.get(address, headers=headers).status_code == 404, address
@@ -160,10 +158,10 @@ def test_a_token_gives_no_access_to_others(
     assert client.get("/generations", headers=headers).json()["results"] == []
 
 
-def test_files_need_a_signature(client: Client, alices_things: Belongings, bob: User) -> None:
+def test_files_need_a_signature(client: Client, alices_data: UserData, bob: User) -> None:
     client.force_login(bob)
-    image = alices_things.done.images.get(index=0)
-    for file in (image.file, image.thumbnail, alices_things.done.input, alices_things.done.input_thumbnail):
+    image = alices_data.done.images.get(index=0)
+    for file in (image.file, image.thumbnail, alices_data.done.input, alices_data.done.input_thumbnail):
         assert client.get(file.url).status_code == 200
         address, _, signed = file.url.partition("?")
         assert client.get(address).status_code == 404
@@ -175,7 +173,7 @@ def test_files_need_a_signature(client: Client, alices_things: Belongings, bob: 
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_two_users_on_two_hosts(browser: Browser, live_server: LiveServer, redis: None, alice: User, bob: User) -> None:
-    hers = Belongings(alice)
+    hers = UserData(alice)
     pages: dict[str, Page] = {}
     for name in ("alice", "bob"):
         pages[name] = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()

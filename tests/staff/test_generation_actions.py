@@ -83,7 +83,7 @@ def test_a_retry_keeps_random_seeds_and_needs_no_token(alice: User) -> None:
 
 def test_impossible_retries_are_explained(desk: Client, alice: User) -> None:
     deleted = make_generation(alice)
-    act(desk, "delete_for_good", deleted, confirmed="yes")
+    act(desk, "delete_permanently", deleted, confirmed="yes")
     assert "its picture was deleted" in act(desk, "retry", deleted, confirmed="yes")
     User.objects.filter(pk=alice.pk).update(max_queued=0)
     assert "queued request" in act(desk, "retry", make_generation(alice), confirmed="yes")
@@ -95,7 +95,7 @@ def test_operators_delete_permanently_except_on_hold(client: Client, alice: User
     deleted, on_hold, waiting = make_generation(alice), make_generation(alice), make_generation(alice, State.QUEUED)
     file = deleted.images.get().file
     act(client, "hold", on_hold, confirmed="yes", note="a claim")
-    page = act(client, "delete_for_good", deleted, on_hold, waiting, confirmed="yes")
+    page = act(client, "delete_permanently", deleted, on_hold, waiting, confirmed="yes")
     assert "1 deleted." in page
     assert "1 not deleted: it is on legal hold." in page
     assert "1 not deleted: it has not ended, or was deleted before." in page
@@ -108,8 +108,8 @@ def test_operators_delete_permanently_except_on_hold(client: Client, alice: User
 def test_delete_removes_the_files(desk: Client, alice: User) -> None:
     generation = make_generation(alice)
     file = generation.images.get().file
-    assert "cannot be restored" in act(desk, "delete_for_good", generation)
-    assert "1 deleted." in act(desk, "delete_for_good", generation, confirmed="yes")
+    assert "cannot be restored" in act(desk, "delete_permanently", generation)
+    assert "1 deleted." in act(desk, "delete_permanently", generation, confirmed="yes")
     assert not file.storage.exists(str(file.name))
     assert "Its pictures were deleted." in desk.get(change_page(generation)).content.decode()
 
@@ -131,14 +131,14 @@ def test_a_legal_hold_needs_a_reason(client: Client, alice: User) -> None:
     assert f'href="{change_page(one)}">No, take me back' in page
     assert 'name="from_page"' in page
     back = act(client, "lift_hold", one, confirmed="yes", note="settled", from_page="yes")
-    assert "1 released." in back
-    assert "release “settled”" in back
+    assert "1 lifted." in back
+    assert "lift hold “settled”" in back
     assert 'value="hold">Hold</button>' in back
     assert deletion.delete(one)
     entries = AuditEntry.objects.filter(target=str(one.pk)).order_by("pk")
     assert [(entry.action, entry.after) for entry in entries] == [
         ("generation.hold", {"legal_hold": True, "reason": "a claim"}),
-        ("generation.release", {"legal_hold": False, "reason": "settled"}),
+        ("generation.lift_hold", {"legal_hold": False, "reason": "settled"}),
     ]
     assert "Hold</button>" not in client.get(change_page(one)).content.decode()
 
@@ -182,7 +182,7 @@ def test_each_action_needs_its_own_permission(client: Client, alice: User) -> No
             "cancel",
             "hold",
             "lift_hold",
-            "delete_for_good",
+            "delete_permanently",
             "mark_safe",
             "confirm_flag",
             "export",
@@ -191,11 +191,11 @@ def test_each_action_needs_its_own_permission(client: Client, alice: User) -> No
         offered[role] = {action for action in every if f'<option value="{action}">' in page}
     assert offered == {
         REVIEWERS: {"mark_safe", "confirm_flag"},
-        OPERATORS: {"retry", "cancel", "hold", "lift_hold", "delete_for_good", "export"},
+        OPERATORS: {"retry", "cancel", "hold", "lift_hold", "delete_permanently", "export"},
     }
     act(client, "mark_safe", generation, confirmed="yes")
     client.force_login(User.objects.get(username=REVIEWERS))
-    act(client, "delete_for_good", generation, confirmed="yes")
+    act(client, "delete_permanently", generation, confirmed="yes")
     assert not ReviewDecision.objects.exists()
     assert Generation.objects.get().deleted is None
 

@@ -39,7 +39,7 @@ def test_it_works(staff: Client, alice: User) -> None:
         "1207 – 1208",
         "1 flagged",
         "not checked",
-        "waiting for a worker",
+        ">queued<",
     ):
         assert text in page
     assert "succeeded in 2.4 s" in page

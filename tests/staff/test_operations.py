@@ -77,7 +77,7 @@ def test_it_works(operator: Client, alice: User) -> None:
 
 
 def test_who_may_open_the_page(client: Client, alice: User, charlie: User) -> None:
-    posts = [f"{PAGE}pools/default/pause", f"{PAGE}pools/default/resume", f"{PAGE}order", f"{PAGE}forget"]
+    posts = [f"{PAGE}pools/default/pause", f"{PAGE}pools/default/resume", f"{PAGE}command", f"{PAGE}remove-worker"]
     for address in (PAGE, f"{PAGE}live"):
         assert client.get(address)["Location"].startswith("/admin/login/")
     User.objects.filter(pk=alice.pk).update(is_staff=True)
@@ -163,7 +163,7 @@ def test_without_redis_the_page_says_so(operator: Client, settings: Settings) ->
         page = text(operator)
         assert "Redis cannot be reached: requests are refused with 503" in page
         assert "the workers are unknown" in page
-        answer = operator.post(f"{PAGE}order", {"action": "drain", "worker": "here-1"}, follow=True)
+        answer = operator.post(f"{PAGE}command", {"action": "drain", "worker": "here-1"}, follow=True)
         assert "nothing was done" in answer.content.decode()
     finally:
         redis_client.cache_clear()
@@ -235,8 +235,8 @@ def test_a_paused_pool_starts_nothing_and_gives_the_reason(operator: Client, ali
     assert "The pool default is paused" in page
     assert "1 request waits in it" in page
     assert queue.claim("default", "here-1") == []
-    outlook = forecast.of_queued([waiting])[waiting.pk]
-    assert (outlook.reason, outlook.start, outlook.finish) == (
+    estimate = forecast.of_queued([waiting])[waiting.pk]
+    assert (estimate.reason, estimate.start, estimate.finish) == (
         "Its pool is paused; nothing new starts there until staff resume it.",
         None,
         None,
@@ -260,7 +260,7 @@ def test_commands_wait_for_their_worker(operator: Client, tiny_edit: DiffusionMo
     age_heartbeat("stale-1", 60)
 
     def send(**fields: str) -> str:
-        return operator.post(f"{PAGE}order", {"worker": "here-1", **fields}, follow=True).content.decode()
+        return operator.post(f"{PAGE}command", {"worker": "here-1", **fields}, follow=True).content.decode()
 
     assert "Sent “drain” to here-1" in send(action="drain")
     assert "draining" in text(operator)
@@ -270,7 +270,7 @@ def test_commands_wait_for_their_worker(operator: Client, tiny_edit: DiffusionMo
     assert "There is no model &#x27;no/such&#x27;" in send(action="warm", target="no/such")
     DiffusionModel.objects.filter(pk="stabilityai/sd-turbo").update(pool="other")
     assert "belongs to the pool other" in send(action="warm", target="stabilityai/sd-turbo")
-    assert operator.post(f"{PAGE}order", {"worker": "here-1", "action": "explode"}).status_code == 404
+    assert operator.post(f"{PAGE}command", {"worker": "here-1", "action": "explode"}).status_code == 404
     send(action="resume")
     assert list(WorkerCommand.objects.order_by("pk").values_list("action", "state", "by")) == [
         ("drain", "failed", "bob"),
@@ -309,9 +309,9 @@ def test_a_stale_worker_is_removed_on_request(operator: Client) -> None:
     register_worker("stale-1")
     age_heartbeat("stale-1", 60)
     assert "stale-1" in text(operator)
-    operator.post(f"{PAGE}forget", {"worker": "stale-1"})
+    operator.post(f"{PAGE}remove-worker", {"worker": "stale-1"})
     assert workers.registered() == []
     assert AuditEntry.objects.get().action == "worker.remove"
     for name in ("stale-1", ""):
-        operator.post(f"{PAGE}forget", {"worker": name})
+        operator.post(f"{PAGE}remove-worker", {"worker": name})
     assert AuditEntry.objects.count() == 1

@@ -54,7 +54,7 @@ def worker_of(client: httpx.Client) -> str:
 def send_command(client: httpx.Client, action: str, target: str = "", worker: str = "") -> None:
     """Send a command to this worker, or to the only one."""
     form = {"action": action, "worker": worker or worker_of(client), "target": target}
-    page = send(client, f"{PAGE}order", form)
+    page = send(client, f"{PAGE}command", form)
     assert f"Sent “{f'{action} {target}'.strip()}” to " in html.unescape(page)
 
 
@@ -88,7 +88,7 @@ def test_a_worker_is_drained_while_a_request_runs_and_resumes(service: Service, 
 
 def test_a_worker_evicts_warms_and_downloads(admin: httpx.Client) -> None:
     send_command(admin, "evict", MODEL)
-    wait_until(lambda: "Removed from memory." in live(admin), "the eviction")
+    wait_until(lambda: "Evicted." in live(admin), "the eviction")
     wait_until(lambda: f"Evict {MODEL} from the memory of" not in admin.get(PAGE).text, "the card without the model")
     send_command(admin, "warm", MODEL)
     wait_until(lambda: "Loaded." in live(admin), "the warming")

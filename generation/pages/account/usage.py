@@ -21,7 +21,8 @@ from generation.jobs.usage import (
 from generation.pages.caching import revalidated
 
 DAYS = (7, 30, 90)
-_UNITS = {"requests": "request", "images": "image"}
+_LABELS = {"requests": "Requests", "images": "Pictures", "cost": "Cost"}
+_UNITS = {"requests": "request", "images": "picture"}
 _MAX_DATES = 6
 """Most dates below the chart."""
 _MIN_BAR_HEIGHT = 1.0
@@ -84,7 +85,8 @@ def show(request: HttpRequest) -> HttpResponse:
         {
             "measure": measure,
             "days": days,
-            "measures": MEASURES,
+            "measure_label": _LABELS[measure],
+            "measures": [(name, _LABELS[name]) for name in MEASURES],
             "ranges": DAYS,
             "total": _amount(amounts.total, measure),
             "bars": _bars(amounts, measure, top),
@@ -133,7 +135,7 @@ def _meters(gauges: Gauges) -> list[Meter]:
     named_gauges: tuple[tuple[str, Gauge], ...] = (
         ("Cost today", gauges.cost),
         ("Requests in the last minute", gauges.per_minute),
-        ("Waiting", gauges.queued),
+        ("Queued", gauges.queued),
         ("Running", gauges.running),
     )
     return [
@@ -165,7 +167,7 @@ def _lines(amounts: Amounts, measure: str, top: float) -> list[Line]:
 
 
 def _amount(value: float, measure: str) -> str:
-    """Format an amount with its unit: `31 requests`, `1 image`; a cost has none: `12.5`."""
+    """Format an amount with its unit: `31 requests`, `1 picture`; a cost has none: `12.5`."""
     if measure == "cost":
         return _number(value)
     return f"{_number(value)} {_UNITS[measure]}{'' if value == 1 else 's'}"

@@ -124,7 +124,7 @@ def form_errors(refusal: Refusal) -> Errors:
     errors: Errors = {}
     for item in refusal.items:
         field = item["loc"][1]
-        message = _MESSAGES.get((field, item["type"])) or display.complaint(item)
+        message = _MESSAGES.get((field, item["type"])) or display.error_sentence(item)
         errors.setdefault(field, []).append(message)
     return errors
 

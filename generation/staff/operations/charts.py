@@ -120,7 +120,7 @@ def waiting(metrics: Metrics) -> list[Chart]:
         depth, oldest = max(peak.depth for peak in sampled), max(peak.oldest_seconds for peak in sampled)
         depths = [float(peak.depth) if peak else None for peak in peaks]
         waits = [peak.oldest_seconds if peak else None for peak in peaks]
-        label = _Label(f"depth-{number}", f"Waiting in {pool}", f"at most {depth:,}")
+        label = _Label(f"depth-{number}", f"Queued in {pool}", f"at most {depth:,}")
         axis = _Axis(_nice(max(1, depth)), "", lambda value: f"{value:,.0f}")
         result.append(_line_chart(metrics, label, [_Series("depth", "Most", depths)], axis))
         label = _Label(f"oldest-{number}", f"Oldest wait in {pool}", f"at most {display.seconds(oldest)}")

@@ -50,16 +50,16 @@ def run(request: HttpRequest, rule_id: int) -> HttpResponse:
 @operators_only
 @require_POST
 def hold(request: HttpRequest) -> HttpResponse:
-    """Put the generation `id` on legal hold, or with `release` take it off; `reason` says why."""
+    """Put the generation `id` on legal hold, or with `lift` lift the hold; `reason` says why."""
     generation_id = parse_uuid(request.POST.get("id", "").strip())
     if generation_id is None:
         messages.error(request, f"That is not the id of a generation; ids look like {_EXAMPLE_ID}.")
         return redirect("operations-retention")
-    should_hold, reason = "release" not in request.POST, request.POST.get("reason", "")
+    should_hold, reason = "lift" not in request.POST, request.POST.get("reason", "")
     if not Generation.objects.filter(pk=generation_id).exists():
         messages.error(request, "There is no generation with this id.")
     elif why_not := retention.set_hold(generation_id, should_hold, current_user(request), reason):
         messages.error(request, f"Nothing changed: {why_not}.")
     else:
-        messages.success(request, f"{generation_id} is {'on legal hold' if should_hold else 'released'}.")
+        messages.success(request, f"{generation_id} is {'' if should_hold else 'no longer '}on legal hold.")
     return redirect("operations-retention")
