@@ -53,7 +53,7 @@ def redis(redis_server: EmbeddedRedis) -> None:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The real service that tests share. Its workers finish running generations when they are stopped."""
-    settings = {"MAX_UPLOAD_BYTES": "1000000", "LEASE_SECONDS": "5", "DRAIN_SECONDS": "60"}
+    settings = {"MAX_UPLOAD_BYTES": "1000000", "LEASE_SECONDS": "5", "DRAIN_SECONDS": "60", "WAIT_SECONDS": "180"}
     with Service(tmp_path_factory.mktemp("d"), **settings) as service:
         yield service
 
@@ -73,7 +73,7 @@ def other_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def limited_service(other_origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A real service with limits. Pages of `other_origin` may use its API."""
-    with Service(tmp_path_factory.mktemp("d"), CORS_ORIGINS=other_origin, LIMITS="on") as service:
+    with Service(tmp_path_factory.mktemp("d"), CORS_ORIGINS=other_origin, LIMITS="on", WAIT_SECONDS="180") as service:
         yield service
 
 

@@ -11,12 +11,7 @@ from livepeer_ai.models import components, errors
 from livepeer_ai.utils import BackoffStrategy, RetryConfig
 
 from tests.support import pictures
-from tests.support.service import (
-    WAIT_SECONDS,
-    Service,
-    paused,
-    wait_until,
-)
+from tests.support.service import WAIT_SECONDS, Service, wait_until
 
 PATIENTLY = RetryConfig(
     "backoff", BackoffStrategy(200, 1000, 1.5, round(1000 * WAIT_SECONDS)), retry_connection_errors=True
@@ -106,7 +101,7 @@ def test_a_client_that_retries_after_a_timeout_gets_one_generation(service: Serv
         ThreadPoolExecutor(1) as thread,
     ):
         before = client.get("/generations").json()["results"]
-        with paused(service.child("manage.py worker")):
+        with service.paused_worker():
             answer = thread.submit(
                 livepeer.generate.image_to_image,
                 request=request(),
@@ -131,7 +126,7 @@ def test_a_client_over_its_limit_retries_until_it_is_accepted(limited_service: S
         limited_service.client(token) as client,
         ThreadPoolExecutor(1) as thread,
     ):
-        with paused(limited_service.child("manage.py worker")):
+        with limited_service.paused_worker():
             form, picture = {"prompt": "x", "num_inference_steps": "1"}, {"image": pictures.photo(128, 128)}
             client.post("/image-to-image", data=form, files=picture, headers={"Prefer": "respond-async"})
             with pytest.raises(errors.SDKError, match="429"):

@@ -14,7 +14,9 @@ from generation.models import DiffusionModel, Lora
 from tests.support.browser import (
     WAIT_MILLISECONDS,
     check_everywhere,
+    job_states,
     needs_chromium,
+    record_job_states,
     sign_out,
 )
 from tests.support.environment import ROOT
@@ -23,7 +25,7 @@ from tests.support.pictures import (
     photo,
     scene,
 )
-from tests.support.service import Service
+from tests.support.service import WAIT_SECONDS, Service
 
 
 def sign_in_again(page: Page, service: Service) -> None:
@@ -91,12 +93,16 @@ def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., 
     page.get_by_text("Code for this request").click()
     expect(page.locator("#as-curl")).to_contain_text(f"seed={seed}")
 
-    page.get_by_role("button", name="Generate").dblclick()
-    job = page.locator(".job")
-    expect(job).to_have_count(1)
-    expect(job.locator("[data-status]")).to_contain_text(re.compile(r"step \d+ of 6"))
-    expect(job.get_by_alt_text("Preview")).to_be_visible()
+    record_job_states(page)
+    # The worker waits until the stream is open, or the run may have ended before.
+    with service.paused_worker():
+        page.get_by_role("button", name="Generate").dblclick()
+        job = page.locator(".job")
+        expect(job).to_have_count(1)
+        expect(job.locator("[data-status]")).not_to_have_text("queued")
     expect(page.locator(".job.succeeded img")).to_have_js_property("complete", True)
+    assert any(re.match(r"step \d+ of 6", state) for state in job_states(page))
+    assert "Preview" in job_states(page)
     expect(page.locator(".job.succeeded")).to_contain_text(f"seed {seed}")
     expect(job).to_have_count(1)
     expect(page.get_by_alt_text("Input picture: sample.jpg")).to_be_visible()
@@ -271,7 +277,7 @@ def test_event_streams_of_pages_need_a_session(service: Service) -> None:
             headers={"Prefer": "respond-async"},
         ).json()
         assert api.get(f"/history/{record['id']}/events").status_code == 403, "a token opens the API, not the pages"
-    with httpx.Client(base_url=service.url, follow_redirects=True, timeout=30) as client:
+    with httpx.Client(base_url=service.url, follow_redirects=True, timeout=WAIT_SECONDS) as client:
         form = client.get("/accounts/sign-in").text
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
         assert token is not None

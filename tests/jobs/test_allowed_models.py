@@ -11,6 +11,7 @@ from PIL import Image
 
 from generation.engine.catalog import BUNDLED
 from tests.support import pictures
+from tests.support.processes import wait_for_worker
 from tests.support.service import Service
 from tests.support.tiny_models import (
     diffusers,
@@ -123,3 +124,4 @@ def test_a_default_model_that_cannot_be_loaded_fails_only_its_own_requests(servi
     finally:
         default = "M.objects.filter(pk='dreamsite/tiny-edit').update(is_default=True)"
         service.manage("shell", "-v", "0", "-c", f"{change} {default}")
+        wait_for_worker(service)

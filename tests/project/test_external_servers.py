@@ -9,7 +9,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -137,6 +137,24 @@ class Installation:
     def kill(self, host: str) -> None:
         self._processes[host].send_signal(signal.SIGKILL)
         self._processes.pop(host).wait()
+
+    @contextmanager
+    def paused_run(self) -> Iterator[str]:
+        """Pause worker-1 in the middle of a run within this context. Yields the generation's id."""
+        worker = self._processes["worker-1"]
+
+        def is_paused() -> bool:
+            worker.send_signal(signal.SIGSTOP)
+            if (ids := self.query(RUNNING)) and "denoising" in str(self.record(ids[0])["progress"]):
+                return True
+            worker.send_signal(signal.SIGCONT)
+            return False
+
+        try:
+            wait_until(is_paused, "the first step of the run")
+            yield self.query(RUNNING)[0]
+        finally:
+            worker.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         for process in self._processes.values():
@@ -339,12 +357,10 @@ def test_requests_skip_connections_that_the_database_has_closed(installation: In
 
 def test_a_generation_whose_pictures_cannot_be_stored_fails(installation: Installation) -> None:
     with ThreadPoolExecutor(1) as thread:
-        held = thread.submit(installation.post, steps=30)
-        wait_until(lambda: installation.query(RUNNING), "the run's start")
-        (generation_id,) = installation.query(RUNNING)
+        held = thread.submit(installation.post, steps=50)
         # By then the worker has read the input.
-        wait_until(lambda: "denoising" in str(installation.record(generation_id)["progress"]), "the first step")
-        installation.s3.kill()
+        with installation.paused_run():
+            installation.s3.kill()
         try:
             response = held.result()
         finally:
@@ -360,9 +376,9 @@ def test_a_generation_whose_pictures_cannot_be_stored_fails(installation: Instal
 def test_a_result_is_stored_after_an_outage_of_the_database(installation: Installation) -> None:
     """The outage begins during a run and ends after it, when the lease has expired."""
     with ThreadPoolExecutor(1) as thread:
-        held = thread.submit(installation.post, steps=12)
-        wait_until(lambda: installation.query(RUNNING), "the run's start")
-        installation.database.stop()
+        held = thread.submit(installation.post, steps=50)
+        with installation.paused_run():
+            installation.database.stop()
         message = "the database cannot be reached; trying again"
         wait_until(lambda: message in (installation.folder / "worker-1.log").read_text(), "the end of the run")
         installation.database.start()
@@ -375,9 +391,9 @@ def test_a_result_is_stored_after_an_outage_of_the_database(installation: Instal
 
 def test_a_client_gets_its_pictures_although_the_worker_is_killed(installation: Installation) -> None:
     with ThreadPoolExecutor(1) as thread:
-        held = thread.submit(installation.post, steps=12)
-        wait_until(lambda: installation.query(RUNNING), "the run's start")
-        installation.kill("worker-1")
+        held = thread.submit(installation.post, steps=50)
+        with installation.paused_run():
+            installation.kill("worker-1")
         assert not held.done()
         installation.start("worker-2", "worker")
         response = held.result()

@@ -12,7 +12,7 @@ from playwright.sync_api import Error
 from tests.support import pictures
 from tests.support.browser import chromium, needs_chromium
 from tests.support.environment import ROOT
-from tests.support.service import WAIT_SECONDS, Service, paused
+from tests.support.service import WAIT_SECONDS, Service
 
 PAGES = {
     path.name: path.read_text() for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
@@ -91,7 +91,7 @@ def test_shell(code: str, service: Service, alices_key: str, request: pytest.Fix
     environment = {"ID": request.getfixturevalue("generation_id")} if needs_id else {}
     if "/events" in code:
         # The worker waits until the stream is open, or the run may have ended before.
-        with paused(service.child("manage.py worker")):
+        with service.paused_worker():
             process = start(service, alices_key, "bash", "-c", STRICT + code)
             assert process.stdout is not None
             assert "event: queued\n" in process.stdout
@@ -126,7 +126,7 @@ def test_javascript(code: str, service: Service, alices_key: str) -> None:
         page = browser.new_page()
         page.goto(f"{service.url}/health")
         # The worker waits until the stream is open, or the run may have ended before.
-        with paused(service.child("manage.py worker")):
+        with service.paused_worker():
             accepted = make(service, alices_key, {"Prefer": "respond-async"}, num_inference_steps="20")
             page.evaluate(follow, [accepted["id"], alices_key])
             page.wait_for_function("events.includes('queued')", timeout=1000 * WAIT_SECONDS)

@@ -69,6 +69,26 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+def record_job_states(page: Page) -> None:
+    """Record what the studio's jobs say and which pictures they show, however short, for `job_states`."""
+    page.evaluate(
+        """() => {
+          window.jobStates = new Set();
+          const record = () => {
+            for (const part of document.querySelectorAll(".job [data-status], .job img"))
+              jobStates.add(part.alt ?? part.textContent);
+          };
+          new MutationObserver(record).observe(document.body, { subtree: true, childList: true, attributes: true });
+        }"""
+    )
+
+
+def job_states(page: Page) -> list[str]:
+    """Return the statuses and the pictures' alternative texts since `record_job_states`."""
+    states: list[str] = page.evaluate("[...jobStates]")
+    return states
+
+
 def sign_in(page: Page, name: str = "alice") -> None:
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password").fill(f"{name}-password")

@@ -1,13 +1,16 @@
 """Processes of a service that tests pause and stop, and what a run leaves behind."""
 
 import io
+import json
 import os
 import signal
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 from PIL import Image
+from redis import Redis
 
 from tests.support.service import WAIT_SECONDS, Service, record, wait_until
 
@@ -18,6 +21,20 @@ def signal_paused(worker: int, number: signal.Signals) -> None:
     # SIGKILL may have ended it.
     with suppress(ProcessLookupError):
         os.kill(worker, signal.SIGCONT)
+
+
+def registered_workers(service: Service) -> list[dict[str, Any]]:
+    """Return the entries of the registry, those of dead workers too."""
+    with closing(Redis(unix_socket_path=str(service.data_dir / "redis.sock"))) as redis:
+        return [json.loads(redis.get(key) or "{}") for key in redis.keys("dreamsite:worker:*")]
+
+
+def wait_for_worker(service: Service) -> None:
+    """Wait until the worker that replaces a killed or stopped one has loaded its model and is registered."""
+    wait_until(
+        lambda: {entry.get("pid") for entry in registered_workers(service)} & set(service.children("manage.py worker")),
+        "the start of another worker",
+    )
 
 
 def is_alive(process_id: int) -> bool:

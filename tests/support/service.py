@@ -119,6 +119,28 @@ class Service:
         )
         return finished.stdout.strip()
 
+    def pause(self, worker: int) -> None:
+        """Stop a worker at a moment when it does not hold the write lock, which would block the whole service."""
+
+        def is_paused() -> bool:
+            os.kill(worker, signal.SIGSTOP)
+            if self.is_writable():
+                return True
+            os.kill(worker, signal.SIGCONT)
+            return False
+
+        wait_until(is_paused, "a pause without the write lock")
+
+    @contextmanager
+    def paused_worker(self) -> Iterator[None]:
+        """Pause the only worker within this context."""
+        worker = self.child("manage.py worker")
+        try:
+            self.pause(worker)
+            yield
+        finally:
+            os.kill(worker, signal.SIGCONT)
+
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows that the service's database answers; changes are committed."""
         with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=WAIT_SECONDS)) as database, database:
@@ -225,18 +247,22 @@ def record(service: Service, generation_id: str) -> dict[str, object]:
 def submit_and_pause(service: Service, worker: int, steps: int = 10, **options: Any) -> str:
     """Submit a request and pause the worker just after it has started the run. `SIGCONT` continues it."""
     generation_id = submit(service, steps, **options)
+    pause_in_run(service, worker, generation_id)
+    return generation_id
+
+
+def pause_in_run(service: Service, worker: int, generation_id: str) -> None:
+    """Pause the worker just after it has started the run of this generation. `SIGCONT` continues it."""
 
     def begins() -> bool:
-        os.kill(worker, signal.SIGSTOP)
-        # A paused worker that holds the write lock would block the whole service.
-        if service.state(generation_id) != "queued" and service.is_writable():
+        service.pause(worker)
+        if service.state(generation_id) != "queued":
             return True
         os.kill(worker, signal.SIGCONT)
         return False
 
     wait_until(begins, "the start of the run")
     assert service.state(generation_id) == "running"
-    return generation_id
 
 
 def generate_two(client: httpx.Client) -> str:

@@ -51,14 +51,17 @@ def worker_of(client: httpx.Client) -> str:
     return names[0]
 
 
-def send_command(client: httpx.Client, action: str, target: str = "") -> None:
-    page = send(client, f"{PAGE}command", {"action": action, "worker": worker_of(client), "target": target})
+def send_command(client: httpx.Client, action: str, target: str = "", worker: str = "") -> None:
+    """Send a command to this worker, or to the only one."""
+    form = {"action": action, "worker": worker or worker_of(client), "target": target}
+    page = send(client, f"{PAGE}command", form)
     assert f"Sent “{f'{action} {target}'.strip()}” to " in html.unescape(page)
 
 
 def test_a_worker_is_drained_while_a_request_runs_and_resumes(service: Service, admin: httpx.Client) -> None:
     # The worker is not paused for this: its lease would expire, or its heartbeat, if the page took a few seconds.
-    first = submit(service, steps=100)
+    worker = worker_of(admin)
+    first = submit(service, steps=200)
     wait_until(lambda: service.state(first) == "running", "the start of the run")
 
     def shows_run_and_drain() -> bool:
@@ -66,7 +69,7 @@ def test_a_worker_is_drained_while_a_request_runs_and_resumes(service: Service, 
         return "step " in page and " draining " in page
 
     try:
-        send_command(admin, "drain")
+        send_command(admin, "drain", worker=worker)
         wait_until(shows_run_and_drain, "the run of a draining worker on the page")
         second = submit(service, steps=2)
         wait_until(lambda: " drained " in live(admin), "the drain")
@@ -78,7 +81,7 @@ def test_a_worker_is_drained_while_a_request_runs_and_resumes(service: Service, 
         wait_until(lambda: "has no active worker; 1 request waits in it" in live(admin), "the alert")
     finally:
         # Other tests share the worker.
-        send_command(admin, "resume")
+        send_command(admin, "resume", worker=worker)
     wait_until(lambda: record(service, second)["state"] == "succeeded", "the run of the other request")
     assert "Resumed: it takes work." in live(admin)
 

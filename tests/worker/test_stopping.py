@@ -5,7 +5,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from tests.support.processes import is_alive, outputs, pixels, signal_paused
+from tests.support.processes import is_alive, outputs, pixels, signal_paused, wait_for_worker
 from tests.support.service import Service, post, submit_and_pause, wait_until
 
 WORKER, WEB = "manage.py worker", "manage.py web"
@@ -35,19 +35,18 @@ def test_a_stopped_worker_may_finish_its_run(service: Service) -> None:
     assert service.query(row, generation_id.replace("-", "")) == [(1, 0)]
     with service.client() as client:
         client.post(f"/generations/{generation_id}/cancel")
+    wait_until(lambda: not is_alive(worker), "the worker's end")
+    wait_for_worker(service)
 
 
 def test_a_stopping_web_process_answers_held_clients_with_202(service: Service) -> None:
     """The shared service, which holds clients for longer than this test takes."""
-    worker, web = service.child(WORKER), service.child(WEB)
-    os.kill(worker, signal.SIGSTOP)
-    try:
+    web = service.child(WEB)
+    with service.paused_worker():
         (before,) = service.query("SELECT count(*) FROM generation_generation")
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(post, service)
             wait_until(lambda: service.query("SELECT count(*) FROM generation_generation") != [before], "the request")
             os.kill(web, signal.SIGTERM)
             assert answer.result().status_code == 202
-    finally:
-        os.kill(worker, signal.SIGCONT)
     assert pixels(service, answer.result().json()["id"])

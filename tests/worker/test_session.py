@@ -14,6 +14,7 @@ from generation.models import Generation, State, WorkerCommand
 from generation.worker.drain import DrainState
 from generation.worker.process import WarmWorker, WorkerSession
 from tests.support.jobs import submit
+from tests.support.workers import keep_fresh
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
 
@@ -29,15 +30,16 @@ def session(engine: Engine) -> Iterator[WorkerSession]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     session = WorkerSession("default", engine, DrainState(), time.time(), "")
     session.send_heartbeat()
+    keep_fresh(session.name)
     yield session
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
 def work(session: WorkerSession) -> WarmWorker:
-    """Run an RQ worker of the session until it ends or is idle for a second."""
+    """Run an RQ worker of the session until it ends or its queues are empty."""
     worker = WarmWorker(session)
-    worker.work(logging_level="WARNING", max_idle_time=1)
+    worker.work(logging_level="WARNING", burst=True)
     return worker
 
 

@@ -1,21 +1,17 @@
 """Processes that die: an accepted request ends once whichever process is killed, and `serve` leaves no process behind."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from redis import Redis
 
 from tests.support.environment import ROOT
-from tests.support.processes import is_alive, outputs, pixels, signal_paused
+from tests.support.processes import is_alive, outputs, pixels, registered_workers, signal_paused
 from tests.support.service import (
     WAIT_SECONDS,
     Service,
@@ -34,11 +30,6 @@ def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service for tests that kill its processes. It starts from an empty directory, as a new installation does."""
     with Service(tmp_path_factory.mktemp("d"), True, LEASE_SECONDS="4", WAIT_SECONDS="0") as service:
         yield service
-
-
-def registered_workers(service: Service) -> list[dict[str, Any]]:
-    with closing(Redis(unix_socket_path=str(service.data_dir / "redis.sock"))) as redis:
-        return [json.loads(redis.get(key) or "{}") for key in redis.keys("dreamsite:worker:*")]
 
 
 def is_ready(service: Service) -> bool:

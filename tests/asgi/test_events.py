@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.support.pictures import photo
-from tests.support.service import (
-    Service,
-    paused,
-    wait_until,
-)
+from tests.support.service import Service, wait_until
 
 FINAL = ("succeeded", "failed", "canceled")
 
@@ -27,6 +24,15 @@ class Event:
     id: str
     name: str
     data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream whose event `queued` has been read; `events` are those after it."""
+
+    generation_id: str
+    response: httpx.Response
+    events: Iterator[Event]
 
 
 def read_events(response: httpx.Response) -> Iterator[Event]:
@@ -47,6 +53,20 @@ def post(service: Service, prefer: str, steps: int = 3, **fields: str) -> httpx.
         return client.post("/image-to-image", data=data, files={"image": photo(64, 64)}, headers={"Prefer": prefer})
 
 
+@contextmanager
+def open_stream(service: Service, query: str = "", steps: int = 3, **fields: str) -> Iterator[Stream]:
+    """Submit a request and open its stream. The worker is paused until then, or the run might have ended before."""
+    with service.client() as client:
+        with service.paused_worker():
+            generation_id = post(service, "respond-async", steps, **fields).json()["id"]
+            request = client.build_request("GET", f"/generations/{generation_id}/events{query}")
+            response = client.send(request, stream=True)
+            events = read_events(response)
+            assert next(events).name == "queued"
+        with closing(response):
+            yield Stream(generation_id, response, events)
+
+
 def follow(service: Service, generation_id: str, last: str = "", query: str = "") -> list[Event]:
     headers = {"Last-Event-ID": last} if last else {}
     url = f"/generations/{generation_id}/events{query}"
@@ -65,29 +85,28 @@ def test_respond_async_is_answered_at_once(service: Service) -> None:
 
 
 def test_a_client_can_limit_its_wait(service: Service) -> None:
-    answer = post(service, "wait=1", steps=200)
+    with service.paused_worker():
+        answer = post(service, "wait=1", steps=1)
     assert answer.status_code == 202
     assert answer.headers["Preference-Applied"] == "wait=1"
-    with service.client() as client:
-        client.post(f"/generations/{answer.json()['id']}/cancel")
     answer = post(service, "respond-async, wait=100000", steps=1)
     assert answer.status_code == 200
-    assert answer.headers["Preference-Applied"] == "wait=50", "not longer than the server holds anybody"
+    assert answer.headers["Preference-Applied"] == "wait=180", "not longer than the server holds anybody"
     answer = post(service, "wait=0", steps=1)
     assert answer.status_code == 200
     assert "Preference-Applied" not in answer.headers
 
 
 def test_all_events_are_sent_in_order(service: Service) -> None:
-    generation_id = post(service, "respond-async", steps=40, num_images_per_prompt="2", seed="7").json()["id"]
+    with open_stream(service, steps=40, num_images_per_prompt="2", seed="7") as stream:
+        headers = stream.response.headers
+        assert headers["Content-Type"] == "text/event-stream"
+        assert headers["X-Accel-Buffering"] == "no"
+        assert headers["Cache-Control"] == "no-store"
+        assert "Content-Encoding" not in headers
+        events = list(stream.events)
     with service.client() as client:
-        with client.stream("GET", f"/generations/{generation_id}/events") as response:
-            assert response.headers["Content-Type"] == "text/event-stream"
-            assert response.headers["X-Accel-Buffering"] == "no"
-            assert response.headers["Cache-Control"] == "no-store"
-            assert "Content-Encoding" not in response.headers
-            events = list(read_events(response))
-        record = client.get(f"/generations/{generation_id}").json()
+        record = client.get(f"/generations/{stream.generation_id}").json()
     kinds = [event.name for event in events]
     assert kinds.count("started") == 1
     assert kinds.index("started") < kinds.index("progress") < kinds.index("preview") < kinds.index("image")
@@ -108,49 +127,45 @@ def test_all_events_are_sent_in_order(service: Service) -> None:
 
 
 def test_a_client_that_reconnects_misses_no_event(service: Service) -> None:
-    generation_id = post(service, "respond-async", steps=20).json()["id"]
     first_events: list[Event] = []
-    with (
-        service.client() as client,
-        client.stream("GET", f"/generations/{generation_id}/events?previews=0") as response,
-    ):
-        for event in read_events(response):
+    with open_stream(service, "?previews=0", steps=20) as stream:
+        for event in stream.events:
             first_events.append(event)
             if event.name == "progress" and event.data["step"] == 5:
                 break
-    later_events = follow(service, generation_id, last=first_events[-1].id, query="?previews=0")
+    later_events = follow(service, stream.generation_id, last=first_events[-1].id, query="?previews=0")
     events = [event for event in [*first_events, *later_events] if event.name != "queued"]
     steps = [event.data["step"] for event in events if event.name == "progress" and event.data["phase"] == "denoising"]
     assert steps == list(range(steps[0], 21))
     assert len({event.id for event in events}) == len(events)
     assert [event.name for event in events].count("started") == 1
     assert events[-1].name == "succeeded"
-    again = follow(service, generation_id)
+    again = follow(service, stream.generation_id)
     assert [(event.id, event.name) for event in again] == [(events[-1].id, "succeeded")], (
         "a stream that is opened after the end has only the last event"
     )
 
 
 def test_no_previews_are_made_without_a_client_that_wants_them(service: Service) -> None:
-    generation_id = post(service, "respond-async", steps=15).json()["id"]
-    kinds = {event.name for event in follow(service, generation_id, query="?previews=0")}
+    with open_stream(service, "?previews=0", steps=15) as stream:
+        kinds = {event.name for event in stream.events}
     assert "progress" in kinds
     assert "preview" not in kinds
 
 
 def test_a_queued_generation_has_its_position_and_ends_with_a_cancel(service: Service) -> None:
-    first = post(service, "respond-async", steps=200).json()["id"]
-    second = post(service, "respond-async").json()["id"]
-    with service.client() as client, client.stream("GET", f"/generations/{second}/events") as response:
-        events = read_events(response)
-        queued = next(events)
-        assert (queued.id, queued.name) == ("", "queued")
-        assert queued.data["position"] >= 1
-        assert queued.data["reason"]
-        with service.client() as other:
-            for generation_id in (second, first):
-                other.post(f"/generations/{generation_id}/cancel")
-        assert [event.name for event in events][-1] == "canceled"
+    with service.paused_worker(), service.client() as client:
+        first, second = (post(service, "respond-async").json()["id"] for _ in range(2))
+        with client.stream("GET", f"/generations/{second}/events") as response:
+            events = read_events(response)
+            queued = next(events)
+            assert (queued.id, queued.name) == ("", "queued")
+            assert queued.data["position"] == 2
+            assert queued.data["reason"]
+            with service.client() as other:
+                for generation_id in (second, first):
+                    other.post(f"/generations/{generation_id}/cancel")
+            assert [event.name for event in events][-1] == "canceled"
 
 
 @pytest.mark.parametrize(
@@ -182,13 +197,12 @@ def test_head_returns_only_the_headers(service: Service) -> None:
 
 def test_five_hundred_streams_need_no_more_threads(service: Service) -> None:
     web = service.child("manage.py web")
-    worker = service.child("manage.py worker")
 
     def threads() -> int:
         return len(list(Path(f"/proc/{web}/task").iterdir()))
 
     before = threads()
-    with service.client() as client, paused(worker):
+    with service.client() as client, service.paused_worker():
         generation_id = post(service, "respond-async").json()["id"]
         client._transport = httpx.HTTPTransport(limits=httpx.Limits(max_connections=600))
         streams = [
