@@ -23,17 +23,20 @@ def read_configuration(directory: Path) -> tuple[dict[str, Any], Configs]:
 
 
 def detect_family(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:
-    """Return the family of the repository `model_id` with this `model_index.json`. Raises `UnsupportedModel`."""
-    name = str(index.get("_class_name", ""))
+    """Return the family of the repository `model_id` with this `model_index.json`.
+
+    Raises `UnsupportedModel`, or ValueError if it names no pipeline of diffusers.
+    """
+    name = index.get("_class_name")
+    if not isinstance(name, str):
+        raise ValueError(f"{model_id} names no pipeline of diffusers")
     if detect := _FAMILIES.get(name):
         return detect if isinstance(detect, Family) else detect(model_id, index, configs)
     if name in _REASONS:
         raise UnsupportedModel(f"{name} {_REASONS[name]}.")
     if "ControlNet" in name or "Control" in name:
         raise UnsupportedModel(f"{name} needs a control picture, which requests do not have.")
-    raise UnsupportedModel(
-        f"{name or 'The pipeline of this repository'} is not among the pipelines that can be run here."
-    )
+    raise UnsupportedModel(f"{name} is not among the pipelines that can be run here.")
 
 
 def _config(configs: Configs, part: str, key: str) -> Any:

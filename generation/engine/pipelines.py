@@ -166,6 +166,8 @@ class WarmPipelines:
             detect_family(model.id, *read_configuration(weights.pipeline))
         except UnsupportedModel as error:
             raise ModelFailed(f"Model '{model.id}' cannot be run. {error}") from error
+        except (OSError, ValueError) as error:
+            raise ModelFailed(f"Model '{model.id}' could not be loaded.") from error
         dtype = choose_dtype(self._dtype, self._device, load_spec(model).bfloat16, traits.gpu_dtype)
         while True:
             try:

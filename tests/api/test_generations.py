@@ -210,7 +210,7 @@ def test_time_filters_use_created(api: Client, alice: User) -> None:
         ("model_id=%00", "model_id", "NUL"),
         ("limit=0", "limit", "from 1 to 100"),
         ("limit=101", "limit", "from 1 to 100"),
-        ("limit=many", "limit", "integer"),
+        ("limit=many", "limit", "whole number"),
         (f"prompt={'x' * 4001}", "prompt", "at most 4000 characters"),
         ("stat=queued", "stat", "there are state, model_id, created_after"),
         ("cursor=", "cursor", "at least 1"),

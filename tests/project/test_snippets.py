@@ -133,7 +133,7 @@ def test_javascript(code: str, service: Service, alices_key: str) -> None:
         page.evaluate("end")
         events = page.evaluate("events")
         page.evaluate(follow, ["01980000-0000-7000-8000-000000000000", alices_key])
-        with pytest.raises(Error, match="no such"):
+        with pytest.raises(Error, match="Not found"):
             page.evaluate("end")
     assert events.index("started") < events.index("progress") < events.index("image")
     assert events[-1] == "succeeded"
