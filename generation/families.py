@@ -96,6 +96,8 @@ class LatentLayout(StrEnum):
     """As PATCHES, on the scale of the autoencoder's batch normalization."""
     CELLS = "cells"
     """(images, cells, channels)"""
+    NONE = "none"
+    """Of an autoencoder that previews are not made of."""
 
 
 class StepSource(StrEnum):
@@ -228,9 +230,14 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         area=MEGAPIXEL,
     ),
     Family.KANDINSKY_2: Traits(
-        pipeline="KandinskyV22Img2ImgCombinedPipeline", side_multiple=64, recommended={"guidance_scale": 4}
+        pipeline="KandinskyV22Img2ImgCombinedPipeline",
+        side_multiple=64,
+        latents=LatentLayout.NONE,
+        recommended={"guidance_scale": 4},
     ),
-    Family.KANDINSKY_3: Traits(pipeline="Kandinsky3Img2ImgPipeline", side_multiple=64, area=MEGAPIXEL),
+    Family.KANDINSKY_3: Traits(
+        pipeline="Kandinsky3Img2ImgPipeline", side_multiple=64, area=MEGAPIXEL, latents=LatentLayout.NONE
+    ),
     Family.SD3: Traits(
         **{**_FLOW, "gpu_dtype": "float16", "prompt_tokens": 256},
         pipeline="StableDiffusion3Img2ImgPipeline",

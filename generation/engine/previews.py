@@ -65,7 +65,7 @@ class Previews:
 
     def make(self, frames: Sequence[Frame]) -> list[Image.Image]:
         """Return a preview of each image of the last step, cropped to its frame; an empty list if that is impossible."""
-        if self._step is None or self._failed:
+        if self._step is None or self._failed or self._layout is LatentLayout.NONE:
             return []
         try:
             canvas, _ = frames[0]

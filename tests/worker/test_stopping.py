@@ -21,7 +21,7 @@ def test_a_stopped_worker_may_finish_its_run(service: Service) -> None:
     wait_until(lambda: not is_alive(worker), "the worker's end")
 
     worker = service.child(WORKER)
-    generation_id = submit_and_pause(service, worker, steps=200, side=256, images=4)
+    generation_id = submit_and_pause(service, worker, steps=200, images=2)
     os.kill(worker, signal.SIGCONT)
 
     def is_released() -> bool:
