@@ -20,7 +20,7 @@ from generation.engine.prompts import truncation_warnings
 from generation.families import ImageUse, StepSource, Traits
 from generation.recipes import Recipe, traits_of
 
-_OVERFLOW = "The model's numbers overflowed; another DTYPE, such as bfloat16, may help."
+_OVERFLOW = "The model's numbers overflowed. Ask an administrator to set another DTYPE, such as bfloat16."
 
 CallPreviewSink = Callable[[Callable[[], list[Image.Image]]], None]
 """Like `progress.PreviewSink`, for one call: the function makes one small picture per image job, or an empty list."""
