@@ -41,13 +41,14 @@ class Child:
         self._started = time.monotonic()
 
     def restart_if_ended(self) -> None:
-        """Start it again if it has ended, after a pause that grows if it ends soon after each start."""
+        """Start it again if it has ended, after a pause that grows if it fails soon after each start."""
         now = time.monotonic()
         if self._process is not None and self._process.poll() is not None:
-            lifetime = now - self._started
-            self._backoff = _MIN_BACKOFF if lifetime >= _HEALTHY_SECONDS else min(self._backoff * 2, _MAX_BACKOFF)
+            lifetime, code = now - self._started, self._process.returncode
+            # With status 0 it ended on request.
+            is_healthy = lifetime >= _HEALTHY_SECONDS or code == 0
+            self._backoff = _MIN_BACKOFF if is_healthy else min(self._backoff * 2, _MAX_BACKOFF)
             self._next_start = now + self._backoff
-            code = self._process.returncode
             logger.warning("%s ended with status %d; starting it again in %.1f s", self.name, code, self._backoff)
             self._process = None
         if self._process is None and now >= self._next_start:
