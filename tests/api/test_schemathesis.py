@@ -6,6 +6,7 @@ same every time.
 """
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -71,22 +72,18 @@ def shorten(body: Any) -> None:
                 body[name] = 1
 
 
-@anything.parametrize()  # type: ignore[untyped-decorator]
-@settings(SETTINGS, max_examples=180)
-def test_every_response_is_as_documented(case: Any, service: Service, alices_key: str) -> None:
+def check_response(case: Any, service: Service, key: str) -> None:
     shorten(case.body)
     case_counts[case.operation.label] += 1
     case.call_and_validate(
         service.url,
-        headers={"Authorization": f"Bearer {alices_key}"},
+        headers={"Authorization": f"Bearer {key}"},
         # A schema cannot require that the bytes are a picture or that the id is the user's; and in forms, 0 is a boolean.
         excluded_checks=[positive_data_acceptance, negative_data_rejection],
     )
 
 
-@valid.parametrize()  # type: ignore[untyped-decorator]
-@settings(SETTINGS, max_examples=8)
-def test_valid_requests_succeed(case: Any, service: Service, alices_key: str, existing_id: str, doomed_id: str) -> None:
+def check_success(case: Any, service: Service, key: str, existing_id: str, doomed_id: str) -> None:
     # A deadline may be too short, and a key may have been used with another request.
     case.headers = {}
     case_counts[case.operation.label] += 1
@@ -103,11 +100,38 @@ def test_valid_requests_succeed(case: Any, service: Service, alices_key: str, ex
         case.path_parameters = {"generation_id": generation_id, "number": 0}
     response = case.call_and_validate(
         service.url,
-        headers={"Authorization": f"Bearer {alices_key}"},
+        headers={"Authorization": f"Bearer {key}"},
         # The form is not the generated one.
         excluded_checks=[negative_data_rejection],
     )
     assert response.status_code in EXPECTED.get(case.operation.label, {200}), response.text
+
+
+def responses_of(label: str) -> Any:
+    @anything.include(name=label).parametrize()  # type: ignore[untyped-decorator]
+    @settings(SETTINGS, max_examples=180)
+    def test(case: Any, service: Service, alices_key: str) -> None:
+        check_response(case, service, alices_key)
+
+    return test
+
+
+def successes_of(label: str) -> Any:
+    @valid.include(name=label).parametrize()  # type: ignore[untyped-decorator]
+    @settings(SETTINGS, max_examples=8)
+    def test(case: Any, service: Service, alices_key: str, existing_id: str, doomed_id: str) -> None:
+        check_success(case, service, alices_key, existing_id, doomed_id)
+
+    return test
+
+
+# A function for each operation: schemathesis gives the same node id to all operations of a function, and pytest-xdist
+# runs only one test of each id.
+for _operation in anything.get_all_operations():
+    _label = _operation.ok().label
+    _name = re.sub(r"\W+", "_", _label).strip("_").lower()
+    globals()[f"test_every_response_of_{_name}_is_as_documented"] = responses_of(_label)
+    globals()[f"test_valid_requests_of_{_name}_succeed"] = successes_of(_label)
 
 
 def test_two_thousand_cases_were_run() -> None:

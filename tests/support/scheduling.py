@@ -7,6 +7,7 @@ keep this order within each process, a file, or each contiguous part of it, is a
 
 import os
 import re
+from collections import Counter
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -47,7 +48,13 @@ def pytest_xdist_make_scheduler(config: Any, log: Any) -> OrderedScheduling:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests without the database first, those in files that use the shared services before all."""
+    """Put tests without the database first, those in files that use the shared services before all.
+
+    Raises UsageError for tests with the same node id, of which pytest-xdist would run only one.
+    """
+    repeated = [node_id for node_id, count in Counter(item.nodeid for item in items).items() if count > 1]
+    if repeated:
+        raise pytest.UsageError(f"several tests have the same node id: {', '.join(repeated)}")
     items.sort(key=lambda item: 2 if _uses_database(item) else 0 if _uses_service(item.nodeid.split("::")[0]) else 1)
 
 
