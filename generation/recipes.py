@@ -306,7 +306,7 @@ def _effective_strength(strength: float, steps: int, model: ModelReference, trai
     minimum = 1 / steps
     while _executed_steps(steps, minimum, traits.step_rule) < 1:  # rounding: 49 * (1 / 49) is below 1
         minimum = math.nextafter(minimum, 1)
-    if model.family in (Family.TURBO, Family.LIGHTNING):
+    if traits.guidance is Guidance.NONE:  # distilled to few steps
         return minimum, [f"strength {strength} was raised to {minimum:g}, so that one step of {steps} remains."]
     raise InvalidField(
         "strength",

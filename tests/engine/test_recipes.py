@@ -11,6 +11,7 @@ from generation.recipes import NO_LIMITS, Limits, LoraReference, ModelReference,
 TINY = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTRUCT_PIX2PIX)
 DIFFUSION = ModelReference(id="someone/diffusion", revision="", family=Family.STABLE_DIFFUSION)
 TURBO = ModelReference(id="stabilityai/sd-turbo", revision="", family=Family.TURBO)
+SDXL_TURBO = ModelReference(id="stabilityai/sdxl-turbo", revision="", family=Family.SDXL_TURBO)
 LIGHTNING = ModelReference(id="ByteDance/SDXL-Lightning-4step", revision="", family=Family.LIGHTNING)
 
 
@@ -40,8 +41,9 @@ def test_a_parameter_that_was_sent_and_has_no_effect_is_named() -> None:
     ]
 
 
-def test_turbo_runs_without_guidance_and_keeps_one_step() -> None:
-    recipe, warnings = make(TURBO, num_inference_steps="2", strength="0.3")
+@pytest.mark.parametrize("model", [TURBO, SDXL_TURBO], ids=str)
+def test_turbo_runs_without_guidance_and_keeps_one_step(model: ModelReference) -> None:
+    recipe, warnings = make(model, num_inference_steps="2", strength="0.3")
     assert (recipe.guidance_scale, recipe.strength) == (0, 0.5)
     assert warnings == ["strength 0.3 was raised to 0.5, so that one step of 2 remains."]
 
