@@ -1,10 +1,9 @@
 """One call of a pipeline, for images of one recipe or of several compatible ones."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import wraps
 from itertools import count
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL import Image
 from generation.engine.canvas import Box, pad_to_multiple
 from generation.engine.errors import ModelFailed
 from generation.engine.guidance import per_image, sound_guidance
+from generation.engine.observation import results_observed
 from generation.engine.pipelines import WarmPipeline
 from generation.engine.progress import ProgressSlice
 from generation.engine.prompts import truncation_warnings
@@ -40,9 +40,9 @@ class ImageJob:
 
 def prepare(warm: WarmPipeline, recipe: Recipe, picture: Image.Image) -> tuple[list[ImageJob], list[str]]:
     """Return one image job per seed of the recipe, and warnings about values without effect."""
-    canvas, box = pad_to_multiple(picture, (recipe.width, recipe.height), traits_of(recipe.model))
-    guidance, image_guidance, warnings = sound_guidance(recipe)
     traits = traits_of(recipe.model)
+    canvas, box = pad_to_multiple(picture, (recipe.width, recipe.height), traits)
+    guidance, image_guidance, warnings = sound_guidance(recipe)
     warnings += truncation_warnings(warm.pipe, "prompt", recipe.prompt, traits.prompt_tokens)
     if recipe.negative_prompt and "negative_prompt" not in traits.without_effect:
         if recipe.is_guided:
@@ -111,49 +111,27 @@ def call(
             vae.to(warm.dtype)
 
 
-@contextmanager
-def scheduler_steps(scheduler: Any, after_step: Callable[[int, int, torch.Tensor], None]) -> Iterator[None]:
+def scheduler_steps(
+    scheduler: Any, after_step: Callable[[int, int, torch.Tensor], None]
+) -> AbstractContextManager[None]:
     """Call `after_step` with index, number of steps and latents after each step of the scheduler within this context."""
-    step, indices = scheduler.step, count()
+    indices = count()
 
-    @wraps(step)
-    def reported_step(*arguments: Any, **options: Any) -> Any:
-        result = step(*arguments, **options)
+    def report_step(_: Any, result: Any) -> None:
         after_step(next(indices), len(scheduler.timesteps), result[0])
-        return result
 
-    was_replaced = "step" in vars(scheduler)
-    scheduler.step = reported_step
-    try:
-        yield
-    finally:
-        if was_replaced:
-            scheduler.step = step
-        else:
-            del scheduler.step
+    return results_observed(scheduler, "step", report_step)
 
 
-@contextmanager
-def finite_decoding(pipe: Any) -> Iterator[None]:
+def finite_decoding(pipe: Any) -> AbstractContextManager[None]:
     """Raise `ModelFailed` if the autoencoder decodes to numbers that are not finite, of which PIL would make black."""
-    vae = getattr(pipe, "vae", None)
-    if vae is None:
-        yield
-        return
-    decode = vae.decode
 
-    @wraps(decode)
-    def checked_decode(*arguments: Any, **options: Any) -> Any:
-        result = decode(*arguments, **options)
+    def check(_: Any, result: Any) -> None:
         if not torch.isfinite(result[0] if isinstance(result, tuple) else result.sample).all():
             raise ModelFailed(_OVERFLOW)
-        return result
 
-    vae.decode = checked_decode
-    try:
-        yield
-    finally:
-        del vae.decode
+    vae = getattr(pipe, "vae", None)
+    return nullcontext() if vae is None else results_observed(vae, "decode", check)
 
 
 def _arguments(warm: WarmPipeline, jobs: Sequence[ImageJob], traits: Traits) -> dict[str, Any]:

@@ -7,13 +7,12 @@ against the scaled-down pictures was 19.0 dB. A map fitted to these 33 pictures,
 20.1 dB.
 """
 
-import inspect
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from PIL import Image
 from torch.nn import functional
 
 from generation.engine.canvas import Box
+from generation.engine.observation import results_observed
 from generation.families import LatentLayout
 
 log = logging.getLogger(__name__)
@@ -47,20 +47,14 @@ class Previews:
     def recording(self) -> Iterator[None]:
         """Record the scheduler's last step within this context, without a change to what the scheduler does."""
         scheduler = self._pipe.scheduler
-        step = scheduler.step
-        signature = inspect.signature(step)
 
-        @wraps(step)  # pipelines inspect the signature, to see which arguments they may pass
-        def recorded_step(*arguments: Any, **options: Any) -> Any:
-            result = step(*arguments, **options)
-            self._step = _Step(scheduler, signature.bind(*arguments, **options).arguments, result)
-            return result
+        def record(arguments: Mapping[str, Any], result: Any) -> None:
+            self._step = _Step(scheduler, arguments, result)
 
-        scheduler.step = recorded_step
         try:
-            yield
+            with results_observed(scheduler, "step", record):
+                yield
         finally:
-            del scheduler.step
             self._step = None
 
     def make(self, frames: Sequence[Frame]) -> list[Image.Image]:
@@ -91,7 +85,7 @@ class _Step:
     """One step of a scheduler: its arguments by name, and its result."""
 
     scheduler: Any
-    arguments: dict[str, Any]
+    arguments: Mapping[str, Any]
     result: Any
 
     def clean_latents(self) -> torch.Tensor:
