@@ -5,6 +5,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,34 @@ POST_FROM_PAGE = """async ([url, token]) => {
 
 def post_from(page: Page, service: Service) -> Any:
     return page.evaluate(POST_FROM_PAGE, [service.url, service.token])
+
+
+def test_fifty_posts_over_http_and_the_headers_of_a_429(limited_service: Service) -> None:
+    token = limited_service.manage("createtoken", "dora", "--name", "tests", "--create")
+    limited_service.query("UPDATE accounts_user SET max_per_minute = 3 WHERE username = 'dora'")
+    inputs = Path(limited_service.data_dir, "media", "inputs")
+    before = len(list(inputs.rglob("*.webp")))
+
+    def post(_: int) -> httpx.Response:
+        with limited_service.client(token) as client:
+            fields = {"prompt": "make it night", "num_inference_steps": "1"}
+            return client.post("/image-to-image", data=fields, files={"image": pictures.photo(128, 128)})
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(post, range(50)))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(202) + statuses.count(200), statuses.count(429)) == (3, 47)
+    refusal = next(answer for answer in answers if answer.status_code == 429)
+    assert refusal.json()["detail"]["code"] == "too_many_requests"
+    assert refusal.headers["ratelimit-limit"] == "3"
+    assert refusal.headers["ratelimit-remaining"] == "0"
+    assert refusal.headers["retry-after"] == refusal.headers["ratelimit-reset"]
+    assert 1 <= int(refusal.headers["retry-after"]) <= 61
+    # Answers to held clients have them too.
+    accepted = [answer for answer in answers if answer.status_code != 429]
+    assert all(answer.headers["ratelimit-limit"] == "3" for answer in accepted)
+    assert "0" in {answer.headers["ratelimit-remaining"] for answer in accepted} <= {"0", "1", "2"}
+    assert len(list(inputs.rglob("*.webp"))) == before + 6
 
 
 @needs_chromium

@@ -14,7 +14,7 @@ REQUEST = ChaosRequest(seed=1, steps=1, images=1)
 
 def test_no_generation_or_file_is_lost_duplicated_or_left_over(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Use the same seed always; `make chaos` uses others."""
-    report = chaos.run(SEED, 0, tmp_path_factory.mktemp("d"))
+    report = chaos.run(SEED, 0, tmp_path_factory.mktemp("d"), clients_per_user=1)
     assert not report.problems, str(report)
     assert len(report.faults) == len(chaos.FAULTS)
     assert len(report.accepted_requests) >= 2 * len(chaos.FAULTS)

@@ -37,7 +37,6 @@ from tests.support.service import (
 )
 
 USERS = ("alice", "bob", "charlie")
-CLIENTS_OF_A_USER = 3
 LEASE_SECONDS = 2.0
 CANCELED_SHARE = 0.1
 
@@ -128,7 +127,7 @@ def main() -> None:
     raise SystemExit(bool(report.problems))
 
 
-def run(seed: int, seconds: float, folder: Path) -> Report:
+def run(seed: int, seconds: float, folder: Path, clients_per_user: int = 3) -> Report:
     """Inject faults for about `seconds`, each kind at least once, and check the rows and files afterwards."""
     report = Report(seed)
     service = Service(
@@ -140,7 +139,7 @@ def run(seed: int, seconds: float, folder: Path) -> Report:
             with service.client(tokens[0]) as client:
                 reference = [_send(client, request) for request in REQUESTS]
             wait_until(lambda: not _unfinished(service, "queued", "running"), "the end of the reference run")
-            _inject_faults(service, tokens, seconds, report)
+            _inject_faults(service, tokens * clients_per_user, seconds, report)
             _wait_until_idle(service, report)
         except AssertionError as error:
             report.problems.append(str(error))
@@ -155,14 +154,13 @@ def run(seed: int, seconds: float, folder: Path) -> Report:
 
 
 def _inject_faults(service: Service, tokens: Sequence[str], seconds: float, report: Report) -> None:
-    """Inject the scheduled faults while all clients send requests."""
+    """Inject the scheduled faults while a client for each of the `tokens` sends requests."""
     stop = threading.Event()
     rng = random.Random(report.seed)
-    with ThreadPoolExecutor(len(tokens) * CLIENTS_OF_A_USER) as pool:
+    with ThreadPoolExecutor(len(tokens)) as pool:
         clients = [
             pool.submit(_keep_sending, service, token, random.Random(rng.random()), stop, report.accepted_requests)
             for token in tokens
-            for _ in range(CLIENTS_OF_A_USER)
         ]
         try:
             for fault, pause in _schedule(rng, seconds):
