@@ -1,4 +1,7 @@
-"""Every family of models that can be run here, each by a tiny model with random weights: is its declaration true?"""
+"""Every family of models that can be run here, each by a tiny model with random weights: is its declaration true?
+
+`python -m tests.tools.gpu` runs the tests with the fixture `driver` for real models, in place of the twins.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,8 +37,6 @@ REFUSED = {
 DRIVEN = [
     name for name, twin in TWINS.items() if name not in REFUSED and all(find_spec(package) for package in twin.packages)
 ]
-BFLOAT16 = {"z-image-omni"}
-"""Twins whose pipeline computes in nothing else."""
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,7 @@ class Driver:
         family = detect_family(id_, *read_configuration(models_dir / id_))
         self.model = ModelReference(id=id_, revision="", family=family)
         self.traits = traits_of(self.model)
-        dtype = "bfloat16" if name in BFLOAT16 else "float32"
-        self.engine = Engine(EngineSettings(models_dir=models_dir, dtype=dtype, offline=True))
+        self.engine = Engine(EngineSettings(models_dir=models_dir, dtype=TWINS[name].dtype, offline=True))
         self._pixels: dict[str, Pixels] = {}
 
     def recipe(self, limits: Limits = SMALL, size: tuple[int, int] = PICTURE.size, **fields: Any) -> Recipe:

@@ -60,16 +60,23 @@ from tests.support.twin_parts import (
 
 @dataclass(frozen=True)
 class Twin:
-    """How to save a twin to a directory, the repository that it stands for, and the packages it needs to load."""
+    """How to save a twin to a directory, the repository that it stands for, and the packages it needs to load.
+
+    `dtype` is the number type to run it in, as `EngineSettings` has it.
+    """
 
     save: Callable[[Path], None]
     repository: str
     packages: tuple[str, ...] = ()
+    dtype: str = "float32"
 
 
 def save_twin(models_dir: Path, name: str) -> str:
-    """Save the twin of this name in `TWINS`, with the same weights each time, and return its model id."""
-    id_ = f"twins/{name}"
+    """Save the twin of this name in `TWINS`, with the same weights each time, and return its model id.
+
+    A name that has an owner is a model id already.
+    """
+    id_ = name if "/" in name else f"twins/{name}"
     with fixed_seed(0):
         TWINS[name].save(models_dir / id_)
     return id_
@@ -385,7 +392,8 @@ TWINS: dict[str, Twin] = {
     "chroma": Twin(chroma, "lodestones/Chroma1-HD"),
     "qwen-image": Twin(qwen_image, "Qwen/Qwen-Image"),
     "z-image": Twin(z_image, "Tongyi-MAI/Z-Image-Turbo"),
-    "z-image-omni": Twin(z_image_omni, "Tongyi-MAI/Z-Image-Omni-Base"),
+    # Its pipeline computes in nothing else.
+    "z-image-omni": Twin(z_image_omni, "Tongyi-MAI/Z-Image-Omni-Base", dtype="bfloat16"),
     "sana-sprint": Twin(sana_sprint, "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers"),
     "omnigen": Twin(omnigen, "Shitao/OmniGen-v1-diffusers", packages=("torchvision",)),
     "fibo-edit": Twin(fibo_edit, "briaai/Fibo-Edit"),
