@@ -1,5 +1,6 @@
 """System checks of the settings. `dreamsite.settings` itself refuses only values that it cannot parse or continue with."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,9 @@ _CHOICES = {
     "DTYPE": ("auto", "float32", "bfloat16", "float16"),
     "CONFIRMED_PICTURES": ("owner", "blur", "block"),
 }
-_POSITIVE = ("WORKERS", "THREADS", "MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "LEASE_SECONDS", "MAX_BATCH")
+_POSITIVE = ("MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "LEASE_SECONDS", "MAX_BATCH")
+_NOT_NEGATIVE = ("WORKERS", "THREADS")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _MAX_S3_EXPIRY_SECONDS = 7 * 24 * 3600
 
 
@@ -35,6 +38,11 @@ def _broken_rules() -> Iterator[tuple[str, str]]:
     for name in _POSITIVE:
         if getattr(settings, name) <= 0:
             yield name, "must be above 0"
+    for name in _NOT_NEGATIVE:
+        if getattr(settings, name) < 0:
+            yield name, "must be 0 or more; with 0, GPUs and cores decide"
+    if not _DEVICE.fullmatch(settings.DEVICE):
+        yield "DEVICE", "must be auto, cpu, cuda, cuda:<number> or mps"
     if not 0 <= settings.REVIEW_SAMPLE <= 1:
         yield "REVIEW_SAMPLE", "must be from 0 to 1"
     if settings.S3_BUCKET and settings.URL_EXPIRY_SECONDS > _MAX_S3_EXPIRY_SECONDS:

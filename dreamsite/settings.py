@@ -289,10 +289,9 @@ LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"
 
-# Workers and the engine. Two workers of one thread do nearly twice the work of one worker of two threads.
-_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-WORKERS = env.int("WORKERS", default=max(1, min(2, _cores)))
-THREADS = env.int("THREADS", default=max(1, _cores // max(1, WORKERS)))
+# Workers and the engine. Where WORKERS or THREADS is 0, `dreamsite.worker_setup` decides by the GPUs and cores of the machine.
+WORKERS = env.int("WORKERS", default=0)
+THREADS = env.int("THREADS", default=0)
 DEVICE = env.str("DEVICE", default="auto")
 DTYPE = env.str("DTYPE", default="auto")
 MODELS_DIR = Path(env.str("MODELS_DIR", default=str(DATA_DIR / "models"))).resolve()

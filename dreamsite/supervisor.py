@@ -2,11 +2,12 @@
 
 import ctypes
 import logging
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 logger = logging.getLogger(__name__)
@@ -19,12 +20,16 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass
 class Child:
-    """A command to keep running. `grace` is the time in seconds that it may take to end after SIGTERM."""
+    """A command to keep running, in this process's environment and `environment`.
+
+    `grace` is the time in seconds that it may take to end after SIGTERM.
+    """
 
     name: str
     command: Sequence[str]
     grace: float = 10.0
     pass_fds: Sequence[int] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _started: float = field(default=0.0, init=False)
     _backoff: float = field(default=_MIN_BACKOFF, init=False)
@@ -34,6 +39,7 @@ class Child:
         # In a new session, so that Ctrl-C reaches only the supervisor, which then stops its children in order.
         self._process = subprocess.Popen(
             self.command,
+            env={**os.environ, **self.environment},
             pass_fds=self.pass_fds,
             start_new_session=True,
             preexec_fn=_terminate_with_parent,

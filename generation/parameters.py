@@ -80,6 +80,7 @@ class ErrorCode(StrEnum):
     COST_EXCEEDED = "cost_exceeded", 429, "the request costs more than the user may still spend today"
     MODEL_FAILED = "model_failed", 500, "the model could not be loaded, or failed"
     OUT_OF_MEMORY = "out_of_memory", 500, "there is not enough memory for a single picture"
+    MODEL_TOO_LARGE = "model_too_large", 500, "the model does not fit into the worker's memory; use another one"
     STORAGE_FAILED = "storage_failed", 500, "the pictures could not be stored or read"
     WORKER_LOST = "worker_lost", 500, "the worker was lost three times while it ran this request"
     INTERNAL = "internal_error", 500, "an unexpected error; the log has the details"

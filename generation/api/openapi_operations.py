@@ -188,6 +188,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             ErrorCode.INTERNAL,
             ErrorCode.MODEL_FAILED,
             ErrorCode.OUT_OF_MEMORY,
+            ErrorCode.MODEL_TOO_LARGE,
             ErrorCode.STORAGE_FAILED,
             ErrorCode.WORKER_LOST,
         ),

@@ -2,30 +2,67 @@
 
 import contextlib
 import gc
+import logging
 import os
 import resource
 import timeit
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from generation.engine.errors import DeviceMissing
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _GPU_SHARE = 0.7
 _HOST_SHARE = 0.4
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_NO_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
+_RECOVERABLE = (*_NO_MEMORY, "no kernel image", "invalid argument", "invalid configuration")
+_CUDA_ERRORS = (
+    "CUDA error: ",
+    *(
+        f"{library}_STATUS_{status}"
+        for library in ("CUBLAS", "CUDNN")
+        for status in ("NOT_INITIALIZED", "MAPPING_ERROR", "EXECUTION_FAILED", "INTERNAL_ERROR")
+    ),
+)
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the named device, for `auto` the best available one."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    """Return the named device, for `auto` the best available one, and make it torch's current one.
+
+    Raises `DeviceMissing` if there is no such device.
+    """
+    # Without a driver that fits torch, there are GPUs, but none is available.
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    if name == "auto":
+        if not gpus and os.environ.get("CUDA_VISIBLE_DEVICES"):
+            log.warning("torch finds none of the GPUs %s; computing on the CPU", os.environ["CUDA_VISIBLE_DEVICES"])
+        return torch.device("cuda" if gpus else "mps" if has_mps else "cpu")
+    device = torch.device(name)
+    if (device.type == "cuda" and (device.index or 0) >= gpus) or (device.type == "mps" and not has_mps):
+        raise DeviceMissing(
+            f"The device {name} does not exist: torch {torch.__version__} finds {gpus} CUDA devices and "
+            f"{'one' if has_mps else 'no'} MPS device. Choose another one, or install the driver and a build of torch for it."
+        )
+    if device.type == "cuda" and device.index is not None:
+        # Whatever names no device would open a context on GPU 0, which takes some of its memory.
+        torch.cuda.set_device(device)
+    return device
+
+
+def name_of(device: torch.device) -> str:
+    """Return the name of a device for staff; that of a GPU has its model and the beginning of its UUID."""
+    if device.type != "cuda":
+        return str(device)
+    card = torch.cuda.get_device_properties(device)
+    return f"{device}, {card.name} GPU-{str(card.uuid)[:8]}"
 
 
 def choose_dtype(name: str, device: torch.device, faithful_in_bfloat16: bool, on_gpu: str = "float16") -> torch.dtype:
@@ -47,10 +84,10 @@ def choose_dtype(name: str, device: torch.device, faithful_in_bfloat16: bool, on
 def memory_budget(device: torch.device, neighbours: int) -> int:
     """Return the bytes that warm pipelines may use: a share of the memory, the rest is for the computation.
 
-    Workers on a CPU share the host's memory; `neighbours` is the number of others on this host. A GPU has one worker.
+    `neighbours` is the number of other workers that share this memory: that of a GPU, else that of the host.
     """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1] * _GPU_SHARE)
+        return int(torch.cuda.mem_get_info(device)[1] * _GPU_SHARE / (1 + neighbours))
     return int(_host_memory() * _HOST_SHARE / (1 + neighbours))
 
 
@@ -77,12 +114,30 @@ def release_memory(device: torch.device) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether the error means that memory ran out; on CPU and MPS torch raises a plain RuntimeError."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(
-        words in text for words in ("can't allocate memory", "out of memory", "std::bad_alloc")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _is_runtime_error(error, _NO_MEMORY)
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Return whether this error, or one that it follows from, left the process without a usable device.
+
+    After an illegal memory access, a failed assertion on the device and their kind, every further call of CUDA in the same
+    process fails. cuBLAS and cuDNN report them as errors of their own.
+    """
+    return any(
+        (isinstance(link, torch.AcceleratorError) or _is_runtime_error(link, _CUDA_ERRORS))
+        and not _is_runtime_error(link, _RECOVERABLE)
+        for link in _chain(error)
     )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_runtime_error(error: BaseException, texts: Iterable[str]) -> bool:
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 def _host_memory() -> int:

@@ -22,12 +22,14 @@ from generation.engine.calls import (
 from generation.engine.devices import (
     DTYPES,
     choose_device,
+    is_device_lost,
     is_out_of_memory,
     memory,
     memory_budget,
+    name_of,
     release_memory,
 )
-from generation.engine.errors import EngineError, ModelFailed, OutOfMemory
+from generation.engine.errors import DeviceLost, EngineError, ModelFailed, OutOfMemory, first_cause
 from generation.engine.pipelines import (
     WarmPipeline,
     WarmPipelines,
@@ -53,8 +55,8 @@ class EngineSettings:
 
     `models_dir` contains models in directories `<id>`, and the hub's cache in `hub`. `device` is auto, cpu, cuda, cuda:1
     or mps; `dtype` auto, float32, bfloat16 or float16. `memory_budget` is in bytes, for warm pipelines; None means a share
-    of the memory, which a CPU divides among the workers on the host: this one and its `neighbours`. `safety_threshold` is
-    0 to 1, None means the checker's default. Raises ValueError for an invalid value.
+    of the memory, which this worker divides with its `gpu_neighbours` on a GPU, and with all `neighbours` on this host
+    elsewhere. `safety_threshold` is 0 to 1, None means the checker's default. Raises ValueError for an invalid value.
     """
 
     models_dir: Path
@@ -64,6 +66,7 @@ class EngineSettings:
     offline: bool = False
     memory_budget: int | None = None
     neighbours: int = 0
+    gpu_neighbours: int = 0
     safety_checker: str = "opennsfw"
     safety_threshold: float | None = None
 
@@ -115,8 +118,10 @@ class Engine:
         torch.set_num_threads(settings.threads)
         self._settings = settings
         self._device = choose_device(settings.device)
+        self.device = name_of(self._device)
+        """The name of the device, for staff."""
         budget = (
-            memory_budget(self._device, settings.neighbours)
+            memory_budget(self._device, settings.gpu_neighbours if self._device.type == "cuda" else settings.neighbours)
             if settings.memory_budget is None
             else settings.memory_budget
         )
@@ -127,11 +132,6 @@ class Engine:
     def warm_models(self) -> list[str]:
         """Return the ids of the loaded models, least recently used first."""
         return self._pipelines.models
-
-    @property
-    def device(self) -> str:
-        """Return the name of the device, such as `cpu` or `cuda:1`."""
-        return str(self._device)
 
     @property
     def memory(self) -> tuple[int, int]:
@@ -167,7 +167,7 @@ class Engine:
     ) -> Result:
         """Make the pictures of this recipe from an RGB picture of any size.
 
-        Raises what `on_step` raised, within one step and without decoding, or an `EngineError`.
+        Raises what `on_step` raised, within one step and without decoding, an `EngineError`, or `DeviceLost`.
         """
         (result,) = self.run_batch([BatchItem(recipe, picture)], on_step, on_preview)
         if isinstance(result, EngineError):
@@ -181,19 +181,23 @@ class Engine:
 
         If memory is short, retry in halves; if the call fails otherwise, retry item by item, so that a bad item fails
         alone. Steps and timings are those of the whole run. Previews, and errors of `on_preview`, do not affect the
-        results. Raises what `on_step` raised, within one step and without decoding, or ValueError if the recipes do not
-        share one `batch_key`.
+        results. Raises what `on_step` raised, within one step and without decoding, ValueError if the recipes do not share
+        one `batch_key`, or `DeviceLost`: then this process can run nothing more.
         """
         if len({item.recipe.batch_key for item in items}) != 1:
             raise ValueError("the items of a batch must have one batch_key")
         progress = Progress(on_step, on_preview)
         try:
             with expected_warnings_ignored():
-                return self._run(items, progress)
+                results = self._run(items, progress)
         except Exception as error:
             if error is progress.raised:
                 raise
-            return [_engine_error(error, items[0].recipe.model)] * len(items)
+            results = [_engine_error(error, items[0].recipe.model)] * len(items)
+        for result in results:
+            if isinstance(result, EngineError) and is_device_lost(result):
+                raise DeviceLost(f"The device {self.device} failed: {first_cause(result)}.") from result
+        return results
 
     def _run(self, items: Sequence[BatchItem], progress: Progress) -> list[Result | EngineError]:
         shared = items[0].recipe
@@ -236,13 +240,13 @@ class Engine:
             calls += 1
 
     def _call(self, warm: WarmPipeline, entries: Sequence["_CallEntry"], report: ProgressSlice) -> Exception | None:
-        """Make the images of one call. Return the error it failed with, but raise what `on_step` raised."""
+        """Make the images of one call. Return the error it failed with, but raise what `on_step` or a lost device raised."""
         try:
             images = call(
                 warm, [entry.job for entry in entries], report, _call_preview_sink(entries, report.progress.on_preview)
             )
         except Exception as error:
-            if error is report.progress.raised:
+            if error is report.progress.raised or is_device_lost(error):
                 raise
             return error
         for entry, image in zip(entries, images, strict=True):

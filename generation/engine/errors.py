@@ -1,5 +1,7 @@
 """Errors of the engine, with messages for the user."""
 
+from collections.abc import Sequence
+
 from generation.parameters import ErrorCode
 
 
@@ -14,12 +16,24 @@ class EngineError(Exception):
 
 
 class OutOfMemory(EngineError):
-    """The memory is too small even for one picture at a time."""
+    """The loaded model leaves too little memory even for one picture at a time."""
 
     code = ErrorCode.OUT_OF_MEMORY
 
     def __init__(self) -> None:
         super().__init__("Out of memory error. Try reducing input image resolution.")
+
+
+class ModelTooLarge(EngineError):
+    """The weights of a model do not fit into the memory, though no other model is loaded."""
+
+    code = ErrorCode.MODEL_TOO_LARGE
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"Model '{model_id}' does not fit into the memory of the worker, whatever the picture. Use another model. "
+            "Staff can choose a smaller memory plan for it, or the pool of a worker with more memory."
+        )
 
 
 class ModelFailed(EngineError):
@@ -28,10 +42,28 @@ class ModelFailed(EngineError):
     code = ErrorCode.MODEL_FAILED
 
 
+class PackagesMissing(ModelFailed):
+    """Packages that a model needs are not installed."""
+
+    def __init__(self, model_id: str, packages: Sequence[str]) -> None:
+        super().__init__(
+            f"Model '{model_id}' needs {' and '.join(packages)}, which is not installed on this server. Staff can install "
+            "it: .venv/bin/pip install --constraint constraints.txt --editable '.[gpu]'"
+        )
+
+
 class LoraFailed(EngineError):
     """A LoRA that is missing, unreadable or incompatible with the model."""
 
     code = ErrorCode.LORA_FAILED
+
+
+class DeviceLost(Exception):
+    """The device failed, and no run of this process can use it again. Only a new process can."""
+
+
+class DeviceMissing(Exception):
+    """There is no such device."""
 
 
 def first_cause(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from generation.engine.catalog import (
     load_spec,
 )
 from generation.engine.devices import choose_dtype, is_out_of_memory, release_memory
-from generation.engine.errors import ModelFailed
+from generation.engine.errors import ModelFailed, ModelTooLarge, PackagesMissing
 from generation.engine.loras import Loras
 from generation.engine.previews import Previews
 from generation.families import StepSource, Traits
@@ -114,7 +114,7 @@ class WarmPipelines:
     def get(self, model: ModelReference) -> WarmPipeline:
         """Return the pipeline of this model; load it if necessary.
 
-        Raises `ModelFailed`, or the out-of-memory error of loading it.
+        Raises `ModelFailed`, or `ModelTooLarge` if it does not fit even alone.
         """
         if model not in self._warm:
             self._warm[model] = self._load(model)
@@ -158,9 +158,7 @@ class WarmPipelines:
     def _load(self, model: ModelReference) -> WarmPipeline:
         traits = traits_of(model)
         if missing := [package for package in traits.packages if find_spec(package) is None]:
-            raise ModelFailed(
-                f"Model '{model.id}' needs {' and '.join(missing)}, which is not installed on this server."
-            )
+            raise PackagesMissing(model.id, missing)
         weights = find_model(model, self._models_dir, self._offline)
         try:
             detect_family(model.id, *read_configuration(weights.pipeline))
@@ -177,7 +175,7 @@ class WarmPipelines:
                 if not is_out_of_memory(error):
                     raise ModelFailed(f"Model '{model.id}' could not be loaded.") from error
                 if not self._warm:
-                    raise
+                    raise ModelTooLarge(model.id) from error
             log.warning("not enough memory for %s beside other models, unloading them", model.id)
             self._warm.clear()
             release_memory(self._device)

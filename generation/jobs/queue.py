@@ -252,6 +252,11 @@ def release(generation: Generation) -> None:
         finish_canceled(generation, ErrorCode.CANCELED, 0.0)
 
 
+def abandon(generation: Generation) -> None:
+    """Let the lease of a row end now, since its worker ends. The reaper counts the crash, and requeues or ends the row."""
+    Generation.objects.lease(generation).update(lease_expires=timezone.now())
+
+
 def requeue(lease: QuerySet[Generation]) -> bool:
     """Put a row whose worker was lost at the front of the queue, and count the crash. Return False if no row is left."""
     return bool(lease.update(state=State.QUEUED, lease_expires=None, worker="", crash_count=F("crash_count") + 1))

@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError, connections
 
 from generation.engine import catalog
 from generation.engine.engine import Engine
-from generation.engine.errors import EngineError, first_cause
+from generation.engine.errors import DeviceLost, EngineError, first_cause
 from generation.jobs import control
 from generation.jobs.periodic import periodically
 from generation.models import DiffusionModel, Lora, WorkerCommand
@@ -42,7 +42,10 @@ class CommandRunner:
         self._running: set[int] = set()
 
     def run_pending(self, worker: Controllable) -> None:
-        """Run the waiting commands of this worker. Failures are stored with the command. Raises database errors."""
+        """Run the waiting commands of this worker. Failures are stored with the command.
+
+        Raises `DeviceLost` and database errors.
+        """
         for command in control.claim(worker.name):
             self._running.add(command.pk)
             if command.action in _DOWNLOADS:
@@ -71,12 +74,15 @@ class CommandRunner:
 
 
 def _run(command: WorkerCommand, task: Callable[[], str]) -> None:
-    """Run a command's task and store the text that it returns, or its error. Raises database errors."""
+    """Run a command's task and store the text that it returns, or its error. Raises `DeviceLost` and database errors."""
     try:
         message = task()
     except EngineError as error:
         logger.warning("the command %s failed: %r", command, error.__cause__ or error)
         control.fail(command, f"{error.message} {first_cause(error)}.")
+    except DeviceLost as error:
+        control.fail(command, f"{error} The worker starts again.")
+        raise
     except Exception as error:
         logger.exception("the command %s failed unexpectedly", command)
         control.fail(command, f"Unexpected error: {error!r}. See the worker's log.")

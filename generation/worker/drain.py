@@ -9,19 +9,20 @@ _SAME_SIGNAL_SECONDS = 1.0
 
 
 class DrainState:
-    """Whether this process takes work: not after a stop signal, and not while staff have drained it.
+    """Whether this process takes work: not after a stop signal, nor without its device, nor while staff have drained it.
 
     A process has one. It outlives the RQ worker that receives a signal, since each loss of Redis ends an RQ worker.
     """
 
     def __init__(self) -> None:
         self.is_drained = False
+        self.has_lost_device = False
         self._stop_requested: float | None = None
         self._is_forced = False
 
     @property
     def is_stopping(self) -> bool:
-        return self._stop_requested is not None
+        return self.has_lost_device or self._stop_requested is not None
 
     def request_stop(self) -> None:
         """Handle a stop signal: the first one drains, another one a second later or more forces the release."""

@@ -1,6 +1,6 @@
 """One attempt at a batch of claimed generations: load the inputs, run the engine, store the pictures.
 
-Each generation ends in one way: succeeded, failed, canceled, released, or lost to another attempt.
+Each generation ends in one way: succeeded, failed, canceled, released, abandoned, or lost to another attempt.
 """
 
 import logging
@@ -26,7 +26,7 @@ from generation.engine.engine import (
     Picture,
     Result,
 )
-from generation.engine.errors import EngineError
+from generation.engine.errors import DeviceLost, EngineError
 from generation.engine.progress import Preview
 from generation.images import encoding, storage
 from generation.images.remote import RemoteRefused
@@ -59,7 +59,10 @@ class BatchEmpty(Exception):
 
 
 def run(batch: Sequence[Generation], engine: Engine, should_release: Callable[[], bool]) -> None:
-    """Run a claimed batch until each generation has ended, or release it at the step where `should_release` is true."""
+    """Run a claimed batch until each generation has ended, or release it at the step where `should_release` is true.
+
+    Raises `DeviceLost`; what had not ended then has lost its worker.
+    """
     with request_ids.bind(*(generation.request_id for generation in batch)):
         _BatchRun(batch, should_release).run(engine)
 
@@ -152,6 +155,10 @@ class _BatchMember:
         self._save(queue.release)
 
     @_with_request_id
+    def abandon(self) -> None:
+        self._save(queue.abandon)
+
+    @_with_request_id
     def log_lost_lease(self) -> None:
         logger.warning("attempt %d of generation %s lost its lease", self.generation.attempt, self.id)
 
@@ -231,6 +238,10 @@ class _BatchRun:
                 member.release()
         except BatchEmpty:
             pass
+        except DeviceLost:
+            for member in self._active.values():
+                member.abandon()
+            raise
         except Exception:
             logger.exception("the batch of generation %s failed unexpectedly", self._batch[0].pk)
             for member in self._active.values():

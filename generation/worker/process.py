@@ -23,7 +23,7 @@ from rq.serializers import JSONSerializer
 from generation.broker import queues, workers
 from generation.broker.workers import WorkerInfo
 from generation.engine.engine import Engine, EngineSettings
-from generation.engine.errors import EngineError
+from generation.engine.errors import DeviceLost, EngineError
 from generation.jobs import control, queue
 from generation.jobs.periodic import periodically
 from generation.maintenance import reaper
@@ -82,7 +82,10 @@ class WorkerSession:
         self.commands.renew()
 
     def run_pending(self) -> None:
-        """Run the commands for this worker, then batches of its pool until none is queued. Raises database errors."""
+        """Run the commands for this worker, then batches of its pool until none is queued.
+
+        Raises `DeviceLost` and database errors.
+        """
         while not self.drain_state.is_stopping:
             self.commands.run_pending(self)
             if self.drain_state.is_drained:
@@ -134,7 +137,7 @@ class WarmWorker(SimpleWorker):
             super().execute_job(job, queue)
         finally:
             _session.reset(token)
-        if self.has_wrong_queues:
+        if self.has_wrong_queues or self.session.drain_state.has_lost_device:
             raise StopRequested
 
     def _install_signal_handlers(self) -> None:
@@ -153,15 +156,23 @@ class WarmWorker(SimpleWorker):
 
 
 def run(pool: str, engine_settings: EngineSettings) -> None:
-    """Load the engine and the default model, then work until SIGTERM or SIGINT."""
+    """Load the engine and the default model, then work until SIGTERM or SIGINT.
+
+    Ends the process with status 1 when its device is lost. Raises `DeviceMissing`.
+    """
     started = time.time()
     engine = Engine(engine_settings)
-    problem = _warm_default(pool, engine)
-    connections.close_all()
     drain_state = DrainState()
+    problem = ""
+    with _device_watched(drain_state):
+        problem = _warm_default(pool, engine)
+    connections.close_all()
     with periodically("reaping", REAP_SECONDS, reaper.reap), suppress(StopRequested):
         while not drain_state.is_stopping:
             _work_until_redis_is_lost(WorkerSession(pool, engine, drain_state, started, problem))
+    if drain_state.has_lost_device:
+        # At a normal exit torch would call the device, which may hang.
+        os._exit(1)
 
 
 def run_pending() -> None:
@@ -171,7 +182,8 @@ def run_pending() -> None:
         raise RuntimeError("Only `manage.py worker` can run this job, since it loads the engine.")
     close_old_connections()
     try:
-        session.run_pending()
+        with _device_watched(session.drain_state):
+            session.run_pending()
     except (OperationalError, InterfaceError) as error:
         # The rows stay queued or leased, and the reaper wakes a worker for them later.
         logger.warning("the database cannot be reached: %r", error)
@@ -180,10 +192,20 @@ def run_pending() -> None:
         close_old_connections()
 
 
+@contextmanager
+def _device_watched(drain_state: DrainState) -> Iterator[None]:
+    """End this block and the process's work when the device is lost, since no later run could use it."""
+    try:
+        yield
+    except DeviceLost as error:
+        logger.critical("%s This worker ends, and its supervisor starts another one", error)
+        drain_state.has_lost_device = True
+
+
 def _warm_default(pool: str, engine: Engine) -> str:
     """Load the default model if it belongs to this pool. Return an error message, empty on success.
 
-    A model that cannot be loaded fails its own requests, but not the worker.
+    A model that cannot be loaded fails its own requests, but not the worker. Raises `DeviceLost`.
     """
     default = DiffusionModel.objects.filter(is_default=True, enabled=True, pool=pool).first()
     if default is None:

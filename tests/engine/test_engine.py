@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from generation.engine.engine import Engine, EngineSettings, Result
-from generation.engine.errors import EngineError, ModelFailed, OutOfMemory
+from generation.engine.engine import BatchItem, Engine, EngineSettings, Result
+from generation.engine.errors import DeviceLost, EngineError, ModelFailed, ModelTooLarge, OutOfMemory
 from generation.families import Family
 from generation.parameters import MAX_SEED, ErrorCode
 from generation.recipes import ModelReference, Recipe
+from tests.support.lost_device import lost_device
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,
@@ -217,6 +219,29 @@ def test_other_models_are_dropped_if_a_model_does_not_fit_beside_them(
     monkeypatch.setattr(diffusers.StableDiffusionInstructPix2PixPipeline, "from_pretrained", from_pretrained)
     run(engine, recipe(TINY_EDIT))
     assert engine.warm_models == [TINY_EDIT.id]
+
+    engine.evict(TINY_EDIT.id)
+    left.append(torch.OutOfMemoryError("too large"))
+    with pytest.raises(ModelTooLarge, match=r"'dreamsite/tiny-edit' does not fit .* Use another model. Staff can"):
+        run(engine, recipe(TINY_EDIT))
+    run(engine, recipe(TINY_EDIT))
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="it is installed here")
+def test_a_missing_package_is_named_with_the_command_that_installs_it(engine: Engine) -> None:
+    with pytest.raises(ModelFailed, match=r"needs torchvision, which is not installed .*pip install .*'\.\[gpu\]'$"):
+        engine.warm(local("tests/omnigen", Family.OMNIGEN))
+
+
+def test_a_lost_device_ends_the_run_of_all_at_once(engine: Engine) -> None:
+    """Retrying each alone, or failing each, would tell their users that their requests were wrong."""
+    items = [BatchItem(recipe(width=256, height=256, prompt=prompt), scene()) for prompt in ("make it night", "snow")]
+    with (
+        lost_device() as calls,
+        pytest.raises(DeviceLost, match=r"^The device cpu failed: CUDA error: an illegal memory"),
+    ):
+        engine.run_batch(items, lambda *step: None)
+    assert len(calls) == 1
 
 
 def test_warming_loads_a_model_before_it_is_asked_for(models_dir: Path) -> None:

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
 
+from generation.families import FAMILY_TRAITS
 from tests.support.environment import ROOT
 
 
@@ -43,3 +45,9 @@ def test_torch_is_not_loaded_by_the_web_process() -> None:
     )
     finished = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
+
+
+def test_the_extra_that_errors_name_has_the_packages_of_all_families() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    installed = {requirement.partition(">=")[0] for requirement in extras["gpu"]}
+    assert {package for traits in FAMILY_TRAITS.values() for package in traits.packages} <= installed

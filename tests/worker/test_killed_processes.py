@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.environment import ROOT
+from tests.support.gpus import FIRST_GPU, ONE_GPU, path_with_nvidia_smi
 from tests.support.processes import is_alive, outputs, pixels, registered_workers, signal_paused
 from tests.support.service import (
     WAIT_SECONDS,
@@ -27,8 +28,14 @@ WORKER, WEB, REDIS = "manage.py worker", "manage.py web", "redis-server"
 
 @pytest.fixture(scope="module")
 def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service for tests that kill its processes. It starts from an empty directory, as a new installation does."""
-    with Service(tmp_path_factory.mktemp("d"), True, LEASE_SECONDS="4", WAIT_SECONDS="0") as service:
+    """A service for tests that kill its processes. It starts from an empty directory, as a new installation does.
+
+    The driver lists one GPU, so one worker is started, though torch computes on the CPU.
+    """
+    path = path_with_nvidia_smi(tmp_path_factory.mktemp("bin"), ONE_GPU)
+    service = Service(tmp_path_factory.mktemp("d"), True, LEASE_SECONDS="4", WAIT_SECONDS="0", WORKERS="0", PATH=path)
+    service.environment.pop("CUDA_VISIBLE_DEVICES", None)
+    with service:
         yield service
 
 
@@ -47,6 +54,28 @@ def test_a_request_that_outlasts_the_wait_is_not_lost(frail: Service) -> None:
     assert response.headers["x-generation-id"] == generation_id
     assert response.json()["state"] in ("queued", "running")
     assert pixels(frail, generation_id)
+
+
+def test_only_the_worker_is_given_the_gpu(frail: Service) -> None:
+    def environment(process_id: int) -> list[str]:
+        return Path(f"/proc/{process_id}/environ").read_text().split("\0")
+
+    assert f"CUDA_VISIBLE_DEVICES={FIRST_GPU}" in environment(frail.child(WORKER))
+    assert not any(variable.startswith("CUDA_VISIBLE_DEVICES=") for variable in environment(frail.child(WEB)))
+
+
+def test_a_worker_that_loses_its_device_ends_and_another_one_takes_over(frail: Service) -> None:
+    """While the worker of `serve` is paused, one runs on a device that fails."""
+    expected = pixels(frail, submit(frail, side=256))
+    with frail.paused_worker():
+        generation_id = submit(frail, side=256)
+        command = [sys.executable, "-m", "tests.support.lost_device"]
+        failing = subprocess.run(command, cwd=ROOT, env=frail.environment, stderr=subprocess.PIPE, text=True)
+        assert failing.returncode == 1
+        assert "an illegal memory access was encountered. This worker ends" in failing.stderr
+        assert [entry["pid"] for entry in registered_workers(frail)] == [frail.child(WORKER)]
+    assert pixels(frail, generation_id) == expected
+    assert outputs(frail, generation_id) == ["2-0-small.webp", "2-0.png"]
 
 
 def test_a_killed_worker_loses_no_request(frail: Service) -> None:

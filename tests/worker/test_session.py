@@ -10,10 +10,12 @@ from accounts.models import ApiToken
 from generation.broker import queues
 from generation.engine.engine import Engine, EngineSettings
 from generation.jobs import control
+from generation.maintenance import reaper
 from generation.models import Generation, State, WorkerCommand
 from generation.worker.drain import DrainState
 from generation.worker.process import WarmWorker, WorkerSession
 from tests.support.jobs import submit
+from tests.support.lost_device import lost_device
 from tests.support.workers import keep_fresh
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
@@ -74,3 +76,29 @@ def test_a_resumed_worker_needs_no_wake_up_of_its_pool(session: WorkerSession, a
     submit(alices, num_inference_steps="2")
     assert not work(session).has_wrong_queues
     assert list(Generation.objects.values_list("state", flat=True)) == [State.SUCCEEDED, State.SUCCEEDED]
+
+
+def test_a_session_ends_with_its_device_and_the_request_goes_to_another_worker(
+    session: WorkerSession, alices: ApiToken
+) -> None:
+    """No later request of the session would succeed, and each would be told that it failed."""
+    first, second = (submit(alices, num_inference_steps="1") for _ in range(2))
+    with lost_device(width=0):
+        work(session)
+    assert session.drain_state.is_stopping
+    first.refresh_from_db()
+    assert (first.state, first.attempt) == (State.RUNNING, 1)
+    reaper.reap()
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.state, first.crash_count, second.state, second.attempt) == (State.QUEUED, 1, State.QUEUED, 0)
+
+
+def test_a_command_that_loses_the_device_fails_and_ends_the_session(session: WorkerSession) -> None:
+    control.send(session.name, WorkerCommand.Action.WARM, "dreamsite/tiny-edit", "charlie")
+    with lost_device(width=0):
+        work(session)
+    assert session.drain_state.is_stopping
+    command = WorkerCommand.objects.get()
+    assert command.state == WorkerCommand.State.FAILED
+    assert "illegal memory access was encountered. The worker starts again." in command.message

@@ -8,6 +8,7 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts.models import ApiToken, User
 from dreamsite import embedded_redis, health
 from dreamsite.supervisor import Child, Supervisor
+from dreamsite.worker_setup import WorkerSetup, worker_setups
 from generation.broker import workers
 
 logger = logging.getLogger(__name__)
@@ -59,11 +61,7 @@ class Command(BaseCommand):
             [
                 Child("web", [*manage, "web", "--fd", str(listener.fileno())], pass_fds=[listener.fileno()]),
                 Child("reaper", [*manage, "reaper"]),
-                *(
-                    Child(f"worker {number} of {pool}", [*manage, "worker", "--pool", pool], grace=_WORKER_GRACE)
-                    for pool in settings.POOLS
-                    for number in range(1, settings.WORKERS + 1)
-                ),
+                *(_worker(manage, setup) for setup in worker_setups(settings.DEVICE)),
             ]
         )
         while not supervisor.is_stopping:
@@ -95,6 +93,25 @@ class Command(BaseCommand):
             f"    -F prompt='make it night' -F num_inference_steps=20 -F image=@{sample}\n"
         )
         self.stdout.flush()
+
+
+def _worker(manage: Sequence[str], setup: WorkerSetup) -> Child:
+    """Return a worker that runs with this setup. `manage` is the command that runs manage.py."""
+    options = [
+        f"--pool={setup.pool}",
+        f"--threads={setup.threads}",
+        f"--neighbours={setup.neighbours}",
+        f"--gpu-neighbours={setup.gpu_neighbours}",
+    ]
+    name = f"worker {setup.number} of {setup.pool}"
+    if setup.gpu is None:
+        return Child(name, [*manage, "worker", *options], grace=_WORKER_GRACE)
+    return Child(
+        f"{name} on {setup.gpu}",
+        [*manage, "worker", *options],
+        grace=_WORKER_GRACE,
+        environment={"CUDA_VISIBLE_DEVICES": setup.gpu},
+    )
 
 
 def _lock(path: Path) -> Any:

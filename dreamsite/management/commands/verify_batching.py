@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from PIL import Image
 
+from dreamsite.worker_setup import worker_setups
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
 from generation.recipes import ModelReference, plan, traits_of
@@ -78,7 +79,7 @@ class Command(BaseCommand):
                 models_dir=settings.MODELS_DIR,
                 device=settings.DEVICE,
                 dtype=settings.DTYPE,
-                threads=settings.THREADS,
+                threads=worker_setups(settings.DEVICE)[0].threads,
                 offline=settings.MODELS_OFFLINE,
             )
         )

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from dreamsite import checks
+from dreamsite.worker_setup import worker_setups
 
 
 class Command(BaseCommand):
@@ -18,30 +19,44 @@ class Command(BaseCommand):
             "--pool", default="default", choices=settings.POOLS, help="The pool whose requests it runs."
         )
         parser.add_argument(
-            "--threads",
-            type=int,
-            default=settings.THREADS,
-            help="Torch threads. The sum over all workers should not exceed the cores.",
+            "--threads", type=int, help="Torch threads. The sum over all workers should not exceed the cores."
+        )
+        parser.add_argument("--neighbours", type=int, help="Other workers on this host, which share its memory.")
+        parser.add_argument(
+            "--gpu-neighbours", type=int, default=0, help="Other workers on the same GPU, which share its memory."
         )
         parser.add_argument("--device", default=settings.DEVICE, help="auto, cpu, cuda, cuda:1, mps.")
 
-    def handle(self, *args: Any, pool: str, threads: int, device: str, **options: Any) -> None:
-        if threads < 1:
+    def handle(
+        self,
+        *args: Any,
+        pool: str,
+        threads: int | None,
+        neighbours: int | None,
+        gpu_neighbours: int,
+        device: str,
+        **options: Any,
+    ) -> None:
+        if threads is not None and threads < 1:
             raise CommandError("--threads must be at least 1.")
+        first = worker_setups(device)[0]
         # Imported here: torch takes seconds to load, and only this command needs it.
         from generation.engine.engine import EngineSettings
+        from generation.engine.errors import DeviceMissing
         from generation.worker import process
 
-        process.run(
-            pool,
-            EngineSettings(
-                models_dir=settings.MODELS_DIR,
-                device=device,
-                dtype=settings.DTYPE,
-                threads=threads,
-                offline=settings.MODELS_OFFLINE,
-                neighbours=settings.WORKERS * len(settings.POOLS) - 1,
-                safety_checker=settings.SAFETY_CHECKER,
-                safety_threshold=settings.SAFETY_THRESHOLD,
-            ),
+        engine_settings = EngineSettings(
+            models_dir=settings.MODELS_DIR,
+            device=device,
+            dtype=settings.DTYPE,
+            threads=threads or first.threads,
+            offline=settings.MODELS_OFFLINE,
+            neighbours=first.neighbours if neighbours is None else neighbours,
+            gpu_neighbours=gpu_neighbours,
+            safety_checker=settings.SAFETY_CHECKER,
+            safety_threshold=settings.SAFETY_THRESHOLD,
         )
+        try:
+            process.run(pool, engine_settings)
+        except DeviceMissing as error:
+            raise CommandError(str(error)) from None
