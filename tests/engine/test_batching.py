@@ -170,6 +170,11 @@ def test_a_scale_for_each_image_rounds_as_a_plain_number_does(dtype: torch.dtype
     assert torch.equal(scaled, difference * PerImage((2.495, 7.1)))
 
 
+def test_scales_for_other_images_than_those_of_a_prediction_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"2 guidance scales, but predictions of shape \(16, 1, 8, 8\)"):
+        PerImage((2.495, 7.1)) * torch.zeros(16, 1, 8, 8)
+
+
 def test_a_scale_for_each_image_is_a_plain_number_where_they_agree_and_is_never_guessed() -> None:
     assert per_image([2.5, 2.5]) == 2.5
     scales: Any = per_image([2.5, 3])
@@ -306,7 +311,10 @@ def verify(*arguments: str) -> list[str]:
 
 
 @pytest.mark.django_db
-def test_a_model_that_batches_well_is_allowed_to(tiny_edit: DiffusionModel) -> None:
+def test_a_model_that_batches_well_is_allowed_to(
+    tiny_edit: DiffusionModel, models_dir: Path, settings: Settings
+) -> None:
+    settings.DTYPE = "float32"
     lines = verify(tiny_edit.id, "--steps", "2")
     assert lines[0] == "Making 2 different pictures of 2 steps, one by one and in a batch ..."
     for number, line in enumerate(lines[1:3], start=1):
@@ -315,14 +323,17 @@ def test_a_model_that_batches_well_is_allowed_to(tiny_edit: DiffusionModel) -> N
         assert float(match[2]) >= 40
     assert lines[4] == "dreamsite/tiny-edit makes the same pictures in a batch: compatible requests may share one."
     tiny_edit.refresh_from_db()
-    assert tiny_edit.may_batch
+    engine = Engine(EngineSettings(models_dir=models_dir, dtype="float32", offline=True))
+    engine.run(recipe(), scene(), ignore)
+    assert tiny_edit.may_batch(engine.fingerprints[tiny_edit.id])
+    assert not tiny_edit.may_batch("")
 
 
 @pytest.fixture
 def sd(models_dir: Path, settings: Settings) -> DiffusionModel:
     """A model that was verified before."""
     settings.MODELS_DIR = models_dir
-    return DiffusionModel.objects.create(id=SD.id, family=SD.family, batching_verified="bundled")
+    return DiffusionModel.objects.create(id=SD.id, family=SD.family, batching_verified="fingerprint")
 
 
 @pytest.mark.django_db
@@ -339,7 +350,7 @@ def test_a_model_whose_requests_mix_in_a_batch_is_not_allowed_to(sd: DiffusionMo
     finally:
         hook.remove()
     sd.refresh_from_db()
-    assert not sd.may_batch
+    assert sd.batching_verified == ""
 
 
 @pytest.mark.django_db
@@ -352,7 +363,7 @@ def test_a_model_that_breaks_in_a_batch_is_not_allowed_to(sd: DiffusionModel, be
     with pytest.raises(CommandError, match="not made in one call"):
         verify(sd.id, "--steps", "2")
     sd.refresh_from_db()
-    assert not sd.may_batch
+    assert sd.batching_verified == ""
 
 
 @pytest.mark.django_db

@@ -54,7 +54,7 @@ def test_quality_counts_and_an_answer_may_carry_its_pictures(api: httpx.Client) 
         body = post(api, output_format="jpeg", output_quality=quality, response_format="data").json()
         head, _, data = body["images"][0]["url"].partition(",")
         assert head == "data:image/jpeg;base64"
-        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (128, 128)
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (64, 64)
         assert len(body["warnings"]) == 1, "quality has an effect here"
         sizes.append(len(data))
     assert sizes[0] < sizes[1] / 2
@@ -122,10 +122,11 @@ class TestImageUrls:
         assert generation.state == State.SUCCEEDED
         assert (generation.input_format, generation.input_width, generation.input_height) == ("PNG", 64, 64)
         assert Image.open(io.BytesIO(storage.read(str(generation.input.name)))).size == (64, 64)
-        assert generation.get_recipe().width == 128
+        assert generation.get_recipe().width == 64
+        assert generation.get_recipe().canvas_size == (128, 128)
         assert generation.get_recipe().seeds == (3,)
         assert generation.cost == pytest.approx(queued.cost / 16)
-        assert "was fitted to 128 x 128" in generation.warnings[-1]
+        assert "was drawn at 128 x 128 pixels and scaled back to 64 x 64" in generation.warnings[-1]
 
     def test_a_private_address_is_refused(self, alices: ApiToken, engine: Engine) -> None:
         with serving(answer(PICTURE)) as server:
