@@ -96,8 +96,6 @@ class LatentLayout(StrEnum):
     """As PATCHES, on the scale of the autoencoder's batch normalization."""
     CELLS = "cells"
     """(images, cells, channels)"""
-    NONE = "none"
-    """Of an autoencoder that previews are not made of."""
 
 
 class StepSource(StrEnum):
@@ -244,17 +242,17 @@ FAMILY_TRAITS: dict[Family, Traits] = {
     ),
     Family.KANDINSKY_2: Traits(
         pipeline="KandinskyV22Img2ImgCombinedPipeline",
+        without_effect=frozenset({"image_guidance_scale", "loras"}),
         side_multiple=64,
-        latents=LatentLayout.NONE,
         recommended={"guidance_scale": 4},
     ),
     Family.KANDINSKY_3: Traits(
         pipeline="Kandinsky3Img2ImgPipeline",
+        without_effect=frozenset({"image_guidance_scale", "loras"}),
         # It adds 1 to the scale, and only then multiplies.
         guides_each_image=False,
         side_multiple=64,
         area=MEGAPIXEL,
-        latents=LatentLayout.NONE,
     ),
     Family.SD3: Traits(
         **{**_FLOW, "gpu_dtype": "float16", "prompt_tokens": 256},
@@ -385,7 +383,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4.5, "num_inference_steps": 4},
     ),
     Family.OMNIGEN: Traits(
-        **{**_FLOW_EDITOR, "without_effect": frozenset({"strength", "negative_prompt"})},
+        **{**_FLOW_EDITOR, "without_effect": frozenset({"strength", "negative_prompt", "loras"})},
         pipeline="OmniGenPipeline",
         image_use=ImageUse.REFERENCES,
         arguments={"image": "input_images", "image_guidance_scale": "img_guidance_scale"},
@@ -403,7 +401,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 5, "num_inference_steps": 30},
     ),
     Family.LONGCAT_EDIT: Traits(
-        **_FLOW_EDITOR,
+        **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"loras"}},
         pipeline="LongCatImageEditPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,
@@ -413,7 +411,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4.5, "num_inference_steps": 50},
     ),
     Family.JOYIMAGE_EDIT: Traits(
-        **_FLOW_EDITOR,
+        **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"loras"}},
         pipeline="JoyImageEditPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,

@@ -226,7 +226,7 @@ def plan(
         warnings.append(f"seed {seed} gives the same pixels as seed {seed % _GENERATOR_SEEDS}.")
     recipe = Recipe(
         model=model,
-        loras=tuple(loras),
+        loras=() if "loras" in traits.without_effect else tuple(loras),
         seeds=tuple(range(seed, seed + parameters.num_images_per_prompt)),
         width=fitted[0],
         height=fitted[1],

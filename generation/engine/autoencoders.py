@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import diffusers
 import torch
 
 
@@ -11,7 +12,7 @@ def autoencoder_of(pipe: Any) -> Any:
 
 
 def encode(autoencoder: Any, picture: torch.Tensor) -> torch.Tensor:
-    """Return the latents of a picture of shape (1, 3, height, width), on the scale of the denoising network."""
+    """Return the latents of a picture of shape (1, 3, height, width), as the denoising network has them."""
     dtype = autoencoder.dtype
     needs_float32 = dtype != torch.float32 and getattr(autoencoder.config, "force_upcast", False)
     if needs_float32:  # it overflows in smaller types; pipelines do the same
@@ -28,10 +29,14 @@ def encode(autoencoder: Any, picture: torch.Tensor) -> torch.Tensor:
         latents = encoded.latent_dist.mode()
     else:
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
-    return _scale(autoencoder.config, latents[:, :, 0] if is_video else latents)
+    return scale(autoencoder, latents[:, :, 0] if is_video else latents)
 
 
-def _scale(config: Any, latents: torch.Tensor) -> torch.Tensor:
+def scale(autoencoder: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Return latents of shape (images, channels, height, width) as the denoising network has them."""
+    if isinstance(autoencoder, diffusers.VQModel):  # Kandinsky's pipelines do not use its factor
+        return latents
+    config = autoencoder.config
     factor = getattr(config, "scaling_factor", None) or 1.0
     mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     if mean is None or deviation is None:

@@ -29,7 +29,7 @@ CallPreviewSink = Callable[[Callable[[], list[Image.Image]]], None]
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image of a call, with its own seed and guidance. The drawn picture is the part `box` of `canvas`, the padded input."""
+    """One image of a call, with its own seed and guidance. The picture is drawn in the part `box` of `canvas`, the input."""
 
     recipe: Recipe
     seed: int

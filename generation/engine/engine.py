@@ -188,9 +188,9 @@ class Engine:
         """Make the pictures of all items, if possible in one call, and return the result or the error of each item.
 
         If memory is short, retry in halves; if the call fails otherwise, retry item by item, so that a bad item fails
-        alone, and then image by image, which some pipelines need. Steps and timings are those of the whole run. Previews, and errors of `on_preview`, do not affect the
-        results. Raises what `on_step` raised, within one step and without decoding, or ValueError if the recipes do not
-        share one `batch_key`.
+        alone, and then image by image, for pipelines that make one at a time. Steps and timings are those of the whole
+        run. Previews, and errors of `on_preview`, do not affect the results. Raises what `on_step` raised, within one step
+        and without decoding, or ValueError if the recipes do not share one `batch_key`.
         """
         if len({item.recipe.batch_key for item in items}) != 1:
             raise ValueError("the items of a batch must have one batch_key")

@@ -37,6 +37,9 @@ class PerImage:
     def __ge__(self, minimum: float) -> bool:
         return _same_for_all(scale >= minimum for scale in self.scales)
 
+    def __le__(self, maximum: float) -> bool:
+        return not self > maximum
+
 
 def per_image(scales: Sequence[float]) -> float | PerImage:
     """Return the scale argument for images with these scales: a plain number if all are equal."""

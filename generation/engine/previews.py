@@ -60,7 +60,7 @@ class Previews:
 
     def make(self, frames: Sequence[Frame]) -> list[Image.Image]:
         """Return a preview of each image of the last step, cropped to its frame; an empty list if that is impossible."""
-        if self._step is None or self._failed or self._layout is LatentLayout.NONE:
+        if self._step is None or self._failed:
             return []
         try:
             canvas, _ = frames[0]

@@ -45,8 +45,8 @@ class LeaseStatus(Enum):
 def claim(pool: str, worker: str, warm: Mapping[str, str] = {}) -> list[Generation]:
     """Lease the next row of the pool to this worker, with rows that can share its batch. Return them, empty if none is due.
 
-    `warm` are the models that the worker has loaded, with the fingerprints of their files; only such are batched. Each row is leased to one worker, and no user gets more running rows
-    than their limit allows. A paused pool has no due rows.
+    `warm` are the models that the worker has loaded, with the fingerprints of their files; others are not batched. Each
+    row is leased to one worker, and no user gets more running rows than their limit allows. A paused pool has no due rows.
     """
     if PausedPool.objects.filter(pk=pool).exists():
         return []

@@ -234,7 +234,7 @@ def flux2_klein_transformer() -> Any:
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=False,
     )
-    return amplify(network.eval(), 3)
+    return amplify(network.eval(), 1.2)
 
 
 def chroma_transformer() -> Any:
