@@ -1,5 +1,6 @@
 """Different requests run as one batch: each gets the pictures that it would get alone, and fails alone."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -14,7 +15,7 @@ from PIL import Image
 from pytest_django import Settings
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from generation.engine.catalog import SDXL_BASE
+from generation.engine.catalog import SDXL_BASE, find_model
 from generation.engine.engine import (
     BatchItem,
     Engine,
@@ -22,6 +23,7 @@ from generation.engine.engine import (
     Result,
 )
 from generation.engine.errors import EngineError, LoraFailed, ModelFailed, OutOfMemory
+from generation.engine.fingerprint import fingerprint
 from generation.engine.guidance import PerImage, per_image
 from generation.families import Family
 from generation.models import DiffusionModel
@@ -323,10 +325,25 @@ def test_a_model_that_batches_well_is_allowed_to(
         assert float(match[2]) >= 40
     assert lines[4] == "dreamsite/tiny-edit makes the same pictures in a batch: compatible requests may share one."
     tiny_edit.refresh_from_db()
-    engine = Engine(EngineSettings(models_dir=models_dir, dtype="float32", offline=True))
-    engine.run(recipe(), scene(), ignore)
-    assert tiny_edit.may_batch(engine.fingerprints[tiny_edit.id])
+    weights = find_model(TINY_EDIT, models_dir, offline=True)
+    assert tiny_edit.may_batch(fingerprint(weights, torch.float32, torch.device("cpu")))
     assert not tiny_edit.may_batch("")
+
+
+def test_a_proof_dies_with_the_files_the_number_type_and_the_device(tmp_path: Path) -> None:
+    save_stable_diffusion(tmp_path, SD.id)
+    weights = find_model(SD, tmp_path, offline=True)
+    file = weights.pipeline / "unet" / "diffusion_pytorch_model.safetensors"
+    unet = weights.pipeline / "unet" / "config.json"
+    cpu = torch.device("cpu")
+    before = fingerprint(weights, torch.float32, cpu)
+    assert before == fingerprint(weights, torch.float32, cpu)
+    other = [fingerprint(weights, torch.bfloat16, cpu), fingerprint(weights, torch.float32, torch.device("cuda"))]
+    os.utime(file, ns=(0, 1))
+    other.append(fingerprint(weights, torch.float32, cpu))
+    unet.write_text(unet.read_text() + " ")
+    other.append(fingerprint(weights, torch.float32, cpu))
+    assert len({before, *other}) == 5
 
 
 @pytest.fixture
