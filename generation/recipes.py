@@ -274,7 +274,7 @@ def _size_warnings(size: tuple[int, int], recipe: Recipe, traits: Traits) -> lis
     if (recipe.width, recipe.height) != size:
         most = f"{traits.max_side} pixels a side"
         if max(recipe.width, recipe.height) < traits.max_side:
-            most = f"{traits.area / 1e6:.2g} megapixels"
+            most = f"{traits.area / 1e6:.1f} megapixels"
         warnings.append(
             f"The picture of {size[0]} x {size[1]} pixels was fitted to {recipe.width} x {recipe.height}, "
             f"since {recipe.model.id} makes at most {most}."
@@ -283,7 +283,7 @@ def _size_warnings(size: tuple[int, int], recipe: Recipe, traits: Traits) -> lis
         width, height = recipe.drawn_size
         least = f"needs {traits.min_side} pixels a side"
         if traits.has_fixed_area:
-            least = f"always makes {traits.area / 1e6:.2g} megapixels"
+            least = f"always makes {traits.area / 1e6:.1f} megapixels"
         warnings.append(
             f"The picture was drawn at {width} x {height} pixels and scaled back to {recipe.width} x {recipe.height}, "
             f"since {recipe.model.id} {least}."

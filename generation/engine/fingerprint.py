@@ -28,6 +28,6 @@ def fingerprint(weights: Weights, dtype: torch.dtype, device: torch.device) -> s
 
 
 def _files(weights: Weights) -> Iterator[Path]:
-    yield from sorted(path for path in weights.pipeline.rglob("*") if path.is_file())
-    if weights.unet is not None:
-        yield weights.unet
+    for path in vars(weights).values():
+        if path is not None:
+            yield from sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

@@ -25,9 +25,10 @@ from generation.families import FAMILY_TRAITS, Family, ImageUse
 from generation.family_detection import UnsupportedModel, detect_family, read_configuration
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters
-from generation.recipes import Limits, LoraReference, ModelReference, Recipe, plan, traits_of
+from generation.recipes import Limits, ModelReference, Recipe, plan, traits_of
 from tests.support.pictures import scene
-from tests.support.twins import TWINS, save_twin, save_twin_lora
+from tests.support.twin_loras import save_twin_lora
+from tests.support.twins import TWINS, save_twin
 
 Pixels = NDArray[np.int16]
 
@@ -88,8 +89,7 @@ class Driver:
         self.traits = traits_of(self.model)
         dtype = "bfloat16" if name in BFLOAT16 else "float32"
         self.engine = Engine(EngineSettings(models_dir=models_dir, dtype=dtype, offline=True))
-        self.lora = LoraReference(id=f"{id_}-lora", revision="", weight_name="", weight=1)
-        save_twin_lora(models_dir, self.model.id, self.lora.id)
+        self.lora = save_twin_lora(models_dir, id_)
 
     @property
     def pipe(self) -> Any:
@@ -261,9 +261,9 @@ def test_no_declaration_names_what_diffusers_does_not_have() -> None:
         assert traits.image_use is ImageUse.START or not traits.has_strength, family
 
 
-def test_numbers_that_are_not_finite_after_decoding_are_a_failure(models_dir: Path) -> None:
+def test_numbers_that_are_not_finite_after_decoding_are_a_failure(tmp_path: Path) -> None:
     """A black picture was a success before."""
-    driver = Driver("sd35", models_dir)
+    driver = Driver("sd35", tmp_path)
     with torch.no_grad():
         driver.pipe.vae.decoder.conv_out.bias.fill_(float("nan"))
     with pytest.raises(ModelFailed, match="numbers overflowed"):

@@ -56,7 +56,7 @@ def test_an_editor_is_charged_for_the_steps_and_pixels_that_it_makes() -> None:
     small, warnings = planned(Family.LONGCAT_EDIT, (300, 200), num_inference_steps=50)
     assert (small.width, small.height) == (300, 200)
     assert small.cost(1) == pytest.approx(50 * 1024 * 1024 / 1e6, rel=0.03)
-    assert "since someone/model always makes 1 megapixels" in warnings[-1]
+    assert "since someone/model always makes 1.0 megapixels" in warnings[-1]
 
 
 def test_requests_whose_guidance_differs_share_no_call_of_a_model_that_guides_image_by_image() -> None:

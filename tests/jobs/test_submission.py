@@ -14,7 +14,7 @@ from accounts.models import ApiToken
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
 from generation.jobs import queue, submission
-from generation.models import Generation, State
+from generation.models import DiffusionModel, Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters
 from generation.worker import execution, remote_input
 from tests.support.pictures import photo
@@ -87,6 +87,21 @@ def test_a_dry_run_estimates_and_makes_nothing(api: httpx.Client) -> None:
     assert estimate["waiting"]["estimated_finish"]
     assert "dry_run" not in record["parameters"]
     assert post(api, dry_run="true", model_id="no/such").status_code == 400
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("redis")
+def test_a_dry_run_costs_the_steps_and_pixels_that_an_editor_makes(client: Client, alices_token: str) -> None:
+    """Kontext ignores strength, and draws a picture of 64 x 64 at 512 x 512."""
+    DiffusionModel.objects.create(id="someone/kontext", family="flux-kontext", enabled=True)
+    fields = {"prompt": "make it night", "model_id": "someone/kontext", "dry_run": "true"}
+    estimate = client.post(
+        "/image-to-image",
+        {**fields, "num_inference_steps": "200", "strength": "0.02", "image": io.BytesIO(PICTURE)},
+        headers={"Authorization": f"Bearer {alices_token}"},
+    ).json()
+    assert estimate["cost"] == pytest.approx(200 * 512 * 512 / 1e6)
+    assert "strength has no effect on someone/kontext." in estimate["warnings"]
 
 
 def test_image_urls_are_off_by_default(api: httpx.Client) -> None:

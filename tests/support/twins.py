@@ -10,11 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-
-from generation.engine.catalog import DEFAULT_LORA_FILE
 from tests.support.tiny_parts import (
     NO_SAFETY_CHECKER,
     TEXT_WIDTH,
@@ -29,35 +24,37 @@ from tests.support.tiny_parts import (
     transformers,
     unet,
 )
-from tests.support.twin_parts import (
+from tests.support.twin_encoders import (
     byte_tokenizer,
-    chroma_transformer,
     clip_vision,
-    deep_compression_autoencoder,
     depth_estimator,
+    gemma,
+    qwen3_config,
+    qwen_tokenizer,
+    qwen_vl,
+    siglip,
+    smollm,
+    t5,
+    t5_tokenizer,
+)
+from tests.support.twin_networks import (
+    chroma_transformer,
+    deep_compression_autoencoder,
     fibo_transformer,
     flow_autoencoder,
     flow_scheduler,
     flux2_autoencoder,
     flux2_klein_transformer,
     flux_transformer,
-    gemma,
     kandinsky3_unet,
     kandinsky22_prior,
     kandinsky22_unet,
     movq,
     omnigen_transformer,
-    qwen3_config,
     qwen_image_autoencoder,
     qwen_image_transformer,
-    qwen_tokenizer,
-    qwen_vl,
     sana_transformer,
     sd3_transformer,
-    siglip,
-    smollm,
-    t5,
-    t5_tokenizer,
     wan_autoencoder,
     z_image_transformer,
 )
@@ -78,25 +75,6 @@ def save_twin(models_dir: Path, name: str) -> str:
     with fixed_seed(0):
         TWINS[name].save(models_dir / id_)
     return id_
-
-
-def save_twin_lora(models_dir: Path, model_id: str, lora_id: str) -> None:
-    """Save a random LoRA of rank 2 for the queries of this twin's denoising network."""
-    (file,) = (
-        file
-        for network in ("unet", "transformer")
-        if (file := models_dir / model_id / network / "diffusion_pytorch_model.safetensors").is_file()
-    )
-    network, tensors = file.parent.name, dict[str, torch.Tensor]()
-    with safe_open(file, framework="pt") as weights, fixed_seed(0):
-        for name in weights.keys():  # noqa: SIM118  not a mapping
-            layer, _, kind = name.rpartition(".")
-            if layer.endswith("to_q") and kind == "weight":
-                outputs, inputs = weights.get_slice(name).get_shape()
-                tensors[f"{network}.{layer}.lora_A.weight"] = torch.randn(2, inputs)
-                tensors[f"{network}.{layer}.lora_B.weight"] = torch.randn(outputs, 2)
-    (models_dir / lora_id).mkdir(exist_ok=True)
-    save_file(tensors, models_dir / lora_id / DEFAULT_LORA_FILE)
 
 
 def sd2_depth(directory: Path) -> None:
