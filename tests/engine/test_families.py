@@ -213,9 +213,10 @@ def test_it_stops_within_a_step_with_a_lora_and_neither_leaves_a_trace(driver: D
             assert done == 1
             raise Stop
 
+    plain = driver.plain.pixels
     with pytest.raises(Stop):
         driver.engine.run(driver.recipe(loras=FIELDS["loras"]), PICTURE, stop)
-    assert np.array_equal(driver.plain.pixels, driver.run())
+    assert np.array_equal(plain, driver.run())
 
 
 def test_it_warms(driver: Driver) -> None:
