@@ -36,7 +36,9 @@ def describe(row: DiffusionModel, is_warm: bool | None = None) -> ModelDescripti
         is_default=row.is_default,
         is_warm=is_warm,
         cost_weight=row.cost_weight,
-        sizes=Sizes(min_side=traits.min_side, max_side=traits.max_side),
+        sizes=Sizes(
+            min_side=traits.min_side, max_side=traits.max_side, max_pixels=min(traits.area, traits.max_side**2)
+        ),
         parameters={name: _parameter(name, traits, limits) for name in MODEL_FIELDS},
         loras=loras,
         examples=row.examples,

@@ -96,8 +96,6 @@ class LatentLayout(StrEnum):
     """As PATCHES, on the scale of the autoencoder's batch normalization."""
     CELLS = "cells"
     """(images, cells, channels)"""
-    NONE = "none"
-    """Of an autoencoder that previews are not made of."""
 
 
 class StepSource(StrEnum):
@@ -112,9 +110,12 @@ class Traits(BaseModel):
 
     `pipeline` is the class of diffusers that is loaded. `without_effect` are request fields that it ignores; `forced` are
     values that replace those of the request; `recommended` are the best values to request. `guidance_slope` maps the API's
-    guidance scale g to `1 + slope * (g - 1)` for the model. Sides are in pixels, a multiple of `side_multiple`; `area` is
-    the pixels of the pictures that the model was trained with, None if only sides matter. With `has_fixed_area` pictures
-    of `area` are made whatever size is requested.
+    guidance scale g to `1 + slope * (g - 1)` for the model. Without `guides_each_image`, all images of a call have the same
+    guidance scale. With `needs_picture_guidance`, the pipeline guides only if `image_guidance_scale` is at least 1 too.
+
+    Sides are in pixels, a multiple of `side_multiple`. A model makes good pictures from `min_side` to `max_side` and up to
+    `area` pixels: smaller ones are drawn larger and scaled back, larger ones are reduced. With `has_fixed_area` pictures of
+    `area` are made whatever size is requested.
 
     `arguments` are the pipeline's names of request fields, where they differ, and of `area`, width x height.
     `constants` are arguments with the same value in each call. `prompt_template` makes the model's prompt: `{prompt}` is
@@ -132,6 +133,8 @@ class Traits(BaseModel):
     step_rule: StepRule = StepRule.ROUND_DOWN
     guidance: Guidance = Guidance.CLASSIFIER_FREE
     guides_above: float = 1.0
+    guides_each_image: bool = True
+    needs_picture_guidance: bool = False
     arguments: Mapping[str, str] = {}
     constants: Mapping[str, Any] = {}
     prompt_template: str = "{prompt}"
@@ -143,9 +146,9 @@ class Traits(BaseModel):
     recommended: dict[str, int | float] = {}
     min_steps: int = 1
     side_multiple: int = 8
-    min_side: int = 256
+    min_side: int = 512
     max_side: int = 1024
-    area: int | None = None
+    area: int = 768 * 768
     has_fixed_area: bool = False
     latents: LatentLayout = LatentLayout.SPATIAL
     step_source: StepSource = StepSource.CALLBACK
@@ -158,6 +161,9 @@ class Traits(BaseModel):
         return "strength" not in self.without_effect
 
 
+_EMBEDDED_GUIDANCE: dict[str, Any] = {"guidance": Guidance.EMBEDDED, "guides_each_image": False}
+# It guides each image by itself, and would multiply the channels of each by the scales of the images.
+_IMAGE_BY_IMAGE: dict[str, Any] = {"guides_above": 0.0, "guides_each_image": False}
 _UNGUIDED = frozenset({"guidance_scale", "image_guidance_scale", "negative_prompt"})
 _EMBEDDED = frozenset({"image_guidance_scale", "negative_prompt"})
 _EDITOR = frozenset({"strength", "image_guidance_scale"})
@@ -181,11 +187,23 @@ _TRUE_CFG: dict[str, Any] = {
     "min_steps": 2,
     "latents": LatentLayout.PATCHES,
 }
+_SDXL: dict[str, Any] = {
+    "pipeline": "StableDiffusionXLImg2ImgPipeline",
+    "min_side": 768,
+    "max_side": 2048,
+    "area": MEGAPIXEL,
+}
 _TURBO: dict[str, Any] = {
     "guidance": Guidance.NONE,
     "without_effect": _UNGUIDED,
     "forced": {"guidance_scale": 0},
     "recommended": {"num_inference_steps": 2},
+}
+_PIX2PIX: dict[str, Any] = {
+    "image_use": ImageUse.CONDITION,
+    "step_rule": StepRule.ALL,
+    "without_effect": frozenset({"strength"}),
+    "needs_picture_guidance": True,
 }
 _VISION = ("torchvision",)
 
@@ -193,16 +211,13 @@ FAMILY_TRAITS: dict[Family, Traits] = {
     Family.STABLE_DIFFUSION: Traits(recommended={"guidance_scale": 7.5, "num_inference_steps": 30}),
     Family.DEPTH: Traits(pipeline="StableDiffusionDepth2ImgPipeline"),
     Family.SDXL: Traits(
-        pipeline="StableDiffusionXLImg2ImgPipeline",
-        min_side=512,
-        max_side=2048,
-        area=MEGAPIXEL,
+        **_SDXL,
         recommended={"guidance_scale": 6, "num_inference_steps": 30},
     ),
     Family.TURBO: Traits(**_TURBO),
     Family.SDXL_TURBO: Traits(**_TURBO, pipeline="StableDiffusionXLImg2ImgPipeline"),
     Family.LIGHTNING: Traits(
-        pipeline="StableDiffusionXLImg2ImgPipeline",
+        **_SDXL,
         guidance=Guidance.NONE,
         without_effect=_UNGUIDED | {"num_inference_steps"},
         forced={"guidance_scale": 0, "num_inference_steps": 8},
@@ -210,33 +225,34 @@ FAMILY_TRAITS: dict[Family, Traits] = {
     Family.LCM: Traits(
         pipeline="LatentConsistencyModelImg2ImgPipeline",
         step_rule=StepRule.ALL,
-        guidance=Guidance.EMBEDDED,
+        **_EMBEDDED_GUIDANCE,
         without_effect=_EMBEDDED,
         recommended={"num_inference_steps": 4, "guidance_scale": 8},
     ),
     Family.INSTRUCT_PIX2PIX: Traits(
+        **_PIX2PIX,
         pipeline="StableDiffusionInstructPix2PixPipeline",
-        image_use=ImageUse.CONDITION,
-        step_rule=StepRule.ALL,
-        without_effect=frozenset({"strength"}),
+        min_side=256,
     ),
     Family.SDXL_PIX2PIX: Traits(
+        **_PIX2PIX,
         pipeline="StableDiffusionXLInstructPix2PixPipeline",
-        image_use=ImageUse.CONDITION,
-        step_rule=StepRule.ALL,
-        without_effect=frozenset({"strength"}),
         step_source=StepSource.SCHEDULER,
-        min_side=512,
         area=MEGAPIXEL,
     ),
     Family.KANDINSKY_2: Traits(
         pipeline="KandinskyV22Img2ImgCombinedPipeline",
+        without_effect=frozenset({"image_guidance_scale", "loras"}),
         side_multiple=64,
-        latents=LatentLayout.NONE,
         recommended={"guidance_scale": 4},
     ),
     Family.KANDINSKY_3: Traits(
-        pipeline="Kandinsky3Img2ImgPipeline", side_multiple=64, area=MEGAPIXEL, latents=LatentLayout.NONE
+        pipeline="Kandinsky3Img2ImgPipeline",
+        without_effect=frozenset({"image_guidance_scale", "loras"}),
+        # It adds 1 to the scale, and only then multiplies.
+        guides_each_image=False,
+        side_multiple=64,
+        area=MEGAPIXEL,
     ),
     Family.SD3: Traits(
         **{**_FLOW, "gpu_dtype": "float16", "prompt_tokens": 256},
@@ -246,7 +262,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
     Family.FLUX: Traits(
         **_FLOW,
         pipeline="FluxImg2ImgPipeline",
-        guidance=Guidance.EMBEDDED,
+        **_EMBEDDED_GUIDANCE,
         without_effect=_EMBEDDED,
         latents=LatentLayout.PATCHES,
         recommended={"guidance_scale": 3.5, "num_inference_steps": 28},
@@ -264,7 +280,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="FluxKontextPipeline",
         image_use=ImageUse.CONDITION,
-        guidance=Guidance.EMBEDDED,
+        **_EMBEDDED_GUIDANCE,
         arguments={"area": "max_area"},
         constants={"_auto_resize": False},
         latents=LatentLayout.PATCHES,
@@ -274,7 +290,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="Flux2Pipeline",
         image_use=ImageUse.REFERENCES,
-        guidance=Guidance.EMBEDDED,
+        **_EMBEDDED_GUIDANCE,
         latents=LatentLayout.NORMALIZED_PATCHES,
         packages=_VISION,
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
@@ -340,7 +356,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
     Family.Z_IMAGE: Traits(
         **_FLOW,
         pipeline="ZImageImg2ImgPipeline",
-        guides_above=0.0,
+        **_IMAGE_BY_IMAGE,
         recommended={"guidance_scale": 4, "num_inference_steps": 30},
     ),
     Family.Z_IMAGE_TURBO: Traits(
@@ -355,19 +371,19 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         **_FLOW_EDITOR,
         pipeline="ZImageOmniPipeline",
         image_use=ImageUse.REFERENCES,
-        guides_above=0.0,
+        **_IMAGE_BY_IMAGE,
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.SANA_SPRINT: Traits(
         **{**_FLOW, "side_multiple": 32, "prompt_tokens": 300},
         pipeline="SanaSprintImg2ImgPipeline",
-        guidance=Guidance.EMBEDDED,
+        **_EMBEDDED_GUIDANCE,
         without_effect=_EMBEDDED,
         constants={"use_resolution_binning": False, "intermediate_timesteps": None},
         recommended={"guidance_scale": 4.5, "num_inference_steps": 4},
     ),
     Family.OMNIGEN: Traits(
-        **{**_FLOW_EDITOR, "without_effect": frozenset({"strength", "negative_prompt"})},
+        **{**_FLOW_EDITOR, "without_effect": frozenset({"strength", "negative_prompt", "loras"})},
         pipeline="OmniGenPipeline",
         image_use=ImageUse.REFERENCES,
         arguments={"image": "input_images", "image_guidance_scale": "img_guidance_scale"},
@@ -385,7 +401,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 5, "num_inference_steps": 30},
     ),
     Family.LONGCAT_EDIT: Traits(
-        **_FLOW_EDITOR,
+        **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"loras"}},
         pipeline="LongCatImageEditPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,
@@ -395,7 +411,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4.5, "num_inference_steps": 50},
     ),
     Family.JOYIMAGE_EDIT: Traits(
-        **_FLOW_EDITOR,
+        **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"loras"}},
         pipeline="JoyImageEditPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,

@@ -56,7 +56,11 @@ NO_LIMITS = Limits()
 
 
 class Recipe(BaseModel):
-    """All values that determine the result. `width` and `height` are those of the result, in pixels."""
+    """All values that determine the result.
+
+    `width` and `height` are those of the result, in pixels. The model draws it `scale` times as large, at least 1, where it
+    cannot make such small pictures.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,6 +76,22 @@ class Recipe(BaseModel):
     safety_check: bool
     width: int
     height: int
+    scale: float = 1.0
+
+    @property
+    def drawn_size(self) -> tuple[int, int]:
+        """Return width and height of the picture that the model draws, without padding."""
+        return max(1, round(self.width * self.scale)), max(1, round(self.height * self.scale))
+
+    @property
+    def canvas_size(self) -> tuple[int, int]:
+        """Return width and height of what the model makes: the drawn picture, padded to sides that the model supports."""
+        traits = traits_of(self.model)
+        drawn = self.drawn_size
+        # No longer side is below `min_side` unless staff allow only smaller pictures.
+        least = min(traits.min_side, max(drawn))
+        width, height = (-(-max(side, least) // traits.side_multiple) * traits.side_multiple for side in drawn)
+        return width, height
 
     @property
     def executed_steps(self) -> int:
@@ -79,10 +99,9 @@ class Recipe(BaseModel):
         return max(1, _executed_steps(self.num_inference_steps, self.strength, traits_of(self.model).step_rule))
 
     def cost(self, weight: float) -> float:
-        """Return executed steps x megapixels x images x the model's cost weight."""
-        traits = traits_of(self.model)
-        pixels = traits.area if traits.has_fixed_area and traits.area else self.width * self.height
-        return self.executed_steps * pixels / 1e6 * len(self.seeds) * weight
+        """Return executed steps x megapixels that the model makes x images x the model's cost weight."""
+        width, height = self.canvas_size
+        return self.executed_steps * width * height / 1e6 * len(self.seeds) * weight
 
     @property
     def is_guided(self) -> bool:
@@ -109,12 +128,12 @@ class Recipe(BaseModel):
         shared = {
             "model": self.model.model_dump(mode="json"),
             "loras": sorted([lora.id, lora.revision, lora.weight_name, lora.weight] for lora in self.loras),
-            "size": [self.width, self.height],
+            "size": [self.width, self.height, self.scale],
             "steps": self.num_inference_steps,
             "strength": self.strength if traits.has_strength else None,
             "guided": self.is_guided,
             "negative": self.is_guided and traits.image_use is ImageUse.START and self.negative_prompt != "",
-            "scale": self.guidance_scale if traits.guidance is Guidance.EMBEDDED else None,
+            "guidance": None if traits.guides_each_image else self.guidance_scale,
         }
         return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -199,9 +218,7 @@ def plan(
         )
         warnings += strength_warnings
 
-    width, height = fit(size, traits)
-    warnings += _resize_warnings(size, (width, height), model, traits)
-
+    fitted = fit(size, traits)
     seed = parameters.seed
     if seed is None:
         seed = secrets.randbelow(_GENERATOR_SEEDS - parameters.num_images_per_prompt)
@@ -209,13 +226,14 @@ def plan(
         warnings.append(f"seed {seed} gives the same pixels as seed {seed % _GENERATOR_SEEDS}.")
     recipe = Recipe(
         model=model,
-        loras=tuple(loras),
+        loras=() if "loras" in traits.without_effect else tuple(loras),
         seeds=tuple(range(seed, seed + parameters.num_images_per_prompt)),
-        width=width,
-        height=height,
+        width=fitted[0],
+        height=fitted[1],
+        scale=enlargement(fitted, traits),
         **values,
     )
-    return recipe, warnings
+    return recipe, warnings + _size_warnings(size, recipe, traits)
 
 
 def _check_limits(parameters: ImageToImageParameters, model: ModelReference, traits: Traits, limits: Limits) -> None:
@@ -245,36 +263,55 @@ def refit(recipe: Recipe, size: tuple[int, int], limits: Limits = NO_LIMITS) -> 
     """Return the recipe adapted to the size of a picture that was unknown when it was planned, and warnings."""
     traits = clamp(traits_of(recipe.model), limits)
     width, height = fit(size, traits)
-    warnings = _resize_warnings(size, (width, height), recipe.model, traits)
-    return recipe.model_copy(update={"width": width, "height": height}), warnings
+    changes = {"width": width, "height": height, "scale": enlargement((width, height), traits)}
+    recipe = recipe.model_copy(update=changes)
+    return recipe, _size_warnings(size, recipe, traits)
 
 
-def _resize_warnings(
-    size: tuple[int, int], fitted: tuple[int, int], model: ModelReference, traits: Traits
-) -> list[str]:
-    if fitted == size:
-        return []
-    warning = (
-        f"The picture of {size[0]} x {size[1]} pixels was fitted to {fitted[0]} x {fitted[1]}, "
-        f"since {model.id} works from {traits.min_side} to {traits.max_side} pixels a side"
-        + ("." if min(fitted) >= traits.min_side else ", and the longer side decides.")
-    )
-    return [warning]
+def _size_warnings(size: tuple[int, int], recipe: Recipe, traits: Traits) -> list[str]:
+    """Return warnings about a result of another size than the input, and about one that is drawn larger than it is."""
+    warnings = []
+    if (recipe.width, recipe.height) != size:
+        most = f"{traits.max_side} pixels a side"
+        if max(recipe.width, recipe.height) < traits.max_side:
+            most = f"{traits.area / 1e6:.1f} megapixels"
+        warnings.append(
+            f"The picture of {size[0]} x {size[1]} pixels was fitted to {recipe.width} x {recipe.height}, "
+            f"since {recipe.model.id} makes at most {most}."
+        )
+    if recipe.scale > 1:
+        width, height = recipe.drawn_size
+        least = f"needs {traits.min_side} pixels a side"
+        if traits.has_fixed_area:
+            least = f"always makes {traits.area / 1e6:.1f} megapixels"
+        warnings.append(
+            f"The picture was drawn at {width} x {height} pixels and scaled back to {recipe.width} x {recipe.height}, "
+            f"since {recipe.model.id} {least}."
+        )
+    return warnings
 
 
 def fit(size: tuple[int, int], traits: Traits) -> tuple[int, int]:
-    """Return the width and height nearest to `size` that the model supports, with the same aspect ratio.
-
-    Scale the shorter side up to `min_side`, then the longer side down to `max_side`, which has priority if both cannot be
-    met, as has `area`. `side_multiple` does not matter here, since the engine pads to it and crops the result.
-    """
+    """Return the largest width and height up to `size` within `max_side` and `area`, with the same aspect ratio."""
     width, height = size
-    scale = max(1.0, traits.min_side / min(size))
-    scale = min(scale, traits.max_side / max(size))
-    if traits.area is not None and width * height * scale**2 > traits.area:
-        scale = math.sqrt(traits.area / (width * height))
-        return max(1, int(width * scale)), max(1, int(height * scale))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    if width * height <= traits.area and max(size) <= traits.max_side:
+        return size
+    side_scale, area_scale = traits.max_side / max(size), math.sqrt(traits.area / (width * height))
+    if side_scale <= area_scale:
+        return max(1, round(width * side_scale)), max(1, round(height * side_scale))
+    return max(1, int(width * area_scale)), max(1, int(height * area_scale))
+
+
+def enlargement(size: tuple[int, int], traits: Traits) -> float:
+    """Return how many times as large the model draws a result of this size, which `fit` returned; at least 1.
+
+    The shorter side has `min_side` then, as far as `max_side` and `area` allow; they have priority. `side_multiple` does not
+    matter, since the engine pads the picture to it and crops the result.
+    """
+    area_scale = math.sqrt(traits.area / (size[0] * size[1]))
+    if traits.has_fixed_area:
+        return max(1.0, area_scale)
+    return max(1.0, min(traits.min_side / min(size), traits.max_side / max(size), area_scale))
 
 
 def _executed_steps(steps: int, strength: float, rule: StepRule) -> int:

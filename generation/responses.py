@@ -166,10 +166,13 @@ class ParameterDescription(BaseModel):
 
 
 class Sizes(BaseModel):
-    """The sides of the result in pixels. A picture within these keeps its size, any other is resized."""
+    """The sizes of pictures that the model makes well, in pixels. The result has the size of the input, unless reduced."""
 
-    min_side: int = Field(description="A shorter side is enlarged to this, as far as `max_side` allows.")
+    min_side: int = Field(
+        description="A picture with a shorter side is drawn larger, as far as `max_side` allows, and scaled back."
+    )
     max_side: int = Field(description="A longer side is reduced to this.")
+    max_pixels: int = Field(description="A picture of more pixels, width x height, is reduced to this.")
 
 
 class ModelDescription(BaseModel):

@@ -387,7 +387,7 @@ _TINY_EDIT: dict[str, Any] = {
     "is_default": True,
     "is_warm": True,
     "cost_weight": 1.0,
-    "sizes": {"min_side": 128, "max_side": 512},
+    "sizes": {"min_side": 128, "max_side": 512, "max_pixels": 262144},
     "parameters": {
         "loras": _parameter(""),
         "strength": _parameter(0.8, 0, 1, has_effect=False),
@@ -408,7 +408,7 @@ _TINY_REDRAW = {
     "kind": "stable-diffusion",
     "is_default": False,
     "is_warm": False,
-    "sizes": {"min_side": 128, "max_side": 192},
+    "sizes": {"min_side": 128, "max_side": 192, "max_pixels": 36864},
     "parameters": {
         **_TINY_EDIT["parameters"],
         "loras": _parameter("", has_effect=False),

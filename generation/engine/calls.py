@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from generation.engine.canvas import Box, pad_to_multiple
+from generation.engine.autoencoders import autoencoder_of
+from generation.engine.canvas import Box, fit_back, pad
 from generation.engine.errors import ModelFailed
 from generation.engine.guidance import per_image, sound_guidance
 from generation.engine.observation import results_observed
@@ -28,7 +29,7 @@ CallPreviewSink = Callable[[Callable[[], list[Image.Image]]], None]
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image of a call, with its own seed and guidance. The result is the part `box` of `canvas`, the padded input."""
+    """One image of a call, with its own seed and guidance. The picture is drawn in the part `box` of `canvas`, the input."""
 
     recipe: Recipe
     seed: int
@@ -41,7 +42,7 @@ class ImageJob:
 def prepare(warm: WarmPipeline, recipe: Recipe, picture: Image.Image) -> tuple[list[ImageJob], list[str]]:
     """Return one image job per seed of the recipe, and warnings about values without effect."""
     traits = traits_of(recipe.model)
-    canvas, box = pad_to_multiple(picture, (recipe.width, recipe.height), traits)
+    canvas, box = pad(picture, recipe)
     guidance, image_guidance, warnings = sound_guidance(recipe)
     warnings += truncation_warnings(warm.pipe, "prompt", recipe.prompt, traits.prompt_tokens)
     if recipe.negative_prompt and "negative_prompt" not in traits.without_effect:
@@ -79,6 +80,10 @@ def call(
         after_step(index, pipe.num_timesteps, tensors["latents"])
         return {}
 
+    def on_prior_step_end(*_: object) -> dict[str, torch.Tensor]:
+        report(0, 1, "encoding")
+        return {}
+
     def make_previews() -> list[Image.Image]:
         return warm.previews.make([(job.canvas.size, job.box) for job in jobs])
 
@@ -100,15 +105,17 @@ def call(
             arguments = _arguments(warm, jobs, traits)
             if not steps_of_scheduler:
                 arguments["callback_on_step_end"] = on_step_end
+            if "prior_callback_on_step_end" in warm.arguments:  # to be canceled there too
+                arguments["prior_callback_on_step_end"] = on_prior_step_end
             arguments["generator"] = generators[0] if traits.image_use is ImageUse.REFERENCES else generators
             images: list[Image.Image] = getattr(pipe(**arguments), traits.output)
-        return [_crop(image, job) for image, job in zip(images, jobs, strict=True)]
+        return [fit_back(image, job.recipe, job.box) for image, job in zip(images, jobs, strict=True)]
     finally:
         hook.remove()
         # Some pipelines switch the autoencoder to float32 while decoding; a call that fails there does not switch back.
-        vae = getattr(pipe, "vae", None)
-        if vae is not None and vae.dtype != warm.dtype:
-            vae.to(warm.dtype)
+        autoencoder = autoencoder_of(pipe)
+        if autoencoder.dtype != warm.dtype:
+            autoencoder.to(warm.dtype)
 
 
 def scheduler_steps(
@@ -130,8 +137,7 @@ def finite_decoding(pipe: Any) -> AbstractContextManager[None]:
         if not torch.isfinite(result[0] if isinstance(result, tuple) else result.sample).all():
             raise ModelFailed(_OVERFLOW)
 
-    vae = getattr(pipe, "vae", None)
-    return nullcontext() if vae is None else results_observed(vae, "decode", check)
+    return results_observed(autoencoder_of(pipe), "decode", check)
 
 
 def _arguments(warm: WarmPipeline, jobs: Sequence[ImageJob], traits: Traits) -> dict[str, Any]:
@@ -165,10 +171,3 @@ def _arguments(warm: WarmPipeline, jobs: Sequence[ImageJob], traits: Traits) -> 
 
 def _model_prompt(prompt: str, traits: Traits) -> str:
     return traits.prompt_template.format(prompt=prompt, prompt_json=json.dumps(prompt))
-
-
-def _crop(image: Image.Image, job: ImageJob) -> Image.Image:
-    size = job.canvas.size
-    if image.size != size:  # some pipelines choose another output size
-        image = image.resize(size, Image.Resampling.LANCZOS)
-    return image if job.box == (0, 0, *size) else image.crop(job.box)

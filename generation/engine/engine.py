@@ -48,6 +48,9 @@ from generation.recipes import ModelReference, Recipe, traits_of
 
 log = logging.getLogger(__name__)
 
+_WARM_SIDE = 256
+"""Pixels a side of the picture that warms a model. It may be too small to be good."""
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -134,6 +137,11 @@ class Engine:
         return self._pipelines.models
 
     @property
+    def fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of each loaded model by its id, least recently used first."""
+        return self._pipelines.fingerprints
+
+    @property
     def memory(self) -> tuple[int, int]:
         """Return the bytes in use and in total on the device. Safe to call from any thread."""
         return memory(self._device)
@@ -145,7 +153,7 @@ class Engine:
     def warm(self, model: ModelReference) -> None:
         """Load the model and the safety checker, and run few steps of the smallest size. Raises what `run` raises."""
         traits = traits_of(model)
-        side = traits.min_side
+        side = min(traits.min_side, _WARM_SIDE)
         recipe = Recipe(
             model=model,
             loras=(),
@@ -180,9 +188,10 @@ class Engine:
         """Make the pictures of all items, if possible in one call, and return the result or the error of each item.
 
         If memory is short, retry in halves; if the call fails otherwise, retry item by item, so that a bad item fails
-        alone. Steps and timings are those of the whole run. Previews, and errors of `on_preview`, do not affect the
-        results. Raises what `on_step` raised, within one step and without decoding, ValueError if the recipes do not share
-        one `batch_key`, or `DeviceLost`: then this process can run nothing more.
+        alone, and then image by image, for pipelines that make one at a time. Steps and timings are those of the whole
+        run. Previews, and errors of `on_preview`, do not affect the results. Raises what `on_step` raised, within one step
+        and without decoding, ValueError if the recipes do not share one `batch_key`, or `DeviceLost`: then this process can
+        run nothing more.
         """
         if len({item.recipe.batch_key for item in items}) != 1:
             raise ValueError("the items of a batch must have one batch_key")
@@ -266,11 +275,13 @@ class Engine:
             size = max(1, len(failed) // 2)
             log.warning("out of memory, retrying with at most %d images per call", size)
             return [entries[start : start + size] for entries in pending for start in range(0, len(entries), size)]
-        by_item = [list(entries) for _, entries in groupby(failed, key=lambda entry: entry.item)]
-        if len(by_item) == 1:
+        if len(failed) == 1:
             return []
-        log.warning("a batch of %d requests failed, retrying each alone: %r", len(by_item), error)
-        return [*by_item, *later]
+        smaller = [list(entries) for _, entries in groupby(failed, key=lambda entry: entry.item)]
+        if len(smaller) == 1:
+            smaller = [[entry] for entry in failed]
+        log.warning("a call for %d images failed, retrying in %d calls: %r", len(failed), len(smaller), error)
+        return [*smaller, *later]
 
     def _check_safety(self, run: "_ItemRun", progress: Progress) -> list[Picture]:
         seeds = run.recipe.seeds

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from generation.families import Family
-from generation.recipes import Recipe
+from generation.recipes import Recipe, traits_of
 
 
 @dataclass(frozen=True)
@@ -15,14 +14,17 @@ class PerImage:
     """Guidance scales of the images of one call, for use in place of a single number.
 
     Pipelines of diffusers multiply the difference of two predictions, shape (images, ...), by the scale, and compare the
-    scale with 1 to decide whether to guide. Only these operations are supported: any other raises TypeError, so that no
-    pipeline computes something wrong in silence.
+    scale with 1 to decide whether to guide. Only these operations are supported: any other, or another shape, raises
+    TypeError, so that no pipeline computes something wrong in silence. The shape cannot tell as many channels of one image
+    as there are images, so models that guide image by image are declared: `Traits.guides_each_image`.
     """
 
     scales: tuple[float, ...]
 
     def __mul__(self, difference: torch.Tensor) -> torch.Tensor:
         """Multiply each image's difference by its scale, rounded once to the tensor's type, as with a plain number."""
+        if difference.shape[:1] != (len(self.scales),):
+            raise TypeError(f"{len(self.scales)} guidance scales, but predictions of shape {tuple(difference.shape)}")
         shape = (len(self.scales), *[1] * (difference.ndim - 1))
         scales = torch.tensor(self.scales, dtype=torch.float32, device=difference.device).view(shape)
         return (scales * difference).to(difference.dtype)
@@ -35,6 +37,9 @@ class PerImage:
     def __ge__(self, minimum: float) -> bool:
         return _same_for_all(scale >= minimum for scale in self.scales)
 
+    def __le__(self, maximum: float) -> bool:
+        return not self > maximum
+
 
 def per_image(scales: Sequence[float]) -> float | PerImage:
     """Return the scale argument for images with these scales: a plain number if all are equal."""
@@ -44,12 +49,12 @@ def per_image(scales: Sequence[float]) -> float | PerImage:
 def sound_guidance(recipe: Recipe) -> tuple[float, float, list[str]]:
     """Return guidance_scale and image_guidance_scale as the pipeline needs them, and warnings.
 
-    InstructPix2Pix disables both kinds of guidance if guidance_scale is at most 1 or image_guidance_scale below 1. So
+    Some pipelines disable both kinds of guidance if guidance_scale is at most 1 or image_guidance_scale below 1. So
     raise image_guidance_scale to at least 1; if it is above 1, raise a guidance_scale of at most 1 (no guidance by the
     prompt) to the next number above 1.
     """
     guidance, image_guidance = recipe.guidance_scale, recipe.image_guidance_scale
-    if recipe.model.family not in (Family.INSTRUCT_PIX2PIX, Family.SDXL_PIX2PIX):
+    if not traits_of(recipe.model).needs_picture_guidance:
         return guidance, image_guidance, []
     warnings = []
     if image_guidance < 1:

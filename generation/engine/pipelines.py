@@ -26,6 +26,7 @@ from generation.engine.catalog import (
 )
 from generation.engine.devices import choose_dtype, is_out_of_memory, release_memory
 from generation.engine.errors import ModelFailed, ModelTooLarge, PackagesMissing
+from generation.engine.fingerprint import fingerprint
 from generation.engine.loras import Loras
 from generation.engine.previews import Previews
 from generation.families import StepSource, Traits
@@ -64,7 +65,7 @@ def expected_warnings_ignored() -> Iterator[None]:
 
 
 class WarmPipeline:
-    """A loaded pipeline with its LoRAs, previews, denoising network and the names of its arguments.
+    """A loaded pipeline with its LoRAs, previews, denoising network, fingerprint and the names of its arguments.
 
     Raises TypeError if the pipeline lacks an argument that its family's rules need.
     """
@@ -72,6 +73,7 @@ class WarmPipeline:
     def __init__(self, pipe: Any, dtype: torch.dtype, traits: Traits, find: Callable[[LoraReference], Path]) -> None:
         self.pipe = pipe
         self.dtype = dtype
+        self.fingerprint = ""
         self.denoiser: torch.nn.Module = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
         self.arguments = frozenset(inspect.signature(pipe.__call__).parameters)
         self.loras = Loras(pipe, find)
@@ -110,6 +112,11 @@ class WarmPipelines:
     def models(self) -> list[str]:
         """Return the ids of the warm models, least recently used first."""
         return [model.id for model in self._warm]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Return the fingerprints of the warm models by id."""
+        return {model.id: warm.fingerprint for model, warm in self._warm.items()}
 
     def get(self, model: ModelReference) -> WarmPipeline:
         """Return the pipeline of this model; load it if necessary.
@@ -170,7 +177,9 @@ class WarmPipelines:
         while True:
             try:
                 pipe = load(model, weights, self._device, dtype)
-                return WarmPipeline(pipe, dtype, traits, lambda lora: find_lora(lora, self._models_dir, self._offline))
+                warm = WarmPipeline(pipe, dtype, traits, lambda lora: find_lora(lora, self._models_dir, self._offline))
+                warm.fingerprint = fingerprint(weights, dtype, self._device)
+                return warm
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise ModelFailed(f"Model '{model.id}' could not be loaded.") from error

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from generation.engine.autoencoders import autoencoder_of, encode
 from generation.engine.canvas import Box
 from generation.engine.observation import results_observed
 from generation.families import LatentLayout
@@ -59,14 +60,14 @@ class Previews:
 
     def make(self, frames: Sequence[Frame]) -> list[Image.Image]:
         """Return a preview of each image of the last step, cropped to its frame; an empty list if that is impossible."""
-        if self._step is None or self._failed or self._layout is LatentLayout.NONE:
+        if self._step is None or self._failed:
             return []
         try:
             canvas, _ = frames[0]
             latents = unpack(self._step.clean_latents(), self._layout, canvas, self._pipe)
             if latents.ndim != 4 or len(latents) != len(frames):
                 return []
-            if self._map is None or latents.shape[1] + 1 != len(self._map):
+            if latents.shape[1] + 1 != len(self._map):
                 return []
             return [_crop(small, *frame) for small, frame in zip(render(latents, self._map), frames, strict=True)]
         except Exception:
@@ -75,9 +76,8 @@ class Previews:
             return []
 
     @cached_property
-    def _map(self) -> torch.Tensor | None:
-        vae = getattr(self._pipe, "vae", None)
-        return None if vae is None else fit(vae)
+    def _map(self) -> torch.Tensor:
+        return fit(autoencoder_of(self._pipe))
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,14 @@ def _grid(cells: int, canvas: tuple[int, int]) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def fit(vae: Any) -> torch.Tensor:
+def fit(autoencoder: Any) -> torch.Tensor:
     """Return the map for this autoencoder, shape (channels + 1, 3): weights, then the bias, to RGB from -1 to 1.
 
     Least squares from the scaled latents of a chart to its colours, averaged over the area of each latent. Raises
     ValueError if the solution is not finite.
     """
     chart = _chart()
-    latents = _scale(vae, _encode(vae, chart)).float().cpu()
+    latents = encode(autoencoder, chart).float().cpu()
     height, width = latents.shape[2:]
     colours = functional.adaptive_avg_pool2d(chart, (height, width))
     inputs = functional.pad(latents[0].flatten(1).T, (0, 1), value=1.0)
@@ -188,35 +188,3 @@ def _chart() -> torch.Tensor:
         chart += strength * functional.interpolate(noise, size=(_CHART_SIDE, _CHART_SIDE), mode="bicubic")
         cells, strength = cells * 2, strength * 0.7
     return chart.clamp(-1, 1)
-
-
-def _encode(vae: Any, picture: torch.Tensor) -> torch.Tensor:
-    """Return the latents of a picture of shape (1, 3, height, width), not yet scaled."""
-    dtype = vae.dtype
-    needs_float32 = dtype != torch.float32 and getattr(vae.config, "force_upcast", False)
-    if needs_float32:  # it overflows in smaller types; pipelines do the same
-        vae.to(torch.float32)
-    try:
-        pixels = picture.to(vae.device, vae.dtype)
-        is_video = any(parameter.ndim == 5 for parameter in vae.parameters())
-        encoded = vae.encode(pixels.unsqueeze(2) if is_video else pixels)
-    finally:
-        if needs_float32:
-            vae.to(dtype)
-    latents: torch.Tensor
-    if hasattr(encoded, "latent_dist"):
-        latents = encoded.latent_dist.mode()
-    else:
-        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
-    return latents[:, :, 0] if is_video else latents
-
-
-def _scale(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Return the latents on the scale of the denoiser."""
-    config = vae.config
-    factor = getattr(config, "scaling_factor", None) or 1.0
-    mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-    if mean is None or deviation is None:
-        return (latents - (getattr(config, "shift_factor", None) or 0.0)) * factor
-    mean, deviation = (torch.tensor(numbers).view(1, -1, 1, 1).to(latents) for numbers in (mean, deviation))
-    return (latents - mean) * factor / deviation

@@ -67,7 +67,7 @@ def record(generations: Sequence[Generation], timings: Mapping[str, float]) -> N
     with transaction.atomic():
         timing, is_new = RunTiming.objects.select_for_update().get_or_create(
             model_id=recipe.model.id,
-            pixels=_rounded(recipe.width * recipe.height),
+            pixels=_rounded(math.prod(recipe.canvas_size)),
             images=images,
             defaults={"step_seconds": step_seconds, "other_seconds": other_seconds},
         )
@@ -102,7 +102,7 @@ class RunTimeEstimator:
         timings = self._timings.get(recipe.model.id)
         if not timings:
             return None
-        work = recipe.width * recipe.height * len(recipe.seeds)
+        work = math.prod(recipe.canvas_size) * len(recipe.seeds)
         nearest = min(timings, key=lambda timing: abs(math.log(timing.pixels * timing.images / work)))
         scale = work / (nearest.pixels * nearest.images)
         return scale * (recipe.executed_steps * nearest.step_seconds + nearest.other_seconds)

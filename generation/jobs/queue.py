@@ -5,7 +5,7 @@ The row is the truth. A claim is a lease with an attempt number, and every later
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
@@ -42,11 +42,11 @@ class LeaseStatus(Enum):
     LOST = auto()
 
 
-def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
+def claim(pool: str, worker: str, warm: Mapping[str, str] = {}) -> list[Generation]:
     """Lease the next row of the pool to this worker, with rows that can share its batch. Return them, empty if none is due.
 
-    `warm` are the models that the worker has loaded. Each row is leased to one worker, and no user gets more running rows
-    than their limit allows. A paused pool has no due rows.
+    `warm` are the models that the worker has loaded, with the fingerprints of their files; others are not batched. Each
+    row is leased to one worker, and no user gets more running rows than their limit allows. A paused pool has no due rows.
     """
     if PausedPool.objects.filter(pk=pool).exists():
         return []
@@ -58,7 +58,7 @@ def claim(pool: str, worker: str, warm: Sequence[str] = ()) -> list[Generation]:
             for generation in allowed:
                 _lease_to(generation, worker, shares[generation.user_id])
             if allowed:
-                _count_affinity_skips(allowed[0], warm)
+                _count_affinity_skips(allowed[0], list(warm))
                 for generation in allowed:
                     transaction.on_commit(partial(_publish_start, generation))
                 return allowed
@@ -71,16 +71,16 @@ def _publish_start(generation: Generation) -> None:
     progress.publish(generation.pk, "started", {"attempt": generation.attempt})
 
 
-def _pick(pool: str, warm: Sequence[str], full: set[int]) -> list[Generation]:
+def _pick(pool: str, warm: Mapping[str, str], full: set[int]) -> list[Generation]:
     """Return the next row and those that can share its batch, locked; on PostgreSQL other claims skip locked rows."""
-    rows = Generation.objects.in_claim_order(pool, warm, timezone.now()).exclude(user__in=full)
+    rows = Generation.objects.in_claim_order(pool, list(warm), timezone.now()).exclude(user__in=full)
     waiting = rows.select_related("user", "model").select_for_update(skip_locked=True, of=("self",))
     leader = waiting.first()
     if leader is None:
         return []
     batch = [leader]
     room = settings.MAX_BATCH - leader.image_count
-    if room > 0 and leader.batch_key and leader.model.may_batch:
+    if room > 0 and leader.batch_key and leader.model.may_batch(warm.get(leader.model_id, "")):
         for follower in waiting.filter(batch_key=leader.batch_key).exclude(pk=leader.pk)[: settings.MAX_BATCH]:
             if follower.image_count <= room:
                 batch.append(follower)

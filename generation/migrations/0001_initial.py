@@ -98,7 +98,7 @@ class Migration(migrations.Migration):
                 ('cost_weight', models.FloatField(default=1.0, help_text='Cost of a step per megapixel, relative to the bundled model.', validators=[django.core.validators.MinValueValidator(0.001)])),
                 ('example_prompts', models.TextField(blank=True, help_text='Example prompts, one per line, for the studio and GET /models.', max_length=10000)),
                 ('load_seconds', models.FloatField(editable=False, help_text='Last measurement.', null=True)),
-                ('batching_verified', models.CharField(blank=True, editable=False, help_text='The revision that `manage.py verify_batching` approved.', max_length=40)),
+                ('batching_verified', models.CharField(blank=True, editable=False, help_text='Fingerprint of what `manage.py verify_batching` approved.', max_length=40)),
                 ('allowed_groups', models.ManyToManyField(blank=True, help_text='Groups that can use it; it is hidden from other users. Empty: everyone.', related_name='+', to='auth.group')),
             ],
             options={

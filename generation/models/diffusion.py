@@ -130,7 +130,7 @@ class DiffusionModel(RepositoryModel):
     )
     load_seconds = models.FloatField(null=True, editable=False, help_text="Last measurement.")
     batching_verified = models.CharField(
-        max_length=40, blank=True, editable=False, help_text="The revision that `manage.py verify_batching` approved."
+        max_length=40, blank=True, editable=False, help_text="Fingerprint of what `manage.py verify_batching` approved."
     )
 
     objects: ClassVar[Any] = DiffusionModelQuerySet.as_manager()
@@ -160,10 +160,12 @@ class DiffusionModel(RepositoryModel):
     def reference(self) -> ModelReference:
         return ModelReference(id=self.id, revision=self.revision, family=Family(self.family))
 
-    @property
-    def may_batch(self) -> bool:
-        """Return whether `verify_batching` approved the current revision: batches give the same pictures as single runs."""
-        return self.batching_verified == (self.revision or "bundled")
+    def may_batch(self, fingerprint: str) -> bool:
+        """Return whether `verify_batching` found that batches give the same pictures as single runs.
+
+        `fingerprint` is that of the model as a worker has loaded it, "" if it has not: see `generation.engine.fingerprint`.
+        """
+        return fingerprint != "" and self.batching_verified == fingerprint
 
     def limits(self) -> Limits:
         return Limits(num_inference_steps=self.max_steps, num_images_per_prompt=self.max_images, side=self.max_side)

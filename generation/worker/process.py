@@ -92,7 +92,7 @@ class WorkerSession:
                 # The wake-up may be one of the pool's: pass it on.
                 queues.try_wake_workers(self.pool)
                 return
-            batch = queue.claim(self.pool, self.name, self.engine.warm_models)
+            batch = queue.claim(self.pool, self.name, self.engine.fingerprints)
             if not batch:
                 return
             execution.run(batch, self.engine, self.drain_state.should_release)

@@ -75,7 +75,7 @@ def test_it_works(service: Service, alices_key: str) -> None:
         wait_until(lambda: bundled()["is_warm"], "the announcement of the warm model")
         model = bundled()
         assert (model["kind"], model["is_default"]) == ("instruct-pix2pix", True)
-        assert model["sizes"] == {"min_side": 128, "max_side": 512}
+        assert model["sizes"] == {"min_side": 128, "max_side": 512, "max_pixels": 512**2}
         assert model["parameters"]["num_inference_steps"]["default"] == 100
         bundled_loras = {"dreamsite/banknote", "dreamsite/knitted"}
         assert bundled_loras <= set(model["loras"])
@@ -164,9 +164,9 @@ def test_limits_of_staff_reduce_the_bounds(api: Client) -> None:
     steps = small["parameters"]["num_inference_steps"]
     assert (steps["default"], steps["minimum"], steps["maximum"]) == (100, 1, 20)
     assert small["parameters"]["num_images_per_prompt"]["maximum"] == 2
-    assert small["sizes"] == {"min_side": 200, "max_side": 200}
+    assert small["sizes"] == {"min_side": 200, "max_side": 200, "max_pixels": 200**2}
     assert listed[TINY]["parameters"]["num_inference_steps"]["recommended"] == 4
-    assert listed[TINY]["sizes"] == {"min_side": 100, "max_side": 100}
+    assert listed[TINY]["sizes"] == {"min_side": 100, "max_side": 100, "max_pixels": 100**2}
     assert listed["ByteDance/SDXL-Lightning-4step"]["parameters"]["num_inference_steps"]["maximum"] == 200
 
 

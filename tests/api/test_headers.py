@@ -134,11 +134,11 @@ def test_log_lines_of_a_batch_have_all_its_ids_and_others_their_own(
     alices: ApiToken, tiny_edit: DiffusionModel, tmp_path: Path, settings: Settings
 ) -> None:
     settings.MAX_BATCH = 4
-    DiffusionModel.objects.update(batching_verified="bundled")
+    DiffusionModel.objects.update(batching_verified="fingerprint")
     for request_id in ("one", "two", "three"):
         row = submit(alices, num_inference_steps="2")
         Generation.objects.filter(pk=row.pk).update(request_id=request_id)
-    batch = queue.claim("default", "worker-1")
+    batch = queue.claim("default", "worker-1", {tiny_edit.pk: "fingerprint"})
     assert batch[1].input.name
     storage.discard([batch[1].input.name])
     written: list[tuple[str, str]] = []

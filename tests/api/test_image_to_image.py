@@ -247,10 +247,12 @@ def test_position_and_orientation_are_not_in_the_output(api: httpx.Client) -> No
     assert b"Exif" not in png
 
 
-def test_an_unsupported_size_is_changed_with_a_warning(api: httpx.Client) -> None:
+def test_a_picture_that_is_too_small_for_the_model_is_drawn_larger_and_scaled_back_with_a_warning(
+    api: httpx.Client,
+) -> None:
     answer = post(api, pictures.photo(64, 32)).json()
-    assert fetch(answer["images"][0]["url"]).size == (256, 128)
-    assert "64 x 32 pixels was fitted to 256 x 128" in answer["warnings"][0]
+    assert fetch(answer["images"][0]["url"]).size == (64, 32)
+    assert "was drawn at 256 x 128 pixels and scaled back to 64 x 32" in answer["warnings"][0]
 
 
 def test_a_size_that_is_no_multiple_of_8_is_unchanged(api: httpx.Client) -> None:

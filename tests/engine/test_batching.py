@@ -1,5 +1,6 @@
 """Different requests run as one batch: each gets the pictures that it would get alone, and fails alone."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -14,7 +15,7 @@ from PIL import Image
 from pytest_django import Settings
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from generation.engine.catalog import SDXL_BASE
+from generation.engine.catalog import SDXL_BASE, find_model
 from generation.engine.engine import (
     BatchItem,
     Engine,
@@ -22,6 +23,7 @@ from generation.engine.engine import (
     Result,
 )
 from generation.engine.errors import EngineError, LoraFailed, ModelFailed, OutOfMemory
+from generation.engine.fingerprint import fingerprint
 from generation.engine.guidance import PerImage, per_image
 from generation.families import Family
 from generation.models import DiffusionModel
@@ -170,6 +172,11 @@ def test_a_scale_for_each_image_rounds_as_a_plain_number_does(dtype: torch.dtype
     assert torch.equal(scaled, difference * PerImage((2.495, 7.1)))
 
 
+def test_scales_for_other_images_than_those_of_a_prediction_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"2 guidance scales, but predictions of shape \(16, 1, 8, 8\)"):
+        PerImage((2.495, 7.1)) * torch.zeros(16, 1, 8, 8)
+
+
 def test_a_scale_for_each_image_is_a_plain_number_where_they_agree_and_is_never_guessed() -> None:
     assert per_image([2.5, 2.5]) == 2.5
     scales: Any = per_image([2.5, 3])
@@ -306,7 +313,10 @@ def verify(*arguments: str) -> list[str]:
 
 
 @pytest.mark.django_db
-def test_a_model_that_batches_well_is_allowed_to(tiny_edit: DiffusionModel) -> None:
+def test_a_model_that_batches_well_is_allowed_to(
+    tiny_edit: DiffusionModel, models_dir: Path, settings: Settings
+) -> None:
+    settings.DTYPE = "float32"
     lines = verify(tiny_edit.id, "--steps", "2")
     assert lines[0] == "Making 2 different pictures of 2 steps, one by one and in a batch ..."
     for number, line in enumerate(lines[1:3], start=1):
@@ -315,14 +325,32 @@ def test_a_model_that_batches_well_is_allowed_to(tiny_edit: DiffusionModel) -> N
         assert float(match[2]) >= 40
     assert lines[4] == "dreamsite/tiny-edit makes the same pictures in a batch: compatible requests may share one."
     tiny_edit.refresh_from_db()
-    assert tiny_edit.may_batch
+    weights = find_model(TINY_EDIT, models_dir, offline=True)
+    assert tiny_edit.may_batch(fingerprint(weights, torch.float32, torch.device("cpu")))
+    assert not tiny_edit.may_batch("")
+
+
+def test_a_proof_dies_with_the_files_the_number_type_and_the_device(tmp_path: Path) -> None:
+    save_stable_diffusion(tmp_path, SD.id)
+    weights = find_model(SD, tmp_path, offline=True)
+    file = weights.pipeline / "unet" / "diffusion_pytorch_model.safetensors"
+    unet = weights.pipeline / "unet" / "config.json"
+    cpu = torch.device("cpu")
+    before = fingerprint(weights, torch.float32, cpu)
+    assert before == fingerprint(weights, torch.float32, cpu)
+    other = [fingerprint(weights, torch.bfloat16, cpu), fingerprint(weights, torch.float32, torch.device("cuda"))]
+    os.utime(file, ns=(0, 1))
+    other.append(fingerprint(weights, torch.float32, cpu))
+    unet.write_text(unet.read_text() + " ")
+    other.append(fingerprint(weights, torch.float32, cpu))
+    assert len({before, *other}) == 5
 
 
 @pytest.fixture
 def sd(models_dir: Path, settings: Settings) -> DiffusionModel:
     """A model that was verified before."""
     settings.MODELS_DIR = models_dir
-    return DiffusionModel.objects.create(id=SD.id, family=SD.family, batching_verified="bundled")
+    return DiffusionModel.objects.create(id=SD.id, family=SD.family, batching_verified="fingerprint")
 
 
 @pytest.mark.django_db
@@ -339,7 +367,7 @@ def test_a_model_whose_requests_mix_in_a_batch_is_not_allowed_to(sd: DiffusionMo
     finally:
         hook.remove()
     sd.refresh_from_db()
-    assert not sd.may_batch
+    assert sd.batching_verified == ""
 
 
 @pytest.mark.django_db
@@ -352,7 +380,7 @@ def test_a_model_that_breaks_in_a_batch_is_not_allowed_to(sd: DiffusionModel, be
     with pytest.raises(CommandError, match="not made in one call"):
         verify(sd.id, "--steps", "2")
     sd.refresh_from_db()
-    assert not sd.may_batch
+    assert sd.batching_verified == ""
 
 
 @pytest.mark.django_db

@@ -3,31 +3,50 @@
 `python -m tests.tools.gpu` runs the tests with the fixture `driver` for real models, in place of the twins.
 """
 
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from generation.capabilities import describe
+from generation.engine import previews
+from generation.engine.autoencoders import autoencoder_of, scale
 from generation.engine.engine import BatchItem, Engine, EngineSettings, Result
 from generation.engine.errors import ModelFailed
+from generation.engine.observation import results_observed
+from generation.engine.pipelines import expected_warnings_ignored
 from generation.engine.progress import Preview
-from generation.families import FAMILY_TRAITS, Family, ImageUse, LatentLayout
+from generation.families import FAMILY_TRAITS, Family, ImageUse
 from generation.family_detection import UnsupportedModel, detect_family, read_configuration
+from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters
-from generation.recipes import NO_LIMITS, Limits, ModelReference, Recipe, plan, traits_of
+from generation.recipes import Limits, ModelReference, Recipe, plan, traits_of
 from tests.support.pictures import scene
+from tests.support.twin_loras import save_twin_lora
 from tests.support.twins import TWINS, save_twin
 
 Pixels = NDArray[np.int16]
 
-SMALL = Limits(side=192)
-"""As staff can limit a model: it saves time, and all families can make such pictures."""
-PICTURE = scene(192, 192)
+SIDE = 128
+PICTURE = scene(SIDE, SIDE)
+FIELDS: dict[str, Any] = {
+    "strength": 0.4,
+    "guidance_scale": 2.0,
+    "image_guidance_scale": 3.0,
+    "negative_prompt": "a ship",
+    "num_inference_steps": 3,
+    "prompt": "a ship",
+    "loras": '{"any": 1}',
+}
+"""Each field of a request that a model may ignore, with another value than in most requests here."""
 
 REFUSED = {
     "sd-inpainting": "needs a mask",
@@ -44,8 +63,25 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
+@dataclass
+class Observed:
+    """A run, and what the pipeline did in it: calls of the scheduler, latents before and pictures after decoding."""
+
+    recipe: Recipe
+    result: Result
+    steps_told: list[int] = field(default_factory=list)
+    previews: list[Preview] = field(default_factory=list)
+    steps: int = 0
+    latents: list[torch.Tensor] = field(default_factory=list)
+    decoded_pixels: int = 0
+
+    @property
+    def pixels(self) -> Pixels:
+        return pixels_of(self.result)
+
+
 class Driver:
-    """Runs one twin."""
+    """Runs one twin. As staff can limit a model, its pictures are small: that saves time, and all families can make them."""
 
     def __init__(self, name: str, models_dir: Path) -> None:
         id_ = save_twin(models_dir, name)
@@ -53,33 +89,60 @@ class Driver:
         self.model = ModelReference(id=id_, revision="", family=family)
         self.traits = traits_of(self.model)
         self.engine = Engine(EngineSettings(models_dir=models_dir, dtype=TWINS[name].dtype, offline=True))
-        self._pixels: dict[str, Pixels] = {}
+        self.lora = save_twin_lora(models_dir, id_)
 
-    def recipe(self, limits: Limits = SMALL, size: tuple[int, int] = PICTURE.size, **fields: Any) -> Recipe:
-        """Return the recipe of a request with the contract's default strength."""
+    @property
+    def pipe(self) -> Any:
+        with expected_warnings_ignored():
+            return self.engine._pipelines.get(self.model).pipe
+
+    def plan(self, size: tuple[int, int] = PICTURE.size, **fields: Any) -> tuple[Recipe, list[str]]:
+        """Return what `plan` does of a request with the contract's default strength."""
         values = {"prompt": "make it night", "num_inference_steps": 4, "seed": 7, "safety_check": False}
-        return plan(ImageToImageParameters(**values | fields), self.model, [], size, limits)[0]
+        parameters = ImageToImageParameters(**values | fields)
+        loras = [self.lora] if parameters.loras else []
+        return plan(parameters, self.model, loras, size, Limits(side=max(size)))
 
-    def run(self, picture: Image.Image = PICTURE, **fields: Any) -> Result:
-        """Return the result of a request with these fields; check that the reported steps are those of its recipe."""
-        recipe = self.recipe(**fields)
-        reports: list[tuple[int, int, str]] = []
-        result = self.engine.run(recipe, picture, lambda *report: reports.append(report))
-        images = len(recipe.seeds) if self.traits.image_use is ImageUse.REFERENCES else 1
-        assert max(done for done, _, phase in reports if phase == "denoising") == images * recipe.executed_steps
-        return result
+    def recipe(self, **fields: Any) -> Recipe:
+        return self.plan(**fields)[0]
 
-    def pixels(self, **fields: Any) -> Pixels:
-        """Return the pixels of a request with these fields, which is run once."""
-        key = repr(sorted(fields.items()))
-        if key not in self._pixels:
-            self._pixels[key] = pixels_of(self.run(**fields))
-        return self._pixels[key]
+    def run(self, picture: Image.Image = PICTURE, **fields: Any) -> Pixels:
+        return pixels_of(self.engine.run(self.recipe(**fields), picture, ignore))
+
+    @cached_property
+    def plain(self) -> Observed:
+        """Return the run that others are compared with."""
+        run = Observed(self.recipe(), Result([], [], {}))
+
+        def tell(done: int, of: int, phase: str) -> None:
+            if phase == "denoising":
+                assert of == run.recipe.executed_steps
+                run.steps_told.append(done)
+
+        def count_step(*_: Any) -> None:
+            run.steps += 1
+
+        def keep_latents(arguments: Any, decoded: Any) -> None:
+            (latents, *_) = arguments.values()
+            run.latents.append(latents)
+            pictures = decoded[0] if isinstance(decoded, tuple) else decoded.sample
+            run.decoded_pixels += len(pictures) * pictures.shape[-1] * pictures.shape[-2]
+
+        with (
+            results_observed(self.pipe.scheduler, "step", count_step),
+            results_observed(autoencoder_of(self.pipe), "decode", keep_latents),
+        ):
+            run.result = self.engine.run(run.recipe, PICTURE, tell, lambda make: run.previews.extend(make()))
+        return run
 
 
 @pytest.fixture(scope="module", params=DRIVEN)
 def driver(request: pytest.FixtureRequest, models_dir: Path) -> Driver:
     return Driver(request.param, models_dir)
+
+
+def ignore(done: int, of: int, phase: str) -> None:
+    pass
 
 
 def pixels_of(result: Result, image: int = 0) -> Pixels:
@@ -90,55 +153,58 @@ def difference(one: Pixels, other: Pixels) -> float:
     return float(np.abs(one - other).mean())
 
 
+def correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
 def test_the_picture_matters(driver: Driver) -> None:
-    assert difference(driver.pixels(), pixels_of(driver.run(ImageOps.invert(PICTURE)))) > 0
+    """At the contract's default strength and the four steps that distilled models take."""
+    assert difference(driver.plain.pixels, driver.run(ImageOps.invert(PICTURE))) > 0
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("strength", 0.4),
-        ("guidance_scale", 2.0),
-        ("image_guidance_scale", 3.0),
-        ("negative_prompt", "a ship"),
-        ("num_inference_steps", 3),
-        ("prompt", "a ship"),
-    ],
-)
-def test_a_field_matters_unless_its_family_says_not(driver: Driver, field: str, value: Any) -> None:
-    has_effect = field not in driver.traits.without_effect
-    assert (difference(driver.pixels(), driver.pixels(**{field: value})) > 0) == has_effect
+@pytest.mark.django_db
+def test_each_field_matters_or_is_told_to_have_no_effect(driver: Driver) -> None:
+    """Told in the answer's warnings and in `GET /models`."""
+    row = DiffusionModel.objects.create(id=driver.model.id, family=driver.model.family)
+    row.loras.create(id=driver.lora.id)
+    told = describe(row).parameters
+    without_effect = {name: value for name, value in FIELDS.items() if name in driver.traits.without_effect}
+    for name, value in FIELDS.items():
+        has_effect = name not in without_effect
+        assert name == "prompt" or told[name].has_effect == has_effect
+        warnings = driver.plan(**{name: value})[1]
+        assert any(warning.startswith(f"{name} has no effect") for warning in warnings) == (not has_effect)
+        if has_effect:
+            assert difference(driver.plain.pixels, driver.run(**{name: value})) > 0, name
+    assert np.array_equal(driver.plain.pixels, driver.run(**without_effect))
 
 
-def test_the_second_image_is_what_its_seed_gives_alone(driver: Driver) -> None:
-    both = driver.run(num_images_per_prompt=2)
-    assert difference(pixels_of(both, 0), driver.pixels()) < 1
-    assert difference(pixels_of(both, 1), driver.pixels(seed=8)) < 1
-
-
-def test_a_neighbour_in_the_batch_changes_nothing(driver: Driver) -> None:
+def test_each_image_is_what_its_seed_gives_alone_beside_any_neighbour(driver: Driver) -> None:
     """The neighbour has another picture, and another guidance scale where a call may have two."""
-    recipe, other = driver.recipe(), driver.recipe(guidance_scale=2.0)
+    recipe, other = driver.recipe(num_images_per_prompt=2), driver.recipe(guidance_scale=2.0)
     if other.batch_key != recipe.batch_key:
-        other = recipe
+        other = driver.recipe()
+    calls: list[int] = []
     items = [BatchItem(recipe, PICTURE), BatchItem(other, ImageOps.invert(PICTURE))]
-    first, second = driver.engine.run_batch(items, lambda *_: None)
+    first, second = driver.engine.run_batch(items, lambda done, of, phase: calls.append(of // recipe.executed_steps))
     assert isinstance(first, Result)
     assert isinstance(second, Result)
-    assert difference(pixels_of(first), driver.pixels()) < 1
+    assert calls[-1] == (3 if driver.traits.image_use is ImageUse.REFERENCES else 1)
+    assert difference(pixels_of(first, 0), driver.plain.pixels) < 1
+    assert difference(pixels_of(first, 1), driver.run(seed=8)) < 1
 
 
-def test_odd_sizes_are_neither_refused_nor_stretched_and_previews_have_their_shape(driver: Driver) -> None:
-    picture, previews = scene(257, 391), list[Preview]()
-    recipe = driver.recipe(NO_LIMITS, picture.size)
-    result = driver.engine.run(recipe, picture, lambda *_: None, lambda make: previews.extend(make()))
-    width, height = result.pictures[0].image.size
-    assert width / height == pytest.approx(257 / 391, rel=0.01)
-    has_previews = driver.traits.latents is not LatentLayout.NONE
-    assert {preview.picture.size for preview in previews} == ({(84, 128)} if has_previews else set())
+def test_a_picture_of_257_x_391_is_neither_refused_nor_stretched(driver: Driver) -> None:
+    recipe, _ = driver.plan((257, 391), num_inference_steps=2)
+    decoded: list[Any] = []
+    with results_observed(autoencoder_of(driver.pipe), "decode", lambda _, result: decoded.append(result)):
+        result = driver.engine.run(recipe, scene(257, 391), ignore)
+    assert result.pictures[0].image.size == (257, 391)
+    pictures = decoded[-1][0] if isinstance(decoded[-1], tuple) else decoded[-1].sample
+    assert (pictures.shape[-1], pictures.shape[-2]) == recipe.canvas_size, "it is padded to what the model makes"
 
 
-def test_it_stops_within_a_step_and_the_next_run_is_clean(driver: Driver) -> None:
+def test_it_stops_within_a_step_with_a_lora_and_neither_leaves_a_trace(driver: Driver) -> None:
     class Stop(Exception):
         pass
 
@@ -147,13 +213,36 @@ def test_it_stops_within_a_step_and_the_next_run_is_clean(driver: Driver) -> Non
             assert done == 1
             raise Stop
 
+    plain = driver.plain.pixels
     with pytest.raises(Stop):
-        driver.engine.run(driver.recipe(), PICTURE, stop)
-    assert np.array_equal(driver.pixels(), pixels_of(driver.run()))
+        driver.engine.run(driver.recipe(loras=FIELDS["loras"]), PICTURE, stop)
+    assert np.array_equal(plain, driver.run())
 
 
 def test_it_warms(driver: Driver) -> None:
     driver.engine.warm(driver.model)
+
+
+def test_cost_and_steps_are_those_that_the_pipeline_executes(driver: Driver) -> None:
+    run, steps = driver.plain, driver.plain.steps
+    if isinstance(driver.pipe.scheduler, diffusers.PNDMScheduler):
+        steps -= 1  # its first step runs the model twice
+    assert sorted(set(run.steps_told)) == list(range(steps + 1))
+    assert run.recipe.cost(1) == pytest.approx(steps * run.decoded_pixels / 1e6)
+
+
+def test_the_last_preview_looks_like_the_result(driver: Driver) -> None:
+    """As the autoencoder gets it, since one that was never trained decodes to noise. A wrong order of patches is seen."""
+    run, autoencoder = driver.plain, autoencoder_of(driver.pipe)
+    latents = run.latents[-1][:, :, 0] if run.latents[-1].ndim == 5 else run.latents[-1]
+    with torch.inference_mode():
+        (expected,) = previews.render(scale(autoencoder, latents), previews.fit(autoencoder))
+    assert [preview.picture.size for preview in run.previews] == [(128, 128)] * (run.steps - 1)
+    preview = np.asarray(run.previews[-1].picture.resize(expected.size, Image.Resampling.BOX))
+    swapped = preview.copy()
+    swapped[::2, 1::2], swapped[1::2, ::2] = preview[1::2, ::2], preview[::2, 1::2]
+    right, *wrong = (correlation(np.asarray(expected), seen) for seen in (preview, preview.transpose(1, 0, 2), swapped))
+    assert right > max(0.7, *wrong)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -167,19 +256,16 @@ def test_what_cannot_be_run_is_refused_with_its_reason(name: str, models_dir: Pa
 
 
 def test_no_declaration_names_what_diffusers_does_not_have() -> None:
-    import diffusers
-
     for family in Family:
         traits = FAMILY_TRAITS[family]
         assert hasattr(diffusers, traits.pipeline), family
         assert traits.image_use is ImageUse.START or not traits.has_strength, family
 
 
-def test_numbers_that_are_not_finite_after_decoding_are_a_failure(models_dir: Path) -> None:
+def test_numbers_that_are_not_finite_after_decoding_are_a_failure(tmp_path: Path) -> None:
     """A black picture was a success before."""
-    driver = Driver("sd35", models_dir)
-    warm = driver.engine._pipelines.get(driver.model)
+    driver = Driver("sd35", tmp_path)
     with torch.no_grad():
-        warm.pipe.vae.decoder.conv_out.bias.fill_(float("nan"))
+        driver.pipe.vae.decoder.conv_out.bias.fill_(float("nan"))
     with pytest.raises(ModelFailed, match="numbers overflowed"):
         driver.run()

@@ -333,11 +333,6 @@ def test_previews_do_not_show_the_padding(bundled_autoencoder: Any) -> None:
     assert psnr(seen, canvas) < 16
 
 
-def test_a_pipeline_without_an_autoencoder_gives_no_previews(caplog: pytest.LogCaptureFixture) -> None:
-    assert preview_of(torch.zeros(1, 8, 32, 32), None) == []
-    assert caplog.messages == []
-
-
 def test_the_map_is_for_latents_on_the_scale_of_the_pipeline() -> None:
     plain, shifted, spread = (
         tiny_autoencoder(**changes)

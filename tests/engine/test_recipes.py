@@ -1,12 +1,14 @@
 """Recipes: effective values, sizes and warnings."""
 
+import math
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generation.families import FAMILY_TRAITS, Family, Traits
 from generation.parameters import ImageToImageParameters, InvalidField
-from generation.recipes import NO_LIMITS, Limits, LoraReference, ModelReference, Recipe, fit, plan
+from generation.recipes import NO_LIMITS, Limits, LoraReference, ModelReference, Recipe, fit, plan, refit, traits_of
 
 TINY = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTRUCT_PIX2PIX)
 DIFFUSION = ModelReference(id="someone/diffusion", revision="", family=Family.STABLE_DIFFUSION)
@@ -20,7 +22,7 @@ DOTS = LoraReference(id="someone/dots", revision="", weight_name="", weight=0.5)
 
 
 def make(
-    model: ModelReference, size: tuple[int, int] = (256, 256), limits: Limits | None = None, **fields: str
+    model: ModelReference, size: tuple[int, int] = (512, 512), limits: Limits | None = None, **fields: str
 ) -> tuple[Recipe, list[str]]:
     parameters = ImageToImageParameters.from_form({"prompt": "make it night", **fields})
     return plan(parameters, model, [], size, limits or NO_LIMITS)
@@ -51,7 +53,7 @@ def test_turbo_runs_without_guidance_and_keeps_one_step(model: ModelReference) -
 @pytest.mark.parametrize(("suffix", "steps"), [("", 8), ("-2step", 2), ("-4step", 4), ("-8step", 8)])
 def test_lightning_runs_its_own_number_of_steps(suffix: str, steps: int) -> None:
     model = LIGHTNING.model_copy(update={"id": f"ByteDance/SDXL-Lightning{suffix}"})
-    recipe, warnings = make(model, num_inference_steps="30")
+    recipe, warnings = make(model, (1024, 1024), num_inference_steps="30")
     assert (recipe.num_inference_steps, recipe.guidance_scale) == (steps, 0)
     assert warnings == [f"num_inference_steps has no effect on {model.id}; it always runs with {steps}."]
 
@@ -105,23 +107,61 @@ def test_limits_of_staff_are_named_with_the_allowed_values() -> None:
         ((256, 256), (256, 256)),
         ((501, 333), (501, 333)),
         ((4000, 3000), (512, 384)),
-        ((64, 64), (128, 128)),
-        ((64, 32), (256, 128)),
+        ((3000, 3000), (500, 500)),
+        ((64, 64), (64, 64)),
         ((10_000, 10), (512, 1)),
-        ((1, 1), (128, 128)),
+        ((1, 1), (1, 1)),
     ],
 )
-def test_sizes_are_fitted_keeping_the_aspect_ratio(size: tuple[int, int], fitted: tuple[int, int]) -> None:
-    assert fit(size, Traits(min_side=128, max_side=512)) == fitted
+def test_large_pictures_are_fitted_keeping_the_aspect_ratio(size: tuple[int, int], fitted: tuple[int, int]) -> None:
+    assert fit(size, Traits(min_side=128, max_side=512, area=500 * 500)) == fitted
 
 
-@given(st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)))
-def test_every_size_fits(size: tuple[int, int]) -> None:
-    for traits in FAMILY_TRAITS.values():
-        fitted = fit(size, traits)
-        assert min(fitted) >= 1
-        assert max(fitted) <= traits.max_side
-        assert fit(fitted, traits) == fitted or min(fitted) < traits.min_side
+@pytest.mark.parametrize(
+    ("size", "drawn", "canvas"),
+    [
+        ((256, 256), (256, 256), (256, 256)),
+        ((257, 391), (257, 391), (272, 400)),
+        ((64, 64), (128, 128), (128, 128)),
+        ((64, 32), (256, 128), (256, 128)),
+        ((300, 10), (512, 17), (512, 128)),
+        ((10_000, 10), (512, 1), (512, 128)),
+        ((1, 1), (128, 128), (128, 128)),
+    ],
+)
+def test_small_pictures_are_drawn_as_large_as_the_model_can(
+    size: tuple[int, int], drawn: tuple[int, int], canvas: tuple[int, int]
+) -> None:
+    recipe, warnings = make(TINY, size)
+    assert (recipe.drawn_size, recipe.canvas_size) == (drawn, canvas)
+    assert (recipe.width, recipe.height) == fit(
+        size, FAMILY_TRAITS[Family.INSTRUCT_PIX2PIX].model_copy(update={"max_side": 512})
+    )
+    warning = (
+        f"The picture was drawn at {drawn[0]} x {drawn[1]} pixels and scaled back to {recipe.width} x {recipe.height}, "
+        "since dreamsite/tiny-edit needs 128 pixels a side."
+    )
+    assert (warning in warnings) == (drawn != (recipe.width, recipe.height))
+
+
+@pytest.mark.parametrize("family", Family)
+@settings(max_examples=20)
+@given(size=st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)), side=st.none() | st.integers(64, 4096))
+def test_every_size_fits_and_is_charged_as_it_is_made(family: Family, size: tuple[int, int], side: int | None) -> None:
+    model = ModelReference(id="someone/model", revision="", family=family)
+    recipe, _ = make(model, size, Limits(side=side), num_inference_steps="20")
+    traits = traits_of(model)
+    longest = max(recipe.width, recipe.height)
+    assert longest <= min(traits.max_side, side or traits.max_side, max(size))
+    assert recipe.width * recipe.height <= traits.area
+    assert refit(recipe, size, Limits(side=side))[0] == recipe
+    assert all(side % traits.side_multiple == 0 for side in recipe.canvas_size)
+    made = math.prod(recipe.canvas_size)
+    assert recipe.cost(2.0) == pytest.approx(2 * recipe.executed_steps * made / 1e6)
+    if traits.has_fixed_area:
+        assert made >= 0.99 * traits.area
+    elif side is None:
+        assert min(recipe.canvas_size) >= min(traits.min_side, max(recipe.drawn_size))
 
 
 @pytest.mark.parametrize(
@@ -181,5 +221,5 @@ def test_the_batch_key_has_the_loras_with_their_weights_in_any_order() -> None:
 
 
 def test_the_batch_key_is_the_same_in_every_process_and_after_storing() -> None:
-    assert make(DIFFUSION)[0].batch_key == "1b2eeaccbfc6a87b"
+    assert make(DIFFUSION)[0].batch_key == "58ba2132ab43113b"
     assert make(DIFFUSION)[0].batch_key == Recipe.model_validate(make(DIFFUSION)[0].model_dump(mode="json")).batch_key

@@ -256,7 +256,7 @@ def test_a_trashed_sheet_is_not_listed(signed_in: Client) -> None:
 def test_the_remaining_cells_are_canceled_together(signed_in: Client) -> None:
     explore(signed_in)
     sheet = ContactSheet.objects.get()
-    queue.claim("default", "here-1", [TINY])
+    queue.claim("default", "here-1", {TINY: ""})
     answer = signed_in.post(f"/sheets/{sheet.pk}/cancel", follow=True)
     states = list(sheet.generations.order_by("cell").values_list("state", "cancel_requested"))
     assert [state for state, _ in states] == ["running"] + ["canceled"] * 5

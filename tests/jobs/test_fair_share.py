@@ -1,5 +1,6 @@
 """The claim order: priority, then the user with the least usage, then warm models, then arrival."""
 
+import math
 from datetime import timedelta
 
 import pytest
@@ -109,8 +110,7 @@ def test_usage_halves_in_a_half_life() -> None:
 def test_cost_counts_the_steps_that_are_run(alices: ApiToken) -> None:
     DiffusionModel.objects.create(id="someone/model", family="stable-diffusion", enabled=True, cost_weight=3.0)
     row = submit(alices, model_id="someone/model", strength="0.5", num_inference_steps="20", num_images_per_prompt="2")
-    recipe = row.get_recipe()
-    assert row.cost == pytest.approx(10 * recipe.width * recipe.height / 1e6 * 2 * 3.0)
+    assert row.cost == pytest.approx(10 * math.prod(row.get_recipe().canvas_size) / 1e6 * 2 * 3.0)
 
 
 def test_undone_work_is_refunded(alices: ApiToken, alice: User) -> None:

@@ -1,5 +1,6 @@
 """Forecasts of queued generations: position, reason, start and finish."""
 
+import math
 from datetime import datetime, timedelta
 
 import pytest
@@ -62,8 +63,7 @@ def test_it_works(token: ApiToken, timing: RunTiming) -> None:
 
 
 def scale(generation: Generation) -> float:
-    recipe = generation.get_recipe()
-    return recipe.width * recipe.height / (128 * 128)
+    return math.prod(generation.get_recipe().canvas_size) / (128 * 128)
 
 
 def test_two_workers_share_the_queue(token: ApiToken, timing: RunTiming) -> None:

@@ -14,7 +14,7 @@ from accounts.models import ApiToken
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
 from generation.jobs import queue, submission
-from generation.models import Generation, State
+from generation.models import DiffusionModel, Generation, State
 from generation.parameters import ErrorCode, ImageToImageParameters
 from generation.worker import execution, remote_input
 from tests.support.pictures import photo
@@ -54,7 +54,7 @@ def test_quality_counts_and_an_answer_may_carry_its_pictures(api: httpx.Client) 
         body = post(api, output_format="jpeg", output_quality=quality, response_format="data").json()
         head, _, data = body["images"][0]["url"].partition(",")
         assert head == "data:image/jpeg;base64"
-        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (128, 128)
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (64, 64)
         assert len(body["warnings"]) == 1, "quality has an effect here"
         sizes.append(len(data))
     assert sizes[0] < sizes[1] / 2
@@ -87,6 +87,21 @@ def test_a_dry_run_estimates_and_makes_nothing(api: httpx.Client) -> None:
     assert estimate["waiting"]["estimated_finish"]
     assert "dry_run" not in record["parameters"]
     assert post(api, dry_run="true", model_id="no/such").status_code == 400
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("redis")
+def test_a_dry_run_costs_the_steps_and_pixels_that_an_editor_makes(client: Client, alices_token: str) -> None:
+    """Kontext ignores strength, and draws a picture of 64 x 64 at 512 x 512."""
+    DiffusionModel.objects.create(id="someone/kontext", family="flux-kontext", enabled=True)
+    fields = {"prompt": "make it night", "model_id": "someone/kontext", "dry_run": "true"}
+    estimate = client.post(
+        "/image-to-image",
+        {**fields, "num_inference_steps": "200", "strength": "0.02", "image": io.BytesIO(PICTURE)},
+        headers={"Authorization": f"Bearer {alices_token}"},
+    ).json()
+    assert estimate["cost"] == pytest.approx(200 * 512 * 512 / 1e6)
+    assert "strength has no effect on someone/kontext." in estimate["warnings"]
 
 
 def test_image_urls_are_off_by_default(api: httpx.Client) -> None:
@@ -122,10 +137,11 @@ class TestImageUrls:
         assert generation.state == State.SUCCEEDED
         assert (generation.input_format, generation.input_width, generation.input_height) == ("PNG", 64, 64)
         assert Image.open(io.BytesIO(storage.read(str(generation.input.name)))).size == (64, 64)
-        assert generation.get_recipe().width == 128
+        assert generation.get_recipe().width == 64
+        assert generation.get_recipe().canvas_size == (128, 128)
         assert generation.get_recipe().seeds == (3,)
         assert generation.cost == pytest.approx(queued.cost / 16)
-        assert "was fitted to 128 x 128" in generation.warnings[-1]
+        assert "was drawn at 128 x 128 pixels and scaled back to 64 x 64" in generation.warnings[-1]
 
     def test_a_private_address_is_refused(self, alices: ApiToken, engine: Engine) -> None:
         with serving(answer(PICTURE)) as server:

@@ -54,7 +54,7 @@ def test_it_works(signed_in: Client, alice: User) -> None:
         State.QUEUED,
     )
     assert generation.get_recipe().seeds == (7,)
-    assert [warning for warning in generation.warnings if "fitted" not in warning] == []
+    assert [warning for warning in generation.warnings if "drawn at" not in warning] == []
     assert Image.open(BytesIO(storage.read(str(generation.input.name)))).size == (96, 64)
     page = signed_in.get(answer["Location"]).content.decode()
     assert "<dd>the studio</dd>" in page

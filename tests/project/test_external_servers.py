@@ -63,7 +63,7 @@ WARM = "dreamsite/tiny-edit"
 def claim(worker):
     everybody.wait()
     try:
-        return [str(row.pk) for batch in iter(lambda: queue.claim("race", worker, [WARM]), []) for row in batch]
+        return [str(row.pk) for batch in iter(lambda: queue.claim("race", worker, {WARM: ""}), []) for row in batch]
     finally:
         connections.close_all()
 

@@ -25,7 +25,7 @@ def submit(token: ApiToken, **fields: str) -> Generation:
 
 def claim(worker: str = "worker-1", pool: str = "default", warm: Sequence[str] = ()) -> Generation | None:
     """Claim the next row, with batches of at most one."""
-    batch = queue.claim(pool, worker, warm)
+    batch = queue.claim(pool, worker, dict.fromkeys(warm, ""))
     assert len(batch) <= 1
     return batch[0] if batch else None
 

@@ -53,7 +53,7 @@ from generation.jobs import queue
 print("ready", flush=True)
 sys.stdin.readline()
 times, ids = [time.time()], []
-while batch := queue.claim("default", str(os.getpid()), ["dreamsite/tiny-edit"]):
+while batch := queue.claim("default", str(os.getpid()), {"dreamsite/tiny-edit": ""}):
     ids += [str(generation.pk) for generation in batch]
     times.append(time.time())
 print(json.dumps([times, ids]))

@@ -28,6 +28,7 @@ from tests.support.generations import unnamed_files
 from tests.support.jobs import claim, expire, submit
 
 STEPS = "4"
+WARM = {"dreamsite/tiny-edit": "fingerprint"}
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
 
@@ -40,7 +41,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 @pytest.fixture
 def batching(settings: Settings, tiny_edit: DiffusionModel) -> None:
     settings.MAX_BATCH = 4
-    DiffusionModel.objects.update(batching_verified="bundled")
+    DiffusionModel.objects.update(batching_verified=WARM[tiny_edit.pk])
 
 
 def at_step(number: int, event: Callable[[], object]) -> Callable[[], bool]:
@@ -88,7 +89,7 @@ def test_compatible_requests_of_several_users_are_one_batch(
     submit(alices, num_inference_steps=STEPS, prompt="make it night", num_images_per_prompt="2")
     submit(bobs, num_inference_steps=STEPS, prompt="pixel art", guidance_scale="3", seed="5")
     submit(bobs, num_inference_steps="3")
-    batch = queue.claim("default", "worker-1")
+    batch = queue.claim("default", "worker-1", WARM)
     assert len(batch) == 2
     execution.run(batch, engine, lambda: False)
     assert states() == [State.SUCCEEDED, State.SUCCEEDED, State.QUEUED]
@@ -99,26 +100,33 @@ def test_a_batch_has_at_most_the_allowed_pictures(alices: ApiToken, batching: No
     settings.USER_MAX_RUNNING = 0
     for images in ("3", "2", "1"):
         submit(alices, num_images_per_prompt=images)
-    assert [row.image_count for row in queue.claim("default", "worker-1")] == [3, 1]
+    assert [row.image_count for row in queue.claim("default", "worker-1", WARM)] == [3, 1]
 
 
 def test_a_batch_respects_its_users_limits(alices: ApiToken, batching: None, settings: Settings) -> None:
     settings.USER_MAX_RUNNING = 2
     for _ in range(4):
         submit(alices)
-    assert len(queue.claim("default", "worker-1")) == 2
+    assert len(queue.claim("default", "worker-1", WARM)) == 2
 
 
 def test_a_model_that_was_not_verified_is_not_batched(alices: ApiToken, batching: None) -> None:
     DiffusionModel.objects.update(batching_verified="")
     submit(alices)
     submit(alices)
-    assert len(queue.claim("default", "worker-1")) == 1
+    assert len(queue.claim("default", "worker-1", WARM)) == 1
+
+
+def test_a_model_whose_files_are_not_those_that_were_verified_is_not_batched(alices: ApiToken, batching: None) -> None:
+    for warm in ({"dreamsite/tiny-edit": "another"}, {}):
+        submit(alices)
+        submit(alices)
+        assert len(queue.claim("default", "worker-1", warm)) == 1
 
 
 def test_canceling_one_of_a_batch_does_not_affect_the_others(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(3)]
-    batch = queue.claim("default", "worker-1")
+    batch = queue.claim("default", "worker-1", WARM)
     execution.run(batch, engine, at_step(4, lambda: queue.cancel(rows[1])))
     assert states() == [State.SUCCEEDED, State.CANCELED, State.SUCCEEDED]
     assert output_files(rows[1]) == []
@@ -129,7 +137,7 @@ def test_canceling_one_of_a_batch_does_not_affect_the_others(alices: ApiToken, e
 def test_a_request_with_a_missing_input_fails_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(2)]
     storage.discard([str(rows[0].input.name)])
-    execution.run(queue.claim("default", "worker-1"), engine, lambda: False)
+    execution.run(queue.claim("default", "worker-1", WARM), engine, lambda: False)
     assert states() == [State.FAILED, State.SUCCEEDED]
     assert Generation.objects.order_by("pk")[0].error_code == ErrorCode.STORAGE_FAILED
 

@@ -62,15 +62,20 @@ class Command(BaseCommand):
             raise CommandError(f"There is no model {model_id!r}; add it in the admin, or choose one of {model_ids}.")
         model = row.reference()
         try:
-            self._compare(model, images, steps or int(traits_of(model).recommended.get("num_inference_steps", 20)))
+            fingerprint = self._compare(
+                model, images, steps or int(traits_of(model).recommended.get("num_inference_steps", 20))
+            )
         except CommandError:
             _store(model, "")
             raise
-        _store(model, model.revision or "bundled")
+        _store(model, fingerprint)
         self.stdout.write(f"{model_id} makes the same pictures in a batch: compatible requests may share one.")
 
-    def _compare(self, model: ModelReference, images: int, steps: int) -> None:
-        """Print how much pictures of a batch differ from those generated alone. Raises `CommandError` if it is too much."""
+    def _compare(self, model: ModelReference, images: int, steps: int) -> str:
+        """Print how much pictures of a batch differ from those generated alone. Return the fingerprint of the model.
+
+        Raises `CommandError` if they differ too much.
+        """
         # Imported here: torch takes seconds to load.
         from generation.engine.engine import Engine, EngineSettings
 
@@ -109,6 +114,7 @@ class Command(BaseCommand):
                 f"{model.id} may not be batched: PSNR must be {MIN_PSNR:g} dB or more for every picture, "
                 f"the worst has {worst:.1f}."
             )
+        return engine.fingerprints[model.id]
 
 
 class _Run(NamedTuple):

@@ -1,0 +1,33 @@
+"""The fingerprint of a loaded model, by which a proof about it is known to be about the same files."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import diffusers
+import torch
+
+from generation.engine.catalog import Weights
+
+
+def fingerprint(weights: Weights, dtype: torch.dtype, device: torch.device) -> str:
+    """Return 40 hexadecimal digits that change with the files of a model, the number type, the device and the libraries.
+
+    Weights are not read: those of the hub are known by the names of their blobs, and all others by size and time of change.
+    """
+    digest = hashlib.sha256(repr((str(dtype), device.type, diffusers.__version__, torch.__version__)).encode())
+    for path in _files(weights):
+        if path.suffix == ".json":
+            known_by: object = path.read_bytes()
+        elif path.is_symlink():
+            known_by = path.resolve().name
+        else:
+            known_by = (path.stat().st_size, path.stat().st_mtime_ns)
+        digest.update(repr((path.name, path.parent.name, known_by)).encode())
+    return digest.hexdigest()[:40]
+
+
+def _files(weights: Weights) -> Iterator[Path]:
+    for path in vars(weights).values():
+        if path is not None:
+            yield from sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
