@@ -117,6 +117,9 @@ class Traits(BaseModel):
     `area` pixels: smaller ones are drawn larger and scaled back, larger ones are reduced. With `has_fixed_area` pictures of
     `area` are made whatever size is requested.
 
+    `sizes` are the width and height of all pictures that the pipeline makes, if it chooses among a few: the picture is padded
+    to the nearest of their aspect ratios.
+
     `arguments` are the pipeline's names of request fields, where they differ, and of `area`, width x height.
     `constants` are arguments with the same value in each call. `prompt_template` makes the model's prompt: `{prompt}` is
     the user's, `{prompt_json}` the same as JSON.
@@ -150,6 +153,7 @@ class Traits(BaseModel):
     max_side: int = 1024
     area: int = 768 * 768
     has_fixed_area: bool = False
+    sizes: tuple[tuple[int, int], ...] = ()
     latents: LatentLayout = LatentLayout.SPATIAL
     step_source: StepSource = StepSource.CALLBACK
     output: str = "images"
@@ -205,7 +209,6 @@ _PIX2PIX: dict[str, Any] = {
     "without_effect": frozenset({"strength"}),
     "needs_picture_guidance": True,
 }
-_VISION = ("torchvision",)
 
 FAMILY_TRAITS: dict[Family, Traits] = {
     Family.STABLE_DIFFUSION: Traits(recommended={"guidance_scale": 7.5, "num_inference_steps": 30}),
@@ -292,7 +295,6 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         image_use=ImageUse.REFERENCES,
         **_EMBEDDED_GUIDANCE,
         latents=LatentLayout.NORMALIZED_PATCHES,
-        packages=_VISION,
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.FLUX2_KLEIN: Traits(
@@ -334,14 +336,12 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         **_FLOW_EDITOR | _TRUE_CFG,
         pipeline="QwenImageEditPipeline",
         image_use=ImageUse.CONDITION,
-        packages=_VISION,
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.QWEN_IMAGE_EDIT_PLUS: Traits(
         **_FLOW_EDITOR | _TRUE_CFG,
         pipeline="QwenImageEditPlusPipeline",
         image_use=ImageUse.REFERENCES,
-        packages=_VISION,
         recommended={"guidance_scale": 4, "num_inference_steps": 40},
     ),
     Family.QWEN_IMAGE_2: Traits(
@@ -350,7 +350,6 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         image_use=ImageUse.REFERENCES,
         guidance=Guidance.NONE,
         latents=LatentLayout.CELLS,
-        packages=_VISION,
         recommended={"num_inference_steps": 40},
     ),
     Family.Z_IMAGE: Traits(
@@ -388,7 +387,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         image_use=ImageUse.REFERENCES,
         arguments={"image": "input_images", "image_guidance_scale": "img_guidance_scale"},
         prompt_template="<img><|image_1|></img> {prompt}",
-        packages=_VISION,
+        packages=("torchvision",),
         recommended={"guidance_scale": 2.5, "image_guidance_scale": 1.6, "num_inference_steps": 50},
     ),
     Family.FIBO_EDIT: Traits(
@@ -407,7 +406,6 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         has_fixed_area=True,
         step_source=StepSource.SCHEDULER,
         latents=LatentLayout.PATCHES,
-        packages=_VISION,
         recommended={"guidance_scale": 4.5, "num_inference_steps": 50},
     ),
     Family.JOYIMAGE_EDIT: Traits(
@@ -415,7 +413,13 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         pipeline="JoyImageEditPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,
-        packages=_VISION,
+        # Among pipelines/joyimage/image_processor.py:25.
+        sizes=tuple(
+            (width, height)
+            for width in range(512, 2049, 64)
+            for height in range(512, 2049, 64)
+            if 0.875 * MEGAPIXEL < width * height <= MEGAPIXEL
+        ),
         recommended={"guidance_scale": 4, "num_inference_steps": 40},
     ),
     Family.KANDINSKY_5_EDIT: Traits(
@@ -423,8 +427,11 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         pipeline="Kandinsky5I2IPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,
+        # pipelines/kandinsky5/pipeline_kandinsky_i2i.py:182
+        sizes=((1024, 1024), (640, 1408), (1408, 640), (768, 1280), (1280, 768), (896, 1152), (1152, 896)),
+        # They also have the picture's latents and a mask, in channels that come last.
+        latents=LatentLayout.NONE,
         output="image",
-        packages=_VISION,
         recommended={"guidance_scale": 3.5, "num_inference_steps": 50},
     ),
 }

@@ -1,5 +1,6 @@
 """Every family of models that can be run here, each by a tiny model with random weights: is its declaration true?"""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -29,6 +30,7 @@ from generation.recipes import Limits, ModelReference, Recipe, plan, traits_of
 from tests.support.pictures import scene
 from tests.support.twin_loras import save_twin_lora
 from tests.support.twins import TWINS, save_twin
+from tests.support.vision_twins import scaled_to_less
 
 Pixels = NDArray[np.int16]
 
@@ -55,6 +57,12 @@ DRIVEN = [
 ]
 BFLOAT16 = {"z-image-omni"}
 """Twins whose pipeline computes in nothing else."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def less_work() -> Iterator[None]:
+    with scaled_to_less():
+        yield
 
 
 @pytest.fixture(scope="module")
