@@ -96,6 +96,10 @@ class LatentLayout(StrEnum):
     """As PATCHES, on the scale of the autoencoder's batch normalization."""
     CELLS = "cells"
     """(images, cells, channels)"""
+    CHANNELS_LAST = "channels last"
+    """(images, 1, height, width, channels)"""
+    AFTER_REFERENCE = "after the reference"
+    """(images, 2, channels, 1, height, width): the latents of the reference, then those of the image."""
 
 
 class StepSource(StrEnum):
@@ -420,6 +424,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
             for height in range(512, 2049, 64)
             if 0.875 * MEGAPIXEL < width * height <= MEGAPIXEL
         ),
+        latents=LatentLayout.AFTER_REFERENCE,
         recommended={"guidance_scale": 4, "num_inference_steps": 40},
     ),
     Family.KANDINSKY_5_EDIT: Traits(
@@ -429,8 +434,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         has_fixed_area=True,
         # pipelines/kandinsky5/pipeline_kandinsky_i2i.py:182
         sizes=((1024, 1024), (640, 1408), (1408, 640), (768, 1280), (1280, 768), (896, 1152), (1152, 896)),
-        # They also have the picture's latents and a mask, in channels that come last.
-        latents=LatentLayout.NONE,
+        latents=LatentLayout.CHANNELS_LAST,
         output="image",
         recommended={"guidance_scale": 3.5, "num_inference_steps": 50},
     ),
