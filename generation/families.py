@@ -112,17 +112,16 @@ class StepSource(StrEnum):
 class Traits(BaseModel):
     """The rules of a family or model.
 
-    `pipeline` is the class of diffusers that is loaded. `without_effect` are request fields that it ignores; `forced` are
-    values that replace those of the request; `recommended` are the best values to request. `guidance_slope` maps the API's
-    guidance scale g to `1 + slope * (g - 1)` for the model. Without `guides_each_image`, all images of a call have the same
-    guidance scale. With `needs_picture_guidance`, the pipeline guides only if `image_guidance_scale` is at least 1 too.
+    `models` names those that a family is for. `pipeline` is the class of diffusers that is loaded. `without_effect` are
+    request fields that it ignores; `forced` are values that replace those of the request; `recommended` are the best values
+    to request. `guidance_slope` maps the API's guidance scale g to `1 + slope * (g - 1)` for the model. Without
+    `guides_each_image`, all images of a call have the same guidance scale. With `needs_picture_guidance`, the pipeline guides
+    only if `image_guidance_scale` is at least 1 too.
 
     Sides are in pixels, a multiple of `side_multiple`. A model makes good pictures from `min_side` to `max_side` and up to
     `area` pixels: smaller ones are drawn larger and scaled back, larger ones are reduced. With `has_fixed_area` pictures of
-    `area` are made whatever size is requested.
-
-    `sizes` are the width and height of all pictures that the pipeline makes, if it chooses among a few: the picture is padded
-    to the nearest of their aspect ratios.
+    `area` are made whatever size is requested, and if there are `sizes`, pairs of width and height, only those: the picture
+    is padded to the nearest of their aspect ratios.
 
     `arguments` are the pipeline's names of request fields, where they differ, and of `area`, width x height.
     `constants` are arguments with the same value in each call. `prompt_template` makes the model's prompt: `{prompt}` is
@@ -135,6 +134,7 @@ class Traits(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    models: str = ""
     pipeline: str = "StableDiffusionImg2ImgPipeline"
     image_use: ImageUse = ImageUse.START
     step_rule: StepRule = StepRule.ROUND_DOWN
@@ -215,21 +215,27 @@ _PIX2PIX: dict[str, Any] = {
 }
 
 FAMILY_TRAITS: dict[Family, Traits] = {
-    Family.STABLE_DIFFUSION: Traits(recommended={"guidance_scale": 7.5, "num_inference_steps": 30}),
-    Family.DEPTH: Traits(pipeline="StableDiffusionDepth2ImgPipeline"),
+    Family.STABLE_DIFFUSION: Traits(
+        models="Stable Diffusion 1 and 2, and their fine-tunes",
+        recommended={"guidance_scale": 7.5, "num_inference_steps": 30},
+    ),
+    Family.DEPTH: Traits(models="stable-diffusion-2-depth", pipeline="StableDiffusionDepth2ImgPipeline"),
     Family.SDXL: Traits(
+        models="SDXL, its refiner, and its fine-tunes",
         **_SDXL,
         recommended={"guidance_scale": 6, "num_inference_steps": 30},
     ),
-    Family.TURBO: Traits(**_TURBO),
-    Family.SDXL_TURBO: Traits(**_TURBO, pipeline="StableDiffusionXLImg2ImgPipeline"),
+    Family.TURBO: Traits(models="sd-turbo", **_TURBO),
+    Family.SDXL_TURBO: Traits(models="sdxl-turbo", **_TURBO, pipeline="StableDiffusionXLImg2ImgPipeline"),
     Family.LIGHTNING: Traits(
+        models="SDXL-Lightning",
         **_SDXL,
         guidance=Guidance.NONE,
         without_effect=_UNGUIDED | {"num_inference_steps"},
         forced={"guidance_scale": 0, "num_inference_steps": 8},
     ),
     Family.LCM: Traits(
+        models="LCM_Dreamshaper_v7",
         pipeline="LatentConsistencyModelImg2ImgPipeline",
         step_rule=StepRule.ALL,
         **_EMBEDDED_GUIDANCE,
@@ -237,23 +243,27 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 4, "guidance_scale": 8},
     ),
     Family.INSTRUCT_PIX2PIX: Traits(
+        models="instruct-pix2pix and its kind, which edit by instruction",
         **_PIX2PIX,
         pipeline="StableDiffusionInstructPix2PixPipeline",
         min_side=256,
     ),
     Family.SDXL_PIX2PIX: Traits(
+        models="sdxl-instructpix2pix-768, CosXL edit",
         **_PIX2PIX,
         pipeline="StableDiffusionXLInstructPix2PixPipeline",
         step_source=StepSource.SCHEDULER,
         area=MEGAPIXEL,
     ),
     Family.KANDINSKY_2: Traits(
+        models="Kandinsky 2.2, saved as the combined pipeline",
         pipeline="KandinskyV22Img2ImgCombinedPipeline",
         without_effect=frozenset({"image_guidance_scale", "loras"}),
         side_multiple=64,
         recommended={"guidance_scale": 4},
     ),
     Family.KANDINSKY_3: Traits(
+        models="Kandinsky 3",
         pipeline="Kandinsky3Img2ImgPipeline",
         without_effect=frozenset({"image_guidance_scale", "loras"}),
         # It adds 1 to the scale, and only then multiplies.
@@ -262,11 +272,13 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         area=MEGAPIXEL,
     ),
     Family.SD3: Traits(
+        models="SD 3, SD 3.5 medium and large",
         **{**_FLOW, "gpu_dtype": "float16", "prompt_tokens": 256},
         pipeline="StableDiffusion3Img2ImgPipeline",
         recommended={"guidance_scale": 4.5, "num_inference_steps": 28},
     ),
     Family.FLUX: Traits(
+        models="FLUX.1 dev, Krea dev",
         **_FLOW,
         pipeline="FluxImg2ImgPipeline",
         **_EMBEDDED_GUIDANCE,
@@ -275,6 +287,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 3.5, "num_inference_steps": 28},
     ),
     Family.FLUX_SCHNELL: Traits(
+        models="FLUX.1 schnell",
         **{**_FLOW, "prompt_tokens": 256},
         pipeline="FluxImg2ImgPipeline",
         guidance=Guidance.NONE,
@@ -284,6 +297,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 4, "strength": 0.75},
     ),
     Family.FLUX_KONTEXT: Traits(
+        models="FLUX.1 Kontext dev",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="FluxKontextPipeline",
         image_use=ImageUse.CONDITION,
@@ -294,6 +308,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 2.5, "num_inference_steps": 28},
     ),
     Family.FLUX2: Traits(
+        models="FLUX.2 dev",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="Flux2Pipeline",
         image_use=ImageUse.REFERENCES,
@@ -302,6 +317,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.FLUX2_KLEIN: Traits(
+        models="FLUX.2 klein",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED},
         pipeline="Flux2KleinPipeline",
         image_use=ImageUse.REFERENCES,
@@ -311,6 +327,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 4},
     ),
     Family.FLUX2_KLEIN_BASE: Traits(
+        models="FLUX.2 klein base",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="Flux2KleinPipeline",
         image_use=ImageUse.REFERENCES,
@@ -318,6 +335,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.FLUX2_KLEIN_KV: Traits(
+        models="FLUX.2 klein kv",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED},
         pipeline="Flux2KleinKVPipeline",
         image_use=ImageUse.REFERENCES,
@@ -326,29 +344,34 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 4},
     ),
     Family.CHROMA: Traits(
+        models="Chroma1",
         **_FLOW,
         pipeline="ChromaImg2ImgPipeline",
         latents=LatentLayout.PATCHES,
         recommended={"guidance_scale": 5, "num_inference_steps": 35},
     ),
     Family.QWEN_IMAGE: Traits(
+        models="Qwen-Image, 2512",
         **_FLOW | _TRUE_CFG,
         pipeline="QwenImageImg2ImgPipeline",
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.QWEN_IMAGE_EDIT: Traits(
+        models="Qwen-Image-Edit",
         **_FLOW_EDITOR | _TRUE_CFG,
         pipeline="QwenImageEditPipeline",
         image_use=ImageUse.CONDITION,
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.QWEN_IMAGE_EDIT_PLUS: Traits(
+        models="Qwen-Image-Edit-2509, 2511",
         **_FLOW_EDITOR | _TRUE_CFG,
         pipeline="QwenImageEditPlusPipeline",
         image_use=ImageUse.REFERENCES,
         recommended={"guidance_scale": 4, "num_inference_steps": 40},
     ),
     Family.QWEN_IMAGE_2: Traits(
+        models="Qwen-Image 2.1",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED, "side_multiple": 32},
         pipeline="QwenImage21Pipeline",
         image_use=ImageUse.REFERENCES,
@@ -357,12 +380,14 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 40},
     ),
     Family.Z_IMAGE: Traits(
+        models="Z-Image",
         **_FLOW,
         pipeline="ZImageImg2ImgPipeline",
         **_IMAGE_BY_IMAGE,
         recommended={"guidance_scale": 4, "num_inference_steps": 30},
     ),
     Family.Z_IMAGE_TURBO: Traits(
+        models="Z-Image-Turbo",
         **_FLOW,
         pipeline="ZImageImg2ImgPipeline",
         guidance=Guidance.NONE,
@@ -371,6 +396,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 9, "strength": 0.7},
     ),
     Family.Z_IMAGE_OMNI: Traits(
+        models="Z-Image-Omni, Z-Image-Edit",
         **_FLOW_EDITOR,
         pipeline="ZImageOmniPipeline",
         image_use=ImageUse.REFERENCES,
@@ -378,6 +404,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.SANA_SPRINT: Traits(
+        models="Sana-Sprint",
         **{**_FLOW, "side_multiple": 32, "prompt_tokens": 300},
         pipeline="SanaSprintImg2ImgPipeline",
         **_EMBEDDED_GUIDANCE,
@@ -386,6 +413,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4.5, "num_inference_steps": 4},
     ),
     Family.OMNIGEN: Traits(
+        models="OmniGen v1",
         **{**_FLOW_EDITOR, "without_effect": frozenset({"strength", "negative_prompt", "loras"})},
         pipeline="OmniGenPipeline",
         image_use=ImageUse.REFERENCES,
@@ -395,6 +423,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 2.5, "image_guidance_scale": 1.6, "num_inference_steps": 50},
     ),
     Family.FIBO_EDIT: Traits(
+        models="FIBO-Edit",
         **{**_FLOW_EDITOR, "side_multiple": 32},
         pipeline="BriaFiboEditPipeline",
         image_use=ImageUse.REFERENCES,
@@ -404,6 +433,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 5, "num_inference_steps": 30},
     ),
     Family.LONGCAT_EDIT: Traits(
+        models="LongCat-Image-Edit",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"loras"}},
         pipeline="LongCatImageEditPipeline",
         image_use=ImageUse.REFERENCES,
@@ -413,6 +443,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4.5, "num_inference_steps": 50},
     ),
     Family.JOYIMAGE_EDIT: Traits(
+        models="JoyImage-Edit",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"loras"}},
         pipeline="JoyImageEditPipeline",
         image_use=ImageUse.REFERENCES,
@@ -428,6 +459,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4, "num_inference_steps": 40},
     ),
     Family.KANDINSKY_5_EDIT: Traits(
+        models="Kandinsky 5 image-to-image",
         **_FLOW_EDITOR,
         pipeline="Kandinsky5I2IPipeline",
         image_use=ImageUse.REFERENCES,

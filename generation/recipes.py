@@ -144,6 +144,11 @@ class Recipe(BaseModel):
 _GENERATOR_SEEDS = 2**32
 _LIGHTNING_STEPS = {"-2step": 2, "-4step": 4, "-8step": 8}
 
+
+def _recommend(family: Family, **values: float) -> Traits:
+    return FAMILY_TRAITS[family].model_copy(update={"recommended": values})
+
+
 MODEL_TRAITS = {
     "dreamsite/tiny-edit": FAMILY_TRAITS[Family.INSTRUCT_PIX2PIX].model_copy(
         update={
@@ -165,6 +170,19 @@ MODEL_TRAITS = {
             "max_side": 192,
         }
     ),
+    # These differ from the rest of their families, as their cards on the hub say.
+    "stabilityai/stable-diffusion-3.5-medium": _recommend(Family.SD3, guidance_scale=4.5, num_inference_steps=40),
+    "stabilityai/stable-diffusion-3.5-large": _recommend(Family.SD3, guidance_scale=3.5, num_inference_steps=28),
+    "stabilityai/stable-diffusion-3.5-large-turbo": FAMILY_TRAITS[Family.SD3].model_copy(
+        update={
+            "guidance": Guidance.NONE,
+            "without_effect": frozenset({"guidance_scale", "image_guidance_scale", "negative_prompt"}),
+            "forced": {"guidance_scale": 0},
+            # Of 4 steps with more strength, none would be left out, so that the picture would not count.
+            "recommended": {"num_inference_steps": 4, "strength": 0.75},
+        }
+    ),
+    "black-forest-labs/FLUX.1-Krea-dev": _recommend(Family.FLUX, guidance_scale=4.5, num_inference_steps=28),
 }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from generation.engine.observation import results_observed
 from generation.engine.pipelines import expected_warnings_ignored
 from generation.engine.progress import Preview
 from generation.families import FAMILY_TRAITS, Family, ImageUse
-from generation.family_detection import UnsupportedModel, detect_family, read_configuration
+from generation.family_detection import REASONS, UnsupportedModel, detect_family, read_configuration
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters
 from generation.recipes import Limits, ModelReference, Recipe, plan, traits_of
@@ -269,6 +270,9 @@ def test_no_declaration_names_what_diffusers_does_not_have() -> None:
         traits = FAMILY_TRAITS[family]
         assert hasattr(diffusers, traits.pipeline), family
         assert traits.image_use is ImageUse.START or not traits.has_strength, family
+    assert [pipeline for pipeline in REASONS if not hasattr(diffusers, pipeline)] == []
+    buckets = import_module("diffusers.pipelines.joyimage.image_processor").BUCKETS[1024]
+    assert set(FAMILY_TRAITS[Family.JOYIMAGE_EDIT].sizes) <= {(width, height) for height, width in buckets}
 
 
 def test_numbers_that_are_not_finite_after_decoding_are_a_failure(tmp_path: Path) -> None:

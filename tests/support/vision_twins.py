@@ -15,9 +15,8 @@ import torch
 
 from generation.families import FAMILY_TRAITS, Family
 from tests.support.tiny_parts import clip, clip_tokenizer, diffusers, transformers
-from tests.support.twin_encoders import byte_tokenizer, qwen_tokenizer, qwen_vl
+from tests.support.twin_encoders import QWEN_WIDTH, byte_tokenizer, qwen_tokenizer, qwen_vl
 from tests.support.twin_networks import (
-    QWEN_WIDTH,
     amplify,
     flow_autoencoder,
     flow_scheduler,
