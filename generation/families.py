@@ -201,6 +201,8 @@ _SDXL: dict[str, Any] = {
     "max_side": 2048,
     "area": MEGAPIXEL,
 }
+# Processors do not cut what they read, whatever length a pipeline is asked for.
+_WHOLE_PROMPT: dict[str, Any] = {"prompt_tokens": None}
 _TURBO: dict[str, Any] = {
     "guidance": Guidance.NONE,
     "without_effect": _UNGUIDED,
@@ -358,21 +360,21 @@ FAMILY_TRAITS: dict[Family, Traits] = {
     ),
     Family.QWEN_IMAGE_EDIT: Traits(
         models="Qwen-Image-Edit",
-        **_FLOW_EDITOR | _TRUE_CFG,
+        **_FLOW_EDITOR | _TRUE_CFG | _WHOLE_PROMPT,
         pipeline="QwenImageEditPipeline",
         image_use=ImageUse.CONDITION,
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.QWEN_IMAGE_EDIT_PLUS: Traits(
         models="Qwen-Image-Edit-2509, 2511",
-        **_FLOW_EDITOR | _TRUE_CFG,
+        **_FLOW_EDITOR | _TRUE_CFG | _WHOLE_PROMPT,
         pipeline="QwenImageEditPlusPipeline",
         image_use=ImageUse.REFERENCES,
         recommended={"guidance_scale": 4, "num_inference_steps": 40},
     ),
     Family.QWEN_IMAGE_2: Traits(
         models="Qwen-Image 2.1",
-        **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED, "side_multiple": 32},
+        **{**_FLOW_EDITOR, **_WHOLE_PROMPT, "without_effect": _EDITOR | _UNGUIDED, "side_multiple": 32},
         pipeline="QwenImage21Pipeline",
         image_use=ImageUse.REFERENCES,
         guidance=Guidance.NONE,
@@ -414,7 +416,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
     ),
     Family.OMNIGEN: Traits(
         models="OmniGen v1",
-        **{**_FLOW_EDITOR, "without_effect": frozenset({"strength", "negative_prompt", "loras"})},
+        **{**_FLOW_EDITOR, **_WHOLE_PROMPT, "without_effect": frozenset({"strength", "negative_prompt", "loras"})},
         pipeline="OmniGenPipeline",
         image_use=ImageUse.REFERENCES,
         arguments={"image": "input_images", "image_guidance_scale": "img_guidance_scale"},
@@ -424,7 +426,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
     ),
     Family.FIBO_EDIT: Traits(
         models="FIBO-Edit",
-        **{**_FLOW_EDITOR, "side_multiple": 32},
+        **{**_FLOW_EDITOR, "prompt_tokens": 3000, "side_multiple": 32},
         pipeline="BriaFiboEditPipeline",
         image_use=ImageUse.REFERENCES,
         prompt_template='{{"edit_instruction": {prompt_json}}}',
@@ -444,7 +446,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
     ),
     Family.JOYIMAGE_EDIT: Traits(
         models="JoyImage-Edit",
-        **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"loras"}},
+        **{**_FLOW_EDITOR, **_WHOLE_PROMPT, "without_effect": _EDITOR | {"loras"}},
         pipeline="JoyImageEditPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,
@@ -453,14 +455,14 @@ FAMILY_TRAITS: dict[Family, Traits] = {
             (width, height)
             for width in range(512, 2049, 64)
             for height in range(512, 2049, 64)
-            if 0.875 * MEGAPIXEL < width * height <= MEGAPIXEL
+            if 0.88 * MEGAPIXEL < width * height <= MEGAPIXEL
         ),
         latents=LatentLayout.AFTER_REFERENCE,
         recommended={"guidance_scale": 4, "num_inference_steps": 40},
     ),
     Family.KANDINSKY_5_EDIT: Traits(
         models="Kandinsky 5 image-to-image",
-        **_FLOW_EDITOR,
+        **{**_FLOW_EDITOR, "prompt_tokens": 1024},
         pipeline="Kandinsky5I2IPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,

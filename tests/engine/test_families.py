@@ -27,7 +27,7 @@ from generation.families import FAMILY_TRAITS, Family, ImageUse
 from generation.family_detection import REASONS, UnsupportedModel, detect_family, read_configuration
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters
-from generation.recipes import Limits, ModelReference, Recipe, plan, traits_of
+from generation.recipes import Limits, ModelReference, Recipe, fit, plan, traits_of
 from tests.support.pictures import scene
 from tests.support.twin_loras import save_twin_lora
 from tests.support.twins import TWINS, save_twin
@@ -209,7 +209,8 @@ def test_a_picture_of_257_x_391_is_neither_refused_nor_stretched(driver: Driver)
     decoded: list[Any] = []
     with results_observed(autoencoder_of(driver.pipe), "decode", lambda _, result: decoded.append(result)):
         result = driver.engine.run(recipe, scene(257, 391), ignore)
-    assert result.pictures[0].image.size == (257, 391)
+    assert result.pictures[0].image.size == fit((257, 391), driver.traits)
+    assert recipe.width / recipe.height == pytest.approx(257 / 391, rel=0.01)
     pictures = decoded[-1][0] if isinstance(decoded[-1], tuple) else decoded[-1].sample
     assert (pictures.shape[-1], pictures.shape[-2]) == recipe.canvas_size, "it is padded to what the model makes"
 
@@ -253,6 +254,20 @@ def test_the_last_preview_looks_like_the_result(driver: Driver) -> None:
     swapped[::2, 1::2], swapped[1::2, ::2] = preview[1::2, ::2], preview[::2, 1::2]
     right, *wrong = (correlation(np.asarray(expected), seen) for seen in (preview, preview.transpose(1, 0, 2), swapped))
     assert right > max(0.7, *wrong)
+
+
+@pytest.mark.parametrize(("name", "is_read"), [("longcat-edit", False), ("qwen-image-edit-plus", True)])
+def test_the_end_of_a_long_prompt_counts_or_is_told_to_have_no_effect(
+    name: str, is_read: bool, models_dir: Path
+) -> None:
+    """LongCat's pipeline fails if it is given more than it reads. Qwen's reads any length."""
+    driver = Driver(name, models_dir)
+    recipes = [
+        driver.recipe(prompt="make it night, " * 40 + end, num_inference_steps=2) for end in ("with stars", "in fog")
+    ]
+    one, other = (driver.engine.run(recipe, PICTURE, ignore) for recipe in recipes)
+    assert ["prompt is longer than the model reads" in warning for warning in one.warnings] == [True] * (not is_read)
+    assert (difference(pixels_of(one), pixels_of(other)) > 0) == is_read
 
 
 @pytest.mark.parametrize("name", REFUSED)

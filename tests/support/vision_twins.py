@@ -61,7 +61,8 @@ def scaled_to_less() -> Iterator[None]:
         for family, traits in FAMILY_TRAITS.items():
             if traits.has_fixed_area:
                 sizes = tuple(_shorter(size) for size in traits.sizes)
-                changes = {"area": traits.area // _SHORTER**2, "sizes": sizes}
+                min_side, area = traits.min_side // _SHORTER, traits.area // _SHORTER**2
+                changes = {"min_side": min_side, "area": area, "sizes": sizes}
                 patch.setitem(FAMILY_TRAITS, family, traits.model_copy(update=changes))
         sizes_of_kandinsky = list(FAMILY_TRAITS[Family.KANDINSKY_5_EDIT].sizes)
         resolutions = property(lambda _: sizes_of_kandinsky, lambda *_: None)
@@ -214,7 +215,7 @@ def _qwen_image_21_transformer() -> Any:
         context_in_dim=QWEN_WIDTH,
         axes_dims_rope=(4, 6, 6),
     )
-    return amplify(network.eval(), 3)
+    return amplify(network.eval(), 2)
 
 
 def _qwen_image_21_autoencoder() -> Any:
@@ -293,7 +294,7 @@ def _flux2_transformer() -> Any:
         joint_attention_dim=3 * QWEN_WIDTH,
         axes_dims_rope=(4, 4, 4, 4),
     )
-    return amplify(network.eval(), 3)
+    return amplify(network.eval(), 1.5)
 
 
 # Text encoders
