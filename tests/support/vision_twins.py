@@ -37,13 +37,13 @@ _QWEN_CHAT_TEMPLATE = (
 
 
 _SHORTER = 4
-"""How many times shorter the sides of pictures are within `scaled_to_less`."""
-_SCALING = (
-    "qwenimage.pipeline_qwenimage_edit",
-    "qwenimage.pipeline_qwenimage_edit_plus",
-    "qwenimage21.pipeline_qwenimage21",
-    "longcat_image.pipeline_longcat_image_edit",
-)
+"""How many times shorter the sides of pictures are within `scaled_to_less`, at least."""
+_SCALING = {
+    "qwenimage.pipeline_qwenimage_edit": 2 * _SHORTER,
+    "qwenimage.pipeline_qwenimage_edit_plus": 2 * _SHORTER,
+    "qwenimage21.pipeline_qwenimage21": _SHORTER,
+    "longcat_image.pipeline_longcat_image_edit": _SHORTER,
+}
 
 
 @contextmanager
@@ -53,9 +53,9 @@ def scaled_to_less() -> Iterator[None]:
     Declarations of a fixed area are changed in the same way.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for name in _SCALING:
+        for name, times in _SCALING.items():
             module = import_module(f"diffusers.pipelines.{name}")
-            patch.setattr(module, "calculate_dimensions", _for_less(module.calculate_dimensions))
+            patch.setattr(module, "calculate_dimensions", _for_less(module.calculate_dimensions, times))
         buckets = import_module("diffusers.pipelines.joyimage.image_processor").BUCKETS
         patch.setitem(buckets, 1024, [_shorter(size) for size in buckets[1024]])
         for family, traits in FAMILY_TRAITS.items():
@@ -70,8 +70,8 @@ def scaled_to_less() -> Iterator[None]:
         yield
 
 
-def _for_less(calculate_dimensions: Callable[[int, float], Any]) -> Callable[[int, float], Any]:
-    return lambda area, ratio: calculate_dimensions(area // _SHORTER**2, ratio)
+def _for_less(calculate_dimensions: Callable[[int, float], Any], times: int) -> Callable[[int, float], Any]:
+    return lambda area, ratio: calculate_dimensions(area // times**2, ratio)
 
 
 def _shorter(size: tuple[int, int]) -> tuple[int, int]:
@@ -234,7 +234,7 @@ def _qwen_image_21_autoencoder() -> Any:
 
 def _wan21_autoencoder() -> Any:
     """Return Wan 2.1's autoencoder, which treats a picture as a film of one frame and shrinks it 8 times."""
-    network = diffusers.AutoencoderKLWan(base_dim=8, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    network = diffusers.AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
     return amplify(network.eval(), 2)
 
 
