@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN = .venv/bin
 
-.PHONY: run test chaos bench evaluate screenshots lint constraints clean
+.PHONY: run test chaos bench evaluate screenshots models lint constraints clean
 
 run: .venv/run
 	$(BIN)/python manage.py serve
@@ -27,6 +27,10 @@ evaluate: .venv/dev
 
 screenshots: .venv/dev
 	$(BIN)/python -m tests.tools.screenshots
+
+# The tables of families in docs/models.md, to paste there.
+models: .venv/dev
+	@$(BIN)/python -m tests.tools.models
 
 lint: .venv/dev
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy && $(BIN)/lint-imports

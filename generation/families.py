@@ -96,6 +96,10 @@ class LatentLayout(StrEnum):
     """As PATCHES, on the scale of the autoencoder's batch normalization."""
     CELLS = "cells"
     """(images, cells, channels)"""
+    CHANNELS_LAST = "channels last"
+    """(images, 1, height, width, channels)"""
+    AFTER_REFERENCE = "after the reference"
+    """(images, 2, channels, 1, height, width): the latents of the reference, then those of the image."""
 
 
 class StepSource(StrEnum):
@@ -108,14 +112,16 @@ class StepSource(StrEnum):
 class Traits(BaseModel):
     """The rules of a family or model.
 
-    `pipeline` is the class of diffusers that is loaded. `without_effect` are request fields that it ignores; `forced` are
-    values that replace those of the request; `recommended` are the best values to request. `guidance_slope` maps the API's
-    guidance scale g to `1 + slope * (g - 1)` for the model. Without `guides_each_image`, all images of a call have the same
-    guidance scale. With `needs_picture_guidance`, the pipeline guides only if `image_guidance_scale` is at least 1 too.
+    `models` names those that a family is for. `pipeline` is the class of diffusers that is loaded. `without_effect` are
+    request fields that it ignores; `forced` are values that replace those of the request; `recommended` are the best values
+    to request. `guidance_slope` maps the API's guidance scale g to `1 + slope * (g - 1)` for the model. Without
+    `guides_each_image`, all images of a call have the same guidance scale. With `needs_picture_guidance`, the pipeline guides
+    only if `image_guidance_scale` is at least 1 too.
 
     Sides are in pixels, a multiple of `side_multiple`. A model makes good pictures from `min_side` to `max_side` and up to
     `area` pixels: smaller ones are drawn larger and scaled back, larger ones are reduced. With `has_fixed_area` pictures of
-    `area` are made whatever size is requested.
+    `area` are made whatever size is requested, and if there are `sizes`, pairs of width and height, only those: the picture
+    is padded to the nearest of their aspect ratios.
 
     `arguments` are the pipeline's names of request fields, where they differ, and of `area`, width x height.
     `constants` are arguments with the same value in each call. `prompt_template` makes the model's prompt: `{prompt}` is
@@ -128,6 +134,7 @@ class Traits(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    models: str = ""
     pipeline: str = "StableDiffusionImg2ImgPipeline"
     image_use: ImageUse = ImageUse.START
     step_rule: StepRule = StepRule.ROUND_DOWN
@@ -150,6 +157,7 @@ class Traits(BaseModel):
     max_side: int = 1024
     area: int = 768 * 768
     has_fixed_area: bool = False
+    sizes: tuple[tuple[int, int], ...] = ()
     latents: LatentLayout = LatentLayout.SPATIAL
     step_source: StepSource = StepSource.CALLBACK
     output: str = "images"
@@ -193,6 +201,8 @@ _SDXL: dict[str, Any] = {
     "max_side": 2048,
     "area": MEGAPIXEL,
 }
+# Processors do not cut what they read, whatever length a pipeline is asked for.
+_WHOLE_PROMPT: dict[str, Any] = {"prompt_tokens": None}
 _TURBO: dict[str, Any] = {
     "guidance": Guidance.NONE,
     "without_effect": _UNGUIDED,
@@ -205,24 +215,29 @@ _PIX2PIX: dict[str, Any] = {
     "without_effect": frozenset({"strength"}),
     "needs_picture_guidance": True,
 }
-_VISION = ("torchvision",)
 
 FAMILY_TRAITS: dict[Family, Traits] = {
-    Family.STABLE_DIFFUSION: Traits(recommended={"guidance_scale": 7.5, "num_inference_steps": 30}),
-    Family.DEPTH: Traits(pipeline="StableDiffusionDepth2ImgPipeline"),
+    Family.STABLE_DIFFUSION: Traits(
+        models="Stable Diffusion 1 and 2, and their fine-tunes",
+        recommended={"guidance_scale": 7.5, "num_inference_steps": 30},
+    ),
+    Family.DEPTH: Traits(models="stable-diffusion-2-depth", pipeline="StableDiffusionDepth2ImgPipeline"),
     Family.SDXL: Traits(
+        models="SDXL, its refiner, and its fine-tunes",
         **_SDXL,
         recommended={"guidance_scale": 6, "num_inference_steps": 30},
     ),
-    Family.TURBO: Traits(**_TURBO),
-    Family.SDXL_TURBO: Traits(**_TURBO, pipeline="StableDiffusionXLImg2ImgPipeline"),
+    Family.TURBO: Traits(models="sd-turbo", **_TURBO),
+    Family.SDXL_TURBO: Traits(models="sdxl-turbo", **_TURBO, pipeline="StableDiffusionXLImg2ImgPipeline"),
     Family.LIGHTNING: Traits(
+        models="SDXL-Lightning",
         **_SDXL,
         guidance=Guidance.NONE,
         without_effect=_UNGUIDED | {"num_inference_steps"},
         forced={"guidance_scale": 0, "num_inference_steps": 8},
     ),
     Family.LCM: Traits(
+        models="LCM_Dreamshaper_v7",
         pipeline="LatentConsistencyModelImg2ImgPipeline",
         step_rule=StepRule.ALL,
         **_EMBEDDED_GUIDANCE,
@@ -230,23 +245,27 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 4, "guidance_scale": 8},
     ),
     Family.INSTRUCT_PIX2PIX: Traits(
+        models="instruct-pix2pix and its kind, which edit by instruction",
         **_PIX2PIX,
         pipeline="StableDiffusionInstructPix2PixPipeline",
         min_side=256,
     ),
     Family.SDXL_PIX2PIX: Traits(
+        models="sdxl-instructpix2pix-768, CosXL edit",
         **_PIX2PIX,
         pipeline="StableDiffusionXLInstructPix2PixPipeline",
         step_source=StepSource.SCHEDULER,
         area=MEGAPIXEL,
     ),
     Family.KANDINSKY_2: Traits(
+        models="Kandinsky 2.2, saved as the combined pipeline",
         pipeline="KandinskyV22Img2ImgCombinedPipeline",
         without_effect=frozenset({"image_guidance_scale", "loras"}),
         side_multiple=64,
         recommended={"guidance_scale": 4},
     ),
     Family.KANDINSKY_3: Traits(
+        models="Kandinsky 3",
         pipeline="Kandinsky3Img2ImgPipeline",
         without_effect=frozenset({"image_guidance_scale", "loras"}),
         # It adds 1 to the scale, and only then multiplies.
@@ -255,11 +274,13 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         area=MEGAPIXEL,
     ),
     Family.SD3: Traits(
+        models="SD 3, SD 3.5 medium and large",
         **{**_FLOW, "gpu_dtype": "float16", "prompt_tokens": 256},
         pipeline="StableDiffusion3Img2ImgPipeline",
         recommended={"guidance_scale": 4.5, "num_inference_steps": 28},
     ),
     Family.FLUX: Traits(
+        models="FLUX.1 dev, Krea dev",
         **_FLOW,
         pipeline="FluxImg2ImgPipeline",
         **_EMBEDDED_GUIDANCE,
@@ -268,6 +289,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 3.5, "num_inference_steps": 28},
     ),
     Family.FLUX_SCHNELL: Traits(
+        models="FLUX.1 schnell",
         **{**_FLOW, "prompt_tokens": 256},
         pipeline="FluxImg2ImgPipeline",
         guidance=Guidance.NONE,
@@ -277,6 +299,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 4, "strength": 0.75},
     ),
     Family.FLUX_KONTEXT: Traits(
+        models="FLUX.1 Kontext dev",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="FluxKontextPipeline",
         image_use=ImageUse.CONDITION,
@@ -287,15 +310,16 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 2.5, "num_inference_steps": 28},
     ),
     Family.FLUX2: Traits(
+        models="FLUX.2 dev",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="Flux2Pipeline",
         image_use=ImageUse.REFERENCES,
         **_EMBEDDED_GUIDANCE,
         latents=LatentLayout.NORMALIZED_PATCHES,
-        packages=_VISION,
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.FLUX2_KLEIN: Traits(
+        models="FLUX.2 klein",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED},
         pipeline="Flux2KleinPipeline",
         image_use=ImageUse.REFERENCES,
@@ -305,6 +329,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 4},
     ),
     Family.FLUX2_KLEIN_BASE: Traits(
+        models="FLUX.2 klein base",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="Flux2KleinPipeline",
         image_use=ImageUse.REFERENCES,
@@ -312,6 +337,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.FLUX2_KLEIN_KV: Traits(
+        models="FLUX.2 klein kv",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED},
         pipeline="Flux2KleinKVPipeline",
         image_use=ImageUse.REFERENCES,
@@ -320,46 +346,50 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 4},
     ),
     Family.CHROMA: Traits(
+        models="Chroma1",
         **_FLOW,
         pipeline="ChromaImg2ImgPipeline",
         latents=LatentLayout.PATCHES,
         recommended={"guidance_scale": 5, "num_inference_steps": 35},
     ),
     Family.QWEN_IMAGE: Traits(
+        models="Qwen-Image, 2512",
         **_FLOW | _TRUE_CFG,
         pipeline="QwenImageImg2ImgPipeline",
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.QWEN_IMAGE_EDIT: Traits(
-        **_FLOW_EDITOR | _TRUE_CFG,
+        models="Qwen-Image-Edit",
+        **_FLOW_EDITOR | _TRUE_CFG | _WHOLE_PROMPT,
         pipeline="QwenImageEditPipeline",
         image_use=ImageUse.CONDITION,
-        packages=_VISION,
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.QWEN_IMAGE_EDIT_PLUS: Traits(
-        **_FLOW_EDITOR | _TRUE_CFG,
+        models="Qwen-Image-Edit-2509, 2511",
+        **_FLOW_EDITOR | _TRUE_CFG | _WHOLE_PROMPT,
         pipeline="QwenImageEditPlusPipeline",
         image_use=ImageUse.REFERENCES,
-        packages=_VISION,
         recommended={"guidance_scale": 4, "num_inference_steps": 40},
     ),
     Family.QWEN_IMAGE_2: Traits(
-        **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED, "side_multiple": 32},
+        models="Qwen-Image 2.1",
+        **{**_FLOW_EDITOR, **_WHOLE_PROMPT, "without_effect": _EDITOR | _UNGUIDED, "side_multiple": 32},
         pipeline="QwenImage21Pipeline",
         image_use=ImageUse.REFERENCES,
         guidance=Guidance.NONE,
         latents=LatentLayout.CELLS,
-        packages=_VISION,
         recommended={"num_inference_steps": 40},
     ),
     Family.Z_IMAGE: Traits(
+        models="Z-Image",
         **_FLOW,
         pipeline="ZImageImg2ImgPipeline",
         **_IMAGE_BY_IMAGE,
         recommended={"guidance_scale": 4, "num_inference_steps": 30},
     ),
     Family.Z_IMAGE_TURBO: Traits(
+        models="Z-Image-Turbo",
         **_FLOW,
         pipeline="ZImageImg2ImgPipeline",
         guidance=Guidance.NONE,
@@ -368,6 +398,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"num_inference_steps": 9, "strength": 0.7},
     ),
     Family.Z_IMAGE_OMNI: Traits(
+        models="Z-Image-Omni, Z-Image-Edit",
         **_FLOW_EDITOR,
         pipeline="ZImageOmniPipeline",
         image_use=ImageUse.REFERENCES,
@@ -375,6 +406,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.SANA_SPRINT: Traits(
+        models="Sana-Sprint",
         **{**_FLOW, "side_multiple": 32, "prompt_tokens": 300},
         pipeline="SanaSprintImg2ImgPipeline",
         **_EMBEDDED_GUIDANCE,
@@ -383,16 +415,18 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 4.5, "num_inference_steps": 4},
     ),
     Family.OMNIGEN: Traits(
-        **{**_FLOW_EDITOR, "without_effect": frozenset({"strength", "negative_prompt", "loras"})},
+        models="OmniGen v1",
+        **{**_FLOW_EDITOR, **_WHOLE_PROMPT, "without_effect": frozenset({"strength", "negative_prompt", "loras"})},
         pipeline="OmniGenPipeline",
         image_use=ImageUse.REFERENCES,
         arguments={"image": "input_images", "image_guidance_scale": "img_guidance_scale"},
         prompt_template="<img><|image_1|></img> {prompt}",
-        packages=_VISION,
+        packages=("torchvision",),
         recommended={"guidance_scale": 2.5, "image_guidance_scale": 1.6, "num_inference_steps": 50},
     ),
     Family.FIBO_EDIT: Traits(
-        **{**_FLOW_EDITOR, "side_multiple": 32},
+        models="FIBO-Edit",
+        **{**_FLOW_EDITOR, "prompt_tokens": 3000, "side_multiple": 32},
         pipeline="BriaFiboEditPipeline",
         image_use=ImageUse.REFERENCES,
         prompt_template='{{"edit_instruction": {prompt_json}}}',
@@ -401,30 +435,41 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         recommended={"guidance_scale": 5, "num_inference_steps": 30},
     ),
     Family.LONGCAT_EDIT: Traits(
+        models="LongCat-Image-Edit",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"loras"}},
         pipeline="LongCatImageEditPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,
         step_source=StepSource.SCHEDULER,
         latents=LatentLayout.PATCHES,
-        packages=_VISION,
         recommended={"guidance_scale": 4.5, "num_inference_steps": 50},
     ),
     Family.JOYIMAGE_EDIT: Traits(
-        **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"loras"}},
+        models="JoyImage-Edit",
+        **{**_FLOW_EDITOR, **_WHOLE_PROMPT, "without_effect": _EDITOR | {"loras"}},
         pipeline="JoyImageEditPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,
-        packages=_VISION,
+        # Among pipelines/joyimage/image_processor.py:25.
+        sizes=tuple(
+            (width, height)
+            for width in range(512, 2049, 64)
+            for height in range(512, 2049, 64)
+            if 0.88 * MEGAPIXEL < width * height <= MEGAPIXEL
+        ),
+        latents=LatentLayout.AFTER_REFERENCE,
         recommended={"guidance_scale": 4, "num_inference_steps": 40},
     ),
     Family.KANDINSKY_5_EDIT: Traits(
-        **_FLOW_EDITOR,
+        models="Kandinsky 5 image-to-image",
+        **{**_FLOW_EDITOR, "prompt_tokens": 1024},
         pipeline="Kandinsky5I2IPipeline",
         image_use=ImageUse.REFERENCES,
         has_fixed_area=True,
+        # pipelines/kandinsky5/pipeline_kandinsky_i2i.py:182
+        sizes=((1024, 1024), (640, 1408), (1408, 640), (768, 1280), (1280, 768), (896, 1152), (1152, 896)),
+        latents=LatentLayout.CHANNELS_LAST,
         output="image",
-        packages=_VISION,
         recommended={"guidance_scale": 3.5, "num_inference_steps": 50},
     ),
 }

@@ -32,8 +32,8 @@ def detect_family(model_id: str, index: Mapping[str, Any], configs: Configs) -> 
         raise ValueError(f"{model_id} names no pipeline of diffusers")
     if detect := _FAMILIES.get(name):
         return detect if isinstance(detect, Family) else detect(model_id, index, configs)
-    if name in _REASONS:
-        raise UnsupportedModel(f"{name} {_REASONS[name]}.")
+    if name in REASONS:
+        raise UnsupportedModel(f"{name} {REASONS[name]}.")
     if "ControlNet" in name or "Control" in name:
         raise UnsupportedModel(f"{name} needs a control picture, which requests do not have.")
     raise UnsupportedModel(f"{name} is not among the pipelines that can be run here.")
@@ -116,13 +116,16 @@ _FAMILIES: dict[str, Family | Detect] = {
 
 _TEXT_ONLY = "makes pictures from text alone; diffusers has no pipeline that starts it from a picture"
 _NEEDS_MASK = "is an inpainting pipeline, which needs a mask; requests do not have one"
+_UNTRIED = "was not tried here yet"
 
-_REASONS = {
+REASONS = {
     **dict.fromkeys(
         (
-            "AuraFlowPipeline", "CogView3PlusPipeline", "CogView4Pipeline", "ErnieImagePipeline", "HiDreamImagePipeline",
-            "HunyuanDiTPipeline", "HunyuanImagePipeline", "Lumina2Pipeline", "LuminaPipeline", "OvisImagePipeline",
-            "PRXPipeline", "PixArtAlphaPipeline", "PixArtSigmaPipeline", "SanaPipeline", "StableCascadeCombinedPipeline",
+            "AuraFlowPipeline", "BriaFiboPipeline", "BriaPipeline", "CogView3PlusPipeline", "CogView4Pipeline",
+            "ErnieImagePipeline", "HiDreamImagePipeline", "HunyuanDiTPipeline", "HunyuanImagePipeline",
+            "Ideogram4Pipeline", "Kandinsky5T2IPipeline", "Krea2Pipeline", "LongCatImagePipeline", "Lumina2Pipeline",
+            "LuminaPipeline", "OvisImagePipeline", "PRXPipeline", "PixArtAlphaPipeline", "PixArtSigmaPipeline",
+            "SanaPipeline", "StableCascadeCombinedPipeline",
         ),
         _TEXT_ONLY,
     ),
@@ -131,6 +134,28 @@ _REASONS = {
     ),
     "KandinskyV22Pipeline": "is only the decoder of Kandinsky 2.2; use a repository of the combined pipeline",
     "QwenImageLayeredPipeline": "takes a picture apart into layers instead of changing it",
-    "ChronoEditPipeline": "makes films",
+    **dict.fromkeys(
+        (
+            "ChronoEditPipeline", "CogVideoXPipeline", "HeliosPipeline", "HunyuanVideoPipeline", "LTX2Pipeline",
+            "LTXPipeline", "StableVideoDiffusionPipeline", "WanImageToVideoPipeline", "WanPipeline",
+        ),
+        "makes films",
+    ),
+    **dict.fromkeys(
+        ("StableDiffusionLatentUpscalePipeline", "StableDiffusionUpscalePipeline"),
+        "enlarges pictures instead of changing them",
+    ),
+    **dict.fromkeys(
+        ("LEditsPPPipelineStableDiffusion", "LEditsPPPipelineStableDiffusionXL"),
+        "inverts the picture in a call of its own before it edits",
+    ),
+    **dict.fromkeys(("KolorsImg2ImgPipeline", "KolorsPipeline"), f"needs the package sentencepiece, and {_UNTRIED}"),
+    **dict.fromkeys(
+        (
+            "BriaFibo2Pipeline", "DreamLitePipeline", "GlmImagePipeline", "HunyuanImageRefinerPipeline", "IFPipeline",
+            "JoyImageEditPlusPipeline", "KandinskyPipeline", "StableUnCLIPImg2ImgPipeline",
+        ),
+        _UNTRIED,
+    ),
 }  # fmt: skip
 """Why a pipeline cannot be run, as the end of a sentence."""

@@ -87,6 +87,8 @@ class Recipe(BaseModel):
     def canvas_size(self) -> tuple[int, int]:
         """Return width and height of what the model makes: the drawn picture, padded to sides that the model supports."""
         traits = traits_of(self.model)
+        if traits.sizes:
+            return _nearest((self.width, self.height), traits.sizes)
         drawn = self.drawn_size
         # No longer side is below `min_side` unless staff allow only smaller pictures.
         least = min(traits.min_side, max(drawn))
@@ -142,6 +144,11 @@ class Recipe(BaseModel):
 _GENERATOR_SEEDS = 2**32
 _LIGHTNING_STEPS = {"-2step": 2, "-4step": 4, "-8step": 8}
 
+
+def _recommend(family: Family, **values: float) -> Traits:
+    return FAMILY_TRAITS[family].model_copy(update={"recommended": values})
+
+
 MODEL_TRAITS = {
     "dreamsite/tiny-edit": FAMILY_TRAITS[Family.INSTRUCT_PIX2PIX].model_copy(
         update={
@@ -163,6 +170,19 @@ MODEL_TRAITS = {
             "max_side": 192,
         }
     ),
+    # These differ from the rest of their families, as their cards on the hub say.
+    "stabilityai/stable-diffusion-3.5-medium": _recommend(Family.SD3, guidance_scale=4.5, num_inference_steps=40),
+    "stabilityai/stable-diffusion-3.5-large": _recommend(Family.SD3, guidance_scale=3.5, num_inference_steps=28),
+    "stabilityai/stable-diffusion-3.5-large-turbo": FAMILY_TRAITS[Family.SD3].model_copy(
+        update={
+            "guidance": Guidance.NONE,
+            "without_effect": frozenset({"guidance_scale", "image_guidance_scale", "negative_prompt"}),
+            "forced": {"guidance_scale": 0},
+            # Of 4 steps with more strength, none would be left out, so that the picture would not count.
+            "recommended": {"num_inference_steps": 4, "strength": 0.75},
+        }
+    ),
+    "black-forest-labs/FLUX.1-Krea-dev": _recommend(Family.FLUX, guidance_scale=4.5, num_inference_steps=28),
 }
 
 
@@ -292,8 +312,15 @@ def _size_warnings(size: tuple[int, int], recipe: Recipe, traits: Traits) -> lis
 
 
 def fit(size: tuple[int, int], traits: Traits) -> tuple[int, int]:
-    """Return the largest width and height up to `size` within `max_side` and `area`, with the same aspect ratio."""
+    """Return the largest width and height up to `size` within `max_side` and `area`, with the same aspect ratio.
+
+    If the model makes only some sizes, they are within the nearest one.
+    """
     width, height = size
+    if traits.sizes:
+        most = _nearest(size, traits.sizes)
+        scale = min(1.0, traits.max_side / max(size), most[0] / width, most[1] / height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
     if width * height <= traits.area and max(size) <= traits.max_side:
         return size
     side_scale, area_scale = traits.max_side / max(size), math.sqrt(traits.area / (width * height))
@@ -308,10 +335,18 @@ def enlargement(size: tuple[int, int], traits: Traits) -> float:
     The shorter side has `min_side` then, as far as `max_side` and `area` allow; they have priority. `side_multiple` does not
     matter, since the engine pads the picture to it and crops the result.
     """
+    if traits.sizes:
+        width, height = _nearest(size, traits.sizes)
+        return min(width / size[0], height / size[1])
     area_scale = math.sqrt(traits.area / (size[0] * size[1]))
     if traits.has_fixed_area:
         return max(1.0, area_scale)
     return max(1.0, min(traits.min_side / min(size), traits.max_side / max(size), area_scale))
+
+
+def _nearest(size: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the size with the nearest aspect ratio."""
+    return min(sizes, key=lambda one: abs(one[0] / one[1] - size[0] / size[1]))
 
 
 def _executed_steps(steps: int, strength: float, rule: StepRule) -> int:

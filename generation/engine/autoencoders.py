@@ -19,7 +19,9 @@ def encode(autoencoder: Any, picture: torch.Tensor) -> torch.Tensor:
         autoencoder.to(torch.float32)
     try:
         pixels = picture.to(autoencoder.device, autoencoder.dtype)
-        is_video = any(parameter.ndim == 5 for parameter in autoencoder.parameters())
+        if getattr(autoencoder.config, "in_channels", 3) == 4:  # with transparency
+            pixels = torch.nn.functional.pad(pixels, (0, 0, 0, 0, 0, 1), value=1.0)
+        is_video = hasattr(autoencoder.config, "temperal_downsample")
         encoded = autoencoder.encode(pixels.unsqueeze(2) if is_video else pixels)
     finally:
         if needs_float32:

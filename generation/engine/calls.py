@@ -17,7 +17,7 @@ from generation.engine.guidance import per_image, sound_guidance
 from generation.engine.observation import results_observed
 from generation.engine.pipelines import WarmPipeline
 from generation.engine.progress import ProgressSlice
-from generation.engine.prompts import truncation_warnings
+from generation.engine.prompts import readable, truncation_warnings
 from generation.families import ImageUse, StepSource, Traits
 from generation.recipes import Recipe, traits_of
 
@@ -143,8 +143,12 @@ def finite_decoding(pipe: Any) -> AbstractContextManager[None]:
 def _arguments(warm: WarmPipeline, jobs: Sequence[ImageJob], traits: Traits) -> dict[str, Any]:
     """Return the arguments for this pipeline: a list where images may differ, one value where they agree."""
     shared, canvas = jobs[0].recipe, jobs[0].canvas
-    prompts: Any = [_model_prompt(job.recipe.prompt, traits) for job in jobs]
-    negative_prompts: Any = [job.recipe.negative_prompt or traits.empty_negative_prompt for job in jobs]
+
+    def read(text: str) -> str:
+        return readable(warm.pipe, text, traits.prompt_tokens)
+
+    prompts: Any = [_model_prompt(read(job.recipe.prompt), traits) for job in jobs]
+    negative_prompts: Any = [read(job.recipe.negative_prompt) or traits.empty_negative_prompt for job in jobs]
     if not any(negative_prompts):
         # Empty ones would switch off the zero embedding that SDXL was trained with.
         negative_prompts = None

@@ -27,7 +27,11 @@ def pad(picture: Image.Image, recipe: Recipe) -> tuple[Image.Image, Box]:
 
 
 def fit_back(picture: Image.Image, recipe: Recipe, box: Box) -> Image.Image:
-    """Return the part `box` of what the model made of the padded picture, in the size of the recipe's result."""
+    """Return the part `box` of what the model made of the padded picture as RGB, in the size of the recipe's result."""
+    if picture.mode == "RGBA":  # Qwen-Image 2.1 makes transparent pictures
+        background = Image.new("RGB", picture.size, "white")
+        background.paste(picture, mask=picture)
+        picture = background
     if picture.size != recipe.canvas_size:
         # Some pipelines stretch their input to a size of their own choice; this is the way back.
         picture = picture.resize(recipe.canvas_size, Image.Resampling.LANCZOS)

@@ -29,6 +29,7 @@ from generation.engine.errors import ModelFailed, ModelTooLarge, PackagesMissing
 from generation.engine.fingerprint import fingerprint
 from generation.engine.loras import Loras
 from generation.engine.previews import Previews
+from generation.engine.processors import load_processors, load_text_processors
 from generation.families import StepSource, Traits
 from generation.family_detection import UnsupportedModel, detect_family, read_configuration
 from generation.recipes import LoraReference, ModelReference, traits_of
@@ -197,11 +198,13 @@ def load(model: ModelReference, weights: Weights, device: torch.device, dtype: t
     if "safety_checker" in json.loads((weights.pipeline / "model_index.json").read_text()):
         # `safety` checks the results; the pipeline's own checker would blacken them.
         parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    parts |= load_processors(weights.pipeline)
     if weights.unet is not None:
         parts["unet"] = _load_unet(weights.pipeline, weights.unet, dtype)
     pipe = getattr(diffusers, spec.pipeline).from_pretrained(
         weights.pipeline, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **parts
     )
+    pipe.register_modules(**load_text_processors(weights.pipeline))
     if spec.scheduler:
         scheduler = getattr(diffusers, spec.scheduler)
         pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **spec.scheduler_changes)

@@ -118,6 +118,10 @@ def unpack(latents: torch.Tensor, layout: LatentLayout, canvas: tuple[int, int],
 
     `canvas` is the width and height of the pictures in pixels. Latents of another shape are returned as they are.
     """
+    if layout is LatentLayout.CHANNELS_LAST:
+        return latents[:, 0].movedim(-1, 1)
+    if layout is LatentLayout.AFTER_REFERENCE:
+        return latents[:, -1, :, 0]
     if layout is LatentLayout.SPATIAL:
         return latents[:, :, 0] if latents.ndim == 5 and latents.shape[2] == 1 else latents
     if latents.ndim == 3:

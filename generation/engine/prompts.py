@@ -5,8 +5,8 @@ from typing import Any
 _MAX_QUOTE = 200
 
 
-def truncation_warnings(pipe: Any, field: str, text: str, limit: int | None = None) -> list[str]:
-    """Return a warning that quotes the end of `text` which no text encoder reads; an empty list if all is read.
+def readable(pipe: Any, text: str, limit: int | None = None) -> str:
+    """Return the part of `text` that a text encoder reads. Some pipelines fail if they are given more.
 
     `limit` is the number of tokens that the pipeline reads, if that is less than its tokenizers tell.
     """
@@ -16,8 +16,12 @@ def truncation_warnings(pipe: Any, field: str, text: str, limit: int | None = No
         if name.startswith(("tokenizer", "processor")) and part is not None
     ]
     fast = [tokenizer for tokenizer in tokenizers if getattr(tokenizer, "is_fast", False)]
-    length = max((_length_read(tokenizer, text, limit) for tokenizer in fast), default=len(text))
-    rest = text[length:].strip()
+    return text[: max((_length_read(tokenizer, text, limit) for tokenizer in fast), default=len(text))]
+
+
+def truncation_warnings(pipe: Any, field: str, text: str, limit: int | None = None) -> list[str]:
+    """Return a warning that quotes the end of `text` which is not readable; an empty list if all is read."""
+    rest = text[len(readable(pipe, text, limit)) :].strip()
     if not rest:
         return []
     if len(rest) > _MAX_QUOTE:

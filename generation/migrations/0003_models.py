@@ -1,19 +1,45 @@
-"""The models and LoRAs of a fresh service: bundled ones are enabled, the hub's are pinned and disabled."""
+"""The models and LoRAs of a fresh service: bundled ones are enabled, the hub's are disabled.
+
+Those that Livepeer's gateway knows are pinned. The others have no commit; it is read from the hub when they are enabled.
+Licences are named as on their cards.
+"""
 
 from typing import Any
 
 from django.db import migrations
 
-# (id, family, commit)
+# (id, family, commit, licence)
+LIVEPEER_MODELS = [
+    ("timbrooks/instruct-pix2pix", "instruct-pix2pix", "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d", "mit"),
+    ("stabilityai/sd-turbo", "turbo", "b261bac6fd2cf515557d5d0707481eafa0485ec2", "sai-nc-community"),
+    ("stabilityai/sdxl-turbo", "sdxl-turbo", "71153311d3dbb46851df1931d3ca6e939de83304", "sai-nc-community"),
+    ("ByteDance/SDXL-Lightning", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44", "openrail++"),
+    ("ByteDance/SDXL-Lightning-2step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44", "openrail++"),
+    ("ByteDance/SDXL-Lightning-4step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44", "openrail++"),
+    ("ByteDance/SDXL-Lightning-8step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44", "openrail++"),
+    ("stabilityai/stable-diffusion-xl-base-1.0", "sdxl", "462165984030d82259a11f4367a4eed129e94a7b", "openrail++"),
+]
+
+# (id, family, licence)
 HUB_MODELS = [
-    ("timbrooks/instruct-pix2pix", "instruct-pix2pix", "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d"),
-    ("stabilityai/sd-turbo", "turbo", "b261bac6fd2cf515557d5d0707481eafa0485ec2"),
-    ("stabilityai/sdxl-turbo", "sdxl-turbo", "71153311d3dbb46851df1931d3ca6e939de83304"),
-    ("ByteDance/SDXL-Lightning", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
-    ("ByteDance/SDXL-Lightning-2step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
-    ("ByteDance/SDXL-Lightning-4step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
-    ("ByteDance/SDXL-Lightning-8step", "lightning", "c9a24f48e1c025556787b0c58dd67a091ece2e44"),
-    ("stabilityai/stable-diffusion-xl-base-1.0", "sdxl", "462165984030d82259a11f4367a4eed129e94a7b"),
+    ("stabilityai/stable-diffusion-3.5-medium", "stable-diffusion-3", "stabilityai-ai-community"),
+    ("stabilityai/stable-diffusion-3.5-large", "stable-diffusion-3", "stabilityai-ai-community"),
+    ("stabilityai/stable-diffusion-3.5-large-turbo", "stable-diffusion-3", "stabilityai-ai-community"),
+    ("black-forest-labs/FLUX.1-Kontext-dev", "flux-kontext", "flux-1-dev-non-commercial-license"),
+    ("black-forest-labs/FLUX.1-dev", "flux", "flux-1-dev-non-commercial-license"),
+    ("black-forest-labs/FLUX.1-Krea-dev", "flux", "flux-1-dev-non-commercial-license"),
+    ("black-forest-labs/FLUX.1-schnell", "flux-schnell", "apache-2.0"),
+    ("black-forest-labs/FLUX.2-dev", "flux2", "flux-non-commercial-license"),
+    ("black-forest-labs/FLUX.2-klein-4B", "flux2-klein", "apache-2.0"),
+    ("black-forest-labs/FLUX.2-klein-9B", "flux2-klein", "flux-non-commercial-license"),
+    ("Qwen/Qwen-Image", "qwen-image", "apache-2.0"),
+    ("Qwen/Qwen-Image-Edit", "qwen-image-edit", "apache-2.0"),
+    ("Qwen/Qwen-Image-Edit-2509", "qwen-image-edit-plus", "apache-2.0"),
+    ("Qwen/Qwen-Image-Edit-2511", "qwen-image-edit-plus", "apache-2.0"),
+    ("Tongyi-MAI/Z-Image", "z-image", "apache-2.0"),
+    ("Tongyi-MAI/Z-Image-Turbo", "z-image-turbo", "apache-2.0"),
+    ("lodestones/Chroma1-HD", "chroma", "apache-2.0"),
+    ("meituan-longcat/LongCat-Image-Edit", "longcat-edit", "apache-2.0"),
 ]
 
 # What the bundled models can do: the studio offers these prompts.
@@ -100,8 +126,10 @@ def create(apps: Any, schema_editor: Any) -> None:
         enabled=True,
         example_prompts=EXAMPLES["dreamsite/tiny-redraw"].strip(),
     )
-    for model_id, family, commit in HUB_MODELS:
-        models.create(id=model_id, family=family, revision=commit)
+    for model_id, family, commit, licence in LIVEPEER_MODELS:
+        models.create(id=model_id, family=family, revision=commit, licence=licence)
+    for model_id, family, licence in HUB_MODELS:
+        models.create(id=model_id, family=family, licence=licence)
     for lora_id in ("dreamsite/banknote", "dreamsite/knitted"):
         apps.get_model("generation", "Lora").objects.create(id=lora_id, enabled=True).base_models.set([tiny_edit])
 

@@ -36,6 +36,7 @@ class RepositoryModel(models.Model):
         blank=True,
         help_text="Commit of the hub repository. Empty for bundled weights and directories in MODELS_DIR.",
     )
+    licence = models.CharField(max_length=200, blank=True, editable=False)
     enabled = models.BooleanField(default=False, help_text="Whether requests can use it.")
 
     class Meta:

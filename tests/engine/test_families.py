@@ -3,8 +3,10 @@
 `python -m tests.tools.gpu` runs the tests with the fixture `driver` for real models, in place of the twins.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,14 @@ from generation.engine.observation import results_observed
 from generation.engine.pipelines import expected_warnings_ignored
 from generation.engine.progress import Preview
 from generation.families import FAMILY_TRAITS, Family, ImageUse
-from generation.family_detection import UnsupportedModel, detect_family, read_configuration
+from generation.family_detection import REASONS, UnsupportedModel, detect_family, read_configuration
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters
-from generation.recipes import Limits, ModelReference, Recipe, plan, traits_of
+from generation.recipes import Limits, ModelReference, Recipe, fit, plan, traits_of
 from tests.support.pictures import scene
 from tests.support.twin_loras import save_twin_lora
 from tests.support.twins import TWINS, save_twin
+from tests.support.vision_twins import scaled_to_less
 
 Pixels = NDArray[np.int16]
 
@@ -56,6 +59,12 @@ REFUSED = {
 DRIVEN = [
     name for name, twin in TWINS.items() if name not in REFUSED and all(find_spec(package) for package in twin.packages)
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def less_work() -> Iterator[None]:
+    with scaled_to_less():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +135,8 @@ class Driver:
             (latents, *_) = arguments.values()
             run.latents.append(latents)
             pictures = decoded[0] if isinstance(decoded, tuple) else decoded.sample
-            run.decoded_pixels += len(pictures) * pictures.shape[-1] * pictures.shape[-2]
+            # JoyImage decodes its reference beside the picture.
+            run.decoded_pixels += pictures.shape[-1] * pictures.shape[-2]
 
         with (
             results_observed(self.pipe.scheduler, "step", count_step),
@@ -199,7 +209,8 @@ def test_a_picture_of_257_x_391_is_neither_refused_nor_stretched(driver: Driver)
     decoded: list[Any] = []
     with results_observed(autoencoder_of(driver.pipe), "decode", lambda _, result: decoded.append(result)):
         result = driver.engine.run(recipe, scene(257, 391), ignore)
-    assert result.pictures[0].image.size == (257, 391)
+    assert result.pictures[0].image.size == fit((257, 391), driver.traits)
+    assert recipe.width / recipe.height == pytest.approx(257 / 391, rel=0.01)
     pictures = decoded[-1][0] if isinstance(decoded[-1], tuple) else decoded[-1].sample
     assert (pictures.shape[-1], pictures.shape[-2]) == recipe.canvas_size, "it is padded to what the model makes"
 
@@ -236,13 +247,27 @@ def test_the_last_preview_looks_like_the_result(driver: Driver) -> None:
     run, autoencoder = driver.plain, autoencoder_of(driver.pipe)
     latents = run.latents[-1][:, :, 0] if run.latents[-1].ndim == 5 else run.latents[-1]
     with torch.inference_mode():
-        (expected,) = previews.render(scale(autoencoder, latents), previews.fit(autoencoder))
+        (*_, expected) = previews.render(scale(autoencoder, latents), previews.fit(autoencoder))
     assert [preview.picture.size for preview in run.previews] == [(128, 128)] * (run.steps - 1)
     preview = np.asarray(run.previews[-1].picture.resize(expected.size, Image.Resampling.BOX))
     swapped = preview.copy()
     swapped[::2, 1::2], swapped[1::2, ::2] = preview[1::2, ::2], preview[::2, 1::2]
     right, *wrong = (correlation(np.asarray(expected), seen) for seen in (preview, preview.transpose(1, 0, 2), swapped))
     assert right > max(0.7, *wrong)
+
+
+@pytest.mark.parametrize(("name", "is_read"), [("longcat-edit", False), ("qwen-image-edit-plus", True)])
+def test_the_end_of_a_long_prompt_counts_or_is_told_to_have_no_effect(
+    name: str, is_read: bool, models_dir: Path
+) -> None:
+    """LongCat's pipeline fails if it is given more than it reads. Qwen's reads any length."""
+    driver = Driver(name, models_dir)
+    recipes = [
+        driver.recipe(prompt="make it night, " * 40 + end, num_inference_steps=2) for end in ("with stars", "in fog")
+    ]
+    one, other = (driver.engine.run(recipe, PICTURE, ignore) for recipe in recipes)
+    assert ["prompt is longer than the model reads" in warning for warning in one.warnings] == [True] * (not is_read)
+    assert (difference(pixels_of(one), pixels_of(other)) > 0) == is_read
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -260,6 +285,9 @@ def test_no_declaration_names_what_diffusers_does_not_have() -> None:
         traits = FAMILY_TRAITS[family]
         assert hasattr(diffusers, traits.pipeline), family
         assert traits.image_use is ImageUse.START or not traits.has_strength, family
+    assert [pipeline for pipeline in REASONS if not hasattr(diffusers, pipeline)] == []
+    buckets = import_module("diffusers.pipelines.joyimage.image_processor").BUCKETS[1024]
+    assert set(FAMILY_TRAITS[Family.JOYIMAGE_EDIT].sizes) <= {(width, height) for height, width in buckets}
 
 
 def test_numbers_that_are_not_finite_after_decoding_are_a_failure(tmp_path: Path) -> None:

@@ -158,7 +158,10 @@ def test_every_size_fits_and_is_charged_as_it_is_made(family: Family, size: tupl
     assert all(side % traits.side_multiple == 0 for side in recipe.canvas_size)
     made = math.prod(recipe.canvas_size)
     assert recipe.cost(2.0) == pytest.approx(2 * recipe.executed_steps * made / 1e6)
-    if traits.has_fixed_area:
+    assert all(drawn <= made for drawn, made in zip(recipe.drawn_size, recipe.canvas_size, strict=True))
+    if traits.sizes:
+        assert recipe.canvas_size in traits.sizes
+    elif traits.has_fixed_area:
         assert made >= 0.99 * traits.area
     elif side is None:
         assert min(recipe.canvas_size) >= min(traits.min_side, max(recipe.drawn_size))

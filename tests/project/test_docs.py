@@ -17,11 +17,12 @@ from django.urls import resolve
 from django.utils.module_loading import import_string
 
 from generation.api.events import ServerSentEvent
-from generation.families import FAMILY_TRAITS
-from generation.models import RetentionRule
+from generation.models import DiffusionModel, RetentionRule
 from generation.pages.studio.page import MODES
 from generation.parameters import ErrorCode, ImageToImageParameters
+from generation.recipes import BUNDLED_OWNER
 from tests.support.environment import ROOT
+from tests.tools import models
 
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES = [
@@ -122,12 +123,20 @@ def written(default: ast.expr) -> str | None:
             return str(value) or None
 
 
-def test_every_family_is_documented_with_the_fields_it_ignores() -> None:
-    rows = {
-        unquoted(family): set(re.findall(r"`(\w+)`", fields))
-        for family, _, fields in tables(page("docs/models.md"), "family", "for", "fields without effect")
-    }
-    assert rows == {family.value: traits.without_effect for family, traits in FAMILY_TRAITS.items()}
+def test_the_tables_of_families_are_those_that_make_models_prints() -> None:
+    guide = page("docs/models.md")
+    for printed in (models.families(), models.left_out()):
+        assert printed in guide, "run `make models`"
+
+
+@pytest.mark.django_db
+def test_every_listed_model_is_documented_with_its_licence() -> None:
+    rows = [
+        (unquoted(name), unquoted(family), licence)
+        for name, family, licence in tables(page("docs/models.md"), "model", "family", "licence")
+    ]
+    listed = DiffusionModel.objects.exclude(id__startswith=f"{BUNDLED_OWNER}/")
+    assert sorted(rows) == sorted(listed.values_list("id", "family", "licence"))
 
 
 def test_every_mode_of_the_studio_is_documented() -> None:

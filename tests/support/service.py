@@ -219,6 +219,21 @@ def paused(process_id: int) -> Iterator[None]:
         os.kill(process_id, signal.SIGCONT)
 
 
+@contextmanager
+def signed_in(service: Service) -> Iterator[httpx.Client]:
+    """Yield the administrator's browser, signed in."""
+    with httpx.Client(base_url=service.url, follow_redirects=True, timeout=WAIT_SECONDS) as client:
+        client.get("/admin/login/")
+        send_form(client, "/admin/login/", {"username": "admin", "password": service.password})
+        yield client
+
+
+def send_form(client: httpx.Client, address: str, form: dict[str, str]) -> str:
+    """Send a form from this browser, and return the page that follows."""
+    form = {**form, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
+    return client.post(address, data=form, headers={"Referer": str(client.base_url)}).raise_for_status().text
+
+
 def post(service: Service, steps: int = 1, side: int = 128, images: int = 1, **headers: str) -> httpx.Response:
     """Send a request of the administrator for pictures of `side` x `side` pixels. Keyword `cancel_after` is Cancel-After."""
     fields = {"prompt": "make it night", "seed": "7", "num_inference_steps": steps, "num_images_per_prompt": images}

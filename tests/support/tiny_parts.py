@@ -78,8 +78,8 @@ def pndm() -> Any:
     return diffusers.PNDMScheduler(skip_prk_steps=True, steps_offset=1)
 
 
-def clip() -> Any:
-    return transformers.CLIPTextModel(_clip_config()).eval()
+def clip(**changes: Any) -> Any:
+    return transformers.CLIPTextModel(_clip_config(**changes)).eval()
 
 
 def clip_with_projection() -> Any:
@@ -91,16 +91,17 @@ def clip_tokenizer() -> Any:
     return transformers.CLIPTokenizer.from_pretrained(BUNDLED / "tiny-edit/tokenizer")
 
 
-def _clip_config() -> Any:
-    return transformers.CLIPTextConfig(
-        vocab_size=4000,  # at least what the bundled tokenizer has
-        max_position_embeddings=32,
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=37,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        projection_dim=TEXT_WIDTH,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
+def _clip_config(**changes: Any) -> Any:
+    configuration = {
+        "vocab_size": 4000,  # at least what the bundled tokenizer has
+        "max_position_embeddings": 32,
+        "hidden_size": TEXT_WIDTH,
+        "intermediate_size": 37,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "projection_dim": TEXT_WIDTH,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+    }
+    return transformers.CLIPTextConfig(**configuration | changes)

@@ -21,7 +21,7 @@ def save_twin_lora(models_dir: Path, model_id: str) -> LoraReference:
     with safe_open(file, framework="pt") as weights, fixed_seed(0):
         for name in weights.keys():  # noqa: SIM118  not a mapping
             layer, _, kind = name.rpartition(".")
-            if layer.endswith("to_q") and kind == "weight":
+            if layer.endswith(("to_q", "to_query")) and kind == "weight":
                 outputs, inputs = weights.get_slice(name).get_shape()
                 tensors[f"{network}.{layer}.lora_A.weight"] = torch.randn(2, inputs)
                 tensors[f"{network}.{layer}.lora_B.weight"] = torch.randn(outputs, 2)

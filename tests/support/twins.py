@@ -58,6 +58,15 @@ from tests.support.twin_networks import (
     wan_autoencoder,
     z_image_transformer,
 )
+from tests.support.vision_twins import (
+    flux2_dev,
+    joyimage_edit,
+    kandinsky5_edit,
+    longcat_edit,
+    qwen_image_21,
+    qwen_image_edit,
+    qwen_image_edit_plus,
+)
 
 
 @dataclass(frozen=True)
@@ -398,6 +407,13 @@ TWINS: dict[str, Twin] = {
     "z-image-omni": Twin(z_image_omni, "Tongyi-MAI/Z-Image-Omni-Base", dtype="bfloat16"),
     "sana-sprint": Twin(sana_sprint, "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers"),
     "omnigen": Twin(omnigen, "Shitao/OmniGen-v1-diffusers", packages=("torchvision",)),
+    "flux2-dev": Twin(flux2_dev, "black-forest-labs/FLUX.2-dev"),
+    "qwen-image-edit": Twin(qwen_image_edit, "Qwen/Qwen-Image-Edit"),
+    "qwen-image-edit-plus": Twin(qwen_image_edit_plus, "Qwen/Qwen-Image-Edit-2511"),
+    "qwen-image-2.1": Twin(qwen_image_21, "Qwen/Qwen-Image-2.1"),
+    "longcat-edit": Twin(longcat_edit, "meituan-longcat/LongCat-Image-Edit"),
+    "joyimage-edit": Twin(joyimage_edit, "jdopensource/JoyAI-Image-Edit-Diffusers"),
+    "kandinsky5-edit": Twin(kandinsky5_edit, "kandinskylab/Kandinsky-5.0-I2I-Lite-sft-Diffusers"),
     "fibo-edit": Twin(fibo_edit, "briaai/Fibo-Edit"),
     # To be refused: these need a mask, need a depth map, and take no picture.
     "sd-inpainting": Twin(sd_inpainting, "stable-diffusion-v1-5/stable-diffusion-inpainting"),

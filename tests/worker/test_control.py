@@ -8,9 +8,10 @@ import httpx
 import pytest
 
 from tests.support.service import (
-    WAIT_SECONDS,
     Service,
     record,
+    send_form,
+    signed_in,
     submit,
     wait_until,
 )
@@ -21,18 +22,8 @@ MODEL = "dreamsite/tiny-edit"
 
 @pytest.fixture(scope="module")
 def admin(service: Service) -> Iterator[httpx.Client]:
-    """The administrator's browser, signed in."""
-    with httpx.Client(base_url=service.url, follow_redirects=True, timeout=WAIT_SECONDS) as client:
-        client.get("/admin/login/")
-        form = {"username": "admin", "password": service.password}
-        send(client, "/admin/login/?next=/admin/operations/", form)
+    with signed_in(service) as client:
         yield client
-
-
-def send(client: httpx.Client, address: str, form: dict[str, str]) -> str:
-    """Send a form, and return the page that follows."""
-    form = {**form, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
-    return client.post(address, data=form, headers={"Referer": str(client.base_url)}).raise_for_status().text
 
 
 def live(client: httpx.Client) -> str:
@@ -54,7 +45,7 @@ def worker_of(client: httpx.Client) -> str:
 def send_command(client: httpx.Client, action: str, target: str = "", worker: str = "") -> None:
     """Send a command to this worker, or to the only one."""
     form = {"action": action, "worker": worker or worker_of(client), "target": target}
-    page = send(client, f"{PAGE}command", form)
+    page = send_form(client, f"{PAGE}command", form)
     assert f"Sent “{f'{action} {target}'.strip()}” to " in html.unescape(page)
 
 
@@ -102,12 +93,12 @@ def test_a_worker_evicts_warms_and_downloads(admin: httpx.Client) -> None:
 
 
 def test_a_paused_pool_stays_paused_until_it_is_resumed(service: Service, admin: httpx.Client) -> None:
-    send(admin, f"{PAGE}pools/default/pause", {})
+    send_form(admin, f"{PAGE}pools/default/pause", {})
     try:
         generation_id = submit(service)
         forecast = record(service, generation_id)["waiting"]
         assert isinstance(forecast, dict)
         assert forecast["reason"] == "Its pool is paused; nothing new starts there until staff resume it."
     finally:
-        send(admin, f"{PAGE}pools/default/resume", {})
+        send_form(admin, f"{PAGE}pools/default/resume", {})
     wait_until(lambda: record(service, generation_id)["state"] == "succeeded", "the end of the pause")
