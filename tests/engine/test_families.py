@@ -175,7 +175,7 @@ def test_the_picture_matters(driver: Driver) -> None:
 @pytest.mark.django_db
 def test_each_field_matters_or_is_told_to_have_no_effect(driver: Driver) -> None:
     """Told in the answer's warnings and in `GET /models`."""
-    row = DiffusionModel.objects.create(id=driver.model.id, family=driver.model.family)
+    row, _ = DiffusionModel.objects.update_or_create(id=driver.model.id, defaults={"family": driver.model.family})
     row.loras.create(id=driver.lora.id)
     told = describe(row).parameters
     without_effect = {name: value for name, value in FIELDS.items() if name in driver.traits.without_effect}
