@@ -3,6 +3,7 @@
 `python -m tests.tools.gpu` runs the tests with the fixture `driver` for real models, in place of the twins.
 """
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,6 +51,9 @@ FIELDS: dict[str, Any] = {
     "loras": '{"any": 1}',
 }
 """Each field of a request that a model may ignore, with another value than in most requests here."""
+
+DECLARED = dict(FAMILY_TRAITS)
+"""Before `less_work` changes some."""
 
 REFUSED = {
     "sd-inpainting": "needs a mask",
@@ -285,6 +289,8 @@ def test_no_declaration_names_what_diffusers_does_not_have() -> None:
         traits = FAMILY_TRAITS[family]
         assert hasattr(diffusers, traits.pipeline), family
         assert traits.image_use is ImageUse.START or not traits.has_strength, family
+    sizes = str(list(DECLARED[Family.KANDINSKY_5_EDIT].sizes))
+    assert sizes in inspect.getsource(diffusers.Kandinsky5I2IPipeline.__init__)
     assert [pipeline for pipeline in REASONS if not hasattr(diffusers, pipeline)] == []
     buckets = import_module("diffusers.pipelines.joyimage.image_processor").BUCKETS[1024]
     assert set(FAMILY_TRAITS[Family.JOYIMAGE_EDIT].sizes) <= {(width, height) for height, width in buckets}

@@ -4,7 +4,6 @@ A twin has the classes, schedulers and configuration by which its real counterpa
 autoencoder that shrinks as much. Some are of families that the service must refuse.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,6 @@ from tests.support.twin_networks import (
     kandinsky22_prior,
     kandinsky22_unet,
     movq,
-    omnigen_transformer,
     qwen_image_autoencoder,
     qwen_image_transformer,
     sana_transformer,
@@ -63,6 +61,7 @@ from tests.support.vision_twins import (
     joyimage_edit,
     kandinsky5_edit,
     longcat_edit,
+    omnigen,
     qwen_image_21,
     qwen_image_edit,
     qwen_image_edit_plus,
@@ -288,25 +287,6 @@ def sana_sprint(directory: Path) -> None:
     scheduler = diffusers.SCMScheduler()
     pipeline = diffusers.SanaSprintPipeline(transformer=transformer, scheduler=scheduler, **_sana_parts())
     _save(pipeline, directory)
-
-
-def omnigen(directory: Path) -> None:
-    """One network reads prompt, reference and latents; there is no text encoder."""
-    tokens = ("<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>", "<img>", "</img>")
-    parts = {
-        "transformer": omnigen_transformer(),
-        "vae": autoencoder(),
-        "scheduler": flow_scheduler(invert_sigmas=True, num_train_timesteps=1),
-        "tokenizer": byte_tokenizer(
-            tokens, unk_token="<unk>", bos_token="<s>", eos_token="<|endoftext|>", pad_token="<|endoftext|>"
-        ),
-    }
-    # The pipeline cannot be made without torchvision, so it cannot save itself.
-    index: dict[str, Any] = {"_class_name": "OmniGenPipeline", "_diffusers_version": diffusers.__version__}
-    for name, part in parts.items():
-        part.save_pretrained(directory / name)
-        index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
-    (directory / "model_index.json").write_text(json.dumps(index, indent=2))
 
 
 def fibo_edit(directory: Path) -> None:

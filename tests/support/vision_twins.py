@@ -1,6 +1,6 @@
 """Twins of families whose text encoder also reads the picture, through a processor.
 
-These pipelines cannot be made from the parts of a processor, so their directories are written part by part.
+These pipelines cannot be made without the package torchvision, so their directories are written part by part.
 """
 
 import json
@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from generation.families import FAMILY_TRAITS, Family
-from tests.support.tiny_parts import clip, clip_tokenizer, diffusers, transformers
+from tests.support.tiny_parts import autoencoder, clip, clip_tokenizer, diffusers, transformers
 from tests.support.twin_encoders import QWEN_WIDTH, byte_tokenizer, qwen_tokenizer, qwen_vl
 from tests.support.twin_networks import (
     amplify,
     flow_autoencoder,
     flow_scheduler,
     flux2_autoencoder,
+    omnigen_transformer,
     qwen_image_autoencoder,
     qwen_image_transformer,
 )
@@ -157,6 +158,20 @@ def kandinsky5_edit(directory: Path) -> None:
         "tokenizer_2": clip_tokenizer(),
     }
     save_parts(directory, "Kandinsky5I2IPipeline", parts)
+
+
+def omnigen(directory: Path) -> None:
+    """One network reads prompt, reference and latents; there is no text encoder."""
+    tokens = ("<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>", "<img>", "</img>")
+    parts = {
+        "transformer": omnigen_transformer(),
+        "vae": autoencoder(),
+        "scheduler": flow_scheduler(invert_sigmas=True, num_train_timesteps=1),
+        "tokenizer": byte_tokenizer(
+            tokens, unk_token="<unk>", bos_token="<s>", eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+        ),
+    }
+    save_parts(directory, "OmniGenPipeline", parts)
 
 
 def flux2_dev(directory: Path) -> None:
