@@ -12,16 +12,11 @@ from huggingface_hub import snapshot_download
 
 from generation.engine.errors import LoraFailed, ModelFailed
 from generation.families import Family
-from generation.recipes import BUNDLED_OWNER, LoraReference, ModelReference, traits_of
+from generation.recipes import LoraReference, ModelReference, traits_of
+from generation.repositories.files import REDUCED_COPIES, file_patterns, local_directories
+from generation.repositories.lightning import SDXL_BASE, repository_of, unet_file
 
-BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_LORA_FILE = "pytorch_lora_weights.safetensors"
-
-SDXL_BASE = ModelReference(
-    id="stabilityai/stable-diffusion-xl-base-1.0",
-    revision="462165984030d82259a11f4367a4eed129e94a7b",
-    family=Family.SDXL,
-)
 
 # The checker's own repository has a pickle only; this one has the same weights as safetensors.
 _CHECKER = "CompVis/stable-diffusion-safety-checker"
@@ -31,7 +26,6 @@ _CHECKER_ON_HUB = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113b
 _MEASURED_IN_BFLOAT16 = {"dreamsite/tiny-edit", "dreamsite/tiny-redraw"}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
-_REDUCED_COPIES = ["*.fp16*", "*.bf16*", "*.non_ema*", "*.ema_only*"]
 
 
 @dataclass(frozen=True)
@@ -65,13 +59,12 @@ def load_spec(model: ModelReference) -> LoadSpec:
     if model.id == "timbrooks/instruct-pix2pix":
         return LoadSpec(traits.pipeline, scheduler="EulerAncestralDiscreteScheduler")
     if model.family is Family.LIGHTNING:
-        steps = int(traits.forced["num_inference_steps"])
         return LoadSpec(
             traits.pipeline,
             scheduler="EulerDiscreteScheduler",
             scheduler_changes={"timestep_spacing": "trailing"},
             base=SDXL_BASE,
-            unet_file=f"sdxl_lightning_{steps}step_unet.safetensors",
+            unet_file=unet_file(model),
         )
     return LoadSpec(traits.pipeline, bfloat16=model.id in _MEASURED_IN_BFLOAT16)
 
@@ -85,11 +78,9 @@ def find_model(model: ModelReference, models_dir: Path, offline: bool) -> Weight
     try:
         if spec.base is None:
             return Weights(_find_pipeline(model, models_dir, offline))
-        # The number of steps is part of the model id here; on the hub, all variants are files of one repository.
-        repository = re.sub(r"-\d+step$", "", model.id)
         return Weights(
             _find_pipeline(spec.base, models_dir, offline, without="unet"),
-            _find_file(repository, model.revision, spec.unet_file, models_dir, offline),
+            _find_file(repository_of(model.id), model.revision, spec.unet_file, models_dir, offline),
         )
     except _Missing as error:
         raise ModelFailed(f"Model '{model.id}' is not available on this server.") from error
@@ -132,23 +123,9 @@ def _find_pipeline(model: ModelReference, models_dir: Path, offline: bool, witho
     for directory in _local_directories(model.id, models_dir):
         if (directory / "model_index.json").is_file():
             return directory
-    index = _fetch_file(model.id, model.revision, "model_index.json", models_dir, offline)
-    return _fetch(model.id, model.revision, ["model_index.json", *_file_patterns(index, without)], models_dir, offline)
-
-
-def _file_patterns(index: Path, without: str) -> list[str]:
-    """Return patterns of the files that a pipeline reads: no pickles, code, single-file checkpoints or safety checker.
-
-    `index` is the pipeline's `model_index.json`; the weights of the component `without` are left out.
-    """
-    parts = json.loads(index.read_text())
-    # Only the safety checker of Stable Diffusion reads its feature extractor; depth models have one of their own.
-    unused = {"safety_checker", "feature_extractor"} if "safety_checker" in parts else set()
-    components = [
-        name for name, part in parts.items() if isinstance(part, list) and part[0] is not None and name not in unused
-    ]
-    patterns = [f"{name}/{kind}" for name in components for kind in ("*.json", "*.txt", "*.model", "*.jinja")]
-    return patterns + [f"{name}/*.safetensors" for name in components if name != without]
+    file = _fetch_file(model.id, model.revision, "model_index.json", models_dir, offline)
+    patterns = ["model_index.json", *file_patterns(json.loads(file.read_text()), without)]
+    return _fetch(model.id, model.revision, patterns, models_dir, offline)
 
 
 def _find_file(repository: str, revision: str, name: str, models_dir: Path, offline: bool) -> Path:
@@ -161,8 +138,7 @@ def _find_file(repository: str, revision: str, name: str, models_dir: Path, offl
 def _local_directories(repository: str, models_dir: Path) -> list[Path]:
     if not _ID.fullmatch(repository) or ".." in repository:
         raise _Missing(f"not an owner and a name: {repository!r}")
-    owner, name = repository.split("/")
-    return [*([BUNDLED / name] if owner == BUNDLED_OWNER else []), models_dir / owner / name]
+    return local_directories(repository, models_dir)
 
 
 def _fetch_file(repository: str, revision: str, name: str, models_dir: Path, offline: bool) -> Path:
@@ -182,7 +158,7 @@ def _fetch(repository: str, revision: str, patterns: Sequence[str], models_dir: 
                 revision=revision,
                 cache_dir=models_dir / "hub",
                 allow_patterns=list(patterns),
-                ignore_patterns=_REDUCED_COPIES,
+                ignore_patterns=list(REDUCED_COPIES),
                 local_files_only=offline,
             )
         )

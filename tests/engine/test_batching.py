@@ -14,7 +14,6 @@ from PIL import Image
 from pytest_django import Settings
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from generation.engine.catalog import SDXL_BASE
 from generation.engine.engine import (
     BatchItem,
     Engine,
@@ -26,6 +25,7 @@ from generation.engine.guidance import PerImage, per_image
 from generation.families import Family
 from generation.models import DiffusionModel
 from generation.recipes import LoraReference, ModelReference, Recipe
+from generation.repositories.lightning import SDXL_BASE
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,

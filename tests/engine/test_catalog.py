@@ -20,12 +20,14 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
-from generation.engine.catalog import BUNDLED, SDXL_BASE, find_model
+from generation.engine.catalog import find_model
 from generation.engine.engine import Engine, EngineSettings, Result
 from generation.engine.errors import ModelFailed
 from generation.engine.pipelines import WarmPipeline, expected_warnings_ignored, load
 from generation.families import Family, Traits
 from generation.recipes import ModelReference, Recipe, traits_of
+from generation.repositories.files import BUNDLED
+from generation.repositories.lightning import SDXL_BASE
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,

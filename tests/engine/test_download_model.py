@@ -8,8 +8,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from generation.engine.catalog import BUNDLED
 from generation.models import DiffusionModel
+from generation.repositories.files import BUNDLED
 
 pytestmark = pytest.mark.django_db
 

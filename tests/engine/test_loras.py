@@ -8,13 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from generation.engine.catalog import BUNDLED, DEFAULT_LORA_FILE, find_lora
+from generation.engine.catalog import DEFAULT_LORA_FILE, find_lora
 from generation.engine.engine import Engine, EngineSettings, Result
 from generation.engine.errors import LoraFailed
 from generation.engine.loras import MAX_LOADED, Loras
 from generation.engine.pipelines import expected_warnings_ignored
 from generation.parameters import ErrorCode
 from generation.recipes import LoraReference, Recipe
+from generation.repositories.files import BUNDLED
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,
