@@ -22,7 +22,16 @@ from generation.models.generations import (
     State,
     first_id,
 )
-from generation.models.queue import IdempotencyKey, PausedPool, QueueSample, RunTiming, UserShare, WorkerCommand
+from generation.models.queue import (
+    DOWNLOADS,
+    IdempotencyKey,
+    PausedPool,
+    QueueSample,
+    RunTiming,
+    UserShare,
+    WorkerCommand,
+    WorkerCommandQuerySet,
+)
 from generation.models.retention import RetentionRule
 from generation.models.search_index import EntryField, Match, SearchEntry
 from generation.models.share_links import ShareLink
@@ -30,6 +39,7 @@ from generation.models.staged_files import FileDeletion, SharedFile, StagedFiles
 
 __all__ = [
     "COMMIT",
+    "DOWNLOADS",
     "FINAL_STATES",
     "ID_SLACK",
     "MAX_AFFINITY_SKIPS",
@@ -61,5 +71,6 @@ __all__ = [
     "State",
     "UserShare",
     "WorkerCommand",
+    "WorkerCommandQuerySet",
     "first_id",
 ]

@@ -1,8 +1,9 @@
 """The files of a repository: where they are on disk, and which of them a pipeline reads."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from generation.recipes import BUNDLED_OWNER
@@ -10,7 +11,12 @@ from generation.recipes import BUNDLED_OWNER
 BUNDLED = Path(__file__).parents[1] / "engine" / "bundled"
 
 REDUCED_COPIES = ("*.fp16*", "*.bf16*", "*.non_ema*", "*.ema_only*")
-"""Patterns of copies of the weights that are not read."""
+"""Patterns of copies of the weights that are not read, unless a variant is asked for."""
+
+FLOAT16 = "fp16"
+"""The variant of the weights for models that are computed in float16."""
+
+_WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
 def local_directories(repository: str, models_dir: Path) -> list[Path]:
@@ -43,10 +49,27 @@ def file_patterns(index: Mapping[str, Any], without: str = "") -> list[str]:
     return patterns + [f"{name}/*.safetensors" for name in components if name != without]
 
 
-def files_to_read(names: Iterable[str], index: Mapping[str, Any], without: str = "") -> list[str]:
-    """Return those of the files `names` that a pipeline reads. The arguments are those of `file_patterns`."""
+def files_to_read(names: Iterable[str], index: Mapping[str, Any], without: str = "", variant: str = "") -> list[str]:
+    """Return those of the files `names` that a pipeline reads. `index` and `without` are as for `file_patterns`.
+
+    With a `variant`, the weights of each component are of this variant where it has one.
+    """
     patterns = ["model_index.json", *file_patterns(index, without)]
-    return [name for name in names if _matches(name, patterns) and not _matches(name, REDUCED_COPIES)]
+    read = [name for name in names if _matches(name, patterns)]
+    full = [name for name in read if not _matches(name, REDUCED_COPIES)]
+    copies = [name for name in read if variant and re.search(rf"\.{variant}[.-]", name)]
+    components = {PurePosixPath(name).parent for name in copies if name.endswith(".safetensors")}
+    return copies + [
+        name for name in full if not (PurePosixPath(name).parent in components and name.endswith(_WEIGHTS))
+    ]
+
+
+def variant_of(directory: Path) -> str:
+    """Return `FLOAT16` if a component of this directory has its weights in this variant alone, else ""."""
+    names = [file.relative_to(directory) for file in directory.glob("*/*.safetensors")]
+    full = {name.parent for name in names if not _matches(name.name, REDUCED_COPIES)}
+    copies = {name.parent for name in names if _matches(name.name, [f"*.{FLOAT16}*"])}
+    return FLOAT16 if copies - full else ""
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -178,11 +178,11 @@ def test_a_file_that_is_no_safetensors_file_cannot_be_loaded(engine: Engine, mod
 )
 def test_only_safetensors_files_inside_a_repository_are_found(models_dir: Path, changes: dict[str, str]) -> None:
     with pytest.raises(LoraFailed, match="not found"):
-        find_lora(lora("tests/swirl").model_copy(update=changes), models_dir, offline=True)
+        find_lora(lora("tests/swirl").model_copy(update=changes), models_dir)
 
 
 def test_the_least_recently_used_lora_is_dropped(models_dir: Path, pipe: Any) -> None:
-    loras = Loras(pipe, lambda reference: find_lora(reference, models_dir, offline=True))
+    loras = Loras(pipe, lambda reference: find_lora(reference, models_dir))
     copies = [
         LoraReference(id="tests/dots", revision=str(number), weight_name="", weight=1) for number in range(MAX_LOADED)
     ]

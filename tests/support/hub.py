@@ -108,7 +108,7 @@ class ModelHub:
     """The hub at `url`. `token` may read everything; `other_token` is valid, but may read nothing gated or private.
 
     `requests` has the method and the path of each request, `served` the files whose content was requested, as
-    `owner/name/file`.
+    `owner/name/file`, and `begins` the first byte of each of these transfers.
     """
 
     token = "hf_tests"
@@ -119,6 +119,7 @@ class ModelHub:
         self._holds: dict[tuple[str, str], Hold] = {}
         self.requests: list[tuple[str, str]] = []
         self.served: list[str] = []
+        self.begins: list[int] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -272,6 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         self.hub.served.append(f"{repository.name}/{name}")
+        self.hub.begins.append(begin)
         hold = self.hub.hold_of(repository.name, name)
         with file.path.open("rb") as stream:
             stream.seek(begin)
