@@ -2,7 +2,6 @@
 
 from generation.models.contact_sheets import ContactSheet, ContactSheetQuerySet
 from generation.models.diffusion import (
-    COMMIT,
     REPOSITORY,
     DiffusionModel,
     DiffusionModelQuerySet,
@@ -38,7 +37,6 @@ from generation.models.share_links import ShareLink
 from generation.models.staged_files import FileDeletion, SharedFile, StagedFiles
 
 __all__ = [
-    "COMMIT",
     "DOWNLOADS",
     "FINAL_STATES",
     "ID_SLACK",

@@ -1,9 +1,12 @@
 """SDXL-Lightning: files that each replace the UNet of SDXL, all in one repository of the hub."""
 
 import re
+from pathlib import Path
 
 from generation.families import Family
 from generation.recipes import ModelReference, traits_of
+from generation.repositories.files import find_directory
+from generation.repositories.sources import Source
 
 SDXL_BASE = ModelReference(
     id="stabilityai/stable-diffusion-xl-base-1.0",
@@ -13,9 +16,19 @@ SDXL_BASE = ModelReference(
 """The model that the other parts are of."""
 
 
+def is_lightning(model_id: str) -> bool:
+    return model_id.startswith("ByteDance/SDXL-Lightning")
+
+
+def base_source(models_dir: Path) -> Source:
+    """Return where the other parts come from: a directory, else the pinned commit on the hub."""
+    on_disk = find_directory(SDXL_BASE.id, models_dir) is not None
+    return Source(SDXL_BASE.id, "" if on_disk else SDXL_BASE.revision)
+
+
 def repository_of(model_id: str) -> str:
-    """Return the repository of a model of this family: the number of steps is part of its id only here."""
-    return re.sub(r"-\d+step$", "", model_id)
+    """Return the repository of a model: in this family, the number of steps is part of the id only here."""
+    return re.sub(r"-\d+step$", "", model_id) if is_lightning(model_id) else model_id
 
 
 def unet_file(model: ModelReference) -> str:

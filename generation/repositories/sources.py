@@ -10,8 +10,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 WEIGHT_SUFFIXES = (".safetensors", ".gguf")
 
 _HUB = "huggingface.co"
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
-_FILE = re.compile(r"[\w-][\w .+-]*(/[\w-][\w .+-]*)*")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_FILE = re.compile(r"(?=.{1,200}\Z)[\w-][\w .+-]*(/[\w-][\w .+-]*)*")
 _NOT_MODELS = {"datasets": "a data set", "spaces": "a space", "collections": "a collection", "papers": "a paper"}
 
 

@@ -4,25 +4,32 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
 from django.utils.html import format_html
 from redis import RedisError
 
 from accounts import audit
 from accounts.admin_tools.audited import AuditedAdminMixin
 from accounts.admin_tools.strict_lookups import StrictLookupsMixin
+from generation.families import Family
 from generation.jobs import control
 from generation.jobs.control import CommandRefused
 from generation.models import DiffusionModel, Lora, WorkerCommand
+from generation.repositories.inspection import Inspection, inspect_lora, inspect_model
+from generation.repositories.sources import Source
+from generation.staff.inspected_admin import InspectedAdmin, InspectedForm, stored_inspection
+from generation.staff.model_facts import family_facts, memory_facts, size_in_words
 from generation.staff.permissions import can_operate
 
 
-class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, admin.ModelAdmin[Any]):
+class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
     """What the admin pages of models and LoRAs share: both are repositories that workers download."""
 
     search_fields = ("id",)
@@ -52,14 +59,11 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, admin.ModelAdmin[An
         message = f", {row.command_message}" if row.command_message else ""
         return f"{row.command_action}: {row.command_state}{message}"
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        # The id is the key: a row saved under another one would be a second row.
-        fixed = ("id",) if obj else ()
-        return (*super().get_readonly_fields(request, obj), *fixed)
-
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Show the id first even where it is read-only; Django would show it last."""
-        return ["id", *(name for name in super().get_fields(request, obj) if name != "id")]
+        """Leave out what the inspection tells: the id, and the file unless there are several to choose from."""
+        found = self.found(request)
+        told = {"id"} if found and len(found.weights) > 1 else {"id", "weight_name"}
+        return [name for name in super().get_fields(request, obj) if name not in told]
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return can_operate(request)
@@ -84,7 +88,7 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, admin.ModelAdmin[An
             messages.success(request, format_html(text, action.value, row.pk, names, reverse("operations")))
 
 
-class DiffusionModelForm(forms.ModelForm[DiffusionModel]):
+class DiffusionModelForm(InspectedForm):
     def clean_allowed_groups(self) -> Any:
         groups = self.cleaned_data["allowed_groups"]
         if groups and self.instance.is_default:
@@ -106,6 +110,35 @@ class DiffusionModelAdmin(RepositoryAdmin):
     # The action `make_default` changes the default of both models in one transaction.
     readonly_fields = ("is_default", "last_command")
     actions = ("make_default", "download", "warm")
+
+    def inspect(self, source: Source) -> Inspection:
+        return inspect_model(source, settings.MODELS_DIR, settings.MODELS_OFFLINE)
+
+    def get_urls(self) -> list[Any]:
+        facts = path("family-facts/", self.admin_site.admin_view(self.family_facts), name="family-facts")
+        return [facts, *super().get_urls()]
+
+    def family_facts(self, request: HttpRequest) -> HttpResponse:
+        """Show what follows from the family that is being chosen for a model."""
+        name, family = request.GET.get("model", ""), request.GET.get("family", "")
+        facts = family_facts(name, Family(family)) if family in set(Family) else []
+        return TemplateResponse(request, "admin/generation/inspection/_facts.html", {"facts": facts})
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        found = self.found(request)
+        return {"family": found.family or ""} if found else {}
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        form, row = context["adminform"].form, context["original"]
+        # Who may only see the row has no fields.
+        family = form["family"].value() if "family" in form.fields else row.family
+        shown = self.found(request) or stored_inspection(row)
+        context["shows_family"] = True
+        context["family_facts"] = family_facts(shown.repository, Family(family)) if family in set(Family) else []
+        context["memory_facts"] = memory_facts(shown.parameters)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).prefetch_related("allowed_groups")
@@ -149,11 +182,26 @@ class DiffusionModelAdmin(RepositoryAdmin):
 
 @admin.register(Lora)
 class LoraAdmin(RepositoryAdmin):
+    form = InspectedForm
     list_display = ("id", "enabled", "weight_name", "commit", "last_command")
     list_filter = ("enabled", "base_models")
     filter_horizontal = ("base_models",)
     readonly_fields = ("last_command",)
     actions = ("download",)
+
+    def inspect(self, source: Source) -> Inspection:
+        return inspect_lora(source, settings.MODELS_DIR, settings.MODELS_OFFLINE)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        found = self.found(request)
+        return {"base_models": DiffusionModel.objects.filter(pk__in=found.base_models)} if found else {}
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        found = self.found(request)
+        if db_field.name == "weight_name" and found:
+            choices = [(name, f"{name} ({size_in_words(size)})") for name, size in found.weights.items()]
+            return forms.ChoiceField(label="File", choices=choices, help_text="The file that is used.")
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     @admin.action(description="Download the selected LoRAs", permissions=["operate"])
     def download(self, request: HttpRequest, queryset: QuerySet[Lora]) -> None:
