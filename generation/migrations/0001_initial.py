@@ -102,6 +102,7 @@ class Migration(migrations.Migration):
                 ('max_side', models.PositiveIntegerField(blank=True, help_text='Longest side of a result, in pixels.', null=True, validators=[django.core.validators.MinValueValidator(64)])),
                 ('cost_weight', models.FloatField(default=1.0, help_text='Cost of a step per megapixel, relative to the bundled model.', validators=[django.core.validators.MinValueValidator(0.001)])),
                 ('example_prompts', models.TextField(blank=True, help_text='Example prompts, one per line, for the studio and GET /models.', max_length=10000)),
+                ('float16_bytes', models.PositiveBigIntegerField(editable=False, help_text='Of the files that workers fetch that compute in float16. Empty: the same.', null=True)),
                 ('component_parameters', models.JSONField(default=dict, editable=False, help_text='The number of parameters of each component. Empty: unknown.')),
                 ('load_seconds', models.FloatField(editable=False, help_text='Last measurement.', null=True)),
                 ('batching_verified', models.CharField(blank=True, editable=False, help_text='The revision that `manage.py verify_batching` approved.', max_length=40)),

@@ -138,6 +138,11 @@ class DiffusionModel(RepositoryModel):
         max_length=10_000,
         help_text="Example prompts, one per line, for the studio and GET /models.",
     )
+    float16_bytes = models.PositiveBigIntegerField(
+        null=True,
+        editable=False,
+        help_text="Of the files that workers fetch that compute in float16. Empty: the same.",
+    )
     component_parameters = models.JSONField(
         default=dict, editable=False, help_text="The number of parameters of each component. Empty: unknown."
     )

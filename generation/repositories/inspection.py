@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from huggingface_hub.errors import SafetensorsParsingError
+from huggingface_hub.errors import HfHubHTTPError, SafetensorsParsingError
 from pydantic import BaseModel, ConfigDict
 
 from generation.families import FAMILY_TRAITS, Family
@@ -15,7 +15,7 @@ from generation.family_detection import Configs, UnsupportedModel, detect_family
 from generation.recipes import ModelReference
 from generation.repositories import hub_errors, lightning
 from generation.repositories.directory import Directory
-from generation.repositories.files import components_of, files_to_read, find_directory
+from generation.repositories.files import FLOAT16, components_of, files_to_read, find_directory
 from generation.repositories.hub import PARALLEL_REQUESTS, HubRepository
 from generation.repositories.hub_errors import HubFailed
 from generation.repositories.sources import COMMIT, WEIGHT_SUFFIXES, Source
@@ -41,9 +41,10 @@ class Inspection(BaseModel):
     """What was found in the repository of a model or LoRA.
 
     `revision` is the commit on the hub, "" on disk. `file` is the only file that is used of it, "" for a directory in
-    diffusers format. Without a `family`, `problem` says why it could not be read. `download_bytes` are those of the files
-    that are fetched, or lie on disk. `parameters` are counts by component. Of LoRAs, `weights` are the files to choose
-    from, with their bytes, and `base_models` the repositories that its card names.
+    diffusers format. `family` is None if no file tells it; `problem` says why none could be read. `download_bytes` are those
+    of the files that are fetched, or lie on disk; `float16_bytes` those for workers that compute in float16, if the hub has
+    smaller weights for them. `parameters` are counts by component. Of LoRAs, `weights` are the files to
+    choose from, with their bytes, and `base_models` the repositories that its card names.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,6 +57,7 @@ class Inspection(BaseModel):
     licence: str = ""
     is_gated: bool = False
     download_bytes: int | None = None
+    float16_bytes: int | None = None
     parameters: dict[str, int] = {}
     weights: dict[str, int] = {}
     base_models: tuple[str, ...] = ()
@@ -143,9 +145,10 @@ def _open(source: Source, models_dir: Path, offline: bool) -> tuple[Repository |
         else:
             repository = HubRepository(name, source.revision, models_dir)
     except HubFailed as failure:
-        if not COMMIT.fullmatch(source.revision):
+        is_answer = isinstance(failure.__cause__, HfHubHTTPError)
+        if is_answer or not COMMIT.fullmatch(source.revision):
             raise InspectionFailed(str(failure)) from failure
-        # The commit is what a worker with another network needs.
+        # Workers may have another network than this process, and a commit is all that they need.
         return None, Inspection(
             repository=source.repository, revision=source.revision, file=source.file, problem=str(failure)
         )
@@ -162,14 +165,16 @@ def _inspect_pipeline(repository: Repository, found: Inspection) -> Inspection:
     if not isinstance(index.get("_class_name"), str):
         raise UnsupportedModel("Its model_index.json names no pipeline of diffusers.")
     family = detect_family(found.repository, index, configs)
-    names = files_to_read(repository.files, index)
-    _check_files(repository.files, names, components_of(index))
+    names, copies = (files_to_read(repository.files, index, variant=variant) for variant in ("", FLOAT16))
+    _check_files(repository.files, copies, components_of(index))
     _check_packages(family)
+    sizes = [sum(repository.files[name] for name in read) for read in (names, copies)]
     return found.model_copy(
         update={
             "family": family,
-            "download_bytes": sum(repository.files[name] for name in names),
-            "parameters": _count_parameters(repository, names),
+            "download_bytes": max(sizes),
+            "float16_bytes": sizes[1] if repository.commit and sizes[1] < sizes[0] else None,
+            "parameters": _count_parameters(repository, copies),
         }
     )
 
@@ -194,8 +199,8 @@ def _check_files(files: Iterable[str], names: Sequence[str], components: Iterabl
         others = [name for name in own if name.endswith((*_PICKLES, ".safetensors"))]
         if others and not any(name in own and name.endswith(".safetensors") for name in names):
             raise UnsupportedModel(
-                f"Its {component} comes only as {_listed(others)}; weights are read from .safetensors files of full "
-                "precision alone."
+                f"Its {component} comes only as {_listed(others)}; weights are read from .safetensors files alone, of "
+                "full or half precision."
             )
 
 
@@ -222,7 +227,6 @@ def _inspect_single_file(file: str, repository: Repository, found: Inspection) -
     return found.model_copy(
         update={
             "file": file,
-            "problem": "A single file does not tell its family: choose it.",
             "download_bytes": repository.files[file],
             "parameters": dict(counts),
         }

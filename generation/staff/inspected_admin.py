@@ -109,11 +109,13 @@ def apply_inspection(row: DiffusionModel | Lora, found: Inspection, file: str) -
     row.download_bytes = found.weights.get(file, found.download_bytes)
     row.inspection_problem = found.problem
     if isinstance(row, DiffusionModel):
+        row.float16_bytes = found.float16_bytes
         row.component_parameters = found.parameters
 
 
 def stored_inspection(row: DiffusionModel | Lora) -> Inspection:
     """Return the columns of the last inspection."""
+    model = row if isinstance(row, DiffusionModel) else None
     return Inspection(
         repository=row.pk,
         revision=row.revision,
@@ -122,7 +124,8 @@ def stored_inspection(row: DiffusionModel | Lora) -> Inspection:
         licence=row.licence,
         is_gated=row.is_gated,
         download_bytes=row.download_bytes,
-        parameters=row.component_parameters if isinstance(row, DiffusionModel) else {},
+        float16_bytes=model.float16_bytes if model else None,
+        parameters=model.component_parameters if model else {},
     )
 
 
@@ -169,12 +172,20 @@ class InspectedAdmin(admin.ModelAdmin[Any]):
     ) -> HttpResponse:
         row = self.get_object(request, unquote(object_id)) if "inspect" in request.GET else None
         if row is not None and request.method == "GET" and self.has_change_permission(request, row):
-            try:
-                source = _source_of(row, is_newest=request.GET["inspect"] == "newest")
-                _remember(request, self.inspect(source))
-            except (InspectionFailed, UnsupportedModel) as refusal:
-                messages.error(request, str(refusal))
+            self._inspect_again(request, row)
         return super().change_view(request, object_id, form_url, extra_context)
+
+    def _inspect_again(self, request: HttpRequest, row: DiffusionModel | Lora) -> None:
+        """Show what is found now, or else what was found earlier and a message."""
+        try:
+            found = self.inspect(_source_of(row, is_newest=request.GET["inspect"] == "newest"))
+        except (InspectionFailed, UnsupportedModel) as refusal:
+            messages.error(request, f"Not inspected: {refusal}")
+        else:
+            if found.problem:
+                messages.error(request, f"Not inspected: {found.problem}")
+            else:
+                _remember(request, found)
 
     def found(self, request: HttpRequest) -> Inspection | None:
         """Return what this request has inspected, or what the page that sent it showed."""
@@ -206,7 +217,13 @@ def files_in_words(found: Inspection) -> str:
     if found.download_bytes is None:
         count = len(found.weights)
         return f"{count} to choose from" if count else "not known"
-    return f"{size_in_words(found.download_bytes)}, {'fetched from the hub' if found.revision else 'on this server'}"
+    size = size_in_words(found.download_bytes)
+    if not found.revision:
+        return f"{size} on this server"
+    half = found.float16_bytes
+    return f"{size} are fetched from the hub" + (
+        f"; {size_in_words(half)} by workers that compute in float16" if half else ""
+    )
 
 
 def _remember(request: HttpRequest, found: Inspection) -> None:

@@ -60,10 +60,15 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
         return f"{row.command_action}: {row.command_state}{message}"
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out what the inspection tells: the id, and the file unless there are several to choose from."""
+        """Leave out what the inspection tells: the id, and the file unless there are several to choose from.
+
+        The family, which it also tells, comes first.
+        """
         found = self.found(request)
-        told = {"id"} if found and len(found.weights) > 1 else {"id", "weight_name"}
-        return [name for name in super().get_fields(request, obj) if name not in told]
+        hidden = {"id"} if found and len(found.weights) > 1 else {"id", "weight_name"}
+        hidden |= set() if obj else set(self.readonly_fields)
+        fields = [name for name in super().get_fields(request, obj) if name not in hidden]
+        return sorted(fields, key=lambda name: name != "family")
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return can_operate(request)
@@ -194,7 +199,10 @@ class LoraAdmin(RepositoryAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         found = self.found(request)
-        return {"base_models": DiffusionModel.objects.filter(pk__in=found.base_models)} if found else {}
+        if found is None:
+            return {}
+        bases = DiffusionModel.objects.filter(pk__in=found.base_models)
+        return {"weight_name": found.file, "base_models": bases}
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         found = self.found(request)
