@@ -30,6 +30,7 @@ from generation.models.queue import (
     UserShare,
     WorkerCommand,
     WorkerCommandQuerySet,
+    amount,
 )
 from generation.models.retention import RetentionRule
 from generation.models.search_index import EntryField, Match, SearchEntry
@@ -70,5 +71,6 @@ __all__ = [
     "UserShare",
     "WorkerCommand",
     "WorkerCommandQuerySet",
+    "amount",
     "first_id",
 ]

@@ -1,5 +1,6 @@
 """Rows of the queue other than generations: usage, run times, idempotency keys, paused pools, samples, worker commands."""
 
+import math
 from typing import ClassVar, Self
 
 from django.conf import settings
@@ -154,6 +155,30 @@ class WorkerCommand(models.Model):
             return None
         return (self.total_bytes - self.done_bytes) / self.bytes_per_second
 
+    @property
+    def progress(self) -> str:
+        """How far a download is: `3.2 of 24.1 GB, about 5 min left`."""
+        if not self.total_bytes:
+            return "waiting for its worker" if self.state == self.State.WAITING else "asking the hub"
+        text = amount(self.done_bytes, self.total_bytes)
+        return text if self.seconds_left is None else f"{text}, about {_duration(self.seconds_left)} left"
+
 
 DOWNLOADS = (WorkerCommand.Action.DOWNLOAD, WorkerCommand.Action.DOWNLOAD_LORA)
 """The actions that run beside the worker's batches, and that another worker of the host continues."""
+
+_UNITS = ((1e9, "GB", 1), (1e6, "MB", 0), (1e3, "kB", 0))
+
+
+def amount(done: int, total: int) -> str:
+    """Write a number of bytes and their total: `3.2 of 24.1 GB`."""
+    size, unit, digits = next((unit for unit in _UNITS if total >= unit[0]), _UNITS[-1])
+    return f"{done / size:.{digits}f} of {total / size:.{digits}f} {unit}"
+
+
+def _duration(seconds: float) -> str:
+    """Write a duration roughly: `40 s`, `5 min`, `2 h 10 min`."""
+    if seconds < 90:
+        return f"{max(1, math.ceil(seconds))} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

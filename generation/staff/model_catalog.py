@@ -1,6 +1,7 @@
 """Models and LoRAs in the admin: who may use them, and downloading and warming them on workers."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -10,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
@@ -28,24 +30,33 @@ from generation.staff.inspected_admin import InspectedAdmin, InspectedForm, stor
 from generation.staff.model_facts import family_facts, memory_facts, size_in_words
 from generation.staff.permissions import can_operate
 
+_COMMAND_FIELDS = ("id", "action", "target", "state", "message", "done_bytes", "total_bytes", "bytes_per_second")
+"""The fields of the last command that the pages show."""
+
 
 class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
     """What the admin pages of models and LoRAs share: both are repositories that workers download."""
 
     search_fields = ("id",)
+    change_list_template = "admin/generation/inspection/change_list.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         newest = WorkerCommand.objects.filter(target=OuterRef("pk")).order_by("-id")
-        rows: QuerySet[Any] = (
-            super()
-            .get_queryset(request)
-            .annotate(
-                command_action=Subquery(newest.values("action")[:1]),
-                command_state=Subquery(newest.values("state")[:1]),
-                command_message=Subquery(newest.values("message")[:1]),
-            )
-        )
+        last = {f"command_{name}": Subquery(newest.values(name)[:1]) for name in _COMMAND_FIELDS}
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(**last)
         return rows
+
+    def start_download(self, request: HttpRequest, row: Any) -> None:
+        """Send the command to download a row."""
+        raise NotImplementedError
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Save, and download what requests can now use: they are refused until it is on disk."""
+        super().save_related(request, form, formsets, change)
+        row = form.instance
+        is_needed = row.enabled and row.revision and not {"enabled", "revision"}.isdisjoint(form.changed_data)
+        if is_needed and self.has_operate_permission(request):
+            transaction.on_commit(partial(self.start_download, request, row))
 
     @admin.display
     def commit(self, row: DiffusionModel | Lora) -> str:
@@ -53,11 +64,12 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
 
     @admin.display
     def last_command(self, row: Any) -> str:
-        """The last worker command about this repository, with its state and message."""
-        if not row.command_action:
+        """The last worker command about this repository, with its state, and its progress or message."""
+        if not getattr(row, "command_action", None):
             return ""
-        message = f", {row.command_message}" if row.command_message else ""
-        return f"{row.command_action}: {row.command_state}{message}"
+        command = WorkerCommand(**{name: getattr(row, f"command_{name}") for name in _COMMAND_FIELDS})
+        context = {"command": command, "is_refreshed": command.is_open, "shows_action": True}
+        return render_to_string("admin/operations/_command_state.html", context)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Leave out what the inspection tells: the id, and the file unless there are several to choose from.
@@ -177,7 +189,10 @@ class DiffusionModelAdmin(RepositoryAdmin):
     @admin.action(description="Download missing files of the selected models", permissions=["operate"])
     def download(self, request: HttpRequest, queryset: QuerySet[DiffusionModel]) -> None:
         for model in queryset:
-            self.send_command(request, model, WorkerCommand.Action.DOWNLOAD, [model.pool])
+            self.start_download(request, model)
+
+    def start_download(self, request: HttpRequest, row: DiffusionModel) -> None:
+        self.send_command(request, row, WorkerCommand.Action.DOWNLOAD, [row.pool])
 
     @admin.action(description="Warm the selected models on all workers of their pools", permissions=["operate"])
     def warm(self, request: HttpRequest, queryset: QuerySet[DiffusionModel]) -> None:
@@ -214,5 +229,8 @@ class LoraAdmin(RepositoryAdmin):
     @admin.action(description="Download the selected LoRAs", permissions=["operate"])
     def download(self, request: HttpRequest, queryset: QuerySet[Lora]) -> None:
         for lora in queryset:
-            pools = {model.pool for model in lora.base_models.all()}
-            self.send_command(request, lora, WorkerCommand.Action.DOWNLOAD_LORA, pools or {"default"})
+            self.start_download(request, lora)
+
+    def start_download(self, request: HttpRequest, row: Lora) -> None:
+        pools = {model.pool for model in row.base_models.all()}
+        self.send_command(request, row, WorkerCommand.Action.DOWNLOAD_LORA, pools or {"default"})

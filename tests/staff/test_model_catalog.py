@@ -101,8 +101,11 @@ def test_models_are_downloaded_and_warmed_by_workers(staff: Client, turbo: Diffu
         ("download LoRA", "here-2", "someone/ink"),
         ("download LoRA", "there-1", "someone/ink"),
     ]
-    WorkerCommand.objects.filter(action="download").update(state="running", message="120 MB so far")
-    assert "download: running, 120 MB so far" in staff.get(MODELS).content.decode()
+    rate = {"done_bytes": 3_200_000_000, "total_bytes": 24_100_000_000, "bytes_per_second": 7e7}
+    WorkerCommand.objects.filter(action="download").update(state="running", **rate)
+    page = staff.get(MODELS).content.decode()
+    assert "3.2 of 24.1 GB, about 5 min left" in page
+    assert '<progress max="24100000000" value="3200000000"' in page
     assert AuditEntry.objects.filter(action="diffusionmodel.warm").count() == 3
     assert AuditEntry.objects.filter(action="lora.download_lora").count() == 2
 

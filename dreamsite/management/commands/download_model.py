@@ -9,8 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from generation.engine import catalog
-from generation.jobs import downloads
-from generation.models import DiffusionModel
+from generation.models import DiffusionModel, amount
 from generation.repositories.downloads import OnProgress
 from generation.repositories.hub_errors import HubFailed
 
@@ -48,7 +47,7 @@ class Command(BaseCommand):
             nonlocal last
             if time.monotonic() - last > _PROGRESS_SECONDS:
                 last = time.monotonic()
-                self.stdout.write(downloads.amount(done, total))
+                self.stdout.write(amount(done, total))
                 self.stdout.flush()
 
         return on_progress
