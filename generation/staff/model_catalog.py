@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
@@ -132,11 +132,13 @@ class DiffusionModelAdmin(RepositoryAdmin):
         return inspect_model(source, settings.MODELS_DIR, settings.MODELS_OFFLINE)
 
     def get_urls(self) -> list[Any]:
-        facts = path("family-facts/", self.admin_site.admin_view(self.family_facts), name="family-facts")
-        return [facts, *super().get_urls()]
+        view = self.admin_site.admin_view(self.family_facts)
+        return [path("family/", view, name="generation_diffusionmodel_family"), *super().get_urls()]
 
     def family_facts(self, request: HttpRequest) -> HttpResponse:
         """Show what follows from the family that is being chosen for a model."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
         name, family = request.GET.get("model", ""), request.GET.get("family", "")
         facts = family_facts(name, Family(family)) if family in set(Family) else []
         return TemplateResponse(request, "admin/generation/inspection/_facts.html", {"facts": facts})

@@ -132,7 +132,7 @@ def test_the_one_field_says_why_it_refuses(staff: Client, hub: ModelHub, editor:
 def test_the_facts_follow_the_chosen_family(staff: Client) -> None:
     def facts(family: str) -> str:
         query = {"model": NAME, "family": family}
-        return staff.get(reverse("admin:family-facts"), query).content.decode()
+        return staff.get(reverse("admin:generation_diffusionmodel_family"), query).content.decode()
 
     assert "guidance_scale 2.5, num_inference_steps 28" in facts("flux-kontext")
     assert "image_guidance_scale, negative_prompt, strength" in facts("flux-kontext")
