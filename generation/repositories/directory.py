@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import parse_local_safetensors_file_metadata
-from huggingface_hub.repocard import RepoCard
 
 from generation.family_detection import Configs, read_configuration
-from generation.repositories.cards import base_models_of, licence_of
+from generation.repositories.cards import base_models_of, licence_of, read_card
 
 
 class Directory:
@@ -22,8 +21,7 @@ class Directory:
         self.files: Mapping[str, int] = {
             file.relative_to(path).as_posix(): file.stat().st_size for file in sorted(path.rglob("*")) if file.is_file()
         }
-        readme = path / "README.md"
-        card = RepoCard.load(readme, ignore_metadata_errors=True).data if readme.is_file() else None
+        card = read_card(path / "README.md")
         self.licence = licence_of(card)
         self.base_models = base_models_of(card)
 

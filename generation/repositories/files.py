@@ -35,7 +35,9 @@ def components_of(index: Mapping[str, Any]) -> list[str]:
     # Only the safety checker of Stable Diffusion reads its feature extractor; depth models have one of their own.
     unused = {"safety_checker", "feature_extractor"} if "safety_checker" in index else set()
     return [
-        name for name, part in index.items() if isinstance(part, list) and part[0] is not None and name not in unused
+        name
+        for name, part in index.items()
+        if isinstance(part, list) and part[:1] not in ([], [None]) and name not in unused
     ]
 
 

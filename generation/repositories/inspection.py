@@ -43,8 +43,8 @@ class Inspection(BaseModel):
     `revision` is the commit on the hub, "" on disk. `file` is the only file that is used of it, "" for a directory in
     diffusers format. `family` is None if no file tells it; `problem` says why none could be read. `download_bytes` are those
     of the files that are fetched, or lie on disk; `float16_bytes` those for workers that compute in float16, if the hub has
-    smaller weights for them. `parameters` are counts by component. Of LoRAs, `weights` are the files to
-    choose from, with their bytes, and `base_models` the repositories that its card names.
+    smaller weights for them. `parameters` are counts by component. Of LoRAs, `weights` are the files to choose from, with
+    their bytes, and `base_models` the repositories that its card names.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -162,6 +162,8 @@ def _open(source: Source, models_dir: Path, offline: bool) -> tuple[Repository |
 
 def _inspect_pipeline(repository: Repository, found: Inspection) -> Inspection:
     index, configs = repository.configuration()
+    if not all(isinstance(part, dict) for part in (index, *configs.values())):
+        raise ValueError("a configuration is no object")
     if not isinstance(index.get("_class_name"), str):
         raise UnsupportedModel("Its model_index.json names no pipeline of diffusers.")
     family = detect_family(found.repository, index, configs)

@@ -68,7 +68,12 @@ def _check_is_new(model: Any, repository: str) -> None:
 
 
 class InspectedForm(forms.ModelForm[Any]):
-    """A form whose row gets what was found by the inspection in its signed field; a new row needs one."""
+    """A form whose row gets what was found by the inspection in its signed field; a new row needs one.
+
+    `found_before` are the columns before, for a new row empty; None without an inspection.
+    """
+
+    found_before: dict[str, Any] | None = None
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
@@ -208,9 +213,9 @@ class InspectedAdmin(admin.ModelAdmin[Any]):
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        if (before := getattr(form, "found_before", None)) is not None:
-            row = form.instance
-            audit.record(request.user, f"{row._meta.model_name}.inspect", row, before or None, found_values(row))
+        if form.found_before is not None:
+            row, before = form.instance, form.found_before or None
+            audit.record(request.user, f"{row._meta.model_name}.inspect", row, before, found_values(row))
 
 
 def files_in_words(found: Inspection) -> str:

@@ -54,7 +54,8 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
         """Save, and download what requests can now use: they are refused until it is on disk."""
         super().save_related(request, form, formsets, change)
         row = form.instance
-        is_needed = row.enabled and row.revision and not {"enabled", "revision"}.isdisjoint(form.changed_data)
+        has_new_commit = form.found_before is not None and form.found_before.get("revision") != row.revision
+        is_needed = row.enabled and row.revision and ("enabled" in form.changed_data or has_new_commit)
         if is_needed and self.has_operate_permission(request):
             transaction.on_commit(partial(self.start_download, request, row))
 

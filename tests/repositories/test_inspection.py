@@ -128,6 +128,25 @@ def test_directories_are_inspected_as_the_hub_is(models_dir: Path) -> None:
         inspect_model(Source("tests/sd", "main"), models_dir, True)
 
 
+@pytest.mark.parametrize(
+    ("readme", "licence"),
+    [
+        ("---\nlicense: mit\n---\nA model.", "mit"),
+        ("---\nlicense: other\nlicense_name: own\n---\n", "own"),
+        ("---\nlicense: [mit, cc0-1.0]\n---\n", "mit, cc0-1.0"),
+        ("A model.", ""),
+        ("---\nlicense: [mit\n---\n", ""),
+        ("---\n1: 2\n---\n", ""),
+        ("---\n- mit\n---\n", ""),
+        ("---\nlicense: !!python/object:os.system mit\n---\n", ""),
+    ],
+)
+def test_the_licence_is_that_of_the_card(tmp_path: Path, readme: str, licence: str) -> None:
+    shutil.copytree(BUNDLED / "banknote", tmp_path / "own/lora")
+    (tmp_path / "own/lora/README.md").write_text(readme)
+    assert inspect_lora(Source("own/lora"), tmp_path, True).licence == licence
+
+
 def test_smaller_weights_for_float16_are_told(hub: ModelHub, models_dir: Path, tmp_path: Path) -> None:
     directory = shutil.copytree(models_dir / "tests/sd", tmp_path / "copies")
     weights = directory / "unet/diffusion_pytorch_model.safetensors"
@@ -174,9 +193,10 @@ def test_what_cannot_be_loaded_is_refused_with_the_reason(
     (directory / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxFillPipeline"}))
     with pytest.raises(UnsupportedModel, match="needs a mask"):
         inspect_model(source, tmp_path, True)
-    (directory / "model_index.json").write_text("{}")
-    with pytest.raises(UnsupportedModel, match="names no pipeline"):
-        inspect_model(source, tmp_path, True)
+    for text, says in [("{}", "names no pipeline"), ("[]", "damaged"), ("{", "damaged")]:
+        (directory / "model_index.json").write_text(text)
+        with pytest.raises(UnsupportedModel, match=says):
+            inspect_model(source, tmp_path, True)
     (directory / "model_index.json").unlink()
     with pytest.raises(UnsupportedModel, match=r"neither model_index.json nor"):
         inspect_model(source, tmp_path, True)

@@ -10,10 +10,11 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import AuditEntry, User
-from generation.models import DiffusionModel, Lora
+from generation.models import DiffusionModel, Lora, WorkerCommand
 from generation.repositories.files import BUNDLED
 from tests.support.admin import inspected, model_form
 from tests.support.hub import ModelHub, Repository
+from tests.support.workers import register_worker
 
 NAME = "someone/editor"
 ADD = reverse("admin:generation_diffusionmodel_add")
@@ -75,6 +76,28 @@ def test_a_model_is_saved_as_it_was_shown(staff: Client, hub: ModelHub, editor: 
     entry = AuditEntry.objects.filter(action="diffusionmodel.inspect").latest("pk")
     assert (entry.before or {})["revision"] == editor.commit
     assert (entry.after or {})["revision"] == newer
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_new_commit_of_an_enabled_model_is_downloaded(
+    staff: Client, hub: ModelHub, editor: Repository, django_capture_on_commit_callbacks: Any
+) -> None:
+    register_worker("here-1")
+    _, token = inspected(staff, "diffusionmodel", NAME)
+    form = model_form(family="instruct-pix2pix", enabled="on")
+    with django_capture_on_commit_callbacks(execute=True):
+        staff.post(ADD, form | {"inspection": token})
+    commands = WorkerCommand.objects.filter(action="download", target=NAME)
+    assert commands.update(state="done") == 1
+    with django_capture_on_commit_callbacks(execute=True):
+        staff.post(CHANGE, form | {"max_steps": "8"})
+    assert commands.count() == 1
+    add_commit(hub, editor)
+    again = staff.get(CHANGE, {"inspect": "newest"}).content.decode()
+    token = again.partition('name="inspection" value="')[2].partition('"')[0]
+    with django_capture_on_commit_callbacks(execute=True):
+        staff.post(CHANGE, form | {"inspection": token})
+    assert commands.count() == 2
 
 
 def test_a_commit_that_is_gone_leaves_the_row_as_it_is(staff: Client, hub: ModelHub, editor: Repository) -> None:
