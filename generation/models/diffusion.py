@@ -63,7 +63,7 @@ class RepositoryModel(models.Model):
             return
         if self.id.partition("/")[0] != BUNDLED_OWNER and not (settings.MODELS_DIR / self.id).is_dir():
             raise ValidationError(
-                {"enabled": f"There is no {self.id} in MODELS_DIR any more: put it there, or inspect it again."}
+                {"enabled": f"There is no {self.id} in MODELS_DIR, and no commit was chosen: inspect it, then save."}
             )
 
 

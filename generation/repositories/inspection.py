@@ -95,7 +95,7 @@ def inspect_model(source: Source, models_dir: Path, offline: bool) -> Inspection
                 raise HubFailed(of_base.problem)
             return _inspect_lightning(repository, base, found)
         if source.file or "model_index.json" not in repository.files:
-            return _inspect_single_file(source.file or _only_file(repository.files), repository, found)
+            return _inspect_single_file(source.file, repository, found)
         return _inspect_pipeline(repository, found)
     except HubFailed as failure:
         return found.model_copy(update={"problem": str(failure)})
@@ -214,9 +214,14 @@ def _check_packages(family: Family) -> None:
         )
 
 
-def _inspect_single_file(file: str, repository: Repository, found: Inspection) -> Inspection:
-    if file not in repository.files:
-        raise UnsupportedModel(f"It has no file {file}.")
+def _inspect_single_file(named: str, repository: Repository, found: Inspection) -> Inspection:
+    """Inspect the one file of a directory. Raises `UnsupportedModel`."""
+    file = _only_file(repository.files, named)
+    if repository.commit:
+        raise UnsupportedModel(
+            f"Single files are not fetched from the hub: download {file} into a directory MODELS_DIR/owner/name of its "
+            "own, and add owner/name."
+        )
     counts = Counter[str]()
     if file.endswith(".safetensors"):
         tensors = repository.header(file).tensors
@@ -226,22 +231,20 @@ def _inspect_single_file(file: str, repository: Repository, found: Inspection) -
         for name, tensor in tensors.items():
             component = next((part for prefix, part in _PREFIXES.items() if name.startswith(prefix)), denoiser)
             counts[component] += tensor.parameter_count
-    return found.model_copy(
-        update={
-            "file": file,
-            "download_bytes": repository.files[file],
-            "parameters": dict(counts),
-        }
-    )
+    return found.model_copy(update={"file": file, "download_bytes": repository.files[file], "parameters": dict(counts)})
 
 
-def _only_file(files: Iterable[str]) -> str:
-    """Return the only checkpoint at the top of a repository. Raises `UnsupportedModel`."""
+def _only_file(files: Mapping[str, int], named: str) -> str:
+    """Return the only checkpoint of a repository. Raises `UnsupportedModel`, also if another one was `named`."""
     found = [name for name in files if name.endswith(WEIGHT_SUFFIXES) and "/" not in name]
+    if named and named not in files:
+        raise UnsupportedModel(f"It has no file {named}.")
+    if "model_index.json" in files:
+        raise UnsupportedModel("It is in the format of diffusers, which is loaded as a whole: enter owner/name alone.")
     if len(found) == 1:
         return found[0]
     if found:
-        raise UnsupportedModel(f"It has several models: name one of its files, {_listed(found)}.")
+        raise UnsupportedModel(f"It has several models, {_listed(found)}: put one into a directory of its own.")
     if "modular_model_index.json" in files:
         raise UnsupportedModel("It is a modular pipeline; these cannot be run here.")
     raise UnsupportedModel("It has neither model_index.json nor a .safetensors or .gguf file, so it is no model.")

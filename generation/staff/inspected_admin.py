@@ -40,8 +40,8 @@ class SourceForm(forms.Form):
         label="Name, link, directory or file",
         max_length=1000,
         help_text=(
-            "owner/name on the hub, a link to it or to one of its files, or owner/name and owner/name/file.safetensors "
-            "in MODELS_DIR."
+            "owner/name on the hub or in MODELS_DIR, a link to a repository or a LoRA's file on the hub, or "
+            "owner/name/file.safetensors in MODELS_DIR."
         ),
         widget=forms.TextInput(attrs={"class": "vTextField", "autofocus": True, "spellcheck": "false"}),
     )

@@ -209,18 +209,34 @@ def test_missing_packages_are_a_reason(models_dir: Path, monkeypatch: pytest.Mon
         inspect_model(Source("tests/sd"), models_dir, True)
 
 
-def test_single_files_are_found_and_loras_told_apart(tmp_path: Path) -> None:
+def test_a_single_file_has_a_directory_of_its_own(hub: ModelHub, models_dir: Path, tmp_path: Path) -> None:
     directory = tmp_path / "own/files"
     directory.mkdir(parents=True)
-    unet = shutil.copy(BUNDLED / "tiny-edit/unet/diffusion_pytorch_model.safetensors", directory / "a.safetensors")
+    unet = Path(
+        shutil.copy(BUNDLED / "tiny-edit/unet/diffusion_pytorch_model.safetensors", directory / "a.safetensors")
+    )
     found = inspect_model(Source("own/files"), tmp_path, True)
-    assert (found.file, found.family, found.download_bytes) == ("a.safetensors", None, Path(unet).stat().st_size)
+    assert (found.file, found.family, found.download_bytes) == ("a.safetensors", None, unet.stat().st_size)
     assert found.parameters == {"transformer": parameters_on_disk(BUNDLED / "tiny-edit")["unet"]}
-    shutil.copy(BUNDLED / "banknote/pytorch_lora_weights.safetensors", directory / "b.safetensors")
-    with pytest.raises(UnsupportedModel, match=r"several models: name one of its files, a.safetensors, b.safetensors"):
+    assert inspect_model(Source("own/files", "", "a.safetensors"), tmp_path, True) == found
+    hub.add("their/files", directory)
+    for source, says in [
+        (
+            Source("their/files", "main", "a.safetensors"),
+            "download a.safetensors into a directory MODELS_DIR/owner/name",
+        ),
+        (Source("own/files", "", "c.safetensors"), r"has no file c\.safetensors"),
+    ]:
+        with pytest.raises(UnsupportedModel, match=says):
+            inspect_model(source, tmp_path, False)
+    with pytest.raises(UnsupportedModel, match="which is loaded as a whole"):
+        inspect_model(Source("tests/sd", "", "unet/diffusion_pytorch_model.safetensors"), models_dir, True)
+    lora = shutil.copy(BUNDLED / "banknote/pytorch_lora_weights.safetensors", directory / "b.safetensors")
+    with pytest.raises(UnsupportedModel, match=r"several models, a.safetensors, b.safetensors: put one"):
         inspect_model(Source("own/files"), tmp_path, True)
+    shutil.move(lora, unet)
     with pytest.raises(UnsupportedModel, match="It is a LoRA"):
-        inspect_model(Source("own/files", "", "b.safetensors"), tmp_path, True)
+        inspect_model(Source("own/files"), tmp_path, True)
 
 
 def test_a_lora_tells_its_files_and_the_models_it_was_made_for(hub: ModelHub, tmp_path: Path, flux: str) -> None:
