@@ -1,7 +1,6 @@
 """Models and LoRAs in the admin: who may use them, and downloading and warming them on workers."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 from django import forms
@@ -57,7 +56,7 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
         has_new_commit = form.found_before is not None and form.found_before.get("revision") != row.revision
         is_needed = row.enabled and row.revision and ("enabled" in form.changed_data or has_new_commit)
         if is_needed and self.has_operate_permission(request):
-            transaction.on_commit(partial(self.start_download, request, row))
+            self.start_download(request, row)
 
     @admin.display
     def commit(self, row: DiffusionModel | Lora) -> str:

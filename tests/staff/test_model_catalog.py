@@ -110,6 +110,19 @@ def test_models_are_downloaded_and_warmed_by_workers(staff: Client, turbo: Diffu
     assert AuditEntry.objects.filter(action="lora.download_lora").count() == 2
 
 
+def test_what_is_enabled_is_downloaded(staff: Client, turbo: DiffusionModel) -> None:
+    register_worker("here-1")
+    DiffusionModel.objects.filter(pk=TURBO).update(enabled=False)
+    address = reverse("admin:generation_diffusionmodel_change", args=[TURBO])
+    form = {"family": "turbo", "pool": "default", "cost_weight": "1"}
+    staff.post(address, form)
+    assert not WorkerCommand.objects.exists()
+    page = staff.post(address, form | {"enabled": "on"}, follow=True).content.decode()
+    assert f"Sent “download {TURBO}” to here-1" in page
+    staff.post(address, form | {"enabled": "on", "cost_weight": "2"})
+    assert WorkerCommand.objects.get().target == TURBO
+
+
 def test_only_operators_send_commands(client: Client, bob: User, turbo: DiffusionModel) -> None:
     User.objects.filter(pk=bob.pk).update(is_staff=True)
     bob.user_permissions.add(Permission.objects.get(codename="change_diffusionmodel"))
