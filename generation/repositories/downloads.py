@@ -17,11 +17,18 @@ from pathlib import Path
 
 import httpx2
 from filelock import FileLock, Timeout
-from huggingface_hub import HfApi, get_cached_repo_tree, get_session, hf_hub_url, snapshot_download
+from huggingface_hub import (
+    HfApi,
+    get_cached_repo_tree,
+    get_session,
+    get_token,
+    hf_hub_url,
+    hf_raise_for_status,
+    snapshot_download,
+)
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfHubHTTPError
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 OnProgress = Callable[[int, int], None]
 """Receives the bytes on disk and in total, many times a second and while nothing arrives. What it raises ends the download."""
@@ -188,7 +195,9 @@ def _receive(url: str, part: Path, size: int, advance: Callable[[int], None]) ->
 
 def _pieces(url: str, begin: int) -> Iterator[tuple[bytes, bool]]:
     """Yield the bytes from `begin`, and whether the server started over from the first byte instead."""
-    headers = {**build_hf_headers(), "Range": f"bytes={begin}-", "Accept-Encoding": "identity"}
+    headers = {"Range": f"bytes={begin}-", "Accept-Encoding": "identity"}
+    if token := get_token():
+        headers["Authorization"] = f"Bearer {token}"
     with get_session().stream("GET", url, headers=headers, timeout=_READ_SECONDS) as response:
         hf_raise_for_status(response)
         starts_over = begin > 0 and response.status_code == httpx2.codes.OK

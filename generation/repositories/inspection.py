@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from generation.families import FAMILY_TRAITS, Family
 from generation.family_detection import Configs, UnsupportedModel, detect_family
 from generation.recipes import ModelReference
-from generation.repositories import hub_errors, lightning
+from generation.repositories import hub_errors, lightning, lora_fit
 from generation.repositories.directory import Directory
 from generation.repositories.files import FLOAT16, components_of, files_to_read, find_directory
 from generation.repositories.hub import PARALLEL_REQUESTS, HubRepository
@@ -44,7 +44,7 @@ class Inspection(BaseModel):
     diffusers format. `family` is None if no file tells it; `problem` says why none could be read. `download_bytes` are those
     of the files that are fetched, or lie on disk; `float16_bytes` those for workers that compute in float16, if the hub has
     smaller weights for them. `parameters` are counts by component. Of LoRAs, `weights` are the files to choose from, with
-    their bytes, and `base_models` the repositories that its card names.
+    their bytes, `base_models` the repositories that its card names, and `trained_for` what its tensors tell.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,6 +61,7 @@ class Inspection(BaseModel):
     parameters: dict[str, int] = {}
     weights: dict[str, int] = {}
     base_models: tuple[str, ...] = ()
+    trained_for: str = ""
 
 
 class Repository(Protocol):
@@ -118,14 +119,20 @@ def inspect_lora(source: Source, models_dir: Path, offline: bool) -> Inspection:
     if source.file and source.file not in weights:
         raise UnsupportedModel(f"It has no file {source.file}; it has {_listed(weights)}.")
     file = source.file or (next(iter(weights)) if len(weights) == 1 else "")
-    return found.model_copy(
-        update={
-            "file": file,
-            "weights": weights,
-            "base_models": repository.base_models,
-            "download_bytes": weights.get(file),
-        }
-    )
+    told = {
+        "file": file,
+        "weights": weights,
+        "base_models": repository.base_models,
+        "download_bytes": weights.get(file),
+    }
+    try:
+        architecture = lora_fit.trained_for(lora_fit.shapes_of(repository.header(file))) if file else None
+    except HubFailed as failure:
+        return found.model_copy(update={**told, "problem": str(failure)})
+    except (lora_fit.NotALora, SafetensorsParsingError, OSError, ValueError) as error:
+        reason = str(error) if isinstance(error, lora_fit.NotALora) else "It is damaged: fetch it again."
+        raise UnsupportedModel(f"{file}: {reason}") from error
+    return found.model_copy(update={**told, "trained_for": architecture or ""})
 
 
 def _open(source: Source, models_dir: Path, offline: bool) -> tuple[Repository | None, Inspection]:

@@ -24,8 +24,9 @@ from generation.jobs import control
 from generation.jobs.control import CommandRefused
 from generation.models import DiffusionModel, Lora, WorkerCommand
 from generation.repositories.inspection import Inspection, inspect_lora, inspect_model
+from generation.repositories.lora_fit import Architecture, other_architecture
 from generation.repositories.sources import Source
-from generation.staff.inspected_admin import InspectedAdmin, InspectedForm, stored_inspection
+from generation.staff.inspected_admin import InspectedAdmin, InspectedForm, read_inspection, stored_inspection
 from generation.staff.model_facts import family_facts, memory_facts, size_in_words
 from generation.staff.permissions import can_operate
 
@@ -202,9 +203,20 @@ class DiffusionModelAdmin(RepositoryAdmin):
             self.send_command(request, model, WorkerCommand.Action.WARM, [model.pool])
 
 
+class LoraForm(InspectedForm):
+    def clean_base_models(self) -> Any:
+        bases, found = self.cleaned_data["base_models"], read_inspection(self.data.get("inspection", ""))
+        if found is not None and found.trained_for:
+            architecture = Architecture(found.trained_for)
+            reasons = (other_architecture(architecture, base.pk, Family(base.family)) for base in bases)
+            if told := [reason for reason in reasons if reason]:
+                raise ValidationError(told)
+        return bases
+
+
 @admin.register(Lora)
 class LoraAdmin(RepositoryAdmin):
-    form = InspectedForm
+    form = LoraForm
     list_display = ("id", "enabled", "weight_name", "commit", "last_command")
     list_filter = ("enabled", "base_models")
     filter_horizontal = ("base_models",)

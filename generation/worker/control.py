@@ -14,7 +14,7 @@ from generation.jobs import control
 from generation.models import DOWNLOADS, DiffusionModel, WorkerCommand
 from generation.repositories.hub_errors import HubFailed
 from generation.worker import downloads
-from generation.worker.downloads import Stopped
+from generation.worker.downloads import Misfit, Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ def _run(command: WorkerCommand, task: Callable[[], str]) -> None:
         message = task()
     except (Stopped, OperationalError, InterfaceError):
         raise
-    except HubFailed as error:
+    except (HubFailed, Misfit) as error:
         logger.warning("the command %s failed: %r", command, error.__cause__ or error)
-        control.fail(command, error.message)
+        control.fail(command, str(error))
     except EngineError as error:
         logger.warning("the command %s failed: %r", command, error.__cause__ or error)
         control.fail(command, f"{error.message} {first_cause(error)}.")

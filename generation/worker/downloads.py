@@ -2,9 +2,12 @@
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 from django.conf import settings
+from huggingface_hub import parse_local_safetensors_file_metadata
+from huggingface_hub.errors import SafetensorsParsingError
 
 from generation.engine import catalog
 from generation.engine.engine import Engine
@@ -13,7 +16,7 @@ from generation.jobs import control
 from generation.jobs.periodic import periodically
 from generation.models import DiffusionModel, Lora, WorkerCommand
 from generation.recipes import LoraReference, ModelReference
-from generation.repositories import hub_errors
+from generation.repositories import hub_errors, lora_fit
 
 _REPORT_SECONDS = 1.0
 _RATE_REPORTS = 20
@@ -22,6 +25,10 @@ _RATE_REPORTS = 20
 
 class Stopped(Exception):
     """The download was canceled, or belongs to another worker now."""
+
+
+class Misfit(Exception):
+    """A LoRA was downloaded that does not fit its base models; the message says why."""
 
 
 class Transfer:
@@ -55,7 +62,10 @@ class Transfer:
 
 
 def run(command: WorkerCommand, engine: Engine) -> str:
-    """Download what a command names. Return the result as a sentence. Raises `Stopped`, `HubFailed` or `EngineError`."""
+    """Download what a command names. Return the result as a sentence.
+
+    Raises `Stopped`, `HubFailed`, `Misfit` or `EngineError`.
+    """
     transfer = Transfer(command)
     with periodically(f"progress of command {command.pk}", _REPORT_SECONDS, transfer.report):
         path = _download(command, engine, transfer)
@@ -69,7 +79,9 @@ def _download(command: WorkerCommand, engine: Engine, transfer: Transfer) -> Pat
         return _download_model(DiffusionModel.objects.get(pk=command.target).reference(), engine, transfer)
     lora = Lora.objects.get(pk=command.target)
     reference = LoraReference(id=lora.pk, revision=lora.revision, weight_name=lora.weight_name, weight=1.0)
-    return _download_lora(reference, transfer)
+    path = _download_lora(reference, transfer)
+    _check_fit(path, [model.reference() for model in lora.base_models.all()])
+    return path
 
 
 def _download_model(model: ModelReference, engine: Engine, transfer: Transfer) -> Path:
@@ -89,3 +101,23 @@ def _download_lora(lora: LoraReference, transfer: Transfer) -> Path:
         except LoraFailed as error:
             raise hub_errors.offline(lora.id, settings.MODELS_DIR) from error
     return catalog.download_lora(lora, settings.MODELS_DIR, transfer.on_progress)
+
+
+def _check_fit(lora: Path, bases: Iterable[ModelReference]) -> None:
+    """Raise `Misfit` if a LoRA does not fit all of these models, as far as files on disk tell."""
+    try:
+        shapes = lora_fit.shapes_of(parse_local_safetensors_file_metadata(lora))
+        reasons = [lora_fit.misfit(shapes, base.id, base.family, _denoiser_shapes(base)) for base in bases]
+    except lora_fit.NotALora as error:
+        raise Misfit(str(error)) from error
+    except (SafetensorsParsingError, OSError, ValueError) as error:
+        raise Misfit(f"{lora.name} cannot be read: {error}.") from error
+    if told := [reason for reason in reasons if reason]:
+        raise Misfit(" ".join([*told, "Take these models out of its base models."]))
+
+
+def _denoiser_shapes(model: ModelReference) -> lora_fit.Shapes | None:
+    try:
+        return lora_fit.denoiser_shapes(catalog.find_model(model, settings.MODELS_DIR).pipeline)
+    except ModelNotDownloaded:
+        return None

@@ -83,7 +83,7 @@ def small(hub: ModelHub, tmp_path: Path) -> Repository:
     (directory / "unet").mkdir(parents=True)
     (directory / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "UNet2DConditionModel"]}))
     (directory / UNET).write_bytes(os.urandom(SIZE))
-    return hub.add("downloads/small", directory)
+    return hub.add("downloads/small", directory, is_in_xet=True)
 
 
 def test_a_model_is_fetched_once_and_without_what_it_does_not_need(

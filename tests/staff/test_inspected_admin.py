@@ -14,6 +14,7 @@ from generation.models import DiffusionModel, Lora, WorkerCommand
 from generation.repositories.files import BUNDLED
 from tests.support.admin import inspected, model_form
 from tests.support.hub import ModelHub, Repository
+from tests.support.tiny_models import save_sdxl_lora
 from tests.support.workers import register_worker
 
 NAME = "someone/editor"
@@ -182,6 +183,24 @@ def test_the_file_of_a_lora_is_chosen_and_its_base_offered(staff: Client, hub: M
     lora = Lora.objects.get(pk="someone/ink")
     assert (lora.revision, lora.weight_name, lora.download_bytes) == (commit, "b.safetensors", 218_584)
     assert [model.pk for model in lora.base_models.all()] == ["dreamsite/tiny-edit"]
+
+
+@pytest.mark.usefixtures("tiny_edit")
+def test_a_lora_for_another_kind_of_model_is_refused(staff: Client, hub: ModelHub, tmp_path: Path) -> None:
+    (tmp_path / "lora").mkdir()
+    save_sdxl_lora(tmp_path / "lora/style.safetensors")
+    hub.add("someone/style", tmp_path / "lora")
+    page, token = inspected(staff, "lora", "someone/style")
+    assert "<dd>SDXL</dd>" in page
+    form = {"inspection": token, "weight_name": "style.safetensors", "base_models": ["dreamsite/tiny-edit"]}
+    add = reverse("admin:generation_lora_add")
+    assert (
+        "It was trained for SDXL; dreamsite/tiny-edit is Stable Diffusion 1 or Stable Diffusion 2."
+        in staff.post(add, form).content.decode()
+    )
+    assert not Lora.objects.filter(pk="someone/style").exists()
+    form["base_models"] = ["stabilityai/sdxl-turbo"]
+    assert staff.post(add, form).status_code == 302
 
 
 def test_files_on_this_server_are_inspected_again(staff: Client, tiny_edit: DiffusionModel) -> None:

@@ -41,13 +41,17 @@ class File:
 
 @dataclass
 class Repository:
-    """A directory served as `owner/name`. `card` is the front matter of its README, such as `{"license": "mit"}`."""
+    """A directory served as `owner/name`. `card` is the front matter of its README, such as `{"license": "mit"}`.
+
+    With `is_in_xet` its large files are said to be in the hub's chunk store too, which is not here.
+    """
 
     name: str
     directory: Path
     card: dict[str, Any]
     gated: Literal["auto", "manual", False]
     is_private: bool
+    is_in_xet: bool
     files: dict[str, File] = field(init=False)
     commit: str = field(init=False)
 
@@ -76,7 +80,7 @@ class Repository:
         below = {name: file for name, file in self.files.items() if name.startswith(prefix)}
         parents = {parent.as_posix() for name in below for parent in Path(name).parents} - {".", folder}
         entries = [{"type": "directory", "oid": "0" * 40, "size": 0, "path": name} for name in sorted(parents)]
-        entries += [_entry(name, file) for name, file in below.items()]
+        entries += [_entry(name, file, self.is_in_xet) for name, file in below.items()]
         return [entry for entry in entries if is_recursive or "/" not in str(entry["path"])[len(prefix) :]]
 
 
@@ -133,9 +137,10 @@ class ModelHub:
         card: dict[str, Any] | None = None,
         gated: Literal["auto", "manual", False] = False,
         is_private: bool = False,
+        is_in_xet: bool = False,
     ) -> Repository:
         """Serve the present files of a directory as `owner/name`, at a commit that depends on them."""
-        repository = Repository(name, directory, card or {}, gated, is_private)
+        repository = Repository(name, directory, card or {}, gated, is_private, is_in_xet)
         self._repositories[name] = repository
         return repository
 
@@ -262,6 +267,8 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Linked-ETag": f'"{file.sha256}"',
             "X-Linked-Size": str(file.size),
         }
+        if repository.is_in_xet:
+            headers |= {"X-Xet-Hash": file.sha256, "X-Xet-Refresh-Route": f"{self.hub.url}/no-such-store"}
         self._send(b"", HTTPStatus.FOUND, headers)
 
     def _send_file(self, repository: Repository, name: str, file: File) -> None:
@@ -325,10 +332,12 @@ def _sibling(name: str, file: File, with_files: bool) -> dict[str, Any]:
     return {"rfilename": name, "size": file.size, "blobId": file.blob_id, **({"lfs": large} if large else {})}
 
 
-def _entry(name: str, file: File) -> dict[str, Any]:
-    large = {"oid": file.sha256, "size": file.size, "pointerSize": 134} if file.sha256 else None
-    entry = {"type": "file", "path": name, "size": file.size, "oid": file.blob_id}
-    return {**entry, **({"lfs": large} if large else {})}
+def _entry(name: str, file: File, is_in_xet: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"type": "file", "path": name, "size": file.size, "oid": file.blob_id}
+    if file.sha256:
+        entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": 134}
+        entry |= {"xetHash": file.sha256} if is_in_xet else {}
+    return entry
 
 
 @cache

@@ -18,13 +18,14 @@ from accounts.models import ApiToken, User
 from generation.broker import workers
 from generation.engine.engine import Engine, EngineSettings
 from generation.jobs import control, downloads
-from generation.models import DiffusionModel, Generation, WorkerCommand
+from generation.models import DiffusionModel, Generation, Lora, WorkerCommand
 from generation.worker.drain import DrainState
 from generation.worker.process import WorkerSession
 from tests.support.hub import Hold, ModelHub, Repository
 from tests.support.jobs import submit
 from tests.support.pictures import photo
 from tests.support.service import WAIT_SECONDS, wait_until
+from tests.support.tiny_models import save_sdxl_lora
 from tests.support.workers import keep_fresh
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
@@ -185,6 +186,32 @@ def test_a_request_that_meets_a_worker_without_the_model_fails(
     new_session().run_pending()
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == ("failed", "model_not_downloaded")
+
+
+def test_a_lora_that_does_not_fit_is_told(
+    hub: ModelHub, new_session: Callable[[], WorkerSession], tiny_edit: DiffusionModel, tmp_path: Path
+) -> None:
+    (tmp_path / "lora").mkdir()
+    save_sdxl_lora(tmp_path / "lora/style.safetensors")
+    commit = hub.add("worker/style", tmp_path / "lora").commit
+    lora = Lora.objects.create(id="worker/style", revision=commit, weight_name="style.safetensors")
+    session = new_session()
+
+    def download() -> WorkerCommand:
+        command = control.send(session.name, WorkerCommand.Action.DOWNLOAD_LORA, lora.pk, "charlie")
+        session.commands.run_pending(session)
+        wait_until(lambda: not WorkerCommand.objects.get(pk=command.pk).is_open, "the end of the download")
+        return WorkerCommand.objects.get(pk=command.pk)
+
+    lora.base_models.set([tiny_edit])
+    failed = download()
+    assert failed.state == "failed"
+    assert failed.message == (
+        "It was trained for SDXL; dreamsite/tiny-edit is Stable Diffusion 1 or Stable Diffusion 2. "
+        "Take these models out of its base models."
+    )
+    lora.base_models.set([])
+    assert download().state == "done"
 
 
 def test_nothing_is_fetched_offline(
