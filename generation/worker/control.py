@@ -84,7 +84,7 @@ def _run(command: WorkerCommand, task: Callable[[], str]) -> None:
         control.fail(command, str(error))
     except EngineError as error:
         logger.warning("the command %s failed: %r", command, error.__cause__ or error)
-        control.fail(command, f"{error.message} {first_cause(error)}.")
+        control.fail(command, f"{error.message} {first_cause(error)}." if error.__cause__ else error.message)
     except DeviceLost as error:
         control.fail(command, f"{error} The worker starts again.")
         raise

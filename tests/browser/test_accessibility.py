@@ -80,6 +80,7 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
     register_worker("atelier-1", models=["dreamsite/tiny-edit"])
     register_worker("cellar-1", is_drained=True)
     control.send("atelier-1", WorkerCommand.Action.WARM, "dreamsite/tiny-edit", "charlie")
+    control.send("atelier-1", WorkerCommand.Action.DOWNLOAD, "dreamsite/tiny-edit", "charlie")
     entry, rows = AuditEntry.objects.latest("pk"), "/admin/generation/generation/"
     yield from ("/admin/", rows, f"{rows}?q=nothing", f"{rows}?state__exact=failed&date={timezone.localdate():%Y-%m}")
     for row in (whole, failed, on_hold):
