@@ -182,7 +182,7 @@ class ModelDescription(BaseModel):
         description="Whether a worker has it loaded. Null if unknown, since Redis cannot be reached."
     )
     is_downloaded: bool | None = Field(
-        description="Whether a worker has its weights; without, requests get 503. Null if unknown."
+        description="Whether a worker has its weights on its disk; if none has, requests get 503. Null if unknown."
     )
     cost_weight: float = Field(description="The cost of a step of one megapixel.")
     sizes: Sizes

@@ -53,5 +53,5 @@ class _Readiness:
         return any(info.pool == model.pool and model.pk in info.models for info in self._workers)
 
     def is_downloaded(self, model: DiffusionModel) -> bool | None:
-        known = [info for info in self._workers or [] if info.pool == model.pool and info.downloaded is not None]
-        return any(model.pk in (info.downloaded or []) for info in known) if known else None
+        pool = [info for info in self._workers or [] if info.pool == model.pool]
+        return any(model.pk not in info.missing for info in pool) if pool else None

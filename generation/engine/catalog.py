@@ -95,7 +95,7 @@ def find_lora(lora: LoraReference, models_dir: Path) -> Path:
     """Return the file of a LoRA, looked up like the weights of a model. Raises `LoraFailed` if it is missing."""
     file = _find_file(lora.id, lora.revision, _lora_file(lora), models_dir)
     if file is None:
-        raise LoraFailed(f"LoRA repository '{lora.id}' not found: it is not downloaded yet. Try again later.")
+        raise LoraFailed(f"LoRA repository '{lora.id}' not found")
     return file
 
 

@@ -27,9 +27,12 @@ class NotDownloaded(Refusal):
 
 
 def check(model: DiffusionModel) -> None:
-    """Raise `NotDownloaded` if no worker of the model's pool has its weights, unless that is unknown. Raises `RedisError`."""
+    """Raise `NotDownloaded` if all workers of the model's pool have reported it as missing. Raises `RedisError`.
+
+    A model that was enabled a moment ago is in no report yet: a worker fails what it cannot run.
+    """
     pool = [info for info in workers.registered() if info.pool == model.pool and not info.is_stale]
-    if not pool or any(info.downloaded is None or model.pk in info.downloaded for info in pool):
+    if not pool or any(model.pk not in info.missing for info in pool):
         return
     downloads = WorkerCommand.objects.opened().filter(action__in=DOWNLOADS, target=model.pk)
     raise NotDownloaded(model, downloads.first())

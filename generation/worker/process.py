@@ -50,7 +50,7 @@ class WorkerSession:
         self.commands = CommandRunner()
         self._started = started
         self._problem = problem
-        self._downloaded: list[str] | None = None
+        self._missing: list[str] = []
         self._is_registered = False
 
     def drain(self) -> None:
@@ -73,7 +73,7 @@ class WorkerSession:
             memory_total=total,
             started=self._started,
             models=self.engine.warm_models,
-            downloaded=self._downloaded,
+            missing=self._find_missing(),
             is_drained=self.drain_state.is_drained,
             problem="" if self.engine.warm_models else self._problem,
         )
@@ -81,10 +81,14 @@ class WorkerSession:
             _unregister_earlier_sessions(info)
         workers.heartbeat(info)
         self._is_registered = True
-        # Last, since heartbeats go on while the database is away.
         self.commands.renew()
-        enabled = DiffusionModel.objects.filter(enabled=True, pool=self.pool)
-        self._downloaded = [model.pk for model in enabled if self.engine.has(model.reference())]
+
+    def _find_missing(self) -> list[str]:
+        """Return the enabled models of the pool that are not on disk; while the database is away, those before."""
+        with suppress(OperationalError, InterfaceError):
+            enabled = DiffusionModel.objects.filter(enabled=True, pool=self.pool)
+            self._missing = [model.pk for model in enabled if not self.engine.has(model.reference())]
+        return self._missing
 
     def run_pending(self) -> None:
         """Run the commands for this worker, then batches of its pool until none is queued.

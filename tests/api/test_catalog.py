@@ -209,12 +209,11 @@ def test_a_model_is_warm_if_a_worker_of_its_pool_has_it_loaded(api: Client) -> N
 
 @pytest.mark.usefixtures("redis", "several_models")
 def test_a_model_is_downloaded_if_a_worker_of_its_pool_has_it_on_its_disk(api: Client) -> None:
-    register_worker("worker-1")
     assert {model["is_downloaded"] for model in models(api).values()} == {None}
-    register_worker("worker-2", downloaded=[TINY])
-    register_worker("worker-3", pool="other", downloaded=["someone/small"])
-    assert {name for name, model in models(api).items() if model["is_downloaded"]} == {TINY}
-    assert models(api)["someone/small"]["is_downloaded"] is False
+    register_worker("worker-1", missing=["someone/small", "someone/diffusion"])
+    register_worker("worker-2", missing=["someone/small"])
+    register_worker("worker-3", pool="other")
+    assert {name for name, model in models(api).items() if not model["is_downloaded"]} == {"someone/small"}
 
 
 @pytest.mark.usefixtures("no_redis", "several_models")
@@ -239,7 +238,7 @@ def test_long_lists_need_no_more_queries(
 
 @pytest.mark.usefixtures("redis", "tiny_edit")
 def test_the_examples_are_real_responses(api: Client) -> None:
-    register_worker("worker-1", models=[TINY], downloaded=[TINY, REDRAW])
+    register_worker("worker-1", models=[TINY])
     # Two of each are enough for an example.
     for name, prompts in {TINY: "turn it into a pencil sketch\nmake it night", REDRAW: "a red apple\na rocket"}.items():
         DiffusionModel.objects.filter(pk=name).update(example_prompts=prompts)
@@ -257,7 +256,7 @@ def test_the_examples_are_real_responses(api: Client) -> None:
 
 @pytest.mark.usefixtures("redis", "tiny_edit")
 def test_the_example_in_the_docs_is_part_of_the_real_response(api: Client) -> None:
-    register_worker("worker-1", models=[TINY], downloaded=[TINY])
+    register_worker("worker-1", models=[TINY])
     page = (ROOT / "docs" / "models.md").read_text()
     (example,) = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])["models"]
     real = models(api)[TINY]
