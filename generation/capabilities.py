@@ -20,10 +20,10 @@ MODEL_FIELDS = (
 """The request fields whose effect or bounds depend on the model."""
 
 
-def describe(row: DiffusionModel, is_warm: bool | None = None) -> ModelDescription:
+def describe(row: DiffusionModel, is_warm: bool | None = None, is_downloaded: bool | None = None) -> ModelDescription:
     """Describe a model of `DiffusionModel.objects.listed()`.
 
-    `is_warm` is whether a worker has the model loaded, None if unknown.
+    `is_warm` and `is_downloaded` are whether a worker has the model loaded, and on its disk; None if unknown.
     """
     limits = row.limits()
     traits = clamp(traits_of(row.reference()), limits)
@@ -35,6 +35,7 @@ def describe(row: DiffusionModel, is_warm: bool | None = None) -> ModelDescripti
         kind=row.reference().family,
         is_default=row.is_default,
         is_warm=is_warm,
+        is_downloaded=is_downloaded,
         cost_weight=row.cost_weight,
         sizes=Sizes(
             min_side=traits.min_side, max_side=traits.max_side, max_pixels=min(traits.area, traits.max_side**2)

@@ -85,6 +85,7 @@ class ErrorCode(StrEnum):
     WORKER_LOST = "worker_lost", 500, "the worker was lost three times while it ran this request"
     INTERNAL = "internal_error", 500, "an unexpected error; the log has the details"
     UNAVAILABLE = "unavailable", 503, "database, Redis or storage cannot be reached; retry after `Retry-After`"
+    MODEL_NOT_DOWNLOADED = "model_not_downloaded", 503, "the model is being downloaded, or was not yet"
     QUEUE_FULL = "queue_full", 503, "the queue of the service is full; retry after `Retry-After`"
     DEADLINE = "deadline", 504, "it ran longer than its `Cancel-After`, or than any request may"
     DEADLINE_BEFORE_START = "deadline_before_start", 504, "its `Cancel-After` passed before a worker was free"

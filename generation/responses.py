@@ -184,6 +184,9 @@ class ModelDescription(BaseModel):
     is_warm: bool | None = Field(
         description="Whether a worker has it loaded. Null if unknown, since Redis cannot be reached."
     )
+    is_downloaded: bool | None = Field(
+        description="Whether a worker has its weights on its disk; if none has, requests get 503. Null if unknown."
+    )
     cost_weight: float = Field(description="The cost of a step of one megapixel.")
     sizes: Sizes
     parameters: dict[str, ParameterDescription] = Field(

@@ -22,6 +22,7 @@ from generation.broker.connection import redis_client
 from generation.models import DiffusionModel
 from tests.support.browser import chromium, new_context
 from tests.support.generations import bundled_model
+from tests.support.hub import ModelHub, model_hub
 from tests.support.servers import EmbeddedRedis, QuietHandler
 from tests.support.service import Service
 
@@ -48,6 +49,12 @@ def redis_server() -> Iterator[EmbeddedRedis]:
 def redis(redis_server: EmbeddedRedis) -> None:
     """An empty Redis."""
     redis_client().flushall()
+
+
+@pytest.fixture(scope="session")
+def hub() -> ModelHub:
+    """The hub on loopback that this process and those it starts know as the hub of models. Each test adds what it needs."""
+    return model_hub()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from generation import capabilities
 from generation.api import openapi_operations
 from generation.api.views import JsonView
 from generation.broker import workers
+from generation.broker.workers import WorkerInfo
 from generation.models import DiffusionModel, Lora
 from generation.responses import LoraDescription, LoraList, ModelList
 
@@ -17,10 +18,9 @@ class Models(JsonView):
     @extend_schema(**openapi_operations.MODELS)
     def get(self, request: Request) -> Response:
         """List the models that you may use, the default first, and how each treats the request fields."""
-        warm = _warm_models()
+        readiness = _Readiness()
         models = [
-            # Only workers of the model's own pool run it.
-            capabilities.describe(row, None if warm is None else (row.pool, row.pk) in warm)
+            capabilities.describe(row, readiness.is_warm(row), readiness.is_downloaded(row))
             for row in DiffusionModel.objects.allowed_to(request.user).listed()
         ]
         return Response(ModelList(models=models).model_dump(mode="json"))
@@ -37,9 +37,21 @@ class Loras(JsonView):
         return Response(LoraList(loras=loras).model_dump(mode="json"))
 
 
-def _warm_models() -> set[tuple[str, str]] | None:
-    """Return the pairs of pool and model that a ready worker has loaded; None if Redis cannot be reached."""
-    try:
-        return {(worker.pool, model) for worker in workers.ready() for model in worker.models}
-    except RedisError:
-        return None
+class _Readiness:
+    """What the workers have in memory and on disk. Only workers of a model's own pool run it."""
+
+    def __init__(self) -> None:
+        self._workers: list[WorkerInfo] | None
+        try:
+            self._workers = workers.ready()
+        except RedisError:
+            self._workers = None
+
+    def is_warm(self, model: DiffusionModel) -> bool | None:
+        if self._workers is None:
+            return None
+        return any(info.pool == model.pool and model.pk in info.models for info in self._workers)
+
+    def is_downloaded(self, model: DiffusionModel) -> bool | None:
+        pool = [info for info in self._workers or [] if info.pool == model.pool]
+        return any(model.pk not in info.missing for info in pool) if pool else None

@@ -196,6 +196,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             "The request was not accepted; try again later.",
             "The service cannot take requests now; try again in 5 seconds.",
             ErrorCode.UNAVAILABLE,
+            ErrorCode.MODEL_NOT_DOWNLOADED,
             ErrorCode.QUEUE_FULL,
         ),
         504: problem_response(
@@ -226,14 +227,17 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             description="Identifies this request for 24 hours: a retry with the same key gets the same generation.",
         ),
         header(
-            "Preference-Applied", "The applied preferences of `Prefer`.", [200, 202, 400, 409, 410, 500, 504], False
+            "Preference-Applied",
+            "The applied preferences of `Prefer`.",
+            [200, 202, 400, 409, 410, 500, 503, 504],
+            False,
         ),
         header("X-Generation-Id", "The generation, as in `id`. Absent with `dry_run`.", [200], False, format="uuid"),
         header("X-Generation-Id", "The generation, as in `id`.", [202], format="uuid"),
         header(
             "X-Generation-Id",
             "The generation, if the request was accepted.",
-            [400, 409, 410, 500, 504],
+            [400, 409, 410, 500, 503, 504],
             False,
             format="uuid",
         ),
@@ -386,6 +390,7 @@ _TINY_EDIT: dict[str, Any] = {
     "kind": "instruct-pix2pix",
     "is_default": True,
     "is_warm": True,
+    "is_downloaded": True,
     "cost_weight": 1.0,
     "sizes": {"min_side": 128, "max_side": 512, "max_pixels": 262144},
     "parameters": {

@@ -22,7 +22,8 @@ _LISTED_SECONDS = 3600
 class WorkerInfo:
     """A worker's entry in the registry.
 
-    Memory is in bytes, `started` a Unix time, `models` the loaded ones. `problem` is a sentence on why the default model is not
+    Memory is in bytes, `started` a Unix time, `models` the loaded ones, `missing` the enabled ones whose weights are not on
+    the host's disk. `problem` is a sentence on why the default model is not
     loaded, empty if it is. `seconds_since_heartbeat` is measured by Redis's clock.
     """
 
@@ -35,6 +36,7 @@ class WorkerInfo:
     memory_total: int
     started: float
     models: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     is_drained: bool = False
     problem: str = ""
     seconds_since_heartbeat: float = 0.0

@@ -1,27 +1,27 @@
-"""Find or download the weights of a model, and describe how to load them. Imports no torch: a download needs none."""
+"""Find or download the weights of a model, and describe how to load them. Imports no torch: a download needs none.
 
-import glob
+Only the functions whose names begin with `download` ask the hub.
+"""
+
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download
 
-from generation.engine.errors import LoraFailed, ModelFailed
+from generation.engine.errors import LoraFailed, ModelFailed, ModelNotDownloaded
 from generation.families import Family
-from generation.recipes import BUNDLED_OWNER, LoraReference, ModelReference, traits_of
+from generation.recipes import LoraReference, ModelReference, traits_of
+from generation.repositories import downloads
+from generation.repositories.downloads import OnProgress, Selection
+from generation.repositories.files import FLOAT16, files_to_read, local_directories, variant_of
+from generation.repositories.hub_errors import HubFailed, explained
+from generation.repositories.lightning import SDXL_BASE, repository_of, unet_file
 
-BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_LORA_FILE = "pytorch_lora_weights.safetensors"
-
-SDXL_BASE = ModelReference(
-    id="stabilityai/stable-diffusion-xl-base-1.0",
-    revision="462165984030d82259a11f4367a4eed129e94a7b",
-    family=Family.SDXL,
-)
 
 # The checker's own repository has a pickle only; this one has the same weights as safetensors.
 _CHECKER = "CompVis/stable-diffusion-safety-checker"
@@ -31,7 +31,6 @@ _CHECKER_ON_HUB = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113b
 _MEASURED_IN_BFLOAT16 = {"dreamsite/tiny-edit", "dreamsite/tiny-redraw"}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
-_REDUCED_COPIES = ["*.fp16*", "*.bf16*", "*.non_ema*", "*.ema_only*"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,14 @@ class LoadSpec:
 
 @dataclass(frozen=True)
 class Weights:
-    """The paths of a model: a directory in diffusers format, and optionally the file of another UNet."""
+    """The paths of a model: a directory in diffusers format, and optionally the file of another UNet.
+
+    `variant` is diffusers' name of the variant of the directory's weights, "" for the full ones.
+    """
 
     pipeline: Path
     unet: Path | None = None
+    variant: str = ""
 
 
 def load_spec(model: ModelReference) -> LoadSpec:
@@ -65,126 +68,169 @@ def load_spec(model: ModelReference) -> LoadSpec:
     if model.id == "timbrooks/instruct-pix2pix":
         return LoadSpec(traits.pipeline, scheduler="EulerAncestralDiscreteScheduler")
     if model.family is Family.LIGHTNING:
-        steps = int(traits.forced["num_inference_steps"])
         return LoadSpec(
             traits.pipeline,
             scheduler="EulerDiscreteScheduler",
             scheduler_changes={"timestep_spacing": "trailing"},
             base=SDXL_BASE,
-            unet_file=f"sdxl_lightning_{steps}step_unet.safetensors",
+            unet_file=unet_file(model),
         )
     return LoadSpec(traits.pipeline, bfloat16=model.id in _MEASURED_IN_BFLOAT16)
 
 
-def find_model(model: ModelReference, models_dir: Path, offline: bool) -> Weights:
-    """Return the weights on disk: bundled, else in `models_dir/<id>`, else the pinned revision from the hub.
+def find_model(model: ModelReference, models_dir: Path) -> Weights:
+    """Return the weights on disk: bundled, else in `models_dir/<id>`, else the pinned revision as it was downloaded.
 
-    Download missing files unless `offline`. Raises `ModelFailed` if the weights are not available.
+    Raises `ModelNotDownloaded` if any is missing.
     """
     spec = load_spec(model)
-    try:
-        if spec.base is None:
-            return Weights(_find_pipeline(model, models_dir, offline))
-        # The number of steps is part of the model id here; on the hub, all variants are files of one repository.
-        repository = re.sub(r"-\d+step$", "", model.id)
-        return Weights(
-            _find_pipeline(spec.base, models_dir, offline, without="unet"),
-            _find_file(repository, model.revision, spec.unet_file, models_dir, offline),
-        )
-    except _Missing as error:
-        raise ModelFailed(f"Model '{model.id}' is not available on this server.") from error
+    directory, variant = _find_pipeline(spec.base or model, models_dir, _left_out(spec))
+    unet = _find_file(repository_of(model.id), model.revision, spec.unet_file, models_dir) if spec.base else None
+    if directory is None or (spec.base and unet is None):
+        raise ModelNotDownloaded(model.id)
+    return Weights(directory, unet, variant)
 
 
-def find_lora(lora: LoraReference, models_dir: Path, offline: bool) -> Path:
-    """Return the file of a LoRA, looked up like the weights of a model. Raises `LoraFailed`."""
-    name = lora.weight_name or DEFAULT_LORA_FILE
-    path = PurePosixPath(name)
-    try:
-        if path.suffix != ".safetensors" or path.is_absolute() or ".." in path.parts or "\\" in name:
-            raise _Missing(f"not a safetensors file of a repository: {name!r}")
-        return _find_file(lora.id, lora.revision, name, models_dir, offline)
-    except _Missing as error:
-        raise LoraFailed(f"LoRA repository '{lora.id}' not found") from error
-
-
-def find_safety_checker(models_dir: Path, offline: bool) -> Path:
-    """Return the directory of Stable Diffusion's safety checker, looked up like a model. Raises `ModelFailed`."""
-    directory = models_dir / _CHECKER
-    if (directory / "config.json").is_file():
-        return directory
-    files = ["safety_checker/config.json", "safety_checker/model.safetensors"]
-    try:
-        return _fetch(*_CHECKER_ON_HUB, files, models_dir, offline) / "safety_checker"
-    except _Missing as error:
-        raise ModelFailed("The safety checker is not available on this server.") from error
-
-
-def download(model: ModelReference, models_dir: Path) -> Path:
-    """Download the missing files of this model and return the directory of its weights. Raises `ModelFailed`."""
-    return find_model(model, models_dir, offline=False).pipeline
-
-
-class _Missing(Exception):
-    """Weights that are neither on disk nor downloadable; the message says which."""
-
-
-def _find_pipeline(model: ModelReference, models_dir: Path, offline: bool, without: str = "") -> Path:
-    for directory in _local_directories(model.id, models_dir):
-        if (directory / "model_index.json").is_file():
-            return directory
-    index = _fetch_file(model.id, model.revision, "model_index.json", models_dir, offline)
-    return _fetch(model.id, model.revision, ["model_index.json", *_file_patterns(index, without)], models_dir, offline)
-
-
-def _file_patterns(index: Path, without: str) -> list[str]:
-    """Return patterns of the files that a pipeline reads: no pickles, code, single-file checkpoints or safety checker.
-
-    `index` is the pipeline's `model_index.json`; the weights of the component `without` are left out.
-    """
-    parts = json.loads(index.read_text())
-    # Only the safety checker of Stable Diffusion reads its feature extractor; depth models have one of their own.
-    unused = {"safety_checker", "feature_extractor"} if "safety_checker" in parts else set()
-    components = [
-        name for name, part in parts.items() if isinstance(part, list) and part[0] is not None and name not in unused
-    ]
-    patterns = [f"{name}/{kind}" for name in components for kind in ("*.json", "*.txt", "*.model", "*.jinja")]
-    return patterns + [f"{name}/*.safetensors" for name in components if name != without]
-
-
-def _find_file(repository: str, revision: str, name: str, models_dir: Path, offline: bool) -> Path:
-    for directory in _local_directories(repository, models_dir):
-        if (directory / name).is_file():
-            return directory / name
-    return _fetch_file(repository, revision, name, models_dir, offline)
-
-
-def _local_directories(repository: str, models_dir: Path) -> list[Path]:
-    if not _ID.fullmatch(repository) or ".." in repository:
-        raise _Missing(f"not an owner and a name: {repository!r}")
-    owner, name = repository.split("/")
-    return [*([BUNDLED / name] if owner == BUNDLED_OWNER else []), models_dir / owner / name]
-
-
-def _fetch_file(repository: str, revision: str, name: str, models_dir: Path, offline: bool) -> Path:
-    file = _fetch(repository, revision, [glob.escape(name)], models_dir, offline) / name
-    if not file.is_file():
-        raise _Missing(f"{repository} at {revision} has no {name}")
+def find_lora(lora: LoraReference, models_dir: Path) -> Path:
+    """Return the file of a LoRA, looked up like the weights of a model. Raises `LoraFailed` if it is missing."""
+    file = _find_file(lora.id, lora.revision, _lora_file(lora), models_dir)
+    if file is None:
+        raise LoraFailed(f"LoRA repository '{lora.id}' not found")
     return file
 
 
-def _fetch(repository: str, revision: str, patterns: Sequence[str], models_dir: Path, offline: bool) -> Path:
-    if not revision:
-        raise _Missing(f"{repository} is not on disk, and cannot be downloaded from the hub without a pinned revision")
+def find_safety_checker(models_dir: Path) -> Path:
+    """Return the directory of Stable Diffusion's safety checker. Raises `ModelFailed` if it is missing."""
+    directory = models_dir / _CHECKER
+    downloaded = downloads.snapshot_directory(*_CHECKER_ON_HUB, models_dir)
+    for found in (directory, downloaded / "safety_checker"):
+        if (found / "model.safetensors").is_file() and (found / "config.json").is_file():
+            return found
+    raise ModelFailed("The safety checker is not available on this server.")
+
+
+def download_model(model: ModelReference, models_dir: Path, on_progress: OnProgress, variant: str = "") -> Weights:
+    """Download the missing files of this model, weights of this variant if there are such, and return the weights.
+
+    Raises what `on_progress` raises, or `HubFailed`.
+    """
     try:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision,
-                cache_dir=models_dir / "hub",
-                allow_patterns=list(patterns),
-                ignore_patterns=_REDUCED_COPIES,
-                local_files_only=offline,
-            )
-        )
-    except Exception as error:  # the hub's client raises exceptions of many unrelated types
-        raise _Missing(f"{repository} at {revision} could not be downloaded") from error
+        return find_model(model, models_dir)
+    except ModelNotDownloaded:
+        pass
+    spec = load_spec(model)
+    base = spec.base or model
+    selections = []
+    if _find_pipeline(base, models_dir, _left_out(spec))[0] is None:
+        with explained(base.id, base.revision, models_dir):
+            selections.append(_select_pipeline(base, models_dir, _left_out(spec), variant))
+    if spec.base:
+        selections += _select_file(repository_of(model.id), model.revision, spec.unet_file, models_dir)
+    with explained(model.id, model.revision, models_dir):
+        downloads.download(selections, models_dir, on_progress)
+    return find_model(model, models_dir)
+
+
+def download_lora(lora: LoraReference, models_dir: Path, on_progress: OnProgress) -> Path:
+    """Download the file of a LoRA if it is missing. Raises what `on_progress` raises, `LoraFailed` or `HubFailed`."""
+    selections = _select_file(lora.id, lora.revision, _lora_file(lora), models_dir)
+    with explained(lora.id, lora.revision, models_dir):
+        downloads.download(selections, models_dir, on_progress)
+    return find_lora(lora, models_dir)
+
+
+def download_safety_checker(models_dir: Path) -> Path:
+    """Download Stable Diffusion's safety checker if it is missing. Raises `ModelFailed`."""
+    try:
+        return find_safety_checker(models_dir)
+    except ModelFailed:
+        pass
+    repository, revision = _CHECKER_ON_HUB
+    names = ["safety_checker/config.json", "safety_checker/model.safetensors"]
+    try:
+        with explained(repository, revision, models_dir):
+            files = downloads.list_files(repository, revision, models_dir)
+            selection = downloads.select(repository, revision, files, names)
+            downloads.download([selection], models_dir, lambda done, total: None)
+    except HubFailed as error:
+        raise ModelFailed("The safety checker is not available on this server.") from error
+    return find_safety_checker(models_dir)
+
+
+def _left_out(spec: LoadSpec) -> str:
+    """Return the component whose weights are not those of the pipeline."""
+    return "unet" if spec.base else ""
+
+
+def _lora_file(lora: LoraReference) -> str:
+    name = lora.weight_name or DEFAULT_LORA_FILE
+    path = PurePosixPath(name)
+    if path.suffix != ".safetensors" or path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise LoraFailed(f"LoRA repository '{lora.id}' not found")
+    return name
+
+
+def _find_pipeline(model: ModelReference, models_dir: Path, without: str) -> tuple[Path | None, str]:
+    """Return the directory of a pipeline's files and their variant; None if any is missing."""
+    if not _ID.fullmatch(model.id) or ".." in model.id:
+        return None, ""
+    for directory in local_directories(model.id, models_dir):
+        if (directory / "model_index.json").is_file():
+            return directory, variant_of(directory)
+    directory = downloads.snapshot_directory(model.id, model.revision, models_dir)
+    if not model.revision or not (directory / "model_index.json").is_file():
+        return None, ""
+    index = json.loads((directory / "model_index.json").read_text())
+    names = [file.path for file in downloads.cached_files(model.id, model.revision, models_dir)]
+    for variant in ("", FLOAT16):
+        needed = files_to_read(names, index, without, variant)
+        if needed and all((directory / name).is_file() for name in needed):
+            return directory, variant
+    return None, ""
+
+
+def _find_file(repository: str, revision: str, name: str, models_dir: Path) -> Path | None:
+    if not _ID.fullmatch(repository) or ".." in repository:
+        return None
+    directories = local_directories(repository, models_dir)
+    if revision:
+        directories.append(downloads.snapshot_directory(repository, revision, models_dir))
+    return next((directory / name for directory in directories if (directory / name).is_file()), None)
+
+
+def _select_pipeline(model: ModelReference, models_dir: Path, without: str, variant: str) -> Selection:
+    """Return the files of a pipeline on the hub. Raises what the hub's client raises, or `HubFailed`."""
+    _check_pinned(model.id, model.revision)
+    files = downloads.list_files(model.id, model.revision, models_dir)
+    names = [file.path for file in files]
+    if "model_index.json" not in names:
+        raise HubFailed(f"{model.id} has no model_index.json: it is not a pipeline in the format of diffusers.")
+    cache = downloads.cache_directory(models_dir)
+    index = hf_hub_download(model.id, "model_index.json", revision=model.revision, cache_dir=cache)
+    needed = files_to_read(names, json.loads(Path(index).read_text()), without, variant)
+    return downloads.select(model.id, model.revision, files, needed)
+
+
+def _select_file(repository: str, revision: str, name: str, models_dir: Path) -> list[Selection]:
+    """Return the selection of a file on the hub; none if it is on disk. Raises `HubFailed`."""
+    if _find_file(repository, revision, name, models_dir):
+        return []
+    _check_pinned(repository, revision)
+    with explained(repository, revision, models_dir):
+        files = downloads.list_files(repository, revision, models_dir)
+    selection = downloads.select(repository, revision, files, [name])
+    if not selection.files:
+        raise HubFailed(f"{repository} has no file {name}. {_others(file.path for file in files)}")
+    return [selection]
+
+
+def _others(names: Iterable[str]) -> str:
+    others = sorted(name for name in names if name.endswith(".safetensors"))
+    return f"Choose one of {', '.join(others)}." if others else "It has no .safetensors files."
+
+
+def _check_pinned(repository: str, revision: str) -> None:
+    if not _ID.fullmatch(repository) or ".." in repository:
+        raise HubFailed(f"{repository!r} is no repository: use the form owner/name.")
+    if not revision:
+        raise HubFailed(f"{repository} is not on disk, and has no commit to download: enter one in the admin.")

@@ -29,7 +29,14 @@ from generation.engine.devices import (
     name_of,
     release_memory,
 )
-from generation.engine.errors import DeviceLost, EngineError, ModelFailed, OutOfMemory, first_cause
+from generation.engine.errors import (
+    DeviceLost,
+    EngineError,
+    ModelFailed,
+    ModelNotDownloaded,
+    OutOfMemory,
+    first_cause,
+)
 from generation.engine.pipelines import (
     WarmPipeline,
     WarmPipelines,
@@ -45,6 +52,7 @@ from generation.engine.progress import (
 )
 from generation.families import ImageUse
 from generation.recipes import ModelReference, Recipe, traits_of
+from generation.repositories.files import FLOAT16
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +64,8 @@ _WARM_SIDE = 256
 class EngineSettings:
     """How to run on this machine.
 
-    `models_dir` contains models in directories `<id>`, and the hub's cache in `hub`. `device` is auto, cpu, cuda, cuda:1
+    `models_dir` contains models in directories `<id>`, and the hub's cache in `hub`. Models are never downloaded here; the
+    safety checker is when it is first needed, unless `offline`. `device` is auto, cpu, cuda, cuda:1
     or mps; `dtype` auto, float32, bfloat16 or float16. `memory_budget` is in bytes, for warm pipelines; None means a share
     of the memory, which this worker divides with its `gpu_neighbours` on a GPU, and with all `neighbours` on this host
     elsewhere. `safety_threshold` is 0 to 1, None means the checker's default. Raises ValueError for an invalid value.
@@ -128,7 +137,7 @@ class Engine:
             if settings.memory_budget is None
             else settings.memory_budget
         )
-        self._pipelines = WarmPipelines(settings.models_dir, settings.offline, self._device, settings.dtype, budget)
+        self._pipelines = WarmPipelines(settings.models_dir, self._device, settings.dtype, budget)
         self._safety_checker: safety.SafetyChecker | None = None
 
     @property
@@ -145,6 +154,18 @@ class Engine:
     def memory(self) -> tuple[int, int]:
         """Return the bytes in use and in total on the device. Safe to call from any thread."""
         return memory(self._device)
+
+    def variant_of(self, model: ModelReference) -> str:
+        """Return the variant of the weights to download for this model, "" for the full ones."""
+        return FLOAT16 if self._pipelines.dtype_of(model) is torch.float16 else ""
+
+    def has(self, model: ModelReference) -> bool:
+        """Return whether the weights of this model are on disk. Safe to call from any thread."""
+        try:
+            catalog.find_model(model, self._settings.models_dir)
+        except ModelNotDownloaded:
+            return False
+        return True
 
     def evict(self, model_id: str) -> bool:
         """Unload this model; return whether it was loaded."""
@@ -299,7 +320,8 @@ class Engine:
         settings = self._settings
         if settings.safety_checker == "opennsfw":
             return safety.open_nsfw(settings.safety_threshold, settings.threads)
-        directory = catalog.find_safety_checker(settings.models_dir, settings.offline)
+        find = catalog.find_safety_checker if settings.offline else catalog.download_safety_checker
+        directory = find(settings.models_dir)
         return safety.stable_diffusion(settings.safety_threshold, directory, self._device)
 
 

@@ -52,6 +52,15 @@ class PackagesMissing(ModelFailed):
         )
 
 
+class ModelNotDownloaded(EngineError):
+    """A model whose weights are not on the worker's disk."""
+
+    code = ErrorCode.MODEL_NOT_DOWNLOADED
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"Model '{model_id}' is not downloaded yet. Try again later, or use another model.")
+
+
 class LoraFailed(EngineError):
     """A LoRA that is missing, unreadable or incompatible with the model."""
 

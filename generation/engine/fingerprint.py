@@ -15,7 +15,8 @@ def fingerprint(weights: Weights, dtype: torch.dtype, device: torch.device) -> s
 
     Weights are not read: those of the hub are known by the names of their blobs, and all others by size and time of change.
     """
-    digest = hashlib.sha256(repr((str(dtype), device.type, diffusers.__version__, torch.__version__)).encode())
+    computed_with = (str(dtype), weights.variant, device.type, diffusers.__version__, torch.__version__)
+    digest = hashlib.sha256(repr(computed_with).encode())
     for path in _files(weights):
         if path.suffix == ".json":
             known_by: object = path.read_bytes()
@@ -29,5 +30,5 @@ def fingerprint(weights: Weights, dtype: torch.dtype, device: torch.device) -> s
 
 def _files(weights: Weights) -> Iterator[Path]:
     for path in vars(weights).values():
-        if path is not None:
+        if isinstance(path, Path):
             yield from sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

@@ -101,9 +101,8 @@ class WarmPipeline:
 class WarmPipelines:
     """Pipelines by model, least recently used first; together at most `budget` bytes, unless it is only one."""
 
-    def __init__(self, models_dir: Path, offline: bool, device: torch.device, dtype: str, budget: int) -> None:
+    def __init__(self, models_dir: Path, device: torch.device, dtype: str, budget: int) -> None:
         self._models_dir = models_dir
-        self._offline = offline
         self._device = device
         self._dtype = dtype
         self._budget = budget
@@ -129,6 +128,10 @@ class WarmPipelines:
         self._warm.move_to_end(model)
         self.trim()
         return self._warm[model]
+
+    def dtype_of(self, model: ModelReference) -> torch.dtype:
+        """Return the type that this model is computed in here."""
+        return choose_dtype(self._dtype, self._device, load_spec(model).bfloat16, traits_of(model).gpu_dtype)
 
     def trim(self) -> None:
         """Drop the least recently used pipelines until the rest fits the budget; always keep the most recent one."""
@@ -167,18 +170,18 @@ class WarmPipelines:
         traits = traits_of(model)
         if missing := [package for package in traits.packages if find_spec(package) is None]:
             raise PackagesMissing(model.id, missing)
-        weights = find_model(model, self._models_dir, self._offline)
+        weights = find_model(model, self._models_dir)
         try:
             detect_family(model.id, *read_configuration(weights.pipeline))
         except UnsupportedModel as error:
             raise ModelFailed(f"Model '{model.id}' cannot be run. {error}") from error
         except (OSError, ValueError) as error:
             raise ModelFailed(f"Model '{model.id}' could not be loaded.") from error
-        dtype = choose_dtype(self._dtype, self._device, load_spec(model).bfloat16, traits.gpu_dtype)
+        dtype = self.dtype_of(model)
         while True:
             try:
                 pipe = load(model, weights, self._device, dtype)
-                warm = WarmPipeline(pipe, dtype, traits, lambda lora: find_lora(lora, self._models_dir, self._offline))
+                warm = WarmPipeline(pipe, dtype, traits, lambda lora: find_lora(lora, self._models_dir))
                 warm.fingerprint = fingerprint(weights, dtype, self._device)
                 return warm
             except Exception as error:
@@ -202,7 +205,13 @@ def load(model: ModelReference, weights: Weights, device: torch.device, dtype: t
     if weights.unet is not None:
         parts["unet"] = _load_unet(weights.pipeline, weights.unet, dtype)
     pipe = getattr(diffusers, spec.pipeline).from_pretrained(
-        weights.pipeline, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **parts
+        weights.pipeline,
+        dtype=dtype,
+        variant=weights.variant or None,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        **parts,
     )
     pipe.register_modules(**load_text_processors(weights.pipeline))
     if spec.scheduler:

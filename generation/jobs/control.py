@@ -1,23 +1,34 @@
 """Remote control: staff pause pools and send commands to workers. Both are rows; Redis only carries the wake-ups.
 
-Claims skip the pools that have a `PausedPool`. A `WorkerCommand` is for one worker, which claims it between two batches. The
-caller records either in the audit log, in the same transaction.
+Claims skip the pools that have a `PausedPool`. A `WorkerCommand` is for one worker, which claims it between two batches; a
+download whose worker ends is continued by another one of the host. The caller records either in the audit log, in the same
+transaction.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F
 from django.utils import timezone
 from redis import RedisError
 
 from accounts.refusals import StaffRefusal
 from generation.broker import queues, workers
 from generation.broker.workers import WorkerInfo
-from generation.models import DiffusionModel, Generation, Lora, PausedPool, State, WorkerCommand
+from generation.models import (
+    DOWNLOADS,
+    DiffusionModel,
+    Generation,
+    Lora,
+    PausedPool,
+    State,
+    WorkerCommand,
+    WorkerCommandQuerySet,
+)
 
 LEASE = timedelta(seconds=30)
 """How long a command stays leased after its worker's last renewal. A worker renews with every heartbeat."""
@@ -25,8 +36,12 @@ LEASE = timedelta(seconds=30)
 _CLAIM_TIMEOUT = timedelta(minutes=1)
 """How long a command may wait for a worker that has stopped sending heartbeats."""
 
+_CONTINUE_TIMEOUT = timedelta(days=1)
+"""How long a download whose worker has ended may wait for another worker of the host."""
+
+_MAX_CRASHES = 3
+
 _RETENTION = timedelta(days=7)
-_OPEN = Q(state__in=(WorkerCommand.State.WAITING, WorkerCommand.State.RUNNING))
 
 MODEL_ACTIONS = frozenset({WorkerCommand.Action.WARM, WorkerCommand.Action.EVICT, WorkerCommand.Action.DOWNLOAD})
 
@@ -73,12 +88,22 @@ def send(worker: str, action: WorkerCommand.Action, target: str, by: str) -> Wor
     if info is None or info.is_stale:
         raise CommandRefused(f"The worker {worker} has stopped; choose another.")
     _check(info, action, target)
-    same = WorkerCommand.objects.filter(_OPEN, worker=worker, action=action, target=target).first()
+    # The workers of a host share the directory that a download fills.
+    place = {"host": info.host} if action in DOWNLOADS else {"worker": worker}
+    same = WorkerCommand.objects.opened().filter(**place, action=action, target=target).first()
     if same is not None:
         return same
     if action in (WorkerCommand.Action.DRAIN, WorkerCommand.Action.RESUME):
         _replace_opposite(worker)
-    command = WorkerCommand.objects.create(worker=worker, pool=info.pool, action=action, target=target, by=by)
+    command = WorkerCommand.objects.create(
+        worker=worker,
+        host=info.host,
+        pool=info.pool,
+        action=action,
+        target=target,
+        by=by,
+        expires=timezone.now() + _CLAIM_TIMEOUT,
+    )
     transaction.on_commit(partial(queues.try_wake_workers, worker))
     return command
 
@@ -90,7 +115,7 @@ def broadcast(pools: Iterable[str], action: WorkerCommand.Action, target: str, b
     """
     names = set(pools)
     receivers = [info for info in workers.registered() if info.pool in names and not info.is_stale]
-    if action in (WorkerCommand.Action.DOWNLOAD, WorkerCommand.Action.DOWNLOAD_LORA):
+    if action in DOWNLOADS:
         receivers = list({info.host: info for info in receivers}.values())
     if not receivers:
         raise CommandRefused(f"The pool {' or '.join(sorted(names))} has no running worker; start one first.")
@@ -132,42 +157,93 @@ def renew(ids: Sequence[int]) -> None:
     WorkerCommand.objects.filter(pk__in=ids, state=WorkerCommand.State.RUNNING).update(expires=timezone.now() + LEASE)
 
 
-def report(command: WorkerCommand, message: str) -> None:
-    """Store the progress of a running command."""
-    WorkerCommand.objects.filter(pk=command.pk, state=WorkerCommand.State.RUNNING).update(message=message[:500])
+def report(command: WorkerCommand, done: int, total: int, rate: float) -> bool:
+    """Store the progress of a running download, in bytes and bytes a second.
+
+    Return False if it does not run any more: it was canceled, or it is another worker's now.
+    """
+    running = _own(command).filter(state=WorkerCommand.State.RUNNING)
+    return bool(running.update(done_bytes=done, total_bytes=total, bytes_per_second=rate))
 
 
 def succeed(command: WorkerCommand, message: str = "") -> None:
-    _finish(WorkerCommand.objects.filter(pk=command.pk), WorkerCommand.State.DONE, message)
+    _finish(_own(command), WorkerCommand.State.DONE, message)
 
 
 def fail(command: WorkerCommand, message: str) -> None:
-    _finish(WorkerCommand.objects.filter(pk=command.pk), WorkerCommand.State.FAILED, message)
+    _finish(_own(command), WorkerCommand.State.FAILED, message)
+
+
+def cancel(command_id: int, by: str) -> WorkerCommand:
+    """End a download; its worker stops within about a second. `by` is a username. Raises `CommandRefused`."""
+    command = WorkerCommand.objects.filter(pk=command_id, action__in=DOWNLOADS).first()
+    if command is None:
+        raise CommandRefused("There is no such download.")
+    message = f"Canceled by {by}. What was fetched is kept: another download goes on from there."
+    if not _finish(_own(command), WorkerCommand.State.CANCELED, message):
+        raise CommandRefused(f"The command “{command}” has ended already.")
+    return command
 
 
 def abandon(worker: str) -> None:
-    """Fail the open commands of a worker that stops."""
+    """Leave the open downloads of a worker that stops to another one of its host, and fail its other open commands."""
     commands = WorkerCommand.objects.filter(worker=worker)
-    _finish(commands, WorkerCommand.State.FAILED, "The worker stopped before it was done.")
+    _return(commands.opened().filter(action__in=DOWNLOADS))
+    _finish(
+        commands.exclude(action__in=DOWNLOADS), WorkerCommand.State.FAILED, "The worker stopped before it was done."
+    )
 
 
 def expire() -> None:
-    """Fail commands whose worker was lost, wake workers for waiting ones, and delete old ones. Raises `RedisError`."""
+    """Return or fail commands whose worker was lost, wake workers for waiting ones, and delete old ones.
+
+    Raises `RedisError`.
+    """
     now = timezone.now()
     lost = WorkerCommand.objects.filter(state=WorkerCommand.State.RUNNING, expires__lt=now)
-    _finish(lost, WorkerCommand.State.FAILED, "The worker was lost.")
+    again = lost.filter(action__in=DOWNLOADS, crash_count__lt=_MAX_CRASHES - 1)
+    _return(again, crash_count=F("crash_count") + 1)
+    _finish(lost.exclude(action__in=DOWNLOADS), WorkerCommand.State.FAILED, "The worker was lost.")
+    _finish(lost, WorkerCommand.State.FAILED, f"{_MAX_CRASHES} workers were lost during this download; see their logs.")
     waiting = list(WorkerCommand.objects.filter(state=WorkerCommand.State.WAITING))
     if waiting:
-        alive = {info.name for info in workers.registered() if not info.is_stale}
+        alive = [info for info in workers.registered() if not info.is_stale]
         for command in waiting:
-            if command.worker in alive:
-                if queues.rq_queue(command.worker).is_empty():
-                    queues.wake_workers(command.worker)
-            elif command.created < now - _CLAIM_TIMEOUT:
-                fail(command, "The worker stopped before it claimed this.")
-                queues.rq_queue(command.worker).delete()
-    WorkerCommand.objects.exclude(_OPEN).filter(created__lt=now - _RETENTION).delete()
+            _hand_over(command, alive)
+    old = WorkerCommand.objects.filter(created__lt=now - _RETENTION)
+    old.exclude(pk__in=WorkerCommand.objects.opened().values("pk")).delete()
 
 
-def _finish(commands: QuerySet[WorkerCommand], state: WorkerCommand.State, message: str) -> None:
-    commands.filter(_OPEN).update(state=state, message=message[:500], finished=timezone.now(), expires=None)
+def _hand_over(command: WorkerCommand, alive: Sequence[WorkerInfo]) -> None:
+    """Wake the worker that a command waits for, or another one that can do it; fail it if there was none for too long."""
+    names = [info.name for info in alive]
+    if command.worker not in names and command.is_download:
+        heirs = sorted(
+            (info for info in alive if info.host == command.host), key=lambda info: info.pool != command.pool
+        )
+        if heirs and _own(command).filter(state=WorkerCommand.State.WAITING).update(worker=heirs[0].name):
+            command.worker = heirs[0].name
+    if command.worker in names:
+        if queues.rq_queue(command.worker).is_empty():
+            queues.wake_workers(command.worker)
+    elif command.expires and command.expires < timezone.now():
+        fail(command, "The worker stopped before it claimed this.")
+        queues.rq_queue(command.worker).delete()
+
+
+def _own(command: WorkerCommand) -> WorkerCommandQuerySet:
+    """Return the row of a command as long as it is this worker's."""
+    return WorkerCommand.objects.filter(pk=command.pk, worker=command.worker)
+
+
+def _return(commands: WorkerCommandQuerySet, **changes: Any) -> None:
+    """Let commands wait for another worker."""
+    expires = timezone.now() + _CONTINUE_TIMEOUT
+    commands.update(state=WorkerCommand.State.WAITING, expires=expires, bytes_per_second=0.0, **changes)
+
+
+def _finish(commands: WorkerCommandQuerySet, state: WorkerCommand.State, message: str) -> int:
+    """End commands that are open; return their number."""
+    return commands.opened().update(
+        state=state, message=message[:500], finished=timezone.now(), expires=None, bytes_per_second=0.0
+    )

@@ -23,6 +23,7 @@ from generation.images.uploads import (
     thumbnail,
 )
 from generation.jobs import (
+    downloads,
     forecast,
     idempotency,
     limits,
@@ -161,13 +162,14 @@ def submit_together(
     """Store the input, queue all of these generations of one user and picture, or none, and wake workers. Return the first.
 
     Their contact sheet, if they have one, is saved with them. Where another process submitted the same idempotent request
-    meanwhile, return the first generation of that one. Raises `OverLimit`, `QueueFull`, `KeyReused`, `Suspended` and
-    `Unavailable`.
+    meanwhile, return the first generation of that one. Raises `OverLimit`, `QueueFull`, `NotDownloaded`, `KeyReused`,
+    `Suspended` and `Unavailable`.
     """
     try:
         # Before the files are stored: a refused request should cost no upload. Limits are checked again under the lock.
         redis_client().ping()
         limits.check_queue_capacity(len(generations))
+        _check_downloaded(generations)
         if len(generations) > 1:
             _check_limits(generations)
         _store(generations, picture, idempotent)
@@ -193,6 +195,7 @@ def estimate_together(generations: Sequence[Generation]) -> list[forecast.Foreca
     try:
         redis_client().ping()
         limits.check_queue_capacity(len(generations))
+        _check_downloaded(generations)
         _check_active(generations[0].user)
         _check_limits(generations)
         forecasts = forecast.of_drafts(generations)
@@ -246,6 +249,11 @@ def _check_active(user: User) -> None:
     """Raise `Suspended` if the account is; exact under the user's lock, as suspension takes it, too."""
     if not User.objects.filter(pk=user.pk, is_active=True).exists():
         raise Suspended
+
+
+def _check_downloaded(generations: Sequence[Generation]) -> None:
+    for model in {generation.model for generation in generations}:
+        downloads.check(model)
 
 
 def _check_limits(generations: Sequence[Generation]) -> None:

@@ -2,7 +2,6 @@
 
 from generation.models.contact_sheets import ContactSheet, ContactSheetQuerySet
 from generation.models.diffusion import (
-    COMMIT,
     REPOSITORY,
     DiffusionModel,
     DiffusionModelQuerySet,
@@ -22,14 +21,24 @@ from generation.models.generations import (
     State,
     first_id,
 )
-from generation.models.queue import IdempotencyKey, PausedPool, QueueSample, RunTiming, UserShare, WorkerCommand
+from generation.models.queue import (
+    DOWNLOADS,
+    IdempotencyKey,
+    PausedPool,
+    QueueSample,
+    RunTiming,
+    UserShare,
+    WorkerCommand,
+    WorkerCommandQuerySet,
+    amount,
+)
 from generation.models.retention import RetentionRule
 from generation.models.search_index import EntryField, Match, SearchEntry
 from generation.models.share_links import ShareLink
 from generation.models.staged_files import FileDeletion, SharedFile, StagedFiles
 
 __all__ = [
-    "COMMIT",
+    "DOWNLOADS",
     "FINAL_STATES",
     "ID_SLACK",
     "MAX_AFFINITY_SKIPS",
@@ -61,5 +70,7 @@ __all__ = [
     "State",
     "UserShare",
     "WorkerCommand",
+    "WorkerCommandQuerySet",
+    "amount",
     "first_id",
 ]

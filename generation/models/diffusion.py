@@ -16,9 +16,6 @@ from generation.recipes import BUNDLED_OWNER, Limits, LoraReference, ModelRefere
 REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
 class RepositoryModel(models.Model):
     """Weights that staff may enable: bundled, in MODELS_DIR, or on the hub at a pinned commit."""
 
@@ -34,9 +31,23 @@ class RepositoryModel(models.Model):
     revision = models.CharField(
         max_length=40,
         blank=True,
+        editable=False,
         help_text="Commit of the hub repository. Empty for bundled weights and directories in MODELS_DIR.",
     )
+    weight_name = models.CharField(
+        "file",
+        max_length=200,
+        blank=True,
+        help_text="The only file of the repository that is used. Empty: all that are needed.",
+    )
     licence = models.CharField(max_length=200, blank=True, editable=False)
+    is_gated = models.BooleanField("gated", default=False, editable=False)
+    download_bytes = models.PositiveBigIntegerField(
+        null=True, editable=False, help_text="Of the files that are fetched, or lie on disk. Empty: unknown."
+    )
+    inspection_problem = models.TextField(
+        blank=True, editable=False, help_text="Why the repository could not be read when it was last inspected."
+    )
     enabled = models.BooleanField(default=False, help_text="Whether requests can use it.")
 
     class Meta:
@@ -48,13 +59,11 @@ class RepositoryModel(models.Model):
 
     def clean(self) -> None:
         super().clean()
-        if self.revision and not COMMIT.fullmatch(self.revision):
-            raise ValidationError({"revision": "Pin the full commit: 40 hexadecimal digits, no branch or tag."})
         if not self.enabled or self.revision or not REPOSITORY.match(self.id):
             return
         if self.id.partition("/")[0] != BUNDLED_OWNER and not (settings.MODELS_DIR / self.id).is_dir():
             raise ValidationError(
-                {"revision": f"Pin a commit before enabling, or put the weights into {self.id} under MODELS_DIR."}
+                {"enabled": f"There is no {self.id} in MODELS_DIR, and no commit was chosen: inspect it, then save."}
             )
 
 
@@ -129,6 +138,14 @@ class DiffusionModel(RepositoryModel):
         max_length=10_000,
         help_text="Example prompts, one per line, for the studio and GET /models.",
     )
+    float16_bytes = models.PositiveBigIntegerField(
+        null=True,
+        editable=False,
+        help_text="Of the files that workers fetch that compute in float16. Empty: the same.",
+    )
+    component_parameters = models.JSONField(
+        default=dict, editable=False, help_text="The number of parameters of each component. Empty: unknown."
+    )
     load_seconds = models.FloatField(null=True, editable=False, help_text="Last measurement.")
     batching_verified = models.CharField(
         max_length=40, blank=True, editable=False, help_text="Fingerprint of what `manage.py verify_batching` approved."
@@ -199,12 +216,6 @@ class LoraQuerySet(models.QuerySet["Lora"]):
 class Lora(RepositoryModel):
     """A LoRA, and the models it can be used with."""
 
-    weight_name = models.CharField(
-        max_length=200,
-        blank=True,
-        validators=[RegexValidator(r"^[\w.-]+\.safetensors\Z", "Name a .safetensors file.")],
-        help_text="File name, if the repository contains several.",
-    )
     base_models = models.ManyToManyField(
         DiffusionModel, related_name="loras", help_text="Models it is compatible with."
     )

@@ -1,6 +1,7 @@
 """Rows of the queue other than generations: usage, run times, idempotency keys, paused pools, samples, worker commands."""
 
-from typing import ClassVar
+import math
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
@@ -82,8 +83,14 @@ class QueueSample(models.Model):
         constraints: ClassVar = [models.UniqueConstraint(fields=["minute", "pool"], name="unique_sample_per_minute")]
 
 
+class WorkerCommandQuerySet(models.QuerySet["WorkerCommand"]):
+    def opened(self) -> Self:
+        """Return the commands that wait or run."""
+        return self.filter(state__in=(WorkerCommand.State.WAITING, WorkerCommand.State.RUNNING))
+
+
 class WorkerCommand(models.Model):
-    """A command of staff to one worker, which runs it between two batches and stores the result."""
+    """A command of staff to one worker, which runs it between two batches, downloads beside them, and stores the result."""
 
     class Action(models.TextChoices):
         DRAIN = "drain"
@@ -98,8 +105,10 @@ class WorkerCommand(models.Model):
         RUNNING = "running"
         DONE = "done"
         FAILED = "failed"
+        CANCELED = "canceled"
 
     worker = models.CharField(max_length=100)
+    host = models.CharField(max_length=100, help_text="The worker's host; another of its workers may go on.")
     pool = models.CharField(max_length=50)
     action = models.CharField(max_length=20, choices=Action.choices)
     target = models.CharField(
@@ -107,10 +116,18 @@ class WorkerCommand(models.Model):
     )
     by = models.CharField(max_length=150, help_text="The username of the operator who sent it.")
     state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
-    message = models.CharField(max_length=500, blank=True, help_text="The progress, then the result.")
+    message = models.CharField(max_length=500, blank=True, help_text="The result.")
+    done_bytes = models.BigIntegerField(default=0, help_text="Of a download: what is on disk.")
+    total_bytes = models.BigIntegerField(default=0, help_text="Of a download; 0 until it is known.")
+    bytes_per_second = models.FloatField(default=0.0, help_text="Of a download, lately.")
+    crash_count = models.PositiveSmallIntegerField(default=0, help_text="How many workers were lost with it.")
     created = models.DateTimeField(default=timezone.now)
     finished = models.DateTimeField(null=True, blank=True)
-    expires = models.DateTimeField(null=True, blank=True, help_text="The end of the lease of a running command.")
+    expires = models.DateTimeField(
+        null=True, blank=True, help_text="The end of its lease if it runs; when it is given up if it waits."
+    )
+
+    objects: ClassVar = WorkerCommandQuerySet.as_manager()
 
     class Meta:
         ordering = ("-id",)
@@ -121,3 +138,47 @@ class WorkerCommand(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.target}".strip()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in (self.State.WAITING, self.State.RUNNING)
+
+    @property
+    def is_download(self) -> bool:
+        return self.action in DOWNLOADS
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The rest of a download at its present speed; None if that is unknown."""
+        if not (self.is_open and self.bytes_per_second and self.total_bytes):
+            return None
+        return (self.total_bytes - self.done_bytes) / self.bytes_per_second
+
+    @property
+    def progress(self) -> str:
+        """How far a download is: `3.2 of 24.1 GB, about 5 min left`."""
+        if not self.total_bytes:
+            return "waiting for its worker" if self.state == self.State.WAITING else "asking the hub"
+        text = amount(self.done_bytes, self.total_bytes)
+        return text if self.seconds_left is None else f"{text}, about {_duration(self.seconds_left)} left"
+
+
+DOWNLOADS = (WorkerCommand.Action.DOWNLOAD, WorkerCommand.Action.DOWNLOAD_LORA)
+"""The actions that run beside the worker's batches, and that another worker of the host continues."""
+
+_UNITS = ((1e9, "GB", 1), (1e6, "MB", 0), (1e3, "kB", 0))
+
+
+def amount(done: int, total: int) -> str:
+    """Write a number of bytes and their total: `3.2 of 24.1 GB`."""
+    size, unit, digits = next((unit for unit in _UNITS if total >= unit[0]), _UNITS[-1])
+    return f"{done / size:.{digits}f} of {total / size:.{digits}f} {unit}"
+
+
+def _duration(seconds: float) -> str:
+    """Write a duration roughly: `40 s`, `5 min`, `2 h 10 min`."""
+    if seconds < 90:
+        return f"{max(1, math.ceil(seconds))} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

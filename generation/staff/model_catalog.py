@@ -4,41 +4,60 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
 from django.utils.html import format_html
 from redis import RedisError
 
 from accounts import audit
 from accounts.admin_tools.audited import AuditedAdminMixin
 from accounts.admin_tools.strict_lookups import StrictLookupsMixin
+from generation.families import Family
 from generation.jobs import control
 from generation.jobs.control import CommandRefused
 from generation.models import DiffusionModel, Lora, WorkerCommand
+from generation.repositories.inspection import Inspection, inspect_lora, inspect_model
+from generation.repositories.lora_fit import Architecture, other_architecture
+from generation.repositories.sources import Source
+from generation.staff.inspected_admin import InspectedAdmin, InspectedForm, read_inspection, stored_inspection
+from generation.staff.model_facts import family_facts, memory_facts, size_in_words
 from generation.staff.permissions import can_operate
 
+_COMMAND_FIELDS = ("id", "action", "target", "state", "message", "done_bytes", "total_bytes", "bytes_per_second")
+"""The fields of the last command that the pages show."""
 
-class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, admin.ModelAdmin[Any]):
+
+class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
     """What the admin pages of models and LoRAs share: both are repositories that workers download."""
 
     search_fields = ("id",)
+    change_list_template = "admin/generation/inspection/change_list.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         newest = WorkerCommand.objects.filter(target=OuterRef("pk")).order_by("-id")
-        rows: QuerySet[Any] = (
-            super()
-            .get_queryset(request)
-            .annotate(
-                command_action=Subquery(newest.values("action")[:1]),
-                command_state=Subquery(newest.values("state")[:1]),
-                command_message=Subquery(newest.values("message")[:1]),
-            )
-        )
+        last = {f"command_{name}": Subquery(newest.values(name)[:1]) for name in _COMMAND_FIELDS}
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(**last)
         return rows
+
+    def start_download(self, request: HttpRequest, row: Any) -> None:
+        """Send the command to download a row."""
+        raise NotImplementedError
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Save, and download what requests can now use: they are refused until it is on disk."""
+        super().save_related(request, form, formsets, change)
+        row = form.instance
+        has_new_commit = form.found_before is not None and form.found_before.get("revision") != row.revision
+        is_needed = row.enabled and row.revision and ("enabled" in form.changed_data or has_new_commit)
+        if is_needed and self.has_operate_permission(request):
+            self.start_download(request, row)
 
     @admin.display
     def commit(self, row: DiffusionModel | Lora) -> str:
@@ -46,20 +65,23 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, admin.ModelAdmin[An
 
     @admin.display
     def last_command(self, row: Any) -> str:
-        """The last worker command about this repository, with its state and message."""
-        if not row.command_action:
+        """The last worker command about this repository, with its state, and its progress or message."""
+        if not getattr(row, "command_action", None):
             return ""
-        message = f", {row.command_message}" if row.command_message else ""
-        return f"{row.command_action}: {row.command_state}{message}"
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        # The id is the key: a row saved under another one would be a second row.
-        fixed = ("id",) if obj else ()
-        return (*super().get_readonly_fields(request, obj), *fixed)
+        command = WorkerCommand(**{name: getattr(row, f"command_{name}") for name in _COMMAND_FIELDS})
+        context = {"command": command, "is_refreshed": command.is_open, "shows_action": True}
+        return render_to_string("admin/operations/_command_state.html", context)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Show the id first even where it is read-only; Django would show it last."""
-        return ["id", *(name for name in super().get_fields(request, obj) if name != "id")]
+        """Leave out what the inspection tells: the id, and the file unless there are several to choose from.
+
+        The family, which it also tells, comes first.
+        """
+        found = self.found(request)
+        hidden = {"id"} if found and len(found.weights) > 1 else {"id", "weight_name"}
+        hidden |= set() if obj else set(self.readonly_fields)
+        fields = [name for name in super().get_fields(request, obj) if name not in hidden]
+        return sorted(fields, key=lambda name: name != "family")
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return can_operate(request)
@@ -84,7 +106,7 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, admin.ModelAdmin[An
             messages.success(request, format_html(text, action.value, row.pk, names, reverse("operations")))
 
 
-class DiffusionModelForm(forms.ModelForm[DiffusionModel]):
+class DiffusionModelForm(InspectedForm):
     def clean_allowed_groups(self) -> Any:
         groups = self.cleaned_data["allowed_groups"]
         if groups and self.instance.is_default:
@@ -106,6 +128,37 @@ class DiffusionModelAdmin(RepositoryAdmin):
     # The action `make_default` changes the default of both models in one transaction.
     readonly_fields = ("is_default", "last_command")
     actions = ("make_default", "download", "warm")
+
+    def inspect(self, source: Source) -> Inspection:
+        return inspect_model(source, settings.MODELS_DIR, settings.MODELS_OFFLINE)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.family_facts)
+        return [path("family/", view, name="generation_diffusionmodel_family"), *super().get_urls()]
+
+    def family_facts(self, request: HttpRequest) -> HttpResponse:
+        """Show what follows from the family that is being chosen for a model."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        name, family = request.GET.get("model", ""), request.GET.get("family", "")
+        facts = family_facts(name, Family(family)) if family in set(Family) else []
+        return TemplateResponse(request, "admin/generation/inspection/_facts.html", {"facts": facts})
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        found = self.found(request)
+        return {"family": found.family or ""} if found else {}
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        form, row = context["adminform"].form, context["original"]
+        # Who may only see the row has no fields.
+        family = form["family"].value() if "family" in form.fields else row.family
+        shown = self.found(request) or stored_inspection(row)
+        context["shows_family"] = True
+        context["family_facts"] = family_facts(shown.repository, Family(family)) if family in set(Family) else []
+        context["memory_facts"] = memory_facts(shown.parameters)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).prefetch_related("allowed_groups")
@@ -139,7 +192,10 @@ class DiffusionModelAdmin(RepositoryAdmin):
     @admin.action(description="Download missing files of the selected models", permissions=["operate"])
     def download(self, request: HttpRequest, queryset: QuerySet[DiffusionModel]) -> None:
         for model in queryset:
-            self.send_command(request, model, WorkerCommand.Action.DOWNLOAD, [model.pool])
+            self.start_download(request, model)
+
+    def start_download(self, request: HttpRequest, row: DiffusionModel) -> None:
+        self.send_command(request, row, WorkerCommand.Action.DOWNLOAD, [row.pool])
 
     @admin.action(description="Warm the selected models on all workers of their pools", permissions=["operate"])
     def warm(self, request: HttpRequest, queryset: QuerySet[DiffusionModel]) -> None:
@@ -147,16 +203,48 @@ class DiffusionModelAdmin(RepositoryAdmin):
             self.send_command(request, model, WorkerCommand.Action.WARM, [model.pool])
 
 
+class LoraForm(InspectedForm):
+    def clean_base_models(self) -> Any:
+        bases, found = self.cleaned_data["base_models"], read_inspection(self.data.get("inspection", ""))
+        if found is not None and found.trained_for:
+            architecture = Architecture(found.trained_for)
+            reasons = (other_architecture(architecture, base.pk, Family(base.family)) for base in bases)
+            if told := [reason for reason in reasons if reason]:
+                raise ValidationError(told)
+        return bases
+
+
 @admin.register(Lora)
 class LoraAdmin(RepositoryAdmin):
+    form = LoraForm
     list_display = ("id", "enabled", "weight_name", "commit", "last_command")
     list_filter = ("enabled", "base_models")
     filter_horizontal = ("base_models",)
     readonly_fields = ("last_command",)
     actions = ("download",)
 
+    def inspect(self, source: Source) -> Inspection:
+        return inspect_lora(source, settings.MODELS_DIR, settings.MODELS_OFFLINE)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        found = self.found(request)
+        if found is None:
+            return {}
+        bases = DiffusionModel.objects.filter(pk__in=found.base_models)
+        return {"weight_name": found.file, "base_models": bases}
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        found = self.found(request)
+        if db_field.name == "weight_name" and found:
+            choices = [(name, f"{name} ({size_in_words(size)})") for name, size in found.weights.items()]
+            return forms.ChoiceField(label="File", choices=choices, help_text="The file that is used.")
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
     @admin.action(description="Download the selected LoRAs", permissions=["operate"])
     def download(self, request: HttpRequest, queryset: QuerySet[Lora]) -> None:
         for lora in queryset:
-            pools = {model.pool for model in lora.base_models.all()}
-            self.send_command(request, lora, WorkerCommand.Action.DOWNLOAD_LORA, pools or {"default"})
+            self.start_download(request, lora)
+
+    def start_download(self, request: HttpRequest, row: Lora) -> None:
+        pools = {model.pool for model in row.base_models.all()}
+        self.send_command(request, row, WorkerCommand.Action.DOWNLOAD_LORA, pools or {"default"})

@@ -50,6 +50,7 @@ class WorkerSession:
         self.commands = CommandRunner()
         self._started = started
         self._problem = problem
+        self._missing: list[str] = []
         self._is_registered = False
 
     def drain(self) -> None:
@@ -72,6 +73,7 @@ class WorkerSession:
             memory_total=total,
             started=self._started,
             models=self.engine.warm_models,
+            missing=self._find_missing(),
             is_drained=self.drain_state.is_drained,
             problem="" if self.engine.warm_models else self._problem,
         )
@@ -80,6 +82,13 @@ class WorkerSession:
         workers.heartbeat(info)
         self._is_registered = True
         self.commands.renew()
+
+    def _find_missing(self) -> list[str]:
+        """Return the enabled models of the pool that are not on disk; while the database is away, those before."""
+        with suppress(OperationalError, InterfaceError):
+            enabled = DiffusionModel.objects.filter(enabled=True, pool=self.pool)
+            self._missing = [model.pk for model in enabled if not self.engine.has(model.reference())]
+        return self._missing
 
     def run_pending(self) -> None:
         """Run the commands for this worker, then batches of its pool until none is queued.

@@ -1,6 +1,8 @@
 """The audit log: changes by staff are recorded with values before and after and the request id, and cannot be edited."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
@@ -11,7 +13,8 @@ from accounts.admin_tools import csv_export
 from accounts.append_only import Unchangeable
 from accounts.models import ApiToken, AuditEntry, User
 from generation.models import DiffusionModel, State
-from tests.support.admin import model_form
+from generation.repositories.files import BUNDLED
+from tests.support.admin import inspected, model_form
 from tests.support.generations import make_generation
 
 LIST = "/admin/accounts/auditentry/"
@@ -64,16 +67,22 @@ def test_an_entry_outlives_its_actor(charlie: User) -> None:
     assert (entry.actor, entry.actor_name) == (None, "charlie")
 
 
-def test_changes_in_the_admin_are_recorded(staff: Client, alice: User) -> None:
-    form = model_form(id="someone/model", max_steps="8")
-    staff.post("/admin/generation/diffusionmodel/add/", form)
+def test_changes_in_the_admin_are_recorded(staff: Client, alice: User, tmp_path: Path, settings: Any) -> None:
+    settings.MODELS_DIR = tmp_path
+    (tmp_path / "someone").mkdir()
+    (tmp_path / "someone/model").symlink_to(BUNDLED / "tiny-edit")
+    form = model_form(max_steps="8")
+    _, token = inspected(staff, "diffusionmodel", "someone/model")
+    staff.post("/admin/generation/diffusionmodel/add/", form | {"inspection": token})
     staff.post("/admin/generation/diffusionmodel/someone_2Fmodel/change/", form | {"max_steps": "9"})
     staff.post("/admin/generation/diffusionmodel/someone_2Fmodel/change/", form | {"max_steps": "9"})
     staff.post("/admin/generation/diffusionmodel/someone_2Fmodel/delete/", {"post": "yes"})
     entries = list(AuditEntry.objects.order_by("id").values_list("action", "target", "before", "after"))
-    assert entries[0][:3] == ("diffusionmodel.add", "someone/model", None)
-    assert entries[0][3]["max_steps"] == 8
-    assert entries[1:] == [
+    assert entries[0][:3] == ("diffusionmodel.inspect", "someone/model", None)
+    assert entries[0][3]["download_bytes"] > 9_000_000
+    assert entries[1][:3] == ("diffusionmodel.add", "someone/model", None)
+    assert entries[1][3]["max_steps"] == 8
+    assert entries[2:] == [
         ("diffusionmodel.change", "someone/model", {"max_steps": 8}, {"max_steps": 9}),
         ("diffusionmodel.delete", "someone/model", {"name": "someone/model"}, None),
     ]

@@ -207,9 +207,19 @@ def test_a_model_is_warm_if_a_worker_of_its_pool_has_it_loaded(api: Client) -> N
     assert {name for name, model in models(api).items() if model["is_warm"]} == {TINY, "someone/diffusion"}
 
 
+@pytest.mark.usefixtures("redis", "several_models")
+def test_a_model_is_downloaded_if_a_worker_of_its_pool_has_it_on_its_disk(api: Client) -> None:
+    assert {model["is_downloaded"] for model in models(api).values()} == {None}
+    register_worker("worker-1", missing=["someone/small", "someone/diffusion"])
+    register_worker("worker-2", missing=["someone/small"])
+    register_worker("worker-3", pool="other")
+    assert {name for name, model in models(api).items() if not model["is_downloaded"]} == {"someone/small"}
+
+
 @pytest.mark.usefixtures("no_redis", "several_models")
 def test_without_redis_is_warm_is_null(api: Client) -> None:
-    assert {model["is_warm"] for model in models(api).values()} == {None}
+    answers = {(model["is_warm"], model["is_downloaded"]) for model in models(api).values()}
+    assert answers == {(None, None)}
 
 
 @pytest.mark.usefixtures("redis", "several_models")

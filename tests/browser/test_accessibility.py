@@ -1,5 +1,6 @@
 """Every page checked by axe-core against WCAG 2.2 AA, in light and dark, wide and narrow."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -25,6 +26,7 @@ from generation.models import (
 )
 from generation.models.review import Review
 from generation.moderation import review
+from generation.repositories.files import BUNDLED
 from tests.support.browser import needs_chromium, sign_in
 from tests.support.generations import make_generation
 from tests.support.workers import register_worker
@@ -78,6 +80,7 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
     register_worker("atelier-1", models=["dreamsite/tiny-edit"])
     register_worker("cellar-1", is_drained=True)
     control.send("atelier-1", WorkerCommand.Action.WARM, "dreamsite/tiny-edit", "charlie")
+    control.send("atelier-1", WorkerCommand.Action.DOWNLOAD, "dreamsite/tiny-edit", "charlie")
     entry, rows = AuditEntry.objects.latest("pk"), "/admin/generation/generation/"
     yield from ("/admin/", rows, f"{rows}?q=nothing", f"{rows}?state__exact=failed&date={timezone.localdate():%Y-%m}")
     for row in (whole, failed, on_hold):
@@ -92,6 +95,9 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
     for kind, pk in (("diffusionmodel", "dreamsite/tiny-edit"), ("reviewdecision", decision.pk), ("lora", None)):
         yield f"/admin/generation/{kind}/"
         yield f"/admin/generation/{kind}/{quote(pk)}/change/" if pk else f"/admin/generation/{kind}/add/"
+    # A directory, so that the page shows what was found.
+    shutil.copytree(BUNDLED / "tiny-edit", settings.MODELS_DIR / "someone/editor", dirs_exist_ok=True)
+    yield "/admin/generation/diffusionmodel/add/?source=someone/editor"
     yield from ("/admin/accounts/user/", f"/admin/accounts/user/{alice.pk}/change/", "/admin/accounts/apitoken/")
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from pytest_django import Settings
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from generation.engine.catalog import SDXL_BASE, find_model
+from generation.engine.catalog import find_model
 from generation.engine.engine import (
     BatchItem,
     Engine,
@@ -28,6 +28,7 @@ from generation.engine.guidance import PerImage, per_image
 from generation.families import Family
 from generation.models import DiffusionModel
 from generation.recipes import LoraReference, ModelReference, Recipe
+from generation.repositories.lightning import SDXL_BASE
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,
@@ -325,14 +326,14 @@ def test_a_model_that_batches_well_is_allowed_to(
         assert float(match[2]) >= 40
     assert lines[4] == "dreamsite/tiny-edit makes the same pictures in a batch: compatible requests may share one."
     tiny_edit.refresh_from_db()
-    weights = find_model(TINY_EDIT, models_dir, offline=True)
+    weights = find_model(TINY_EDIT, models_dir)
     assert tiny_edit.may_batch(fingerprint(weights, torch.float32, torch.device("cpu")))
     assert not tiny_edit.may_batch("")
 
 
 def test_a_proof_dies_with_the_files_the_number_type_and_the_device(tmp_path: Path) -> None:
     save_stable_diffusion(tmp_path, SD.id)
-    weights = find_model(SD, tmp_path, offline=True)
+    weights = find_model(SD, tmp_path)
     file = weights.pipeline / "unet" / "diffusion_pytorch_model.safetensors"
     unet = weights.pipeline / "unet" / "config.json"
     cpu = torch.device("cpu")

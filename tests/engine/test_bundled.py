@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch.nn import functional
 
-from generation.engine.catalog import BUNDLED
 from generation.engine.engine import Engine, EngineSettings
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters
 from generation.recipes import LoraReference, ModelReference, plan
+from generation.repositories.files import BUNDLED
 from tests.support.environment import ROOT
 from tests.support.tiny_models import TINY_EDIT, TINY_REDRAW
 from training.classifier import GUIDANCE

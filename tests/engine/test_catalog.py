@@ -1,18 +1,10 @@
 """The catalog finds each family's models on disk or on the hub, and says how to load them."""
 
-import hashlib
-import http.server
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -20,12 +12,14 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
-from generation.engine.catalog import BUNDLED, SDXL_BASE, find_model
+from generation.engine.catalog import find_model
 from generation.engine.engine import Engine, EngineSettings, Result
-from generation.engine.errors import ModelFailed
+from generation.engine.errors import ModelFailed, ModelNotDownloaded
 from generation.engine.pipelines import WarmPipeline, expected_warnings_ignored, load
 from generation.families import Family, Traits
 from generation.recipes import ModelReference, Recipe, traits_of
+from generation.repositories.files import BUNDLED
+from generation.repositories.lightning import SDXL_BASE
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,
@@ -60,7 +54,7 @@ def engine(models_dir: Path) -> Engine:
 
 def loaded(model: ModelReference, models_dir: Path, dtype: torch.dtype = torch.float32) -> Any:
     with expected_warnings_ignored():
-        return load(model, find_model(model, models_dir, offline=True), CPU, dtype)
+        return load(model, find_model(model, models_dir), CPU, dtype)
 
 
 def run(engine: Engine, model: ModelReference, picture: Image.Image, **changes: Any) -> Result:
@@ -140,17 +134,17 @@ def test_networks_are_wholly_in_one_type_and_laid_out_by_pixel(models_dir: Path)
 
 def test_a_bundled_model_is_found_before_one_of_its_name_in_the_models_directory(tmp_path: Path) -> None:
     save_stable_diffusion(tmp_path, TINY_EDIT.id)
-    assert find_model(TINY_EDIT, tmp_path, offline=True).pipeline == BUNDLED / "tiny-edit"
+    assert find_model(TINY_EDIT, tmp_path).pipeline == BUNDLED / "tiny-edit"
     other = save_stable_diffusion(tmp_path, "dreamsite/other")
-    assert find_model(other, tmp_path, offline=True).pipeline == tmp_path / "dreamsite/other"
+    assert find_model(other, tmp_path).pipeline == tmp_path / "dreamsite/other"
 
 
 @pytest.mark.parametrize(
     "id_", ["tests", "../sd", "tests/..", "tests/sd/", "/tests/sd", "tests/s/d", "tests/a..b", "", "a/b\n"]
 )
 def test_an_invalid_id_finds_nothing(models_dir: Path, id_: str) -> None:
-    with pytest.raises(ModelFailed, match="not available"):
-        find_model(ModelReference(id=id_, revision=REVISION, family=Family.STABLE_DIFFUSION), models_dir, offline=True)
+    with pytest.raises(ModelNotDownloaded):
+        find_model(ModelReference(id=id_, revision=REVISION, family=Family.STABLE_DIFFUSION), models_dir)
 
 
 class _TouchFile:
@@ -194,167 +188,3 @@ def test_a_pipeline_without_callback_is_refused() -> None:
 
     with pytest.raises(TypeError, match="WithoutCallback is not supported: it has no argument callback_on_step_end"):
         WarmPipeline(WithoutCallback(), torch.float32, Traits(), lambda lora: Path())
-
-
-class Hub:
-    """Serves directories as repositories of the hub, at one revision, and lists the requested files."""
-
-    def __init__(self, root: Path) -> None:
-        self.requested_files: set[str] = set()
-        hub = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
-                self.answer()
-
-            def do_GET(self) -> None:
-                self.answer()
-
-            def answer(self) -> None:
-                path = unquote(urlsplit(self.path).path)
-                repository, separator, file = path.partition(f"/resolve/{REVISION}/")
-                if separator:
-                    hub.requested_files.add(file)
-                    self.send_file(root / repository[1:] / file)
-                elif path.endswith(f"/tree/{REVISION}"):
-                    directory = root / path.removeprefix("/api/models/").removesuffix(f"/tree/{REVISION}")
-                    self.send_list(directory)
-                else:
-                    self.send_error(404)
-
-            def send_list(self, directory: Path) -> None:
-                if directory.is_dir():
-                    self.send(json.dumps([_entry(file, directory) for file in directory.rglob("*") if file.is_file()]))
-                else:
-                    self.send_error(404)
-
-            def send_file(self, file: Path) -> None:
-                if file.is_file():
-                    self.send(file.read_bytes(), ETag=f'"{_entry(file, root)["oid"]}"')
-                else:
-                    self.send_error(404)
-
-            def send(self, body: bytes | str, **headers: str) -> None:
-                content = body.encode() if isinstance(body, str) else body
-                self.send_response(200)
-                for name, value in {"X-Repo-Commit": REVISION, "Content-Length": str(len(content)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if self.command == "GET":
-                    self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
-
-
-def _entry(file: Path, directory: Path) -> dict[str, Any]:
-    path = str(file.relative_to(directory))
-    digest = hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest()
-    return {"type": "file", "path": path, "size": file.stat().st_size, "oid": digest}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, models_dir: Path) -> Iterator[Hub]:
-    """A hub with an SD model, SDXL-Lightning and its base, among the other files that such repositories hold."""
-    root = tmp_path / "hub-root"
-    shutil.copytree(models_dir / "tests/sd", root / "owner/sd")
-    shutil.copytree(models_dir / "ByteDance", root / "ByteDance")
-    index = json.loads((root / "owner/sd/model_index.json").read_text())
-    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
-    (root / "owner/sd/model_index.json").write_text(json.dumps(index))
-    for unwanted in (
-        "v1-5-pruned.safetensors",
-        "README.md",
-        "pipeline.py",
-        "unet/diffusion_pytorch_model.bin",
-        "unet/diffusion_pytorch_model.fp16.safetensors",
-        "unet/diffusion_pytorch_model.non_ema.safetensors",
-        "unet/own.py",
-        "safety_checker/config.json",
-        "safety_checker/model.safetensors",
-    ):
-        (root / "owner/sd" / unwanted).parent.mkdir(exist_ok=True)
-        (root / "owner/sd" / unwanted).write_text("unwanted")
-    hub = Hub(root)
-    yield hub
-    hub.server.shutdown()
-    hub.server.server_close()
-
-
-def in_a_fresh_process(hub: Hub, models_dir: Path, call: str) -> str:
-    """Return the output of a catalog `call` in a process that uses `hub` as the hub and must not import torch."""
-    code = f"""
-import sys
-from pathlib import Path
-from generation.engine.catalog import download, find_lora, find_model
-from generation.engine.errors import EngineError
-from generation.recipes import Family, LoraReference, ModelReference
-directory, revision = Path(sys.argv[1]), {REVISION!r}
-sd = ModelReference(id="owner/sd", revision=revision, family=Family.STABLE_DIFFUSION)
-try:
-    print({call})
-except EngineError as error:
-    print(error.message)
-assert "torch" not in sys.modules
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(models_dir)],
-        env={**os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(models_dir)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_a_model_is_fetched_from_the_hub_once_and_without_what_it_does_not_need(hub: Hub, tmp_path: Path) -> None:
-    assert in_a_fresh_process(hub, tmp_path, "find_model(sd, directory, offline=True)") == (
-        "Model 'owner/sd' is not available on this server."
-    )
-    fetched = Path(in_a_fresh_process(hub, tmp_path, "download(sd, directory)"))
-    assert fetched.is_relative_to(tmp_path / "hub")
-    assert hub.requested_files == {
-        "model_index.json",
-        "scheduler/scheduler_config.json",
-        "text_encoder/config.json",
-        "text_encoder/model.safetensors",
-        "tokenizer/tokenizer.json",
-        "tokenizer/tokenizer_config.json",
-        "unet/config.json",
-        "unet/diffusion_pytorch_model.safetensors",
-        "vae/config.json",
-        "vae/diffusion_pytorch_model.safetensors",
-    }
-    hub.requested_files.clear()
-    again = in_a_fresh_process(hub, tmp_path, "find_model(sd, directory, offline=False).pipeline")
-    assert (again, hub.requested_files) == (str(fetched), set())
-
-    model = ModelReference(id="owner/sd", revision=REVISION, family=Family.STABLE_DIFFUSION)
-    result = run(Engine(EngineSettings(models_dir=tmp_path, offline=True)), model, scene())
-    assert result.pictures[0].image.size == (256, 256)
-
-
-def test_only_the_file_of_a_lora_is_fetched(hub: Hub, tmp_path: Path) -> None:
-    name = "sdxl_lightning_4step_unet.safetensors"
-    lora = f"LoraReference(id='ByteDance/SDXL-Lightning', revision=revision, weight_name='{name}', weight=1)"
-    assert in_a_fresh_process(hub, tmp_path, f"find_lora({lora}, directory, offline=False)").endswith(name)
-    assert hub.requested_files == {name}
-
-
-def test_nothing_is_fetched_without_a_pinned_revision(hub: Hub, tmp_path: Path) -> None:
-    unpinned = "download(sd.model_copy(update={'revision': ''}), directory)"
-    assert in_a_fresh_process(hub, tmp_path, unpinned) == "Model 'owner/sd' is not available on this server."
-    assert hub.requested_files == set()
-
-
-def test_a_model_that_is_not_on_the_hub_fails_in_plain_words(hub: Hub, tmp_path: Path) -> None:
-    missing = "download(sd.model_copy(update={'id': 'owner/missing'}), directory)"
-    assert in_a_fresh_process(hub, tmp_path, missing) == "Model 'owner/missing' is not available on this server."

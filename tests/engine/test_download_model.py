@@ -8,8 +8,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from generation.engine.catalog import BUNDLED
 from generation.models import DiffusionModel
+from generation.repositories.files import BUNDLED
 
 pytestmark = pytest.mark.django_db
 
@@ -45,7 +45,7 @@ def test_the_bundled_model_is_there(tiny_edit: DiffusionModel) -> None:
 
 def test_a_model_put_into_models_dir_is_there(models_dir: Path) -> None:
     DiffusionModel.objects.create(id="someone/model", family="stable-diffusion")
-    assert refusal("someone/model").startswith("someone/model could not be downloaded: someone/model is not on disk")
+    assert refusal("someone/model").startswith("someone/model is not on disk, and has no commit to download")
     (models_dir / "someone" / "model").mkdir(parents=True)
     (models_dir / "someone" / "model" / "model_index.json").write_text("{}")
     assert download("someone/model")[1:] == [
@@ -57,7 +57,7 @@ def test_a_model_put_into_models_dir_is_there(models_dir: Path) -> None:
 def test_a_hub_that_cannot_be_reached_is_one_clear_line() -> None:
     DiffusionModel.objects.get_or_create(id="someone/far", family="turbo", revision="0" * 40)
     line = refusal("someone/far")
-    assert line.startswith("someone/far could not be downloaded: Cannot reach ")
+    assert line.startswith("The hub at http://127.0.0.1:")
     assert "offline mode is enabled" in line
 
 

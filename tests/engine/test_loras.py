@@ -8,13 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from generation.engine.catalog import BUNDLED, DEFAULT_LORA_FILE, find_lora
+from generation.engine.catalog import DEFAULT_LORA_FILE, find_lora
 from generation.engine.engine import Engine, EngineSettings, Result
 from generation.engine.errors import LoraFailed
 from generation.engine.loras import MAX_LOADED, Loras
 from generation.engine.pipelines import expected_warnings_ignored
 from generation.parameters import ErrorCode
 from generation.recipes import LoraReference, Recipe
+from generation.repositories.files import BUNDLED
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,
@@ -177,11 +178,11 @@ def test_a_file_that_is_no_safetensors_file_cannot_be_loaded(engine: Engine, mod
 )
 def test_only_safetensors_files_inside_a_repository_are_found(models_dir: Path, changes: dict[str, str]) -> None:
     with pytest.raises(LoraFailed, match="not found"):
-        find_lora(lora("tests/swirl").model_copy(update=changes), models_dir, offline=True)
+        find_lora(lora("tests/swirl").model_copy(update=changes), models_dir)
 
 
 def test_the_least_recently_used_lora_is_dropped(models_dir: Path, pipe: Any) -> None:
-    loras = Loras(pipe, lambda reference: find_lora(reference, models_dir, offline=True))
+    loras = Loras(pipe, lambda reference: find_lora(reference, models_dir))
     copies = [
         LoraReference(id="tests/dots", revision=str(number), weight_name="", weight=1) for number in range(MAX_LOADED)
     ]

@@ -13,7 +13,6 @@ from PIL import Image, ImageOps
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from generation.engine.canvas import Box
-from generation.engine.catalog import BUNDLED
 from generation.engine.engine import (
     BatchItem,
     Engine,
@@ -25,6 +24,7 @@ from generation.engine.previews import Previews, fit, render
 from generation.engine.progress import Preview
 from generation.families import Family
 from generation.recipes import ModelReference, Recipe
+from generation.repositories.files import BUNDLED
 from tests.support.environment import ROOT
 from tests.support.pictures import scene
 from tests.support.tiny_models import (

@@ -121,4 +121,4 @@ def test_the_setting_chooses_the_checker_and_flagged_pictures_are_unchanged(tmp_
 
 def test_a_missing_checker_fails_in_plain_words(tmp_path: Path) -> None:
     with pytest.raises(ModelFailed, match="The safety checker is not available on this server"):
-        find_safety_checker(tmp_path, offline=True)
+        find_safety_checker(tmp_path)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from generation.engine.catalog import BUNDLED
+from generation.repositories.files import BUNDLED
 from tests.support import pictures
 from tests.support.processes import wait_for_worker
 from tests.support.service import Service

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import huggingface_hub
 import pytest
 from django.contrib.auth.models import Group
 from django.core.management import get_commands, load_command_class
@@ -105,6 +106,18 @@ def settings_with_defaults() -> Iterator[tuple[str, str | None]]:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="env")), args=[ast.Constant(value=str(name)), *_]):
                 (default,) = [keyword.value for keyword in call.keywords if keyword.arg == "default"]
                 yield name, written(default)
+
+
+def hub_variables() -> set[str]:
+    """Return the documented variables that the hub's client reads."""
+    return {unquoted(name) for name, _ in tables(page("docs/settings.md"), "variable", "for the hub's client")}
+
+
+def test_the_hubs_client_reads_the_variables_that_are_documented() -> None:
+    sources = [path.read_text() for path in Path(huggingface_hub.__file__).parent.rglob("*.py")]
+    assert "HF_TOKEN" in hub_variables()
+    for name in hub_variables():
+        assert any(re.search(rf"(environ|getenv).*\b{name}\b", source) for source in sources), name
 
 
 def written(default: ast.expr) -> str | None:
@@ -237,7 +250,7 @@ def test_every_variable_that_a_page_names_is_a_setting(name: str) -> None:
     if name in ("CONTRIBUTING.md", "docs/architecture.md"):
         return  # they name constants of the code, too
     variables = set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b", page(name)))
-    of_others = {"CUDA_VISIBLE_DEVICES"}
+    of_others = {"CUDA_VISIBLE_DEVICES"} | hub_variables()
     assert variables - of_others <= {variable for variable, _ in settings_with_defaults()}
 
 

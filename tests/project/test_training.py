@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
-from generation.engine.catalog import BUNDLED
+from generation.repositories.files import BUNDLED
 from training import classifier, emoji, guidance, instructions, redraw
 from training.assemble import assemble, megabytes
 from training.autoencoder import make_autoencoder

@@ -101,10 +101,26 @@ def test_models_are_downloaded_and_warmed_by_workers(staff: Client, turbo: Diffu
         ("download LoRA", "here-2", "someone/ink"),
         ("download LoRA", "there-1", "someone/ink"),
     ]
-    WorkerCommand.objects.filter(action="download").update(state="running", message="120 MB so far")
-    assert "download: running, 120 MB so far" in staff.get(MODELS).content.decode()
+    rate = {"done_bytes": 3_200_000_000, "total_bytes": 24_100_000_000, "bytes_per_second": 7e7}
+    WorkerCommand.objects.filter(action="download").update(state="running", **rate)
+    page = staff.get(MODELS).content.decode()
+    assert "3.2 of 24.1 GB, about 5 min left" in page
+    assert '<progress max="24100000000" value="3200000000"' in page
     assert AuditEntry.objects.filter(action="diffusionmodel.warm").count() == 3
     assert AuditEntry.objects.filter(action="lora.download_lora").count() == 2
+
+
+def test_what_is_enabled_is_downloaded(staff: Client, turbo: DiffusionModel) -> None:
+    register_worker("here-1")
+    DiffusionModel.objects.filter(pk=TURBO).update(enabled=False)
+    address = reverse("admin:generation_diffusionmodel_change", args=[TURBO])
+    form = {"family": "turbo", "pool": "default", "cost_weight": "1"}
+    staff.post(address, form)
+    assert not WorkerCommand.objects.exists()
+    page = staff.post(address, form | {"enabled": "on"}, follow=True).content.decode()
+    assert f"Sent “download {TURBO}” to here-1" in page
+    staff.post(address, form | {"enabled": "on", "cost_weight": "2"})
+    assert WorkerCommand.objects.get().target == TURBO
 
 
 def test_only_operators_send_commands(client: Client, bob: User, turbo: DiffusionModel) -> None:

@@ -294,7 +294,7 @@ def test_commands_of_lost_workers_fail(tiny_edit: DiffusionModel) -> None:
     assert set(WorkerCommand.objects.values_list("state", flat=True)) == {"running", "waiting"}
     long_ago = timezone.now() - timedelta(minutes=2)
     WorkerCommand.objects.filter(pk=started.pk).update(expires=long_ago)
-    WorkerCommand.objects.filter(pk=waits.pk).update(created=long_ago)
+    WorkerCommand.objects.filter(pk=waits.pk).update(expires=long_ago)
     control.expire()
     assert {command.pk: command.message for command in WorkerCommand.objects.all()} == {
         started.pk: "The worker was lost.",

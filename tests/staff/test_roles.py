@@ -35,6 +35,7 @@ ALLOWED = {
         *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
         *(f"generation_{model}_{page}" for model in ("diffusionmodel", "lora") for page in ("changelist", "add")),
         *(f"generation_{model}_{page}" for model in ("diffusionmodel", "lora") for page in ("change", "history")),
+        "generation_diffusionmodel_family",
         *(f"accounts_{model}_{page}" for model in ("user", "apitoken") for page in ("changelist", "change", "history")),
         *(f"accounts_auditentry_{page}" for page in ("changelist", "change", "history", "export")),
         *(f"generation_retentionrule_{page}" for page in ("changelist", "add")),

@@ -24,4 +24,15 @@ def change_page(generation: Generation) -> str:
 
 
 def model_form(**fields: Any) -> dict[str, Any]:
-    return {"id": "someone/model", "family": "turbo", "pool": "default", "revision": "", "cost_weight": "1", **fields}
+    return {"family": "turbo", "pool": "default", "cost_weight": "1", **fields}
+
+
+def inspected(client: Client, kind: str, source: str) -> tuple[str, str]:
+    """Return the page that shows what was found at a source, and the signed field with which it is saved.
+
+    `kind` is diffusionmodel or lora.
+    """
+    page = client.get(reverse(f"admin:generation_{kind}_add"), {"source": source}).content.decode()
+    found = re.search(r'name="inspection" value="([^"]+)"', page)
+    assert found, page
+    return page, found[1]

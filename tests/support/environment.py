@@ -1,8 +1,10 @@
-"""A pytest plugin loaded before Django's settings: a DATA_DIR of this run, and nothing of the caller's settings."""
+"""A pytest plugin loaded before Django's settings: a DATA_DIR and a hub of this run, none of the caller's settings."""
 
 import os
 import tempfile
 from pathlib import Path
+
+from tests.support.hub import model_hub
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,7 +21,13 @@ for _name in (
     "ALLOWED_HOSTS",
     "CORS_ORIGINS",
     "WAIT_SECONDS",
+    "HF_TOKEN",
+    "HF_HUB_OFFLINE",
 ):
     os.environ.pop(_name, None)
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="dreamsite-test-")
 os.environ["MODELS_OFFLINE"] = "on"
+# huggingface_hub reads these once, when it is imported: no test asks the public hub, or sends somebody's token.
+os.environ["HF_ENDPOINT"] = model_hub().url
+os.environ["HF_HOME"] = os.environ["DATA_DIR"] + "/huggingface"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

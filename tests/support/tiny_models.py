@@ -144,3 +144,9 @@ def _stable_diffusion_parts(in_channels: int, scheduler: Any) -> dict[str, Any]:
         "text_encoder": clip(),
         "tokenizer": clip_tokenizer(),
     }
+
+
+def save_sdxl_lora(file: Path) -> None:
+    """A LoRA of one layer, which reads text as wide as SDXL has it."""
+    layer = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    save_file({f"{layer}.lora_A.weight": torch.zeros(1, 2048), f"{layer}.lora_B.weight": torch.zeros(640, 1)}, file)

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from generation.engine.catalog import BUNDLED
 from generation.engine.pipelines import expected_warnings_ignored, silence_libraries
+from generation.repositories.files import BUNDLED
 
 # Only half typed, so taken untyped.
 diffusers: Any = import_module("diffusers")

@@ -22,11 +22,11 @@ import pytest
 import torch
 import transformers
 
-from generation.engine.catalog import BUNDLED
 from generation.engine.engine import Engine
 from generation.engine.errors import EngineError, first_cause
 from generation.parameters import ImageToImageParameters
 from generation.recipes import BUNDLED_OWNER, NO_LIMITS, ModelReference, plan, traits_of
+from generation.repositories.files import BUNDLED
 from tests.support.pictures import scene
 from tests.support.twins import TWINS, Twin
 

@@ -86,9 +86,9 @@ def test_a_worker_evicts_warms_and_downloads(admin: httpx.Client) -> None:
     send_command(admin, "download", MODEL)
     wait_until(lambda: "Downloaded to " in live(admin), "the download")
     send_command(admin, "download", "stabilityai/sd-turbo")
-    wait_until(lambda: "is not available on this server." in live(admin), "the failure of a download")
+    wait_until(lambda: "MODELS_OFFLINE is on, so nothing is downloaded." in live(admin), "the failure of a download")
     send_command(admin, "warm", "stabilityai/sd-turbo")
-    words = r"The command “warm stabilityai/sd-turbo” failed on \S+: Model 'stabilityai/sd-turbo' is not available"
+    words = r"The command “warm stabilityai/sd-turbo” failed on \S+: Model 'stabilityai/sd-turbo' is not downloaded yet"
     wait_until(lambda: re.search(words, html.unescape(live(admin))), "the failure of a warming")
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.environment import ROOT
 from tests.support.gpus import FIRST_GPU, ONE_GPU, path_with_nvidia_smi
-from tests.support.processes import is_alive, outputs, pixels, registered_workers, signal_paused
+from tests.support.hub import ModelHub
+from tests.support.processes import is_alive, outputs, pixels, registered_workers, signal_paused, wait_for_worker
 from tests.support.service import (
     WAIT_SECONDS,
     Service,
@@ -33,7 +34,8 @@ def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     The driver lists one GPU, so one worker is started, though torch computes on the CPU.
     """
     path = path_with_nvidia_smi(tmp_path_factory.mktemp("bin"), ONE_GPU)
-    service = Service(tmp_path_factory.mktemp("d"), True, LEASE_SECONDS="4", WAIT_SECONDS="0", WORKERS="0", PATH=path)
+    settings = {"LEASE_SECONDS": "4", "WAIT_SECONDS": "0", "WORKERS": "0", "MODELS_OFFLINE": "off", "PATH": path}
+    service = Service(tmp_path_factory.mktemp("d"), True, **settings)
     service.environment.pop("CUDA_VISIBLE_DEVICES", None)
     with service:
         yield service
@@ -85,6 +87,35 @@ def test_a_killed_worker_loses_no_request(frail: Service) -> None:
     signal_paused(worker, signal.SIGKILL)
     assert pixels(frail, generation_id) == expected
     assert outputs(frail, generation_id) == ["2-0-small.webp", "2-0.png"]
+
+
+def test_a_download_goes_on_after_its_worker_was_killed(frail: Service, hub: ModelHub, tmp_path: Path) -> None:
+    name, weights = "stabilityai/sd-turbo", "unet/diffusion_pytorch_model.safetensors"
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    (tmp_path / weights).write_bytes(os.urandom(1_000_000))
+    commit = hub.add(name, tmp_path).commit
+    frail.query("UPDATE generation_diffusionmodel SET revision = ? WHERE id = ?", commit, name)
+    worker = frail.child(WORKER)
+    (entry,) = (entry for entry in registered_workers(frail) if entry["pid"] == worker)
+    command = {
+        **{"worker": entry["name"], "host": entry["host"], "pool": "default", "action": "download", "target": name},
+        **{"by": "charlie", "state": "waiting", "message": "", "created": "2026-01-01 00:00:00"},
+        **{"done_bytes": 0, "total_bytes": 0, "bytes_per_second": 0, "crash_count": 0},
+    }
+    columns, places = ", ".join(command), ", ".join("?" * len(command))
+    frail.query(f"INSERT INTO generation_workercommand ({columns}) VALUES ({places})", *command.values())  # noqa: S608
+    with hub.held(name, weights, after=500_000) as hold:
+        # The reaper wakes the worker.
+        assert hold.reached.wait(WAIT_SECONDS)
+        count = "SELECT done_bytes FROM generation_workercommand"
+        wait_until(lambda: frail.query(count)[0][0] >= 500_000, "the report of the progress")
+        os.kill(worker, signal.SIGKILL)
+        wait_for_worker(frail)
+        frail.query("UPDATE generation_workercommand SET expires = '2026-01-01 00:00:00'")
+    read = "SELECT state, crash_count, done_bytes = total_bytes FROM generation_workercommand"
+    wait_until(lambda: frail.query(read) == [("done", 1, 1)], "the end of the download")
+    assert 0 < hub.begins[-1] <= 500_000
 
 
 def test_a_stopped_worker_releases_its_run(frail: Service) -> None:

@@ -1,5 +1,6 @@
 """`manage.py download_model`: download the weights of a model before requests need them."""
 
+import time
 from argparse import ArgumentParser
 from typing import Any
 
@@ -8,8 +9,11 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from generation.engine import catalog
-from generation.engine.errors import ModelFailed, first_cause
-from generation.models import DiffusionModel
+from generation.models import DiffusionModel, amount
+from generation.repositories.downloads import OnProgress
+from generation.repositories.hub_errors import HubFailed
+
+_PROGRESS_SECONDS = 5.0
 
 
 class Command(BaseCommand):
@@ -28,9 +32,22 @@ class Command(BaseCommand):
         self.stdout.write(f"Downloading the missing files of {model_id} ...")
         self.stdout.flush()
         try:
-            directory = catalog.download(model.reference(), settings.MODELS_DIR)
-        except ModelFailed as error:
-            raise CommandError(f"{model_id} could not be downloaded: {first_cause(error)}.") from None
-        self.stdout.write(f"{model_id} is in {directory}")
+            weights = catalog.download_model(model.reference(), settings.MODELS_DIR, self._progress())
+        except HubFailed as error:
+            raise CommandError(error.message) from None
+        self.stdout.write(f"{model_id} is in {weights.pipeline}")
         if not model.enabled:
             self.stdout.write("Requests cannot use it yet: enable it in the admin.")
+
+    def _progress(self) -> OnProgress:
+        """Return a function that prints the progress every few seconds."""
+        last = 0.0
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > _PROGRESS_SECONDS:
+                last = time.monotonic()
+                self.stdout.write(amount(done, total))
+                self.stdout.flush()
+
+        return on_progress

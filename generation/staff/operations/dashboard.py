@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
+from django.db.models import Case, When
 from django.utils import timezone
 from redis import RedisError
 
@@ -86,7 +87,9 @@ def dashboard() -> Dashboard:
     pool_backlogs = backlog.backlogs(settings.POOLS)
     rows = Generation.objects.filter(state=State.RUNNING).order_by("pk")
     running = list(rows.only("pool", "worker", "model_id", "cancel_requested"))
-    commands = list(WorkerCommand.objects.all()[:_MAX_COMMANDS_SHOWN])
+    # A download may be open for hours, while others come and go.
+    is_first = Case(When(state__in=_OPEN_STATES, then=0), default=1)
+    commands = list(WorkerCommand.objects.order_by(is_first, "-id")[:_MAX_COMMANDS_SHOWN])
     return Dashboard(
         alerts=alerts.alerts(registered, pool_backlogs, paused.values()),
         pools=[_pool(waiting, running, registered or [], paused.get(waiting.pool)) for waiting in pool_backlogs],

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 from redis import RedisError
 
@@ -99,6 +99,38 @@ def send_command(request: HttpRequest) -> HttpResponse:
     else:
         messages.success(request, f"Sent “{command}” to {worker}, which runs it after its current batch.")
     return redirect("operations")
+
+
+@operators_only
+@require_safe
+def command_state(request: HttpRequest, command_id: int) -> HttpResponse:
+    """Render the state of a command, which the pages of models refresh while it is open."""
+    return _command_state(request, command_id)
+
+
+@operators_only
+@require_POST
+def cancel_download(request: HttpRequest, command_id: int) -> HttpResponse:
+    """End a download; answer its state to a script, which sends HX-Request, else the operations page."""
+    user = current_user(request)
+    try:
+        with transaction.atomic():
+            command = control.cancel(command_id, user.get_username())
+            audit.record(
+                user, "download.cancel", command.target, None, {"command": command.pk, "worker": command.worker}
+            )
+    except CommandRefused as refusal:
+        messages.error(request, refusal.message)
+    else:
+        messages.success(request, f"Canceled “{command}”. What was fetched is kept.")
+    return _command_state(request, command_id) if "HX-Request" in request.headers else redirect("operations")
+
+
+def _command_state(request: HttpRequest, command_id: int) -> HttpResponse:
+    command = get_object_or_404(WorkerCommand, pk=command_id)
+    return render(
+        request, "admin/operations/_command_state.html", {"command": command, "is_refreshed": command.is_open}
+    )
 
 
 @operators_only
