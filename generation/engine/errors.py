@@ -37,7 +37,7 @@ class ModelTooLarge(EngineError):
 
 
 class ModelFailed(EngineError):
-    """A model that is missing, cannot be loaded or failed while running."""
+    """A model that cannot be loaded or failed while running."""
 
     code = ErrorCode.MODEL_FAILED
 

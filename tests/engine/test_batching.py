@@ -228,10 +228,10 @@ def test_numbers_that_overflow_fail_their_own_item(engine: Engine) -> None:
     assert (steps[0], steps[-1]) == ((0, 2, "loading"), (6, 6, "decoding"))
 
 
-def test_a_model_or_lora_that_cannot_be_loaded_fails_every_item(engine: Engine) -> None:
+def test_a_missing_model_or_lora_fails_every_item(engine: Engine) -> None:
     nowhere = local("nobody/nothing", Family.STABLE_DIFFUSION)
     for outcome in engine.run_batch([batch_item(nowhere), batch_item(nowhere, seeds=(8,))], ignore):
-        assert isinstance(outcome, ModelFailed)
+        assert isinstance(outcome, ModelNotDownloaded)
     lora = LoraReference(id="nobody/nothing", revision="", weight_name="", weight=1)
     for outcome in engine.run_batch([batch_item(loras=(lora,)), batch_item(loras=(lora,), seeds=(8,))], ignore):
         assert isinstance(outcome, LoraFailed)
