@@ -22,7 +22,7 @@ from generation.engine.engine import (
     EngineSettings,
     Result,
 )
-from generation.engine.errors import EngineError, LoraFailed, ModelFailed, OutOfMemory
+from generation.engine.errors import EngineError, LoraFailed, ModelFailed, ModelNotDownloaded, OutOfMemory
 from generation.engine.fingerprint import fingerprint
 from generation.engine.guidance import PerImage, per_image
 from generation.families import Family
