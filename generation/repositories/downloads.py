@@ -7,6 +7,7 @@ it then finds them. All of them have a SHA-256 checksum.
 import glob
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,6 +42,7 @@ _RETRIES = 5
 
 _RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 _CHUNK = 1 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class DiskFull(Exception):
@@ -128,8 +130,10 @@ def _advance(on_progress: OnProgress, before: int, total: int, position: int) ->
 
 
 def _missing(selection: Selection, models_dir: Path) -> list[RepoFile]:
+    """Return the files that are neither in the directory of the commit, nor large ones that wait to be linked there."""
     directory = snapshot_directory(selection.repository, selection.revision, models_dir)
-    return [file for file in selection.files if not (directory / file.path).is_file()]
+    missing = [file for file in selection.files if not (directory / file.path).is_file()]
+    return [file for file in missing if file.lfs is None or not _blob(selection, file, models_dir).is_file()]
 
 
 def _check_disk(missing: Sequence[tuple[Selection, RepoFile]], models_dir: Path) -> None:
@@ -238,8 +242,8 @@ def _repository_directory(repository: str, models_dir: Path) -> Path:
 
 
 def _blob(selection: Selection, file: RepoFile, models_dir: Path) -> Path:
-    if file.lfs is None:
-        raise ValueError(f"{file.path} is not a large file")
+    if file.lfs is None or not _SHA256.fullmatch(file.lfs.sha256):
+        raise Corrupt(f"{file.path} has no SHA-256 in the hub's list")
     return _repository_directory(selection.repository, models_dir) / "blobs" / file.lfs.sha256
 
 

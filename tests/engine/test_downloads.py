@@ -78,10 +78,11 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small(hub: ModelHub, tmp_path: Path) -> Repository:
-    """A repository with one large file."""
+    """A repository with two large files; the second is `UNET`."""
     directory = tmp_path / "small"
     (directory / "unet").mkdir(parents=True)
     (directory / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "UNet2DConditionModel"]}))
+    (directory / "unet/a.safetensors").write_bytes(os.urandom(1000))
     (directory / UNET).write_bytes(os.urandom(SIZE))
     return hub.add("downloads/small", directory, is_in_xet=True)
 
@@ -146,14 +147,18 @@ def test_weights_in_float16_are_fetched_in_place_of_the_full_ones(
 
 def test_a_stopped_download_goes_on_from_the_same_byte(hub: ModelHub, small: Repository, tmp_path: Path) -> None:
     model = reference(small)
+    before = sum(file.size for name, file in small.files.items() if name != UNET)
+    start = len(hub.served)
     with hub.held(small.name, UNET, after=HALF), pytest.raises(Stopped):
-        download_model(model, tmp_path, stop_at(HALF))
+        download_model(model, tmp_path, stop_at(before + HALF))
     assert hub.begins[-1] == 0
     with pytest.raises(ModelNotDownloaded):
         find_model(model, tmp_path)
     reports: list[int] = []
     weights = download_model(model, tmp_path, lambda done, total: reports.append(done))
     assert hub.begins[-1] == HALF
+    assert hub.served[start:].count(f"{small.name}/unet/a.safetensors") == 1
+    assert reports[0] == before
     assert (weights.pipeline / UNET).read_bytes() == (small.directory / UNET).read_bytes()
     assert reports[-1] == sum(file.size for file in small.files.values())
 
