@@ -121,7 +121,7 @@ def test_all_events_are_sent_in_order(service: Service) -> None:
     images = [event.data for event in events if event.name == "image"]
     assert [(image["index"], image["seed"]) for image in images] == [(0, 7), (1, 8)]
     stored = httpx.get(images[0]["url"])
-    assert (stored.status_code, Image.open(io.BytesIO(stored.content)).size) == (200, (128, 128))
+    assert (stored.status_code, Image.open(io.BytesIO(stored.content)).size) == (200, (64, 64))
     assert kinds[-1] == "succeeded"
     assert {**events[-1].data, "images": []} == {**record, "images": []}
 

@@ -96,7 +96,7 @@ def test_an_archive_holds_every_picture_and_its_recipe(alice: User) -> None:
     assert (one["id"], one["title"], one["note"]) == (str(first.pk), "Städte bei Nacht", "for the wall")
     assert one["seeds"] == [1207, 1208]
     assert one["parameters"]["negative_prompt"] == "people"
-    assert one["effective"]["width"] == 192
+    assert one["effective"]["width"] == 96
     assert [image["nsfw"] for image in one["images"]] == [False, True]
     assert one["timings"]["phases"]["denoising"] == 1.9
     assert (two["state"], two["images"], two["error"]["code"]) == ("failed", [], "out_of_memory")
