@@ -203,14 +203,17 @@ class DiffusionModelAdmin(RepositoryAdmin):
             self.send_command(request, model, WorkerCommand.Action.WARM, [model.pool])
 
 
+def _reason_against(found: Inspection, model_id: str, family: str) -> str:
+    """Return why a LoRA does not fit a model, "" if it may."""
+    return other_architecture(Architecture(found.trained_for), model_id, Family(family)) if found.trained_for else ""
+
+
 class LoraForm(InspectedForm):
     def clean_base_models(self) -> Any:
         bases, found = self.cleaned_data["base_models"], read_inspection(self.data.get("inspection", ""))
-        if found is not None and found.trained_for:
-            architecture = Architecture(found.trained_for)
-            reasons = (other_architecture(architecture, base.pk, Family(base.family)) for base in bases)
-            if told := [reason for reason in reasons if reason]:
-                raise ValidationError(told)
+        reasons = [_reason_against(found, base.pk, base.family) for base in bases] if found else []
+        if any(reasons):
+            raise ValidationError([reason for reason in reasons if reason])
         return bases
 
 
@@ -239,6 +242,14 @@ class LoraAdmin(RepositoryAdmin):
             choices = [(name, f"{name} ({size_in_words(size)})") for name, size in found.weights.items()]
             return forms.ChoiceField(label="File", choices=choices, help_text="The file that is used.")
         return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Offer the models that the LoRA may fit. The form tells why others do not."""
+        field, found = super().formfield_for_manytomany(db_field, request, **kwargs), self.found(request)
+        if field and found:
+            bases = DiffusionModel.objects.values_list("pk", "family")
+            field.choices = [(pk, pk) for pk, family in bases if not _reason_against(found, pk, family)]
+        return field
 
     @admin.action(description="Download the selected LoRAs", permissions=["operate"])
     def download(self, request: HttpRequest, queryset: QuerySet[Lora]) -> None:

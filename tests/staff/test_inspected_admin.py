@@ -192,6 +192,8 @@ def test_a_lora_for_another_kind_of_model_is_refused(staff: Client, hub: ModelHu
     hub.add("someone/style", tmp_path / "lora")
     page, token = inspected(staff, "lora", "someone/style")
     assert "<dd>SDXL</dd>" in page
+    assert '<option value="stabilityai/sdxl-turbo">' in page
+    assert '<option value="dreamsite/tiny-edit">' not in page
     form = {"inspection": token, "weight_name": "style.safetensors", "base_models": ["dreamsite/tiny-edit"]}
     add = reverse("admin:generation_lora_add")
     assert (
