@@ -1,11 +1,12 @@
-"""The family of a model repository, read from its small JSON files before any weights are downloaded."""
+"""The family of a model: of a repository by its small JSON files, of a single file by its header, before weights are read."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from generation.families import Family
+from generation.weight_files import Header
 
 Configs = Mapping[str, Mapping[str, Any]]
 """The configuration of each part of a pipeline by the part's name: `config.json`, or `scheduler_config.json`."""
@@ -37,6 +38,69 @@ def detect_family(model_id: str, index: Mapping[str, Any], configs: Configs) -> 
     if "ControlNet" in name or "Control" in name:
         raise UnsupportedModel(f"{name} needs a control picture, which requests do not have.")
     raise UnsupportedModel(f"{name} is not among the pipelines that can be run here.")
+
+
+def detect_single_file(model_id: str, header: Header) -> Family:
+    """Return the family of a checkpoint of one file in the layout of its makers, as other user interfaces load it.
+
+    Raises `UnsupportedModel`.
+    """
+    names = {name.removeprefix(_DENOISER_PREFIX) for name in header}
+    if any("lora_" in name or "lora." in name for name in header):
+        raise UnsupportedModel("It is a LoRA; add it under LoRAs.")
+    if any(name.endswith((".scale_weight", "scaled_fp8")) for name in header):
+        raise UnsupportedModel("Its weights are scaled fp8, which diffusers cannot read; take the fp16 or bf16 file.")
+    if "double_blocks.0.img_attn.norm.key_norm.scale" in names:
+        return _single_file_of_flux(model_id, header, names)
+    if "joint_blocks.0.context_block.adaLN_modulation.1.bias" in names:
+        if is_sd35_large(header) or any(".x_block.attn2." in name for name in names):
+            return Family.SD3
+        raise UnsupportedModel("It is Stable Diffusion 3 medium; of this family, single files of 3.5 can be run.")
+    if _UNET_INPUT not in names:
+        raise UnsupportedModel("It is no single file of Stable Diffusion 1.5, SDXL, Stable Diffusion 3.5 or FLUX.1.")
+    return _single_file_of_unet(header)
+
+
+def is_sd35_large(header: Header) -> bool:
+    """Return whether a single file of Stable Diffusion 3.5 is the large one, by its number of blocks."""
+    return any(name.removeprefix(_DENOISER_PREFIX).startswith("joint_blocks.37.") for name in header)
+
+
+_DENOISER_PREFIX = "model.diffusion_model."
+_UNET_INPUT = "input_blocks.0.0.weight"
+
+
+def _single_file_of_flux(model_id: str, header: Header, names: Collection[str]) -> Family:
+    channels = {header[name][1] for name in header if name.removeprefix(_DENOISER_PREFIX) == "img_in.weight"}
+    if "distilled_guidance_layer.in_proj.bias" in names:
+        raise UnsupportedModel("It is Chroma; take its repository in diffusers format.")
+    if channels != {64}:
+        raise UnsupportedModel("It is FLUX.1 Fill, Depth or Canny, which needs a mask or a control picture.")
+    if not any(name.startswith("guidance_in.") for name in names):
+        return Family.FLUX_SCHNELL
+    # Nothing in the file tells it from FLUX.1 dev.
+    return Family.FLUX_KONTEXT if "kontext" in model_id.lower() else Family.FLUX
+
+
+def _single_file_of_unet(header: Header) -> Family:
+    if not any(name.startswith("first_stage_model.") for name in header):
+        raise UnsupportedModel("It has no autoencoder; take the whole checkpoint.")
+    channels = header[_DENOISER_PREFIX + _UNET_INPUT][1]
+    if channels == 9:
+        raise UnsupportedModel("It is an inpainting model, which needs a mask; requests do not have one.")
+    if "conditioner.embedders.1.model.positional_embedding" in header:
+        if channels == 4:
+            return Family.SDXL
+        raise UnsupportedModel("It is an SDXL model for editing; of SDXL, single files that draw can be run.")
+    if "conditioner.embedders.0.model.text_projection" in header:
+        raise UnsupportedModel("It is the refiner of SDXL; take its repository in diffusers format.")
+    if "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight" not in header:
+        raise UnsupportedModel("It is Stable Diffusion 2; take its repository in diffusers format.")
+    if channels == 8:
+        return Family.INSTRUCT_PIX2PIX
+    if channels == 4:
+        return Family.STABLE_DIFFUSION
+    raise UnsupportedModel(f"Its UNet reads {channels} channels, for which there is no pipeline.")
 
 
 def _config(configs: Configs, part: str, key: str) -> Any:

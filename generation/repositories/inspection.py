@@ -11,26 +11,17 @@ from huggingface_hub.errors import HfHubHTTPError, SafetensorsParsingError
 from pydantic import BaseModel, ConfigDict
 
 from generation.families import FAMILY_TRAITS, Family
-from generation.family_detection import Configs, UnsupportedModel, detect_family
+from generation.family_detection import Configs, UnsupportedModel, detect_family, detect_single_file
 from generation.recipes import ModelReference
 from generation.repositories import hub_errors, lightning, lora_fit
 from generation.repositories.directory import Directory
 from generation.repositories.files import FLOAT16, components_of, files_to_read, find_directory
 from generation.repositories.hub import PARALLEL_REQUESTS, HubRepository
 from generation.repositories.hub_errors import HubFailed
-from generation.repositories.sources import COMMIT, WEIGHT_SUFFIXES, Source
+from generation.repositories.sources import COMMIT, Source
+from generation.weight_files import CHECKPOINT_SUFFIXES, count_checkpoint, read_header
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-
-# The components of single-file checkpoints, by the beginning of their tensors' names. All others are of the denoiser.
-_PREFIXES = {
-    "first_stage_model.": "vae",
-    "vae.": "vae",
-    "cond_stage_model.": "text_encoder",
-    "conditioner.": "text_encoder",
-    "text_encoders.": "text_encoder",
-}
-_UNET = "model.diffusion_model.input_blocks."
 
 
 class InspectionFailed(Exception):
@@ -224,26 +215,29 @@ def _check_packages(family: Family) -> None:
 def _inspect_single_file(named: str, repository: Repository, found: Inspection) -> Inspection:
     """Inspect the one file of a directory. Raises `UnsupportedModel`."""
     file = _only_file(repository.files, named)
-    if repository.commit:
+    if not isinstance(repository, Directory):
         raise UnsupportedModel(
             f"Single files are not fetched from the hub: download {file} into a directory MODELS_DIR/owner/name of its "
             "own, and add owner/name."
         )
-    counts = Counter[str]()
-    if file.endswith(".safetensors"):
-        tensors = repository.header(file).tensors
-        if any("lora_" in name for name in tensors):
-            raise UnsupportedModel("It is a LoRA: add it to the LoRAs.")
-        denoiser = "unet" if any(name.startswith(_UNET) for name in tensors) else "transformer"
-        for name, tensor in tensors.items():
-            component = next((part for prefix, part in _PREFIXES.items() if name.startswith(prefix)), denoiser)
-            counts[component] += tensor.parameter_count
-    return found.model_copy(update={"file": file, "download_bytes": repository.files[file], "parameters": dict(counts)})
+    try:
+        family = detect_single_file(found.repository, read_header(repository.path / file))
+        parameters = count_checkpoint(repository.path / file)
+    except ModuleNotFoundError as error:
+        raise UnsupportedModel(f"{file} needs the package {error.name}: install it first.") from error
+    return found.model_copy(
+        update={
+            "file": file,
+            "family": family,
+            "download_bytes": repository.files[file],
+            "parameters": parameters,
+        }
+    )
 
 
 def _only_file(files: Mapping[str, int], named: str) -> str:
     """Return the only checkpoint of a repository. Raises `UnsupportedModel`, also if another one was `named`."""
-    found = [name for name in files if name.endswith(WEIGHT_SUFFIXES) and "/" not in name]
+    found = [name for name in files if name.endswith(CHECKPOINT_SUFFIXES) and "/" not in name]
     if named and named not in files:
         raise UnsupportedModel(f"It has no file {named}.")
     if "model_index.json" in files:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from generation.weight_files import CHECKPOINT_SUFFIXES
+
 COMMIT = re.compile(r"[0-9a-f]{40}")
-WEIGHT_SUFFIXES = (".safetensors", ".gguf")
 
 _HUB = "huggingface.co"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -63,7 +64,7 @@ def _source(repository: str, revision: str, file: str) -> Source:
         raise InvalidSource(
             f"Enter owner/name, a link to {_HUB}, or a directory or file in MODELS_DIR such as owner/name/file.safetensors."
         )
-    if file and not file.endswith(WEIGHT_SUFFIXES):
+    if file and not file.endswith(CHECKPOINT_SUFFIXES):
         raise InvalidSource("Only .safetensors and .gguf files are loaded, since others can contain code.")
     if file and not _FILE.fullmatch(file):
         raise InvalidSource("The name of the file may have letters, digits, spaces, dots, dashes and underscores.")

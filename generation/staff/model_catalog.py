@@ -19,6 +19,7 @@ from redis import RedisError
 from accounts import audit
 from accounts.admin_tools.audited import AuditedAdminMixin
 from accounts.admin_tools.strict_lookups import StrictLookupsMixin
+from generation.broker import workers
 from generation.families import Family
 from generation.jobs import control
 from generation.jobs.control import CommandRefused
@@ -116,6 +117,16 @@ class DiffusionModelForm(InspectedForm):
         return groups
 
 
+def _gpu_bytes() -> list[int]:
+    """Return the memory of each worker's GPU, as far as workers are known."""
+    try:
+        return [
+            info.memory_total for info in workers.registered() if info.device.startswith("cuda") and not info.is_stale
+        ]
+    except RedisError:
+        return []
+
+
 @admin.register(DiffusionModel)
 class DiffusionModelAdmin(RepositoryAdmin):
     form = DiffusionModelForm
@@ -153,11 +164,12 @@ class DiffusionModelAdmin(RepositoryAdmin):
     ) -> HttpResponse:
         form, row = context["adminform"].form, context["original"]
         # Who may only see the row has no fields.
-        family = form["family"].value() if "family" in form.fields else row.family
+        name = form["family"].value() if "family" in form.fields else row.family
+        family = Family(name) if name in set(Family) else None
         shown = self.found(request) or stored_inspection(row)
         context["shows_family"] = True
-        context["family_facts"] = family_facts(shown.repository, Family(family)) if family in set(Family) else []
-        context["memory_facts"] = memory_facts(shown.parameters)
+        context["family_facts"] = family_facts(shown.repository, family) if family else []
+        context["memory_facts"] = memory_facts(shown.parameters, family, _gpu_bytes())
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -1,9 +1,10 @@
 """What staff read about a model before they use it: what follows from its family, and from its sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from generation.families import MEGAPIXEL, Family, ImageUse, Traits
+from generation.families import FAMILY_TRAITS, MEGAPIXEL, Family, ImageUse, Traits
+from generation.memory import describe_fit
 from generation.recipes import ModelReference, traits_of
 
 
@@ -33,20 +34,21 @@ def _values(values: Mapping[str, float]) -> str:
 
 
 def _sizes(traits: Traits) -> str:
-    sizes = f"{traits.min_side} to {traits.max_side} pixels a side, in multiples of {traits.side_multiple}"
-    megapixels = f"{traits.area / MEGAPIXEL:.2g} megapixel"
-    return f"{sizes}, {'always' if traits.has_fixed_area else 'at most'} {megapixels}"
+    megapixels = traits.area / MEGAPIXEL
+    area = (
+        f"{'always' if traits.has_fixed_area else 'at most'} {megapixels:.2g} megapixel{'s' if megapixels != 1 else ''}"
+    )
+    return f"{traits.min_side} to {traits.max_side} pixels a side, in multiples of {traits.side_multiple}, {area}"
 
 
-def memory_facts(parameters: Mapping[str, int]) -> list[Fact]:
-    """Return what the components of a model need, given their numbers of parameters."""
-    if not parameters:
+def memory_facts(parameters: Mapping[str, int], family: Family | None, cards: Sequence[int]) -> list[Fact]:
+    """Return what a model needs, given the numbers of parameters of its components, and how it fits cards of these bytes."""
+    if not parameters or family is None:
         return []
     parts = [f"{name} {_count(count)}" for name, count in sorted(parameters.items(), key=lambda item: -item[1])]
-    total = sum(parameters.values())
     return [
         Fact("Parameters", ", ".join(parts)),
-        Fact("Memory", f"weights of {size_in_words(2 * total)} in 16 bit, {size_in_words(4 * total)} in 32 bit"),
+        Fact("Memory on GPUs", describe_fit(FAMILY_TRAITS[family], parameters, cards)),
     ]
 
 

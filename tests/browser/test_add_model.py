@@ -59,14 +59,14 @@ def test_a_model_is_pasted_looked_at_and_saved(
     found = page.get_by_role("region", name="What was found")
     expect(found).to_contain_text("9.18 MB are fetched from the hub")
     expect(found).to_contain_text("instruct-pix2pix, as its files tell")
-    expect(found).to_contain_text("256 to 1024 pixels a side")
+    expect(found).to_contain_text("1024 pixels a side")
     check_layout(page)
 
     # What follows from the family is that of the one which is chosen.
     page.get_by_label("Family").select_option("sdxl")
-    expect(found).to_contain_text("512 to 2048 pixels a side")
+    expect(found).to_contain_text("2048 pixels a side")
     page.get_by_label("Family").select_option("instruct-pix2pix")
-    expect(found).to_contain_text("256 to 1024 pixels a side")
+    expect(found).to_contain_text("1024 pixels a side")
     page.get_by_role("button", name="Save and continue editing").click()
     expect(page.get_by_role("region", name="What is used")).to_contain_text(commit[:12])
     model = DiffusionModel.objects.get(pk=NAME)

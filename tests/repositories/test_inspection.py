@@ -17,6 +17,7 @@ from generation.repositories.inspection import Inspection, InspectionFailed, ins
 from generation.repositories.lightning import SDXL_BASE
 from generation.repositories.sources import Source
 from tests.support.hub import ModelHub
+from tests.support.single_files import save_checkpoint
 from tests.support.tiny_models import save_lightning_unet, save_sdxl, save_stable_diffusion
 from tests.support.twins import save_twin
 
@@ -210,16 +211,14 @@ def test_missing_packages_are_a_reason(models_dir: Path, monkeypatch: pytest.Mon
 
 
 def test_a_single_file_has_a_directory_of_its_own(hub: ModelHub, models_dir: Path, tmp_path: Path) -> None:
-    directory = tmp_path / "own/files"
-    directory.mkdir(parents=True)
-    unet = Path(
-        shutil.copy(BUNDLED / "tiny-edit/unet/diffusion_pytorch_model.safetensors", directory / "a.safetensors")
-    )
+    file = tmp_path / "own/files/a.safetensors"
+    save_checkpoint(models_dir / "tests/sd", file)
     found = inspect_model(Source("own/files"), tmp_path, True)
-    assert (found.file, found.family, found.download_bytes) == ("a.safetensors", None, unet.stat().st_size)
-    assert found.parameters == {"transformer": parameters_on_disk(BUNDLED / "tiny-edit")["unet"]}
+    assert (found.file, found.family) == ("a.safetensors", Family.STABLE_DIFFUSION)
+    assert found.download_bytes == file.stat().st_size
+    assert found.parameters == parameters_on_disk(models_dir / "tests/sd")
     assert inspect_model(Source("own/files", "", "a.safetensors"), tmp_path, True) == found
-    hub.add("their/files", directory)
+    hub.add("their/files", file.parent)
     for source, says in [
         (
             Source("their/files", "main", "a.safetensors"),
@@ -231,11 +230,14 @@ def test_a_single_file_has_a_directory_of_its_own(hub: ModelHub, models_dir: Pat
             inspect_model(source, tmp_path, False)
     with pytest.raises(UnsupportedModel, match="which is loaded as a whole"):
         inspect_model(Source("tests/sd", "", "unet/diffusion_pytorch_model.safetensors"), models_dir, True)
-    lora = shutil.copy(BUNDLED / "banknote/pytorch_lora_weights.safetensors", directory / "b.safetensors")
+    lora = shutil.copy(BUNDLED / "banknote/pytorch_lora_weights.safetensors", file.parent / "b.safetensors")
     with pytest.raises(UnsupportedModel, match=r"several models, a.safetensors, b.safetensors: put one"):
         inspect_model(Source("own/files"), tmp_path, True)
-    shutil.move(lora, unet)
+    shutil.move(lora, file)
     with pytest.raises(UnsupportedModel, match="It is a LoRA"):
+        inspect_model(Source("own/files"), tmp_path, True)
+    file.write_bytes(b"\xff" * 100)
+    with pytest.raises(UnsupportedModel, match="damaged"):
         inspect_model(Source("own/files"), tmp_path, True)
 
 

@@ -1,5 +1,6 @@
 """Models and LoRAs are added by one field, shown before they are saved, and saved as they were shown."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,14 @@ def test_a_new_commit_of_an_enabled_model_is_downloaded(
     with django_capture_on_commit_callbacks(execute=True):
         staff.post(CHANGE, form | {"inspection": token})
     assert commands.count() == 2
+
+
+@pytest.mark.usefixtures("redis")
+def test_the_memory_is_told_for_the_gpus_of_workers(staff: Client, editor: Repository) -> None:
+    register_worker("cpu-1")
+    assert re.search(r"Needs [\d.]+ GB\.</dd>", inspected(staff, "diffusionmodel", NAME)[0])
+    register_worker("gpu-1", device="cuda:0", memory_total=12 * 2**30)
+    assert "Workers: 12 GB: whole.</dd>" in inspected(staff, "diffusionmodel", NAME)[0]
 
 
 def test_a_commit_that_is_gone_leaves_the_row_as_it_is(staff: Client, hub: ModelHub, editor: Repository) -> None:
