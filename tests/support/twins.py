@@ -72,13 +72,14 @@ from tests.support.vision_twins import (
 class Twin:
     """How to save a twin to a directory, the repository that it stands for, and the packages it needs to load.
 
-    `dtype` is the number type to run it in, as `EngineSettings` has it.
+    `dtype` is the number type to run it in, as `EngineSettings` has it. A real model can take a twin's place; it is not tiny.
     """
 
     save: Callable[[Path], None]
     repository: str
     packages: tuple[str, ...] = ()
     dtype: str = "float32"
+    is_tiny: bool = True
 
 
 def save_twin(models_dir: Path, name: str) -> str:

@@ -113,7 +113,7 @@ def _as_twin(directory: Path, model_id: str) -> Twin:
         if not path.exists():
             path.symlink_to(directory)
 
-    return Twin(link, model_id, dtype=os.environ.get("DTYPE", "auto"))
+    return Twin(link, model_id, dtype=os.environ.get("DTYPE", "auto"), is_tiny=False)
 
 
 def _measure(engine: Engine, model: ModelReference) -> dict[str, str]:
