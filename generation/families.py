@@ -129,7 +129,8 @@ class Traits(BaseModel):
     `empty_negative_prompt` stands for no negative prompt. `min_steps` is the least number of steps that works.
     `prompt_tokens` is how many tokens of a prompt are read, None if the tokenizer tells. `output` is the attribute of the
     pipeline's answer that has the pictures. `gpu_dtype` is the number type on GPUs. `packages` are installed beside
-    diffusers.
+    diffusers. `can_cache_steps` is true where diffusers' first-block cache works, `can_compile` where diffusers
+    names the blocks of the denoiser that are compiled once for all.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -163,6 +164,8 @@ class Traits(BaseModel):
     output: str = "images"
     gpu_dtype: str = "float16"
     packages: tuple[str, ...] = ()
+    can_cache_steps: bool = False
+    can_compile: bool = True
 
     @property
     def has_strength(self) -> bool:
@@ -194,6 +197,7 @@ _TRUE_CFG: dict[str, Any] = {
     # `shift_terminal` divides zero by zero in a schedule of one step.
     "min_steps": 2,
     "latents": LatentLayout.PATCHES,
+    "can_cache_steps": True,
 }
 _SDXL: dict[str, Any] = {
     "pipeline": "StableDiffusionXLImg2ImgPipeline",
@@ -272,11 +276,13 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         guides_each_image=False,
         side_multiple=64,
         area=MEGAPIXEL,
+        can_compile=False,
     ),
     Family.SD3: Traits(
         models="SD 3, SD 3.5 medium and large",
         **{**_FLOW, "gpu_dtype": "float16", "prompt_tokens": 256},
         pipeline="StableDiffusion3Img2ImgPipeline",
+        can_compile=False,
         recommended={"guidance_scale": 4.5, "num_inference_steps": 28},
     ),
     Family.FLUX: Traits(
@@ -412,6 +418,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         **_EMBEDDED_GUIDANCE,
         without_effect=_EMBEDDED,
         constants={"use_resolution_binning": False, "intermediate_timesteps": None},
+        can_compile=False,
         recommended={"guidance_scale": 4.5, "num_inference_steps": 4},
     ),
     Family.OMNIGEN: Traits(
@@ -422,6 +429,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         arguments={"image": "input_images", "image_guidance_scale": "img_guidance_scale"},
         prompt_template="<img><|image_1|></img> {prompt}",
         packages=("torchvision",),
+        can_compile=False,
         recommended={"guidance_scale": 2.5, "image_guidance_scale": 1.6, "num_inference_steps": 50},
     ),
     Family.FIBO_EDIT: Traits(

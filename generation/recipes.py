@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from generation.families import FAMILY_TRAITS, Family, Guidance, ImageUse, StepRule, Traits
+from generation.memory import NO_OPTIONS, MemoryOptions
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
 
 BUNDLED_OWNER = "dreamsite"
@@ -22,13 +23,14 @@ BUNDLED_OWNER = "dreamsite"
 
 
 class ModelReference(BaseModel):
-    """The weights of a model: repository name, pinned revision ("" for weights on disk) and family."""
+    """The weights of a model: repository name, pinned revision ("" for weights on disk), family, and memory options."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
     revision: str
     family: Family
+    memory: MemoryOptions = NO_OPTIONS
 
 
 class LoraReference(BaseModel):

@@ -22,9 +22,9 @@ _LISTED_SECONDS = 3600
 class WorkerInfo:
     """A worker's entry in the registry.
 
-    Memory is in bytes, `started` a Unix time, `models` the loaded ones, `missing` the enabled ones whose weights are not on
-    the host's disk. `problem` is a sentence on why the default model is not
-    loaded, empty if it is. `seconds_since_heartbeat` is measured by Redis's clock.
+    Memory is in bytes, `started` a Unix time, `models` the loaded ones, `plans` their memory plans in words by model,
+    `missing` the enabled ones whose weights are not on the host's disk. `problem` is a sentence on why the default model is
+    not loaded, empty if it is. `seconds_since_heartbeat` is measured by Redis's clock.
     """
 
     name: str
@@ -36,6 +36,7 @@ class WorkerInfo:
     memory_total: int
     started: float
     models: list[str] = field(default_factory=list)
+    plans: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     is_drained: bool = False
     problem: str = ""
@@ -44,6 +45,11 @@ class WorkerInfo:
     @property
     def is_stale(self) -> bool:
         return self.seconds_since_heartbeat > STALE_SECONDS
+
+    @property
+    def placed_models(self) -> list[tuple[str, str]]:
+        """The loaded models, each with its memory plan."""
+        return [(model, self.plans.get(model, "")) for model in self.models]
 
     @property
     def is_ready(self) -> bool:

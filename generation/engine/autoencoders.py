@@ -18,7 +18,10 @@ def encode(autoencoder: Any, picture: torch.Tensor) -> torch.Tensor:
     if needs_float32:  # it overflows in smaller types; pipelines do the same
         autoencoder.to(torch.float32)
     try:
-        pixels = picture.to(autoencoder.device, autoencoder.dtype)
+        # An offloaded autoencoder is elsewhere until it works.
+        hook = getattr(autoencoder, "_hf_hook", None)
+        device = autoencoder.device if hook is None else hook.execution_device
+        pixels = picture.to(device, autoencoder.dtype)
         if getattr(autoencoder.config, "in_channels", 3) == 4:  # with transparency
             pixels = torch.nn.functional.pad(pixels, (0, 0, 0, 0, 0, 1), value=1.0)
         is_video = hasattr(autoencoder.config, "temperal_downsample")

@@ -112,6 +112,8 @@ def call(
         return [fit_back(image, job.recipe, job.box) for image, job in zip(images, jobs, strict=True)]
     finally:
         hook.remove()
+        # After an error, offloaded parts and the residuals of a step cache would be left for the next call.
+        pipe.maybe_free_model_hooks()
         # Some pipelines switch the autoencoder to float32 while decoding; a call that fails there does not switch back.
         autoencoder = autoencoder_of(pipe)
         if autoencoder.dtype != warm.dtype:

@@ -14,18 +14,20 @@ from huggingface_hub import hf_hub_download
 
 from generation.engine.errors import LoraFailed, ModelFailed, ModelNotDownloaded
 from generation.families import Family
+from generation.family_detection import UnsupportedModel
 from generation.recipes import LoraReference, ModelReference, traits_of
 from generation.repositories import downloads
 from generation.repositories.downloads import OnProgress, Selection
 from generation.repositories.files import FLOAT16, files_to_read, local_directories, variant_of
 from generation.repositories.hub_errors import HubFailed, explained
 from generation.repositories.lightning import SDXL_BASE, repository_of, unet_file
+from generation.repositories.single_files import STABLE_DIFFUSION, SingleFile, single_file_of
 
 DEFAULT_LORA_FILE = "pytorch_lora_weights.safetensors"
 
 # The checker's own repository has a pickle only; this one has the same weights as safetensors.
 _CHECKER = "CompVis/stable-diffusion-safety-checker"
-_CHECKER_ON_HUB = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14")
+_CHECKER_ON_HUB = (STABLE_DIFFUSION.id, STABLE_DIFFUSION.revision)
 
 # Their model cards record the measurements.
 _MEASURED_IN_BFLOAT16 = {"dreamsite/tiny-edit", "dreamsite/tiny-redraw"}
@@ -52,14 +54,20 @@ class LoadSpec:
 
 @dataclass(frozen=True)
 class Weights:
-    """The paths of a model: a directory in diffusers format, and optionally the file of another UNet.
+    """The paths of a model: a directory in diffusers format, and optionally a file.
 
-    `variant` is diffusers' name of the variant of the directory's weights, "" for the full ones.
+    `variant` is diffusers' name of the variant of the directory's weights, "" for the full ones. `denoiser` replaces the UNet
+    or transformer of the directory; `checkpoint` has the weights of all parts, and the directory has their configuration alone.
     """
 
     pipeline: Path
-    unet: Path | None = None
+    denoiser: Path | None = None
     variant: str = ""
+    checkpoint: Path | None = None
+
+    @property
+    def single_file(self) -> Path | None:
+        return self.checkpoint or self.denoiser
 
 
 def load_spec(model: ModelReference) -> LoadSpec:
@@ -81,8 +89,15 @@ def load_spec(model: ModelReference) -> LoadSpec:
 def find_model(model: ModelReference, models_dir: Path) -> Weights:
     """Return the weights on disk: bundled, else in `models_dir/<id>`, else the pinned revision as it was downloaded.
 
-    Raises `ModelNotDownloaded` if any is missing.
+    Raises `ModelNotDownloaded` if any is missing, or `ModelFailed` for a single file that cannot be loaded.
     """
+    if (single := _single_file(model, models_dir)) is not None:
+        directory, variant = _find_pipeline(single.base, models_dir, single.without)
+        if directory is None:
+            raise ModelNotDownloaded(model.id)
+        if single.is_checkpoint:
+            return Weights(directory, checkpoint=single.file)
+        return Weights(directory, single.file, variant)
     spec = load_spec(model)
     directory, variant = _find_pipeline(spec.base or model, models_dir, _left_out(spec))
     unet = _find_file(repository_of(model.id), model.revision, spec.unet_file, models_dir) if spec.base else None
@@ -118,12 +133,12 @@ def download_model(model: ModelReference, models_dir: Path, on_progress: OnProgr
         return find_model(model, models_dir)
     except ModelNotDownloaded:
         pass
-    spec = load_spec(model)
-    base = spec.base or model
+    spec, single = load_spec(model), _single_file(model, models_dir)
+    base, without = (single.base, single.without) if single else (spec.base or model, _left_out(spec))
     selections = []
-    if _find_pipeline(base, models_dir, _left_out(spec))[0] is None:
+    if _find_pipeline(base, models_dir, without)[0] is None:
         with explained(base.id, base.revision, models_dir):
-            selections.append(_select_pipeline(base, models_dir, _left_out(spec), variant))
+            selections.append(_select_pipeline(base, models_dir, without, variant))
     if spec.base:
         selections += _select_file(repository_of(model.id), model.revision, spec.unet_file, models_dir)
     with explained(model.id, model.revision, models_dir):
@@ -155,6 +170,18 @@ def download_safety_checker(models_dir: Path) -> Path:
     except HubFailed as error:
         raise ModelFailed("The safety checker is not available on this server.") from error
     return find_safety_checker(models_dir)
+
+
+def _single_file(model: ModelReference, models_dir: Path) -> SingleFile | None:
+    """Return the single file of a model; None if it has none. Raises `ModelFailed`."""
+    if not _ID.fullmatch(model.id) or ".." in model.id:
+        return None
+    try:
+        return single_file_of(model, models_dir)
+    except UnsupportedModel as error:
+        raise ModelFailed(f"Model '{model.id}' cannot be loaded. {error}") from error
+    except (OSError, ValueError) as error:
+        raise ModelFailed(f"Model '{model.id}' could not be loaded.") from error
 
 
 def _left_out(spec: LoadSpec) -> str:

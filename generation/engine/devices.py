@@ -103,6 +103,11 @@ def memory(device: torch.device) -> tuple[int, int]:
     return used, _host_memory()
 
 
+def card_memory(device: torch.device, neighbours: int) -> int | None:
+    """Return the bytes of a GPU for each of its workers, this one and its neighbours; None for devices without own memory."""
+    return torch.cuda.mem_get_info(device)[1] // (1 + neighbours) if device.type == "cuda" else None
+
+
 def release_memory(device: torch.device) -> None:
     """Return unreferenced memory to the device."""
     gc.collect()

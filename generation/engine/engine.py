@@ -21,6 +21,7 @@ from generation.engine.calls import (
 )
 from generation.engine.devices import (
     DTYPES,
+    card_memory,
     choose_device,
     is_device_lost,
     is_out_of_memory,
@@ -137,7 +138,14 @@ class Engine:
             if settings.memory_budget is None
             else settings.memory_budget
         )
-        self._pipelines = WarmPipelines(settings.models_dir, self._device, settings.dtype, budget)
+        self._pipelines = WarmPipelines(
+            settings.models_dir,
+            self._device,
+            settings.dtype,
+            budget,
+            host_budget=memory_budget(torch.device("cpu"), settings.neighbours),
+            card=card_memory(self._device, settings.gpu_neighbours),
+        )
         self._safety_checker: safety.SafetyChecker | None = None
 
     @property
@@ -149,6 +157,11 @@ class Engine:
     def fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each loaded model by its id, least recently used first."""
         return self._pipelines.fingerprints
+
+    @property
+    def memory_plans(self) -> dict[str, str]:
+        """Return the memory plan of each loaded model by its id, in words."""
+        return self._pipelines.plans
 
     @property
     def memory(self) -> tuple[int, int]:
@@ -165,6 +178,9 @@ class Engine:
             catalog.find_model(model, self._settings.models_dir)
         except ModelNotDownloaded:
             return False
+        except ModelFailed:
+            # Loading it tells why.
+            return True
         return True
 
     def evict(self, model_id: str) -> bool:

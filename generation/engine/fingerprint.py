@@ -8,14 +8,15 @@ import diffusers
 import torch
 
 from generation.engine.catalog import Weights
+from generation.memory import WHOLE, MemoryPlan
 
 
-def fingerprint(weights: Weights, dtype: torch.dtype, device: torch.device) -> str:
-    """Return 40 hexadecimal digits that change with the files of a model, the number type, the device and the libraries.
+def fingerprint(weights: Weights, dtype: torch.dtype, device: torch.device, plan: MemoryPlan = WHOLE) -> str:
+    """Return 40 hexadecimal digits that change with a model's files, number type, device, memory plan, and the libraries.
 
     Weights are not read: those of the hub are known by the names of their blobs, and all others by size and time of change.
     """
-    computed_with = (str(dtype), weights.variant, device.type, diffusers.__version__, torch.__version__)
+    computed_with = (str(dtype), weights.variant, device.type, str(plan), diffusers.__version__, torch.__version__)
     digest = hashlib.sha256(repr(computed_with).encode())
     for path in _files(weights):
         if path.suffix == ".json":

@@ -31,11 +31,12 @@ class _Adapter:
 
 
 class Loras:
-    """The loaded LoRAs of one pipeline, least recently used first."""
+    """The loaded LoRAs of one pipeline, least recently used first. Weights in fp8 cannot have any: not `can_load`."""
 
-    def __init__(self, pipe: Any, find: Callable[[LoraReference], Path]) -> None:
+    def __init__(self, pipe: Any, find: Callable[[LoraReference], Path], can_load: bool = True) -> None:
         self._pipe = pipe
         self._find = find
+        self._can_load = can_load
         self._numbers = count()
         self._adapters: OrderedDict[_Key, _Adapter] = OrderedDict()
 
@@ -53,6 +54,11 @@ class Loras:
         if not loras:
             yield []
             return
+        if not self._can_load:
+            raise LoraFailed(
+                "LoRAs do not work with this model while its weights are in fp8. Ask an administrator to set another "
+                "quantization, such as 8 bit."
+            )
         try:
             adapters = [self._adapter(lora) for lora in loras]
             self._pipe.enable_lora()

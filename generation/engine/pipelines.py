@@ -1,11 +1,10 @@
 """Cache of warm pipelines: when memory is short, the least recently used one is dropped first."""
 
 import inspect
-import json
 import logging
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,22 +15,17 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub.utils.tqdm import disable_progress_bars
-from safetensors.torch import load_file
 
-from generation.engine.catalog import (
-    Weights,
-    find_lora,
-    find_model,
-    load_spec,
-)
+from generation.engine.catalog import Weights, find_lora, find_model, load_spec
 from generation.engine.devices import choose_dtype, is_out_of_memory, release_memory
 from generation.engine.errors import ModelFailed, ModelTooLarge, PackagesMissing
 from generation.engine.fingerprint import fingerprint
+from generation.engine.loading import check_support, count_weights, load
 from generation.engine.loras import Loras
 from generation.engine.previews import Previews
-from generation.engine.processors import load_processors, load_text_processors
 from generation.families import StepSource, Traits
-from generation.family_detection import UnsupportedModel, detect_family, read_configuration
+from generation.family_detection import UnsupportedModel
+from generation.memory import PACKAGES, WHOLE, MemoryPlan, Quantization, choose_plan, is_over_budget
 from generation.recipes import LoraReference, ModelReference, traits_of
 
 log = logging.getLogger(__name__)
@@ -71,13 +65,21 @@ class WarmPipeline:
     Raises TypeError if the pipeline lacks an argument that its family's rules need.
     """
 
-    def __init__(self, pipe: Any, dtype: torch.dtype, traits: Traits, find: Callable[[LoraReference], Path]) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        dtype: torch.dtype,
+        traits: Traits,
+        find: Callable[[LoraReference], Path],
+        plan: MemoryPlan = WHOLE,
+    ) -> None:
         self.pipe = pipe
         self.dtype = dtype
         self.fingerprint = ""
+        self.plan = plan
         self.denoiser: torch.nn.Module = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
         self.arguments = frozenset(inspect.signature(pipe.__call__).parameters)
-        self.loras = Loras(pipe, find)
+        self.loras = Loras(pipe, find, can_load=plan.quantization is not Quantization.FP8)
         self.previews = Previews(pipe, traits.latents)
         needed = {traits.arguments.get(name, name) for name in _NEEDED_ARGUMENTS} | set(traits.constants)
         if traits.step_source is StepSource.CALLBACK:
@@ -99,13 +101,27 @@ class WarmPipeline:
 
 
 class WarmPipelines:
-    """Pipelines by model, least recently used first; together at most `budget` bytes, unless it is only one."""
+    """Pipelines by model, least recently used first.
 
-    def __init__(self, models_dir: Path, device: torch.device, dtype: str, budget: int) -> None:
+    Together at most `budget` bytes on the device and, of those that are offloaded, `host_budget` in the host's memory, unless
+    it is only one. `card` is what one may have on the GPU while it works; None for devices without memory of their own.
+    """
+
+    def __init__(
+        self,
+        models_dir: Path,
+        device: torch.device,
+        dtype: str,
+        budget: int,
+        host_budget: int,
+        card: int | None,
+    ) -> None:
         self._models_dir = models_dir
         self._device = device
         self._dtype = dtype
         self._budget = budget
+        self._host_budget = host_budget
+        self._card = card
         self._warm: OrderedDict[ModelReference, WarmPipeline] = OrderedDict()
 
     @property
@@ -117,6 +133,11 @@ class WarmPipelines:
     def fingerprints(self) -> dict[str, str]:
         """Return the fingerprints of the warm models by id."""
         return {model.id: warm.fingerprint for model, warm in self._warm.items()}
+
+    @property
+    def plans(self) -> dict[str, str]:
+        """Return the memory plan of each warm model by its id, in words."""
+        return {model.id: str(warm.plan) for model, warm in self._warm.items()}
 
     def get(self, model: ModelReference) -> WarmPipeline:
         """Return the pipeline of this model; load it if necessary.
@@ -135,7 +156,7 @@ class WarmPipelines:
 
     def trim(self) -> None:
         """Drop the least recently used pipelines until the rest fits the budget; always keep the most recent one."""
-        while len(self._warm) > 1 and self._used() > self._budget:
+        while len(self._warm) > 1 and self._is_over_budget():
             self._drop_oldest()
 
     def drop_idle(self) -> bool:
@@ -155,10 +176,14 @@ class WarmPipelines:
             release_memory(self._device)
         return bool(revisions)
 
-    def _used(self) -> int:
-        if self._device.type == "cuda":
-            return torch.cuda.memory_allocated(self._device)
-        return sum(warm.size for warm in self._warm.values())
+    def _is_over_budget(self) -> bool:
+        allocated = (
+            torch.cuda.memory_allocated(self._device)
+            if self._device.type == "cuda"
+            else sum(warm.size for warm in self._warm.values())
+        )
+        plans = [warm.plan for warm in self._warm.values()]
+        return is_over_budget(plans, allocated, self._budget, self._host_budget)
 
     def _drop_oldest(self) -> None:
         model = next(iter(self._warm))
@@ -168,21 +193,25 @@ class WarmPipelines:
 
     def _load(self, model: ModelReference) -> WarmPipeline:
         traits = traits_of(model)
-        if missing := [package for package in traits.packages if find_spec(package) is None]:
-            raise PackagesMissing(model.id, missing)
+        _require(model, traits.packages)
         weights = find_model(model, self._models_dir)
+        dtype = self.dtype_of(model)
         try:
-            detect_family(model.id, *read_configuration(weights.pipeline))
+            check_support(model, weights)
+            plan = self._plan(model, weights, dtype)
         except UnsupportedModel as error:
             raise ModelFailed(f"Model '{model.id}' cannot be run. {error}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise ModelFailed(f"Model '{model.id}' could not be loaded.") from error
-        dtype = self.dtype_of(model)
+        if plan.quantization in PACKAGES:
+            _require(model, [PACKAGES[plan.quantization]])
+        if plan.quantization is Quantization.FOUR_BIT and self._device.type != "cuda":
+            raise ModelFailed(f"Model '{model.id}' is set to 4 bit, which needs an NVIDIA GPU.")
         while True:
             try:
-                pipe = load(model, weights, self._device, dtype)
-                warm = WarmPipeline(pipe, dtype, traits, lambda lora: find_lora(lora, self._models_dir))
-                warm.fingerprint = fingerprint(weights, dtype, self._device)
+                pipe = load(model, weights, self._device, dtype, plan)
+                warm = WarmPipeline(pipe, dtype, traits, lambda lora: find_lora(lora, self._models_dir), plan)
+                warm.fingerprint = fingerprint(weights, dtype, self._device, plan)
                 return warm
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -193,42 +222,22 @@ class WarmPipelines:
             self._warm.clear()
             release_memory(self._device)
 
-
-def load(model: ModelReference, weights: Weights, device: torch.device, dtype: torch.dtype) -> Any:
-    """Load the pipeline of this model to the device, with all networks in `dtype`. Raises what diffusers raises."""
-    spec = load_spec(model)
-    parts: dict[str, Any] = {}
-    if "safety_checker" in json.loads((weights.pipeline / "model_index.json").read_text()):
-        # `safety` checks the results; the pipeline's own checker would blacken them.
-        parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    parts |= load_processors(weights.pipeline)
-    if weights.unet is not None:
-        parts["unet"] = _load_unet(weights.pipeline, weights.unet, dtype)
-    pipe = getattr(diffusers, spec.pipeline).from_pretrained(
-        weights.pipeline,
-        dtype=dtype,
-        variant=weights.variant or None,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        **parts,
-    )
-    pipe.register_modules(**load_text_processors(weights.pipeline))
-    if spec.scheduler:
-        scheduler = getattr(diffusers, spec.scheduler)
-        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **spec.scheduler_changes)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
-    for part in (getattr(pipe, "unet", None), getattr(pipe, "vae", None)):
-        if part is not None and all(parameter.dim() < 5 for parameter in part.parameters()):
-            part.to(memory_format=torch.channels_last)
-    return pipe
+    def _plan(self, model: ModelReference, weights: Weights, dtype: torch.dtype) -> MemoryPlan:
+        options = model.memory
+        if weights.checkpoint is not None or (weights.denoiser is not None and weights.denoiser.suffix == ".gguf"):
+            # diffusers quantizes parts of directories alone, and GGUF is quantized already.
+            options = options.model_copy(update={"quantization": Quantization.NONE})
+        return choose_plan(
+            traits_of(model),
+            count_weights(weights, dtype.itemsize),
+            self._card,
+            options,
+            parameter_bytes=dtype.itemsize,
+            packages=[package for package in PACKAGES.values() if find_spec(package)],
+        )
 
 
-def _load_unet(base: Path, file: Path, dtype: torch.dtype) -> Any:
-    """Return a UNet with the configuration of the base model and the weights of a file."""
-    unet_class: Any = diffusers.UNet2DConditionModel
-    with torch.device("meta"):  # skips the random initialization, since the weights are loaded next
-        unet = unet_class.from_config(unet_class.load_config(base / "unet"))
-    unet.load_state_dict(load_file(file), assign=True)
-    return unet.to(dtype).eval()
+def _require(model: ModelReference, packages: Iterable[str]) -> None:
+    """Raise `PackagesMissing` if one of these packages is not installed."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise PackagesMissing(model.id, missing)

@@ -9,7 +9,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
-from generation.families import Family
+from generation.families import FAMILY_TRAITS, Family
+from generation.memory import PACKAGES, MemoryOptions, Offload, Quantization
 from generation.parameters import ErrorCode, ImageToImageParameters, RequestRefused, bounds
 from generation.recipes import BUNDLED_OWNER, Limits, LoraReference, ModelReference
 
@@ -138,6 +139,38 @@ class DiffusionModel(RepositoryModel):
         max_length=10_000,
         help_text="Example prompts, one per line, for the studio and GET /models.",
     )
+    offload = models.CharField(
+        max_length=10,
+        blank=True,
+        choices=[("", "automatic"), ("none", "none"), ("model", "model"), ("group", "group")],
+        default="",
+        help_text="What waits in the host's memory while others compute: nothing, whole networks, or all layers but the one "
+        "that computes, which is slow.",
+    )
+    quantization = models.CharField(
+        max_length=10,
+        blank=True,
+        choices=[("", "automatic"), ("none", "none"), ("8-bit", "8 bit"), ("fp8", "fp8"), ("4-bit", "4 bit")],
+        default="",
+        help_text="Smaller weights for denoiser and text encoders, which change the pictures. 8 bit needs the package torchao "
+        "on the workers, 4 bit bitsandbytes; LoRAs do not work with fp8.",
+    )
+    vae_tiling = models.BooleanField(
+        "VAE tiling",
+        null=True,
+        blank=True,
+        choices=[(None, "automatic"), (True, "on"), (False, "off")],
+        help_text="Decode large pictures in tiles, which needs less memory and changes them slightly.",
+    )
+    step_cache = models.BooleanField(
+        default=False,
+        help_text="Reuse what hardly changes from one step to the next: faster, and slightly other pictures. Only for "
+        "Qwen-Image and its first editors.",
+    )
+    compile_repeated_blocks = models.BooleanField(
+        default=False,
+        help_text="Compile the blocks of the denoiser: faster steps on GPUs, after a minute or more for the first picture.",
+    )
     float16_bytes = models.PositiveBigIntegerField(
         null=True,
         editable=False,
@@ -165,6 +198,17 @@ class DiffusionModel(RepositoryModel):
             raise ValidationError({"enabled": "The default model must be enabled."})
         if self.pool not in settings.POOLS:
             raise ValidationError({"pool": f"There is no such pool; choose one of {', '.join(settings.POOLS)}."})
+        if self.offload == Offload.GROUP and self.quantization in PACKAGES:
+            raise ValidationError(
+                {"quantization": "Group offload needs weights that are not quantized: choose none, fp8 or automatic."}
+            )
+        traits = next((traits for family, traits in FAMILY_TRAITS.items() if family == self.family), None)
+        if traits and self.step_cache and not traits.can_cache_steps:
+            raise ValidationError({"step_cache": f"Models of the family {self.family} cannot cache steps."})
+        if traits and self.compile_repeated_blocks and not traits.can_compile:
+            raise ValidationError(
+                {"compile_repeated_blocks": f"Models of the family {self.family} cannot be compiled."}
+            )
         longest = bounds(ImageToImageParameters.model_fields["prompt"])["max_length"]
         if any(len(prompt) > longest for prompt in self.examples):
             raise ValidationError(
@@ -176,7 +220,14 @@ class DiffusionModel(RepositoryModel):
         return [prompt for line in self.example_prompts.splitlines() if (prompt := line.strip())]
 
     def reference(self) -> ModelReference:
-        return ModelReference(id=self.id, revision=self.revision, family=Family(self.family))
+        memory = MemoryOptions(
+            offload=Offload(self.offload) if self.offload else None,
+            quantization=Quantization(self.quantization) if self.quantization else None,
+            vae_tiling=self.vae_tiling,
+            step_cache=self.step_cache,
+            compile_repeated_blocks=self.compile_repeated_blocks,
+        )
+        return ModelReference(id=self.id, revision=self.revision, family=Family(self.family), memory=memory)
 
     def may_batch(self, fingerprint: str) -> bool:
         """Return whether `verify_batching` found that batches give the same pictures as single runs.

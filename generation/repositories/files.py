@@ -16,6 +16,9 @@ REDUCED_COPIES = ("*.fp16*", "*.bf16*", "*.non_ema*", "*.ema_only*")
 FLOAT16 = "fp16"
 """The variant of the weights for models that are computed in float16."""
 
+EVERY_COMPONENT = "*"
+"""Stands for a component's name where the weights of all are left out."""
+
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
@@ -48,7 +51,7 @@ def file_patterns(index: Mapping[str, Any], without: str = "") -> list[str]:
     """
     components = components_of(index)
     patterns = [f"{name}/{kind}" for name in components for kind in ("*.json", "*.txt", "*.model", "*.jinja")]
-    return patterns + [f"{name}/*.safetensors" for name in components if name != without]
+    return patterns + [f"{name}/*.safetensors" for name in components if without not in (name, EVERY_COMPONENT)]
 
 
 def files_to_read(names: Iterable[str], index: Mapping[str, Any], without: str = "", variant: str = "") -> list[str]:

@@ -31,6 +31,8 @@ from generation.staff.inspected_admin import InspectedAdmin, InspectedForm, read
 from generation.staff.model_facts import family_facts, memory_facts, size_in_words
 from generation.staff.permissions import can_operate
 
+_MEMORY_FIELDS = ("offload", "quantization", "vae_tiling", "step_cache", "compile_repeated_blocks")
+
 _COMMAND_FIELDS = ("id", "action", "target", "state", "message", "done_bytes", "total_bytes", "bytes_per_second")
 """The fields of the last command that the pages show."""
 
@@ -137,7 +139,7 @@ class DiffusionModelAdmin(RepositoryAdmin):
     list_filter = ("enabled", "family")
     filter_horizontal = ("allowed_groups",)
     # The action `make_default` changes the default of both models in one transaction.
-    readonly_fields = ("is_default", "last_command")
+    readonly_fields = ("is_default", "last_command", "in_force")
     actions = ("make_default", "download", "warm")
 
     def inspect(self, source: Source) -> Inspection:
@@ -174,6 +176,22 @@ class DiffusionModelAdmin(RepositoryAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).prefetch_related("allowed_groups")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        memory = [*_MEMORY_FIELDS, *(["in_force"] if obj else [])]
+        others = [name for name in self.get_fields(request, obj) if name not in (*_MEMORY_FIELDS, "in_force")]
+        return [(None, {"fields": others}), ("Memory and speed", {"fields": memory})]
+
+    @admin.display
+    def in_force(self, model: DiffusionModel) -> str:
+        """How workers have the model in memory now."""
+        try:
+            loaded = [
+                (worker.name, worker.plans[model.pk]) for worker in workers.registered() if model.pk in worker.plans
+            ]
+        except RedisError:
+            return "unknown, Redis cannot be reached"
+        return "; ".join(f"{plan} on {name}" for name, plan in loaded) or "not loaded"
 
     @admin.display(description="reserved for")
     def groups(self, model: DiffusionModel) -> str:

@@ -73,6 +73,7 @@ class WorkerSession:
             memory_total=total,
             started=self._started,
             models=self.engine.warm_models,
+            plans=self.engine.memory_plans,
             missing=self._find_missing(),
             is_drained=self.drain_state.is_drained,
             problem="" if self.engine.warm_models else self._problem,

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from generation.engine.catalog import find_model
 from generation.engine.engine import Engine, EngineSettings, Result
 from generation.engine.errors import ModelFailed, ModelNotDownloaded
-from generation.engine.pipelines import WarmPipeline, expected_warnings_ignored, load
+from generation.engine.loading import load
+from generation.engine.pipelines import WarmPipeline, expected_warnings_ignored
 from generation.families import Family, Traits
 from generation.recipes import ModelReference, Recipe, traits_of
 from generation.repositories.files import BUNDLED

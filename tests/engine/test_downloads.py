@@ -16,13 +16,16 @@ from safetensors.torch import load_file, save_file
 from generation.engine.catalog import download_lora, download_model, find_model
 from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import ModelNotDownloaded
-from generation.engine.pipelines import expected_warnings_ignored, load
+from generation.engine.loading import load
+from generation.engine.pipelines import expected_warnings_ignored
 from generation.families import Family
 from generation.recipes import LoraReference, ModelReference
 from generation.repositories.hub_errors import HubFailed
+from generation.repositories.single_files import STABLE_DIFFUSION
 from tests.support.hub import ModelHub, Repository
 from tests.support.servers import free_port
 from tests.support.service import WAIT_SECONDS
+from tests.support.single_files import save_checkpoint
 from tests.support.tiny_models import local, save_stable_diffusion
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -242,3 +245,22 @@ def test_a_lora_is_its_file_alone(hub: ModelHub, tmp_path: Path) -> None:
     assert caught.value.message == (
         "downloads/lora has no file pytorch_lora_weights.safetensors. Choose one of other.safetensors, style.safetensors."
     )
+
+
+def test_of_the_base_of_a_checkpoint_the_configuration_alone_is_fetched(
+    hub: ModelHub, pipeline: Path, tmp_path: Path
+) -> None:
+    hub.add(STABLE_DIFFUSION.id, pipeline).commit = STABLE_DIFFUSION.revision
+    save_checkpoint(pipeline, tmp_path / "owner/name/v1.safetensors")
+    model = local("owner/name", Family.STABLE_DIFFUSION)
+    with pytest.raises(ModelNotDownloaded):
+        find_model(model, tmp_path)
+    weights = download_model(model, tmp_path, no_progress)
+    assert weights == find_model(model, tmp_path)
+    assert weights.checkpoint == tmp_path / "owner/name/v1.safetensors"
+    fetched = {path.relative_to(weights.pipeline).as_posix() for path in weights.pipeline.rglob("*") if path.is_file()}
+    assert {"model_index.json", "unet/config.json", "tokenizer/tokenizer.json"} <= fetched
+    assert not [name for name in fetched if name.endswith(".safetensors")]
+    with expected_warnings_ignored():
+        pipe = load(model, weights, torch.device("cpu"), torch.float32)
+    assert torch.equal(pipe.unet.state_dict()["conv_in.weight"], load_file(pipeline / UNET)["conv_in.weight"])

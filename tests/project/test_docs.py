@@ -18,6 +18,8 @@ from django.urls import resolve
 from django.utils.module_loading import import_string
 
 from generation.api.events import ServerSentEvent
+from generation.families import FAMILY_TRAITS, Family
+from generation.memory import choose_plan
 from generation.models import DiffusionModel, RetentionRule
 from generation.pages.studio.page import MODES
 from generation.parameters import ErrorCode, ImageToImageParameters
@@ -150,6 +152,24 @@ def test_every_listed_model_is_documented_with_its_licence() -> None:
     ]
     listed = DiffusionModel.objects.exclude(id__startswith=f"{BUNDLED_OWNER}/")
     assert sorted(rows) == sorted(listed.values_list("id", "family", "licence"))
+
+
+def test_the_memory_plans_of_models_are_those_that_workers_choose() -> None:
+    columns = ("model", "family", "all", "denoiser", "text encoder", "8 GB", "12 GB", "16 GB", "24 GB")
+    for _, family, *sizes_and_plans in tables(page("docs/models.md"), *columns):
+        size, denoiser, text_encoder = (float(size) for size in sizes_and_plans[:3])
+        sizes = {"transformer": denoiser, "text_encoder": text_encoder, "vae": size - denoiser - text_encoder}
+        parameters = {part: int(gigabytes * 1e9 / 2) for part, gigabytes in sizes.items()}
+        traits = FAMILY_TRAITS[Family(unquoted(family))]
+        assert sizes_and_plans[3:] == [str(choose_plan(traits, parameters, card * 2**30)) for card in (8, 12, 16, 24)]
+
+
+def test_the_memory_options_of_models_are_documented() -> None:
+    rows = dict(tables(page("docs/models.md"), "field", "values"))
+    fields: dict[str, Any] = {name: DiffusionModel._meta.get_field(name.replace(" ", "_").lower()) for name in rows}
+    for name, field in fields.items():
+        values = re.split("[;:]", rows[name])[0].split(", ")
+        assert field.choices is None or values == [label for _, label in field.choices], name
 
 
 def test_every_mode_of_the_studio_is_documented() -> None:

@@ -1,5 +1,6 @@
 """Models and LoRAs in the admin: groups, downloads and warming by workers, validation."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.urls import reverse
 
 from accounts.models import ApiToken, AuditEntry, User
 from generation.jobs.submission import Request, build
+from generation.memory import NO_OPTIONS, MemoryOptions, Offload, Quantization
 from generation.models import (
     DiffusionModel,
     Lora,
@@ -131,3 +133,32 @@ def test_only_operators_send_commands(client: Client, bob: User, turbo: Diffusio
     assert "Warm the selected" not in client.get(MODELS).content.decode()
     client.post(MODELS, {"action": "warm", "_selected_action": [TURBO]})
     assert not WorkerCommand.objects.exists()
+
+
+def test_memory_options_are_checked_and_reach_the_engine(staff: Client, turbo: DiffusionModel) -> None:
+    url = reverse("admin:generation_diffusionmodel_change", args=[TURBO])
+    form = {"family": "turbo", "pool": "default", "revision": "a" * 40, "enabled": "on", "cost_weight": "1"}
+    page = staff.post(url, form | {"offload": "group", "quantization": "4-bit", "step_cache": "on"}).content.decode()
+    assert "Group offload needs weights that are not quantized: choose none, fp8 or automatic." in page
+    page = staff.post(url, form | {"step_cache": "on"}).content.decode()
+    assert "Models of the family turbo cannot cache steps." in page
+    page = staff.post(url, form | {"family": "omnigen", "compile_repeated_blocks": "on"}).content.decode()
+    assert "Models of the family omnigen cannot be compiled." in page
+    assert turbo.reference().memory == NO_OPTIONS
+    chosen = {"offload": "model", "quantization": "8-bit", "vae_tiling": "True", "compile_repeated_blocks": "on"}
+    assert staff.post(url, form | chosen).status_code == 302
+    assert DiffusionModel.objects.get(pk=TURBO).reference().memory == MemoryOptions(
+        offload=Offload.MODEL, quantization=Quantization.EIGHT_BIT, vae_tiling=True, compile_repeated_blocks=True
+    )
+
+
+def test_the_plan_in_force_is_shown(staff: Client, turbo: DiffusionModel) -> None:
+    url = reverse("admin:generation_diffusionmodel_change", args=[TURBO])
+    turbo.component_parameters = {"unet": 2_550_000_000, "text_encoder": 820_000_000, "vae": 85_000_000}
+    turbo.save()
+    assert "not loaded" in staff.get(url).content.decode()
+    card = {"device": "cuda", "memory_total": 12 * 2**30}
+    register_worker("gpu-1", models=[TURBO], plans={TURBO: "model offload and 8 bit"}, **card)
+    assert re.search(r"Needs [\d.]+ GB.*\. Workers: 12 GB: whole\.", staff.get(url).content.decode())
+    assert "model offload and 8 bit on gpu-1" in staff.get(url).content.decode()
+    assert "model offload and 8 bit" in staff.get(reverse("operations")).content.decode()
