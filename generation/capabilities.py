@@ -1,6 +1,6 @@
 """Model capabilities: which request fields have an effect, their bounds, and recommended values."""
 
-from generation.families import Traits
+from generation.family_traits import Traits
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
 from generation.recipes import Limits, clamp, max_allowed, traits_of

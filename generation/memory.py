@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from generation.families import MEGAPIXEL, Traits
+from generation.family_traits import MEGAPIXEL, Traits
 
 WORK_BYTES = 2_000_000_000
 """What denoising one megapixel needs beside the weights, about."""

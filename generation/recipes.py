@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from generation.families import FAMILY_TRAITS, Family, Guidance, ImageUse, StepRule, Traits
+from generation.families import FAMILY_TRAITS, Family
+from generation.family_traits import Guidance, ImageUse, StepRule, Traits
 from generation.memory import NO_OPTIONS, MemoryOptions
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
 

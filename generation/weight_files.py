@@ -34,13 +34,13 @@ def find_single_file(directory: Path) -> Path | None:
 
 def count_parameters(directory: Path) -> dict[str, int]:
     """Return the number of parameters of each part of a pipeline in diffusers format. Raises what `read_header` raises."""
-    counts: Counter[str] = Counter()
+    full, variants = Counter[str](), Counter[str]()
     for file in directory.glob("*/*.safetensors"):
-        # The same weights in another type, such as `model.fp16.safetensors`.
+        # Such as `model.fp16.safetensors`: the weights in another type, beside the full ones or in place of them.
         is_variant = "." in file.name.removesuffix(".safetensors").split("-0")[0]
-        if not is_variant:
-            counts[file.parent.name] += sum(prod(shape) for shape in read_header(file).values())
-    return dict(counts)
+        counts = variants if is_variant else full
+        counts[file.parent.name] += sum(prod(shape) for shape in read_header(file).values())
+    return {**variants, **full}
 
 
 def count_checkpoint(file: Path) -> dict[str, int]:

@@ -18,7 +18,7 @@ from generation.engine.observation import results_observed
 from generation.engine.pipelines import WarmPipeline
 from generation.engine.progress import ProgressSlice
 from generation.engine.prompts import readable, truncation_warnings
-from generation.families import ImageUse, StepSource, Traits
+from generation.family_traits import ImageUse, StepSource, Traits
 from generation.recipes import Recipe, traits_of
 
 _OVERFLOW = "The model's numbers overflowed. Ask an administrator to set another DTYPE, such as bfloat16."

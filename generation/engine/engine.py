@@ -51,7 +51,7 @@ from generation.engine.progress import (
     Progress,
     ProgressSlice,
 )
-from generation.families import ImageUse
+from generation.family_traits import ImageUse
 from generation.recipes import ModelReference, Recipe, traits_of
 from generation.repositories.files import FLOAT16
 

@@ -23,8 +23,8 @@ from generation.engine.fingerprint import fingerprint
 from generation.engine.loading import check_support, count_weights, load
 from generation.engine.loras import Loras
 from generation.engine.previews import Previews
-from generation.families import StepSource, Traits
 from generation.family_detection import UnsupportedModel
+from generation.family_traits import StepSource, Traits
 from generation.memory import PACKAGES, WHOLE, MemoryPlan, Quantization, choose_plan, is_over_budget
 from generation.recipes import LoraReference, ModelReference, traits_of
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 from generation.engine.autoencoders import autoencoder_of, encode
 from generation.engine.canvas import Box
 from generation.engine.observation import results_observed
-from generation.families import LatentLayout
+from generation.family_traits import LatentLayout
 
 log = logging.getLogger(__name__)
 

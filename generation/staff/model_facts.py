@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from generation.families import FAMILY_TRAITS, MEGAPIXEL, Family, ImageUse, Traits
+from generation.families import FAMILY_TRAITS, Family
+from generation.family_traits import MEGAPIXEL, ImageUse, Traits
 from generation.memory import describe_fit
 from generation.recipes import ModelReference, traits_of
 

@@ -17,7 +17,8 @@ from generation.engine.engine import Engine, EngineSettings, Result
 from generation.engine.errors import ModelFailed, ModelNotDownloaded
 from generation.engine.loading import load
 from generation.engine.pipelines import WarmPipeline, expected_warnings_ignored
-from generation.families import Family, Traits
+from generation.families import Family
+from generation.family_traits import Traits
 from generation.recipes import ModelReference, Recipe, traits_of
 from generation.repositories.files import BUNDLED
 from generation.repositories.lightning import SDXL_BASE

@@ -15,7 +15,14 @@ from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from generation.engine.engine import BatchItem, Engine, EngineSettings, Result
-from generation.engine.errors import DeviceLost, EngineError, ModelFailed, ModelTooLarge, OutOfMemory
+from generation.engine.errors import (
+    DeviceLost,
+    EngineError,
+    ModelFailed,
+    ModelNotDownloaded,
+    ModelTooLarge,
+    OutOfMemory,
+)
 from generation.families import Family
 from generation.parameters import MAX_SEED, ErrorCode
 from generation.recipes import ModelReference, Recipe
@@ -295,10 +302,10 @@ def test_the_safety_checker_scores_every_picture(engine: Engine) -> None:
 
 
 def test_an_unknown_model_fails_in_plain_words(engine: Engine) -> None:
-    with pytest.raises(ModelFailed) as caught:
+    with pytest.raises(ModelNotDownloaded) as caught:
         run(engine, recipe(local("nobody/nothing", Family.STABLE_DIFFUSION)))
-    assert caught.value.code == ErrorCode.MODEL_FAILED
-    assert caught.value.message == "Model 'nobody/nothing' is not available on this server."
+    assert caught.value.code == ErrorCode.MODEL_NOT_DOWNLOADED
+    assert caught.value.message.startswith("Model 'nobody/nothing' is not downloaded yet.")
 
 
 @pytest.mark.parametrize("damage", ["unet/diffusion_pytorch_model.safetensors", "model_index.json"])

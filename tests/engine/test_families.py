@@ -28,8 +28,9 @@ from generation.engine.errors import ModelFailed
 from generation.engine.observation import results_observed
 from generation.engine.pipelines import expected_warnings_ignored
 from generation.engine.progress import Preview
-from generation.families import FAMILY_TRAITS, Family, ImageUse
+from generation.families import FAMILY_TRAITS, Family
 from generation.family_detection import REASONS, UnsupportedModel, detect_family, read_configuration
+from generation.family_traits import ImageUse
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters
 from generation.recipes import Limits, LoraReference, ModelReference, Recipe, fit, plan, traits_of

@@ -86,7 +86,7 @@ def test_fp8_refuses_loras_in_words(models_dir: Path, sdxl: ModelReference) -> N
         engine.run(recipe(with_options(sdxl, quantization=Quantization.FP8), lora), scene(128, 128), lambda *_: None)
 
 
-def test_eight_bit_takes_loras_or_is_refused_for_want_of_its_package(models_dir: Path, sd35: ModelReference) -> None:
+def test_eight_bit_runs_or_is_refused_for_want_of_its_package(models_dir: Path, sd35: ModelReference) -> None:
     engine = new_engine(models_dir)
     quantized = with_options(sd35, quantization=Quantization.EIGHT_BIT)
     if not find_spec("torchao"):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.families import FAMILY_TRAITS, Family, Traits
+from generation.families import FAMILY_TRAITS, Family
+from generation.family_traits import Traits
 from generation.parameters import ImageToImageParameters, InvalidField
 from generation.recipes import NO_LIMITS, Limits, LoraReference, ModelReference, Recipe, fit, plan, refit, traits_of
 

@@ -17,7 +17,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from generation.engine.devices import choose_dtype
 from generation.engine.engine import Engine, EngineSettings, Result
 from generation.engine.prompts import truncation_warnings
-from generation.families import FAMILY_TRAITS, Family, StepRule
+from generation.families import FAMILY_TRAITS, Family
+from generation.family_traits import StepRule
 from generation.parameters import ImageToImageParameters
 from generation.recipes import Limits, ModelReference, Recipe, plan
 from tests.support.pictures import scene

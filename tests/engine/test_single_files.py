@@ -1,6 +1,7 @@
 """Models as one file, as other user interfaces share them."""
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,19 @@ def test_a_checkpoint_makes_the_pictures_of_its_directory(models_dir: Path) -> N
     assert detect_single_file("owner/checkpoint", read_header(file)) is Family.STABLE_DIFFUSION
     assert count_checkpoint(file) == parameters
     assert np.array_equal(pixels(models_dir, local("owner/checkpoint", Family.STABLE_DIFFUSION)), expected)
+
+
+def test_weights_are_counted_once_in_whatever_types_they_lie_there(tmp_path: Path) -> None:
+    directory = tmp_path / save_stable_diffusion(tmp_path, SD_BASE).id
+    parameters = count_parameters(directory)
+    shutil.copy(
+        directory / "unet/diffusion_pytorch_model.safetensors",
+        directory / "unet/diffusion_pytorch_model.fp16.safetensors",
+    )
+    (directory / "vae/diffusion_pytorch_model.safetensors").rename(
+        directory / "vae/diffusion_pytorch_model.fp16.safetensors"
+    )
+    assert count_parameters(directory) == parameters
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,9 @@
 
 from itertools import groupby
 
-from generation.families import FAMILY_TRAITS, MEGAPIXEL, Family, Traits
+from generation.families import FAMILY_TRAITS, Family
 from generation.family_detection import REASONS
+from generation.family_traits import MEGAPIXEL, Traits
 
 FAMILIES = ("family", "for", "fields without effect", "recommended", "pixels a side", "on GPUs", "packages")
 LEFT_OUT = ("pipelines of diffusers", "why they cannot be run")
