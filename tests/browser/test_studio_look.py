@@ -89,7 +89,7 @@ def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., 
     seed = page.locator("#seed").input_value()
     assert seed.isdigit()
     page.get_by_label("What should happen to it?").fill("make it night")
-    expect(page.locator("#estimate")).to_contain_text("costs 0.81")
+    expect(page.locator("#estimate")).to_contain_text("costs 0.846")
     page.get_by_text("Code for this request").click()
     expect(page.locator("#as-curl")).to_contain_text(f"seed={seed}")
 
