@@ -109,7 +109,7 @@ def check_success(case: Any, service: Service, key: str, existing_id: str, doome
 
 def responses_of(label: str) -> Any:
     @anything.include(name=label).parametrize()  # type: ignore[untyped-decorator]
-    @settings(SETTINGS, max_examples=180)
+    @settings(SETTINGS, max_examples=125)
     def test(case: Any, service: Service, alices_key: str) -> None:
         check_response(case, service, alices_key)
 
