@@ -11,6 +11,7 @@ from generation.weight_files import CHECKPOINT_SUFFIXES
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _HUB = "huggingface.co"
+_HUBS = (_HUB, f"www.{_HUB}", "hf.co")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _FILE = re.compile(r"(?=.{1,200}\Z)[\w-][\w .+-]*(/[\w-][\w .+-]*)*")
 _NOT_MODELS = {"datasets": "a data set", "spaces": "a space", "collections": "a collection", "papers": "a paper"}
@@ -34,6 +35,8 @@ def parse_source(text: str, models_dir: Path) -> Source:
     text = text.strip()
     if "://" in text:
         return _parse_link(text)
+    if text.lower().startswith(tuple(f"{host}/" for host in _HUBS)):
+        return _parse_link(f"https://{text}")
     path = Path(text)
     if path.is_absolute():
         if not path.is_relative_to(models_dir):
@@ -45,8 +48,11 @@ def parse_source(text: str, models_dir: Path) -> Source:
 
 
 def _parse_link(link: str) -> Source:
-    url = urlsplit(link)
-    if url.netloc.lower() not in {_HUB, "hf.co", urlsplit(os.environ.get("HF_ENDPOINT", "")).netloc.lower()}:
+    try:
+        url = urlsplit(link)
+    except ValueError as error:
+        raise InvalidSource(f"This is no valid link: {error}. Enter owner/name, or a link to {_HUB}.") from error
+    if url.netloc.lower() not in {*_HUBS, urlsplit(os.environ.get("HF_ENDPOINT", "")).netloc.lower()}:
         raise InvalidSource(
             f"Only links to {_HUB} are read. Download the file into MODELS_DIR/owner/name, and enter "
             "owner/name/file.safetensors."

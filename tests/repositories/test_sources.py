@@ -16,6 +16,9 @@ SDXL = "stabilityai/sdxl-turbo"
     [
         (f" {SDXL} ", Source(SDXL)),
         (f"{HUB}/{SDXL}", Source(SDXL)),
+        (f"huggingface.co/{SDXL}", Source(SDXL)),
+        (f"hf.co/{SDXL}/tree/fp16", Source(SDXL, "fp16")),
+        (f"https://www.huggingface.co/{SDXL}", Source(SDXL)),
         (f"{HUB}/{SDXL}/tree/fp16", Source(SDXL, "fp16")),
         (f"{HUB}/{SDXL}/tree/refs%2Fpr%2F5/unet", Source(SDXL, "refs/pr/5")),
         (f"{HUB}/{SDXL}/blob/main/sd_xl.safetensors", Source(SDXL, "main", "sd_xl.safetensors")),
@@ -40,6 +43,7 @@ def test_names_links_directories_and_files_are_understood(text: str, source: Sou
         ("/etc/passwd", "move it to /models/owner/name"),
         ("/models/../etc/passwd.safetensors", "Enter owner/name"),
         ("https://civitai.com/models/1", "Only links to huggingface.co"),
+        ("http://[::1", "This is no valid link: Invalid IPv6 URL. Enter owner/name"),
         (f"{HUB}/datasets/a/b", "a link to a data set"),
         ("own/model/x.ckpt", "Only .safetensors and .gguf files"),
         ("own/model/../x.safetensors", "The name of the file"),
