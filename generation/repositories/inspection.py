@@ -216,6 +216,8 @@ def _inspect_single_file(named: str, repository: Repository, found: Inspection) 
     """Inspect the one file of a directory. Raises `UnsupportedModel`."""
     file = _only_file(repository.files, named)
     if not isinstance(repository, Directory):
+        if _is_lora(repository, file):
+            raise UnsupportedModel("It is a LoRA; add it under LoRAs.")
         raise UnsupportedModel(
             f"Single files are not fetched from the hub: download {file} into a directory MODELS_DIR/owner/name of its "
             "own, and add owner/name."
@@ -233,6 +235,15 @@ def _inspect_single_file(named: str, repository: Repository, found: Inspection) 
             "parameters": parameters,
         }
     )
+
+
+def _is_lora(repository: Repository, file: str) -> bool:
+    """Return whether a file is a LoRA, as far as it can be read."""
+    try:
+        lora_fit.layers_of(lora_fit.shapes_of(repository.header(file)))
+    except (lora_fit.NotALora, HubFailed, SafetensorsParsingError):
+        return False
+    return True
 
 
 def _only_file(files: Mapping[str, int], named: str) -> str:

@@ -233,6 +233,10 @@ def test_a_single_file_has_a_directory_of_its_own(hub: ModelHub, models_dir: Pat
     lora = shutil.copy(BUNDLED / "banknote/pytorch_lora_weights.safetensors", file.parent / "b.safetensors")
     with pytest.raises(UnsupportedModel, match=r"several models, a.safetensors, b.safetensors: put one"):
         inspect_model(Source("own/files"), tmp_path, True)
+    hub.add("their/lora", Path(shutil.copytree(BUNDLED / "banknote", tmp_path / "lora")))
+    for source in (Source("their/lora"), Source("their/lora", "main", "pytorch_lora_weights.safetensors")):
+        with pytest.raises(UnsupportedModel, match="It is a LoRA"):
+            inspect_model(source, tmp_path, False)
     shutil.move(lora, file)
     with pytest.raises(UnsupportedModel, match="It is a LoRA"):
         inspect_model(Source("own/files"), tmp_path, True)
