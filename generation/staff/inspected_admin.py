@@ -10,12 +10,14 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
+from django.contrib.admin.utils import quote, unquote
 from django.core import signing
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
 from huggingface_hub import constants
 
 from accounts import audit
@@ -64,7 +66,9 @@ class SourceForm(forms.Form):
 
 def _check_is_new(model: Any, repository: str) -> None:
     if model.objects.filter(pk=repository).exists():
-        raise ValidationError(f"{repository} is in the list already: open it there to inspect it again.")
+        address = reverse(f"admin:generation_{model._meta.model_name}_change", args=[quote(repository)])
+        text = '{} is in the list already: <a href="{}?inspect=again">inspect it there</a>.'
+        raise ValidationError(format_html(text, repository, address))
 
 
 class InspectedForm(forms.ModelForm[Any]):
@@ -162,7 +166,8 @@ class InspectedAdmin(admin.ModelAdmin[Any]):
         form = SourceForm(request.GET if "source" in request.GET else None, self.model, self.inspect)
         if form.is_valid():
             _remember(request, form.inspection)
-            return super().add_view(request, form_url, extra_context)
+            # Without the query, which would be inspected again for "Save and add another".
+            return super().add_view(request, form_url or request.path, extra_context)
         context = {
             **self.admin_site.each_context(request),
             "title": f"Add {self.opts.verbose_name}",
@@ -175,15 +180,18 @@ class InspectedAdmin(admin.ModelAdmin[Any]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        row = self.get_object(request, unquote(object_id)) if "inspect" in request.GET else None
-        if row is not None and request.method == "GET" and self.has_change_permission(request, row):
-            self._inspect_again(request, row)
-        return super().change_view(request, object_id, form_url, extra_context)
+        row = self.get_object(request, unquote(object_id))
+        if row is not None and self.has_change_permission(request, row):
+            needs_commit = bool(request.POST.get("enabled")) and not request.POST.get(_FIELD) and _has_no_files(row)
+            if needs_commit or (request.method == "GET" and "inspect" in request.GET):
+                self._inspect_again(request, row)
+        # Without the query, which would be inspected again after saving.
+        return super().change_view(request, object_id, form_url or request.path, extra_context)
 
     def _inspect_again(self, request: HttpRequest, row: DiffusionModel | Lora) -> None:
         """Show what is found now, or else what was found earlier and a message."""
         try:
-            found = self.inspect(_source_of(row, is_newest=request.GET["inspect"] == "newest"))
+            found = self.inspect(_source_of(row, is_newest=request.GET.get("inspect") == "newest"))
         except (InspectionFailed, UnsupportedModel) as refusal:
             messages.error(request, f"Not inspected: {refusal}")
         else:
@@ -206,6 +214,7 @@ class InspectedAdmin(admin.ModelAdmin[Any]):
             "found": shown,
             "files": files_in_words(shown) if shown else "",
             "is_found_now": found is not None,
+            "has_no_files": row is not None and _has_no_files(row),
             "token": sign_inspection(found) if found else "",
             "hub_address": f"{constants.ENDPOINT}/{found.repository if found else row.pk}",
         }
@@ -233,6 +242,11 @@ def files_in_words(found: Inspection) -> str:
 
 def _remember(request: HttpRequest, found: Inspection) -> None:
     setattr(request, _FIELD, found)
+
+
+def _has_no_files(row: DiffusionModel | Lora) -> bool:
+    """Return whether a row has neither a commit nor a directory, as most listed models."""
+    return not row.revision and find_directory(repository_of(row.pk), settings.MODELS_DIR) is None
 
 
 def _source_of(row: DiffusionModel | Lora, is_newest: bool) -> Source:

@@ -157,9 +157,33 @@ def test_the_one_field_says_why_it_refuses(staff: Client, hub: ModelHub, editor:
         ("sdxl", "Enter owner/name"),
         ("no/body", "The hub has no repository no/body"),
         ("someone/fill", "FluxFillPipeline is an inpainting pipeline, which needs a mask"),
-        ("stabilityai/sd-turbo", "is in the list already: open it there"),
+        ("stabilityai/sd-turbo", 'stabilityai_2Fsd-turbo/change/?inspect=again">inspect it there</a>'),
     ]:
         assert says in staff.get(ADD, {"source": source}).content.decode()
+
+
+def test_a_listed_model_gets_its_commit_when_it_is_enabled(staff: Client, editor: Repository) -> None:
+    DiffusionModel.objects.create(id=NAME, family="instruct-pix2pix")
+    page = staff.get(CHANGE).content.decode()
+    assert "none yet: inspect it to choose the newest" in page
+    assert "are on this server" not in page
+    form = model_form(family="instruct-pix2pix", enabled="on")
+    page = staff.post(CHANGE, form).content.decode()
+    assert "What was found now: save to use it" in page
+    assert not DiffusionModel.objects.get(pk=NAME).enabled
+    token = page.partition('name="inspection" value="')[2].partition('"')[0]
+    staff.post(CHANGE, form | {"inspection": token})
+    model = DiffusionModel.objects.get(pk=NAME)
+    assert (model.enabled, model.revision, model.licence) == (True, editor.commit, "mit")
+    assert model.download_bytes
+
+
+@pytest.mark.usefixtures("editor")
+def test_a_saved_page_inspects_nothing_again(staff: Client) -> None:
+    page, token = inspected(staff, "diffusionmodel", NAME)
+    assert f'action="{ADD}"' in page
+    staff.post(ADD, model_form(inspection=token))
+    assert f'action="{CHANGE}"' in staff.get(CHANGE, {"inspect": "again"}).content.decode()
 
 
 def test_the_facts_follow_the_chosen_family(staff: Client) -> None:
