@@ -146,7 +146,7 @@ def _check_disk(missing: Sequence[tuple[Selection, RepoFile]], models_dir: Path)
     models_dir.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(models_dir).free
     if needed > free:
-        raise DiskFull(f"{needed / 1e9:.1f} GB are still to be fetched, and {free / 1e9:.1f} GB are free")
+        raise DiskFull(f"{needed / 1e9:.2f} GB are still to be fetched, and {free / 1e9:.2f} GB are free")
 
 
 def _fetch_large(selection: Selection, file: RepoFile, models_dir: Path, advance: Callable[[int], None]) -> None:

@@ -221,7 +221,9 @@ def test_errors_say_what_to_do(
     huge = hub.add("downloads/huge", small.directory)
     huge.files[UNET] = replace(huge.files[UNET], size=10**18)
     message = failure(reference(huge))
-    assert message.startswith(f"downloads/huge does not fit on the disk of {tmp_path / 'models'}: 1000000000.0 GB are ")
+    assert message.startswith(
+        f"downloads/huge does not fit on the disk of {tmp_path / 'models'}: 1000000000.00 GB are "
+    )
     assert f"downloads/huge/{UNET}" not in hub.served
 
     nowhere = f"http://127.0.0.1:{free_port()}"
