@@ -10,6 +10,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import quote, unquote
 from django.core import signing
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -174,6 +175,8 @@ class InspectedAdmin(admin.ModelAdmin[Any]):
             "opts": self.opts,
             "form": form,
             "offline": settings.MODELS_OFFLINE,
+            "is_popup": IS_POPUP_VAR in request.GET,
+            "is_popup_var": IS_POPUP_VAR,
         }
         return TemplateResponse(request, "admin/generation/inspection/add.html", context)
 

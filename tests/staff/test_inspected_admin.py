@@ -147,6 +147,7 @@ def test_a_gated_model_can_be_added_with_a_family_by_hand(staff: Client, hub: Mo
     model = DiffusionModel.objects.get(pk=NAME)
     assert (model.revision, model.is_gated, model.download_bytes) == (commit, True, None)
     assert "HF_TOKEN" in model.inspection_problem
+    assert re.search(r"When it was last inspected:\s+someone/editor is gated", staff.get(CHANGE).content.decode())
 
 
 def test_the_one_field_says_why_it_refuses(staff: Client, hub: ModelHub, editor: Repository) -> None:
@@ -176,6 +177,13 @@ def test_a_listed_model_gets_its_commit_when_it_is_enabled(staff: Client, editor
     model = DiffusionModel.objects.get(pk=NAME)
     assert (model.enabled, model.revision, model.licence) == (True, editor.commit, "mit")
     assert model.download_bytes
+
+
+@pytest.mark.usefixtures("editor")
+def test_a_base_model_is_added_in_the_window_that_a_lora_opens(staff: Client) -> None:
+    hidden = '<input type="hidden" name="_popup" value="1">'
+    assert hidden in staff.get(ADD, {"_popup": "1"}).content.decode()
+    assert hidden in staff.get(ADD, {"_popup": "1", "source": NAME}).content.decode()
 
 
 @pytest.mark.usefixtures("editor")
