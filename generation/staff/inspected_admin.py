@@ -218,6 +218,7 @@ class InspectedAdmin(admin.ModelAdmin[Any]):
             "files": files_in_words(shown) if shown else "",
             "is_found_now": found is not None,
             "has_no_files": row is not None and _has_no_files(row),
+            "may_download": row is not None and may_download(row),
             "token": sign_inspection(found) if found else "",
             "hub_address": f"{constants.ENDPOINT}/{found.repository if found else row.pk}",
         }
@@ -245,6 +246,11 @@ def files_in_words(found: Inspection) -> str:
 
 def _remember(request: HttpRequest, found: Inspection) -> None:
     setattr(request, _FIELD, found)
+
+
+def may_download(row: DiffusionModel | Lora) -> bool:
+    """Return whether workers may have to download something: a commit, or what a model in a single file lacks."""
+    return bool(row.revision or (isinstance(row, DiffusionModel) and row.weight_name))
 
 
 def _has_no_files(row: DiffusionModel | Lora) -> bool:

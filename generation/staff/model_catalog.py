@@ -21,13 +21,22 @@ from accounts.admin_tools.audited import AuditedAdminMixin
 from accounts.admin_tools.strict_lookups import StrictLookupsMixin
 from generation.broker import workers
 from generation.families import Family
+from generation.family_detection import UnsupportedModel
 from generation.jobs import control
 from generation.jobs.control import CommandRefused
 from generation.models import DiffusionModel, Lora, WorkerCommand
+from generation.recipes import ModelReference
 from generation.repositories.inspection import Inspection, inspect_lora, inspect_model
 from generation.repositories.lora_fit import Architecture, other_architecture
+from generation.repositories.single_files import single_file_of
 from generation.repositories.sources import Source
-from generation.staff.inspected_admin import InspectedAdmin, InspectedForm, read_inspection, stored_inspection
+from generation.staff.inspected_admin import (
+    InspectedAdmin,
+    InspectedForm,
+    may_download,
+    read_inspection,
+    stored_inspection,
+)
 from generation.staff.model_facts import family_facts, memory_facts, size_in_words
 from generation.staff.permissions import can_operate
 
@@ -58,7 +67,7 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
         super().save_related(request, form, formsets, change)
         row = form.instance
         has_new_commit = form.found_before is not None and form.found_before.get("revision") != row.revision
-        is_needed = row.enabled and row.revision and ("enabled" in form.changed_data or has_new_commit)
+        is_needed = row.enabled and may_download(row) and ("enabled" in form.changed_data or has_new_commit)
         if is_needed and self.has_operate_permission(request):
             self.start_download(request, row)
 
@@ -170,6 +179,7 @@ class DiffusionModelAdmin(RepositoryAdmin):
         family = Family(name) if name in set(Family) else None
         shown = self.found(request) or stored_inspection(row)
         context["shows_family"] = True
+        context["base"] = _base_of(shown, family) if family else ""
         context["family_facts"] = family_facts(shown.repository, family) if family else []
         context["memory_facts"] = memory_facts(shown.parameters, family, _gpu_bytes())
         return super().render_change_form(request, context, *args, **kwargs)
@@ -231,6 +241,16 @@ class DiffusionModelAdmin(RepositoryAdmin):
     def warm(self, request: HttpRequest, queryset: QuerySet[DiffusionModel]) -> None:
         for model in queryset:
             self.send_command(request, model, WorkerCommand.Action.WARM, [model.pool])
+
+
+def _base_of(found: Inspection, family: Family) -> str:
+    """Return the repository that has what a single file lacks, "" if it is none or cannot be loaded as this family."""
+    model = ModelReference(id=found.repository, revision=found.revision, family=family)
+    try:
+        single = single_file_of(model, settings.MODELS_DIR)
+    except (UnsupportedModel, OSError, ValueError):
+        return ""
+    return single.base.id if single else ""
 
 
 def _reason_against(found: Inspection, model_id: str, family: str) -> str:

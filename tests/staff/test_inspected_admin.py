@@ -15,7 +15,8 @@ from generation.models import DiffusionModel, Lora, WorkerCommand
 from generation.repositories.files import BUNDLED
 from tests.support.admin import inspected, model_form
 from tests.support.hub import ModelHub, Repository
-from tests.support.tiny_models import save_sdxl_lora
+from tests.support.single_files import save_checkpoint
+from tests.support.tiny_models import save_sdxl_lora, save_stable_diffusion
 from tests.support.workers import register_worker
 
 NAME = "someone/editor"
@@ -100,6 +101,21 @@ def test_a_new_commit_of_an_enabled_model_is_downloaded(
     with django_capture_on_commit_callbacks(execute=True):
         staff.post(CHANGE, form | {"inspection": token})
     assert commands.count() == 2
+
+
+@pytest.mark.usefixtures("redis")
+def test_what_a_single_file_lacks_is_named_and_downloaded(
+    staff: Client, tmp_path: Path, settings: Any, django_capture_on_commit_callbacks: Any
+) -> None:
+    save_stable_diffusion(tmp_path, "tests/sd")
+    save_checkpoint(tmp_path / "tests/sd", settings.MODELS_DIR / NAME / "a.safetensors")
+    register_worker("here-1")
+    page, token = inspected(staff, "diffusionmodel", f"{NAME}/a.safetensors")
+    assert "what the file lacks is taken from stable-diffusion-v1-5/stable-diffusion-v1-5" in page
+    with django_capture_on_commit_callbacks(execute=True):
+        staff.post(ADD, model_form(family="stable-diffusion", enabled="on", inspection=token))
+    assert WorkerCommand.objects.get(target=NAME).action == "download"
+    assert 'value="download">Download</button>' in staff.get(CHANGE).content.decode()
 
 
 @pytest.mark.usefixtures("redis")
