@@ -28,7 +28,7 @@ from generation.models import DiffusionModel, Lora, WorkerCommand
 from generation.recipes import ModelReference
 from generation.repositories.inspection import Inspection, inspect_lora, inspect_model
 from generation.repositories.lora_fit import Architecture, other_architecture
-from generation.repositories.single_files import single_file_of
+from generation.repositories.single_files import SingleFile, single_file_of
 from generation.repositories.sources import Source
 from generation.staff.inspected_admin import (
     InspectedAdmin,
@@ -119,6 +119,15 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
 
 
 class DiffusionModelForm(InspectedForm):
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if cleaned and cleaned.get("family") and "family" in self.changed_data:
+            try:
+                _single_file(self.instance.pk, Family(cleaned["family"]))
+            except UnsupportedModel as refusal:
+                self.add_error("family", str(refusal))
+        return cleaned
+
     def clean_allowed_groups(self) -> Any:
         groups = self.cleaned_data["allowed_groups"]
         if groups and self.instance.is_default:
@@ -245,12 +254,19 @@ class DiffusionModelAdmin(RepositoryAdmin):
 
 def _base_of(found: Inspection, family: Family) -> str:
     """Return the repository that has what a single file lacks, "" if it is none or cannot be loaded as this family."""
-    model = ModelReference(id=found.repository, revision=found.revision, family=family)
     try:
-        single = single_file_of(model, settings.MODELS_DIR)
-    except (UnsupportedModel, OSError, ValueError):
+        single = _single_file(found.repository, family)
+    except UnsupportedModel:
         return ""
     return single.base.id if single else ""
+
+
+def _single_file(repository: str, family: Family) -> SingleFile | None:
+    """Return the single file of a model; None if it has none, or it is damaged. Raises `UnsupportedModel`."""
+    try:
+        return single_file_of(ModelReference(id=repository, revision="", family=family), settings.MODELS_DIR)
+    except (OSError, ValueError):
+        return None
 
 
 def _reason_against(found: Inspection, model_id: str, family: str) -> str:

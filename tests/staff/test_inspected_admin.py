@@ -112,6 +112,8 @@ def test_what_a_single_file_lacks_is_named_and_downloaded(
     register_worker("here-1")
     page, token = inspected(staff, "diffusionmodel", f"{NAME}/a.safetensors")
     assert "what the file lacks is taken from stable-diffusion-v1-5/stable-diffusion-v1-5" in page
+    refused = staff.post(ADD, model_form(family="qwen-image", inspection=token)).content.decode()
+    assert "It is a single file, so its family must be one of stable-diffusion, " in refused
     with django_capture_on_commit_callbacks(execute=True):
         staff.post(ADD, model_form(family="stable-diffusion", enabled="on", inspection=token))
     assert WorkerCommand.objects.get(target=NAME).action == "download"
