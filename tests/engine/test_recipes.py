@@ -225,5 +225,5 @@ def test_the_batch_key_has_the_loras_with_their_weights_in_any_order() -> None:
 
 
 def test_the_batch_key_is_the_same_in_every_process_and_after_storing() -> None:
-    assert make(DIFFUSION)[0].batch_key == "58ba2132ab43113b"
+    assert make(DIFFUSION)[0].batch_key == "da439ee76052baaa"
     assert make(DIFFUSION)[0].batch_key == Recipe.model_validate(make(DIFFUSION)[0].model_dump(mode="json")).batch_key
