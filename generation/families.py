@@ -123,6 +123,8 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         step_rule=StepRule.ALL,
         **_EMBEDDED_GUIDANCE,
         without_effect=_EMBEDDED,
+        # schedulers/scheduling_lcm.py:459
+        trained_steps=50,
         recommended={"num_inference_steps": 4, "guidance_scale": 8},
     ),
     Family.INSTRUCT_PIX2PIX: Traits(

@@ -83,7 +83,8 @@ class Traits(BaseModel):
     `arguments` are the pipeline's names of request fields, where they differ, and of `area`, width x height.
     `constants` are arguments with the same value in each call. `prompt_template` makes the model's prompt: `{prompt}` is
     the user's, `{prompt_json}` the same as JSON.
-    `empty_negative_prompt` stands for no negative prompt. `min_steps` is the least number of steps that works.
+    `empty_negative_prompt` stands for no negative prompt. `min_steps` is the least number of steps that works. With
+    `trained_steps`, steps are chosen among those that the model was trained with, of which `strength` leaves a share.
     `prompt_tokens` is how many tokens of a prompt are read, None if the tokenizer tells. `output` is the attribute of the
     pipeline's answer that has the pictures. `gpu_dtype` is the number type on GPUs. `packages` are installed beside
     diffusers. `can_cache_steps` is true where diffusers' first-block cache works, `can_compile` where diffusers
@@ -110,6 +111,7 @@ class Traits(BaseModel):
     guidance_slope: float = 1.0
     recommended: dict[str, int | float] = {}
     min_steps: int = 1
+    trained_steps: int | None = None
     side_multiple: int = 8
     min_side: int = 512
     max_side: int = 1024

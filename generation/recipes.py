@@ -240,6 +240,8 @@ def plan(
             parameters.strength, values["num_inference_steps"], model, traits
         )
         warnings += strength_warnings
+    if traits.trained_steps:
+        warnings += _keep_to_trained_steps(values, traits.trained_steps, model)
 
     fitted = fit(size, traits)
     seed = parameters.seed
@@ -363,6 +365,20 @@ def _executed_steps(steps: int, strength: float, rule: StepRule) -> int:
             return steps
 
 
+def _keep_to_trained_steps(values: dict[str, Any], trained: int, model: ModelReference) -> list[str]:
+    """Change strength and steps to what the schedule of the training has, as LCM's scheduler requires; return warnings."""
+    warnings, strength, steps = [], values["strength"], values["num_inference_steps"]
+    if int(trained * strength) < 1:
+        values["strength"] = 1 / trained
+        warnings.append(f"strength {strength:g} was raised to {1 / trained:g}, the least that {model.id} works with.")
+    most = int(trained * values["strength"])
+    if steps > most:
+        values["num_inference_steps"] = most
+        with_strength = f"works with at strength {values['strength']:g}"
+        warnings.append(f"num_inference_steps {steps} was lowered to {most}, the most that {model.id} {with_strength}.")
+    return warnings
+
+
 def _effective_strength(strength: float, steps: int, model: ModelReference, traits: Traits) -> tuple[float, list[str]]:
     """Return a strength with at least one step that starts from the picture, and warnings.
 
@@ -383,10 +399,11 @@ def _effective_strength(strength: float, steps: int, model: ModelReference, trai
         minimum = math.nextafter(minimum, 1)
     if traits.guidance is Guidance.NONE:  # distilled to few steps
         return minimum, [f"strength {strength} was raised to {minimum:g}, so that one step of {steps} remains."]
+    # Rounded up, so that what is told is accepted.
+    allowed = f"from {math.ceil(minimum * 1e4) / 1e4:g} to 1" if traits.step_rule is StepRule.ROUND_DOWN else "above 0"
+    more = ", or more steps" if strength > 0 else ""
     raise InvalidField(
-        "strength",
-        f"strength x num_inference_steps must be at least 1 for {model.id}: with {steps} steps, use a strength "
-        f"from {minimum:g} to 1, or more steps",
+        "strength", f"strength {strength:g} leaves none of {steps} steps for {model.id}: use a strength {allowed}{more}"
     )
 
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from diffusers.schedulers.scheduling_lcm import LCMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ TINY = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTR
 DIFFUSION = ModelReference(id="someone/diffusion", revision="", family=Family.STABLE_DIFFUSION)
 TURBO = ModelReference(id="stabilityai/sd-turbo", revision="", family=Family.TURBO)
 SDXL_TURBO = ModelReference(id="stabilityai/sdxl-turbo", revision="", family=Family.SDXL_TURBO)
+FLUX = ModelReference(id="someone/flux", revision="", family=Family.FLUX)
+LCM = ModelReference(id="someone/lcm", revision="", family=Family.LCM)
 LIGHTNING = ModelReference(id="ByteDance/SDXL-Lightning-4step", revision="", family=Family.LIGHTNING)
 
 
@@ -64,6 +67,14 @@ def test_strength_and_steps_must_leave_a_step() -> None:
     with pytest.raises(InvalidField, match=r"from 0\.25 to 1") as caught:
         make(DIFFUSION, strength="0.1", num_inference_steps="4")
     assert caught.value.item["loc"] == ["body", "strength"]
+    with pytest.raises(InvalidField, match=r"from 0\.3334 to 1, or more steps"):
+        make(DIFFUSION, strength="0.1", num_inference_steps="3")
+    assert make(DIFFUSION, strength="0.3334", num_inference_steps="3")[0].executed_steps == 1
+    with pytest.raises(
+        InvalidField, match=r"strength 0 leaves none of 4 steps for someone/flux: use a strength above 0$"
+    ):
+        make(FLUX, strength="0", num_inference_steps="4")
+    assert make(FLUX, strength="0.001", num_inference_steps="4")[0].executed_steps == 1
     assert make(TINY, strength="0.1", num_inference_steps="4")[0].num_inference_steps == 4
 
 
@@ -71,6 +82,27 @@ def test_strength_and_steps_must_leave_a_step() -> None:
 def test_turbo_always_has_a_step(steps: int, strength: float) -> None:
     recipe, _ = make(TURBO, num_inference_steps=str(steps), strength=str(strength))
     assert int(steps * recipe.strength) >= 1
+
+
+def test_lcm_runs_no_more_steps_than_strength_leaves_of_its_training() -> None:
+    """Its scheduler fails with more. The contract's default is 100 steps."""
+    recipe, warnings = make(LCM)
+    assert (recipe.num_inference_steps, recipe.executed_steps, recipe.strength) == (40, 40, 0.8)
+    assert warnings == [
+        "num_inference_steps 100 was lowered to 40, the most that someone/lcm works with at strength 0.8."
+    ]
+    recipe, warnings = make(LCM, strength="0", num_inference_steps="4")
+    assert (recipe.num_inference_steps, recipe.strength) == (1, 0.02)
+    assert warnings[0] == "strength 0 was raised to 0.02, the least that someone/lcm works with."
+    assert make(LCM, num_inference_steps="4")[1] == []
+
+
+@given(steps=st.integers(1, 200), strength=st.floats(0, 1))
+def test_lcm_always_has_a_schedule(steps: int, strength: float) -> None:
+    recipe, _ = make(LCM, num_inference_steps=str(steps), strength=str(strength))
+    scheduler = LCMScheduler()
+    scheduler.set_timesteps(recipe.num_inference_steps, strength=recipe.strength)
+    assert len(scheduler.timesteps) == recipe.executed_steps <= steps
 
 
 def test_image_i_has_seed_plus_i() -> None:
