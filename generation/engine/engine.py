@@ -178,9 +178,9 @@ class Engine:
             catalog.find_model(model, self._settings.models_dir)
         except ModelNotDownloaded:
             return False
-        except ModelFailed:
-            # Loading it tells why.
-            return True
+        except Exception:
+            # Whatever is wrong with its files, loading it tells.
+            log.debug("%s cannot be looked up", model.id, exc_info=True)
         return True
 
     def evict(self, model_id: str) -> bool:

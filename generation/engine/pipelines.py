@@ -18,7 +18,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from generation.engine.catalog import Weights, find_lora, find_model, load_spec
 from generation.engine.devices import choose_dtype, is_out_of_memory, release_memory
-from generation.engine.errors import ModelFailed, ModelTooLarge, PackagesMissing
+from generation.engine.errors import EngineError, ModelFailed, ModelTooLarge, PackagesMissing
 from generation.engine.fingerprint import fingerprint
 from generation.engine.loading import check_support, count_weights, load
 from generation.engine.loras import Loras
@@ -194,14 +194,16 @@ class WarmPipelines:
     def _load(self, model: ModelReference) -> WarmPipeline:
         traits = traits_of(model)
         _require(model, traits.packages)
-        weights = find_model(model, self._models_dir)
         dtype = self.dtype_of(model)
         try:
+            weights = find_model(model, self._models_dir)
             check_support(model, weights)
             plan = self._plan(model, weights, dtype)
         except UnsupportedModel as error:
             raise ModelFailed(f"Model '{model.id}' cannot be run. {error}") from error
-        except (OSError, ValueError, KeyError) as error:
+        except EngineError:
+            raise
+        except Exception as error:  # damaged files raise whatever they make the parsers do
             raise ModelFailed(f"Model '{model.id}' could not be loaded.") from error
         if plan.quantization in PACKAGES:
             _require(model, [PACKAGES[plan.quantization]])

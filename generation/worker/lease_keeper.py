@@ -38,7 +38,7 @@ class LeaseKeeper:
     def record_progress(self, phase: str) -> None:
         """Note that the run is not hanging; call it at every step."""
         self._last_progress = time.monotonic()
-        # Loading may include a download, during which there are no steps.
+        # A large model from a slow disk takes long, and has no steps.
         self._stall_seconds = settings.MAX_SECONDS if phase == "loading" else settings.STALL_SECONDS
 
     def _renew_all(self) -> None:

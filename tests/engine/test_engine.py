@@ -318,6 +318,19 @@ def test_a_damaged_model_fails_without_quoting_the_library(engine: Engine, model
     assert caught.value.__cause__ is not None
 
 
+def test_a_damaged_download_fails_its_requests_but_not_the_report_of_missing_models(tmp_path: Path) -> None:
+    """The heartbeat of a worker reports them: one that fails would take the worker out of the service."""
+    engine = Engine(EngineSettings(models_dir=tmp_path, offline=True))
+    model = ModelReference(id="someone/model", revision="a" * 40, family=Family.STABLE_DIFFUSION)
+    snapshot = tmp_path / "hub/models--someone--model/snapshots" / model.revision
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text("[")
+    assert engine.has(model)
+    with pytest.raises(ModelFailed) as caught:
+        engine.warm(model)
+    assert caught.value.message == "Model 'someone/model' could not be loaded."
+
+
 def test_a_model_that_breaks_while_running_fails_without_quoting_the_library(engine: Engine) -> None:
     with pytest.raises(ModelFailed) as caught:
         run(engine, recipe(local("tests/sd", Family.INSTRUCT_PIX2PIX)))
