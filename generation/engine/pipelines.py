@@ -131,8 +131,8 @@ class WarmPipelines:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Return the fingerprints of the warm models by id."""
-        return {model.id: warm.fingerprint for model, warm in self._warm.items()}
+        """Return the fingerprints of the warm models by id, without those whose files have changed since they were loaded."""
+        return {model.id: warm.fingerprint for model, warm in self._warm.items() if not self._has_changed(model)}
 
     @property
     def plans(self) -> dict[str, str]:
@@ -140,10 +140,14 @@ class WarmPipelines:
         return {model.id: str(warm.plan) for model, warm in self._warm.items()}
 
     def get(self, model: ModelReference) -> WarmPipeline:
-        """Return the pipeline of this model; load it if necessary.
+        """Return the pipeline of this model; load it if necessary, as it is after a change of its files.
 
         Raises `ModelFailed`, or `ModelTooLarge` if it does not fit even alone.
         """
+        if model in self._warm and self._has_changed(model):
+            # Weights on the CPU are mapped from the files: what is written over them changes or ends the process.
+            log.warning("the files of %s have changed, loading it again", model.id)
+            self.drop(model.id)
         if model not in self._warm:
             self._warm[model] = self._load(model)
         self._warm.move_to_end(model)
@@ -175,6 +179,17 @@ class WarmPipelines:
             log.info("unloaded %s", model_id)
             release_memory(self._device)
         return bool(revisions)
+
+    def _has_changed(self, model: ModelReference) -> bool:
+        """Return whether the files of a warm model are other ones than those that were loaded, or missing."""
+        warm = self._warm[model]
+        try:
+            weights = find_model(model, self._models_dir)
+            return fingerprint(weights, warm.dtype, self._device, warm.plan) != warm.fingerprint
+        except Exception:
+            # Loading it again tells.
+            log.debug("%s cannot be looked up", model.id, exc_info=True)
+            return True
 
     def _is_over_budget(self) -> bool:
         allocated = (
@@ -211,9 +226,11 @@ class WarmPipelines:
             raise ModelFailed(f"Model '{model.id}' is set to 4 bit, which needs an NVIDIA GPU.")
         while True:
             try:
+                # Before they are read: of files that change meanwhile, the fingerprint must not be that of the later ones.
+                read = fingerprint(weights, dtype, self._device, plan)
                 pipe = load(model, weights, self._device, dtype, plan)
                 warm = WarmPipeline(pipe, dtype, traits, lambda lora: find_lora(lora, self._models_dir), plan)
-                warm.fingerprint = fingerprint(weights, dtype, self._device, plan)
+                warm.fingerprint = read
                 return warm
             except Exception as error:
                 if not is_out_of_memory(error):

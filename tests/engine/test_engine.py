@@ -318,6 +318,22 @@ def test_a_damaged_model_fails_without_quoting_the_library(engine: Engine, model
     assert caught.value.__cause__ is not None
 
 
+def test_files_that_change_while_a_model_is_warm_are_loaded_again(tmp_path: Path) -> None:
+    """Weights on the CPU are mapped: a process that reads on after the end of a file is killed."""
+    model = save_stable_diffusion(tmp_path, "tests/changing")
+    engine = Engine(EngineSettings(models_dir=tmp_path, dtype="float32", offline=True))
+    before = pixels(run(engine, recipe(model)))
+    (proven,) = engine.fingerprints.values()
+    save_stable_diffusion(tmp_path, "tests/changing", seed=1)
+    assert engine.fingerprints == {}
+    after = pixels(run(engine, recipe(model)))
+    assert not np.array_equal(before, after)
+    assert list(engine.fingerprints.values()) != [proven]
+    os.truncate(tmp_path / model.id / "unet/diffusion_pytorch_model.safetensors", 100)
+    with pytest.raises(ModelFailed, match="could not be loaded"):
+        run(engine, recipe(model))
+
+
 def test_a_damaged_download_fails_its_requests_but_not_the_report_of_missing_models(tmp_path: Path) -> None:
     """The heartbeat of a worker reports them: one that fails would take the worker out of the service."""
     engine = Engine(EngineSettings(models_dir=tmp_path, offline=True))
