@@ -114,7 +114,10 @@ class Command(BaseCommand):
                 f"{model.id} may not be batched: PSNR must be {MIN_PSNR:g} dB or more for every picture, "
                 f"the worst has {worst:.1f}."
             )
-        return engine.fingerprints[model.id]
+        proven = engine.fingerprints.get(model.id)
+        if proven is None:
+            raise CommandError(f"The files of {model.id} have changed meanwhile; run the command again.")
+        return proven
 
 
 class _Run(NamedTuple):
