@@ -148,11 +148,18 @@ class LongPollMiddleware:
         return bool((await self._call(_answer_scope(original, generation_id, "GET")))[0]["status"] != 202)
 
     async def _answer(self, scope: Scope, deadline: float) -> list[Message]:
-        """Return Django's answer to a held client. If the service is unavailable, retry until the deadline."""
+        """Return Django's answer to a held client. If the service is unavailable, retry until the deadline.
+
+        A generation can end with the same status, since its model is not downloaded: such an answer names the generation.
+        """
         loop = asyncio.get_running_loop()
-        while (answer := await self._call(scope))[0]["status"] == 503 and loop.time() < deadline:
+        while True:
+            answer = await self._call(scope)
+            start = answer[0]
+            is_its_end = any(name.lower() == b"x-generation-id" for name, _ in start["headers"])
+            if start["status"] != 503 or is_its_end or loop.time() >= deadline:
+                return answer
             await asyncio.sleep(_RETRY_SECONDS)
-        return answer
 
     async def _call(self, scope: Scope, receive: Receive | None = None) -> list[Message]:
         """Return Django's whole response. Django does not see a disconnect of the client, and finishes in any case."""

@@ -47,7 +47,7 @@ class IdempotentRequest:
 
     def earlier(self) -> Generation | None:
         """Return the generation that the same request made before, if any. Raises `KeyReused`."""
-        row = _unexpired(self._rows()).select_related("generation").first()
+        row = _remembered(self._rows()).select_related("generation").first()
         if row is None:
             return None
         if row.fingerprint != self.fingerprint:
@@ -90,7 +90,7 @@ def fingerprint(path: str, parameters: ImageToImageParameters, picture: str) -> 
 
 def is_known(token: ApiToken, key: str) -> bool:
     """Return whether this key of this token is remembered, with any request."""
-    return _unexpired(IdempotencyKey.objects.filter(token=token, key=key)).exists()
+    return _remembered(IdempotencyKey.objects.filter(token=token, key=key)).exists()
 
 
 def first_answer(generation: Generation, body: dict[str, Any]) -> dict[str, Any]:
@@ -111,5 +111,7 @@ def purge() -> None:
     IdempotencyKey.objects.filter(pk__in=list(expired.values_list("pk", flat=True)[:_PURGE_BATCH])).delete()
 
 
-def _unexpired(rows: QuerySet[IdempotencyKey]) -> QuerySet[IdempotencyKey]:
-    return rows.filter(created__gte=timezone.now() - RETENTION)
+def _remembered(rows: QuerySet[IdempotencyKey]) -> QuerySet[IdempotencyKey]:
+    """Return the keys that are remembered: not of requests that a worker refused, since it lacks the model."""
+    recent = rows.filter(created__gte=timezone.now() - RETENTION)
+    return recent.exclude(generation__error_code=ErrorCode.MODEL_NOT_DOWNLOADED)

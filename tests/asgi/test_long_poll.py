@@ -172,16 +172,20 @@ def test_a_slow_download_does_not_block_other_requests(monkeypatch: pytest.Monke
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(("prefer", "status"), [(b"", 200), (b"respond-async", 503)])
+@pytest.mark.parametrize(
+    ("prefer", "names_the_generation", "status"), [(b"", False, 200), (b"respond-async", False, 503), (b"", True, 503)]
+)
 def test_a_held_client_gets_its_answer_after_a_short_outage(
-    prefer: bytes, status: int, monkeypatch: pytest.MonkeyPatch
+    prefer: bytes, names_the_generation: bool, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """But at once if the status is that of the generation, whose model is not downloaded."""
     monkeypatch.setattr(long_poll, "_RETRY_SECONDS", 0.01)
     generation_id, statuses = str(uuid7()).encode(), iter([503, 503, 503, 200])
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"x-generation-id", generation_id)]
         current_status = 202 if scope["method"] == "POST" else next(statuses)
+        has_id = names_the_generation or current_status != 503
+        headers = [(b"x-generation-id", generation_id)] if has_id else []
         await send({"type": "http.response.start", "status": current_status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 

@@ -16,8 +16,9 @@ from generation.jobs import idempotency, submission
 from generation.models import (
     Generation,
     IdempotencyKey,
+    State,
 )
-from generation.parameters import ImageToImageParameters, InvalidField
+from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField
 from tests.support.generations import unnamed_files
 from tests.support.pictures import photo, scene
 from tests.support.service import Service
@@ -117,6 +118,14 @@ class TestRows:
         assert IdempotencyKey.objects.count() == 2
         idempotency.purge()
         assert list(IdempotencyKey.objects.values_list("key", flat=True)) == ["key"]
+
+    def test_a_request_that_a_worker_refused_may_be_sent_again(self, alices: ApiToken) -> None:
+        """Its answer, 503, says when."""
+        refused = self.submit(alices)
+        Generation.objects.update(state=State.FAILED, error_code=ErrorCode.MODEL_NOT_DOWNLOADED)
+        again = self.submit(alices)
+        assert again.pk != refused.pk
+        assert self.submit(alices).pk == again.pk
 
     def test_an_answer_is_repeated_while_its_urls_are_valid(self, alices: ApiToken) -> None:
         generation = self.submit(alices)
