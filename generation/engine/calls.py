@@ -22,6 +22,10 @@ from generation.family_traits import ImageUse, StepSource, Traits
 from generation.recipes import Recipe, traits_of
 
 _OVERFLOW = "The model's numbers overflowed. Ask an administrator to set another DTYPE, such as bfloat16."
+_NOT_FINITE = (
+    "The model's numbers are not finite. Use a lower guidance_scale; if that does not help, its weights are damaged, and an "
+    "administrator must fetch them again."
+)
 
 CallPreviewSink = Callable[[Callable[[], list[Image.Image]]], None]
 """Like `progress.PreviewSink`, for one call: the function makes one small picture per image job, or an empty list."""
@@ -71,7 +75,7 @@ def call(
         report(index + 1, of, "denoising")
         if index + 1 == of:
             if not torch.isfinite(latents).all():
-                raise ModelFailed(_OVERFLOW)
+                raise ModelFailed(not_finite(warm.dtype))
             report(1, 1, "decoding")
         elif on_preview is not None:
             on_preview(make_previews)
@@ -96,7 +100,7 @@ def call(
             torch.random.fork_rng(devices=[]),
             nullcontext() if on_preview is None else warm.previews.recording(),
             scheduler_steps(pipe.scheduler, after_step) if steps_of_scheduler else nullcontext(),
-            finite_decoding(pipe),
+            finite_decoding(pipe, warm.dtype),
         ):
             # Some pipelines also draw from the global generator (OmniGen, JoyImage).
             torch.manual_seed(jobs[0].seed)
@@ -132,12 +136,17 @@ def scheduler_steps(
     return results_observed(scheduler, "step", report_step)
 
 
-def finite_decoding(pipe: Any) -> AbstractContextManager[None]:
+def not_finite(dtype: torch.dtype) -> str:
+    """Return what to tell of numbers that are not finite: only float16 has a smaller range than others."""
+    return _OVERFLOW if dtype is torch.float16 else _NOT_FINITE
+
+
+def finite_decoding(pipe: Any, dtype: torch.dtype) -> AbstractContextManager[None]:
     """Raise `ModelFailed` if the autoencoder decodes to numbers that are not finite, of which PIL would make black."""
 
     def check(_: Any, result: Any) -> None:
         if not torch.isfinite(result[0] if isinstance(result, tuple) else result.sample).all():
-            raise ModelFailed(_OVERFLOW)
+            raise ModelFailed(not_finite(dtype))
 
     return results_observed(autoencoder_of(pipe), "decode", check)
 
