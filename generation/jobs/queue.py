@@ -5,7 +5,7 @@ The row is the truth. A claim is a lease with an attempt number, and every later
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
@@ -42,17 +42,18 @@ class LeaseStatus(Enum):
     LOST = auto()
 
 
-def claim(pool: str, worker: str, warm: Mapping[str, str] = {}) -> list[Generation]:
+def claim(pool: str, worker: str, warm: Mapping[str, str] = {}, lacking: Collection[str] = ()) -> list[Generation]:
     """Lease the next row of the pool to this worker, with rows that can share its batch. Return them, empty if none is due.
 
-    `warm` are the models that the worker has loaded, with the fingerprints of their files; others are not batched. Each
+    `warm` are the models that the worker has loaded, with the fingerprints of their files; others are not batched. Rows of
+    models that it is `lacking` are left to other workers. Each
     row is leased to one worker, and no user gets more running rows than their limit allows. A paused pool has no due rows.
     """
     if PausedPool.objects.filter(pk=pool).exists():
         return []
     full = _users_at_limit()
     with transaction.atomic():
-        while batch := _pick(pool, warm, full):
+        while batch := _pick(pool, warm, lacking, full):
             shares = _lock_shares(batch)
             allowed = _within_limits(batch)
             for generation in allowed:
@@ -71,9 +72,10 @@ def _publish_start(generation: Generation) -> None:
     progress.publish(generation.pk, "started", {"attempt": generation.attempt})
 
 
-def _pick(pool: str, warm: Mapping[str, str], full: set[int]) -> list[Generation]:
+def _pick(pool: str, warm: Mapping[str, str], lacking: Collection[str], full: set[int]) -> list[Generation]:
     """Return the next row and those that can share its batch, locked; on PostgreSQL other claims skip locked rows."""
     rows = Generation.objects.in_claim_order(pool, list(warm), timezone.now()).exclude(user__in=full)
+    rows = rows.exclude(model__in=lacking)
     waiting = rows.select_related("user", "model").select_for_update(skip_locked=True, of=("self",))
     leader = waiting.first()
     if leader is None:

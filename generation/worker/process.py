@@ -27,7 +27,7 @@ from generation.engine.errors import DeviceLost, EngineError
 from generation.jobs import control, queue
 from generation.jobs.periodic import periodically
 from generation.maintenance import reaper
-from generation.models import DiffusionModel
+from generation.models import DiffusionModel, Generation, State
 from generation.worker import execution
 from generation.worker.control import CommandRunner
 from generation.worker.drain import DrainState
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 REAP_SECONDS = 2.0
 _REDIS_PAUSE_SECONDS = 1.0
 _DATABASE_PAUSE_SECONDS = 1.0
+_LEAVE_SECONDS = 0.5
 
 
 class WorkerSession:
@@ -91,6 +92,16 @@ class WorkerSession:
             self._missing = [model.pk for model in enabled if not self.engine.has(model.reference())]
         return self._missing
 
+    def _find_lacking(self) -> list[str]:
+        """Return the models that are not on this host's disk, but on that of another worker of the pool."""
+        if not self._missing:
+            return []
+        with suppress(RedisError):
+            infos = [info for info in workers.registered() if info.pool == self.pool and info.name != self.name]
+            others = [info for info in infos if not info.is_stale and not info.is_drained]
+            return [model for model in self._missing if any(model not in other.missing for other in others)]
+        return []
+
     def run_pending(self) -> None:
         """Run the commands for this worker, then batches of its pool until none is queued.
 
@@ -102,8 +113,13 @@ class WorkerSession:
                 # The wake-up may be one of the pool's: pass it on.
                 queues.try_wake_workers(self.pool)
                 return
-            batch = queue.claim(self.pool, self.name, self.engine.fingerprints)
+            lacking = self._find_lacking()
+            batch = queue.claim(self.pool, self.name, self.engine.fingerprints, lacking)
             if not batch:
+                if Generation.objects.filter(pool=self.pool, state=State.QUEUED, model__in=lacking).exists():
+                    # Another worker takes the wake-up while this one does not listen.
+                    queues.try_wake_workers(self.pool)
+                    time.sleep(_LEAVE_SECONDS)
                 return
             execution.run(batch, self.engine, self.drain_state.should_release)
 

@@ -3,15 +3,18 @@
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from accounts.models import ApiToken
-from generation.broker import queues
+from generation.broker import queues, workers
 from generation.engine.engine import Engine, EngineSettings
+from generation.families import Family
 from generation.jobs import control
 from generation.maintenance import reaper
-from generation.models import Generation, State, WorkerCommand
+from generation.models import DiffusionModel, Generation, State, WorkerCommand
+from generation.parameters import ErrorCode
 from generation.worker.drain import DrainState
 from generation.worker.process import WarmWorker, WorkerSession
 from tests.support.jobs import submit
@@ -76,6 +79,24 @@ def test_a_resumed_worker_needs_no_wake_up_of_its_pool(session: WorkerSession, a
     submit(alices, num_inference_steps="2")
     assert not work(session).has_wrong_queues
     assert list(Generation.objects.values_list("state", flat=True)) == [State.SUCCEEDED, State.SUCCEEDED]
+
+
+def test_a_request_is_left_to_the_worker_that_has_its_model(session: WorkerSession, alices: ApiToken) -> None:
+    """Hosts have disks of their own. What no worker has is claimed, and fails with the reason."""
+    DiffusionModel.objects.create(id="someone/missing", family=Family.FLUX, revision="a" * 40, enabled=True)
+    generation = submit(alices, model_id="someone/missing")
+    session.send_heartbeat()
+    (info,) = (info for info in workers.registered() if info.name == session.name)
+    assert info.missing == ["someone/missing"]
+    workers.heartbeat(replace(info, name="other", missing=[]))
+    session.run_pending()
+    generation.refresh_from_db()
+    assert generation.state == State.QUEUED
+    assert queues.rq_queue("default").count >= 1
+    workers.remove("other")
+    session.run_pending()
+    generation.refresh_from_db()
+    assert (generation.state, generation.error_code) == (State.FAILED, ErrorCode.MODEL_NOT_DOWNLOADED)
 
 
 def test_a_session_ends_with_its_device_and_the_request_goes_to_another_worker(
