@@ -1,4 +1,4 @@
-"""The engine: makes the pictures of recipes. A worker creates one Engine; only its `memory` is thread-safe."""
+"""The engine: makes the pictures of recipes. A worker creates one Engine; only what says so is thread-safe."""
 
 import logging
 import traceback
@@ -150,7 +150,7 @@ class Engine:
 
     @property
     def warm_models(self) -> list[str]:
-        """Return the ids of the loaded models, least recently used first."""
+        """Return the ids of the loaded models, least recently used first. Safe to call from any thread."""
         return self._pipelines.models
 
     @property
@@ -160,7 +160,7 @@ class Engine:
 
     @property
     def memory_plans(self) -> dict[str, str]:
-        """Return the memory plan of each loaded model by its id, in words."""
+        """Return the memory plan of each loaded model by its id, in words. Safe to call from any thread."""
         return self._pipelines.plans
 
     @property

@@ -14,17 +14,13 @@ from generation.memory import WHOLE, MemoryPlan
 def fingerprint(weights: Weights, dtype: torch.dtype, device: torch.device, plan: MemoryPlan = WHOLE) -> str:
     """Return 40 hexadecimal digits that change with a model's files, number type, device, memory plan, and the libraries.
 
-    Weights are not read: those of the hub are known by the names of their blobs, and all others by size and time of change.
+    The files are not read: those of the hub are known by the names of their blobs, and all others by size and time of change.
     """
     computed_with = (str(dtype), weights.variant, device.type, str(plan), diffusers.__version__, torch.__version__)
     digest = hashlib.sha256(repr(computed_with).encode())
     for path in _files(weights):
-        if path.suffix == ".json":
-            known_by: object = path.read_bytes()
-        elif path.is_symlink():
-            known_by = path.resolve().name
-        else:
-            known_by = (path.stat().st_size, path.stat().st_mtime_ns)
+        status = path.stat()
+        known_by = path.resolve().name if path.is_symlink() else (status.st_size, status.st_mtime_ns)
         digest.update(repr((path.name, path.parent.name, known_by)).encode())
     return digest.hexdigest()[:40]
 

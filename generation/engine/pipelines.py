@@ -3,7 +3,6 @@
 import inspect
 import logging
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -101,7 +100,7 @@ class WarmPipeline:
 
 
 class WarmPipelines:
-    """Pipelines by model, least recently used first.
+    """Pipelines by model, least recently used first. Other threads may read `models` and `plans`.
 
     Together at most `budget` bytes on the device and, of those that are offloaded, `host_budget` in the host's memory, unless
     it is only one. `card` is what one may have on the GPU while it works; None for devices without memory of their own.
@@ -122,12 +121,12 @@ class WarmPipelines:
         self._budget = budget
         self._host_budget = host_budget
         self._card = card
-        self._warm: OrderedDict[ModelReference, WarmPipeline] = OrderedDict()
+        self._warm: dict[ModelReference, WarmPipeline] = {}
 
     @property
     def models(self) -> list[str]:
         """Return the ids of the warm models, least recently used first."""
-        return [model.id for model in self._warm]
+        return [model.id for model in list(self._warm)]
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -137,7 +136,7 @@ class WarmPipelines:
     @property
     def plans(self) -> dict[str, str]:
         """Return the memory plan of each warm model by its id, in words."""
-        return {model.id: str(warm.plan) for model, warm in self._warm.items()}
+        return {model.id: str(warm.plan) for model, warm in list(self._warm.items())}
 
     def get(self, model: ModelReference) -> WarmPipeline:
         """Return the pipeline of this model; load it if necessary, as it is after a change of its files.
@@ -150,7 +149,7 @@ class WarmPipelines:
             self.drop(model.id)
         if model not in self._warm:
             self._warm[model] = self._load(model)
-        self._warm.move_to_end(model)
+        self._warm[model] = self._warm.pop(model)
         self.trim()
         return self._warm[model]
 
