@@ -15,6 +15,7 @@ from accounts.models import ApiToken
 from generation.api.openapi import document
 from generation.broker.connection import redis_client
 from generation.capabilities import MODEL_FIELDS
+from generation.families import Family
 from generation.models import DiffusionModel, Lora
 from generation.parameters import ImageToImageParameters, InvalidField
 from generation.recipes import plan
@@ -172,6 +173,8 @@ def test_limits_of_staff_reduce_the_bounds(api: Client) -> None:
 
 @pytest.mark.usefixtures("redis", "several_models")
 def test_descriptions_match_what_happens_to_a_request(api: Client) -> None:
+    rows = [DiffusionModel(id=f"someone/{family}", family=family, enabled=True) for family in Family]
+    DiffusionModel.objects.bulk_create(rows)
     for name, model in models(api).items():
         row = DiffusionModel.objects.get(pk=name)
 

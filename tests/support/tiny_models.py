@@ -53,13 +53,13 @@ def save_instruct_pix2pix(models_dir: Path, id_: str, seed: int = 0) -> ModelRef
     return local(id_, Family.INSTRUCT_PIX2PIX)
 
 
-def save_sdxl(models_dir: Path, id_: str, seed: int = 0) -> ModelReference:
+def save_sdxl(models_dir: Path, id_: str, seed: int = 0, spacing: str = "leading") -> ModelReference:
     """An SDXL model with its two text encoders, and an autoencoder that is raised to float32 while it works."""
     with fixed_seed(seed):
         diffusers.StableDiffusionXLPipeline(
             unet=sdxl_unet(),
             vae=autoencoder(force_upcast=True),
-            scheduler=diffusers.EulerDiscreteScheduler(timestep_spacing="leading"),
+            scheduler=diffusers.EulerDiscreteScheduler(timestep_spacing=spacing),
             text_encoder=clip(),
             text_encoder_2=clip_with_projection(),
             tokenizer=clip_tokenizer(),

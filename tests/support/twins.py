@@ -6,9 +6,11 @@ autoencoder that shrinks as much. Some are of families that the service must ref
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.support.tiny_models import save_instruct_pix2pix, save_sdxl, save_stable_diffusion, save_turbo
 from tests.support.tiny_parts import (
     NO_SAFETY_CHECKER,
     TEXT_WIDTH,
@@ -91,6 +93,15 @@ def save_twin(models_dir: Path, name: str) -> str:
     with fixed_seed(0):
         TWINS[name].save(models_dir / id_)
     return id_
+
+
+def into_directory(save: Callable[[Path, str], object]) -> Callable[[Path], None]:
+    """Return a function that saves to a directory `models_dir/<id>` by one that takes these two apart."""
+
+    def save_to(directory: Path) -> None:
+        save(directory.parents[1], "/".join(directory.parts[-2:]))
+
+    return save_to
 
 
 def sd2_depth(directory: Path) -> None:
@@ -367,6 +378,11 @@ def _save(pipeline: Any, directory: Path) -> None:
 
 
 TWINS: dict[str, Twin] = {
+    "sd15": Twin(into_directory(save_stable_diffusion), "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+    "sd-turbo": Twin(into_directory(save_turbo), "stabilityai/sd-turbo"),
+    "pix2pix": Twin(into_directory(save_instruct_pix2pix), "timbrooks/instruct-pix2pix"),
+    "sdxl": Twin(into_directory(save_sdxl), "stabilityai/stable-diffusion-xl-base-1.0"),
+    "sdxl-turbo": Twin(into_directory(partial(save_sdxl, spacing="trailing")), "stabilityai/sdxl-turbo"),
     "sd2-depth": Twin(sd2_depth, "stabilityai/stable-diffusion-2-depth"),
     "lcm": Twin(lcm, "SimianLuo/LCM_Dreamshaper_v7"),
     "sdxl-refiner": Twin(sdxl_refiner, "stabilityai/stable-diffusion-xl-refiner-1.0"),
@@ -383,7 +399,8 @@ TWINS: dict[str, Twin] = {
     "flux2-klein-kv": Twin(flux2_klein_kv, "black-forest-labs/FLUX.2-klein-9b-kv"),
     "chroma": Twin(chroma, "lodestones/Chroma1-HD"),
     "qwen-image": Twin(qwen_image, "Qwen/Qwen-Image"),
-    "z-image": Twin(z_image, "Tongyi-MAI/Z-Image-Turbo"),
+    "z-image": Twin(z_image, "Tongyi-MAI/Z-Image"),
+    "z-image-turbo": Twin(z_image, "Tongyi-MAI/Z-Image-Turbo"),
     # Its pipeline computes in nothing else.
     "z-image-omni": Twin(z_image_omni, "Tongyi-MAI/Z-Image-Omni-Base", dtype="bfloat16"),
     "sana-sprint": Twin(sana_sprint, "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers"),
