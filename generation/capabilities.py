@@ -37,9 +37,7 @@ def describe(row: DiffusionModel, is_warm: bool | None = None, is_downloaded: bo
         is_warm=is_warm,
         is_downloaded=is_downloaded,
         cost_weight=row.cost_weight,
-        sizes=Sizes(
-            min_side=traits.min_side, max_side=traits.max_side, max_pixels=min(traits.area, traits.max_side**2)
-        ),
+        sizes=Sizes(min_side=traits.min_side, max_side=traits.max_side, max_pixels=traits.max_pixels),
         parameters={name: _parameter(name, traits, limits) for name in MODEL_FIELDS},
         loras=loras,
         examples=row.examples,

@@ -127,5 +127,9 @@ class Traits(BaseModel):
     can_compile: bool = True
 
     @property
+    def max_pixels(self) -> int:
+        return min(self.area, self.max_side**2)
+
+    @property
     def has_strength(self) -> bool:
         return "strength" not in self.without_effect

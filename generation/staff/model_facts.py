@@ -35,7 +35,7 @@ def _values(values: Mapping[str, float]) -> str:
 
 
 def _sizes(traits: Traits) -> str:
-    megapixels = traits.area / MEGAPIXEL
+    megapixels = traits.max_pixels / MEGAPIXEL
     area = (
         f"{'always' if traits.has_fixed_area else 'at most'} {megapixels:.2g} megapixel{'s' if megapixels != 1 else ''}"
     )

@@ -68,30 +68,30 @@ def run(command: WorkerCommand, engine: Engine) -> str:
     """
     transfer = Transfer(command)
     with periodically(f"progress of command {command.pk}", _REPORT_SECONDS, transfer.report):
-        path = _download(command, engine, transfer)
+        _download(command, engine, transfer)
     # The last bytes came after the last report.
     transfer.report()
-    return f"Downloaded to {path}."
+    return "Downloaded."
 
 
-def _download(command: WorkerCommand, engine: Engine, transfer: Transfer) -> Path:
+def _download(command: WorkerCommand, engine: Engine, transfer: Transfer) -> None:
     if command.action == WorkerCommand.Action.DOWNLOAD:
-        return _download_model(DiffusionModel.objects.get(pk=command.target).reference(), engine, transfer)
+        _download_model(DiffusionModel.objects.get(pk=command.target).reference(), engine, transfer)
+        return
     lora = Lora.objects.get(pk=command.target)
     reference = LoraReference(id=lora.pk, revision=lora.revision, weight_name=lora.weight_name, weight=1.0)
     path = _download_lora(reference, transfer)
     _check_fit(path, [model.reference() for model in lora.base_models.all()])
-    return path
 
 
-def _download_model(model: ModelReference, engine: Engine, transfer: Transfer) -> Path:
-    if settings.MODELS_OFFLINE:
-        try:
-            return catalog.find_model(model, settings.MODELS_DIR).pipeline
-        except ModelNotDownloaded as error:
-            raise hub_errors.offline(model.id, settings.MODELS_DIR) from error
-    variant = engine.variant_of(model)
-    return catalog.download_model(model, settings.MODELS_DIR, transfer.on_progress, variant).pipeline
+def _download_model(model: ModelReference, engine: Engine, transfer: Transfer) -> None:
+    if not settings.MODELS_OFFLINE:
+        catalog.download_model(model, settings.MODELS_DIR, transfer.on_progress, engine.variant_of(model))
+        return
+    try:
+        catalog.find_model(model, settings.MODELS_DIR)
+    except ModelNotDownloaded as error:
+        raise hub_errors.offline(model.id, settings.MODELS_DIR) from error
 
 
 def _download_lora(lora: LoraReference, transfer: Transfer) -> Path:

@@ -269,6 +269,7 @@ def test_files_on_this_server_are_inspected_again(staff: Client, tiny_edit: Diff
     assert "not known" in staff.get(change).content.decode()
     again = staff.get(change, {"inspect": "again"}).content.decode()
     assert "9.18 MB on this server" in again
+    assert "128 to 512 pixels a side, in multiples of 16, at most 0.25 megapixels" in again
     token = again.partition('name="inspection" value="')[2].partition('"')[0]
     form = model_form(family="instruct-pix2pix", enabled="on", inspection=token)
     assert staff.post(change, form).status_code == 302

@@ -84,7 +84,7 @@ def test_a_worker_evicts_warms_and_downloads(admin: httpx.Client) -> None:
     send_command(admin, "warm", MODEL)
     wait_until(lambda: "Loaded." in live(admin), "the warming")
     send_command(admin, "download", MODEL)
-    wait_until(lambda: "Downloaded to " in live(admin), "the download")
+    wait_until(lambda: "Downloaded." in live(admin), "the download")
     send_command(admin, "download", "stabilityai/sd-turbo")
     wait_until(lambda: "MODELS_OFFLINE is on, so nothing is downloaded." in live(admin), "the failure of a download")
     send_command(admin, "warm", "stabilityai/sd-turbo")

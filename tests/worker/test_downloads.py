@@ -136,7 +136,7 @@ def test_a_download_is_shown_canceled_and_continued(
     assert Generation.objects.count() == 0
 
     finished = wait_for(send(session, model), WorkerCommand.State.DONE)
-    assert finished.message.startswith("Downloaded to ")
+    assert finished.message == "Downloaded."
     assert finished.done_bytes == finished.total_bytes
     assert hub.begins[-1] == HALF
     session.send_heartbeat()
