@@ -172,9 +172,14 @@ def download_safety_checker(models_dir: Path) -> Path:
     return find_safety_checker(models_dir)
 
 
+def _is_repository(name: str) -> bool:
+    """Return whether a name is `owner/name`, and so no path out of the directories of models."""
+    return _ID.fullmatch(name) is not None and ".." not in name
+
+
 def _single_file(model: ModelReference, models_dir: Path) -> SingleFile | None:
     """Return the single file of a model; None if it has none. Raises `ModelFailed`."""
-    if not _ID.fullmatch(model.id) or ".." in model.id:
+    if not _is_repository(model.id):
         return None
     try:
         return single_file_of(model, models_dir)
@@ -199,7 +204,7 @@ def _lora_file(lora: LoraReference) -> str:
 
 def _find_pipeline(model: ModelReference, models_dir: Path, without: str) -> tuple[Path | None, str]:
     """Return the directory of a pipeline's files and their variant; None if any is missing."""
-    if not _ID.fullmatch(model.id) or ".." in model.id:
+    if not _is_repository(model.id):
         return None, ""
     for directory in local_directories(model.id, models_dir):
         if (directory / "model_index.json").is_file():
@@ -217,7 +222,7 @@ def _find_pipeline(model: ModelReference, models_dir: Path, without: str) -> tup
 
 
 def _find_file(repository: str, revision: str, name: str, models_dir: Path) -> Path | None:
-    if not _ID.fullmatch(repository) or ".." in repository:
+    if not _is_repository(repository):
         return None
     directories = local_directories(repository, models_dir)
     if revision:
@@ -257,7 +262,7 @@ def _others(names: Iterable[str]) -> str:
 
 
 def _check_pinned(repository: str, revision: str) -> None:
-    if not _ID.fullmatch(repository) or ".." in repository:
+    if not _is_repository(repository):
         raise HubFailed(f"{repository!r} is no repository: use the form owner/name.")
     if not revision:
         raise HubFailed(f"{repository} is not on disk, and has no commit to download: enter one in the admin.")
