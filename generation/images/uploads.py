@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from generation.images.colours import to_srgb
 from generation.parameters import InvalidField
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -35,8 +36,6 @@ _ALLOWED = "PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"
 _MAX_JPEG_SCANS = 100
 _JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 _MAX_TIFF_PIECES = 100_000
-
-_SRGB = ImageCms.createProfile("sRGB")
 
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -108,7 +107,7 @@ def _decode_upload(content: bytes, max_pixels: int) -> Upload:
                     "image",
                     f"The JPEG is built of more than {_MAX_JPEG_SCANS} scans; save it again with the usual settings",
                 )
-            picture, size = _decode(source)
+            picture, size = _decode(source, content)
     except InvalidField:
         raise
     except UnidentifiedImageError as error:
@@ -184,7 +183,7 @@ def _unidentified(content: bytes) -> str:
     return f"The file is not a picture of a known kind, or its beginning is damaged; send a {_ALLOWED} picture"
 
 
-def _decode(source: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
+def _decode(source: Image.Image, content: bytes) -> tuple[Image.Image, tuple[int, int]]:
     """Return the picture to store, and the upright size before it was reduced."""
     width, height = source.size
     scale = min(1.0, MAX_INPUT_SIDE / max(source.size))
@@ -195,7 +194,7 @@ def _decode(source: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
     picture = _to_eight_bit(source)
     # When reducing, Hamming is as sharp as bicubic and takes little more than half the time.
     picture.thumbnail((MAX_INPUT_SIDE, MAX_INPUT_SIDE), Image.Resampling.HAMMING)
-    picture = _to_srgb(_on_white(picture), source.info.get("icc_profile"))
+    picture = _on_white(to_srgb(picture, source, content))
     if orientation in _TRANSPOSITIONS:
         picture = picture.transpose(_TRANSPOSITIONS[orientation])
     picture.info.clear()
@@ -252,14 +251,3 @@ def _on_white(picture: Image.Image) -> Image.Image:
     background = Image.new("RGB", picture.size, "white")
     background.paste(picture, mask=picture)
     return background
-
-
-def _to_srgb(picture: Image.Image, profile: object) -> Image.Image:
-    """Return a new picture in sRGB. A profile that is damaged or for another kind of picture is ignored."""
-    if isinstance(profile, bytes):
-        try:
-            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            return ImageCms.buildTransform(embedded, _SRGB, picture.mode, "RGB").apply(picture)
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            return picture.convert("RGB")
-    return picture.convert("RGB")
