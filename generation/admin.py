@@ -3,6 +3,7 @@
 from django.contrib import admin
 
 from generation.staff.generations import GenerationAdmin
+from generation.staff.model_aliases import ModelAliasAdmin
 from generation.staff.model_catalog import DiffusionModelAdmin, LoraAdmin
 from generation.staff.retention_rules import RetentionRuleAdmin
 from generation.staff.review_decisions import ReviewDecisionAdmin
@@ -12,6 +13,7 @@ __all__ = [
     "DiffusionModelAdmin",
     "GenerationAdmin",
     "LoraAdmin",
+    "ModelAliasAdmin",
     "RetentionRuleAdmin",
     "ReviewDecisionAdmin",
     "StaffUserAdmin",

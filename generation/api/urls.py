@@ -5,10 +5,11 @@ from generation.api import (
     catalog,
     events,
     generations,
-    openai,
     openapi,
     views,
 )
+from generation.api.openai import edits
+from generation.api.openai import models as openai_models
 from generation.asgi import paths
 
 urlpatterns = [
@@ -20,9 +21,11 @@ urlpatterns = [
     path("generations/<uuid:generation_id>/cancel", generations.Cancellation.as_view(), name="cancellation"),
     path(paths.GENERATION_EVENTS, events.GenerationEvents.as_view(), name="generation-events"),
     path(paths.GENERATION_ANSWER, views.HeldAnswer.as_view()),
-    path(paths.IMAGE_EDITS, openai.ImageEdits.as_view(), name="image-edits"),
-    path(f"{paths.IMAGE_EDITS}/", openai.ImageEdits.as_view(schema=None)),
-    path(paths.IMAGE_EDITS_ANSWER, openai.HeldEdits.as_view()),
+    path(paths.IMAGE_EDITS, edits.ImageEdits.as_view(), name="image-edits"),
+    path(f"{paths.IMAGE_EDITS}/", edits.ImageEdits.as_view(schema=None)),
+    path(paths.IMAGE_EDITS_ANSWER, edits.HeldEdits.as_view()),
+    path("v1/models", openai_models.Models.as_view(), name="openai-models"),
+    path("v1/models/<path:model_id>", openai_models.Model.as_view(), name="openai-model"),
     path("models", catalog.Models.as_view(), name="models"),
     path("loras", catalog.Loras.as_view(), name="loras"),
     path("openapi.json", openapi.openapi, name="openapi"),

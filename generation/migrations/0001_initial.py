@@ -248,6 +248,19 @@ class Migration(migrations.Migration):
             field=models.ManyToManyField(related_name='+', through='generation.LoraUse', to='generation.lora'),
         ),
         migrations.CreateModel(
+            name='ModelAlias',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(help_text='What clients send as model, such as gpt-image-1.', max_length=200, unique=True, validators=[django.core.validators.RegexValidator('^[!-~]+\\Z', 'Use printable ASCII characters without spaces.')])),
+                ('model', models.ForeignKey(blank=True, help_text='The model that runs. Empty: the default model.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='aliases', to='generation.diffusionmodel')),
+            ],
+            options={
+                'verbose_name': 'model alias',
+                'verbose_name_plural': 'model aliases',
+                'ordering': ('name',),
+            },
+        ),
+        migrations.CreateModel(
             name='QueueSample',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

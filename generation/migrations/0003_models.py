@@ -1,4 +1,4 @@
-"""The models and LoRAs of a fresh service: bundled ones are enabled, the hub's are disabled.
+"""The models, LoRAs and aliases of a fresh service: bundled ones are enabled, the hub's are disabled.
 
 Those that Livepeer's gateway knows are pinned. The others have no commit; it is read from the hub when they are enabled.
 Licences are named as on their cards.
@@ -110,6 +110,24 @@ a crown
 """,
 }
 
+# OpenAI's image models, which its clients name or send if nothing is chosen. They stand for the default model.
+ALIASES = [
+    "chatgpt-image-latest",
+    "dall-e-2",
+    "dall-e-3",
+    "gpt-image-1",
+    "gpt-image-1-mini",
+    "gpt-image-1.5",
+    "gpt-image-2",
+    "gpt-image-2-2026-04-21",
+    "gpt-image-2.5-flare",
+    "gpt-image-2.5-flare-2026-09-08",
+    "gpt-image-2.5-sunburst",
+    "gpt-image-2.5-sunburst-2026-09-08",
+    "gpt-image-2.6-flare",
+    "gpt-image-2.6-sunburst",
+]
+
 
 def create(apps: Any, schema_editor: Any) -> None:
     models = apps.get_model("generation", "DiffusionModel").objects
@@ -132,6 +150,8 @@ def create(apps: Any, schema_editor: Any) -> None:
         models.create(id=model_id, family=family, licence=licence)
     for lora_id in ("dreamsite/banknote", "dreamsite/knitted"):
         apps.get_model("generation", "Lora").objects.create(id=lora_id, enabled=True).base_models.set([tiny_edit])
+    for name in ALIASES:
+        apps.get_model("generation", "ModelAlias").objects.create(name=name)
 
 
 class Migration(migrations.Migration):

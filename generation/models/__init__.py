@@ -1,5 +1,6 @@
 """The models. Other packages import them from here."""
 
+from generation.models.aliases import ModelAlias, ModelAliasQuerySet
 from generation.models.contact_sheets import ContactSheet, ContactSheetQuerySet
 from generation.models.diffusion import (
     REPOSITORY,
@@ -57,6 +58,8 @@ __all__ = [
     "LoraQuerySet",
     "LoraUse",
     "Match",
+    "ModelAlias",
+    "ModelAliasQuerySet",
     "PausedPool",
     "PriorityLevel",
     "QueueSample",

@@ -4,16 +4,19 @@ import base64
 import io
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import httpx
 import openai
 import pytest
+from django.contrib.auth.models import Group
 from django.test import Client
+from openai.types import ImageModel
 from PIL import Image
 
-from generation.models import DiffusionModel
+from accounts.models import User
+from generation.models import DiffusionModel, ModelAlias
 from tests.support.pictures import photo
 from tests.support.service import WAIT_SECONDS, Service
 
@@ -21,9 +24,14 @@ PICTURE = ("cat.png", photo(320, 200), "image/png")
 
 
 @pytest.fixture
-def images(service: Service, alices_key: str) -> Iterator[openai.resources.Images]:
+def client_of_alice(service: Service, alices_key: str) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{service.url}/v1", api_key=alices_key, timeout=WAIT_SECONDS, max_retries=0) as client:
-        yield client.images
+        yield client
+
+
+@pytest.fixture
+def images(client_of_alice: openai.OpenAI) -> openai.resources.Images:
+    return client_of_alice.images
 
 
 def test_pictures_are_returned_by_url(images: openai.resources.Images) -> None:
@@ -135,3 +143,40 @@ def test_a_retry_while_it_runs_waits_for_the_same_generation(service: Service, a
         again = client.post("/v1/images/edits", headers={"Prefer": "wait=40"}, **form)
     assert (first.status_code, again.status_code) == (422, 200)
     assert first.headers["X-Generation-Id"] == again.headers["X-Generation-Id"]
+
+
+def test_models_are_listed_the_default_first_and_with_their_aliases(client_of_alice: openai.OpenAI) -> None:
+    models = list(client_of_alice.models.list())
+    names = [model.id for model in models]
+    assert names[:2] == ["dreamsite/tiny-edit", "dreamsite/tiny-redraw"]
+    assert "gpt-image-1" in names
+    assert {(model.object, model.owned_by) for model in models} == {("model", "dreamsite")}
+
+
+def test_a_model_is_described_whether_its_slash_is_escaped_or_not(
+    client_of_alice: openai.OpenAI, service: Service, alices_key: str
+) -> None:
+    # The SDK escapes the slash.
+    assert client_of_alice.models.retrieve("dreamsite/tiny-redraw").id == "dreamsite/tiny-redraw"
+    with service.client(alices_key) as client:
+        assert client.get("/v1/models/dreamsite/tiny-redraw").json()["id"] == "dreamsite/tiny-redraw"
+    with pytest.raises(openai.NotFoundError) as error:
+        client_of_alice.models.retrieve("someone/unheard-of")
+    assert (error.value.param, error.value.code) == ("model", "not_found")
+    assert "dreamsite/tiny-edit, dreamsite/tiny-redraw" in error.value.message
+
+
+def test_every_image_model_that_the_sdk_names_is_an_alias(client_of_alice: openai.OpenAI) -> None:
+    assert set(get_args(ImageModel)) <= {model.id for model in client_of_alice.models.list()}
+
+
+@pytest.mark.django_db
+def test_only_models_that_the_user_may_use_are_named(tiny_edit: DiffusionModel, alice: User) -> None:
+    redraw = DiffusionModel.objects.get(pk="dreamsite/tiny-redraw")
+    ModelAlias.objects.create(name="reserved", model=redraw)
+    ModelAlias.objects.create(name="disabled", model=DiffusionModel.objects.get(pk="stabilityai/sd-turbo"))
+    assert ModelAlias.objects.named_models(alice)["reserved"] == redraw
+    redraw.allowed_groups.add(Group.objects.create(name="painters"))
+    named = ModelAlias.objects.named_models(alice)
+    assert not {"reserved", "disabled", redraw.pk} & named.keys()
+    assert named["gpt-image-1"] == tiny_edit

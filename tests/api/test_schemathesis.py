@@ -95,6 +95,8 @@ def check_success(case: Any, service: Service, key: str, existing_id: str, doome
     elif case.path == "/generations":
         # Valid cursors are only in responses.
         case.query.pop("cursor", None)
+    elif case.path == "/v1/models/{model_id}":
+        case.path_parameters = {"model_id": "gpt-image-1"}
     else:
         generation_id = doomed_id if case.method == "DELETE" else existing_id
         case.path_parameters = {"generation_id": generation_id, "number": 0}

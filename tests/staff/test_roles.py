@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver, reverse
 
 from accounts import audit
 from accounts.models import ApiToken, AuditEntry, User
-from generation.models import DiffusionModel, Generation, Lora
+from generation.models import DiffusionModel, Generation, Lora, ModelAlias
 from generation.models.review import Review, ReviewDecision
 from generation.staff import urls as review_urls
 from generation.staff.operations import urls as operations_urls
@@ -39,6 +39,7 @@ ALLOWED = {
         *(f"accounts_{model}_{page}" for model in ("user", "apitoken") for page in ("changelist", "change", "history")),
         *(f"accounts_auditentry_{page}" for page in ("changelist", "change", "history", "export")),
         *(f"generation_retentionrule_{page}" for page in ("changelist", "add")),
+        *(f"generation_modelalias_{page}" for page in ("changelist", "add", "change", "delete", "history")),
         *("operations", "operations-live", "operations-retention"),
     },
 }
@@ -70,6 +71,7 @@ def _address(pattern: URLPattern, names: str) -> str | None:
         "generation": Generation,
         "diffusionmodel": DiffusionModel,
         "lora": Lora,
+        "modelalias": ModelAlias,
         "reviewdecision": ReviewDecision,
         "user": User,
         "apitoken": ApiToken,

@@ -83,7 +83,7 @@ class EditForm(BaseModel):
 
 
 _ERROR = {"error": {"message": "…", "type": "invalid_request_error", "param": "size", "code": "invalid_fields"}}
-_PROBLEM = OpenApiResponse(OpenAIError, "The error as text.", [OpenApiExample("error", _ERROR)])
+PROBLEM = OpenApiResponse(OpenAIError, "The error as text.", [OpenApiExample("error", _ERROR)])
 
 EDITS: dict[str, Any] = {
     "operation_id": "editImages",
@@ -92,7 +92,7 @@ EDITS: dict[str, Any] = {
     "request": {"multipart/form-data": EditForm},
     "responses": {
         200: OpenApiResponse(EditedImagesOrDryRun, "The pictures, or with `dry_run` an estimate."),
-        **dict.fromkeys((400, 401, 410, 413, 422, 429, 500, 503, 504), _PROBLEM),
+        **dict.fromkeys((400, 401, 410, 413, 422, 429, 500, 503, 504), PROBLEM),
     },
     "parameters": [
         *openapi_operations.IMAGE_TO_IMAGE["parameters"],
@@ -105,7 +105,7 @@ EDITS: dict[str, Any] = {
 }
 
 
-class _OpenAIShape:
+class OpenAIShape:
     """A mixin that converts the API's responses to OpenAI's."""
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
@@ -131,14 +131,14 @@ class _OpenAIShape:
         return result
 
 
-class ImageEdits(_OpenAIShape, Submission):
+class ImageEdits(OpenAIShape, Submission):
     @extend_schema(**EDITS)
     def post(self, request: Request) -> Response:
         """Generate pictures from a picture and a prompt, and wait for them."""
         return self.accept(request, _read_form)
 
 
-class HeldEdits(_OpenAIShape, HeldAnswer):
+class HeldEdits(OpenAIShape, HeldAnswer):
     """The answer to a client of `ImageEdits` that the ASGI layer holds."""
 
 
