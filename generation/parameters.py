@@ -49,14 +49,26 @@ class ErrorCode(StrEnum):
 
     status: int
     meaning: str
+    retry_after: int
+    """Seconds until the same request may succeed, unless the error knows it better. 0: not on its own, or not within hours."""
 
     # The defaults are for `ErrorCode(code)`, which looks a member up.
-    def __new__(cls, code: str, status: int = 500, meaning: str = "") -> Self:
+    def __new__(cls, code: str, status: int = 500, meaning: str = "", retry_after: int = 0) -> Self:
         member = str.__new__(cls, code)
         member._value_ = code
         member.status = status
         member.meaning = meaning
+        member.retry_after = retry_after
         return member
+
+    def retry_headers(self, retry_after: int = 0) -> dict[str, str]:
+        """Return the response headers that say whether to repeat the request, `retry_after` seconds from now if known.
+
+        `X-Should-Retry: false` is what OpenAI's SDKs read; without it they repeat after every 409, 429 and 5xx.
+        """
+        headers = {} if self.retry_after else {"X-Should-Retry": "false"}
+        seconds = retry_after or self.retry_after
+        return {**headers, "Retry-After": str(seconds)} if seconds else headers
 
     INVALID_TOKEN = "invalid_token", 401, "the token is missing, unknown, expired or revoked, or its user is not active"
     MALFORMED_REQUEST = "malformed_request", 400, "the body is not a readable form"
@@ -75,20 +87,20 @@ class ErrorCode(StrEnum):
     UPLOAD_TOO_LARGE = "upload_too_large", 413, "the request is larger than `MAX_UPLOAD_BYTES`"
     INVALID_FIELDS = "invalid_fields", 422, "fields are missing or wrong; `detail` lists all of them"
     KEY_REUSED = "key_reused", 422, "the `Idempotency-Key` was used with another request"
-    TOO_MANY_QUEUED = "too_many_queued", 429, "the user has as many queued requests as allowed"
-    TOO_MANY_REQUESTS = "too_many_requests", 429, "the user has sent as many requests a minute as allowed"
+    TOO_MANY_QUEUED = "too_many_queued", 429, "the user has as many queued requests as allowed", 10
+    TOO_MANY_REQUESTS = "too_many_requests", 429, "the user has sent as many requests a minute as allowed", 60
     COST_EXCEEDED = "cost_exceeded", 429, "the request costs more than the user may still spend today"
     MODEL_FAILED = "model_failed", 500, "the model could not be loaded, or failed"
     OUT_OF_MEMORY = "out_of_memory", 500, "there is not enough memory for a single picture"
     MODEL_TOO_LARGE = "model_too_large", 500, "the model does not fit into the worker's memory; use another one"
-    STORAGE_FAILED = "storage_failed", 500, "the pictures could not be stored or read"
+    STORAGE_FAILED = "storage_failed", 500, "the pictures could not be stored or read", 30
     WORKER_LOST = "worker_lost", 500, "the worker was lost three times while it ran this request"
-    INTERNAL = "internal_error", 500, "an unexpected error; the log has the details"
-    UNAVAILABLE = "unavailable", 503, "database, Redis or storage cannot be reached; retry after `Retry-After`"
-    MODEL_NOT_DOWNLOADED = "model_not_downloaded", 503, "the model is being downloaded, or was not yet"
-    QUEUE_FULL = "queue_full", 503, "the queue of the service is full; retry after `Retry-After`"
+    INTERNAL = "internal_error", 500, "an unexpected error; the log has the details", 5
+    UNAVAILABLE = "unavailable", 503, "database, Redis or storage cannot be reached", 5
+    MODEL_NOT_DOWNLOADED = "model_not_downloaded", 503, "the model is being downloaded, or was not yet", 60
+    QUEUE_FULL = "queue_full", 503, "the queue of the service is full", 30
     DEADLINE = "deadline", 504, "it ran longer than its `Cancel-After`, or than any request may"
-    DEADLINE_BEFORE_START = "deadline_before_start", 504, "its `Cancel-After` passed before a worker was free"
+    DEADLINE_BEFORE_START = "deadline_before_start", 504, "its `Cancel-After` passed before a worker was free", 30
 
 
 MESSAGES = {
@@ -122,8 +134,9 @@ _PLAIN_MESSAGES = {
 class Refusal(Exception):
     """A request was not accepted. The API and the pages show it as an error.
 
-    `message` is for people, `retry_after` is in seconds, and `field` is the wrong request field, if there is one. `headers`
-    are those of the API's response, and `items` the list of a 422 body; without items the body has only the message.
+    `message` is for people, `retry_after` is in seconds, by default the code's, and `field` is the wrong request field,
+    if there is one. `headers` are those of the API's response, and `items` the list of a 422 body; without items the body has
+    only the message.
     """
 
     def __init__(
@@ -131,7 +144,7 @@ class Refusal(Exception):
         code: ErrorCode,
         message: str,
         *,
-        retry_after: int | None = None,
+        retry_after: int = 0,
         field: str = "",
         headers: Mapping[str, str] | None = None,
         items: Sequence[dict[str, Any]] = (),
@@ -139,9 +152,8 @@ class Refusal(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-        self.retry_after = retry_after
         self.field = field
-        self.headers = ({} if retry_after is None else {"Retry-After": str(retry_after)}) | dict(headers or {})
+        self.headers = code.retry_headers(retry_after) | dict(headers or {})
         self.items = list(items)
 
 

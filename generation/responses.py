@@ -135,6 +135,28 @@ def error_body(code: ErrorCode, message: str) -> dict[str, Any]:
     return HTTPError(detail=APIError(msg=message, code=code)).model_dump(mode="json")
 
 
+class OpenAIProblem(BaseModel):
+    """The error."""
+
+    message: str
+    type: str = Field(description="invalid_request_error, rate_limit_error or server_error.")
+    param: str | None
+    code: str = Field(description="One of `ErrorCode`, or `not_finished`.")
+
+
+class OpenAIError(BaseModel):
+    """The body of every error under `/v1`, as OpenAI's clients read it."""
+
+    error: OpenAIProblem
+
+
+def openai_error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
+    """Return the JSON body of an error under `/v1`. `param` is the wrong field, if there is one."""
+    type_ = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+    problem = OpenAIProblem(message=message, type=type_, param=param, code=code)
+    return OpenAIError(error=problem).model_dump(mode="json")
+
+
 class ValidationError(BaseModel):
     """An error in one field."""
 

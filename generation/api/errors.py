@@ -1,6 +1,7 @@
-"""Error responses: a list for 422, `{"detail": {"msg", "code"}}` for every other status.
+"""Error responses: a list for 422, `{"detail": {"msg", "code"}}` for every other status, OpenAI's shape under `/v1`.
 
-`bad_request`, `not_found` and `server_error` are for errors outside of the API's views.
+All have the headers that say whether to repeat the request. The bodies of `/v1`'s views are converted in
+`generation.api.openai`. `bad_request`, `not_found` and `server_error` are for errors outside of the API's views.
 """
 
 import logging
@@ -16,6 +17,7 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from generation.asgi.errors import error_body_at
 from generation.asgi.paths import API_PATHS
 from generation.images.storage import StorageFailed
 from generation.jobs.submission import Unavailable
@@ -33,7 +35,8 @@ class ErrorResponse(Response):
     """An error response. `items` are the list of a 422 body: the published SDKs expect a list there."""
 
     def __init__(self, code: ErrorCode, message: str, items: Sequence[dict[str, Any]] = ()) -> None:
-        super().__init__({"detail": items, "code": code} if items else error_body(code, message), code.status)
+        body = {"detail": items, "code": code} if items else error_body(code, message)
+        super().__init__(body, code.status, headers=code.retry_headers())
         self.code = code
         self.message = message
         self.invalid_fields = items
@@ -114,5 +117,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def _json_error(request: HttpRequest, code: ErrorCode, message: str) -> HttpResponse | None:
     """Return a JSON response under API paths, None elsewhere."""
     if re.match(API_PATHS, request.path_info):
-        return JsonResponse(error_body(code, message), status=code.status, headers={"Cache-Control": "no-store"})
+        body = error_body_at(request.path_info, code, message)
+        headers = {"Cache-Control": "no-store", **code.retry_headers()}
+        return JsonResponse(body, status=code.status, headers=headers)
     return None

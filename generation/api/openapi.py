@@ -51,6 +51,10 @@ _HEADERS: dict[str, Any] = {
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
     },
+    "X-Should-Retry": {
+        "description": "`false` if the same request would fail again, so that OpenAI's SDKs do not repeat it. Else absent.",
+        "schema": {"type": "string", "const": "false"},
+    },
     "RateLimit-Limit": {
         "description": "Requests that you may send within a minute; with status 429, the limit that was reached.",
         "schema": {"type": "string"},
@@ -92,10 +96,11 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 
 def _add_common_headers(operation: dict[str, Any]) -> None:
-    """Add `X-Request-Id` to every response, and the rate limit to those that know the user."""
+    """Add `X-Request-Id` to every response, `X-Should-Retry` to errors, and the rate limit to those that know the user."""
     operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-Id"})
     for status, response in operation["responses"].items():
         headers = response.setdefault("headers", {})
         for name in _HEADERS:
-            if name == "X-Request-Id" or status != "401":
-                headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})
+            if status < "400" if name == "X-Should-Retry" else status == "401" and name.startswith("RateLimit"):
+                continue
+            headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})

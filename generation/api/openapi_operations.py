@@ -130,7 +130,12 @@ _INVALID_TOKEN = problem_response(
     "The token is missing or not valid.", "Invalid bearer token.", ErrorCode.INVALID_TOKEN
 )
 _AUTHENTICATE = header("WWW-Authenticate", "`Bearer`", [401], const="Bearer")
-_COMMON_HEADERS = [_AUTHENTICATE, header("Retry-After", "Seconds.", [503], type="integer")]
+_RETRY_AFTER = "Seconds until the same request may succeed."
+_COMMON_HEADERS = [
+    _AUTHENTICATE,
+    header("Retry-After", _RETRY_AFTER, [503], type="integer"),
+    header("Retry-After", _RETRY_AFTER, [500], False, type="integer"),
+]
 
 IMAGE_TO_IMAGE: dict[str, Any] = {
     "operation_id": "genImageToImage",
@@ -242,7 +247,8 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             format="uuid",
         ),
         header("Location", "The record of the generation.", [202], format="uri"),
-        header("Retry-After", "Seconds.", [429, 503], type="integer"),
+        header("Retry-After", _RETRY_AFTER, [429, 503], type="integer"),
+        header("Retry-After", _RETRY_AFTER, [500, 504], False, type="integer"),
         header("RateLimit-Limit", "The limit that was reached.", [429]),
         header("RateLimit-Remaining", "What is left of the limit.", [429]),
         header("RateLimit-Reset", "Seconds until more is left.", [429], type="integer"),

@@ -6,7 +6,7 @@ from rest_framework import status
 from rest_framework.response import Response
 
 from generation.api.errors import ErrorResponse
-from generation.jobs import downloads, forecast, idempotency
+from generation.jobs import forecast, idempotency
 from generation.models import Generation, State
 from generation.parameters import MESSAGES, ErrorCode
 from generation.responses import DryRun, ImageResponse, Media
@@ -39,8 +39,6 @@ def generation_response(generation: Generation, absolute: Absolute) -> Response:
         response = ImagesResponse(_images_body(generation, absolute))
     elif generation.state in (State.FAILED, State.CANCELED):
         response = ErrorResponse(ErrorCode(generation.error_code), generation.error_message)
-        if generation.error_code == ErrorCode.MODEL_NOT_DOWNLOADED:
-            response["Retry-After"] = str(downloads.RETRY_SECONDS)
     else:
         response = PendingResponse(generation, absolute)
     response["X-Generation-Id"] = str(generation.pk)

@@ -17,6 +17,7 @@ from django.utils.http import parse_header_parameters
 from uuid_utils.compat import uuid7
 
 from generation.asgi import paths, sse
+from generation.asgi.errors import error_body_at
 from generation.asgi.preferences import Preferences, parse_prefer
 from generation.asgi.subscriptions import Subscriptions
 from generation.asgi.types import (
@@ -34,7 +35,6 @@ from generation.asgi.types import (
     wait_for_disconnect,
 )
 from generation.parameters import ErrorCode
-from generation.responses import error_body
 
 DJANGO_THREADS = 8
 _CHUNK_BYTES = 1024 * 1024
@@ -102,7 +102,9 @@ class LongPollMiddleware:
                 # The studio's form, sent by a browser without scripts: a page says more than JSON.
                 await send_redirect(send, "/?refused=size")
             else:
-                await send_json(send, 413, error_body(ErrorCode.UPLOAD_TOO_LARGE, "The request is too large."))
+                code = ErrorCode.UPLOAD_TOO_LARGE
+                body_of_error = error_body_at(scope["path"], code, "The request is too large.")
+                await send_json(send, code.status, body_of_error, code.retry_headers())
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let Django answer the client. A streamed response occupies no slot: the client of a download may be slow."""

@@ -27,6 +27,9 @@ EVENTS = (GENERATION_EVENTS, HISTORY_EVENTS)
 API_PATHS = r"/(image-to-image|generations|models|loras|v1)(/|\Z)"
 """A regular expression for the API's paths: their errors are JSON, and other origins may use them if allowed."""
 
+OPENAI_PATHS = r"/v1(/|\Z)"
+"""A regular expression for those among them whose errors have OpenAI's shape."""
+
 _ID = "<uuid:generation_id>"
 _UUID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 _EVENTS = re.compile("|".join("/" + re.escape(route).replace(re.escape(_ID), _UUID) for route in EVENTS))

@@ -31,15 +31,17 @@ async def wait_for_disconnect(receive: Receive) -> None:
         pass
 
 
-async def send_json(send: Send, status: int, content: Any) -> None:
+async def send_json(send: Send, status: int, content: Any, headers: Mapping[str, str] | None = None) -> None:
     """Answer with JSON that is not cached."""
     body = json.dumps(content).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Cache-Control": "no-store",
+        **(headers or {}),
+    }
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -6,9 +6,6 @@ from generation.broker import workers
 from generation.models import DOWNLOADS, DiffusionModel, WorkerCommand
 from generation.parameters import ErrorCode, Refusal
 
-RETRY_SECONDS = 60
-"""When to try again if nothing is known about the download."""
-
 _MIN_RETRY_SECONDS, _MAX_RETRY_SECONDS = 5, 3600
 
 
@@ -16,7 +13,7 @@ class NotDownloaded(Refusal):
     """The weights of a model are on no worker's disk."""
 
     def __init__(self, model: DiffusionModel, download: WorkerCommand | None) -> None:
-        retry_after = RETRY_SECONDS
+        retry_after = 0
         if download is None:
             message = f"{model} is not downloaded yet. Use another model, or ask the staff to download it."
         else:

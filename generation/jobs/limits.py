@@ -22,15 +22,14 @@ from generation.models import (
 )
 from generation.parameters import ErrorCode, Refusal
 
-_QUEUED_RETRY_SECONDS = 10
-_QUEUE_FULL_RETRY_SECONDS = 30
 _MINUTE = timedelta(minutes=1)
 
 
 class OverLimit(Refusal):
-    """A user's limit is reached. `reset` is in seconds from now."""
+    """A user's limit is reached. `reset` is in seconds from now, the code's time to repeat by default."""
 
-    def __init__(self, code: ErrorCode, message: str, limit: float, remaining: float, reset: int) -> None:
+    def __init__(self, code: ErrorCode, message: str, limit: float, remaining: float, reset: int = 0) -> None:
+        reset = reset or code.retry_after
         headers = {
             "RateLimit-Reset": str(reset),
             "RateLimit-Limit": str(math.ceil(limit)),
@@ -46,8 +45,8 @@ class QueueFull(Refusal):
     """The queue of the whole service has reached `MAX_QUEUE`."""
 
     def __init__(self) -> None:
-        message = f"Too many requests are waiting; try again in {_QUEUE_FULL_RETRY_SECONDS} seconds."
-        super().__init__(ErrorCode.QUEUE_FULL, message, retry_after=_QUEUE_FULL_RETRY_SECONDS)
+        code = ErrorCode.QUEUE_FULL
+        super().__init__(code, f"Too many requests are waiting; try again in {code.retry_after} seconds.")
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _check_queued(user: User, limits: UserLimits, requests: int) -> None:
             f"You have {queued} queued request{'s' if queued != 1 else ''} of at most {limits.queued}; wait for one to "
             "start, or cancel one."
         )
-    raise OverLimit(ErrorCode.TOO_MANY_QUEUED, message, limits.queued, remaining, _QUEUED_RETRY_SECONDS)
+    raise OverLimit(ErrorCode.TOO_MANY_QUEUED, message, limits.queued, remaining)
 
 
 def _check_rate(user: User, requests: int) -> None:

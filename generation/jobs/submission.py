@@ -53,7 +53,6 @@ from generation.recipes import (
 )
 
 ModelAndLoras = tuple[DiffusionModel, list[LoraReference]]
-_UNAVAILABLE_RETRY_SECONDS = 5
 _MAX_REQUEST_ID = 64
 _PRIORITY_LEVELS = {
     Priority.LOW: PriorityLevel.LOW,
@@ -66,8 +65,8 @@ class Unavailable(Refusal):
     """The database, Redis or the storage cannot be reached."""
 
     def __init__(self) -> None:
-        message = f"The service cannot take requests now; try again in {_UNAVAILABLE_RETRY_SECONDS} seconds."
-        super().__init__(ErrorCode.UNAVAILABLE, message, retry_after=_UNAVAILABLE_RETRY_SECONDS)
+        code = ErrorCode.UNAVAILABLE
+        super().__init__(code, f"The service cannot take requests now; try again in {code.retry_after} seconds.")
 
 
 class Suspended(RequestRefused):

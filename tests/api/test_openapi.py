@@ -1,4 +1,4 @@
-"""The OpenAPI document and its page, and errors of Django outside of the API's views."""
+"""The OpenAPI document and its page."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -112,29 +112,6 @@ def test_the_page_can_send_its_example_request(service: Service, alices_key: str
         operation.locator("[data-property-name=dry_run] select").select_option("true")
         operation.get_by_role("button", name="Execute").click()
         expect(operation.locator(".live-responses-table .response-col_status").last).to_have_text("200")
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "headers", "status", "code"),
-    [
-        ("GET", "/generations/", {}, 404, "not_found"),
-        ("GET", "/generations/not-an-id", {}, 404, "not_found"),
-        ("GET", "/image-to-image/x", {}, 404, "not_found"),
-        ("POST", "/image-to-image", {"Host": "evil.example"}, 400, "malformed_request"),
-    ],
-)
-def test_errors_outside_of_views_have_the_shape_of_the_api(
-    service: Service, method: str, path: str, headers: dict[str, str], status: int, code: str
-) -> None:
-    response = httpx.request(method, service.url + path, headers=headers)
-    assert response.status_code == status
-    assert response.json()["detail"]["code"] == code
-
-
-def test_outside_of_the_api_errors_are_pages(service: Service) -> None:
-    response = httpx.get(f"{service.url}/nowhere")
-    assert response.status_code == 404
-    assert response.headers["content-type"].startswith("text/html")
 
 
 def test_the_examples_fit_their_schemas(document: Any) -> None:

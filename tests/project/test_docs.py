@@ -79,9 +79,11 @@ def default_text(name: str, field: Any) -> str:
     return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
 
 
-def test_every_error_code_is_documented_with_its_status() -> None:
-    rows = {unquoted(code): int(status) for code, status, _ in tables(page("docs/api.md"), "code", "status", "meaning")}
-    assert rows == {code.value: code.status for code in ErrorCode}
+def test_every_error_code_is_documented_with_its_status_and_the_time_of_a_repetition() -> None:
+    header = ("code", "status", "again", "meaning")
+    rows = {unquoted(code): (int(status), again) for code, status, again, _ in tables(page("docs/api.md"), *header)}
+    times = {code: f"{code.retry_after} s" if code.retry_after else "no" for code in ErrorCode}
+    assert rows == {code.value: (code.status, times[code]) for code in ErrorCode}
 
 
 def test_every_event_is_documented() -> None:

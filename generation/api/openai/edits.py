@@ -20,7 +20,7 @@ from generation.images.uploads import Upload, read_upload
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat, missing
 from generation.recipes import max_allowed, traits_of
-from generation.responses import DryRun
+from generation.responses import DryRun, OpenAIError, openai_error_body
 
 _NAMES = {
     "n": "num_images_per_prompt",
@@ -50,21 +50,6 @@ class EditedImages(BaseModel):
 
 class EditedImagesOrDryRun(RootModel[EditedImages | DryRun]):
     """Pictures, or with `dry_run` an estimate."""
-
-
-class OpenAIProblem(BaseModel):
-    """The error."""
-
-    message: str
-    type: str = Field(description="invalid_request_error, rate_limit_error or server_error.")
-    param: str | None
-    code: str = Field(description="One of `ErrorCode`, or `not_finished`.")
-
-
-class OpenAIError(BaseModel):
-    """An error, as OpenAI's clients read it."""
-
-    error: OpenAIProblem
 
 
 class EditForm(BaseModel):
@@ -116,7 +101,8 @@ class OpenAIShape:
                 message = (
                     f"The generation is not finished yet and continues; see GET /generations/{response.generation_id}."
                 )
-                response.data = _error(response.status_code, message, _NOT_FINISHED)
+                response.data = openai_error_body(response.status_code, message, _NOT_FINISHED)
+                response["X-Should-Retry"] = "false"
             case ErrorResponse():
                 if response.status_code in (status.HTTP_409_CONFLICT, status.HTTP_422_UNPROCESSABLE_ENTITY):
                     response.status_code = status.HTTP_400_BAD_REQUEST
@@ -213,16 +199,8 @@ def _picture(url: str) -> dict[str, str]:
 def _error_body(response: ErrorResponse) -> dict[str, Any]:
     """Return the error body; for a 422 list, all messages joined, with the first field as `param`."""
     if not response.invalid_fields:
-        return _error(response.status_code, response.message, response.code)
+        return openai_error_body(response.status_code, response.message, response.code)
     openai_names = {ours: theirs for theirs, ours in _NAMES.items()}
     fields = [(openai_names.get(item["loc"][-1], item["loc"][-1]), item["msg"]) for item in response.invalid_fields]
     message = "; ".join(f"{field}: {text}" for field, text in fields)
-    return _error(response.status_code, message, response.code, fields[0][0])
-
-
-def _error(status_code: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
-    if status_code >= 500:
-        type_ = "server_error"
-    else:
-        type_ = "rate_limit_error" if status_code == status.HTTP_429_TOO_MANY_REQUESTS else "invalid_request_error"
-    return {"error": {"message": message, "type": type_, "param": param, "code": code}}
+    return openai_error_body(response.status_code, message, response.code, fields[0][0])
