@@ -4,7 +4,6 @@ import io
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from generation.images import uploads
+from generation.images import kinds, uploads
 from generation.parameters import InvalidField
 from tests.support import pictures
 from tests.support.environment import ROOT
@@ -109,11 +108,6 @@ def test_other_formats_are_refused_with_a_plain_message(content: bytes, words: s
     assert message.endswith("send a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF picture")
 
 
-@pytest.mark.parametrize("bomb", [pictures.png_with_text_bomb, pictures.png_with_profile_bomb])
-def test_a_png_bomb_is_refused(bomb: Callable[[], bytes]) -> None:
-    refusal(bomb())
-
-
 def test_the_text_of_a_png_is_dropped() -> None:
     assert read(pictures.png_with_much_text()).picture.info == {}
 
@@ -165,7 +159,7 @@ def test_a_jpeg_of_forty_megapixels_takes_less_memory_than_three_times_its_size(
     Image.new("RGB", (7300, 5478), "teal").save(path, exif=exif, **options)
     script = f"""
 import io, resource
-from generation.images import uploads
+from generation.images import kinds, uploads
 content = open({str(path)!r}, "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 upload = uploads.read_upload(io.BytesIO(content), max_pixels=40_000_000)
@@ -182,7 +176,7 @@ def test_many_concurrent_large_pictures_need_the_memory_of_two(tmp_path: Path) -
     script = f"""
 import io, resource
 from concurrent.futures import ThreadPoolExecutor
-from generation.images import uploads
+from generation.images import kinds, uploads
 content = open({str(path)!r}, "rb").read()
 def memory(at_once):
     with ThreadPoolExecutor(at_once) as pool:
@@ -236,7 +230,7 @@ def assert_taken_or_refused(content: bytes) -> None:
     assert upload.picture.mode == "RGB"
     assert upload.picture.info == {}
     assert 1 <= min(upload.picture.size) <= max(upload.picture.size) <= uploads.MAX_INPUT_SIDE
-    assert upload.format in uploads.FORMATS
+    assert upload.format in kinds.FORMATS
     assert all(type(side) is int and side >= 1 for side in upload.size)
 
 

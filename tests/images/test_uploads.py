@@ -7,7 +7,7 @@ import struct
 import pytest
 from PIL import Image, ImageChops, ImageOps
 
-from generation.images import uploads
+from generation.images import kinds, uploads
 from tests.support import pictures
 
 WHITE = (255, 255, 255)
@@ -57,7 +57,7 @@ def test_it_works() -> None:
 
 @pytest.mark.parametrize("format_", pictures.FORMATS)
 def test_every_allowed_format_is_recognised_by_its_content(format_: str) -> None:
-    assert set(pictures.FORMATS) == set(uploads.FORMATS)
+    assert set(pictures.FORMATS) == set(kinds.FORMATS)
     upload = read(pictures.photo(format_=format_))
     assert upload.format == format_
     reduced = upload.picture.reduce(8)

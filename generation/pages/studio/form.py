@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from accounts.models import User
 from accounts.requests import parse_uuid, whole_number
 from generation import display
-from generation.images.uploads import MAX_SIDE, Upload, read_upload
+from generation.images.sizes import MAX_SIDE
+from generation.images.uploads import Upload, read_upload
 from generation.jobs import contact_sheets
 from generation.library.stored import StoredPicture, stored_picture
 from generation.models import GeneratedImage, Generation
