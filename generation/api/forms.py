@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.conf import settings
-from django.http import QueryDict
-from django.utils.datastructures import MultiValueDict
 from pydantic import ValidationError
-from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 
+from generation.api.form_parts import form_parts
 from generation.images import remote
 from generation.images.uploads import Upload, read_upload
 from generation.parameters import ImageToImageParameters, InvalidField, InvalidForm, error_items, missing
@@ -27,24 +25,6 @@ class Form:
     parameters: ImageToImageParameters
     picture: Upload | None
     warnings: Sequence[str]
-
-
-class FormParts(NamedTuple):
-    """The parts of a form as they were sent; several may have the same name. A body that is not a form has none."""
-
-    texts: QueryDict
-    files: MultiValueDict[str, Any]
-    is_form: bool = True
-
-
-def form_parts(request: Request) -> FormParts:
-    """Return the parts of the request's form; none if the body is not a form."""
-    # Ignore the charset that the request names, like Livepeer's server: some of Python's codecs do not decode to text.
-    request.parser_context["encoding"] = "utf-8"
-    try:
-        return FormParts(request.POST, request.FILES)
-    except UnsupportedMediaType:
-        return FormParts(QueryDict(), MultiValueDict(), is_form=False)
 
 
 def read_form(request: Request) -> Form:
@@ -106,7 +86,7 @@ def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Upload | None:
     if "image" in files:
         return read_upload(files["image"], max_pixels=settings.MAX_UPLOAD_PIXELS)
     if texts.get("image"):
-        raise InvalidField("image", "Send image as a file part of multipart/form-data, not as text")
+        raise InvalidField("image", "Send the picture as a file of multipart/form-data, or as a data URL in base64")
     raise InvalidField("image", missing("image")["msg"], "missing")
 
 

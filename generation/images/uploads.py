@@ -9,7 +9,7 @@ import math
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import IO, cast
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -56,7 +56,7 @@ class Upload:
     format: str
 
 
-def read_upload(upload: BinaryIO, *, max_pixels: int) -> Upload:
+def read_upload(upload: IO[bytes], *, max_pixels: int) -> Upload:
     """Check and decode an upload; of an animation the first frame.
 
     `max_pixels` limits width times height, and is checked by the header before anything is decoded; Pillow's own limit is 178

@@ -13,7 +13,8 @@ from rest_framework.response import Response
 
 from generation.api import openapi_operations
 from generation.api.errors import ErrorResponse
-from generation.api.forms import Form, form_parts, validate
+from generation.api.form_parts import form_parts
+from generation.api.forms import Form, validate
 from generation.api.responses import ImagesResponse, PendingResponse
 from generation.api.views import HeldAnswer, Submission
 from generation.images.uploads import Upload, read_upload
