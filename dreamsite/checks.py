@@ -19,6 +19,7 @@ _CHOICES = {
 _POSITIVE = ("MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "LEASE_SECONDS", "MAX_BATCH")
 _NOT_NEGATIVE = ("WORKERS", "THREADS")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_WEB_ADDRESS = re.compile(r"https?://[^/?#\s]+/?")
 _MAX_S3_EXPIRY_SECONDS = 7 * 24 * 3600
 
 
@@ -45,5 +46,9 @@ def _broken_rules() -> Iterator[tuple[str, str]]:
         yield "DEVICE", "must be auto, cpu, cuda, cuda:<number> or mps"
     if not 0 <= settings.REVIEW_SAMPLE <= 1:
         yield "REVIEW_SAMPLE", "must be from 0 to 1"
+    if settings.HSTS_PRELOAD and not settings.HSTS_SUBDOMAINS:
+        yield "HSTS_PRELOAD", "needs HSTS_SUBDOMAINS=on: browsers list only whole domains"
+    if settings.S3_PUBLIC_ENDPOINT_URL and not _WEB_ADDRESS.fullmatch(settings.S3_PUBLIC_ENDPOINT_URL):
+        yield "S3_PUBLIC_ENDPOINT_URL", "must be an address such as https://pictures.example.org"
     if settings.S3_BUCKET and settings.URL_EXPIRY_SECONDS > _MAX_S3_EXPIRY_SECONDS:
         yield "URL_EXPIRY_SECONDS", f"must be at most {_MAX_S3_EXPIRY_SECONDS}: S3 signs URLs for no longer"

@@ -201,6 +201,7 @@ MEDIA_ROOT = DATA_DIR / "media"
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 S3_BUCKET = env.str("S3_BUCKET", default="")
+S3_PUBLIC_ENDPOINT_URL = env.str("S3_PUBLIC_ENDPOINT_URL", default="")
 _default_storage: dict[str, Any] = {"BACKEND": "generation.images.storage.SignedFileSystemStorage"}
 if S3_BUCKET:
     _default_storage = {
@@ -208,6 +209,7 @@ if S3_BUCKET:
         "OPTIONS": {
             "bucket_name": S3_BUCKET,
             "endpoint_url": env.str("S3_ENDPOINT_URL", default="") or None,
+            "public_endpoint_url": S3_PUBLIC_ENDPOINT_URL,
             "region_name": env.str("S3_REGION", default="us-east-1"),
             "access_key": env.str("S3_ACCESS_KEY", default="") or None,
             "secret_key": env.str("S3_SECRET_KEY", default="") or None,

@@ -13,16 +13,36 @@ class SharedS3Storage(S3Storage):
 
     The original opens a connection in each thread, which takes 0.2 s, and each request has a thread of its own. The threads
     share boto3's client, which is thread-safe, and the bucket, which the original shares as well.
+
+    `public_endpoint_url` is the address of the same server for browsers, if it is not `endpoint_url`: a presigned URL is valid
+    only for the host that was signed (Signature Version 4 signs the header Host).
     """
 
-    def __init__(self, *, addressing_style: str, **options: Any) -> None:
+    def __init__(
+        self, *, endpoint_url: str | None, public_endpoint_url: str, addressing_style: str, **options: Any
+    ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
+            endpoint_url=endpoint_url,
             client_config=_client_config(addressing_style),
             # A picture is sent as one part, so threads would do nothing.
             transfer_config=TransferConfig(use_threads=False),
             **options,
         )
         self._connections = SimpleNamespace()  # type: ignore[assignment]  # the original's is a `threading.local`
+        # Signing needs no connection, so this one never makes any.
+        self._for_browsers = (
+            SharedS3Storage(
+                endpoint_url=public_endpoint_url, public_endpoint_url="", addressing_style=addressing_style, **options
+            )
+            if public_endpoint_url
+            else None
+        )
+
+    def url(self, name: str | None, *args: Any, **options: Any) -> str:
+        """Return a presigned URL for browsers."""
+        if self._for_browsers is not None:
+            return self._for_browsers.url(name, *args, **options)
+        return str(super().url(name, *args, **options))  # type: ignore[no-untyped-call]
 
 
 def _client_config(addressing_style: str) -> Config:

@@ -99,6 +99,7 @@ class Installation:
             "REDIS_URL": redis.url,
             "S3_BUCKET": s3.bucket,
             "S3_ENDPOINT_URL": s3.url,
+            "S3_PUBLIC_ENDPOINT_URL": s3.public_url,
             "S3_ACCESS_KEY": s3.access_key,
             "S3_SECRET_KEY": s3.secret_key,
             "SECRET_KEY": "the same on every host, or nobody stays signed in",
@@ -227,7 +228,7 @@ def test_it_works(installation: Installation) -> None:
     assert response.status_code == 200
     (image,) = response.json()["images"]
     assert image["seed"] == 7
-    assert image["url"].startswith(f"{installation.s3.url}/{installation.s3.bucket}/outputs/")
+    assert image["url"].startswith(f"{installation.s3.public_url}/{installation.s3.bucket}/outputs/")
     fetched = httpx.get(image["url"])
     assert (fetched.status_code, fetched.headers["content-type"]) == (200, "image/png")
     assert Image.open(io.BytesIO(fetched.content)).size == (128, 128)
@@ -235,6 +236,13 @@ def test_it_works(installation: Installation) -> None:
     record = installation.record(response.json()["id"])
     assert record["state"] == "succeeded"
     assert httpx.get(record["images"][0]["url"]).content == fetched.content
+
+
+def test_addresses_are_signed_for_the_host_that_browsers_reach(installation: Installation) -> None:
+    address = installation.post().json()["images"][0]["url"]
+    internal = address.replace(installation.s3.public_url, installation.s3.url)
+    assert internal != address
+    assert [httpx.get(url).status_code for url in (address, internal)] == [200, 403]
 
 
 def test_pictures_are_private(installation: Installation) -> None:
@@ -265,7 +273,7 @@ def test_history_shows_pictures_of_the_bucket(installation: Installation) -> Non
         assert (older.status_code, f"/history/{generation_id}/" in older.text) == (200, False)
     assert page.status_code == 200
     assert generation_id in page.text
-    assert f"{installation.s3.url}/{installation.s3.bucket}/outputs/" in page.text
+    assert f"{installation.s3.public_url}/{installation.s3.bucket}/outputs/" in page.text
 
 
 def test_generations_are_listed_and_deleted(installation: Installation) -> None:
@@ -315,7 +323,9 @@ def test_a_user_exports_their_data_and_deletes_the_account(installation: Install
         path = wait_until_found(browser, "/settings/export", r'href="(/settings/export/[\w-]+\.zip)"')
         redirect = browser.get(path)
         assert redirect.status_code == 302
-        assert redirect.headers["Location"].startswith(f"{installation.s3.url}/{installation.s3.bucket}/exports/")
+        assert redirect.headers["Location"].startswith(
+            f"{installation.s3.public_url}/{installation.s3.bucket}/exports/"
+        )
         with zipfile.ZipFile(io.BytesIO(httpx.get(redirect.headers["Location"]).content)) as archive:
             assert archive.testzip() is None
             assert len([name for name in archive.namelist() if name.startswith("pictures/")]) == 2

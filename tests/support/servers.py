@@ -70,6 +70,7 @@ class S3Server:
         self.objects.mkdir()
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
+        self.public_url = f"http://localhost:{port}"
         self._command = [
             str(Path(sysconfig.get_path("scripts")) / "rclone"),
             *("serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"),
