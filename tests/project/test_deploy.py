@@ -19,6 +19,8 @@ ANSWERS = """
 from django.test import Client
 for path in ("/ready", "/tokens/"):
     print(Client().get(path, headers={"host": "dream.example.org"}).status_code)
+secure = Client().get("/accounts/sign-in", headers={"host": "dream.example.org", "x-forwarded-proto": "https"})
+print(secure["Strict-Transport-Security"])
 """
 
 
@@ -35,13 +37,14 @@ def run(*command: str, **environment: str) -> str:
 def test_production_settings_raise_no_warning(tmp_path: Path) -> None:
     check = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
     output = run("sh", "-c", LOAD, "sh", str(tmp_path), SECRET_KEY, *check)
-    assert output == "System check identified no issues (0 silenced)."
+    assert output == "System check identified no issues (2 silenced)."
 
 
-def test_only_readiness_is_answered_without_tls(tmp_path: Path) -> None:
+def test_only_readiness_is_answered_without_tls_and_hsts_binds_this_name_alone(tmp_path: Path) -> None:
     shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", ANSWERS]
+    answers = run(*shell, DATA_DIR=str(tmp_path), HTTPS="on", ALLOWED_HOSTS="dream.example.org").split()
     # It is not ready, since nothing runs, but it answers.
-    assert run(*shell, DATA_DIR=str(tmp_path), HTTPS="on", ALLOWED_HOSTS="dream.example.org").split() == ["503", "301"]
+    assert answers == ["503", "301", "max-age=31536000"]
 
 
 def test_every_variable_of_the_environment_is_a_setting() -> None:
