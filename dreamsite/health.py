@@ -11,20 +11,27 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from generation.broker import workers
-from generation.broker.connection import redis_client
+from generation.broker.connection import eviction_policy, redis_client
 from generation.models import DiffusionModel
 
 
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """Answer 200 if all parts that a request needs are available, else 503 with the missing ones."""
+    """Answer 200 if all parts that a request needs are available, else 503 with the missing ones.
+
+    What works, but not as it should, is in `warnings`.
+    """
     names = missing()
     if names:
         response = JsonResponse({"status": "NOT READY", "missing": names}, status=503)
         # Django would log an error for each poll while something is missing.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
+    # Not 503: what is lost with evicted keys is made up for, only later.
+    if policy := eviction_policy():
+        warning = f"Redis removes keys when its memory is full: set its maxmemory-policy to noeviction, not {policy}"
+        return JsonResponse({"status": "OK", "warnings": [warning]})
     return JsonResponse({"status": "OK"})
 
 

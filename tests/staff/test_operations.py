@@ -1,6 +1,7 @@
 """The operations page: alerts, pools and workers, metrics, and what operators may do."""
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -168,6 +169,38 @@ def test_without_redis_the_page_says_so(operator: Client, settings: Settings) ->
     finally:
         redis_client.cache_clear()
     assert not WorkerCommand.objects.exists()
+
+
+@pytest.fixture
+def evicting_redis() -> Iterator[None]:
+    """The Redis of the tests as many hosts configure it: with a limit of memory at which it removes keys."""
+    redis_client().config_set("maxmemory", 2**30)
+    redis_client().config_set("maxmemory-policy", "allkeys-lru")
+    yield
+    redis_client().execute_command("ACL", "SETUSER", "default", "+info")  # type: ignore[no-untyped-call]
+    redis_client().config_set("maxmemory", 0)
+    redis_client().config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_redis_that_evicts_is_an_alert(operator: Client, evicting_redis: None) -> None:
+    register_worker()
+    assert "Redis removes keys when its memory is full (maxmemory-policy allkeys-lru)" in text(operator)
+    ready = operator.get("/ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "OK")
+    assert "noeviction, not allkeys-lru" in ready.json()["warnings"][0]
+    redis_client().execute_command("ACL", "SETUSER", "default", "-info")  # type: ignore[no-untyped-call]
+    assert "No alerts." in text(operator)
+    assert operator.get("/ready").json() == {"status": "OK"}
+
+
+@pytest.mark.parametrize(("limit", "policy"), [(2**30, "noeviction"), (0, "allkeys-lru")])
+def test_a_redis_that_keeps_all_keys_is_no_alert(
+    operator: Client, evicting_redis: None, limit: int, policy: str
+) -> None:
+    redis_client().config_set("maxmemory", limit)
+    redis_client().config_set("maxmemory-policy", policy)
+    register_worker()
+    assert "No alerts." in text(operator)
 
 
 def test_metrics_are_of_the_window(alice: User) -> None:

@@ -15,6 +15,7 @@ from django.db.models import Count, Value
 from django.utils import timezone
 
 from generation import display
+from generation.broker.connection import eviction_policy
 from generation.broker.workers import WorkerInfo
 from generation.jobs.backlog import PoolBacklog
 from generation.models import Generation, PausedPool, State, WorkerCommand, first_id
@@ -57,6 +58,12 @@ def _redis(workers: Sequence[WorkerInfo] | None) -> Iterator[Alert]:
             "Redis cannot be reached: requests are refused with 503, workers are not woken, and the list of workers is "
             "unknown. Check the Redis server; no data is lost meanwhile.",
             True,
+        )
+    elif policy := eviction_policy():
+        yield Alert(
+            f"Redis removes keys when its memory is full (maxmemory-policy {policy}): it may lose wake-ups, so that requests "
+            "wait longer, and the heartbeats of workers. Set its maxmemory-policy to noeviction.",
+            False,
         )
 
 
