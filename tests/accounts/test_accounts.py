@@ -126,6 +126,7 @@ def test_authentication_is_one_query_and_updates_last_used_once_a_minute(
 
 
 def test_users_sign_in_and_out(client: Client, alice: User) -> None:
+    assert "Forgot your password?" in client.get(reverse("sign-in")).content.decode()
     answer = client.get(reverse("history"))
     assert answer.status_code == 302
     assert answer["Location"] == f"{reverse('sign-in')}?next={reverse('history')}"
