@@ -13,6 +13,7 @@ from typing import Any
 import django_stubs_ext
 import environ
 
+from dreamsite.host_names import host_names
 from generation.asgi.paths import API_PATHS
 
 # Makes Django's generic classes, such as ModelAdmin, accept their type argument at run time.
@@ -67,7 +68,7 @@ DEBUG = env.bool("DEBUG", default=False)
 # Addresses.
 HOST = env.str("HOST", default="127.0.0.1")
 PORT = env.int("PORT", default=8000)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]", HOST])
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]", *host_names(HOST)])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 HTTPS = env.bool("HTTPS", default=False)
 # Both bind more than this site: every name below its own, and browsers that have never been here.

@@ -79,8 +79,9 @@ def other_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def limited_service(other_origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A real service with limits. Pages of `other_origin` may use its API."""
-    with Service(tmp_path_factory.mktemp("d"), CORS_ORIGINS=other_origin, LIMITS="on", WAIT_SECONDS="180") as service:
+    """A real service with limits, which listens on all addresses. Pages of `other_origin` may use its API."""
+    settings = {"HOST": "0.0.0.0", "CORS_ORIGINS": other_origin, "LIMITS": "on", "WAIT_SECONDS": "180"}  # noqa: S104
+    with Service(tmp_path_factory.mktemp("d"), **settings) as service:
         yield service
 
 

@@ -9,14 +9,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.core.exceptions import BadRequest, DisallowedHost, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
+from django.template.loader import render_to_string
 from django.views import defaults
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from accounts import unknown_hosts
 from generation.asgi.errors import error_body_at
 from generation.asgi.paths import API_PATHS
 from generation.images.storage import StorageFailed
@@ -101,6 +103,12 @@ def _invalid_token() -> ErrorResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer Django's 400 outside of views, such as for an unknown host: JSON under API paths, else a page."""
+    if isinstance(exception, DisallowedHost):
+        message = unknown_hosts.message(request)
+        # Without the request, since it has not been through the middleware that the pages need.
+        return _json_error(request, ErrorCode.MALFORMED_REQUEST, message) or HttpResponseBadRequest(
+            render_to_string("unknown_host.html", {"message": message})
+        )
     return _json_error(request, *_MALFORMED) or defaults.bad_request(request, exception)
 
 

@@ -16,9 +16,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.http.request import validate_host
 
 from accounts.models import ApiToken, User
 from dreamsite import embedded_redis, health
+from dreamsite.host_names import WILDCARDS, host_names, url_host
 from dreamsite.supervisor import Child, Supervisor
 from dreamsite.worker_setup import WorkerSetup, worker_setups
 from generation.broker import workers
@@ -39,7 +41,7 @@ class Command(BaseCommand):
             port = listener.getsockname()[1]
             supervisor = Supervisor()
             try:
-                self._start(supervisor, listener, f"http://{_url_host(settings.HOST)}:{port}")
+                self._start(supervisor, listener, f"http://{url_host(_local_address(settings.HOST))}:{port}")
                 while not supervisor.is_stopping:
                     supervisor.restart_ended()
                     time.sleep(_POLL_SECONDS)
@@ -68,6 +70,8 @@ class Command(BaseCommand):
             supervisor.restart_ended()
             if _is_alive(listener) and not health.missing():
                 self.stdout.write(f"ready {url}")
+                if settings.HOST in WILDCARDS:
+                    self.stdout.write(f"on the network: {' '.join(_network_addresses(listener.getsockname()[1]))}")
                 self.stdout.flush()
                 return
             time.sleep(_POLL_SECONDS)
@@ -151,8 +155,11 @@ def _is_alive(listener: socket.socket) -> bool:
 
 def _local_address(host: str) -> str:
     """Return the address at which a server that listens on `host` can be reached from this machine."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared with, not bound to
+    version = WILDCARDS.get(host)
+    return host if version is None else "127.0.0.1" if version == 4 else "::1"
 
 
-def _url_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else _local_address(host)
+def _network_addresses(port: int) -> list[str]:
+    """Return the addresses at which other machines may reach a server that listens on all of them."""
+    names = [name for name in host_names(settings.HOST) if validate_host(name, settings.ALLOWED_HOSTS)]
+    return [f"http://{name}:{port}" for name in names]
