@@ -8,6 +8,7 @@ from generation.pages.studio import estimates, views
 urlpatterns = [
     path("", views.studio, name="home"),
     path("studio/estimate", estimates.estimate, name="estimate"),
+    path("studio/picture", views.stored_picture, name="stored-picture"),
     path("studio/<uuid:generation_id>", views.job, name="job"),
     path("sheets/<uuid:contact_sheet_id>/", contact_sheets.sheet, name="sheet"),
     path("sheets/<uuid:contact_sheet_id>/cells", contact_sheets.cells, name="sheet-cells"),

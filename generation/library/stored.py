@@ -1,17 +1,26 @@
 """Stored pictures as inputs of new requests."""
 
 import io
+import re
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
 
 from django.conf import settings
 
 from accounts.models import User
+from accounts.requests import whole_number
 from generation.images import storage
 from generation.images.uploads import Upload, read_upload
 from generation.models import GeneratedImage, Generation
 from generation.parameters import InvalidField
+
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PAGE_END = re.compile(r"/(?:(?P<number>[1-9][0-9]{0,2})\.[a-z]+)?")
+"""What follows the id in the address of a generation's page, or of the download of its result of this number."""
+
+_MAX_NUMBER = 1000
 
 
 @dataclass(frozen=True)
@@ -61,3 +70,30 @@ def stored_picture(user: User, generation_id: UUID, index: int | None = None) ->
     if not picture.file:
         raise InvalidField("image", "The picture of that generation is not there yet; choose another picture")
     return picture
+
+
+def picture_at(user: User, address: str) -> StoredPicture:
+    """Return the picture of this user that an address shows: that of a file or thumbnail, of a page, or of a download.
+
+    Only its path and query matter, since a bucket has a host of its own. Raises `DoesNotExist` if it shows none, and
+    `InvalidField` like `stored_picture`.
+    """
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        raise Generation.DoesNotExist from None
+    path = unquote(parts.path)
+    found = _ID.search(path)
+    if found is None:
+        raise Generation.DoesNotExist
+    generation = Generation.objects.prefetch_related("images").get(user=user, pk=found[0])
+    for image in generation.images.all():
+        if any(path.endswith(f"/{name}") for name in (image.file.name, image.thumbnail.name)):
+            return stored_picture(user, generation.pk, image.index)
+    if any(name and path.endswith(f"/{name}") for name in (generation.input.name, generation.input_thumbnail.name)):
+        return stored_picture(user, generation.pk)
+    page = _PAGE_END.fullmatch(path, found.end())
+    if page is None:
+        raise Generation.DoesNotExist
+    number = page["number"] or parse_qs(parts.query).get("picture", ["1"])[0]
+    return stored_picture(user, generation.pk, (whole_number(number, _MAX_NUMBER) or 1) - 1)

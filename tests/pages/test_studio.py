@@ -61,6 +61,46 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     assert str(generation.pk) in signed_in.get("/").content.decode(), "the studio shows unfinished generations again"
 
 
+def test_an_address_leads_to_a_stored_picture(signed_in: Client, alice: User, bob: User) -> None:
+    def answer(*addresses: str) -> tuple[int, list[str]]:
+        response = signed_in.post("/studio/picture", {"address": addresses})
+        fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]+)"', response.content.decode())
+        return response.status_code, [f"{name}={value}" for name, value in fields]
+
+    generation = make_generation(alice, num_images_per_prompt=2)
+    result, of_input = [f"source={generation.pk}", "image=1"], [f"from={generation.pk}"]
+    second = generation.images.get(index=1)
+    page = f"https://here.example/dream/history/{generation.pk}/"
+    bucket = "https://bucket.s3.example/"
+    for address in (
+        f"https://here.example{second.file.url}",
+        f"{bucket}{second.thumbnail.name}?X-Amz-Signature=1",
+        f"{page}?picture=2",
+        f"{page}2.jpg",
+    ):
+        assert answer("https://elsewhere.example/", address) == (200, result), address
+    for file in (generation.input, generation.input_thumbnail):
+        assert answer(f"{bucket}{file.name}") == (200, of_input)
+    assert answer(page) == (200, [f"source={generation.pk}", "image=0"])
+    others = make_generation(bob)
+    for address in (
+        "",
+        "https://[here/",
+        f"{page}?picture=3",
+        f"{page}share",
+        f"{page}0.png",
+        f"/history/{uuid4()}/",
+        f"/history/{others.pk}/",
+        others.images.get().file.url,
+    ):
+        assert answer(address) == (204, []), address
+    signed_in.post(f"/history/{generation.pk}/delete")
+    refused = signed_in.post("/studio/picture", {"address": page})
+    assert refused.status_code == 422
+    assert "is in the trash" in refused.json()["errors"]["image"][0]
+    assert Client().post("/studio/picture", {"address": page})["Location"].startswith("/accounts/sign-in")
+
+
 def test_the_studio_is_private(client: Client, alice: User, bob: User, tiny_edit: DiffusionModel) -> None:
     generation = make_generation(bob, State.RUNNING)
     for address in ("/", f"/studio/{generation.pk}"):

@@ -48,7 +48,7 @@ function show({ errors, words, sheet, warnings, curl, python }) {
 
 async function update() {
   const request = ++lastRequest;
-  const hasPicture = byId("image").files.length || form.querySelector("[data-stored]:not([disabled])");
+  const hasPicture = byId("image").files.length || document.querySelector("[data-stored]");
   if (!byId("prompt").value.trim() || !hasPicture) {
     byId("estimate").textContent = "Choose a picture and write a prompt.";
     byId("sheet-estimate").textContent = "";

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from PIL import Image
+
 from generation import display
+from generation.images.kinds import FORMATS
 from generation.models import Generation
 from generation.parameters import ImageToImageParameters, bounds
 from generation.responses import ModelDescription
@@ -95,6 +99,13 @@ def _slider(model: ModelDescription, name: str, value: str, errors: Sequence[str
         is_whole=field.annotation is int,
         errors=errors,
     )
+
+
+@cache
+def accepted_files() -> str:
+    """Return what uploads may be, for `accept`: content types, and extensions for systems that do not know a type."""
+    extensions = sorted(name for name, kind in Image.registered_extensions().items() if kind in FORMATS)
+    return ",".join([*(Image.MIME[kind] for kind in FORMATS), *extensions])
 
 
 def model_behaviour_json(models: Sequence[ModelDescription]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from django.utils.crypto import get_random_string
 
 from accounts.models import User
 from generation import capabilities
+from generation.images.kinds import ALLOWED
 from generation.jobs import contact_sheets
 from generation.library.stored import StoredPicture
 from generation.models import ContactSheet, DiffusionModel, Generation, State
@@ -126,8 +127,13 @@ def _form_context(
         "formats": list(OutputFormat),
         "max_cells": contact_sheets.MAX_CELLS,
         "key": get_random_string(22),
-        "max_bytes": settings.MAX_UPLOAD_BYTES,
+        **picture_context(),
     }
+
+
+def picture_context() -> dict[str, Any]:
+    """Return what the form's picture may be: its kinds as `accept` and in words, and its size in bytes."""
+    return {"accept": fields.accepted_files(), "kinds": ALLOWED, "max_bytes": settings.MAX_UPLOAD_BYTES}
 
 
 def _library_context(user: User) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The studio's views: show the form, submit it, and show the progress of what it submitted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
@@ -9,18 +10,22 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import User
 from accounts.requests import current_user
 from generation.images.uploads import Upload
 from generation.jobs import contact_sheets, idempotency, limits, submission
+from generation.library.stored import StoredPicture, picture_at
 from generation.models import ContactSheet, Generation
 from generation.pages.caching import revalidated
 from generation.pages.studio import form, page
 from generation.pages.studio.form import StudioRequest
 from generation.parameters import InvalidField, Refusal
 from generation.serializers import records
+
+_MAX_ADDRESSES = 8
+"""The most addresses of one drop that are looked at."""
 
 
 @revalidated
@@ -50,6 +55,28 @@ def job(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 
 
 @never_cache
+@login_required
+@require_POST
+def stored_picture(request: HttpRequest) -> HttpResponse:
+    """Render the form's picture as one of the user's own: that of the first `address` that shows one, or as in the form.
+
+    Answers 204 if it is none of theirs, and 422 if it cannot be used.
+    """
+    user = current_user(request)
+    try:
+        stored = _shown_at(user, request.POST.getlist("address")[:_MAX_ADDRESSES]) or form.stored_choice(
+            user, request.POST
+        )
+    except ObjectDoesNotExist:
+        stored = None
+    except InvalidField as error:
+        return JsonResponse({"errors": form.form_errors(error)}, status=422)
+    if stored is None:
+        return HttpResponse(status=204)
+    return render(request, "generation/_picture_input.html", {"stored": stored, **page.picture_context()})
+
+
+@never_cache
 @require_safe
 def events(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     """Answer with the record of one of the user's generations, from which the ASGI layer makes its stream of events."""
@@ -59,6 +86,14 @@ def events(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     generation = get_object_or_404(rows, pk=generation_id)
     absolute = request.build_absolute_uri
     return JsonResponse({"origin": absolute("/"), "record": records([generation], absolute)[0]})
+
+
+def _shown_at(user: User, addresses: Sequence[str]) -> StoredPicture | None:
+    """Return the first picture of this user that one of the addresses shows. Raises `InvalidField` if it cannot be used."""
+    for address in addresses:
+        with suppress(ObjectDoesNotExist):
+            return picture_at(user, address)
+    return None
 
 
 def _submit(request: HttpRequest, user: User) -> HttpResponse:
