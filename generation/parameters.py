@@ -85,6 +85,7 @@ class ErrorCode(StrEnum):
     CANCELED = "canceled", 409, "its user canceled it"
     DELETED = "deleted", 410, "its user deleted it"
     UPLOAD_TOO_LARGE = "upload_too_large", 413, "the request is larger than `MAX_UPLOAD_BYTES`"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", 415, "the body's `Content-Type` is none of those that are read"
     INVALID_FIELDS = "invalid_fields", 422, "fields are missing or wrong; `detail` lists all of them"
     KEY_REUSED = "key_reused", 422, "the `Idempotency-Key` was used with another request"
     TOO_MANY_QUEUED = "too_many_queued", 429, "the user has as many queued requests as allowed", 10
@@ -246,7 +247,7 @@ class ImageToImageParameters(BaseModel):
     output_format: Annotated[OutputFormat, Field(description="How the pictures are encoded: png, jpeg or webp.")] = (
         OutputFormat.PNG
     )
-    output_quality: Annotated[int, Field(ge=1, le=100, description="Quality of jpeg and webp; png is lossless.")] = 90
+    output_quality: Annotated[int, Field(ge=0, le=100, description="Quality of jpeg and webp; png is lossless.")] = 90
     response_format: Annotated[
         ResponseFormat | None,
         Field(description="url: responses have URLs; data: they contain the pictures. Default: set by the server."),

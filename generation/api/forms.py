@@ -44,7 +44,7 @@ def read_form(request: Request) -> Form:
     ]
     picture = None
     try:
-        picture = _read_image(texts, files)
+        picture = read_image(texts, files)
     except InvalidField as error:
         errors.append(error)
     unknown_files = set(files) - {"image", *ImageToImageParameters.model_fields}
@@ -70,7 +70,8 @@ def validate(texts: Mapping[str, str], picture: Upload | None, errors: Sequence[
     )
 
 
-def _read_image(texts: dict[str, str], files: dict[str, Any]) -> Upload | None:
+def read_image(texts: Mapping[str, str], files: Mapping[str, Any]) -> Upload | None:
+    """Return the picture of a form, None if it is to be fetched. Raises `InvalidField`."""
     if texts.get("image_url"):
         if not settings.FETCH_IMAGE_URLS:
             raise InvalidField(

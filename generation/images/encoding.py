@@ -25,7 +25,7 @@ def media_type(name: str) -> str:
 
 
 def encode(picture: Image.Image, format_: OutputFormat, quality: int) -> bytes:
-    """Encode an RGB picture. `quality`, 1 to 100, applies to JPEG and WebP; PNG is lossless."""
+    """Encode an RGB picture. `quality`, 0 to 100, applies to JPEG and WebP; PNG is lossless."""
     options = {} if format_ is OutputFormat.PNG else {"quality": quality}
     file = BytesIO()
     picture.save(file, format_.upper(), **options)

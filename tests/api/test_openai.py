@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import time
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from openai.types import ImageModel
 from PIL import Image
+from pytest_django import Settings
 
 from accounts.models import User
 from generation.models import DiffusionModel, ModelAlias
@@ -21,6 +23,7 @@ from tests.support.pictures import photo
 from tests.support.service import WAIT_SECONDS, Service
 
 PICTURE = ("cat.png", photo(320, 200), "image/png")
+DATA_URL = f"data:image/png;base64,{base64.b64encode(PICTURE[1]).decode()}"
 
 
 @pytest.fixture
@@ -36,7 +39,13 @@ def images(client_of_alice: openai.OpenAI) -> openai.resources.Images:
 
 def test_pictures_are_returned_by_url(images: openai.resources.Images) -> None:
     begin = int(time.time())
-    answer = images.edit(image=PICTURE, prompt="make it night", n=2, extra_body={"num_inference_steps": 2, "seed": 5})
+    answer = images.edit(
+        image=PICTURE,
+        prompt="make it night",
+        n=2,
+        response_format="url",
+        extra_body={"num_inference_steps": 2, "seed": 5},
+    )
     assert answer.data
     assert len(answer.data) == 2
     picture = httpx.get(str(answer.data[0].url))
@@ -49,8 +58,8 @@ def test_pictures_are_returned_in_the_response_and_fit_the_size(images: openai.r
         image=[PICTURE],
         prompt="make it night",
         size="256x256",
-        response_format="b64_json",
         output_format="webp",
+        output_compression=0,
         extra_body={"num_inference_steps": 1},
     )
     assert answer.data
@@ -83,15 +92,37 @@ def test_the_default_of_steps_respects_the_limit_of_staff(
     assert answer.json()["effective"]["num_inference_steps"] == steps
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("redis", "tiny_edit")
+def test_json_may_have_an_address_where_pictures_are_fetched(
+    client: Client, alices_token: str, settings: Settings
+) -> None:
+    settings.FETCH_IMAGE_URLS = True
+    picture = {"image_url": "https://example.com/cat.png"}
+    answer = client.post(
+        "/v1/images/edits",
+        {"prompt": "make it night", "images": [picture], "size": "256x256", "dry_run": True},
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {alices_token}"},
+    )
+    assert answer.status_code == 200, answer.content
+    assert "size has no effect on a picture that is fetched." in answer.json()["warnings"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "param", "words"),
     [
         ({"size": "huge"}, "size", "512x512"),
         ({"n": 11}, "n", "from 1 to 10"),
-        ({"mask": PICTURE}, "mask", "Masks"),
+        ({"mask": PICTURE}, "mask", "mask is not supported"),
+        ({"markup": PICTURE}, "markup", "markup is not supported"),
+        ({"background": "transparent"}, "background", "opaque"),
+        ({"output_compression": 101}, "output_compression", "from 0 to 100"),
+        ({"output_format": "gif"}, "output_format", "webp"),
+        ({"stream": True}, "stream", "events"),
         ({"image": [PICTURE, PICTURE]}, "image", "one picture"),
-        ({"model": "gpt-image-1"}, None, "no such model"),
-        ({"model": "a\0b"}, "model", "NUL"),
+        ({"model": "someone/unheard-of"}, "model", "dreamsite/tiny-redraw, chatgpt-image-latest"),
+        ({"model": "a\0b"}, "model", "no such model"),
         ({"response_format": "pigeon"}, "response_format", "b64_json"),
         ({"prompt": ""}, "prompt", "required"),
     ],
@@ -103,6 +134,84 @@ def test_errors_have_the_shape_that_openais_clients_read(
         images.edit(**{"image": PICTURE, "prompt": "make it night", **arguments})
     assert error.value.param == param
     assert words in error.value.message
+
+
+def send(service: Service, key: str, body: object, content_type: str = "application/json") -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body)
+    with service.client(key) as client:
+        return client.post("/v1/images/edits", content=content, headers={"Content-Type": content_type})
+
+
+def test_fields_without_effect_are_told(images: openai.resources.Images) -> None:
+    answer = images.edit(
+        image=PICTURE,
+        prompt="make it night",
+        model="gpt-image-1",
+        size="1024x1024",
+        quality="high",
+        background="opaque",
+        input_fidelity="high",
+        user="user-1234",
+        stream=False,
+        extra_body={"moderation": "low", "partial_images": 0, "num_inference_steps": 1},
+    )
+    (alias, *others) = (answer.model_extra or {})["warnings"]
+    assert alias == "gpt-image-1 is an alias of dreamsite/tiny-edit here."
+    assert [warning.split()[0] for warning in others[:4]] == ["quality", "input_fidelity", "moderation", "user"]
+    assert "in 1024x1024 it is 320x200" in others[4]
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        {"images": [{"image_url": DATA_URL}]},
+        {"images": [{"image_url": {"url": DATA_URL}}]},
+        {"image": DATA_URL},
+    ],
+)
+def test_a_request_may_be_json(service: Service, alices_key: str, picture: dict[str, object]) -> None:
+    fields = {"prompt": "Köln bei Nacht", "n": 1, "user": None, "loras": {}, "num_inference_steps": 1, "seed": 5}
+    answer = send(service, alices_key, {**fields, **picture, "response_format": "url"})
+    assert answer.status_code == 200, answer.text
+    with service.client(alices_key) as client:
+        record = client.get(f"/generations/{answer.headers['X-Generation-Id']}").json()
+    assert (record["parameters"]["prompt"], record["parameters"]["seed"]) == ("Köln bei Nacht", 5)
+    assert record["images"][0]["width"] == 320
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"images": [{"image_url": DATA_URL}] * 2}, "image", "one picture"),
+        ({"images": []}, "image", "required"),
+        ({"images": [{"file_id": "file-1"}]}, "image", "no stored files"),
+        ({"images": [{"image_url": 7}]}, "image", "data:image/png"),
+        ({"images": [{"image_url": "data:image/png;base64,A"}]}, "image", "data URL"),
+        ({"images": [{"image_url": "https://example.com/a.png"}]}, "image_url", "disabled"),
+        ({"images": [{"image_url": DATA_URL}], "mask": {"image_url": DATA_URL}}, "mask", "not supported"),
+        ({"images": [{"image_url": DATA_URL}], "prompt": ["x"]}, "prompt", "valid string"),
+        ({"images": [{"image_url": DATA_URL}], "n": 11}, "n", "from 1 to 10"),
+        ([], None, "not an object"),
+        (b"{", None, "damaged"),
+        (b'{"prompt": "\xff"}', None, "UTF-8"),
+        (b'{"prompt": "\\ud800"}', None, "surrogate"),
+        (b"[" * 9_000, None, "nested"),
+        (b"[" + b"{}," * 9_000, None, "values"),
+    ],
+)
+def test_json_that_cannot_be_used_is_refused(
+    service: Service, alices_key: str, body: object, param: str | None, words: str
+) -> None:
+    answer = send(service, alices_key, {"prompt": "x", **body} if isinstance(body, dict) else body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param), error
+    assert words in error["message"]
+
+
+def test_other_content_types_are_refused_by_name(service: Service, alices_key: str) -> None:
+    answer = send(service, alices_key, b"<x/>", "text/xml")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+    assert "multipart/form-data or application/json" in answer.json()["error"]["message"]
 
 
 def test_the_form_is_read_as_utf_8_whatever_its_charset(service: Service) -> None:

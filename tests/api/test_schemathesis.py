@@ -5,6 +5,7 @@ picture, unknown methods, wrong tokens. In the second every form has a real pict
 same every time.
 """
 
+import base64
 import json
 import re
 from collections import Counter
@@ -90,7 +91,10 @@ def check_success(case: Any, service: Service, key: str, existing_id: str, doome
     if case.method == "POST" and isinstance(case.body, dict):
         for name in ("model_id", "model", "loras", "strength", "seed", "priority", "image_url"):
             case.body.pop(name, None)
-        case.body |= {"image": PICTURE}
+        if case.media_type == "application/json":
+            case.body["images"] = [{"image_url": f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"}]
+        else:
+            case.body["image"] = PICTURE
         shorten(case.body)
     elif case.path == "/generations":
         # Valid cursors are only in responses.

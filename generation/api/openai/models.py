@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.api import openapi_operations
-from generation.api.openai.edits import PROBLEM, OpenAIShape
+from generation.api.openai.shape import PROBLEM, OpenAIShape
 from generation.api.views import JsonView
 from generation.models import DiffusionModel, ModelAlias
 from generation.parameters import ErrorCode, InvalidField
