@@ -57,6 +57,17 @@ def without_extras(content: bytes) -> bytes:
     )
 
 
+def ancillary(content: bytes) -> dict[bytes, bytes]:
+    """Return the content of each ancillary chunk before the pixels, by its name, of a PNG of `without_extras`."""
+    chunks = {}
+    at = len(SIGNATURE)
+    while content[at + 4 : at + 8] not in (b"IDAT", b""):
+        (length,) = struct.unpack_from(">I", content, at)
+        chunks[content[at + 4 : at + 8]] = content[at + 8 : at + 8 + length]
+        at += 12 + length
+    return chunks
+
+
 def _is_sound(name: bytes, chunk: memoryview) -> bool:
     if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:]) or _KEPT[name] not in (None, len(chunk) - 12):
         return False

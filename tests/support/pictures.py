@@ -226,8 +226,8 @@ def noise(length: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(length)
 
 
-def rgb_profile(name: str = "Display P3") -> bytes:
-    """An ICC profile: the primaries of "Display P3" or "Adobe RGB" (adapted to D50), a plain gamma."""
+def rgb_profile(name: str = "Display P3", **more_tags: bytes) -> bytes:
+    """An ICC profile: the primaries of "Display P3" or "Adobe RGB" (adapted to D50), a plain gamma, and more tags."""
     primaries, gamma = {
         "Display P3": (((0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657, 0.78407)), 2.2),
         "Adobe RGB": (((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)), 2.2),
@@ -237,6 +237,7 @@ def rgb_profile(name: str = "Display P3") -> bytes:
     for letter, primary in zip((b"r", b"g", b"b"), primaries, strict=True):
         tags[letter + b"XYZ"] = _xyz(*primary)
         tags[letter + b"TRC"] = curve
+    tags |= {tag.encode(): content for tag, content in more_tags.items()}
     return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
 
 
