@@ -86,6 +86,7 @@ class ErrorCode(StrEnum):
     DELETED = "deleted", 410, "its user deleted it"
     UPLOAD_TOO_LARGE = "upload_too_large", 413, "the request is larger than `MAX_UPLOAD_BYTES`"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", 415, "the body's `Content-Type` is none of those that are read"
+    UNSUPPORTED_ENCODING = "unsupported_encoding", 415, "the body is compressed otherwise than by gzip or deflate"
     INVALID_FIELDS = "invalid_fields", 422, "fields are missing or wrong; `detail` lists all of them"
     KEY_REUSED = "key_reused", 422, "the `Idempotency-Key` was used with another request"
     TOO_MANY_QUEUED = "too_many_queued", 429, "the user has as many queued requests as allowed", 10

@@ -13,8 +13,9 @@ from django.core.exceptions import BadRequest, DisallowedHost, SuspiciousOperati
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.views import defaults
-from rest_framework import exceptions, status
+from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _MALFORMED = (ErrorCode.MALFORMED_REQUEST, "The request is malformed.")
 _NOT_FOUND = (ErrorCode.NOT_FOUND, "Not found: it does not exist or is not yours.")
+_NO_ADDRESS = "There is no such address; what there is stands at"
 _INTERNAL = (ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
 
 
@@ -45,13 +47,6 @@ class ErrorResponse(Response):
         if not items:
             # The cause is logged where the error occurs; Django would log a second line without it.
             self._has_been_logged = True
-
-
-class UploadTooLarge(exceptions.APIException):
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"The request is over the limit of {limit:,} bytes; send a smaller picture.")
 
 
 def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
@@ -70,8 +65,6 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
             return ErrorResponse(
                 ErrorCode.METHOD_NOT_ALLOWED, "Method not allowed; the Allow header lists the allowed methods."
             )
-        case UploadTooLarge():
-            return ErrorResponse(ErrorCode.UPLOAD_TOO_LARGE, str(error.detail))
         case Http404() | exceptions.NotFound():
             return ErrorResponse(*_NOT_FOUND)
         case exceptions.APIException() if error.status_code < 500:
@@ -102,7 +95,7 @@ def _invalid_token() -> ErrorResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer Django's 400 outside of views, such as for an unknown host: JSON under API paths, else a page."""
+    """Answer Django's 400 outside of views, such as for an unknown host: JSON for clients of the API, else a page."""
     if isinstance(exception, DisallowedHost):
         message = unknown_hosts.message(request)
         # Without the request, since it has not been through the middleware that the pages need.
@@ -113,19 +106,27 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer Django's 404: JSON under API paths, else a page."""
-    return _json_error(request, *_NOT_FOUND) or defaults.page_not_found(request, exception)
+    """Answer Django's 404: JSON for clients of the API, else a page."""
+    problem = _NOT_FOUND if request.resolver_match else (ErrorCode.NOT_FOUND, f"{_NO_ADDRESS} {reverse('docs')}.")
+    return _json_error(request, *problem) or defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer Django's 500 outside of views: JSON under API paths, else a page."""
+    """Answer Django's 500 outside of views: JSON for clients of the API, else a page."""
     return _json_error(request, *_INTERNAL) or defaults.server_error(request)
 
 
 def _json_error(request: HttpRequest, code: ErrorCode, message: str) -> HttpResponse | None:
-    """Return a JSON response under API paths, None elsewhere."""
-    if re.match(API_PATHS, request.path_info):
-        body = error_body_at(request.path_info, code, message)
-        headers = {"Cache-Control": "no-store", **code.retry_headers()}
-        return JsonResponse(body, status=code.status, headers=headers)
-    return None
+    """Return a JSON response for clients of the API, None for others."""
+    if not _is_for_api(request):
+        return None
+    body = error_body_at(request.path_info, code, message)
+    headers = {"Cache-Control": "no-store", **code.retry_headers()}
+    return JsonResponse(body, status=code.status, headers=headers)
+
+
+def _is_for_api(request: HttpRequest) -> bool:
+    """Return whether the path is the API's, or an unknown one of a client with a token or one that prefers JSON."""
+    has_token = request.headers.get("Authorization", "").lower().startswith("bearer ")
+    prefers_json = request.get_preferred_type(["text/html", "application/json"]) == "application/json"
+    return has_token or prefers_json or re.match(API_PATHS, request.path_info) is not None

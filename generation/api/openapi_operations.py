@@ -174,6 +174,11 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             "The request is over the limit of 20,971,520 bytes; send a smaller picture.",
             ErrorCode.UPLOAD_TOO_LARGE,
         ),
+        415: problem_response(
+            "The body is compressed in a way that is not supported.",
+            "Content-Encoding br is not supported; send the body as it is, or compressed by gzip or deflate.",
+            ErrorCode.UNSUPPORTED_ENCODING,
+        ),
         422: OpenApiResponse(
             HTTPValidationError,
             "Fields are missing or wrong; all of them are listed. `key_reused`: the `Idempotency-Key` was used with "
@@ -247,6 +252,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             format="uuid",
         ),
         header("Location", "The record of the generation.", [202], format="uri"),
+        header("Accept-Encoding", "How bodies may be compressed.", [415]),
         header("Retry-After", _RETRY_AFTER, [429, 503], type="integer"),
         header("Retry-After", _RETRY_AFTER, [500, 504], False, type="integer"),
         header("RateLimit-Limit", "The limit that was reached.", [429]),

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, cast
 from uuid import UUID
 
-from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest
 from django.utils.decorators import method_decorator
@@ -18,11 +17,10 @@ from rest_framework.views import APIView
 
 from accounts.models import ApiToken, User
 from generation.api import openapi_operations
-from generation.api.errors import UploadTooLarge
 from generation.api.forms import Form, read_form
 from generation.api.responses import dry_run_response, generation_response
 from generation.asgi.preferences import parse_cancel_after
-from generation.asgi.types import BODY_TOO_LARGE, GENERATION_ID, IS_ANSWER
+from generation.asgi.types import BODY_REFUSAL, GENERATION_ID, IS_ANSWER
 from generation.jobs import idempotency, limits, queue, submission
 from generation.models import Generation
 
@@ -74,8 +72,8 @@ class Submission(JsonView):
 
     def accept(self, request: Request, read: Callable[[Request], Form]) -> Response:
         scope = getattr(request, "scope", {})
-        if scope.get(BODY_TOO_LARGE):
-            raise UploadTooLarge(settings.MAX_UPLOAD_BYTES)
+        if refusal := scope.get(BODY_REFUSAL):
+            raise refusal
         key = self._idempotency_key(request)
         form = read(request)
 

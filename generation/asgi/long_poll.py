@@ -7,21 +7,20 @@ submission until the generation is final: an event on the Redis stream tells so,
 
 import asyncio
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import IO
 from uuid import UUID
 
 from django.conf import settings
-from django.utils.http import parse_header_parameters
 from uuid_utils.compat import uuid7
 
-from generation.asgi import paths, sse
+from generation.asgi import bodies, paths, sse
 from generation.asgi.errors import error_body_at
 from generation.asgi.preferences import Preferences, parse_prefer
 from generation.asgi.subscriptions import Subscriptions
 from generation.asgi.types import (
-    BODY_TOO_LARGE,
+    BODY_REFUSAL,
     GENERATION_ID,
     IS_ANSWER,
     Application,
@@ -34,12 +33,9 @@ from generation.asgi.types import (
     send_redirect,
     wait_for_disconnect,
 )
-from generation.parameters import ErrorCode
+from generation.parameters import ErrorCode, Refusal
 
 DJANGO_THREADS = 8
-_CHUNK_BYTES = 1024 * 1024
-_MAX_DISCARDED_BYTES = 64 * 1024 * 1024
-_MAX_CONTENT_TYPE_BYTES = 1000
 _RETRY_SECONDS = 1.0
 
 
@@ -60,12 +56,15 @@ class LongPollMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
-        elif scope["type"] == "http" and scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
-            await send_json(send, 200, {"status": "OK"})
-        elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
-        else:
+            return
+        if scope["type"] != "http":
             await send({"type": "websocket.close"})
+            return
+        scope = {**scope, "path": paths.merge_slashes(scope["path"])}
+        if scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
+            await send_json(send, 200, {"status": "OK"})
+        else:
+            await self._serve(scope, receive, send)
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -80,31 +79,28 @@ class LongPollMiddleware:
                 return
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with tempfile.SpooledTemporaryFile(max_size=_CHUNK_BYTES) as body:
+        with tempfile.SpooledTemporaryFile(max_size=bodies.CHUNK_BYTES) as body:
+            size, refusal = 0, None
             try:
-                size = await _read_body(receive, body)
+                size = await bodies.read(scope, receive, body)
             except ConnectionAbortedError:
                 return
-            if size is None:
-                scope = {**scope, BODY_TOO_LARGE: True}
-                send = _with_connection_close(send)
-            scope = {**scope, "headers": _normalized_headers(scope["headers"], size or 0)}
+            except Refusal as refused:
+                refusal = refused
+                send = bodies.with_connection_close(send)
+            headers = bodies.normalized_headers(scope["headers"], size)
+            scope = {**scope, "headers": headers, BODY_REFUSAL: refusal}
             if scope["method"] == "POST" and paths.is_long_poll(scope["path"]):
                 await self._hold(scope, body, receive, send)
-            elif size is not None and (generation_id := sse.generation_of(scope)):
+            elif refusal is not None:
+                await _refuse(scope, refusal, send)
+            elif generation_id := sse.generation_of(scope):
                 body.close()
                 client = sse.Client(scope, receive, send)
                 record_scope = _record_scope(scope)
                 await sse.serve(generation_id, client, lambda: self._call(record_scope), self._subscriptions)
-            elif size is not None:
-                await self._forward(scope, _replay(body, receive), send)
-            elif scope["method"] == "POST" and scope["path"] == "/" and not header(scope, b"x-requested-with"):
-                # The studio's form, sent by a browser without scripts: a page says more than JSON.
-                await send_redirect(send, "/?refused=size")
             else:
-                code = ErrorCode.UPLOAD_TOO_LARGE
-                body_of_error = error_body_at(scope["path"], code, "The request is too large.")
-                await send_json(send, code.status, body_of_error, code.retry_headers())
+                await self._forward(scope, bodies.replay(body, receive), send)
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let Django answer the client. A streamed response occupies no slot: the client of a download may be slow."""
@@ -124,7 +120,7 @@ class LongPollMiddleware:
         deadline = asyncio.get_running_loop().time() + _max_wait(preferences)
         with ExitStack() as subscribed:
             final = subscribed.enter_context(self._subscriptions.final_event(generation_id))
-            response = await self._call({**scope, GENERATION_ID: generation_id}, _replay(body, None))
+            response = await self._call({**scope, GENERATION_ID: generation_id}, bodies.replay(body, None))
             body.close()
             if response[0]["status"] == 202:
                 accepted_id = _accepted_id(response)
@@ -171,8 +167,18 @@ class LongPollMiddleware:
             messages.append(message)
 
         async with self._slots:
-            await self._django(scope, receive or _replay(None, None), collect)
+            await self._django(scope, receive or bodies.replay(None, None), collect)
         return messages
+
+
+async def _refuse(scope: Scope, refusal: Refusal, send: Send) -> None:
+    is_too_large = refusal.code is ErrorCode.UPLOAD_TOO_LARGE
+    if is_too_large and (scope["method"], scope["path"]) == ("POST", "/") and not header(scope, b"x-requested-with"):
+        # The studio's form, sent by a browser without scripts: a page says more than JSON.
+        await send_redirect(send, "/?refused=size")
+    else:
+        body = error_body_at(scope["path"], refusal.code, refusal.message)
+        await send_json(send, refusal.code.status, body, refusal.headers)
 
 
 def _answer_scope(scope: Scope, generation_id: UUID, method: str) -> Scope:
@@ -217,86 +223,6 @@ def _with_applied_preferences(preferences: Preferences, answer: Sequence[Message
     if applied := ", ".join(name for name, applies in is_applied.items() if applies):
         start = {**start, "headers": [*start["headers"], (b"preference-applied", applied.encode())]}
     return [start, *body]
-
-
-async def _read_body(receive: Receive, body: IO[bytes]) -> int | None:
-    """Store the request's body and return its size in bytes; None if it is over the limit.
-
-    The rest of a body that is too large is read and dropped up to a bound, since a client that is still sending would
-    see a closed connection instead of the answer. Raises `ConnectionAbortedError` if the client disconnects.
-    """
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionAbortedError
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size <= settings.MAX_UPLOAD_BYTES:
-            body.write(chunk)
-        elif size > settings.MAX_UPLOAD_BYTES + _MAX_DISCARDED_BYTES:
-            return None
-        if not message.get("more_body", False):
-            break
-    body.seek(0)
-    return size if size <= settings.MAX_UPLOAD_BYTES else None
-
-
-def _normalized_headers(headers: Iterable[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
-    """Return the headers as Django can read them.
-
-    Content-Length is always present, since DRF takes a chunked body, which has none, for empty. Content-Type is in lower
-    case, since Django does not recognise forms otherwise, and absent if parsing it would raise an error.
-    """
-    normalized = [(b"content-length", str(size).encode())]
-    for name, value in headers:
-        if name == b"content-type":
-            kind, semicolon, parameters = value.partition(b";")
-            if _is_parsable(value):
-                normalized.append((name, kind.lower() + semicolon + parameters))
-        elif name not in (b"content-length", b"transfer-encoding"):
-            normalized.append((name, value))
-    return normalized
-
-
-def _is_parsable(content_type: bytes) -> bool:
-    # The time for parsing grows with the square of the length.
-    if len(content_type) > _MAX_CONTENT_TYPE_BYTES:
-        return False
-    try:
-        parse_header_parameters(content_type.decode("latin-1"))
-    except (ValueError, LookupError):
-        return False
-    return True
-
-
-def _with_connection_close(send: Send) -> Send:
-    """Return a `send` that closes the connection after the response, since the rest of the request is not read."""
-
-    async def send_and_close(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
-        await send(message)
-
-    return send_and_close
-
-
-def _replay(body: IO[bytes] | None, receive: Receive | None) -> Receive:
-    """Return a `receive` for the stored body, then for the client's messages; without a client it waits for ever."""
-    ended = False
-
-    async def replay() -> Message:
-        nonlocal ended
-        if not ended:
-            chunk = body.read(_CHUNK_BYTES) if body is not None else b""
-            ended = len(chunk) < _CHUNK_BYTES
-            return {"type": "http.request", "body": chunk, "more_body": not ended}
-        if receive is not None:
-            return await receive()
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError("a future that nobody resolves was resolved")
-
-    return replay
 
 
 async def _wait(final: asyncio.Event, receive: Receive, deadline: float) -> bool:

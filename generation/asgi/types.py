@@ -14,8 +14,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 # Keys that `LongPollMiddleware` adds to the scope; no client can set them.
 GENERATION_ID = "dreamsite.generation_id"
 """The id that a submission must use."""
-BODY_TOO_LARGE = "dreamsite.body_too_large"
-"""The body was over the limit and is missing."""
+BODY_REFUSAL = "dreamsite.body_refusal"
+"""The `Refusal` of a body, which is missing, such as one over the limit; else None."""
 IS_ANSWER = "dreamsite.answer"
 """The middleware's own request, for the answer to a client that it holds."""
 
