@@ -61,21 +61,17 @@ class ApiTokenManager(models.Manager["ApiToken"]):
         token = self.create(user=user, name=name, prefix=raw[:PREFIX_LENGTH], digest=_digest(raw), expires=expires)
         return token, raw
 
+    def usable(self) -> "models.QuerySet[ApiToken]":
+        """Return the tokens that work now, with their users."""
+        is_valid = Q(expires__isnull=True) | Q(expires__gt=timezone.now())
+        return self.select_related("user").filter(is_valid, revoked=None, user__is_active=True)
+
     def authenticate(self, raw: str) -> "ApiToken | None":
         """Return the usable token with this text and its user, or None. Updates `last_used` at most once a minute."""
         if not (raw.startswith(TOKEN_START) and raw.isascii() and raw.isprintable()):
             return None
         now = timezone.now()
-        token = (
-            self.select_related("user")
-            .filter(
-                Q(expires__isnull=True) | Q(expires__gt=now),
-                prefix=raw[:PREFIX_LENGTH],
-                revoked=None,
-                user__is_active=True,
-            )
-            .first()
-        )
+        token = self.usable().filter(prefix=raw[:PREFIX_LENGTH]).first()
         if token is None or not hmac.compare_digest(token.digest, _digest(raw)):
             return None
         if token.last_used is None or now - token.last_used >= LAST_USED_RESOLUTION:

@@ -7,12 +7,17 @@ from uuid import UUID
 from django.http import HttpRequest
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from accounts.models import User
+from accounts.models import ApiToken, User
 
 
 def current_user(request: HttpRequest) -> User:
     """Return the signed-in user; for views that require one."""
     return cast(User, request.user)
+
+
+def current_token(request: HttpRequest) -> ApiToken:
+    """Return the token of the request; for views of the API."""
+    return cast(ApiToken, request.auth)  # type: ignore[attr-defined]
 
 
 def whole_number(text: str, maximum: int) -> int | None:

@@ -123,22 +123,18 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
-# Other origins whose pages may use the API. Without any there is no CORS middleware, since it would answer preflights.
+# Other origins whose pages may use the API and read its pictures. Without any there is no CORS middleware, since it would
+# answer preflights.
 CORS_ORIGINS = env.list("CORS_ORIGINS", default=[])
 if CORS_ORIGINS:
     MIDDLEWARE.insert(0, "corsheaders.middleware.CorsMiddleware")
     CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ORIGINS
     CORS_ALLOWED_ORIGINS = [] if CORS_ALLOW_ALL_ORIGINS else CORS_ORIGINS
-    CORS_URLS_REGEX = API_PATHS
+    CORS_URLS_REGEX = f"{API_PATHS}|/media/"
     CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "DELETE", "OPTIONS"]
-    CORS_ALLOW_HEADERS = [
-        *("accept", "authorization", "content-type", "prefer", "cancel-after", "idempotency-key", "x-request-id"),
-        *("if-none-match", "last-event-id"),
-    ]
-    CORS_EXPOSE_HEADERS = [
-        *("X-Request-Id", "X-Generation-Id", "Location", "Link", "ETag", "Preference-Applied", "WWW-Authenticate"),
-        *("Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
-    ]
+    # A `*` stands for all headers but Authorization, in requests without cookies: https://fetch.spec.whatwg.org/#cors-protocol.
+    CORS_ALLOW_HEADERS = ["authorization", "*"]
+    CORS_EXPOSE_HEADERS = ["*"]
 ROOT_URLCONF = "dreamsite.urls"
 ASGI_APPLICATION = "dreamsite.asgi.application"
 # `/image-to-image` and `/image-to-image/` are both routes, since a redirect would change a client's POST to a GET.

@@ -89,6 +89,10 @@ class GenerationRecord(BaseModel):
     cost: Cost = Field(description="Steps x megapixels x images x model weight. It counts against the daily limit.")
     waiting: Waiting | None = Field(description="Null unless `queued`.")
     progress: Progress | None = Field(description="Null unless `running`, and until the worker has reported some.")
+    events_url: str | None = Field(
+        description="The address of its event stream, for `EventSource`: needs no token, and can be opened for ten minutes; "
+        "a later record has a new one. Null once it has ended."
+    )
     created: datetime
     started: datetime | None
     finished: datetime | None

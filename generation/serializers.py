@@ -5,7 +5,10 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.http import QueryDict
+from django.urls import reverse
 
+from generation import signatures
 from generation.broker import progress
 from generation.images import encoding, storage
 from generation.jobs import forecast
@@ -23,25 +26,36 @@ from generation.responses import (
 Absolute = Callable[[str], str]
 """Makes a URL absolute, like `request.build_absolute_uri`."""
 
+_SIGNED_KIND = "events"
+_EVENTS_URL_SECONDS = 600
 
-def record(generation: Generation, absolute: Absolute) -> dict[str, Any]:
-    """Return the `GenerationRecord` of a generation as JSON types."""
+
+def record(generation: Generation, absolute: Absolute, token_id: int | None) -> dict[str, Any]:
+    """Return the `GenerationRecord` of a generation as JSON types. Its `events_url` needs a token that works."""
     return _record(
         generation,
         _waiting([generation]),
         _progress([generation]),
         lambda image: image_url(generation, image, absolute),
+        _events_url(generation, absolute, token_id),
     )
 
 
-def records(generations: Sequence[Generation], absolute: Absolute) -> list[dict[str, Any]]:
+def records(generations: Sequence[Generation], absolute: Absolute, token_id: int | None) -> list[dict[str, Any]]:
     """Return the records of several generations, with a constant number of queries if users and images are prefetched.
 
     The URLs are never data URLs: with all pictures the response would be too large.
     """
     waiting, progress = _waiting(generations), _progress(generations)
     return [
-        _record(generation, waiting, progress, lambda image: absolute(image.file.url)) for generation in generations
+        _record(
+            generation,
+            waiting,
+            progress,
+            lambda image: absolute(image.file.url),
+            _events_url(generation, absolute, token_id),
+        )
+        for generation in generations
     ]
 
 
@@ -50,6 +64,7 @@ def _record(
     waiting: dict[UUID, Waiting],
     progress: dict[UUID, Progress],
     url: Callable[[GeneratedImage], str],
+    events_url: str | None,
 ) -> dict[str, Any]:
     failure = None
     if generation.error_code:
@@ -77,6 +92,7 @@ def _record(
         cost=generation.cost,
         waiting=waiting.get(generation.pk),
         progress=progress.get(generation.pk),
+        events_url=events_url,
         created=generation.created,
         started=generation.started,
         finished=generation.finished,
@@ -105,6 +121,19 @@ def _progress(generations: Sequence[Generation]) -> dict[UUID, Progress]:
         )
         for generation_id, at in latest.items()
     }
+
+
+def _events_url(generation: Generation, absolute: Absolute, token_id: int | None) -> str | None:
+    """Return the signed address of an event stream, which browsers can open; None if it has ended, or without a token."""
+    if token_id is None or generation.is_final:
+        return None
+    query = signatures.signed_query(_SIGNED_KIND, f"{generation.pk} {token_id}", _EVENTS_URL_SECONDS)
+    return absolute(f"{reverse('generation-events', args=[generation.pk])}?token_id={token_id}&{query}")
+
+
+def events_url_seconds_left(generation_id: UUID, token_id: int, query: QueryDict) -> int | None:
+    """Return for how long this query of an `events_url` works, as `signatures.seconds_left` does."""
+    return signatures.seconds_left(_SIGNED_KIND, f"{generation_id} {token_id}", query)
 
 
 def image_url(generation: Generation, image: GeneratedImage, absolute: Absolute) -> str:

@@ -60,7 +60,7 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
             unavailable.__cause__ = error
             return _answer_refusal(unavailable)
         case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated():
-            return _invalid_token()
+            return _invalid_token(str(error.detail))
         case exceptions.MethodNotAllowed():
             return ErrorResponse(
                 ErrorCode.METHOD_NOT_ALLOWED, "Method not allowed; the Allow header lists the allowed methods."
@@ -88,8 +88,8 @@ def _answer_refusal(refusal: Refusal) -> ErrorResponse:
     return response
 
 
-def _invalid_token() -> ErrorResponse:
-    response = ErrorResponse(ErrorCode.INVALID_TOKEN, "Invalid bearer token.")
+def _invalid_token(message: str = "Invalid bearer token.") -> ErrorResponse:
+    response = ErrorResponse(ErrorCode.INVALID_TOKEN, message)
     response["WWW-Authenticate"] = "Bearer"
     return response
 

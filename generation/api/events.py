@@ -1,17 +1,29 @@
-"""`GET /generations/{id}/events`: the current record, from which `generation.asgi.sse` makes the event stream."""
+"""`GET /generations/{id}/events`: the current record, from which `generation.asgi.sse` makes the event stream.
+
+Browsers' `EventSource` cannot send a token: it opens the signed address in the record, `events_url`.
+"""
 
 from typing import Any, Literal
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from pydantic import BaseModel, Field
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.authentication import BearerAuthentication
+from accounts.models import ApiToken, User
+from accounts.requests import current_token, whole_number
 from generation.api import openapi_operations
 from generation.api.generations import get_generation
 from generation.api.views import JsonView
-from generation.serializers import record
+from generation.asgi.types import STREAM_IS_OPEN
+from generation.serializers import events_url_seconds_left, record
+
+_MAX_TOKEN_ID = 2**63 - 1
+_INVALID_ADDRESS = "The address of this stream works no longer; get the record of the generation for a new one."
 
 
 class ServerSentEvent(BaseModel):
@@ -54,6 +66,8 @@ EVENTS: dict[str, Any] = {
     "operation_id": "followGeneration",
     "tags": ["generations"],
     "summary": "Events",
+    # A token, or the signed address.
+    "auth": [{"HTTPBearer": []}, {}],
     "parameters": [
         *openapi_operations.CANCELLATION["parameters"],
         OpenApiParameter(
@@ -63,6 +77,10 @@ EVENTS: dict[str, Any] = {
             description="Continue after the event with this id. Browsers send it when they reconnect.",
         ),
         OpenApiParameter("previews", str, description="0: no `preview` events."),
+        *(
+            OpenApiParameter(name, str, description="Of the `events_url` in a record, for requests without a token.")
+            for name in ("token_id", "expires", "signature")
+        ),
     ],
     "responses": {
         **{
@@ -81,9 +99,34 @@ EVENTS: dict[str, Any] = {
 }
 
 
+class SignedAddressAuthentication(BaseAuthentication):
+    """The signed address of a stream, if the request has no token. `request.auth` is the token that got the address."""
+
+    def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+        """Return user and token; None without a signature. Raises `AuthenticationFailed` if the address works no longer."""
+        query = request.query_params
+        if get_authorization_header(request) or "signature" not in query:
+            return None
+        token_id = whole_number(query.get("token_id", ""), _MAX_TOKEN_ID)
+        if token_id is None:
+            raise AuthenticationFailed(_INVALID_ADDRESS)
+        generation_id = request.parser_context["kwargs"]["generation_id"]
+        seconds_left = events_url_seconds_left(generation_id, token_id, query)
+        # A stream that is open may outlive its address.
+        is_open = getattr(request, "scope", {}).get(STREAM_IS_OPEN, False)
+        if seconds_left is None or (seconds_left < 0 and not is_open):
+            raise AuthenticationFailed(_INVALID_ADDRESS)
+        token = ApiToken.objects.usable().filter(pk=token_id).first()
+        if token is None:
+            raise AuthenticationFailed(_INVALID_ADDRESS)
+        return token.user, token
+
+
 class GenerationEvents(JsonView):
+    authentication_classes = [SignedAddressAuthentication, BearerAuthentication]
+
     @extend_schema(**EVENTS)
     def get(self, request: Request, generation_id: UUID) -> Response:
         """Follow one of your generations until it ends, as Server-Sent Events."""
-        current = record(get_generation(request, generation_id), request.build_absolute_uri)
+        current = record(get_generation(request, generation_id), request.build_absolute_uri, current_token(request).pk)
         return Response({"origin": request.build_absolute_uri("/"), "record": current})

@@ -15,7 +15,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.requests import current_user
+from accounts.requests import current_token, current_user
 from generation.api import openapi_operations
 from generation.api.errors import ErrorResponse
 from generation.api.views import JsonView
@@ -40,7 +40,9 @@ class GenerationList(JsonView):
         pages = _Pages(filters.limit)
         page = pages.paginate_queryset(rows.select_related("user").prefetch_related("images"), request)
         links = {"next": pages.get_next_link(), "previous": pages.get_previous_link()}
-        response = _conditional_response(request, {**links, "results": records(page or [], request.build_absolute_uri)})
+        response = _conditional_response(
+            request, {**links, "results": records(page or [], request.build_absolute_uri, current_token(request).pk)}
+        )
         relations = {"next": links["next"], "prev": links["previous"]}
         if link := ", ".join(f'<{url}>; rel="{name}"' for name, url in relations.items() if url):
             response["Link"] = link
@@ -52,7 +54,8 @@ class GenerationDetail(JsonView):
     def get(self, request: Request, generation_id: UUID) -> Response:
         """Get the record of one of your generations."""
         return _conditional_response(
-            request, record(get_generation(request, generation_id), request.build_absolute_uri)
+            request,
+            record(get_generation(request, generation_id), request.build_absolute_uri, current_token(request).pk),
         )
 
     @extend_schema(**openapi_operations.DELETION)
@@ -88,7 +91,7 @@ class Cancellation(JsonView):
             )
         generation = get_generation(request, generation_id)
         code = status.HTTP_200_OK if generation.is_final else status.HTTP_202_ACCEPTED
-        return Response(record(generation, request.build_absolute_uri), code)
+        return Response(record(generation, request.build_absolute_uri, current_token(request).pk), code)
 
 
 class _Pages(CursorPagination):

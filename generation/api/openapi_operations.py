@@ -93,6 +93,7 @@ _RECORD = {
     "cost": 1.31072,
     "waiting": None,
     "progress": None,
+    "events_url": None,
     "created": "2026-11-22T12:11:24.018980Z",
     "started": "2026-11-22T12:11:24.080442Z",
     "finished": "2026-11-22T12:11:58.338621Z",
@@ -114,6 +115,8 @@ _RUNNING: dict[str, Any] = {
         "percent": 40,
         "estimated_finish": "2026-11-22T12:11:45.018980Z",
     },
+    "events_url": f"http://127.0.0.1:8000/generations/{_ID}/events?token_id=3"
+    "&expires=1795350306&signature=0c25e8a1c6a3e1b4a9f5f0c4f1f0d1e7d1c5b6e5f0f4a3c2b1a09f8e7d6c5b4a",
     "timings": {"queued": 0.061462, "running": None, "phases": {}},
 }
 _INVALID_FIELDS = [

@@ -25,7 +25,7 @@ class PendingResponse(Response):
     """Status 202: the record of a generation that is not finished, and its address."""
 
     def __init__(self, generation: Generation, absolute: Absolute) -> None:
-        super().__init__(record(generation, absolute), status.HTTP_202_ACCEPTED)
+        super().__init__(record(generation, absolute, generation.token_id), status.HTTP_202_ACCEPTED)
         self.generation_id = generation.pk
         self["Location"] = absolute(f"/generations/{generation.pk}")
 

@@ -15,7 +15,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.models import ApiToken, User
+from accounts.models import User
+from accounts.requests import current_token
 from generation.api import openapi_operations
 from generation.api.forms import Form, read_form
 from generation.api.responses import dry_run_response, generation_response
@@ -91,7 +92,7 @@ class Submission(JsonView):
 
     def _idempotency_key(self, request: Request) -> str:
         """Return the key, empty without one. Raises `OverLimit` before the upload is decoded, unless the key is known."""
-        token = cast(ApiToken, request.auth)
+        token = current_token(request)
         key = idempotency.read(request.headers.get("Idempotency-Key", ""))
         if not (key and idempotency.is_known(token, key)):
             limits.check(token.user, 0.0)
@@ -100,13 +101,13 @@ class Submission(JsonView):
     def _idempotent(self, request: Request, key: str, form: Form) -> idempotency.IdempotentRequest | None:
         if not key:
             return None
-        token = cast(ApiToken, request.auth)
+        token = current_token(request)
         picture = f"{form.picture.sha256} {form.picture.size}" if form.picture else ""
         fingerprint = idempotency.fingerprint(request.path, form.parameters, picture)
         return idempotency.IdempotentRequest(token.user, token, key, fingerprint)
 
     def _build(self, request: Request, form: Form, generation_id: UUID | None) -> Generation:
-        token = cast(ApiToken, request.auth)
+        token = current_token(request)
         return submission.build(
             submission.Request(
                 token.user,

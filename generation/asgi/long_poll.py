@@ -7,7 +7,7 @@ submission until the generation is final: an event on the Redis stream tells so,
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import IO
 from uuid import UUID
@@ -23,6 +23,7 @@ from generation.asgi.types import (
     BODY_REFUSAL,
     GENERATION_ID,
     IS_ANSWER,
+    STREAM_IS_OPEN,
     Application,
     Message,
     Receive,
@@ -97,8 +98,11 @@ class LongPollMiddleware:
             elif generation_id := sse.generation_of(scope):
                 body.close()
                 client = sse.Client(scope, receive, send)
-                record_scope = _record_scope(scope)
-                await sse.serve(generation_id, client, lambda: self._call(record_scope), self._subscriptions)
+
+                def request_record(is_open: bool) -> Awaitable[list[Message]]:
+                    return self._call(_record_scope(scope, is_open))
+
+                await sse.serve(generation_id, client, request_record, self._subscriptions)
             else:
                 await self._forward(scope, bodies.replay(body, receive), send)
 
@@ -199,10 +203,11 @@ def _accepted_id(response: Sequence[Message]) -> UUID:
     return UUID(next(value for name, value in response[0]["headers"] if name.lower() == b"x-generation-id").decode())
 
 
-def _record_scope(scope: Scope) -> Scope:
+def _record_scope(scope: Scope, is_open: bool) -> Scope:
     """Return the scope of a request for the record behind an event stream: never compressed, never 304."""
     ignored = (b"accept-encoding", b"if-none-match")
-    return {**scope, "method": "GET", "headers": [pair for pair in scope["headers"] if pair[0] not in ignored]}
+    headers = [pair for pair in scope["headers"] if pair[0] not in ignored]
+    return {**scope, "method": "GET", "headers": headers, STREAM_IS_OPEN: is_open}
 
 
 def _max_wait(preferences: Preferences) -> float:

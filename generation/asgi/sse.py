@@ -27,8 +27,11 @@ _RECONNECT_MILLISECONDS = 2000
 _ENTRY_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _BODY_HEADERS = frozenset({b"content-type", b"content-length", b"content-encoding", b"etag"})
 
-RequestRecord = Callable[[], Awaitable[Sequence[Message]]]
-"""Requests from Django the `record` and the `origin` of URLs; without access the response is an error."""
+RequestRecord = Callable[[bool], Awaitable[Sequence[Message]]]
+"""Requests from Django the `record` and the `origin` of URLs; without access the response is an error.
+
+The argument says whether the stream is open already.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ async def serve(
 ) -> None:
     """Send events until the generation ends or the client disconnects."""
     with subscriptions.subscribe(generation_id) as subscription:
-        response = await request_record()
+        response = await request_record(False)
         start = response[0]
         if start["status"] != 200:
             for message in response:
@@ -172,7 +175,7 @@ class _Stream:
 
     async def _send_end(self) -> None:
         """Send the last event. If Django cannot answer now, the stream ends without it, and the client reconnects."""
-        response = await self._request_record()
+        response = await self._request_record(True)
         if response[0]["status"] == 200:
             record = _parse_body(response)["record"]
             await self._send_event(record["state"], record, self._last_id)

@@ -19,6 +19,9 @@ BODY_REFUSAL = "dreamsite.body_refusal"
 IS_ANSWER = "dreamsite.answer"
 """The middleware's own request, for the answer to a client that it holds."""
 
+STREAM_IS_OPEN = "dreamsite.stream_is_open"
+"""The client's event stream is open already: its signed address may have expired since."""
+
 
 def header(scope: Scope, name: bytes) -> str:
     """Return all values of a request header, joined as HTTP joins them; empty without any. `name` is in lower case."""

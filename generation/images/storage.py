@@ -5,25 +5,22 @@ A signed URL needs no token, cannot be guessed, and expires.
 
 import logging
 import mimetypes
-import time
 from collections.abc import Iterable
 from hashlib import sha256
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.crypto import constant_time_compare, salted_hmac
 from django.views.decorators.http import require_safe
 
-from accounts.requests import whole_number
+from generation import signatures
 from generation.parameters import MESSAGES, ErrorCode, Refusal
 
 logger = logging.getLogger(__name__)
 
-_MAX_EXPIRES = 10**12 - 1
+_SIGNED_KIND = "media"
 
 
 class StorageFailed(Refusal):
@@ -37,23 +34,15 @@ class SignedFileSystemStorage(FileSystemStorage):
     """Files under MEDIA_ROOT. A URL has an expiry and a signature over file name and expiry."""
 
     def url(self, name: str | None) -> str:
-        # Rounded up, so that a page has the same URL for a while and the browser can cache it.
-        step = max(1, settings.URL_EXPIRY_SECONDS // 100)
-        expires = (int(time.time()) + settings.URL_EXPIRY_SECONDS) // step * step + step
-        query = urlencode({"expires": expires, "signature": _signature(str(name), expires)})
+        query = signatures.signed_query(_SIGNED_KIND, str(name), settings.URL_EXPIRY_SECONDS)
         return f"{reverse('media', args=[name])}?{query}"
 
 
 @require_safe
 def serve_media(request: HttpRequest, name: str) -> HttpResponse:
     """Serve the file of a signed URL; 404 if the URL is invalid or expired."""
-    expires = whole_number(request.GET.get("expires", ""), _MAX_EXPIRES)
-    if expires is None:
-        raise Http404
-    if not constant_time_compare(request.GET.get("signature", ""), _signature(name, expires)):
-        raise Http404
-    seconds_left = expires - int(time.time())
-    if seconds_left < 0:
+    seconds_left = signatures.seconds_left(_SIGNED_KIND, name, request.GET)
+    if seconds_left is None or seconds_left < 0:
         raise Http404
     try:
         with default_storage.open(name) as file:
@@ -99,7 +88,3 @@ def discard(names: Iterable[str]) -> bool:
             logger.warning("file %s cannot be deleted; the reaper will retry: %r", name, error)
             return False
     return True
-
-
-def _signature(name: str, expires: int) -> str:
-    return salted_hmac("generation.media", f"{expires}:{name}", algorithm="sha256").hexdigest()

@@ -15,7 +15,6 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from django.test import Client
-from playwright.sync_api import Page
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts import request_ids
@@ -29,7 +28,6 @@ from generation.jobs import limits, queue
 from generation.models import DiffusionModel, Generation
 from generation.worker import execution
 from tests.support import pictures
-from tests.support.browser import chromium, needs_chromium
 from tests.support.generations import make_generation
 from tests.support.jobs import submit
 from tests.support.service import WAIT_SECONDS, Service, wait_until
@@ -231,6 +229,34 @@ def test_a_429_has_the_limit_that_was_reached(
     assert (refused["RateLimit-Limit"], refused["RateLimit-Reset"]) == ("1", refused["Retry-After"])
 
 
+def test_fifty_posts_over_http_and_the_headers_of_a_429(limited_service: Service) -> None:
+    token = limited_service.manage("createtoken", "dora", "--name", "tests", "--create")
+    limited_service.query("UPDATE accounts_user SET max_per_minute = 3 WHERE username = 'dora'")
+    inputs = Path(limited_service.data_dir, "media", "inputs")
+    before = len(list(inputs.rglob("*.webp")))
+
+    def post(_: int) -> httpx.Response:
+        with limited_service.client(token) as client:
+            fields = {"prompt": "make it night", "num_inference_steps": "1"}
+            return client.post("/image-to-image", data=fields, files={"image": pictures.photo(128, 128)})
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(post, range(50)))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(202) + statuses.count(200), statuses.count(429)) == (3, 47)
+    refusal = next(answer for answer in answers if answer.status_code == 429)
+    assert refusal.json()["detail"]["code"] == "too_many_requests"
+    assert refusal.headers["ratelimit-limit"] == "3"
+    assert refusal.headers["ratelimit-remaining"] == "0"
+    assert refusal.headers["retry-after"] == refusal.headers["ratelimit-reset"]
+    assert 1 <= int(refusal.headers["retry-after"]) <= 61
+    # Answers to held clients have them too.
+    accepted = [answer for answer in answers if answer.status_code != 429]
+    assert all(answer.headers["ratelimit-limit"] == "3" for answer in accepted)
+    assert "0" in {answer.headers["ratelimit-remaining"] for answer in accepted} <= {"0", "1", "2"}
+    assert len(list(inputs.rglob("*.webp"))) == before + 6
+
+
 # Methods.
 
 
@@ -262,91 +288,6 @@ def test_head_is_get_without_its_body(service: Service, alices_key: str) -> None
             whole, head = client.get(path, headers=plain), client.head(path, headers=plain)
             assert (head.status_code, head.content) == (200, b"")
             assert head.headers["content-length"] == str(len(whole.content))
-
-
-# Pages of other origins.
-
-
-POST_FROM_PAGE = """async ([url, token]) => {
-  const canvas = Object.assign(document.createElement("canvas"), {width: 128, height: 128});
-  const form = new FormData();
-  form.append("prompt", "make it night");
-  form.append("num_inference_steps", "1");
-  form.append("image", await new Promise(resolve => canvas.toBlob(resolve)));
-  const headers = {Authorization: `Bearer ${token}`, "X-Request-Id": "from-a-page", "Cancel-After": "1h"};
-  try {
-    const answer = await fetch(`${url}/image-to-image`, {method: "POST", body: form, headers});
-    const responseHeaders = ["X-Request-Id", "X-Generation-Id", "RateLimit-Remaining"].map(name => answer.headers.get(name));
-    return {status: answer.status, images: (await answer.json()).images?.length, responseHeaders};
-  } catch (error) { return error.name; }
-}"""
-
-
-def post_from(page: Page, service: Service) -> Any:
-    return page.evaluate(POST_FROM_PAGE, [service.url, service.token])
-
-
-def test_fifty_posts_over_http_and_the_headers_of_a_429(limited_service: Service) -> None:
-    token = limited_service.manage("createtoken", "dora", "--name", "tests", "--create")
-    limited_service.query("UPDATE accounts_user SET max_per_minute = 3 WHERE username = 'dora'")
-    inputs = Path(limited_service.data_dir, "media", "inputs")
-    before = len(list(inputs.rglob("*.webp")))
-
-    def post(_: int) -> httpx.Response:
-        with limited_service.client(token) as client:
-            fields = {"prompt": "make it night", "num_inference_steps": "1"}
-            return client.post("/image-to-image", data=fields, files={"image": pictures.photo(128, 128)})
-
-    with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(post, range(50)))
-    statuses = [answer.status_code for answer in answers]
-    assert (statuses.count(202) + statuses.count(200), statuses.count(429)) == (3, 47)
-    refusal = next(answer for answer in answers if answer.status_code == 429)
-    assert refusal.json()["detail"]["code"] == "too_many_requests"
-    assert refusal.headers["ratelimit-limit"] == "3"
-    assert refusal.headers["ratelimit-remaining"] == "0"
-    assert refusal.headers["retry-after"] == refusal.headers["ratelimit-reset"]
-    assert 1 <= int(refusal.headers["retry-after"]) <= 61
-    # Answers to held clients have them too.
-    accepted = [answer for answer in answers if answer.status_code != 429]
-    assert all(answer.headers["ratelimit-limit"] == "3" for answer in accepted)
-    assert "0" in {answer.headers["ratelimit-remaining"] for answer in accepted} <= {"0", "1", "2"}
-    assert len(list(inputs.rglob("*.webp"))) == before + 6
-
-
-@needs_chromium
-def test_a_page_of_an_allowed_origin_can_use_the_api_and_others_cannot(
-    service: Service, limited_service: Service, other_origin: str
-) -> None:
-    with chromium() as browser:
-        page = browser.new_page()
-        page.goto(other_origin)
-        answer = post_from(page, limited_service)
-        assert (answer["status"], answer["images"]) == (200, 1)
-        request_id, generation_id, remaining = answer["responseHeaders"]
-        assert (request_id, bool(generation_id), remaining) == ("from-a-page", True, "59")
-        assert post_from(page, service) == "TypeError"
-        page.goto(other_origin.replace("127.0.0.1", "localhost"))
-        assert post_from(page, limited_service) == "TypeError"
-
-
-def test_cors_applies_to_errors_and_only_to_the_api(limited_service: Service, other_origin: str) -> None:
-    page = {"Origin": other_origin}
-    refused = httpx.get(f"{limited_service.url}/generations/{uuid4()}", headers=page)
-    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, other_origin)
-    assert "WWW-Authenticate" in refused.headers["access-control-expose-headers"]
-    assert "access-control-allow-credentials" not in refused.headers
-    assert "origin" in refused.headers["vary"]
-    for path in ("/history/", "/openapi.json", "/health", "/sign-in/"):
-        assert "access-control-allow-origin" not in httpx.get(limited_service.url + path, headers=page).headers
-
-
-def test_there_are_no_cors_headers_by_default(service: Service) -> None:
-    preflight = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
-    answer = httpx.options(f"{service.url}/image-to-image", headers=preflight)
-    assert (answer.status_code, answer.headers["allow"]) == (204, "POST, OPTIONS")
-    assert not [name for name in answer.headers if name.startswith("access-control")]
-    assert "vary" not in answer.headers
 
 
 # Compression and caches.

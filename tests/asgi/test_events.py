@@ -8,13 +8,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 from PIL import Image
+from pytest_django import Settings
 
+from generation import signatures
 from tests.support.pictures import photo
-from tests.support.service import Service, wait_until
+from tests.support.service import WAIT_SECONDS, Service, wait_until
 
 FINAL = ("succeeded", "failed", "canceled")
 
@@ -166,6 +169,23 @@ def test_a_queued_generation_has_its_position_and_ends_with_a_cancel(service: Se
                 for generation_id in (second, first):
                     other.post(f"/generations/{generation_id}/cancel")
             assert [event.name for event in events][-1] == "canceled"
+
+
+def test_a_stream_outlives_its_signed_address(service: Service, settings: Settings) -> None:
+    settings.SECRET_KEY = (service.data_dir / "secret_key").read_text()
+    with httpx.Client(timeout=WAIT_SECONDS) as client:
+        with service.paused_worker():
+            accepted = post(service, "respond-async", steps=1).json()
+            assert client.head(accepted["events_url"]).status_code == 200
+            token_id = parse_qs(urlsplit(accepted["events_url"]).query)["token_id"][0]
+            query = signatures.signed_query("events", f"{accepted['id']} {token_id}", 1)
+            url = f"{service.url}/generations/{accepted['id']}/events?token_id={token_id}&{query}"
+            response = client.send(client.build_request("GET", url), stream=True)
+            assert response.status_code == 200
+            wait_until(lambda: client.head(url).status_code == 401, "the end of the address")
+        events = list(read_events(response))
+    assert events[-1].name == "succeeded"
+    assert events[-1].data["events_url"] is None
 
 
 @pytest.mark.parametrize(

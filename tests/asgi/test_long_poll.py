@@ -111,7 +111,7 @@ def test_a_slow_client_gets_all_events_before_the_end() -> None:
         states = iter([State.RUNNING, State.SUCCEEDED])
         output = ""
 
-        async def request_record() -> list[Message]:
+        async def request_record(is_open: bool) -> list[Message]:
             body = {"origin": "http://testserver/", "record": {"state": next(states), "waiting": None}}
             return [{"status": 200, "headers": []}, {"body": json.dumps(body).encode()}]
 

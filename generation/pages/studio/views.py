@@ -85,7 +85,7 @@ def events(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     rows = Generation.objects.owned_by(request.user).select_related("user").prefetch_related("images")
     generation = get_object_or_404(rows, pk=generation_id)
     absolute = request.build_absolute_uri
-    return JsonResponse({"origin": absolute("/"), "record": records([generation], absolute)[0]})
+    return JsonResponse({"origin": absolute("/"), "record": records([generation], absolute, None)[0]})
 
 
 def _shown_at(user: User, addresses: Sequence[str]) -> StoredPicture | None:
