@@ -11,12 +11,15 @@ from enum import StrEnum
 from typing import Annotated, Any, Self
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 MAX_SEED = 2**63 - 1
 """Largest seed of an image: the maximum of a signed 64-bit column and of Go's int64."""
+
+RANDOM_SEED = -1
+"""What other programs send for a random seed. It is accepted, and becomes None, as if none were sent."""
 
 MAX_LORAS = 4
 
@@ -229,12 +232,13 @@ class ImageToImageParameters(BaseModel):
     seed: Annotated[
         int | None,
         Field(
-            ge=0,
+            ge=RANDOM_SEED,
             le=MAX_SEED,
-            description="Seed of the random numbers; image i uses seed + i. Default: random.",
+            description="Seed of the random numbers; image i uses seed + i. Default: random, as is -1.",
             # The form of the API's page starts with it; without an example it would be the maximum, rounded by JavaScript.
             examples=[42],
         ),
+        AfterValidator(lambda seed: None if seed == RANDOM_SEED else seed),
     ] = None
     num_inference_steps: Annotated[
         int, Field(ge=1, le=200, description="Denoising steps; more take longer and may give more detail.")

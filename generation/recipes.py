@@ -14,10 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from generation import prompt_syntax
 from generation.families import FAMILY_TRAITS, Family
 from generation.family_traits import Guidance, ImageUse, StepRule, Traits
 from generation.memory import NO_OPTIONS, MemoryOptions
-from generation.parameters import ImageToImageParameters, InvalidField, OutputFormat
+from generation.parameters import RANDOM_SEED, ImageToImageParameters, InvalidField, OutputFormat
 
 BUNDLED_OWNER = "dreamsite"
 """The first part of the names of bundled models and LoRAs."""
@@ -56,6 +57,8 @@ class Limits(BaseModel):
 
 
 NO_LIMITS = Limits()
+
+RANDOM_SEED_WARNING = f"seed {RANDOM_SEED} means a random seed, as if none were sent."
 
 
 class Recipe(BaseModel):
@@ -235,6 +238,10 @@ def plan(
     if "output_quality" in parameters.model_fields_set and parameters.output_format is OutputFormat.PNG:
         warnings.append("output_quality has no effect on png, which is lossless.")
 
+    for name in ("prompt", "negative_prompt"):
+        if name not in traits.without_effect:
+            warnings += prompt_syntax.warnings(name, getattr(parameters, name))
+
     if traits.has_strength:
         values["strength"], strength_warnings = _effective_strength(
             parameters.strength, values["num_inference_steps"], model, traits
@@ -247,6 +254,8 @@ def plan(
     seed = parameters.seed
     if seed is None:
         seed = secrets.randbelow(_GENERATOR_SEEDS - parameters.num_images_per_prompt)
+        if "seed" in parameters.model_fields_set:
+            warnings.append(RANDOM_SEED_WARNING)
     elif seed >= _GENERATOR_SEEDS:
         warnings.append(f"seed {seed} gives the same pixels as seed {seed % _GENERATOR_SEEDS}.")
     recipe = Recipe(

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from generation.api.openapi import Body_genImageToImage
 from generation.filters import GenerationFilters
-from generation.parameters import MAX_SEED, MESSAGES, ErrorCode
+from generation.parameters import MAX_SEED, MESSAGES, RANDOM_SEED, ErrorCode
 from generation.responses import (
     GenerationPage,
     GenerationRecord,
@@ -415,7 +415,7 @@ _TINY_EDIT: dict[str, Any] = {
         "image_guidance_scale": _parameter(1.5, 0, 50, recommended=1.5),
         "negative_prompt": _parameter(""),
         "safety_check": _parameter(True),
-        "seed": _parameter(None, 0, MAX_SEED),
+        "seed": _parameter(None, RANDOM_SEED, MAX_SEED),
         "num_inference_steps": _parameter(100, 1, 200, recommended=20),
         "num_images_per_prompt": _parameter(1, 1, 10),
     },

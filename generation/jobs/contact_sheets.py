@@ -16,7 +16,7 @@ from generation.images.uploads import Upload
 from generation.jobs import idempotency, queue, submission
 from generation.models import FINAL_STATES, ContactSheet, Generation
 from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField, Priority, Refusal, error_items
-from generation.recipes import traits_of
+from generation.recipes import RANDOM_SEED_WARNING, traits_of
 
 MAX_CELLS = 36
 TEXTS = ("prompt", "negative_prompt", "model_id")
@@ -122,15 +122,15 @@ def drafts(
     raises.
     """
     shared = {**fields, "num_images_per_prompt": "1", "priority": Priority.LOW}
-    shared["seed"] = fields.get("seed") or str(secrets.randbelow(_SEEDS))
-    requests = [_request(user, {**shared, **varied}, picture, grid, size) for varied in grid.cells()]
+    seed = secrets.randbelow(_SEEDS)
     resolve = cache(submission.resolve_model)
     generations = []
-    for request in requests:
+    for parameters in [_parameters({**shared, **varied}, grid) for varied in grid.cells()]:
+        request = _request(user, parameters, seed, picture, size)
         try:
             generation = submission.build(request, resolve)
         except Refusal as error:
-            raise grid.locate(error, request.parameters.model_id) from None
+            raise grid.locate(error, parameters.model_id) from None
         _refuse_without_effect(generation, grid)
         generations.append(generation)
     return generations
@@ -142,16 +142,25 @@ def cancel(user: User, contact_sheet_id: UUID) -> int:
     return sum(queue.cancel(generation) for generation in unfinished)
 
 
-def _request(
-    user: User, fields: Mapping[str, str], picture: Upload | None, grid: Grid, size: tuple[int, int] | None
-) -> submission.Request:
+def _parameters(fields: Mapping[str, str], grid: Grid) -> ImageToImageParameters:
     try:
-        parameters = ImageToImageParameters.from_form(fields)
+        return ImageToImageParameters.from_form(fields)
     except ValidationError as error:
         raise grid.locate(_first_error(error)) from None
     except InvalidField as error:
         raise grid.locate(error) from None
-    return submission.Request(user, None, parameters, picture, size=size)
+
+
+def _request(
+    user: User, parameters: ImageToImageParameters, seed: int, picture: Upload | None, size: tuple[int, int] | None
+) -> submission.Request:
+    """Return the request of a cell; `seed` is for cells that have none."""
+    warnings = []
+    if parameters.seed is None:
+        if "seed" in parameters.model_fields_set:
+            warnings.append(RANDOM_SEED_WARNING)
+        parameters = parameters.model_copy(update={"seed": seed})
+    return submission.Request(user, None, parameters, picture, size=size, warnings=warnings)
 
 
 def _first_error(error: ValidationError) -> InvalidField:

@@ -107,7 +107,7 @@ def test_parsing_errors_have_the_types_of_livepeers_api(field: str, text: str, t
         ("strength", ["-0.1", "1.1", "nan", "inf", "-inf"], "from 0 to 1"),
         ("guidance_scale", ["-1", "51", "nan", "inf"], "from 0 to 50"),
         ("image_guidance_scale", ["-1", "nan"], "from 0 to 50"),
-        ("seed", ["-1", str(2**63), str(2**64), "9" * 5000], f"from 0 to {MAX_SEED}"),
+        ("seed", ["-2", str(2**63), str(2**64), "9" * 5000], f"from -1 to {MAX_SEED}"),
         ("num_inference_steps", ["0", "-1", "201"], "from 1 to 200"),
         ("num_images_per_prompt", ["0", "-1", "11", "2147483648"], "from 1 to 10"),
     ],
@@ -115,6 +115,12 @@ def test_parsing_errors_have_the_types_of_livepeers_api(field: str, text: str, t
 def test_range_errors_name_the_allowed_range(field: str, texts: list[str], range_: str) -> None:
     for text in texts:
         assert items(**{field: text})[0]["msg"] == f"Input should be a number {range_}"
+
+
+@pytest.mark.parametrize("text", ["-1", " -1 ", "-1.0"])
+def test_seed_minus_one_is_random(text: str) -> None:
+    assert parse(seed=text).seed is None
+    assert parse(seed=text, num_images_per_prompt="10").model_dump() == parse(num_images_per_prompt="10").model_dump()
 
 
 def test_the_last_seed_must_be_in_range() -> None:
@@ -126,7 +132,7 @@ def test_the_last_seed_must_be_in_range() -> None:
 
 
 def test_all_wrong_fields_are_listed_without_their_input() -> None:
-    errors = items(prompt="", strength="secret", seed="-1")
+    errors = items(prompt="", strength="secret", seed="-2")
     assert {item["loc"][1] for item in errors} == {"prompt", "strength", "seed"}
     assert "secret" not in str(errors)
 

@@ -22,6 +22,7 @@ from generation.models import (
     State,
 )
 from generation.parameters import InvalidField
+from generation.recipes import RANDOM_SEED_WARNING
 from tests.support.browser import (
     check_everywhere,
     chromium,
@@ -92,6 +93,17 @@ def test_prompts_and_seeds_vary_too(signed_in: Client) -> None:
         ("make it night", 2),
         ("make it, gently, snow", 2),
     ]
+
+
+def test_seed_minus_one_is_one_random_seed(signed_in: Client) -> None:
+    explore(signed_in, seed="-1", columns="2, 4", rows="20")
+    explore(signed_in, columns_field="seed", columns="-1, 5", rows="20")
+    one, two, random, five = Generation.objects.order_by("created")
+    assert one.get_recipe().seeds == two.get_recipe().seeds
+    assert one.get_recipe().seeds == (one.get_parameters().seed,)
+    assert [cell.warnings[0] for cell in (one, two, random)] == [RANDOM_SEED_WARNING] * 3
+    assert five.get_recipe().seeds == (5,)
+    assert RANDOM_SEED_WARNING not in five.warnings
 
 
 def test_a_double_click_is_one_sheet(signed_in: Client) -> None:
