@@ -19,6 +19,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from generation.models import DiffusionModel, ModelAlias
+from tests.support import node
 from tests.support.pictures import photo
 from tests.support.service import WAIT_SECONDS, Service
 
@@ -212,6 +213,32 @@ def test_other_content_types_are_refused_by_name(service: Service, alices_key: s
     answer = send(service, alices_key, b"<x/>", "text/xml")
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
     assert "multipart/form-data or application/json" in answer.json()["error"]["message"]
+
+
+NODE = """
+import OpenAI, { toFile } from "openai";
+
+const client = new OpenAI({ baseURL: process.env.URL, apiKey: process.env.TOKEN, maxRetries: 2 });
+const names = [];
+for await (const model of client.models.list()) names.push(model.id);
+const { id } = await client.models.retrieve(names[1]);
+const image = await toFile(Buffer.from(process.env.PICTURE, "base64"), "cat.png", { type: "image/png" });
+const request = { image: [image], model: "gpt-image-1", prompt: "make it night", size: "256x256", stream: false };
+const edited = await client.images.edit(request);
+const error = await client.images.edit({ ...request, model: "nothing" }).catch((error) => error);
+const { status, param, code } = error;
+console.log(JSON.stringify({ names, id, picture: edited.data[0].b64_json, kind: error.constructor.name, status, param, code }));
+"""
+
+
+def test_the_sdk_for_node_works_with_one_picture_in_a_list(service: Service, alices_key: str) -> None:
+    picture = base64.b64encode(PICTURE[1]).decode()
+    answer = json.loads(node.run_module(NODE, URL=f"{service.url}/v1", TOKEN=alices_key, PICTURE=picture))
+    assert answer["names"][:2] == ["dreamsite/tiny-edit", "dreamsite/tiny-redraw"]
+    assert answer["id"] == "dreamsite/tiny-redraw"
+    assert Image.open(io.BytesIO(base64.b64decode(answer["picture"]))).size == (256, 160)
+    error = [answer[name] for name in ("kind", "status", "param", "code")]
+    assert error == ["BadRequestError", 400, "model", "unknown_model"]
 
 
 def test_the_form_is_read_as_utf_8_whatever_its_charset(service: Service) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Error
 
-from tests.support import pictures
+from tests.support import node, pictures
 from tests.support.browser import chromium, needs_chromium
 from tests.support.environment import ROOT
 from tests.support.service import WAIT_SECONDS, Service
@@ -81,7 +81,7 @@ def make(service: Service, key: str, headers: dict[str, str], **fields: str) -> 
 
 def test_every_language_is_run() -> None:
     languages = {language for text in PAGES.values() for language, _ in FENCED.findall(text)}
-    assert languages - {"text"} == {"sh", "python", "js", "json"}
+    assert languages - {"text"} == {"sh", "python", "js", "mjs", "json"}
 
 
 @pytest.mark.parametrize("code", snippets("sh"))
@@ -113,6 +113,12 @@ def test_python(code: str, service: Service, alices_key: str) -> None:
         assert output == "strength: Input should be a number from 0 to 1\n"
     else:
         assert "/media/outputs/" in output
+
+
+@pytest.mark.parametrize("code", snippets("mjs"))
+def test_node(code: str, service: Service, alices_key: str) -> None:
+    output = node.run_module(for_service(service, code), TOKEN=alices_key)
+    assert output == "image/png\n" if "mediaType" in code else "/media/outputs/" in output
 
 
 @needs_chromium
