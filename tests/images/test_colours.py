@@ -29,8 +29,7 @@ def difference(first: tuple[int, ...], second: tuple[int, ...]) -> int:
 def test_colours_are_those_that_the_browser_shows(name: str) -> None:
     shown, sample = SAMPLES[name]
     read_as = colours.patches(read(sample.content))
-    tolerance = 5 if sample.media_type == "image/avif" else 3
-    assert [difference(*pair) <= tolerance for pair in zip(read_as, shown, strict=True)] == [True] * 5, read_as
+    assert max(difference(*pair) for pair in zip(read_as, shown, strict=True)) <= 4, read_as
 
 
 def test_all_greys_of_hdr_pictures_stay_grey_and_in_order() -> None:
@@ -50,7 +49,7 @@ def test_transparent_parts_are_mixed_with_white_after_the_conversion() -> None:
     """White of PQ is 10,000 nits: mixed before, the middle would be nearly white."""
     picture = Image.new("RGBA", (8, 8), (100, 100, 100, 128))
     content = colours.png(colours.cicp(9, 16), picture=picture).content
-    assert difference(colours.patches(read(content).resize((40, 8)))[0], (165, 165, 165)) <= 2
+    assert difference(colours.patches(read(content).resize((48, 8)))[0], (165, 165, 165)) <= 2
 
 
 def test_a_picture_in_lab_is_not_converted_again() -> None:
