@@ -108,7 +108,7 @@ def _peak(source: Image.Image, content: bytes) -> float:
 
 
 _READERS = {
-    # Third edition, section 4.3, Table 1.
+    # Third edition, section 4.3.
     "PNG": (_png_code_points, _profile, _png_gamma),
     "AVIF": (_profile, _nclx),
     "HEIF": (_profile, _nclx),

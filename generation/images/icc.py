@@ -98,7 +98,7 @@ def _written(version: int, tags: dict[bytes, bytes]) -> bytes:
 
 
 def _without_elements(profile: bytes) -> bytes:
-    """Rename the tag D2B0 (section 9.2.10), which browsers do not read either, so that LittleCMS goes by the others.
+    """Rename the tag DToB0Tag (D2B0), which browsers do not read either, so that LittleCMS goes by the others.
 
     It is a chain of any number of elements, which LittleCMS evaluates 36,000 times: 80 kB take 10 seconds.
     """
