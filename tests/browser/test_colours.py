@@ -1,16 +1,18 @@
 """What the browser shows of a picture is what the service uses."""
 
 import base64
-import io
 
+import httpx
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser
+from pytest_django.live_server_helper import LiveServer
 
-from generation.images import uploads
-from tests.support import browser as chromium
+from generation.models import DiffusionModel, Generation
 from tests.support import colours
+from tests.support.browser import needs_chromium, new_context
 
-pytestmark = [chromium.needs_chromium, pytest.mark.filterwarnings("ignore:::PIL")]
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
 
 DRAW = """async (addresses) => {
   const drawn = [];
@@ -29,17 +31,29 @@ DRAW = """async (addresses) => {
 }"""
 
 
-def test_pictures_of_all_kinds_of_colours_are_used_as_the_browser_shows_them(browser: Browser) -> None:
+def stored(api: httpx.Client, sample: colours.Sample) -> Image.Image:
+    """Send a picture, and return what is stored of it."""
+    files = {"image": ("picture", sample.content)}
+    response = api.post("/image-to-image", data={"prompt": "make it night"}, files=files)
+    assert response.status_code == 202, response.text
+    with Generation.objects.latest("created").input.open() as file, Image.open(file) as picture:
+        return picture.convert("RGB")
+
+
+def test_pictures_of_all_kinds_of_colours_are_used_as_the_browser_shows_them(
+    browser: Browser, live_server: LiveServer, alices_token: str, tiny_edit: DiffusionModel
+) -> None:
     samples = colours.samples()
     addresses = [
         f"data:{sample.media_type};base64,{base64.b64encode(sample.content).decode()}" for _, sample in samples.values()
     ]
-    with chromium.new_context(browser) as context:
+    with new_context(browser) as context:
         drawn = context.new_page().evaluate(DRAW, addresses)
+    with httpx.Client(base_url=live_server.url, headers={"Authorization": f"Bearer {alices_token}"}) as api:
+        used = [colours.patches(stored(api, sample)) for _, sample in samples.values()]
     apart = {}
-    for (name, (_, sample)), row in zip(samples.items(), drawn, strict=True):
-        used = colours.patches(uploads.read_upload(io.BytesIO(sample.content), max_pixels=4_000_000).picture)
-        for number, colour in enumerate(used):
+    for name, row, patches in zip(samples, drawn, used, strict=True):
+        for number, colour in enumerate(patches):
             at = 4 * (number * colours.SIDE + colours.SIDE // 2)
             shown = row[at : at + 3]
             if max(abs(a - b) for a, b in zip(colour, shown, strict=True)) > 3:

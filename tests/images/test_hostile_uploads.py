@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from generation.images import kinds, uploads
 from generation.parameters import InvalidField
-from tests.support import pictures
+from tests.support import colours, pictures
 from tests.support.environment import ROOT
 
 MAX_PIXELS = 4_000_000
@@ -189,6 +189,7 @@ print(memory(2), memory(8))
     assert eight < 1.3 * two
 
 
+COLOURS = colours.samples()
 SOUND = [
     *[pictures.photo(24, 16, format_) for format_ in pictures.FORMATS],
     *[pictures.phone_photo(24, 16, format_) for format_ in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF")],
@@ -203,6 +204,7 @@ SOUND = [
     pictures.two_views(),
     pictures.tiff_of_many_tiles(20),
     pictures.gif_with_frame_outside(40, 40),
+    *[COLOURS[name][1].content for name in ("PNG cICP of PQ", "PNG gAMA and cHRM", "AVIF nclx of PQ", "BMP profile")],
 ]
 
 places = st.integers(0, 4000)
