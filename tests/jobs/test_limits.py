@@ -52,6 +52,7 @@ def test_requests_per_minute_are_limited(token: ApiToken, settings: Settings) ->
     assert error.code is ErrorCode.TOO_MANY_REQUESTS
     assert 55 <= error.reset <= 61
     assert f"in {error.reset} seconds" in error.message
+    assert (error.headers["Retry-After"], "X-Should-Retry" in error.headers) == (str(error.reset), False)
     queue.cancel(first)
     assert refusal_of(token).code is ErrorCode.TOO_MANY_REQUESTS
 
@@ -64,6 +65,7 @@ def test_daily_cost_is_limited(token: ApiToken, settings: Settings) -> None:
     assert error.code is ErrorCode.COST_EXCEEDED
     assert error.remaining == pytest.approx(cost * 0.5)
     assert error.reset <= 24 * 3600 + 1
+    assert (error.headers["Retry-After"], error.headers["X-Should-Retry"]) == (str(error.reset), "false")
     submit(token, num_inference_steps="4")
 
 
