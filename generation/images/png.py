@@ -30,13 +30,13 @@ _MAX_PROFILE = 1_000_000
 
 
 def without_extras(content: bytes) -> bytes:
-    """Drop the ancillary chunks that do not change what is seen, are damaged, or come a second time.
+    """Drop the ancillary chunks that do not change what is seen, are damaged, or come a second time or too late.
 
     A colour profile of more than `_MAX_PROFILE` bytes is dropped like a damaged one. Critical chunks stay as they are, since
     without a sound one there is no picture. Raises `InvalidField` for a PNG of more than `_MAX_CHUNKS` chunks.
     """
     kept = [SIGNATURE]
-    seen = set()
+    seen: set[bytes] = set()
     at = len(SIGNATURE)
     for _ in range(_MAX_CHUNKS):
         if at + 12 > len(content):
@@ -47,6 +47,9 @@ def without_extras(content: bytes) -> bytes:
         # Bit 5 of the first byte tells an ancillary chunk (section 5.4).
         if not name[0] & 0x20:
             kept.append(content[at:end])
+            if name == b"IDAT":
+                # Of those that are kept, eXIf alone may come after the pixels (section 5.6).
+                seen |= _KEPT.keys() - {b"eXIf"}
         elif name in _KEPT and name not in seen:
             seen.add(name)
             if end <= len(content) and _is_sound(name, memoryview(content)[at:end]):

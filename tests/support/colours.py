@@ -55,13 +55,14 @@ def patches(picture: Image.Image) -> list[tuple[int, ...]]:
     return [colour for colour in colours if isinstance(colour, tuple)]
 
 
-def png(*chunks: tuple[bytes, bytes], picture: Image.Image | None = None) -> Sample:
-    """A PNG with these chunks before all others but the header."""
+def png(*chunks: tuple[bytes, bytes], picture: Image.Image | None = None, last: bool = False) -> Sample:
+    """A PNG with these chunks before all others but the header, or after all others but the end."""
     content = pictures.encoded(picture or strip())
+    at = len(content) - 12 if last else 33
     written = b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
-    return Sample(content[:33] + written + content[33:], "image/png")
+    return Sample(content[:at] + written + content[at:], "image/png")
 
 
 def cicp(primaries: int, transfer: int, matrix: int = 0, full_range: int = 1) -> tuple[bytes, bytes]:
@@ -140,6 +141,7 @@ def samples() -> dict[str, tuple[tuple[tuple[int, ...], ...], Sample]]:
         "PNG iCCP before sRGB and gAMA": (P3_WITH_GAMMA, png(iccp(p3), srgb, gama(1.0))),
         "PNG sRGB before gAMA": (PLAIN, png(srgb, gama(1.0))),
         "PNG gAMA of light": (LIGHT, png(gama(1.0))),
+        "PNG gAMA after the pixels": (PLAIN, png(gama(1.0), last=True)),
         "PNG gAMA near that of sRGB": (PLAIN, png(gama(0.436))),
         "PNG gAMA and cHRM": (P3_WITH_GAMMA, png(gama(0.45455), chrm())),
         "PNG cHRM alone": (PLAIN, png(chrm())),
