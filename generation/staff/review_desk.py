@@ -205,6 +205,8 @@ def _keys(request: HttpRequest) -> list[UUID]:
 
 def _answer(request: HttpRequest, message: str, status: int, query: str) -> HttpResponse:
     if "application/json" in request.headers.get("Accept", ""):
-        return JsonResponse({"message": message}, status=status)
+        # Others decide too, so every answer has the counts of all queues.
+        content = {"message": message, "counts": review.counts(), "skipped": len(_skipped(request))}
+        return JsonResponse(content, status=status)
     (messages.success if status == 200 else messages.warning)(request, message)
     return redirect(reverse("review") + query)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
@@ -61,6 +61,10 @@ def test_ten_pictures_by_keyboard_alone(browser: Browser, live_server: LiveServe
     expect(page.get_by_role("dialog")).to_contain_text("Safe")
     page.keyboard.press("Escape")
 
+    def count(queue: str) -> Locator:
+        return page.locator(f'[data-queue="{queue}"]')
+
+    expect(count("flagged")).to_have_text("12")
     image_ids = []
     for number in range(10):
         image_ids.append(current_image(page))
@@ -81,11 +85,19 @@ def test_ten_pictures_by_keyboard_alone(browser: Browser, live_server: LiveServe
     assert {decision.reason for decision in decisions if decision.after == Review.CONFIRMED} == {"sexual"}
     assert all(decision.seconds is not None and 0 < decision.seconds < 60 for decision in decisions)
 
+    expect(count("flagged")).to_have_text("2")
+    expect(count("escalated")).to_have_text("2")
+    expect(count("")).to_have_text("4")
     page.keyboard.press("z")
     expect(page.get_by_text("Undone: escalated.")).to_be_visible()
     assert current_image(page) == image_ids[-1]
     wait_for_preload(page)
     assert ReviewClaim.objects.count() == 2
+    expect(count("flagged")).to_have_text("3")
+    page.keyboard.press("s")
+    expect(page.get_by_text("You skipped 1.")).to_be_visible()
+    expect(page.get_by_text("Undone: escalated.")).to_have_count(0)
+    wait_for_preload(page)
     page.goto(f"{live_server.url}/history/")
     wait_until(lambda: not ReviewClaim.objects.exists(), "the release of the claims")
     page.context.close()

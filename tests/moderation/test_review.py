@@ -314,7 +314,11 @@ def test_scripts_are_answered_in_json(desk: Client, erin: User, alice: User) -> 
         .json()["message"]
         .startswith("Choose a reason")
     )
-    assert desk.post(address, form, headers=accept).json() == {"message": "Decided: safe."}
+    assert desk.post(address, form, headers=accept).json() == {
+        "message": "Decided: safe.",
+        "counts": {"": 0, "flagged": 0, "escalated": 0, "sample": 0},
+        "skipped": 0,
+    }
     assert ReviewDecision.objects.get().seconds == 2.5
     answer = desk.post(address, form, headers=accept)
     assert (answer.status_code, answer.json()["message"][:18]) == (409, "dora decided first")

@@ -45,8 +45,8 @@ function arrowTarget(key, current) {
 document.addEventListener("keydown", (event) => {
   const hasModifier = event.ctrlKey || event.metaKey || event.altKey;
   if (hasModifier || event.target.closest(TEXT_FIELDS) || document.querySelector("dialog[open]")) return;
-  if (event.key === "Escape" && boxes().some((box) => box.checked)) {
-    document.getElementById("selection").reset();
+  if (event.key === "Escape") {
+    setSelecting(false);
     return;
   }
   if (!event.key.startsWith("Arrow") || event.target.closest("details[open]")) return;
@@ -60,7 +60,7 @@ document.addEventListener("keydown", (event) => {
 
 // Selection
 
-let lastBox = null;
+let lastId = null;
 
 function updateCount() {
   const count = boxes().filter((box) => box.checked).length;
@@ -70,16 +70,20 @@ function updateCount() {
 /** With shift, a click sets all boxes between this one and the one clicked before. */
 function selectRange(event, box) {
   const all = boxes();
-  const [from, to] = [all.indexOf(lastBox), all.indexOf(box)];
+  // By id: a tile that was updated since has another box.
+  const [from, to] = [all.findIndex((each) => each.value === lastId), all.indexOf(box)];
   if (event.shiftKey && from >= 0) {
     for (const each of all.slice(Math.min(from, to), Math.max(from, to) + 1)) each.checked = box.checked;
   }
-  lastBox = box;
+  lastId = box.value;
+  updateCount();
 }
 
-function toggleSelecting(button) {
-  const isOn = button.getAttribute("aria-pressed") !== "true";
-  button.setAttribute("aria-pressed", isOn);
+const isSelecting = () => document.documentElement.classList.contains("selecting");
+
+/** Start selecting, or stop it and clear the selection. */
+function setSelecting(isOn) {
+  document.querySelector("[data-toggle-selecting]").setAttribute("aria-pressed", isOn);
   document.documentElement.classList.toggle("selecting", isOn);
   if (!isOn) document.getElementById("selection")?.reset();
 }
@@ -89,21 +93,25 @@ document.addEventListener("click", (event) => {
   const toggle = event.target.closest("[data-toggle-selecting]");
   if (box) {
     selectRange(event, box);
-    updateCount();
   } else if (event.target.closest("[data-select-all]")) {
     for (const each of boxes()) each.checked = true;
     updateCount();
   } else if (toggle) {
-    toggleSelecting(toggle);
-  } else if (document.documentElement.classList.contains("selecting")) {
-    // While selecting, a tap on a picture is a tap on its box.
+    setSelecting(!isSelecting());
+  } else if (isSelecting()) {
+    // While selecting, a tap on a picture is a tap on its box. A click by script would not tell that shift is held.
     const tile = event.target.closest("#tiles .tile > a")?.closest(".tile");
     if (!tile || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    tile.querySelector(".pick input").click();
+    const tapped = tile.querySelector(".pick input");
+    tapped.checked = !tapped.checked;
+    selectRange(event, tapped);
   }
 });
-document.addEventListener("reset", () => setTimeout(updateCount)); // the event comes before the boxes are cleared
+document.addEventListener("reset", () => {
+  lastId = null;
+  setTimeout(updateCount); // the event comes before the boxes are cleared
+});
 addEventListener("pageshow", updateCount);
 
 // Updates by htmx

@@ -55,8 +55,16 @@ function showNext() {
 }
 
 function showStatus(message, isError) {
+  document.querySelector(".messagelist")?.remove(); // what an earlier page did, such as an undone decision
   status.textContent = message;
   status.classList.toggle("error", isError);
+}
+
+function showCounts(counts, skipped) {
+  for (const count of document.querySelectorAll("[data-queue]")) count.textContent = counts[count.dataset.queue];
+  const part = document.querySelector("[data-skipped]");
+  part.hidden = !skipped;
+  part.textContent = `You skipped ${skipped}.`;
 }
 
 async function decide(form, submitter) {
@@ -73,7 +81,8 @@ async function decide(form, submitter) {
       location.reload(); // signed out, or signed in as somebody else: the page says what to do
       return;
     }
-    const { message } = await response.json();
+    const { message, counts, skipped } = await response.json();
+    showCounts(counts, skipped);
     // An invalid decision (422) can be corrected; after any other answer the picture is decided.
     if (response.status !== 422) {
       await preloading;
