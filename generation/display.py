@@ -16,6 +16,7 @@ from generation.jobs import forecast
 from generation.library import deletion
 from generation.models import GeneratedImage, Generation, State
 from generation.models.review import DECIDED
+from generation.parameters import ErrorCode
 from generation.recipes import Recipe, traits_of
 
 PARAMETERS = {
@@ -84,9 +85,9 @@ def grouped(generations: Iterable[Generation], live_statuses: Mapping[UUID, Live
 def state(generation: Generation) -> str:
     """Return the state as text, with the duration if known."""
     if generation.deleted:
-        return f"deleted {timezone.localtime(generation.deleted):%Y-%m-%d %H:%M} ({generation.state})"
+        return f"deleted {timezone.localtime(generation.deleted):%Y-%m-%d %H:%M} ({generation.state_word})"
     if generation.trashed:
-        return f"in the trash since {timezone.localtime(generation.trashed):%Y-%m-%d %H:%M} ({generation.state})"
+        return f"in the trash since {timezone.localtime(generation.trashed):%Y-%m-%d %H:%M} ({generation.state_word})"
     duration = generation.running_seconds
     match generation.state:
         case State.QUEUED:
@@ -98,7 +99,10 @@ def state(generation: Generation) -> str:
         case State.SUCCEEDED:
             return "succeeded" if duration is None else f"succeeded in {seconds(duration)}"
         case State.CANCELED:
-            return "canceled" if duration is None else f"canceled after {seconds(duration)}"
+            if generation.error_code == ErrorCode.DEADLINE_BEFORE_START:
+                return "timed out before it started"
+            word = generation.state_word
+            return word if duration is None else f"{word} after {seconds(duration)}"
         case State.FAILED:
             return "failed" if duration is None else f"failed after {seconds(duration)}"
         case _:

@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 from generation.filters import GenerationFilters, HistoryFilters
 from generation.models.diffusion import DiffusionModel, Lora
 from generation.models.review import Review
-from generation.parameters import ImageToImageParameters
+from generation.parameters import ErrorCode, ImageToImageParameters
 from generation.recipes import Recipe
 
 _NOT_IN_EFFECTIVE_VALUES = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
@@ -238,6 +238,16 @@ class Generation(models.Model):
     @property
     def is_final(self) -> bool:
         return self.state in FINAL_STATES
+
+    @property
+    def missed_deadline(self) -> bool:
+        """Return whether it was canceled because it had no more time, not because somebody wanted it."""
+        return self.state == State.CANCELED and self.error_code in (ErrorCode.DEADLINE, ErrorCode.DEADLINE_BEFORE_START)
+
+    @property
+    def state_word(self) -> str:
+        """Return the state as pages say it: a missed deadline has a word of its own."""
+        return "timed out" if self.missed_deadline else str(self.state)
 
     @property
     def is_removed(self) -> bool:

@@ -47,7 +47,7 @@ class Cell:
         for image in self.generation.images.all()[:1]:
             return "flagged" if image.nsfw else "made"
         return {State.QUEUED: "queued", State.RUNNING: "generating"}.get(
-            State(self.generation.state), self.generation.state
+            State(self.generation.state), self.generation.state_word
         )
 
     @property

@@ -39,7 +39,7 @@ def _state_changes(generation: Generation) -> list[Event]:
     if generation.cancel_requested:
         entries.append(Event(generation.cancel_requested, "cancellation requested"))
     if generation.finished:
-        text = display.state(generation) if not generation.deleted else generation.state
+        text = display.state(generation) if not generation.deleted else generation.state_word
         cause = f": {generation.error_message}" if generation.error_message else ""
         entries.append(Event(generation.finished, text + cause))
     if generation.trashed:

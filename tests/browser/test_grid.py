@@ -11,7 +11,8 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation.broker import progress
-from generation.models import Generation, Lora, LoraUse, State
+from generation.models import ContactSheet, Generation, Lora, LoraUse, State
+from generation.parameters import MESSAGES, ErrorCode
 from tests.support.browser import (
     HISTORY,
     check_everywhere,
@@ -104,9 +105,14 @@ def test_a_selection_is_deleted(page: Page, alice: User, tmp_path: Path) -> None
     page.get_by_role("button", name="Select", exact=True).click()
     page.locator(f"#to-{generations[0].pk}").click()
     page.locator(f"#to-{generations[2].pk}").click(modifiers=["Shift"])
-    page.locator(f"#tile-{generations[2].pk} .pick input").set_checked(False)
+    expect(bar).to_contain_text("3 selected")
+    page.keyboard.press("Escape")
+    expect(bar).to_be_hidden()
+    expect(page.get_by_role("button", name="Select", exact=True)).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("s")
     page.locator(f"#tile-{generations[0].pk} .pick input").click()
-    page.locator(f"#tile-{generations[0].pk} .pick input").click()
+    page.locator(f"#tile-{generations[0].pk} .star").click()
+    expect(page.locator(".star[aria-pressed=true]")).to_have_count(1)
     page.locator(f"#tile-{generations[2].pk} .pick input").click(modifiers=["Shift"])
     expect(bar).to_contain_text("3 selected")
     with page.expect_download() as waiting:
@@ -125,6 +131,34 @@ def test_a_selection_is_deleted(page: Page, alice: User, tmp_path: Path) -> None
     expect(page.locator(".tile")).to_have_count(5)
     page.get_by_role("button", name="Undo").click()
     expect(page.locator(".tile")).to_have_count(6)
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_missed_deadline_has_a_word_of_its_own(page: Page, alice: User, live_server: LiveServer) -> None:
+    late, too_late, canceled = (make_generation(alice, State.CANCELED) for _ in range(3))
+    sheet = ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": [1]})
+    for row, code in ((late, ErrorCode.DEADLINE), (too_late, ErrorCode.DEADLINE_BEFORE_START)):
+        Generation.objects.filter(pk=row.pk).update(error_code=code, error_message=MESSAGES[code])
+    Generation.objects.filter(pk=late.pk).update(contact_sheet=sheet, cell=0)
+    sign_in(page)
+    for row, word in ((late, "timed out"), (too_late, "timed out"), (canceled, "canceled")):
+        expect(page.locator(f"#tile-{row.pk} .state")).to_have_text(word)
+    page.goto(f"{live_server.url}/sheets/{sheet.pk}/")
+    expect(page.locator(".cell")).to_have_text("timed out")
+    for path in (f"/studio/{too_late.pk}", f"/studio/{late.pk}"):
+        part = page.request.get(live_server.url + path).text()
+        assert re.search(r"<small[^>]*>\s*timed out\s*</small>", part)
+        assert "note-error" not in part
+    for row, text in ((too_late, "timed out before it started"), (late, "timed out after 2.4 s")):
+        page.goto(f"{live_server.url}/history/{row.pk}/")
+        expect(page.locator("dd.canceled")).to_have_text(text)
+        expect(page.get_by_role("note")).to_contain_text(
+            "deadline" if row == too_late else "It took longer than it may"
+        )
+        expect(page.locator(".note-error")).to_have_count(0)
+    page.get_by_role("button", name="Delete").click()
+    page.goto(f"{live_server.url}/trash/")
+    expect(page.locator(".tile .state")).to_have_text("timed out")
 
 
 @pytest.mark.usefixtures("redis")
