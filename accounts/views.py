@@ -36,6 +36,13 @@ class SignIn(LoginView):
         lockout.remember_device(response, form.get_user())
         return response
 
+    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        # The name stays in its field, and is rarely what was wrong.
+        if form.data.get("username"):
+            form.fields["username"].widget.attrs.pop("autofocus", None)
+            form.fields["password"].widget.attrs["autofocus"] = True
+        return super().form_invalid(form)
+
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(sign_up=settings.SIGN_UP, **kwargs)
 

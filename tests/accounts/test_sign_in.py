@@ -40,6 +40,15 @@ def test_it_works(client: Client, alice: User) -> None:
     assert get_user(client) == alice
 
 
+def test_after_a_wrong_password_the_focus_is_on_the_password(client: Client, alice: User) -> None:
+    def focus(page: Any) -> list[str]:
+        return re.findall(r'<input type="\w+" name="(\w+)"[^>]* autofocus', page.content.decode())
+
+    assert focus(client.get(SIGN_IN)) == ["username"]
+    assert focus(attempt(client)) == ["password"]
+    assert focus(attempt(client, name="")) == ["username"]
+
+
 def test_the_lockout_page_says_when_to_try_again(client: Client, alice: User) -> None:
     assert [attempt(client).status_code for _ in range(3)] == [200, 200, 429]
     pass_minutes(5.5)

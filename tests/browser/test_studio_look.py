@@ -16,6 +16,7 @@ from tests.support.browser import (
     check_everywhere,
     job_states,
     needs_chromium,
+    new_context,
     record_job_states,
     sign_out,
 )
@@ -25,7 +26,7 @@ from tests.support.pictures import (
     photo,
     scene,
 )
-from tests.support.service import WAIT_SECONDS, Service
+from tests.support.service import WAIT_SECONDS, Service, wait_until
 
 
 def sign_in_again(page: Page, service: Service) -> None:
@@ -245,6 +246,94 @@ def test_the_form_survives_a_sign_out_in_another_tab(open_studio: Callable[..., 
     expect(page.locator(".job.succeeded")).to_contain_text("prepared before")
     with service.client() as api:
         assert len(api.get("/generations", params={"prompt": "prepared before"}).json()["results"]) == 1
+
+
+@needs_chromium
+def test_a_job_is_followed_over_lost_connections_and_a_sign_out(browser: Browser, service: Service) -> None:
+    page = new_context(browser).new_page()
+    script_errors: list[str] = []
+    page.on("pageerror", lambda error: script_errors.append(str(error)))
+    sign_in_again(page, service)
+    page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
+    page.locator("#num_inference_steps").fill("1")
+    status = page.locator(".job [data-status]")
+
+    def generate(prompt: str) -> None:
+        page.get_by_label("What should happen to it?").fill(prompt)
+        page.get_by_role("button", name="Generate").click()
+        expect(status).not_to_have_text("queued")
+
+    with service.paused_worker():
+        generate("made in a tunnel")
+        page.context.set_offline(True)
+        expect(status).to_have_text("Connection lost, trying again")
+        expect(page.locator(".job progress")).to_be_hidden()
+    with service.client() as api:
+        wait_until(lambda: api.get("/generations", params={"prompt": "tunnel", "state": "succeeded"}).json()["results"])
+    page.context.set_offline(False)
+    expect(page.locator(".job.succeeded")).to_contain_text("made in a tunnel")
+
+    # The end of a job meets a broken connection, twice.
+    broken = re.compile(r"/studio/[0-9a-f-]{36}$")
+    page.route(broken, lambda route: route.abort(), times=2)
+    generate("made while it broke")
+    expect(page.locator(".job.succeeded")).to_have_count(2)
+
+    with service.paused_worker():
+        generate("made while signed out")
+        page.context.clear_cookies()
+    expect(status).to_have_text("You were signed out; sign in to see it")
+    expect(status.get_by_role("link")).to_have_attribute("href", f"{service.url}/")
+    sign_in_again(page.context.new_page(), service)
+    expect(page.locator(".job.succeeded")).to_have_count(3)
+    assert script_errors == []
+    page.context.close()
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_the_studio_names_its_keys_where_there_are_keys(
+    browser: Browser, live_server: LiveServer, redis: None, tiny_edit: DiffusionModel, alice: User
+) -> None:
+    for options, key in (({}, "Ctrl ↵"), ({"is_mobile": True, "has_touch": True}, None)):
+        page = new_context(browser, 1440 if key else 390, **options).new_page()
+        if key is None:
+            page.add_init_script("Object.defineProperty(navigator, 'platform', { get: () => 'iPhone' })")
+        page.goto(f"{live_server.url}/accounts/sign-in?next=/")
+        page.get_by_label("Username").fill("alice")
+        page.get_by_label("Password").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Password")).to_be_focused()
+        page.keyboard.type("alice-password")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{live_server.url}/")
+        page.wait_for_load_state()
+        if key:
+            expect(page.get_by_role("button", name="Generate")).to_contain_text(key)
+            page.keyboard.press("/")
+            expect(page.locator("#prompt")).to_be_focused()
+            page.keyboard.type("why?")
+            expect(page.locator("#prompt")).to_have_value("why?")
+            page.locator("#prompt").blur()
+            page.keyboard.press("?")
+            expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_contain_text(f"{key}Generate")
+            page.keyboard.press("Escape")
+        else:
+            expect(page.locator("#generate-key")).to_be_hidden()
+            expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_hidden()
+            top, bottom = (page.locator(part).bounding_box() for part in ("#compose", "#drop"))
+            assert top
+            assert bottom
+            assert top["y"] - bottom["y"] - bottom["height"] < 24, "a gap as anywhere on the page"
+        page.context.close()
+    page = new_context(browser).new_page()
+    page.add_init_script("Object.defineProperty(navigator, 'platform', { get: () => 'MacIntel' })")
+    page.goto(f"{live_server.url}/accounts/sign-in?next=/")
+    page.get_by_label("Username").fill("alice")
+    page.get_by_label("Password").fill("alice-password")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Generate")).to_contain_text("⌘ ↵")
+    page.context.close()
 
 
 @needs_chromium

@@ -1,8 +1,12 @@
 // The studio's jobs while they are made: queue position, steps with previews, and results, each from a stream of
-// events.
+// events. Whatever breaks, a job is followed until the server shows that it has ended.
 
 // Browsers open six connections to a server over HTTP/1.1, for everything a page needs.
 const MAX_STREAMS = 3;
+
+const FIRST_PAUSE_MS = 1000;
+const LONGEST_PAUSE_MS = 30_000;
+const REQUEST_MS = 15_000;
 
 const jobs = document.getElementById("jobs");
 const waitingForStream = [];
@@ -22,65 +26,91 @@ function queueStatus({ position, reason, estimated_start: start }) {
   return `queue position ${position}${startsIn}`;
 }
 
-/** Open streams for jobs, the first ones first. Those beyond MAX_STREAMS wait until another stream ends. */
+function showStatus(job, ...parts) {
+  job.querySelector("[data-status]")?.replaceChildren(...parts);
+}
+
+/** Follow jobs, the first ones first. Those beyond MAX_STREAMS wait until another one has ended. */
 function follow(...added) {
   waitingForStream.push(...added);
   while (openStreams < MAX_STREAMS && waitingForStream.length) {
     const job = waitingForStream.shift();
     if (!job.isConnected) continue;
     openStreams += 1;
-    openStream(job, () => {
+    followOne(job).finally(() => {
       openStreams -= 1;
       follow();
     });
   }
 }
 
-function openStream(job, onEnd) {
+/** Read the job's stream and, whenever that ends, what the server shows of the job, until it has ended. */
+async function followOne(job) {
+  let pause = FIRST_PAUSE_MS;
+  while (job.isConnected) {
+    if (await readStream(job)) pause = FIRST_PAUSE_MS;
+    if (await refresh(job)) return;
+    await waitOrWake(pause);
+    pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
+  }
+}
+
+/** Wait, but no longer than until the network or the reader comes back. */
+function waitOrWake(milliseconds) {
+  return new Promise((resolve) => {
+    const events = new AbortController();
+    const wake = () => {
+      clearTimeout(timer);
+      events.abort();
+      resolve();
+    };
+    const timer = setTimeout(wake, milliseconds);
+    addEventListener("online", wake, events);
+    document.addEventListener("visibilitychange", () => document.hidden || wake(), events);
+  });
+}
+
+/** Show the events of a job until its stream ends or breaks, and return whether there was any. */
+function readStream(job) {
   const source = new EventSource(job.dataset.events);
   const bar = job.querySelector("progress");
-  const status = job.querySelector("[data-status]");
-  const on = (type, handle) => source.addEventListener(type, (event) => handle(JSON.parse(event.data)));
+  let hasEvent = false;
   let firstStep = null;
 
-  on("queued", (data) => (status.textContent = queueStatus(data)));
-  on("started", () => {
-    status.textContent = "generating";
-    announcement.textContent = "Generating.";
-  });
-  on("progress", ({ step, of, phase, percent }) => {
-    bar.value = percent;
-    if (phase !== "denoising") {
-      status.textContent = phase;
-      return;
-    }
-    firstStep ??= { step, time: performance.now() };
-    status.textContent = `step ${step} of ${of}`;
-    if (step > firstStep.step + 1) {
-      const secondsPerStep = (performance.now() - firstStep.time) / 1000 / (step - firstStep.step);
-      status.textContent += `, ${duration((of - step) * secondsPerStep)} left`;
-    }
-  });
-  on("preview", ({ index, image }) => showPicture(job, index, image, "preview"));
-  on("image", ({ index, url, nsfw }) => nsfw || showPicture(job, index, url, "result"));
-  for (const [type, message] of Object.entries({
-    succeeded: "Done.",
-    failed: "Failed.",
-    canceled: "Canceled.",
-  })) {
-    on(type, async () => {
+  return new Promise((resolve) => {
+    const end = () => {
       source.close();
-      onEnd();
-      await refresh(job);
-      // The quota that is left has changed, and the estimate names it.
-      document.getElementById("compose").dispatchEvent(new Event("change"));
-      announcement.textContent = message;
+      removeEventListener("offline", end);
+      resolve(hasEvent);
+    };
+    const on = (type, handle) =>
+      source.addEventListener(type, (event) => {
+        hasEvent = true;
+        job.classList.remove("stopped");
+        handle(JSON.parse(event.data));
+      });
+    on("queued", (data) => showStatus(job, queueStatus(data)));
+    on("started", () => {
+      showStatus(job, "generating");
+      announcement.textContent = "Generating.";
     });
-  }
-  source.addEventListener("error", () => {
-    if (source.readyState !== EventSource.CLOSED) return;
-    status.textContent = "live progress is unavailable; see Details";
-    onEnd();
+    on("progress", ({ step, of, phase, percent }) => {
+      bar.value = percent;
+      if (phase !== "denoising") {
+        showStatus(job, phase);
+        return;
+      }
+      firstStep ??= { step, time: performance.now() };
+      const steps = step - firstStep.step;
+      const secondsPerStep = (performance.now() - firstStep.time) / 1000 / steps;
+      const left = steps > 1 ? `, ${duration((of - step) * secondsPerStep)} left` : "";
+      showStatus(job, `step ${step} of ${of}${left}`);
+    });
+    on("preview", ({ index, image }) => showPicture(job, index, image, "preview"));
+    on("image", ({ index, url, nsfw }) => nsfw || showPicture(job, index, url, "result"));
+    for (const type of ["succeeded", "failed", "canceled"]) on(type, end);
+    source.addEventListener("error", end);
+    addEventListener("offline", end);
   });
 }
 
@@ -97,17 +127,46 @@ function parseJob(html) {
   return document.importNode(new DOMParser().parseFromString(html, "text/html").querySelector(".job"), true);
 }
 
-/** Replace a job by what the server shows of it now, once it has ended. */
+/** Say why a job stands still: its bar must not move on. */
+function showStopped(job, ...parts) {
+  job.classList.add("stopped");
+  showStatus(job, ...parts);
+}
+
+/** Show what the server has of a job now, and return whether there is nothing more to follow. */
 async function refresh(job) {
-  const response = await fetch(job.dataset.job);
-  if (!response.ok) return job.remove();
-  const replacement = parseJob(await response.text());
-  if (replacement.dataset.events) return;
+  let html;
+  try {
+    const response = await fetch(job.dataset.job, { redirect: "manual", signal: AbortSignal.timeout(REQUEST_MS) });
+    if (response.type === "opaqueredirect") {
+      const link = Object.assign(document.createElement("a"), { href: location.href, textContent: "sign in to see it" });
+      showStopped(job, "You were signed out; ", link);
+      return false;
+    }
+    if (response.status === 404) {
+      job.remove();
+      return true;
+    }
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    html = await response.text();
+  } catch {
+    showStopped(job, "Connection lost, trying again");
+    return false;
+  }
+  const replacement = parseJob(html);
+  if (replacement.dataset.events) {
+    job.classList.remove("stopped");
+    return false;
+  }
   // Decoded before it is shown, so that nothing flickers.
   await Promise.allSettled(Array.from(replacement.querySelectorAll("img"), (image) => image.decode()));
   const hadFocus = job.contains(document.activeElement);
   job.replaceWith(replacement);
   if (hadFocus) replacement.querySelector("a")?.focus();
+  announcement.textContent = replacement.dataset.end;
+  // The quota that is left has changed, and the estimate names it.
+  document.getElementById("compose").dispatchEvent(new Event("change"));
+  return true;
 }
 
 /** Show a new job, from the server's HTML, and follow it. */
@@ -127,7 +186,8 @@ document.addEventListener("submit", async (event) => {
   form.querySelector("button").disabled = true;
   const body = new FormData(form);
   try {
-    await fetch(form.action, { method: "POST", body, redirect: "manual" });
+    const response = await fetch(form.action, { method: "POST", body, redirect: "manual" });
+    if (response.type !== "opaqueredirect") throw new Error(`status ${response.status}`);
     // The stream of a running job says when it has ended; a job that waits for one has none.
     const job = form.closest(".job");
     if (waitingForStream.includes(job)) await refresh(job);

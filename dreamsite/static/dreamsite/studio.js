@@ -95,6 +95,10 @@ function useExamplePrompt(event) {
   prompt.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
+if (/Mac|iPhone|iPad/.test(navigator.platform)) {
+  byId("generate-key").textContent = "⌘ ↵";
+  document.querySelector('[data-key-hint="Ctrl ↵"]').dataset.keyHint = "⌘ ↵";
+}
 startParameters();
 startEstimates();
 form.addEventListener("submit", submit);
