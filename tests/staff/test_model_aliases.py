@@ -19,6 +19,7 @@ def operator(client: Client) -> Client:
 
 
 def test_operators_add_aliases_and_the_audit_log_has_them(operator: Client, tiny_edit: DiffusionModel) -> None:
+    assert "the default model</option>" in operator.get(ADD).content.decode()
     operator.post(ADD, {"name": "sora-image", "model": "dreamsite/tiny-redraw"})
     assert ModelAlias.objects.get(name="sora-image").model_id == "dreamsite/tiny-redraw"
     entry = AuditEntry.objects.get(action="modelalias.add")
