@@ -171,7 +171,7 @@ def test_fields_without_effect_are_told(images: openai.resources.Images) -> None
     ],
 )
 def test_a_request_may_be_json(service: Service, alices_key: str, picture: dict[str, object]) -> None:
-    fields = {"prompt": "Köln bei Nacht", "n": 1, "user": None, "loras": {}, "num_inference_steps": 1, "seed": 5}
+    fields = {"prompt": "Köln bei Nacht", "n": 1, "size": None, "loras": {}, "num_inference_steps": 1, "seed": 5}
     answer = send(service, alices_key, {**fields, **picture, "response_format": "url"})
     assert answer.status_code == 200, answer.text
     with service.client(alices_key) as client:
