@@ -11,19 +11,34 @@ _MAX_BOXES = 10_000
 
 
 def picture_properties(content: bytes) -> list[tuple[bytes, bytes]]:
-    """Return name and content of each property of the primary item.
+    """Return name and content of each property of the primary item, and then of the first tile if it is made of tiles.
 
     Raises `LookupError` or `struct.error` if the file tells none or is damaged.
     """
-    meta = _only(memoryview(content), b"meta")[4:]
-    item = _only(meta, b"pitm")
+    meta = dict(_boxes(_only(memoryview(content), b"meta")[4:]))
+    item = meta[b"pitm"]
     (primary,) = struct.unpack_from(">I" if item[0] else ">H", item, 4)
-    boxes = list(_boxes(_only(meta, b"iprp")))
-    containers = dict(boxes)
-    properties = list(_boxes(containers[b"ipco"]))
-    places = [place for name, box in boxes if name == b"ipma" for place in _associations(box, primary)]
+    boxes = list(_boxes(meta[b"iprp"]))
+    properties = list(_boxes(dict(boxes)[b"ipco"]))
+    places = [
+        place
+        for number in (primary, *_sources(meta.get(b"iref", memoryview(b"")), primary))
+        for name, box in boxes
+        if name == b"ipma"
+        for place in _associations(box, number)
+    ]
     # Places count from 1; 0 stands for no property.
     return [(properties[place - 1][0], bytes(properties[place - 1][1])) for place in places if place]
+
+
+def _sources(references: memoryview, item: int) -> Iterator[int]:
+    """Yield the first of the items that an item is derived from, if it is (ISO/IEC 14496-12, section 8.11.12)."""
+    number = "I" if references and references[0] else "H"
+    for name, box in _boxes(references[4:]):
+        if name == b"dimg" and struct.unpack_from(f">{number}", box) == (item,):
+            _, _, first = struct.unpack_from(f">{number}H{number}", box)
+            yield first
+            return
 
 
 def _only(content: memoryview, name: bytes) -> memoryview:

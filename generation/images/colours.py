@@ -102,8 +102,8 @@ def _peak(source: Image.Image, content: bytes) -> float:
         for name, place in ((b"cLLI", 0), (b"mDCV", 16)):
             peak = peak or int.from_bytes(chunks.get(name, b"")[place : place + 4]) / 10_000
     elif source.format in ("AVIF", "HEIF"):
-        # ISO/IEC 14496-12, section 12.1.6.
-        peak = int.from_bytes(dict(picture_properties(content)).get(b"clli", b"")[:2])
+        # ISO/IEC 14496-12, section 12.1.6. Of several the first.
+        peak = int.from_bytes(dict(reversed(picture_properties(content))).get(b"clli", b"")[:2])
     return min(peak, _MAX_PEAK) or HDR_PEAK
 
 

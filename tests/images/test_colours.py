@@ -86,22 +86,34 @@ def test_tables_of_properties_of_every_layout_are_read(version: int, wide: bool)
     assert boxes.picture_properties(heif(version, wide, entries=3)) == [(b"clli", b"\1\2"), (b"colr", b"nclx")]
 
 
+@pytest.mark.parametrize("version", [0, 1])
+def test_properties_of_the_first_tile_follow_those_of_a_grid(version: int) -> None:
+    properties = boxes.picture_properties(heif(version, False, entries=3, tiles=(3, 9)))
+    assert properties == [(b"clli", b"\1\2"), (b"colr", b"nclx"), (b"ispe", bytes(8)), (b"ispe", bytes(8))]
+
+
 def test_a_table_of_properties_is_read_up_to_a_bound() -> None:
     assert boxes.picture_properties(heif(1, True, entries=9000)) != []
     assert boxes.picture_properties(heif(1, True, entries=11_000)) == []
 
 
-def heif(version: int, wide: bool, entries: int) -> bytes:
-    """The boxes of a HEIF file that name the properties of item 7, which the last of `entries` entries lists."""
-    number, place = ">I" if version else ">H", ">H" if wide else ">B"
+def heif(version: int, wide: bool, entries: int, tiles: tuple[int, ...] = ()) -> bytes:
+    """The boxes of a HEIF file that name the properties of item 7, which the last of `entries` entries lists.
+
+    The others are of item 3. Item 7 is derived from `tiles`.
+    """
+    number, place = "I" if version else "H", ">H" if wide else ">B"
     table = struct.pack(">BBBBI", version, 0, 0, wide, entries)
-    table += (struct.pack(number, 3) + b"\1" + struct.pack(place, 1)) * (entries - 1)
+    table += (struct.pack(f">{number}", 3) + b"\1" + struct.pack(place, 1)) * (entries - 1)
     essential = 0x8000 if wide else 0x80
-    table += (
-        struct.pack(number, 7) + b"\3" + struct.pack(place, 2) + struct.pack(place, essential | 3) + bytes(1 + wide)
-    )
+    table += struct.pack(f">{number}", 7) + b"\3"
+    table += b"".join(struct.pack(place, value) for value in (2, essential | 3, 0))
     properties = box(b"ipco", box(b"ispe", bytes(8)) + box(b"clli", b"\1\2") + large_box(b"colr", b"nclx"))
-    item = box(b"pitm", bytes((version, 0, 0, 0)) + struct.pack(number, 7))
+    item = box(b"pitm", bytes((version, 0, 0, 0)) + struct.pack(f">{number}", 7))
+    if tiles:
+        other = box(b"dimg", struct.pack(f">{number}H{number}", 6, 1, 5))
+        derived = box(b"dimg", struct.pack(f">{number}H{len(tiles)}{number}", 7, len(tiles), *tiles))
+        item += box(b"iref", bytes((version, 0, 0, 0)) + other + derived)
     return box(b"ftyp", b"heic") + box(b"meta", bytes(4) + item + box(b"iprp", properties + box(b"ipma", table)))
 
 
@@ -114,7 +126,10 @@ def large_box(name: bytes, content: bytes) -> bytes:
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.sampled_from([b"", colours.avif(9, 16).content[:300], heif(0, False, 3), heif(1, True, 3)]), st.data())
+@given(
+    st.sampled_from([b"", colours.avif(9, 16).content[:300], heif(0, False, 3), heif(1, True, 3, tiles=(3,))]),
+    st.data(),
+)
 def test_damaged_boxes_raise_nothing_unexpected(content: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(content)))
     damaged = content[:at] + data.draw(st.binary(max_size=12)) + content[data.draw(st.integers(at, at + 12)) :]
