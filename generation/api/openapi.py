@@ -13,6 +13,7 @@ from drf_spectacular.renderers import OpenApiJsonRenderer
 from pydantic import Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
+from generation.images.kinds import ALLOWED
 from generation.parameters import ErrorCode, ImageToImageParameters
 
 
@@ -67,7 +68,7 @@ _HEADERS: dict[str, Any] = {
 class Body_genImageToImage(ImageToImageParameters):  # noqa: N801  a published name
     """A picture and the parameters. A field that is missing or empty has its default."""
 
-    image: bytes = Field(description="The picture: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF, recognised by its content.")
+    image: bytes = Field(description=f"The picture: {ALLOWED}, recognised by its content.")
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -2,14 +2,20 @@
 
 import re
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-ALLOWED = "PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"
+PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = (*PILLOW_FORMATS, "HEIF")
+HEIC_TYPES = ("image/heic", "image/heif")
+HEIC_EXTENSIONS = (".heic", ".heif", ".hif")
+ALLOWED = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 
 _UNSUPPORTED = (
     (re.compile(rb"(\xef\xbb\xbf)?\s*<"), "an SVG drawing or another XML or HTML text"),
     (re.compile(rb"PK\x03\x04"), "a zip archive"),
     (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL), "a HEIC picture"),
+    (
+        re.compile(rb".{4}ftyp(mif1|msf1|heif|hevc|hevx|vvic|jpeg|j2ki)", re.DOTALL),
+        "a HEIF file of another kind than HEIC and AVIF",
+    ),
     (re.compile(rb".{4}ftyp(?!avi[fs])|\x1aE\xdf\xa3", re.DOTALL), "a video"),
     (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "a JPEG XL picture"),
     (re.compile(rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  "), "a JPEG 2000 picture"),

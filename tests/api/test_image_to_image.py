@@ -14,7 +14,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.support import pictures
+from tests.support import camera_files, heif, pictures
+from tests.support.camera_files import DNG_VERSION, NEW_SUBFILE_TYPE, REDUCED, Page
 from tests.support.service import WAIT_SECONDS, Service
 
 SMALL = {"prompt": "make it night", "num_inference_steps": "1", "seed": "7"}
@@ -224,6 +225,28 @@ def test_the_format_of_an_upload_is_recognised_by_its_content(api: httpx.Client)
     for data in (pictures.photo(128, 128, "WEBP"), pictures.phone_photo(160, 128)):
         response = api.post("/image-to-image", data=SMALL, files={"image": ("x.txt", data, "text/plain")})
         assert response.status_code == 200
+
+
+def test_what_cameras_and_other_programs_write_is_taken(api: httpx.Client) -> None:
+    sound, png = pictures.photo(128, 128, "JPEG"), pictures.photo(128, 128)
+    for content in (
+        heif.heic_grid(2, 2, heif.rotation(1)),
+        camera_files.tiff_of_pages([Page((9, 9, 9), tags={NEW_SUBFILE_TYPE: REDUCED}), Page((9, 9, 9), (128, 128))]),
+        camera_files.bmp_with_alpha([0]),
+        sound[:-2],
+        camera_files.with_wrong_checksum(pictures.with_png_chunk(png, b"pHYs", bytes(9)), b"pHYs"),
+        pictures.png_with_text_bomb(),
+    ):
+        assert post(api, content, dry_run="true").status_code == 200
+
+
+def test_a_photo_of_a_phone_is_edited(api: httpx.Client) -> None:
+    answer = post(api, heif.heic_grid(2, 3, heif.rotation(1))).json()
+    assert fetch(answer["images"][0]["url"]).size == (192, 128)
+
+
+def test_a_raw_photo_is_refused_by_name(api: httpx.Client) -> None:
+    assert "raw photo (DNG)" in invalid(post(api, camera_files.raw_photo({DNG_VERSION: bytes((1, 7, 0, 0))})))["image"]
 
 
 def test_position_and_orientation_are_not_in_the_output(api: httpx.Client) -> None:

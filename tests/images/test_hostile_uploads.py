@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from generation.images import kinds, uploads
 from generation.parameters import InvalidField
-from tests.support import colours, pictures
+from tests.support import colours, heif, pictures
 from tests.support.environment import ROOT
 
 MAX_PIXELS = 4_000_000
@@ -74,7 +74,7 @@ def test_a_truncated_picture_is_refused(format_: str, part: float) -> None:
 
 
 @pytest.mark.parametrize("size", [(0, 16), (16, 0)])
-@pytest.mark.parametrize("format_", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
 def test_a_picture_without_pixels_is_refused(format_: str, size: tuple[int, int]) -> None:
     content = pictures.header_bomb(format_, *size)
     if format_ == "GIF":
@@ -89,7 +89,7 @@ def test_a_picture_without_pixels_is_refused(format_: str, size: tuple[int, int]
         (b"", "The file is empty"),
         (pictures.svg(), "SVG"),
         (pictures.zip_archive(), "zip archive"),
-        (pictures.heic(), "HEIC"),
+        (heif.heic(brand=b"hevc").replace(b"heicmiaf", b"hevcmiaf"), "HEIF file of another kind than HEIC and AVIF"),
         (b"%PDF-1.7\n", "PDF"),
         (b"8BPS" + bytes(60), "Photoshop"),
         (b"hello", "a text"),
@@ -105,7 +105,7 @@ def test_a_picture_without_pixels_is_refused(format_: str, size: tuple[int, int]
 def test_other_formats_are_refused_with_a_plain_message(content: bytes, words: str) -> None:
     message = refusal(content)
     assert words in message
-    assert message.endswith("send a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF picture")
+    assert message.endswith("send a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC picture")
 
 
 def test_the_text_of_a_png_is_dropped() -> None:
@@ -191,7 +191,9 @@ print(memory(2), memory(8))
 
 COLOURS = colours.samples()
 SOUND = [
-    *[pictures.photo(24, 16, format_) for format_ in pictures.FORMATS],
+    *[pictures.photo(24, 16, format_) for format_ in kinds.PILLOW_FORMATS],
+    # One of HEIC, since a process decodes it.
+    heif.heic_grid(2, 1, heif.rotation(1), heif.nclx(12, 13)),
     *[pictures.phone_photo(24, 16, format_) for format_ in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF")],
     *[pictures.animation(format_) for format_ in ("GIF", "WEBP", "PNG", "AVIF", "TIFF")],
     *[pictures.photo(24, 16, "TIFF", compression=name) for name in ("tiff_deflate", "tiff_lzw", "jpeg", "packbits")],

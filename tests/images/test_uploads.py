@@ -121,7 +121,7 @@ def test_the_orientation_is_applied_despite_a_damaged_exif_entry() -> None:
     assert read(content).size == (48, 64)
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"])
 def test_position_camera_and_comment_are_removed(format_: str) -> None:
     content = pictures.phone_photo(format_=format_)
     assert b"Secret Phone" in content
@@ -144,7 +144,7 @@ def test_encoders_write_no_metadata_of_a_picture_that_has_some() -> None:
 @pytest.mark.parametrize(
     ("mode", "format_"),
     [
-        *[("RGBA", format_) for format_ in ("PNG", "WEBP", "TIFF", "AVIF")],
+        *[("RGBA", format_) for format_ in ("PNG", "WEBP", "TIFF", "AVIF", "HEIF")],
         *[("P", "PNG"), ("P", "GIF"), ("PA", "TIFF"), ("RGB", "PNG")],
         *[("LA", "PNG"), ("LA", "TIFF"), ("L", "PNG"), ("I;16", "PNG")],
     ],

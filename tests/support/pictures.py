@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from PIL import ExifTags, Image, ImageChops, PngImagePlugin
+from pillow_heif import register_heif_opener
 
 HIDDEN = (255, 0, 255)
 """The colour under the transparent half of the pictures of `hidden_colours`."""
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+
+# Of what the service never uses, the encoder.
+register_heif_opener()
 
 
 def scene(width: int = 256, height: int = 192) -> Image.Image:
@@ -151,7 +155,7 @@ def header_bomb(format_: str, width: int = 60_000, height: int = 60_000) -> byte
         small = photo(16, 16, format_, lossless=True)
         (bits,) = struct.unpack("<I", small[21:25])
         return small[:21] + struct.pack("<I", bits >> 28 << 28 | height - 1 << 14 | width - 1) + small[25:]
-    if format_ == "AVIF":
+    if format_ in ("AVIF", "HEIF"):
         at = small.index(b"ispe") + 8
         return small[:at] + struct.pack(">II", width, height) + small[at + 8 :]
     return tiff([(256, [width]), (257, [height]), (258, [8]), (259, [1]), (262, [1]), (273, [8]), (279, [16])])
@@ -206,10 +210,6 @@ def zip_archive() -> bytes:
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("photo.png", photo(16, 16))
     return stream.getvalue()
-
-
-def heic() -> bytes:
-    return struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"heic", 0, b"mif1", b"heic") + bytes(64)
 
 
 def postscript() -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from generation import display
-from generation.images.kinds import FORMATS
+from generation.images.kinds import HEIC_EXTENSIONS, HEIC_TYPES, PILLOW_FORMATS
 from generation.models import Generation
 from generation.parameters import ImageToImageParameters, bounds
 from generation.responses import ModelDescription
@@ -104,8 +104,10 @@ def _slider(model: ModelDescription, name: str, value: str, errors: Sequence[str
 @cache
 def accepted_files() -> str:
     """Return what uploads may be, for `accept`: content types, and extensions for systems that do not know a type."""
-    extensions = sorted(name for name, kind in Image.registered_extensions().items() if kind in FORMATS)
-    return ",".join([*(Image.MIME[kind] for kind in FORMATS), *extensions])
+    # This also lets Pillow load all its plugins, so that `MIME` is complete.
+    extensions = [name for name, kind in Image.registered_extensions().items() if kind in PILLOW_FORMATS]
+    types = [*(Image.MIME[kind] for kind in PILLOW_FORMATS), *HEIC_TYPES]
+    return ",".join([*types, *sorted([*extensions, *HEIC_EXTENSIONS])])
 
 
 def model_behaviour_json(models: Sequence[ModelDescription]) -> dict[str, Any]:

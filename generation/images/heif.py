@@ -1,0 +1,58 @@
+"""Decode HEIC, the photos of phones and some cameras: HEVC in HEIF (ISO/IEC 23008-12)."""
+
+import base64
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from generation.images.boxes import picture_properties
+from generation.images.sizes import check_size
+
+_DECODER = Path(__file__).with_name("heif_decoder.py")
+_SECONDS = 60
+"""How long a picture may take on a busy machine; the decoder itself ends after some seconds of a processor."""
+
+_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis"})
+"""Brands of pictures in HEVC: ISO/IEC 23008-12, section B.4."""
+
+
+def is_heic(content: bytes) -> bool:
+    """Tell by the major brand and the compatible brands (ISO/IEC 14496-12, section 4.3)."""
+    if content[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(content[:4]), 256)
+    return any(content[at : at + 4] in _BRANDS for at in (8, *range(16, end, 4)))
+
+
+def decode_heic(content: bytes, max_pixels: int, max_side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Return the primary picture, reduced to at most `max_side` pixels a side, and its size before that; both upright.
+
+    The picture is of mode L, RGB or RGBA. Rotation, mirror and crop are those of the file's properties; as these are
+    always applied, EXIF has no effect (section 6.5.10 and A.2.2). Raises `InvalidField` for a picture that is too large, and
+    another error for one that is damaged or takes too much time or memory.
+    """
+    extents = [data for name, data in picture_properties(content) if name == b"ispe"]
+    # What is decoded, before it is cropped (section 6.5.3).
+    check_size(struct.unpack_from(">II", extents[0], 4), max_pixels)
+    process = subprocess.run(
+        [sys.executable, "-I", str(_DECODER), str(max_pixels), str(max_side)],
+        input=content,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=_SECONDS,
+        env={},
+        check=False,
+    )
+    line, _, pixels = process.stdout.partition(b"\n")
+    header = json.loads(line)
+    width, height = header["size"]
+    check_size((width, height), max_pixels)
+    picture = Image.frombytes(header["mode"], tuple(header["reduced"]), pixels)
+    picture.format = "HEIF"
+    if profile := base64.b64decode(header["profile"]):
+        picture.info["icc_profile"] = profile
+    return picture, (width, height)
