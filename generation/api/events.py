@@ -31,7 +31,9 @@ class ServerSentEvent(BaseModel):
 
     event: Literal["queued", "started", "progress", "preview", "image", "succeeded", "failed", "canceled"]
     data: str = Field(description="JSON. The last event has the record.")
-    id: str | None = Field(None, description="For `Last-Event-ID`, to continue after this event. `queued` has none.")
+    id: str | None = Field(
+        None, description="For `Last-Event-ID`, to continue after this event. `queued` has none; the last one is `end`."
+    )
 
 
 _EXAMPLE = """\
@@ -56,7 +58,7 @@ id: 1790000004000-0
 event: image
 data: {"index": 0, "seed": 42, "nsfw": false, "width": 512, "height": 512, "url": "https://dreamsite.example/media/..."}
 
-id: 1790000004100-0
+id: end
 event: succeeded
 data: {"id": "01980000-0000-7000-8000-000000000000", "state": "succeeded"}
 
@@ -95,6 +97,7 @@ EVENTS: dict[str, Any] = {
             "`canceled` with the record. If the generation has ended, only the last event is sent.\n\n"
             f"```text\n{_EXAMPLE}```",
         ),
+        204: OpenApiResponse(None, "It has ended, and `Last-Event-ID` is that of the last event."),
     },
 }
 

@@ -1,7 +1,8 @@
 """Server-Sent Events about one generation: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
-The ids are the stream's in Redis, so a client that reconnects continues where it was. Events without
-an id describe the current state, and are sent again to a client that reconnects.
+The ids are the stream's in Redis, so a client that reconnects continues where it was. Events without an id describe the
+current state, and are sent again to a client that reconnects. The last event has an id of its own: browsers reconnect after
+it, until the status is 204.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from generation.models import FINAL_STATES, State
 HEARTBEAT_SECONDS = 15.0
 _RECONNECT_MILLISECONDS = 2000
 
+_END_ID = "end"
 _ENTRY_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _BODY_HEADERS = frozenset({b"content-type", b"content-length", b"content-encoding", b"etag"})
 
@@ -59,13 +61,18 @@ async def serve(
             for message in response:
                 await client.send(message)
             return
+        current = _parse_body(response)
         headers = [(name, value) for name, value in start["headers"] if name.lower() not in _BODY_HEADERS]
+        if _last_id(client) == _END_ID and current["record"]["state"] in FINAL_STATES:
+            await client.send({"type": "http.response.start", "status": 204, "headers": headers})
+            await client.send({"type": "http.response.body", "body": b""})
+            return
         headers += [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
         await client.send({"type": "http.response.start", "status": 200, "headers": headers})
         if client.scope["method"] == "GET":
             stream = _Stream(generation_id, client, request_record, subscriptions, subscription)
             tasks = [
-                asyncio.create_task(stream.run(_parse_body(response))),
+                asyncio.create_task(stream.run(current)),
                 asyncio.create_task(wait_for_disconnect(client.receive)),
             ]
             try:
@@ -97,8 +104,7 @@ class _Stream:
         self._subscriptions = subscriptions
         self._subscription = subscription
         self._origin = ""
-        last_id = header(client.scope, b"last-event-id").strip()
-        self._last_id = last_id if _ENTRY_ID.fullmatch(last_id) else ""
+        self._last_id = _last_id(client) if _ENTRY_ID.fullmatch(_last_id(client)) else ""
         self._wants_previews = parse_qs(client.scope["query_string"].decode("latin-1")).get("previews") != ["0"]
         self._next_preview_request = 0.0
 
@@ -178,7 +184,7 @@ class _Stream:
         response = await self._request_record(True)
         if response[0]["status"] == 200:
             record = _parse_body(response)["record"]
-            await self._send_event(record["state"], record, self._last_id)
+            await self._send_event(record["state"], record, _END_ID)
 
     async def _send_event(self, name: str, data: Any, entry_id: str = "") -> None:
         lines = [f"id: {entry_id}"] if entry_id else []
@@ -186,6 +192,10 @@ class _Stream:
 
     async def _write(self, text: str) -> None:
         await self._client.send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+
+def _last_id(client: Client) -> str:
+    return header(client.scope, b"last-event-id").strip()
 
 
 def _latest(events: Sequence[Event]) -> list[Event]:

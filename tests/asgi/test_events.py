@@ -147,6 +147,10 @@ def test_a_client_that_reconnects_misses_no_event(service: Service) -> None:
     assert [(event.id, event.name) for event in again] == [(events[-1].id, "succeeded")], (
         "a stream that is opened after the end has only the last event"
     )
+    with service.client() as client:
+        path = f"/generations/{stream.generation_id}/events"
+        answer = client.get(path, headers={"Last-Event-ID": again[-1].id})
+    assert (answer.status_code, answer.content) == (204, b""), "EventSource reconnects until it is told not to"
 
 
 def test_no_previews_are_made_without_a_client_that_wants_them(service: Service) -> None:
