@@ -9,8 +9,11 @@ from collections.abc import Iterator
 _MAX_BOXES = 10_000
 """In a box, and entries in a table. A photo of a phone has about a hundred."""
 
+_MAX_TABLES = 4
+"""Of properties: one for each version and length of entries."""
 
-def picture_properties(content: bytes) -> list[tuple[bytes, bytes]]:
+
+def picture_properties(content: bytes) -> list[tuple[bytes, memoryview]]:
     """Return name and content of each property of the primary item, and then of the first tile if it is made of tiles.
 
     Raises `LookupError` or `struct.error` if the file tells none or is damaged.
@@ -20,15 +23,11 @@ def picture_properties(content: bytes) -> list[tuple[bytes, bytes]]:
     (primary,) = struct.unpack_from(">I" if item[0] else ">H", item, 4)
     boxes = list(_boxes(meta[b"iprp"]))
     properties = list(_boxes(dict(boxes)[b"ipco"]))
-    places = [
-        place
-        for number in (primary, *_sources(meta.get(b"iref", memoryview(b"")), primary))
-        for name, box in boxes
-        if name == b"ipma"
-        for place in _associations(box, number)
-    ]
+    tables = [box for name, box in boxes if name == b"ipma"][:_MAX_TABLES]
+    items = primary, *_sources(meta.get(b"iref", memoryview(b"")), primary)
+    places = [place for number in items for table in tables for place in _associations(table, number)]
     # Places count from 1; 0 stands for no property.
-    return [(properties[place - 1][0], bytes(properties[place - 1][1])) for place in places if place]
+    return [properties[place - 1] for place in places if place]
 
 
 def _sources(references: memoryview, item: int) -> Iterator[int]:
@@ -65,8 +64,8 @@ def _boxes(content: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         at = end
 
 
-def _associations(table: memoryview, item: int) -> Iterator[int]:
-    """Yield the places of the properties of an item (ISO/IEC 23008-12, section 9.3.2)."""
+def _associations(table: memoryview, item: int) -> list[int]:
+    """Return the places of the properties of an item, which has one entry at most (ISO/IEC 23008-12, section 9.3.1)."""
     flags, count = struct.unpack_from(">II", table)
     number = struct.Struct(">I" if flags >> 24 else ">H")
     place = struct.Struct(">H" if flags & 1 else ">B")
@@ -78,6 +77,7 @@ def _associations(table: memoryview, item: int) -> Iterator[int]:
         at += 1
         if found == item:
             # The highest bit tells whether the property is essential.
-            for (index,) in place.iter_unpack(table[at : at + length]):
-                yield index & (0x7FFF if flags & 1 else 0x7F)
+            mask = 0x7FFF if flags & 1 else 0x7F
+            return [index & mask for (index,) in place.iter_unpack(table[at : at + length])]
         at += length
+    return []

@@ -86,7 +86,7 @@ def _png_gamma(source: Image.Image, content: bytes) -> ColourSpace | None:
 def _nclx(source: Image.Image, content: bytes) -> ColourSpace | None:
     """ISO/IEC 14496-12, section 12.1.5. What is unspecified or unknown is that of sRGB (ISO/IEC 23000-22, section 7.3.6.4)."""
     for name, data in picture_properties(content):
-        if name == b"colr" and data.startswith(b"nclx"):
+        if name == b"colr" and bytes(data[:4]) == b"nclx":
             primaries, transfer = struct.unpack_from(">HH", data, 4)
             curve = SRGB_CURVE if transfer in _BT709_TRANSFERS else TRANSFERS.get(transfer, SRGB_CURVE)
             return ColourSpace(PRIMARIES.get(primaries, SRGB.chromaticities), curve)

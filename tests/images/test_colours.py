@@ -21,6 +21,10 @@ def read(content: bytes) -> Image.Image:
     return uploads.read_upload(io.BytesIO(content), max_pixels=4_000_000).picture
 
 
+def properties_of(content: bytes) -> list[tuple[bytes, bytes]]:
+    return [(name, bytes(value)) for name, value in boxes.picture_properties(content)]
+
+
 def difference(first: tuple[int, ...], second: tuple[int, ...]) -> int:
     return max(abs(a - b) for a, b in zip(first, second, strict=True))
 
@@ -83,18 +87,39 @@ def test_the_properties_of_the_picture_count_and_not_those_of_others() -> None:
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("wide", [False, True])
 def test_tables_of_properties_of_every_layout_are_read(version: int, wide: bool) -> None:
-    assert boxes.picture_properties(heif(version, wide, entries=3)) == [(b"clli", b"\1\2"), (b"colr", b"nclx")]
+    assert properties_of(heif(version, wide, entries=3)) == [(b"clli", b"\1\2"), (b"colr", b"nclx")]
 
 
 @pytest.mark.parametrize("version", [0, 1])
 def test_properties_of_the_first_tile_follow_those_of_a_grid(version: int) -> None:
-    properties = boxes.picture_properties(heif(version, False, entries=3, tiles=(3, 9)))
-    assert properties == [(b"clli", b"\1\2"), (b"colr", b"nclx"), (b"ispe", bytes(8)), (b"ispe", bytes(8))]
+    properties = properties_of(heif(version, False, entries=3, tiles=(3, 9)))
+    assert properties == [(b"clli", b"\1\2"), (b"colr", b"nclx"), (b"ispe", bytes(8))]
 
 
 def test_a_table_of_properties_is_read_up_to_a_bound() -> None:
     assert boxes.picture_properties(heif(1, True, entries=9000)) != []
     assert boxes.picture_properties(heif(1, True, entries=11_000)) == []
+
+
+def test_an_item_has_one_entry_in_a_table_and_few_tables_count() -> None:
+    """Else a file of a megabyte could name a large property a million times."""
+    content = heif(0, False, entries=3)
+    at = content.index(b"ipma") - 4
+    table = content[at:]
+    for count in (2, 1000):
+        assert len(boxes.picture_properties(with_tables(content, at, table, count))) == 2 * min(count, 4)
+    # The last of its three entries: two bytes of the item, the number of properties, and three of them.
+    entry = content[-6:]
+    longer = struct.pack(">I4s4xI", 16 + len(entry) * 500, b"ipma", 500) + entry * 500
+    assert len(boxes.picture_properties(with_tables(content, at, longer, 1))) == 2
+
+
+def with_tables(content: bytes, at: int, table: bytes, count: int) -> bytes:
+    """Return the boxes of `heif`, the last of them repeated."""
+    start = content.index(b"meta") - 4
+    meta = content[start + 8 : at] + table * count
+    inner = meta.index(b"iprp") - 4
+    return content[:start] + box(b"meta", meta[:inner] + box(b"iprp", meta[inner + 8 :]))
 
 
 def heif(version: int, wide: bool, entries: int, tiles: tuple[int, ...] = ()) -> bytes:
@@ -137,7 +162,7 @@ def test_damaged_boxes_raise_nothing_unexpected(content: bytes, data: st.DataObj
         properties = boxes.picture_properties(damaged)
     except (LookupError, struct.error):
         return
-    assert all(len(name) == 4 and isinstance(value, bytes) for name, value in properties)
+    assert all(len(name) == 4 and len(value) <= len(damaged) for name, value in properties)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
