@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from generation.images import boxes, icc, uploads
-from tests.support import colours, pictures
+from tests.support import colours, heif, pictures
 
 SAMPLES = colours.samples()
 
@@ -56,6 +56,16 @@ def test_transparent_parts_are_mixed_with_white_after_the_conversion() -> None:
     assert difference(colours.patches(read(content).resize((48, 8)))[0], (165, 165, 165)) <= 2
 
 
+def test_hdr_photos_of_cameras_are_tone_mapped() -> None:
+    plain, hdr = read(heif.heic(heif.nclx(1, 13))), read(heif.heic(heif.nclx(9, 16)))
+    expected = read(colours.png(colours.cicp(9, 16), picture=plain).content)
+    for at in ((8, 8), (56, 8), (8, 56), (56, 56)):
+        found, wanted = hdr.getpixel(at), expected.getpixel(at)
+        assert isinstance(found, tuple)
+        assert isinstance(wanted, tuple)
+        assert difference(found, wanted) <= 3
+
+
 def test_a_picture_in_lab_is_not_converted_again() -> None:
     before = colours.strip().convert("LAB")
     for options in ({}, {"icc_profile": pictures.rgb_profile()}):
@@ -87,23 +97,23 @@ def test_the_properties_of_the_picture_count_and_not_those_of_others() -> None:
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("wide", [False, True])
 def test_tables_of_properties_of_every_layout_are_read(version: int, wide: bool) -> None:
-    assert properties_of(heif(version, wide, entries=3)) == [(b"clli", b"\1\2"), (b"colr", b"nclx")]
+    assert properties_of(boxes_of(version, wide, entries=3)) == [(b"clli", b"\1\2"), (b"colr", b"nclx")]
 
 
 @pytest.mark.parametrize("version", [0, 1])
 def test_properties_of_the_first_tile_follow_those_of_a_grid(version: int) -> None:
-    properties = properties_of(heif(version, False, entries=3, tiles=(3, 9)))
+    properties = properties_of(boxes_of(version, False, entries=3, tiles=(3, 9)))
     assert properties == [(b"clli", b"\1\2"), (b"colr", b"nclx"), (b"ispe", bytes(8))]
 
 
 def test_a_table_of_properties_is_read_up_to_a_bound() -> None:
-    assert boxes.picture_properties(heif(1, True, entries=9000)) != []
-    assert boxes.picture_properties(heif(1, True, entries=11_000)) == []
+    assert boxes.picture_properties(boxes_of(1, True, entries=9000)) != []
+    assert boxes.picture_properties(boxes_of(1, True, entries=11_000)) == []
 
 
 def test_an_item_has_one_entry_in_a_table_and_few_tables_count() -> None:
     """Else a file of a megabyte could name a large property a million times."""
-    content = heif(0, False, entries=3)
+    content = boxes_of(0, False, entries=3)
     at = content.index(b"ipma") - 4
     table = content[at:]
     for count in (2, 1000):
@@ -115,14 +125,14 @@ def test_an_item_has_one_entry_in_a_table_and_few_tables_count() -> None:
 
 
 def with_tables(content: bytes, at: int, table: bytes, count: int) -> bytes:
-    """Return the boxes of `heif`, the last of them repeated."""
+    """Return the boxes of `boxes_of`, the last of them repeated."""
     start = content.index(b"meta") - 4
     meta = content[start + 8 : at] + table * count
     inner = meta.index(b"iprp") - 4
     return content[:start] + box(b"meta", meta[:inner] + box(b"iprp", meta[inner + 8 :]))
 
 
-def heif(version: int, wide: bool, entries: int, tiles: tuple[int, ...] = ()) -> bytes:
+def boxes_of(version: int, wide: bool, entries: int, tiles: tuple[int, ...] = ()) -> bytes:
     """The boxes of a HEIF file that name the properties of item 7, which the last of `entries` entries lists.
 
     The others are of item 3. Item 7 is derived from `tiles`.
@@ -152,7 +162,7 @@ def large_box(name: bytes, content: bytes) -> bytes:
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
-    st.sampled_from([b"", colours.avif(9, 16).content[:300], heif(0, False, 3), heif(1, True, 3, tiles=(3,))]),
+    st.sampled_from([b"", colours.avif(9, 16).content[:300], boxes_of(0, False, 3), boxes_of(1, True, 3, tiles=(3,))]),
     st.data(),
 )
 def test_damaged_boxes_raise_nothing_unexpected(content: bytes, data: st.DataObject) -> None:
