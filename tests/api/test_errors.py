@@ -15,6 +15,9 @@ from tests.support.service import Service, wait_until
 
 TOO_LARGE = {"Content-Length": "1000001"}
 NO_TOKEN = {"Authorization": ""}
+NO_BOUNDARY = {"Content-Type": "multipart/form-data", "Content-Length": "1"}
+NO_FORM = {"Content-Type": "text/plain", "Content-Length": "1"}
+UNKNOWN_ENCODING = {"Content-Encoding": "br", "Content-Length": "1"}
 
 
 def send(service: Service, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
@@ -54,10 +57,13 @@ def test_every_error_has_a_code_and_is_not_cached(
         ("GET", "/v1", {}, 404, "not_found"),
         ("POST", "/v1/images/unheard-of", {}, 404, "not_found"),
         ("POST", "/v1/", {"Host": "evil.example"}, 400, "malformed_request"),
+        ("POST", "/v1/images/edits", NO_BOUNDARY, 400, "malformed_request"),
         ("POST", "/v1/images/edits", NO_TOKEN, 401, "invalid_token"),
         ("GET", "/v1/images/edits", {}, 405, "method_not_allowed"),
         ("POST", "/v1/images/edits", TOO_LARGE, 413, "upload_too_large"),
         ("POST", "/v1/chat/completions", TOO_LARGE, 413, "upload_too_large"),
+        ("POST", "/v1/images/edits", NO_FORM, 415, "unsupported_media_type"),
+        ("POST", "/v1/models", UNKNOWN_ENCODING, 415, "unsupported_encoding"),
     ],
 )
 def test_every_error_under_v1_has_openais_shape(
