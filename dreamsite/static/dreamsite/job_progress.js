@@ -165,7 +165,7 @@ async function refresh(job) {
   if (hadFocus) replacement.querySelector("a")?.focus();
   announcement.textContent = replacement.dataset.end;
   // The quota that is left has changed, and the estimate names it.
-  document.getElementById("compose").dispatchEvent(new Event("change"));
+  document.getElementById("compose").dispatchEvent(new Event("end"));
   return true;
 }
 

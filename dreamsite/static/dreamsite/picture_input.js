@@ -1,6 +1,6 @@
 // The studio's picture: chosen, dropped or pasted, and shown at its own size. The form gets a "picture" event when it
 // changes.
-import { contentsOf, fetchOther, fetchOwn } from "./dropped_picture.js";
+import { contentsOf, fetchOther, fetchOwn, fetchStored } from "./dropped_picture.js";
 import { isPicture } from "./picture_kinds.js";
 
 const drop = document.getElementById("drop");
@@ -108,6 +108,28 @@ function showStored(html) {
 function setStoredSize() {
   const image = drop.querySelector("img");
   if (image) setSize(image.getAttribute("width"), image.getAttribute("height"));
+}
+
+/** Return the picture that the form sends: a file, or the fields that name a stored picture. */
+export function chosenPicture() {
+  const fields = Array.from(document.querySelectorAll("[data-stored] input"), ({ name, value }) => [name, value]);
+  return { file: current, stored: fields.length ? Object.fromEntries(fields) : null };
+}
+
+/** Show the file that `find` returns, if any, unless another picture is chosen in the meantime. */
+export async function showFile(find) {
+  const choice = ++lastChoice;
+  const file = await find();
+  if (file && choice === lastChoice) await show(file);
+}
+
+/** Show the stored picture that these fields name, unless it is gone or another picture is chosen in the meantime. */
+export async function showOwn(fields) {
+  const choice = ++lastChoice;
+  const body = new FormData();
+  for (const [name, value] of Object.entries(fields)) body.append(name, value);
+  const html = await fetchStored(drop.dataset.storedPicture, body, form).catch(() => null);
+  if (html && choice === lastChoice) showStored(html);
 }
 
 /** Use the first of these files that is a picture; else show what is wrong with the first. */

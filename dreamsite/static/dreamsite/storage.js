@@ -17,3 +17,11 @@ export function write(key, text) {
     // Not stored.
   }
 }
+
+export function keys() {
+  try {
+    return Object.keys(localStorage);
+  } catch {
+    return [];
+  }
+}

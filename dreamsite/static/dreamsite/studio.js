@@ -1,6 +1,7 @@
 // The studio's form, submitted without leaving the page.
 import { showJob } from "./job_progress.js";
 import "./picture_input.js";
+import { startDraft } from "./studio_draft.js";
 import { startEstimates } from "./studio_estimate.js";
 import { applyDefaults, startParameters } from "./studio_parameters.js";
 
@@ -42,11 +43,34 @@ function clearErrors(event) {
   event.target.closest(".invalid")?.classList.remove("invalid");
 }
 
+function showSignIn() {
+  showErrors({ "": ["You were signed out. What is written here is kept: "] });
+  const link = Object.assign(document.createElement("a"), { href: form.dataset.signIn, textContent: "sign in" });
+  document.querySelector('[data-errors=""] p').append(link, ", here or in another tab, and press Generate again.");
+}
+
+/**
+ * Send the form. A response in HTML with status 403 is about the token against forged requests, which comes with a page
+ * and goes with its cookie: then the page is fetched, for a new one, and the form is sent once more.
+ */
+async function send(submitter) {
+  const post = () => {
+    const body = new FormData(form);
+    if (submitter) body.append(submitter.name, submitter.value);
+    return fetch(form.action, { method: "POST", body, headers: { "X-Requested-With": "fetch" } });
+  };
+  const response = await post();
+  if (response.status !== 403 || isJson(response)) return response;
+  const page = await fetch(form.action);
+  return page.redirected ? page : post();
+}
+
+const isJson = (response) => (response.headers.get("Content-Type") ?? "").startsWith("application/json");
+
 async function showResponse(response) {
   const type = response.headers.get("Content-Type") ?? "";
   if (response.redirected) {
-    const message = "You were signed out. Sign in again in another tab, then press Generate here.";
-    showErrors({ "": [message] });
+    showSignIn();
   } else if (response.status === 201 && type.startsWith("text/html")) {
     showErrors({});
     showJob(await response.text());
@@ -57,10 +81,11 @@ async function showResponse(response) {
     location.assign((await response.json()).location);
   } else if (response.status === 413) {
     showErrors({ image: ["The picture is too large; choose a smaller one."] });
-  } else if (type.startsWith("application/json")) {
+  } else if (isJson(response)) {
     showErrors((await response.json()).errors);
   } else {
-    showErrors({ "": ["Something went wrong. Reload the page and try again."] });
+    const cookies = "Your browser refuses the cookies of this site. Allow them and press Generate again.";
+    showErrors({ "": [response.status === 403 ? cookies : "Something went wrong. Try again; nothing here is lost."] });
   }
 }
 
@@ -72,10 +97,8 @@ async function submit(event) {
   const submitter = event.submitter?.name ? event.submitter : null;
   const button = submitter ?? byId("generate");
   button.setAttribute("aria-disabled", "true");
-  const body = new FormData(form);
-  if (submitter) body.append(submitter.name, submitter.value);
   try {
-    await showResponse(await fetch(form.action, { method: "POST", body, headers: { "X-Requested-With": "fetch" } }));
+    await showResponse(await send(submitter));
   } catch {
     showErrors({ "": ["The server cannot be reached. Try again."] });
   } finally {
@@ -100,6 +123,7 @@ if (/Mac|iPhone|iPad/.test(navigator.platform)) {
   document.querySelector('[data-key-hint="Ctrl ↵"]').dataset.keyHint = "⌘ ↵";
 }
 startParameters();
+startDraft();
 startEstimates();
 form.addEventListener("submit", submit);
 form.addEventListener("input", clearErrors);

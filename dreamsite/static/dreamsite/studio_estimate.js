@@ -60,7 +60,7 @@ async function update() {
 
 export function startEstimates() {
   let timer = 0;
-  for (const type of ["input", "change", "picture"]) {
+  for (const type of ["input", "change", "picture", "end"]) {
     form.addEventListener(type, () => {
       clearTimeout(timer);
       timer = setTimeout(update, TYPING_PAUSE_MS);

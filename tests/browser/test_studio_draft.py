@@ -1,0 +1,127 @@
+"""The studio's draft in a real browser: what is written and chosen is not lost."""
+
+import re
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, Route, expect
+from pytest_django.live_server_helper import LiveServer
+
+from accounts.models import User
+from generation.models import DiffusionModel, Generation
+from tests.support.browser import check_everywhere, needs_chromium, sign_out
+from tests.support.generations import make_generation
+from tests.support.pictures import photo
+
+pytestmark = [
+    needs_chromium,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis", "tiny_edit"),
+]
+
+PROMPT = "What should happen to it?"
+
+
+def sign_in(page: Page, name: str = "alice") -> None:
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill(f"{name}-password")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label(PROMPT)).to_be_visible()
+
+
+def test_the_draft_is_kept_until_one_starts_over(
+    context: BrowserContext, alice: User, bob: User, live_server: LiveServer
+) -> None:
+    DiffusionModel.objects.create(id="some/turbo", family="turbo", enabled=True)
+    earlier = make_generation(alice, prompt="earlier")
+    page = context.new_page()
+    page.goto(live_server.url)
+    sign_in(page)
+    page.locator("#model_id").select_option("some/turbo")
+    page.get_by_label(PROMPT).fill("a cat by night")
+    page.locator("#num_inference_steps").fill("3")
+    page.locator("#strength").fill("0.4")
+    page.get_by_text(re.compile("^Negative prompt, ")).click()
+    page.locator("#output_format").select_option("webp")
+    page.get_by_role("checkbox", name="Check results for nudity").uncheck()
+    page.set_input_files("#image", {"name": "cat.png", "mimeType": "image/png", "buffer": photo(64, 48)})
+    expect(page.get_by_alt_text("Input picture: cat.png")).to_be_visible()
+
+    def check_draft() -> None:
+        expect(page.get_by_alt_text("Input picture: cat.png")).to_be_visible()
+        assert page.locator("#image").evaluate("field => field.files[0].size") == len(photo(64, 48))
+        expect(page.locator("#model_id")).to_have_value("some/turbo")
+        expect(page.get_by_label(PROMPT)).to_have_value("a cat by night")
+        expect(page.locator("#num_inference_steps")).to_have_value("3")
+        expect(page.get_by_label("Strength: ")).to_have_value("0.4")
+        expect(page.locator("#guidance_scale")).to_be_hidden()
+        expect(page.locator("#output_quality")).to_be_visible()
+        expect(page.get_by_role("checkbox", name="Check results for nudity")).not_to_be_checked()
+
+    page.reload()
+    check_draft()
+    page.get_by_role("link", name="History", exact=True).click()
+    page.get_by_role("link", name="Studio", exact=True).click()
+    check_draft()
+    check_everywhere(page)
+
+    context.clear_cookies()
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_role("alert")).to_contain_text("You were signed out. What is written here is kept")
+    page.get_by_role("alert").get_by_role("link", name="sign in").click()
+    sign_in(page, "bob")
+    page.wait_for_load_state()
+    expect(page.get_by_label(PROMPT)).to_have_value("")
+    context.clear_cookies()
+    page.reload()
+    sign_in(page)
+    check_draft()
+
+    page.goto(f"{live_server.url}/?source={earlier.pk}&image=0")
+    expect(page.get_by_label(PROMPT)).to_have_value("")
+    page.get_by_label(PROMPT).fill("on from there")
+    expect(page).to_have_url(f"{live_server.url}/")
+    page.reload()
+    expect(page.get_by_text("Result of earlier")).to_be_visible()
+    expect(page.get_by_label(PROMPT)).to_have_value("on from there")
+
+    page.get_by_role("link", name="Start over").click()
+    check_empty(page)
+    page.get_by_label(PROMPT).fill("written again")
+    sign_out(page)
+    page.goto(f"{live_server.url}/")
+    sign_in(page)
+    check_empty(page)
+
+
+def check_empty(page: Page) -> None:
+    """Check that the studio is as on a first visit, also after a reload."""
+    for _ in range(2):
+        page.wait_for_load_state()  # the fields are restored until then
+        expect(page.locator("#drop.filled")).to_have_count(0)
+        expect(page.get_by_label(PROMPT)).to_have_value("")
+        expect(page.locator("#model_id")).to_have_value("dreamsite/tiny-edit")
+        page.reload()
+
+
+def test_without_the_cookies_nothing_is_lost(context: BrowserContext, alice: User, live_server: LiveServer) -> None:
+    page = context.new_page()
+    page.goto(live_server.url)
+    sign_in(page)
+    page.set_input_files("#image", {"name": "cat.png", "mimeType": "image/png", "buffer": photo(64, 48)})
+    page.get_by_label(PROMPT).fill("a cat by night")
+    generate = page.get_by_role("button", name="Generate")
+    context.clear_cookies(name="csrftoken")
+
+    def refuse_cookies(route: Route) -> None:
+        if route.request.method == "GET":
+            route.fulfill(body="")
+        else:
+            route.continue_()
+
+    page.route(f"{live_server.url}/", refuse_cookies)
+    generate.click()
+    expect(page.get_by_role("alert")).to_contain_text("Your browser refuses the cookies of this site.")
+    page.unroute_all()
+    generate.click()
+    expect(page.locator(".job")).to_have_count(1)
+    assert Generation.objects.get().prompt == "a cat by night"
