@@ -2,7 +2,8 @@
 
 Reviewers see every flagged picture and a random sample of the others, so the estimate is stratified: flagged pictures are
 one stratum, the others the second, and each decided picture is weighted by the size of its stratum divided by the number of
-decided pictures in it. Pictures that staff chose by hand belong to neither stratum. Scores are counted in hundredths.
+decided pictures in it. Pictures that staff chose by hand belong to neither stratum. Scores are counted in hundredths for
+the curve, and exactly for a threshold that somebody asks about.
 """
 
 import time
@@ -34,9 +35,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Change:
-    """The effect of another threshold on flags, from the stored scores alone: counts of pictures."""
+    """The effect of a threshold on flags, from the stored scores alone: counts of pictures, and precision and recall at it.
 
-    threshold: float
+    Without another threshold it is the effect of those that the pictures were checked with: none.
+    """
+
+    point: Point
     flagged_now: int
     flagged_then: int
     newly: int
@@ -56,10 +60,11 @@ class Reviewer:
 
 @dataclass(frozen=True)
 class ScoreBucket:
-    """A count of pictures that share a hundredth of the score, stratum and review state."""
+    """A count of pictures that share a hundredth of the score, stratum, review state and side of the asked threshold."""
 
     step: int
     flagged: bool
+    reaches: bool
     is_sample: bool
     review: str
     count: int
@@ -77,7 +82,7 @@ class ReviewMetrics:
     decided_sample: int
     threshold: float | None
     curve: list[Point]
-    buckets: list[ScoreBucket]
+    change: Change
 
     @property
     def weight(self) -> float:
@@ -85,9 +90,12 @@ class ReviewMetrics:
         return self.unflagged / self.decided_sample if self.decided_sample else 0.0
 
 
-def review_metrics(since: datetime, checker: str = "") -> ReviewMetrics:
-    """Return the metrics of a checker since then, by default of the busiest one. At most two queries."""
-    groups = [*_groups(since, IN_REVIEW), *_never_in_review(since)]
+def review_metrics(since: datetime, checker: str = "", asked: float | None = None) -> ReviewMetrics:
+    """Return the metrics of a checker since then, by default of the busiest one, and its change to the threshold `asked`.
+
+    At most two queries.
+    """
+    groups = [*_groups(since, IN_REVIEW, asked), *_never_in_review(since, asked)]
     sizes: dict[str, int] = {}
     for row in groups:
         sizes[row["checker"]] = sizes.get(row["checker"], 0) + row["count"]
@@ -95,7 +103,14 @@ def review_metrics(since: datetime, checker: str = "") -> ReviewMetrics:
     selected = checker if checker in sizes else next(iter(names), "")
     rows = [row for row in groups if row["checker"] == selected]
     buckets = [
-        ScoreBucket(int(row["step"]), bool(row["by_checker"]), row["is_sample"], row["review"], row["count"])
+        ScoreBucket(
+            int(row["step"]),
+            bool(row["by_checker"]),
+            bool(row["reaches"]),
+            row["is_sample"],
+            row["review"],
+            row["count"],
+        )
         for row in rows
     ]
     flagged, unflagged = (
@@ -113,6 +128,9 @@ def review_metrics(since: datetime, checker: str = "") -> ReviewMetrics:
         True: flagged / decided_flagged if decided_flagged else 0.0,
         False: unflagged / decided_sample if decided_sample else 0.0,
     }
+    threshold = max(thresholds, key=lambda value: thresholds[value], default=None)
+    has_recall = decided_sample > 0 or unflagged == 0
+    shown = next((value for value in (asked, threshold) if value is not None), 0.5)
     return ReviewMetrics(
         checker=selected,
         checkers=names,
@@ -120,16 +138,19 @@ def review_metrics(since: datetime, checker: str = "") -> ReviewMetrics:
         unflagged=unflagged,
         decided_flagged=decided_flagged,
         decided_sample=decided_sample,
-        threshold=max(thresholds, key=lambda value: thresholds[value], default=None),
-        curve=_curve(decided, weights, has_recall=decided_sample > 0 or unflagged == 0),
-        buckets=buckets,
+        threshold=threshold,
+        curve=_curve(decided, weights, has_recall=has_recall),
+        change=_change(buckets, _point(shown, decided, weights, has_recall=has_recall)),
     )
 
 
-def _groups(since: datetime, condition: Q) -> list[Mapping[str, Any]]:
-    """Count the checked pictures by checker, threshold, hundredth of the score, stratum and review state."""
+def _groups(since: datetime, condition: Q, asked: float | None) -> list[Mapping[str, Any]]:
+    """Count the checked pictures by checker, threshold, hundredth, stratum, review state and side of the asked threshold."""
     score = F("nsfw_score")
-    by_checker = Case(When(nsfw_score__gte=F("threshold"), then=True), default=False, output_field=BooleanField())
+    by_checker, reaches = (
+        Case(When(nsfw_score__gte=limit, then=True), default=False, output_field=BooleanField())
+        for limit in (F("threshold"), F("threshold") if asked is None else Value(asked))
+    )
     rows = (
         GeneratedImage.objects.filter(generation__gte=first_id(since), nsfw_score__isnull=False)
         .filter(condition)
@@ -138,19 +159,19 @@ def _groups(since: datetime, condition: Q) -> list[Mapping[str, Any]]:
     # A score of 1 belongs to the last hundredth, and a stored 0.93 that is read as 0.9299999 to the step 93.
     # Round, since SQLite has no built-in floor.
     step = Least(Round(score * STEPS - 0.5 + 1e-6), Value(float(STEPS - 1)), output_field=FloatField())
-    groups = rows.annotate(step=step, by_checker=by_checker).values(
-        "checker", "threshold", "step", "by_checker", "is_sample", "review"
+    groups = rows.annotate(step=step, by_checker=by_checker, reaches=reaches).values(
+        "checker", "threshold", "step", "by_checker", "reaches", "is_sample", "review"
     )
     return list(groups.annotate(count=Count("pk")))
 
 
-def _never_in_review(since: datetime) -> list[Mapping[str, Any]]:
+def _never_in_review(since: datetime, asked: float | None) -> list[Mapping[str, Any]]:
     """Count the pictures that are not in review, which are most; the counts are cached if the query was slow."""
-    key = f"moderation.metrics.{since:%Y-%m-%d}"
+    key = f"moderation.metrics.{since:%Y-%m-%d}.{asked}"
     groups: list[Mapping[str, Any]] | None = cache.get(key)
     if groups is None:
         start = time.monotonic()
-        groups = _groups(since, ~IN_REVIEW)
+        groups = _groups(since, ~IN_REVIEW, asked)
         if time.monotonic() - start > SLOW_SECONDS:
             cache.set(key, groups, CACHE_SECONDS)
     return groups
@@ -177,13 +198,25 @@ def _curve(buckets: list[ScoreBucket], weights: Mapping[bool, float], has_recall
     return points
 
 
-def change(metrics: ReviewMetrics, threshold: float) -> Change:
-    """Return how flags would change at this threshold, 0 to 1, rounded to hundredths."""
-    step = round(threshold * STEPS)
-    now = sum(bucket.count for bucket in metrics.buckets if bucket.flagged)
-    newly = sum(bucket.count for bucket in metrics.buckets if not bucket.flagged and bucket.step >= step)
-    no_longer = sum(bucket.count for bucket in metrics.buckets if bucket.flagged and bucket.step < step)
-    return Change(step / STEPS, now, now + newly - no_longer, newly, no_longer)
+def _point(threshold: float, decided: list[ScoreBucket], weights: Mapping[bool, float], has_recall: bool) -> Point:
+    """Return precision and recall at the asked threshold, from the weighted decided pictures."""
+    confirmed = [bucket for bucket in decided if bucket.review == Review.CONFIRMED]
+    flagged, caught, total = (
+        sum(weights[bucket.flagged] * bucket.count for bucket in buckets)
+        for buckets in (
+            [bucket for bucket in decided if bucket.reaches],
+            [bucket for bucket in confirmed if bucket.reaches],
+            confirmed,
+        )
+    )
+    return Point(threshold, caught / flagged if flagged else None, caught / total if has_recall and total else None)
+
+
+def _change(buckets: list[ScoreBucket], point: Point) -> Change:
+    now = sum(bucket.count for bucket in buckets if bucket.flagged)
+    newly = sum(bucket.count for bucket in buckets if not bucket.flagged and bucket.reaches)
+    no_longer = sum(bucket.count for bucket in buckets if bucket.flagged and not bucket.reaches)
+    return Change(point, now, now + newly - no_longer, newly, no_longer)
 
 
 def reasons(since: datetime) -> list[tuple[str, int]]:

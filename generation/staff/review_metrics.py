@@ -14,6 +14,9 @@ from generation.moderation import metrics as domain
 from generation.staff.permissions import reviewers_only
 
 WIDTH, HEIGHT = 600, 300
+_LABEL_Y, _LABEL_WIDTH, _LINE_HEIGHT = -8, 60, 18
+"""Of the labels above the chart. Two that would overlap are in two lines."""
+
 PERIODS = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
 _DEFAULT_PERIOD = "30"
 
@@ -25,21 +28,17 @@ def overview(request: HttpRequest) -> HttpResponse:
     period = request.GET.get("days", _DEFAULT_PERIOD)
     period = period if period in PERIODS else _DEFAULT_PERIOD
     since = timezone.now() - timedelta(days=int(period))
-    metrics = domain.review_metrics(since, request.GET.get("checker", ""))
-    threshold = _share(request.GET.get("threshold", ""))
-    if threshold is None:
-        threshold = metrics.threshold if metrics.threshold is not None else 0.5
-    change = domain.change(metrics, threshold)
+    asked = _share(request.GET.get("threshold", ""))
+    metrics = domain.review_metrics(since, request.GET.get("checker", ""), asked)
     context: dict[str, Any] = {
         **admin.site.each_context(request),
         "title": "Review metrics",
         "metrics": metrics,
         "periods": PERIODS,
         "period": period,
-        "change": change,
-        "changed_point": metrics.curve[min(round(threshold * domain.STEPS), domain.STEPS - 1)],
+        "change": metrics.change,
         "lines": [("precision", _points(metrics, "precision")), ("recall", _points(metrics, "recall"))],
-        "marks": [(WIDTH * share, label) for share, label in _marks(metrics, change)],
+        "marks": _marks(metrics),
         "grid": [
             (round(HEIGHT * (1 - share)), round(WIDTH * share), f"{share:g}") for share in (0, 0.25, 0.5, 0.75, 1)
         ],
@@ -58,10 +57,16 @@ def _points(metrics: domain.ReviewMetrics, name: str) -> str:
     return " ".join(f"{WIDTH * x:.1f},{HEIGHT * (1 - y):.1f}" for x, y in values if y is not None)
 
 
-def _marks(metrics: domain.ReviewMetrics, change: domain.Change) -> list[tuple[float, str]]:
-    """Return the current and the selected threshold, with the CSS classes that are also their labels."""
-    marks = [] if metrics.threshold is None else [(metrics.threshold, "now")]
-    return marks if marks and marks[0][0] == change.threshold else [*marks, (change.threshold, "selected")]
+def _marks(metrics: domain.ReviewMetrics) -> list[tuple[float, float, str]]:
+    """Return x of the current and the selected threshold, y of its label, and the CSS class that is also the label."""
+    now, selected = metrics.threshold, metrics.change.point.threshold
+    if now is None or now == selected:
+        return [(WIDTH * selected, _LABEL_Y, "selected" if now is None else "now")]
+    is_near = abs(now - selected) * WIDTH < _LABEL_WIDTH
+    return [
+        (WIDTH * now, _LABEL_Y - _LINE_HEIGHT * is_near, "now"),
+        (WIDTH * selected, _LABEL_Y, "selected"),
+    ]
 
 
 def _share(text: str) -> float | None:

@@ -148,6 +148,25 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
         page.context.close()
 
 
+def test_metrics_answer_for_exactly_the_asked_threshold(browser: Browser, live_server: LiveServer, alice: User) -> None:
+    for score in (0.804, 0.806):
+        GeneratedImage.objects.filter(generation=make_generation(alice, flagged=[0])).update(nsfw_score=score)
+    page = desk(browser, live_server, "dora")
+    page.get_by_role("link", name="Metrics").click()
+    page.get_by_label("at threshold").fill("0.805")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_label("at threshold")).to_have_value("0.805")
+    expect(page.locator("dt:text('flagged at this threshold') + dd")).to_have_text("1")
+    expect(page.locator("dt:text('no longer flagged') + dd")).to_have_text("1")
+    labels = page.locator("text.mark")
+    expect(labels).to_have_text(["now", "selected"])
+    now, selected = (label.bounding_box() for label in labels.all())
+    assert now is not None
+    assert selected is not None
+    assert now["y"] + now["height"] <= selected["y"], "their words do not overlap"
+    page.context.close()
+
+
 def test_a_reviewer_whose_session_ended_is_asked_to_sign_in(
     browser: Browser, live_server: LiveServer, alice: User
 ) -> None:

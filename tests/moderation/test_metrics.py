@@ -73,19 +73,30 @@ def test_without_a_sample_there_is_no_recall(pictures: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "then", "newly", "no_longer"), [(0.8, 10, 0, 0), (0.3, 100, 90, 0), (0.9, 6, 0, 4), (1, 0, 0, 10)]
+    ("threshold", "then", "newly", "no_longer"),
+    [(None, 10, 0, 0), (0.8, 10, 0, 0), (0.3, 100, 90, 0), (0.3004, 10, 0, 0), (0.8504, 6, 0, 4), (1, 0, 0, 10)],
 )
 def test_another_threshold_changes_flags(
-    pictures: None, threshold: float, then: int, newly: int, no_longer: int
+    pictures: None, threshold: float | None, then: int, newly: int, no_longer: int
 ) -> None:
-    change = metrics.change(metrics.review_metrics(LONG_AGO), threshold)
+    change = metrics.review_metrics(LONG_AGO, asked=threshold).change
     assert (change.flagged_now, change.flagged_then, change.newly, change.no_longer) == (10, then, newly, no_longer)
+
+
+def test_precision_and_recall_are_those_of_the_asked_threshold(pictures: None) -> None:
+    whole = metrics.review_metrics(LONG_AGO)
+    at = {point.threshold: point for point in whole.curve}
+    assert whole.change.point == at[0.8]
+    assert metrics.review_metrics(LONG_AGO, asked=0.3).change.point == at[0.3]
+    assert metrics.review_metrics(LONG_AGO, asked=0.3004).change.point == metrics.Point(
+        0.3004, at[0.31].precision, at[0.31].recall
+    )
 
 
 def test_without_pictures_there_are_no_metrics(db: None) -> None:
     result = metrics.review_metrics(LONG_AGO)
     assert (result.checker, result.threshold, result.flagged) == ("", None, 0)
-    assert metrics.change(result, 0.5).flagged_then == 0
+    assert (result.change.flagged_then, result.change.point) == (0, metrics.Point(0.5, None, None))
 
 
 def test_reasons_and_reviewers_are_counted(alice: User) -> None:
