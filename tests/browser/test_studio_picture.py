@@ -15,6 +15,7 @@ from generation.images.kinds import FORMATS
 from generation.models import ContactSheet, DiffusionModel, Generation
 from tests.support.browser import check_everywhere, needs_chromium
 from tests.support.generations import make_generation
+from tests.support.heif import heic
 from tests.support.pictures import photo
 from tests.support.servers import QuietHandler
 
@@ -170,7 +171,7 @@ def test_a_file_is_judged_by_its_first_bytes_before_it_is_sent(open_page: Callab
         page.set_input_files("#image", a_file(name, content))
         expect(page.locator("#image-errors")).to_contain_text(f"{name} is no picture that can be used. Choose a PNG,")
     assert page.locator("#image").evaluate("field => field.files[0].name") == f"{FORMATS[-1]}.bin"
-    page.set_input_files("#image", a_file("IMG_0417.HEIC", photo(64, 48)[:40]))
+    page.set_input_files("#image", a_file("IMG_0417.HEIC", heic()))
     expect(page.locator(".drop .unshown")).to_contain_text("IMG_0417.HEIC")
     expect(page.locator(".drop img")).to_have_count(0)
     check_everywhere(page)

@@ -9,8 +9,7 @@ const SIGNATURES = {
   "image/bmp": /^BM/,
   "image/tiff": /^(II[*+]\0|II\0[*+]|MM\0[*+]|MM[*+]\0)/,
   "image/avif": /^.{4}ftyp(avi[fos]|mif1|msf1)/s,
-  "image/heif": /^.{4}ftyp(he[iv][cmsx]|mif[123]|msf1)/s,
-  "image/jxl": /^(\xff\x0a|\0\0\0\x0cJXL )/,
+  "image/heif": /^.{4}ftyp(hei[cmsx]|mif1|msf1)/s,
 };
 const LONGEST_SIGNATURE = 16;
 
