@@ -20,6 +20,7 @@ _CODEC_OF = {
     for label, codec in (*encodings.aliases.aliases.items(), *((codec, codec) for codec in _CODECS))
     if codec in _CODECS
 }
+_MAX_LABEL = 40
 # Never looked up by Python, which keeps every label that it was ever asked for.
 _SEPARATOR = re.compile(r"[^a-z0-9]+")
 
@@ -30,6 +31,8 @@ def decode(content: bytes, *charsets: str) -> str:
     Never raises, and never replaces what does not fit.
     """
     for charset in (*charsets, "utf-8", "windows-1252"):
+        if len(charset) > _MAX_LABEL:
+            continue
         if codec := _CODEC_OF.get(_SEPARATOR.sub("_", charset.strip().lower())):
             with suppress(UnicodeError):
                 return content.decode(codec)

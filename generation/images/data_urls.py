@@ -4,7 +4,6 @@ import base64
 import re
 from urllib.parse import unquote_to_bytes
 
-_DATA_URL = re.compile(r"\s*data:[^,]*?(;\s*base64)?\s*,", re.IGNORECASE)
 _LINE_BREAKS = re.compile(rb"[\t\n\f\r]+")
 
 
@@ -14,11 +13,11 @@ def decode(text: str) -> bytes:
     Line breaks and a lack of padding are accepted, as browsers do (WHATWG Infra Standard, forgiving-base64 decode), and a
     space for the `+` that a form without escapes makes of it.
     """
-    match = _DATA_URL.match(text)
-    if match is None:
+    head, comma, data = text.partition(",")
+    if not (comma and head.lstrip()[:5].lower() == "data:"):
         raise ValueError("not a data URL")
-    content = unquote_to_bytes(text[match.end() :])
-    if match[1] is None:
+    content = unquote_to_bytes(data)
+    if head.rpartition(";")[2].strip().lower() != "base64":
         return content
     digits = _LINE_BREAKS.sub(b"", content.strip()).replace(b" ", b"+").rstrip(b"=")
     return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)

@@ -94,6 +94,8 @@ def test_no_bytes_fail_or_are_replaced(charset: str) -> None:
 def test_labels_mean_what_browsers_mean_by_them() -> None:
     assert charsets.decode(b"\x93K\xf6ln\x94", "ISO-8859-1") == "“Köln”"
     assert charsets.decode(b"\xef\xbb\xbfK", " Utf8 ") == "K"
+    # A form of 1000 parts would compare a long one 1000 times.
+    assert charsets.decode(b"K\xf6ln", "cp866" + " " * 100) == "Köln"
 
 
 # Files.
@@ -161,7 +163,15 @@ def test_other_texts_in_place_of_the_picture_are_refused(api: httpx.Client) -> N
 def test_data_urls_are_decoded_as_in_browsers() -> None:
     assert data_urls.decode("data:;base64,SyVm\r\nbG4") == b"K%fln"
     assert data_urls.decode("DATA:text/plain;charset=utf-8;BASE64 ,S%33M=") == b"Ks"
-    assert data_urls.decode("data:,K%C3%B6ln") == "Köln".encode()
+    assert data_urls.decode(" data:,K%C3%B6ln") == "Köln".encode()
+    assert data_urls.decode("data:text/plain;,Kg==") == b"Kg=="
+
+
+# What a client may send for an address takes no longer than its length.
+@pytest.mark.parametrize("text", ["", "data:", "data:;base64", "x,y", "data:;base64,A", "data:;" + " " * 1_000_000])
+def test_what_is_no_data_url_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="data"):
+        data_urls.decode(text)
 
 
 # Malformed forms.
