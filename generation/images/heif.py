@@ -19,13 +19,16 @@ _SECONDS = 60
 _BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis"})
 """Brands of pictures in HEVC: ISO/IEC 23008-12, section B.4."""
 
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+
 
 def is_heic(content: bytes) -> bool:
-    """Tell by the major brand and the compatible brands (ISO/IEC 14496-12, section 4.3)."""
+    """Tell by the first brand of HEIC or AVIF, the major or a compatible one (ISO/IEC 14496-12, section 4.3)."""
     if content[4:8] != b"ftyp":
         return False
     end = min(int.from_bytes(content[:4]), 256)
-    return any(content[at : at + 4] in _BRANDS for at in (8, *range(16, end, 4)))
+    brands = [content[at : at + 4] for at in (8, *range(16, end, 4))]
+    return next((brand in _BRANDS for brand in brands if brand in _BRANDS or brand in _AVIF_BRANDS), False)
 
 
 def decode_heic(content: bytes, max_pixels: int, max_side: int) -> tuple[Image.Image, tuple[int, int]]:

@@ -43,6 +43,12 @@ def test_a_photo_of_a_phone_is_taken(brand: bytes) -> None:
     assert near(squares(heif.heic(brand=brand)), [heif.RED, heif.GREEN, heif.BLUE, heif.YELLOW])
 
 
+def test_an_avif_that_also_names_heic_is_an_avif() -> None:
+    content = pictures.photo(64, 48, "AVIF")
+    at = content.index(b"mif1", 16)
+    assert read(content[:at] + b"heic" + content[at + 4 :]).format == "AVIF"
+
+
 def test_a_photo_in_tiles_is_put_together() -> None:
     corners = [heif.RED, heif.GREEN, heif.BLUE, heif.YELLOW]
     assert near(squares(heif.heic_grid(3, 2), (192, 128)), corners)
