@@ -160,6 +160,10 @@ def test_the_form_works_by_keyboard_and_shows_errors(open_studio: Callable[..., 
     page.locator("#seed").fill("5")
     page.keyboard.press("Enter")
     expect(page.locator(".job.succeeded")).to_have_count(2)
+    page.locator("#seed").fill("-1")
+    page.keyboard.press("Enter")
+    expect(page.locator(".job.succeeded")).to_have_count(3)
+    expect(page.locator(".job").first).to_contain_text(re.compile(r"seed \d"))
     expect(page.locator("#columns-errors")).to_be_empty()
 
 
