@@ -105,11 +105,11 @@ def test_labels_mean_what_browsers_mean_by_them() -> None:
     ("disposition", "headers"),
     [
         ('name="image"; filename=""', ("Content-Type: application/octet-stream",)),
-        ('name="image"; filename=""', ()),
+        ('name="image"; filename=""', ("Content-Type: text/plain",)),
         ('name="image"', ("Content-Type: application/octet-stream",)),
         ('name="image"', ("Content-Type: image/png",)),
         ("name=image", ()),
-        ("name=image; filename*=utf-8''k%C3%B6ln.png", ()),
+        ("name=image; filename*=utf-8''k%C3%B6ln.png", ("Content-Type: text/plain",)),
         ("name=image; filename=köln.png", ("Content-Type: text/plain",)),
         ('name="image"; filename="C:\\\\köln\\".png"', ("Content-Length: {length}",)),
         (f'name="image"; filename="{"写" * 255}"; filename*=UTF-8\'\'{quote("写" * 255)}', ()),
