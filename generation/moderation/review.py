@@ -6,7 +6,7 @@ Pictures wait for review if the checker flagged them, if a reviewer escalated th
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -97,7 +97,7 @@ def waiting(filters: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
     with a score of 0.5, so that they are not always last; escalated ones with 1.
     """
     now = timezone.now()
-    rows = GeneratedImage.objects.filter(IN_REVIEW, review__in=OPEN, generation__deleted=None)
+    rows = _waiting()
     match filters.why:
         case "escalated":
             rows = rows.filter(review=Review.ESCALATED)
@@ -120,7 +120,7 @@ def waiting(filters: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
 
 def counts() -> dict[QueueName, int]:
     """Count the waiting pictures by queue."""
-    rows = GeneratedImage.objects.filter(IN_REVIEW, review__in=OPEN, generation__deleted=None)
+    rows = _waiting()
     by_queue: dict[str, int] = rows.aggregate(
         escalated=Count("pk", Q(review=Review.ESCALATED)),
         flagged=Count("pk", Q(review=Review.WAITING, is_sample=False)),
@@ -132,6 +132,23 @@ def counts() -> dict[QueueName, int]:
         "escalated": by_queue["escalated"],
         "sample": by_queue["sample"],
     }
+
+
+def waiting_count(limit: int) -> int:
+    """Count the waiting pictures, at most up to `limit`."""
+    return len(_waiting().values_list("pk")[:limit])
+
+
+def oldest_waiting() -> datetime | None:
+    """Return when the picture was made that has waited longest, None if none waits."""
+    # Ids begin with their time, and the index has them.
+    rows = _waiting().order_by("generation_id").values_list("generation__finished", flat=True)
+    return rows.first()
+
+
+def _waiting() -> QuerySet[GeneratedImage]:
+    rows: QuerySet[GeneratedImage] = GeneratedImage.objects.filter(IN_REVIEW, review__in=OPEN, generation__deleted=None)
+    return rows
 
 
 def active_claims(exclude: User) -> QuerySet[ReviewClaim]:

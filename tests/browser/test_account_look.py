@@ -145,7 +145,7 @@ def test_the_admins_theme_switch_saves_the_accounts_theme(devices: Devices, char
     page.get_by_role("button", name="Log in").click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     with page.expect_response("**/settings/theme"):
-        page.locator(".theme-toggle").first.click()
+        page.get_by_role("button", name=SWITCH).click()
     theme = User.objects.get().theme
     assert theme == page.locator("html").get_attribute("data-theme") != "dark"
     page.goto(f"{devices.url}/tokens/")

@@ -1,8 +1,7 @@
 // Applies the stored theme and the stored way of comparing before the page is first painted. It is the one script that
 // is not a module: modules wait until the page is parsed, and the wrong theme would flash.
 //
-// A theme that is not saved to the account yet comes first, then the account's (data-account), then the browser's. The
-// key "theme" and its values are those of Django's admin, whose own script reads it next.
+// A theme that is not saved to the account yet comes first, then the account's (data-account), then the browser's.
 (() => {
   const root = document.documentElement;
   let theme = document.currentScript.dataset.account;

@@ -30,10 +30,7 @@ function choose(theme) {
 }
 
 function onClick(event) {
-  const adminToggle = event.target.closest(".theme-toggle");
-  if (!adminToggle && !event.target.closest("[data-theme-switch]")) return;
-  // The admin has a listener of its own, which would switch the theme a second time.
-  if (adminToggle) event.stopPropagation();
+  if (!event.target.closest("[data-theme-switch]")) return;
   const current = root.dataset.theme === "auto" ? systemTheme() : root.dataset.theme;
   const next = current === "dark" ? "light" : "dark";
   choose(next === systemTheme() ? "auto" : next);
@@ -46,6 +43,6 @@ function applyStored() {
 
 const unsaved = read(UNSAVED);
 if (unsaved) save(unsaved);
-document.addEventListener("click", onClick, true);
+document.addEventListener("click", onClick);
 addEventListener("storage", (event) => event.key === "theme" && applyStored());
 addEventListener("pageshow", (event) => event.persisted && applyStored());
