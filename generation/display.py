@@ -47,11 +47,18 @@ class Group:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A request field; `note` says what the model uses instead, if that differs."""
+    """A request field; `used` is what the model runs with, None if the field has no effect on it."""
 
     label: str
     value: str
-    note: str
+    used: str | None
+
+    @property
+    def note(self) -> str:
+        """Return what the model does with the value if it is not what was asked for."""
+        if self.used is None:
+            return "no effect on this model"
+        return f"the model runs with {self.used}" if self.used != self.value else ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ def live_statuses(generations: Sequence[Generation]) -> dict[UUID, LiveStatus]:
 
 
 def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> list[Parameter]:
-    """Return the request fields as texts, with a note if the model uses another value or none."""
+    """Return the request fields as texts, with what the model uses of each."""
     recipe = generation.get_recipe()
     without_effect = traits_of(recipe.model).without_effect
     result = []
@@ -161,14 +168,9 @@ def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> lis
         requested = generation.parameters.get(name)
         if requested is None:
             continue
-        note = ""
-        effective = getattr(recipe, name, requested)
-        if name in without_effect:
-            note = "no effect on this model"
-        elif name != "loras" and effective != requested:
-            note = f"the model runs with {_value(effective)}"
         value = _loras(recipe) if name == "loras" else _value(requested)
-        result.append(Parameter(PARAMETERS[name], value, note))
+        used = value if name == "loras" else _value(getattr(recipe, name, requested))
+        result.append(Parameter(PARAMETERS[name], value, None if name in without_effect else used))
     return result
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin
-from django.contrib.admin.utils import flatten_fieldsets, unquote
+from django.contrib.admin.utils import unquote
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -25,8 +25,9 @@ from generation.library import search
 from generation.models import Generation
 from generation.staff import generation_filters as filters
 from generation.staff import timeline
+from generation.staff.asked_and_used import comparisons
 from generation.staff.generation_actions import GenerationActions
-from generation.staff.generation_images import GeneratedImageInline, result_thumbnail, thumbnail
+from generation.staff.generation_images import result_thumbnail, thumbnail
 from generation.staff.paginator import CountlessPaginator
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -60,46 +61,16 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("prompt",)
     search_help_text = "Words of the prompt, a username, an id, a seed, or the SHA-256 of the uploaded file."
-    fieldsets = (
-        (None, {"fields": ("prompt", "status", "error", "warning_list")}),
-        (
-            "Request",
-            {"fields": ("id", "request_id", "user_link", "token", "in_studio", "model_name", "parameters_json")},
-        ),
-        ("Run", {"fields": ("created", "started", "finished", "phase_timings", "recipe_json")}),
-        (
-            "Scheduling",
-            {
-                "fields": (
-                    *("pool", "priority", "cost", "worker", "attempt", "crash_count", "lease_expires", "deadline"),
-                    *("cancel_requested", "trashed", "deleted"),
-                )
-            },
-        ),
-        ("Input", {"fields": ("input_format", "input_size", "input_sha256")}),
-    )
-    inlines = (GeneratedImageInline,)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return flatten_fieldsets(self.fieldsets)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Hide the token from staff who may not view tokens."""
-        if _may_view_tokens(request):
-            return self.fieldsets
-        return [
-            (title, {"fields": tuple(name for name in options["fields"] if name != "token")})
-            for title, options in self.fieldsets
-        ]
+        """The page of a generation has a template of its own and no form."""
+        return []
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         """Hide the token filter from staff who may not view tokens."""
         if _may_view_tokens(request):
             return self.list_filter
         return [list_filter for list_filter in self.list_filter if list_filter is not filters.TokenFilter]
-
-    def get_inlines(self, request: HttpRequest, obj: Generation | None) -> Any:
-        return self.inlines if obj and obj.images.all() else ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Generation]:
         return super().get_queryset(request).select_related("user", "token").prefetch_related("images")
@@ -133,9 +104,19 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
             images = list(generation.images.all())
             index = (whole_number(request.GET.get("picture", ""), len(images)) or 1) - 1
             context |= {
-                "images": images,
+                "images": [(image, display.safety(image)) for image in images],
                 "result": images[index] if images else None,
+                "number": index + 1,
+                "state": display.state(generation),
+                "comparisons": comparisons(generation),
+                "timings": [(part.name, display.seconds(part.seconds)) for part in display.timings(generation)],
                 "events": timeline.events(generation),
+                "may_view_tokens": _may_view_tokens(request),
+                "recorded": [
+                    (name, dumps(value, indent=1, ensure_ascii=False))
+                    for name, value in (("Request", generation.parameters), ("Recipe", generation.recipe))
+                ],
+                **self._actions(request, generation),
             }
         return super().change_view(request, object_id, form_url, context)
 
@@ -187,30 +168,19 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
     def status(self, generation: Generation) -> str:
         return display.state(generation) + (", on legal hold" if generation.legal_hold else "")
 
-    @admin.display
-    def error(self, generation: Generation) -> str:
-        return f"{generation.error_message} ({generation.error_code})".lstrip() if generation.error_code else "none"
-
-    @admin.display(description="warnings")
-    def warning_list(self, generation: Generation) -> str:
-        return "\n".join(generation.warnings) or "none"
-
-    @admin.display(description="parameters")
-    def parameters_json(self, generation: Generation) -> SafeString:
-        return _json_block(generation.parameters)
-
-    @admin.display(description="recipe")
-    def recipe_json(self, generation: Generation) -> SafeString:
-        return _json_block(generation.recipe)
-
-    @admin.display(description="phases")
-    def phase_timings(self, generation: Generation) -> str:
-        timings = display.timings(generation)
-        return ", ".join(f"{phase.name} {display.seconds(phase.seconds)}" for phase in timings) or "none"
-
-    @admin.display(description="size")
-    def input_size(self, generation: Generation) -> str:
-        return f"{generation.input_width} × {generation.input_height}"
+    def _actions(self, request: HttpRequest, generation: Generation) -> dict[str, bool]:
+        """Return which buttons the page has: those of actions that the user may do and that would change something."""
+        is_whole = generation.deleted is None
+        return {
+            "can_retry": is_whole and generation.is_final and self.has_cancel_permission(request),
+            "can_cancel": not generation.is_final and self.has_cancel_permission(request),
+            "can_hold": is_whole and self.has_operate_permission(request),
+            "can_delete": is_whole
+            and generation.is_final
+            and not generation.legal_hold
+            and self.has_remove_permission(request),
+            "can_review": is_whole and self.has_review_permission(request),
+        }
 
 
 def _may_view_tokens(request: HttpRequest) -> bool:
@@ -225,7 +195,3 @@ def _id_or_digest(word: str) -> Q | None:
         # The second condition lets the database use the partial index of rows with an input.
         return Q(input_sha256=word.lower()) & ~Q(input_sha256="")
     return None
-
-
-def _json_block(value: Any) -> SafeString:
-    return format_html('<pre class="values">{}</pre>', dumps(value, indent=1, ensure_ascii=False))

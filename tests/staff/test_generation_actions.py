@@ -126,7 +126,7 @@ def test_a_legal_hold_needs_a_reason(client: Client, alice: User) -> None:
     page = client.get(change_page(one)).content.decode()
     assert "on legal hold" in page
     assert "hold “a claim” <em>by olga" in page
-    assert re.search(r'<button name="action" value="lift_hold">Lift the hold</button>', page)
+    assert re.search(r'<button class="button plain" name="action" value="lift_hold">Lift the hold</button>', page)
     page = act(client, "lift_hold", one, from_page="yes")
     assert f'href="{change_page(one)}">No, take me back' in page
     assert 'name="from_page"' in page
@@ -264,7 +264,7 @@ def test_the_page_of_a_generation_has_a_timeline(desk: Client, alice: User) -> N
     for words in ("requested <em>by alice", "started <em>by here-1", "succeeded in 2.4 s"):
         assert words in story
     assert "picture 2 reviewed: confirmed, other “a note” <em>by charlie" in story
-    assert "Show the result, which is flagged" in page
+    assert 'class="compare flagged"' in page
 
 
 def test_a_users_page_shows_usage_limits_flags_and_tokens(desk: Client, alice: User) -> None:

@@ -13,10 +13,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
+from generation.library import deletion
 from generation.models import DiffusionModel, Generation, State
 from generation.staff.generations import GenerationAdmin
 from tests.support.admin import LIST, ROW, change_page, listed, model_form
 from tests.support.generations import make_generation
+from tests.support.html import squeeze
+from tests.support.roles import REVIEWERS
+from tests.support.roles import staff as create_staff
 
 
 @pytest.fixture
@@ -154,35 +158,77 @@ def test_unusual_searches_cause_no_error(staff: Client, alice: User, words: str)
 
 def test_the_page_of_a_generation_shows_its_fields(staff: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "my laptop")
-    generation = make_generation(alice, token=token, prompt="make it <night>", num_images_per_prompt=2, flagged=[1])
-    page = staff.get(change_page(generation)).content.decode()
+    generation = make_generation(
+        alice, token=token, prompt="make it <night>", num_images_per_prompt=2, flagged=[1], guidance_scale=9.5
+    )
+    page = squeeze(staff.get(change_page(generation)).content.decode())
     first = generation.images.all()[0]
+    recipe = generation.get_recipe()
     for text in (
         "make it &lt;night&gt;",
         "my laptop",
-        "denoising 1.9 s",
-        "&quot;guidance_scale&quot;: 1.7475",
-        "&quot;guidance_scale&quot;: 7.5",
+        "denoising<b>1.9 s</b>",
+        '<th scope="row">Steps</th><td>20</td><td>20</td>',
+        '<th scope="row">Seed</th><td>1207</td><td>1207 – 1208</td>',
+        (
+            '<tr class="different"><th scope="row">Guidance</th><td>9.5</td>'
+            f'<td>{recipe.guidance_scale:g}<span class="tag">differs</span></td>'
+        ),
+        '<tr class="unused"><th scope="row">Strength</th><td>0.8</td><td>no effect</td>',
+        "<summary>Recipe as JSON</summary>",
+        f"&quot;guidance_scale&quot;: {recipe.guidance_scale}",
         generation.input_sha256,
         "flagged, score 0.93",
         "not flagged, score 0.01",
-        "opennsfw",
-        "here-1",
+        "opennsfw, flags from 0.8<",
+        "worker here-1",
         generation.input.url.replace("&", "&amp;"),
         first.file.url.replace("&", "&amp;"),
     ):
-        assert text in page
+        assert text in page, text
+    assert recipe.guidance_scale != 9.5
     assert f"{generation.created:%Y-%m-%d %H:%M:%S}" in page
-    assert page.count("thumbnail flagged") == 1
-    assert "overlay compare flagged" not in page
-    assert "overlay compare flagged" in staff.get(change_page(generation), {"picture": "2"}).content.decode()
+    # What is not there has no row.
+    for label in ("Negative prompt", "LoRAs", "Deadline", "Request ID", "lost", "attempt"):
+        assert f">{label}<" not in page
+    assert '<div class="compare"' in page
+    assert '<div class="compare flagged"' in squeeze(
+        staff.get(change_page(generation), {"picture": "2"}).content.decode()
+    )
     assert 'name="_save"' not in page
     assert not re.findall(r'<(?:input|textarea|select)[^>]* name="(?:prompt|state|seed|images-0-seed)"', page)
 
 
+@pytest.mark.parametrize(
+    ("state", "actions"),
+    [
+        (State.SUCCEEDED, ["retry", "hold", "delete_permanently"]),
+        (State.FAILED, ["retry", "hold", "delete_permanently"]),
+        (State.RUNNING, ["cancel", "hold"]),
+    ],
+)
+def test_buttons_are_those_that_can_be_done_now(
+    staff: Client, client: Client, alice: User, state: State, actions: list[str]
+) -> None:
+    def buttons(generation: Generation) -> list[str]:
+        page = client.get(change_page(generation)).content.decode()
+        return re.findall(r'<button class="button[^"]*" name="action" value="(\w+)"', page)
+
+    generation = make_generation(alice, state)
+    assert buttons(generation) == actions
+    Generation.objects.filter(pk=generation.pk).update(legal_hold=True)
+    held = [{"hold": "lift_hold"}.get(action, action) for action in actions if action != "delete_permanently"]
+    assert buttons(generation) == held
+    Generation.objects.filter(pk=generation.pk).update(legal_hold=False)
+    if deletion.delete(generation):
+        assert buttons(generation) == []
+    client.force_login(create_staff("dora", REVIEWERS))
+    assert buttons(make_generation(alice, state)) == []
+
+
 def test_an_error_is_shown_with_its_code(staff: Client, alice: User) -> None:
     page = staff.get(change_page(make_generation(alice, State.FAILED))).content.decode()
-    assert "Try reducing input image resolution. (out_of_memory)" in page
+    assert "Try reducing input image resolution. <code>out_of_memory</code>" in page
 
 
 def test_generations_are_read_only_in_the_admin(staff: Client, alice: User) -> None:
