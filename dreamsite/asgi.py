@@ -1,4 +1,4 @@
-"""The ASGI application: Django, inside the long-poll middleware, inside the request id middleware."""
+"""The ASGI application: Django, inside the long-poll middleware, inside those of request ids and forwarded headers."""
 
 import os
 
@@ -7,8 +7,9 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsite.settings")
 django_application = get_asgi_application()
 
-from generation.asgi.long_poll import LongPollMiddleware  # noqa: E402  needs Django's settings
+from dreamsite.forwarded_headers import ForwardedHeadersMiddleware, with_prefix  # noqa: E402  needs Django's settings
+from generation.asgi.long_poll import LongPollMiddleware  # noqa: E402
 from generation.asgi.request_id_middleware import request_id_middleware  # noqa: E402
 
-long_poll = LongPollMiddleware(django_application)
-application = request_id_middleware(long_poll)
+long_poll = LongPollMiddleware(with_prefix(django_application))
+application = ForwardedHeadersMiddleware(request_id_middleware(long_poll))

@@ -7,6 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
+from dreamsite import url_prefix
+
 SETTINGS = "settings"
 """The tag of these checks. Commands that start often run only these, since all checks together import every page."""
 
@@ -46,6 +48,8 @@ def _broken_rules() -> Iterator[tuple[str, str]]:
         yield "DEVICE", "must be auto, cpu, cuda, cuda:<number> or mps"
     if not 0 <= settings.REVIEW_SAMPLE <= 1:
         yield "REVIEW_SAMPLE", "must be from 0 to 1"
+    if settings.URL_PREFIX and not url_prefix.is_valid(settings.URL_PREFIX):
+        yield "URL_PREFIX", "must be a path such as /dream, and begin with none of the site's own, such as /studio"
     if settings.HSTS_PRELOAD and not settings.HSTS_SUBDOMAINS:
         yield "HSTS_PRELOAD", "needs HSTS_SUBDOMAINS=on: browsers list only whole domains"
     if settings.S3_PUBLIC_ENDPOINT_URL and not _WEB_ADDRESS.fullmatch(settings.S3_PUBLIC_ENDPOINT_URL):

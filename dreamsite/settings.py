@@ -69,6 +69,9 @@ DEBUG = env.bool("DEBUG", default=False)
 HOST = env.str("HOST", default="127.0.0.1")
 PORT = env.int("PORT", default=8000)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]", *host_names(HOST)])
+# The path below which browsers see the site.
+URL_PREFIX = env.str("URL_PREFIX", default="").rstrip("/")
+FORCE_SCRIPT_NAME = URL_PREFIX or None
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 HTTPS = env.bool("HTTPS", default=False)
 # Both bind more than this site: every name below its own, and browsers that have never been here.
@@ -78,7 +81,7 @@ if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
     # Monitoring requests it without the proxy.
-    SECURE_REDIRECT_EXEMPT = [r"^ready$"]
+    SECURE_REDIRECT_EXEMPT = [rf"^{URL_PREFIX}/ready$".replace("^/", "^")]
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = HSTS_SUBDOMAINS
     SECURE_HSTS_PRELOAD = HSTS_PRELOAD
@@ -86,7 +89,7 @@ if HTTPS:
     SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
-# The proxies whose X-Forwarded-For is trusted. A proxy that serves HTTPS usually runs on the same host.
+# The proxies whose X-Forwarded-For and X-Forwarded-Prefix are trusted. A proxy that serves HTTPS usually runs on the same host.
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=["127.0.0.1", "::1"] if HTTPS else [])
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -112,6 +115,7 @@ INSTALLED_APPS = [
     "generation.apps.GenerationConfig",
 ]
 MIDDLEWARE = [
+    "dreamsite.url_prefix.cookie_path_middleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -224,9 +228,9 @@ if S3_BUCKET:
     }
 STORAGES = {
     "default": _default_storage,
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "staticfiles": {"BACKEND": "dreamsite.url_prefix.PrefixedStaticFilesStorage"},
 }
-STATIC_URL = "static/"
+STATIC_URL = "/static/"
 # Served from the source directories, so that collectstatic is not needed.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG

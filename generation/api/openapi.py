@@ -1,9 +1,10 @@
 """The OpenAPI document. Component names and the operation id are those of Livepeer's document for the same call."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.views.decorators.cache import cache_control
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
@@ -22,14 +23,20 @@ from generation.parameters import ErrorCode, ImageToImageParameters
 @require_safe
 def openapi(request: HttpRequest) -> HttpResponse:
     """Serve the document, without authentication."""
-    return HttpResponse(document(), content_type="application/json")
+    return HttpResponse(document(reverse("home")), content_type="application/json")
+
+
+@lru_cache(maxsize=8)
+def document(base: str = "/") -> bytes:
+    """Return the document as JSON. `base` is the path that its paths begin after."""
+    return bytes(OpenApiJsonRenderer().render({**_schema(), "servers": [{"url": base}]}))
 
 
 @cache
-def document() -> bytes:
-    """Return the document as JSON. It depends only on the code, so it is built once."""
-    schema = SchemaGenerator().get_schema(request=None, public=True)
-    return bytes(OpenApiJsonRenderer().render(schema))
+def _schema() -> dict[str, Any]:
+    """Return the document without its server. It depends only on the code, so it is built once."""
+    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return schema
 
 
 class BearerScheme(OpenApiAuthenticationExtension):

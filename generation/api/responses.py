@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.urls import reverse
 from rest_framework import status
 from rest_framework.response import Response
 
@@ -27,7 +28,7 @@ class PendingResponse(Response):
     def __init__(self, generation: Generation, absolute: Absolute) -> None:
         super().__init__(record(generation, absolute, generation.token_id), status.HTTP_202_ACCEPTED)
         self.generation_id = generation.pk
-        self["Location"] = absolute(f"/generations/{generation.pk}")
+        self["Location"] = absolute(reverse("generation-record", args=[generation.pk]))
 
 
 def generation_response(generation: Generation, absolute: Absolute) -> Response:

@@ -103,7 +103,7 @@ class Submission(JsonView):
             return None
         token = current_token(request)
         picture = f"{form.picture.sha256} {form.picture.size}" if form.picture else ""
-        fingerprint = idempotency.fingerprint(request.path, form.parameters, picture)
+        fingerprint = idempotency.fingerprint(request.path_info, form.parameters, picture)
         return idempotency.IdempotentRequest(token.user, token, key, fingerprint)
 
     def _build(self, request: Request, form: Form, generation_id: UUID | None) -> Generation:

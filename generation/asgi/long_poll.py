@@ -179,7 +179,7 @@ async def _refuse(scope: Scope, refusal: Refusal, send: Send) -> None:
     is_too_large = refusal.code is ErrorCode.UPLOAD_TOO_LARGE
     if is_too_large and (scope["method"], scope["path"]) == ("POST", "/") and not header(scope, b"x-requested-with"):
         # The studio's form, sent by a browser without scripts: a page says more than JSON.
-        await send_redirect(send, "/?refused=size")
+        await send_redirect(send, f"{scope['root_path']}/?refused=size")
     else:
         body = error_body_at(scope["path"], refusal.code, refusal.message)
         await send_json(send, refusal.code.status, body, refusal.headers)

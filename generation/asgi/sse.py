@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urljoin
 from uuid import UUID
 
 from django.core.files.storage import default_storage
+from django.urls import set_script_prefix
 
 from generation.asgi import paths
 from generation.asgi.subscriptions import Event, Subscription, Subscriptions
@@ -175,7 +176,7 @@ class _Stream:
         if event.name == "preview" and not self._wants_previews:
             return
         if event.name == "image":
-            url = await asyncio.to_thread(default_storage.url, data.pop("name"))
+            url = await asyncio.to_thread(_url, data.pop("name"), self._client.scope["root_path"])
             data = {**data, "url": urljoin(self._origin, url)}
         await self._send_event(event.name, data, event.id)
 
@@ -196,6 +197,12 @@ class _Stream:
 
 def _last_id(client: Client) -> str:
     return header(client.scope, b"last-event-id").strip()
+
+
+def _url(name: str, root_path: str) -> str:
+    """Return the URL of a file. Django knows where the site is only while it answers a request."""
+    set_script_prefix(f"{root_path}/")
+    return default_storage.url(name)
 
 
 def _latest(events: Sequence[Event]) -> list[Event]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import reverse, reverse_lazy
 
 from generation.moderation import review
 
@@ -27,6 +27,8 @@ class StaffSite(AdminSite):
     site_header = "Dreamsite"
     site_title = "Dreamsite"
     index_title = "Overview"
+    # The default lacks the slash at the end if the site is below a path.
+    site_url = reverse_lazy("home")  # type: ignore[assignment]  # lazy text
     # The lists need the width; tabs and breadcrumbs lead to the other tables.
     enable_nav_sidebar = False
 

@@ -41,7 +41,8 @@ class Command(BaseCommand):
             port = listener.getsockname()[1]
             supervisor = Supervisor()
             try:
-                self._start(supervisor, listener, f"http://{url_host(_local_address(settings.HOST))}:{port}")
+                address = url_host(_local_address(settings.HOST))
+                self._start(supervisor, listener, f"http://{address}:{port}{settings.URL_PREFIX}")
                 while not supervisor.is_stopping:
                     supervisor.restart_ended()
                     time.sleep(_POLL_SECONDS)
@@ -162,4 +163,4 @@ def _local_address(host: str) -> str:
 def _network_addresses(port: int) -> list[str]:
     """Return the addresses at which other machines may reach a server that listens on all of them."""
     names = [name for name in host_names(settings.HOST) if validate_host(name, settings.ALLOWED_HOSTS)]
-    return [f"http://{name}:{port}" for name in names]
+    return [f"http://{name}:{port}{settings.URL_PREFIX}" for name in names]

@@ -46,9 +46,8 @@ class Command(BaseCommand):
             log_config=None,
             access_log=False,
             server_header=False,
-            # Without trusted proxies no client may choose its own address.
-            proxy_headers=bool(settings.TRUSTED_PROXIES),
-            forwarded_allow_ips=settings.TRUSTED_PROXIES,
+            # The application reads the headers of proxies itself.
+            proxy_headers=False,
             timeout_keep_alive=65,
             timeout_graceful_shutdown=10,
         )

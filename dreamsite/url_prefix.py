@@ -1,0 +1,60 @@
+"""The path below which browsers see the site, such as `/dream`.
+
+It is the setting URL_PREFIX, or else what a trusted proxy says; `dreamsite.forwarded_headers` makes it Django's script prefix,
+which `reverse` and `{% url %}` begin with.
+"""
+
+import re
+from collections.abc import Callable
+
+from django.contrib.staticfiles.storage import StaticFilesStorage
+from django.http import HttpRequest, HttpResponse
+from django.urls import get_script_prefix
+
+OWN_PATHS = {
+    *("accounts", "admin", "deleted", "docs", "generations", "health", "history", "image-to-image", "loras", "media"),
+    *(
+        "models",
+        "openapi.json",
+        "ready",
+        "s",
+        "settings",
+        "sheets",
+        "static",
+        "studio",
+        "tokens",
+        "trash",
+        "usage",
+        "v1",
+    ),
+}
+"""The first segments of the site's own paths. With one of them as a prefix, nobody could tell whether a path has it."""
+
+# The characters that never need an escape (RFC 3986, section 2.3), in segments that are not `.` and not `..`.
+_PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){1,8}")
+
+
+def is_valid(prefix: str) -> bool:
+    """Return whether the site can be below this path."""
+    return bool(_PREFIX.fullmatch(prefix)) and prefix.split("/")[1] not in OWN_PATHS
+
+
+def cookie_path_middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Set cookies for the paths below the prefix only: other sites of the same host do not get them, nor overwrite them."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        for cookie in response.cookies.values():
+            cookie["path"] = get_script_prefix().rstrip("/") or "/"
+        return response
+
+    return middleware
+
+
+class PrefixedStaticFilesStorage(StaticFilesStorage):
+    """Static files below the prefix of the current request; Django itself would keep that of the first."""
+
+    def url(self, name: str | None) -> str:
+        return get_script_prefix().rstrip("/") + super().url(name)
