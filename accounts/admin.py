@@ -23,9 +23,11 @@ __all__ = ["AccountAdmin", "ApiTokenAdmin", "AuditEntryAdmin", "AuditedGroupAdmi
 class AccountAdmin(StrictLookupsMixin, AuditedAdminMixin, UserAdmin[User]):
     """User accounts with their limits; `generation.staff.users` extends the page."""
 
+    # Limits are set often, permissions seldom: these are the third of Django's.
     fieldsets = (
-        *(UserAdmin.fieldsets or ()),
+        *(UserAdmin.fieldsets or ())[:2],
         ("Limits", {"fields": ("max_running", "max_queued", "max_per_minute", "max_daily_cost")}),
+        *(UserAdmin.fieldsets or ())[2:],
     )
 
     list_display = ("username", "email", "is_active", "is_staff", "last_login")

@@ -6,9 +6,11 @@ from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest
-from django.urls import reverse, reverse_lazy
+from django.template.response import TemplateResponse
+from django.urls import reverse
 
 from generation.moderation import review
+from generation.staff.overview import overview
 
 _MAX_COUNT = 99
 
@@ -27,13 +29,15 @@ class StaffSite(AdminSite):
     site_header = "Dreamsite"
     site_title = "Dreamsite"
     index_title = "Overview"
-    # The default lacks the slash at the end if the site is below a path.
-    site_url = reverse_lazy("home")  # type: ignore[assignment]  # lazy text
     # The lists need the width; tabs and breadcrumbs lead to the other tables.
     enable_nav_sidebar = False
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().each_context(request), "tabs": tabs(request) if self.has_permission(request) else []}
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        response: TemplateResponse = super().index(request, {"overview": overview(request), **(extra_context or {})})
+        return response
 
 
 def tabs(request: HttpRequest) -> list[Tab]:

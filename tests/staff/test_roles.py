@@ -198,3 +198,9 @@ def test_the_pages_of_the_queue_are_for_operators(client: Client, redis: None, d
     assert [client.get(page).status_code for page in pages] == [403] * 4
     client.force_login(staff("olga", OPERATORS))
     assert [client.get(page).status_code for page in pages] == [200] * 4
+
+
+def test_the_limits_of_a_user_come_before_their_permissions(client: Client, alice: User, charlie: User) -> None:
+    client.force_login(charlie)
+    page = client.get(reverse("admin:accounts_user_change", args=[alice.pk])).content.decode()
+    assert page.index(">Usage</h2>") < page.index(">Limits</h2>") < page.index(">Permissions</h2>")

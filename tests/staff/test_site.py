@@ -1,12 +1,18 @@
-"""The tabs of the admin's pages."""
+"""The tabs of the admin's pages, and the overview at its index."""
 
 import re
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
+from accounts import audit
 from accounts.models import User
-from generation.staff import site
+from generation.models import State
+from generation.models.review import Review
+from generation.moderation import review
+from generation.staff import overview, site
 from tests.support.generations import make_generation
 from tests.support.html import squeeze
 from tests.support.roles import OPERATORS, REVIEWERS, staff
@@ -58,3 +64,70 @@ def test_the_review_tab_counts_what_waits(
     assert tabs(client)[0] == ("Review 3 waiting", "")
     monkeypatch.setattr(site, "_MAX_COUNT", 2)
     assert tabs(client)[0] == ("Review 2+ waiting", "")
+
+
+def headings(client: Client) -> list[str]:
+    """Return the headings of the parts of the index."""
+    return re.findall(
+        r'<h2 id="[a-z]+-title"><a href="[^"]+">(.+?)</a>', squeeze(client.get("/admin/").content.decode())
+    )
+
+
+@pytest.mark.usefixtures("redis")
+def test_the_index_shows_what_the_user_may_see(client: Client, alice: User) -> None:
+    make_generation(alice, flagged=[0])
+    for groups, expected in (
+        ([], []),
+        ([REVIEWERS], ["Review", "Failures of 24 hours", "Last pictures"]),
+        (
+            [OPERATORS],
+            ["Needs attention", "Failures of 24 hours", "Last pictures", "Newest users", "Audit log"],
+        ),
+    ):
+        user = staff("-".join(["dora", *groups]), *groups)
+        audit.record(user, "pool.pause", "default", None, None)
+        client.force_login(user)
+        assert headings(client) == expected
+
+
+@pytest.mark.usefixtures("redis")
+def test_the_index_shows_what_waits_and_what_is_new(
+    client: Client, alice: User, charlie: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.force_login(charlie)
+    page = squeeze(client.get("/admin/").content.decode())
+    for text in ("No picture waits.", "None.", "No pictures yet.", "The pool default has no active worker"):
+        assert text in page
+    assert "Sign-in failures" in page
+    assert "Axes" not in page
+    flagged = make_generation(alice, num_images_per_prompt=3, flagged=[0, 1, 2])
+    make_generation(alice)
+    review.decide(flagged.images.all()[2], charlie, Review.ESCALATED)
+    for _ in range(2):
+        make_generation(alice, State.FAILED)
+    page = squeeze(client.get("/admin/").content.decode())
+    assert "<strong>3</strong>pictures wait, the oldest for" in page
+    assert ">2 flagged</a>" in page
+    assert ">1 escalated</a>" in page
+    assert "<strong>2</strong>generations failed" in page
+    assert '?error=out_of_memory">2 out_of_memory</a>' in page
+    assert page.count('class="thumbnail"') == page.count('class="thumbnail flagged"') == 1
+    assert "image.review" in page
+    monkeypatch.setattr(overview, "MAX_FAILURES", 1)
+    assert "<strong>1+</strong>" in squeeze(client.get("/admin/").content.decode())
+
+
+@pytest.mark.usefixtures("redis")
+def test_the_index_takes_a_constant_number_of_queries(client: Client, alice: User, charlie: User) -> None:
+    client.force_login(charlie)
+    client.get("/admin/")
+    counted = []
+    for count in (1, 8):
+        for number in range(count):
+            make_generation(alice, flagged=[0])
+            make_generation(alice, State.FAILED)
+            audit.record(charlie, "pool.pause", f"pool-{number}", None, None)
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get("/admin/").status_code == 200
+        counted.append(len(queries))
+    assert counted[0] == counted[1] <= 20

@@ -79,10 +79,7 @@ class Dashboard:
 
 def dashboard() -> Dashboard:
     """Return the current state, with a number of queries that does not depend on the number of rows."""
-    try:
-        registered: list[WorkerInfo] | None = workers.registered()
-    except RedisError:
-        registered = None
+    registered = _registered()
     paused = {pause.pool: pause for pause in PausedPool.objects.all()}
     pool_backlogs = backlog.backlogs(settings.POOLS)
     rows = Generation.objects.filter(state=State.RUNNING).order_by("pk")
@@ -96,6 +93,18 @@ def dashboard() -> Dashboard:
         workers=None if registered is None else _workers(registered, running, commands),
         commands=commands,
     )
+
+
+def current_alerts() -> list[Alert]:
+    """Return the alerts alone, the critical ones first."""
+    return alerts.alerts(_registered(), backlog.backlogs(settings.POOLS), PausedPool.objects.all())
+
+
+def _registered() -> list[WorkerInfo] | None:
+    try:
+        return workers.registered()
+    except RedisError:
+        return None
 
 
 def enabled_models() -> list[DiffusionModel]:
