@@ -26,6 +26,7 @@ def sign_in(page: Page, name: str = "alice") -> None:
     page.get_by_label("Password").fill(f"{name}-password")
     page.keyboard.press("Enter")
     expect(page.get_by_label(PROMPT)).to_be_visible()
+    page.wait_for_load_state()  # earlier the scripts do not run
 
 
 def test_the_draft_is_kept_until_one_starts_over(
@@ -69,7 +70,6 @@ def test_the_draft_is_kept_until_one_starts_over(
     expect(page.get_by_role("alert")).to_contain_text("You were signed out. What is written here is kept")
     page.get_by_role("alert").get_by_role("link", name="sign in").click()
     sign_in(page, "bob")
-    page.wait_for_load_state()
     expect(page.get_by_label(PROMPT)).to_have_value("")
     context.clear_cookies()
     page.reload()
@@ -101,6 +101,40 @@ def check_empty(page: Page) -> None:
         expect(page.get_by_label(PROMPT)).to_have_value("")
         expect(page.locator("#model_id")).to_have_value("dreamsite/tiny-edit")
         page.reload()
+
+
+def test_a_file_is_sent_once(context: BrowserContext, alice: User, live_server: LiveServer) -> None:
+    page = context.new_page()
+    page.goto(live_server.url)
+    sign_in(page)
+    names_it: list[bool] = []  # of each request: whether it names the picture instead of sending it
+    page.on(
+        "request",
+        lambda request: (
+            names_it.append(b'name="from"' in (request.post_data_buffer or b""))
+            if request.method == "POST" and request.url == f"{live_server.url}/"
+            else None
+        ),
+    )
+
+    def generate(prompt: str) -> Generation:
+        page.get_by_label(PROMPT).fill(prompt)
+        page.get_by_role("button", name="Generate").click()
+        expect(page.get_by_role("article", name=prompt)).to_be_visible()
+        return Generation.objects.get(prompt=prompt)
+
+    page.set_input_files("#image", {"name": "cat.png", "mimeType": "image/png", "buffer": photo(64, 48)})
+    first, second = generate("the first"), generate("the second")
+    assert names_it == [False, True]
+    assert (second.input_sha256, second.input_width, second.source) == (first.input_sha256, 64, None)
+    Generation.objects.filter(pk=first.pk).update(trashed=first.created)
+    assert generate("the third").input_sha256 == first.input_sha256
+    assert generate("the fourth").input_sha256 == first.input_sha256
+    assert names_it == [False, True, True, False, True]
+    page.set_input_files("#image", {"name": "cat.png", "mimeType": "image/png", "buffer": photo(65, 48)})
+    expect(page.locator("#picture-caption")).to_have_text("65 × 48")
+    assert generate("another file").input_width == 65
+    assert not names_it[-1]
 
 
 def test_without_the_cookies_nothing_is_lost(context: BrowserContext, alice: User, live_server: LiveServer) -> None:

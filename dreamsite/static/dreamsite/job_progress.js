@@ -169,14 +169,16 @@ async function refresh(job) {
   return true;
 }
 
-/** Show a new job, from the server's HTML, and follow it. */
+/** Show a new job, from the server's HTML, follow it, and return the id of its generation. */
 export function showJob(html) {
   const job = parseJob(html);
-  if (document.getElementById(job.id)) return;
+  const { generation } = job.dataset;
+  if (document.getElementById(job.id)) return generation;
   jobs.prepend(job);
   if (job.dataset.events) follow(job);
   const reducesMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
   job.scrollIntoView({ block: "nearest", behavior: reducesMotion ? "auto" : "smooth" });
+  return generation;
 }
 
 document.addEventListener("submit", async (event) => {

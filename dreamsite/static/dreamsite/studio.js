@@ -49,17 +49,44 @@ function showSignIn() {
   document.querySelector('[data-errors=""] p').append(link, ", here or in another tab, and press Generate again.");
 }
 
+// A file is sent once, however often one generates from it: then its first generation names it.
+const sent = { file: "", generation: "" };
+
+function chosenFile() {
+  const [file] = byId("image").files;
+  return file ? `${file.name} ${file.size} ${file.lastModified}` : "";
+}
+
+const isSent = () => chosenFile() !== "" && chosenFile() === sent.file;
+
+function formBody(submitter) {
+  const body = new FormData(form);
+  if (submitter) body.append(submitter.name, submitter.value);
+  if (isSent()) {
+    body.delete("image");
+    body.set("from", sent.generation);
+  }
+  return body;
+}
+
+/** Return whether a response is about the picture that was named instead of sent: it may be deleted by now. */
+async function isGone(response) {
+  if (!isSent()) return false;
+  return response.status === 404 || (response.status === 422 && "image" in (await response.clone().json()).errors);
+}
+
 /**
  * Send the form. A response in HTML with status 403 is about the token against forged requests, which comes with a page
  * and goes with its cookie: then the page is fetched, for a new one, and the form is sent once more.
  */
 async function send(submitter) {
-  const post = () => {
-    const body = new FormData(form);
-    if (submitter) body.append(submitter.name, submitter.value);
-    return fetch(form.action, { method: "POST", body, headers: { "X-Requested-With": "fetch" } });
-  };
-  const response = await post();
+  const headers = { "X-Requested-With": "fetch" };
+  const post = () => fetch(form.action, { method: "POST", body: formBody(submitter), headers });
+  let response = await post();
+  if (await isGone(response)) {
+    sent.file = "";
+    response = await post();
+  }
   if (response.status !== 403 || isJson(response)) return response;
   const page = await fetch(form.action);
   return page.redirected ? page : post();
@@ -67,13 +94,14 @@ async function send(submitter) {
 
 const isJson = (response) => (response.headers.get("Content-Type") ?? "").startsWith("application/json");
 
-async function showResponse(response) {
+async function showResponse(response, file) {
   const type = response.headers.get("Content-Type") ?? "";
   if (response.redirected) {
     showSignIn();
   } else if (response.status === 201 && type.startsWith("text/html")) {
     showErrors({});
-    showJob(await response.text());
+    const generation = showJob(await response.text());
+    if (file && file !== sent.file) Object.assign(sent, { file, generation });
     form.elements.key.value = randomKey();
   } else if (response.status === 201) {
     // The browser may keep this page for the back button: its next contact sheet is another request.
@@ -98,7 +126,8 @@ async function submit(event) {
   const button = submitter ?? byId("generate");
   button.setAttribute("aria-disabled", "true");
   try {
-    await showResponse(await send(submitter));
+    const file = chosenFile();
+    await showResponse(await send(submitter), file);
   } catch {
     showErrors({ "": ["The server cannot be reached. Try again."] });
   } finally {
