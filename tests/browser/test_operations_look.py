@@ -22,16 +22,12 @@ from generation.models import (
     State,
     WorkerCommand,
 )
-from tests.support.browser import chromium, needs_chromium
+from tests.support.browser import NAMELESS, OVERFLOW, chromium, needs_chromium
 from tests.support.generations import make_generation
 from tests.support.workers import age_heartbeat, register_worker
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
 
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-NAMELESS = """Array.from(document.querySelectorAll("#content :is(a[href], button, input:not([type=hidden]), select, summary)"))
-  .filter(e => !(e.ariaLabel || e.innerText?.trim() || Array.from(e.labels ?? []).some(l => l.textContent.trim())))
-  .map(e => e.outerHTML)"""
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
@@ -110,6 +106,11 @@ def test_the_operations_page_fits_every_width_and_is_live(
         expect(page.get_by_text("Sent “resume” to atelier-2")).to_be_visible()
         page.get_by_text("Requests of the last 24 hours as a table").click()
         expect(page.get_by_role("columnheader", name="Canceled")).to_be_visible()
+        denoising = page.get_by_role("img", name="Denoising")
+        expect(page.get_by_role("img", name="From acceptance to end")).to_be_visible()
+        expect(denoising).to_be_hidden()
+        page.get_by_text("Phases", exact=True).click()
+        expect(denoising).to_be_visible()
 
         # Retention: preview, and run.
         old = make_generation(alice, created=timezone.now() - timedelta(days=40))

@@ -25,6 +25,7 @@ from generation.models import (
     DiffusionModel,
     Generation,
     PausedPool,
+    QueueSample,
     State,
     WorkerCommand,
 )
@@ -239,15 +240,46 @@ def test_percentiles_are_read_from_the_beginning_of_each_slot(alice: User, monke
     assert measured.is_sampled
     assert slot.total == metrics.Spread(3.0, 5.0)
     assert slot.phases == {"queue": metrics.Spread(1.0, 1.0), "denoising": metrics.Spread(2.0, 4.0)}
-    total, *phase_charts = charts.durations(measured)
-    assert [chart.name for chart in phase_charts] == ["queue", "denoising"]
+    total = charts.latency(measured)
+    assert total
+    assert [chart.name for chart in charts.phases(measured)] == ["queue", "denoising"]
     assert total.rows[0][1:] == ["3.0 s", "5.0 s"]
     assert dict(total.lines)["p50"].startswith("M")
 
 
+def test_the_axes_begin_with_the_data(alice: User) -> None:
+    now = timezone.now()
+    window = metrics.WINDOWS["day"]
+    starts = window.starts(now)
+    make_generation(alice, created=starts[-3])
+    shown = metrics.measure(window, now).from_first_data()
+    assert [slot.start for slot in shown.slots] == starts[-1 - metrics.MIN_SLOTS : -1]
+    QueueSample.objects.create(pool="default", minute=starts[-12], depth=1, oldest_seconds=2)
+    shown = metrics.measure(window, now).from_first_data()
+    assert [slot.start for slot in shown.slots] == starts[-12:-1]
+    assert [bool(peak) for peak in shown.backlogs["default"]] == [True] + 10 * [False]
+    make_generation(alice, State.FAILED, created=starts[-20])
+    shown = metrics.measure(window, now).from_first_data()
+    assert (shown.slots[0].start, shown.slots[0].failed) == (starts[-20], 1)
+    assert charts.throughput(shown).rows[0][1:] == ["0", "0", "1"]
+
+
+def test_a_worker_shows_the_picture_that_it_edits(operator: Client, alice: User, bob: User) -> None:
+    register_worker()
+    running = make_generation(alice, State.RUNNING)
+    Generation.objects.filter(pk=running.pk).update(worker="here-1")
+    picture = f'src="/media/{running.input_thumbnail.name}'
+    page = operator.get(PAGE).content.decode()
+    assert str(running.pk)[-8:] in page
+    assert picture not in page, "who may not see generations sees no picture of them"
+    bob.user_permissions.add(Permission.objects.get(codename="view_generation"))
+    assert picture in operator.get(PAGE).content.decode()
+
+
 def test_a_lone_slot_is_a_visible_dash(alice: User) -> None:
     make_generation(alice)
-    chart = charts.durations(metrics.measure(metrics.WINDOWS["day"], timezone.now()))[0]
+    chart = charts.latency(metrics.measure(metrics.WINDOWS["day"], timezone.now()))
+    assert chart
     for _, path in chart.lines:
         assert (dash := re.fullmatch(r"M[\d.]+ [\d.]+h([\d.]+)", path))
         assert float(dash[1]) > 5
@@ -256,7 +288,8 @@ def test_a_lone_slot_is_a_visible_dash(alice: User) -> None:
 def test_an_empty_service_has_empty_charts(db: None) -> None:
     measured = metrics.measure(metrics.WINDOWS["week"], timezone.now())
     chart = charts.throughput(measured)
-    assert (chart.bars, chart.rows, charts.durations(measured)) == ([], [], [])
+    assert (chart.bars, chart.rows, charts.latency(measured), charts.phases(measured)) == ([], [], None, [])
+    assert measured.from_first_data() == measured
     assert chart.summary == "0 succeeded, 0 canceled, 0 failed"
 
 

@@ -1,4 +1,4 @@
-"""Charts of metrics as coordinates for a template that draws them as SVG, in pixels of a WIDTH by HEIGHT view box."""
+"""Charts of metrics as coordinates for a template that draws them as SVG, in pixels of its view box."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,9 +10,19 @@ from django.utils import timezone
 from generation import display
 from generation.staff.operations.metrics import Metrics, Spread
 
-WIDTH, HEIGHT = 640, 180
-SMALL_WIDTH, SMALL_HEIGHT = 300, 110
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 22
+
+
+@dataclass(frozen=True)
+class Size:
+    """The view box of a chart, and how many times its axis names at most."""
+
+    width: int
+    height: int
+    times: int
+
+
+_WIDE, _SMALL = Size(640, 180, 6), Size(300, 110, 3)
 
 
 @dataclass(frozen=True)
@@ -41,8 +51,7 @@ class Chart:
     name: str
     title: str
     summary: str
-    width: int
-    height: int
+    size: Size
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     columns: list[str]
@@ -56,11 +65,11 @@ class Chart:
 
     @property
     def right(self) -> int:
-        return self.width - _RIGHT
+        return self.size.width - _RIGHT
 
     @property
     def bottom(self) -> int:
-        return self.height - _BOTTOM
+        return self.size.height - _BOTTOM
 
 
 def throughput(metrics: Metrics) -> Chart:
@@ -68,11 +77,11 @@ def throughput(metrics: Metrics) -> Chart:
     slots = metrics.slots
     kinds = ("succeeded", "canceled", "failed")
     top = _nice(max(sum(getattr(slot, kind) for kind in kinds) for slot in slots) or 1)
-    plot_height = HEIGHT - _TOP - _BOTTOM
-    step = (WIDTH - _LEFT - _RIGHT) / len(slots)
+    plot_height = _WIDE.height - _TOP - _BOTTOM
+    step = (_WIDE.width - _LEFT - _RIGHT) / len(slots)
     bars = []
     for number, slot in enumerate(slots):
-        y = float(HEIGHT - _BOTTOM)
+        y = float(_WIDE.height - _BOTTOM)
         for kind in kinds:
             height = getattr(slot, kind) / top * plot_height
             if height:
@@ -90,10 +99,9 @@ def throughput(metrics: Metrics) -> Chart:
         name="throughput",
         title=f"Requests of {metrics.window.title}",
         summary=", ".join(f"{sums[kind]:,} {kind}" for kind in kinds),
-        width=WIDTH,
-        height=HEIGHT,
-        x_ticks=_time_ticks(metrics, WIDTH, 6),
-        y_ticks=[Tick(_round(HEIGHT - _BOTTOM - share * plot_height), f"{top * share:g}") for share in (0, 1)],
+        size=_WIDE,
+        x_ticks=_time_ticks(metrics, _WIDE),
+        y_ticks=[Tick(_round(_WIDE.height - _BOTTOM - share * plot_height), f"{top * share:g}") for share in (0, 1)],
         columns=["From", *(kind.capitalize() for kind in kinds)],
         rows=rows,
         bars=bars,
@@ -101,15 +109,19 @@ def throughput(metrics: Metrics) -> Chart:
     )
 
 
-def durations(metrics: Metrics) -> list[Chart]:
-    """Return charts of p50 and p95 of the total duration, and of each phase that was measured."""
-    measured = [("total", "From acceptance to end", [slot.total for slot in metrics.slots])]
-    phases = dict.fromkeys(phase for slot in metrics.slots for phase in slot.phases)
-    measured += [
-        (phase, "Queue" if phase == "queue" else phase.capitalize(), [slot.phases.get(phase) for slot in metrics.slots])
-        for phase in phases
+def latency(metrics: Metrics) -> Chart | None:
+    """Return a wide chart of p50 and p95 of the total duration, None without one."""
+    return _duration(metrics, "total", "From acceptance to end", [slot.total for slot in metrics.slots], _WIDE)
+
+
+def phases(metrics: Metrics) -> list[Chart]:
+    """Return a small chart of p50 and p95 of each phase that was measured."""
+    names = dict.fromkeys(phase for slot in metrics.slots for phase in slot.phases)
+    charts = [
+        _duration(metrics, name, name.capitalize(), [slot.phases.get(name) for slot in metrics.slots], _SMALL)
+        for name in names
     ]
-    return [_duration(metrics, name, title, spreads) for name, title, spreads in measured if any(spreads)]
+    return [chart for chart in charts if chart]
 
 
 def waiting(metrics: Metrics) -> list[Chart]:
@@ -122,9 +134,10 @@ def waiting(metrics: Metrics) -> list[Chart]:
         waits = [peak.oldest_seconds if peak else None for peak in peaks]
         label = _Label(f"depth-{number}", f"Queued in {pool}", f"at most {depth:,}")
         axis = _Axis(_nice(max(1, depth)), "", lambda value: f"{value:,.0f}")
-        result.append(_line_chart(metrics, label, [_Series("depth", "Most", depths)], axis))
+        result.append(_line_chart(metrics, label, [_Series("depth", "Most", depths)], axis, _SMALL))
         label = _Label(f"oldest-{number}", f"Oldest wait in {pool}", f"at most {display.seconds(oldest)}")
-        result.append(_line_chart(metrics, label, [_Series("oldest", "Longest", waits)], _seconds_axis(max(1, oldest))))
+        axis = _seconds_axis(max(1, oldest))
+        result.append(_line_chart(metrics, label, [_Series("oldest", "Longest", waits)], axis, _SMALL))
     return result
 
 
@@ -159,8 +172,10 @@ def _seconds_axis(longest: float) -> _Axis:
     return _Axis(_nice(longest), " s", display.seconds)
 
 
-def _duration(metrics: Metrics, name: str, title: str, spreads: Sequence[Spread | None]) -> Chart:
+def _duration(metrics: Metrics, name: str, title: str, spreads: Sequence[Spread | None], size: Size) -> Chart | None:
     measured = [spread for spread in spreads if spread]
+    if not measured:
+        return None
     last = measured[-1]
     summary = f"lately half within {display.seconds(last.p50)}, 95 % within {display.seconds(last.p95)}"
     series = [
@@ -168,10 +183,10 @@ def _duration(metrics: Metrics, name: str, title: str, spreads: Sequence[Spread 
         _Series("p95", "p95", [spread.p95 if spread else None for spread in spreads]),
     ]
     axis = _seconds_axis(max(0.1, *(spread.p95 for spread in measured)))
-    return _line_chart(metrics, _Label(name, title, summary), series, axis)
+    return _line_chart(metrics, _Label(name, title, summary), series, axis, size)
 
 
-def _line_chart(metrics: Metrics, label: _Label, series: Sequence[_Series], axis: _Axis) -> Chart:
+def _line_chart(metrics: Metrics, label: _Label, series: Sequence[_Series], axis: _Axis, size: Size) -> Chart:
     """Draw values by slot from 0 to the top of the axis; all series have values for the same slots."""
     values_by_slot = zip(*(line.values for line in series), strict=True)
     rows = [
@@ -179,35 +194,34 @@ def _line_chart(metrics: Metrics, label: _Label, series: Sequence[_Series], axis
         for slot, values in zip(metrics.slots, values_by_slot, strict=True)
         if values[0] is not None
     ]
-    plot_height = SMALL_HEIGHT - _TOP - _BOTTOM
+    plot_height = size.height - _TOP - _BOTTOM
     return Chart(
         name=label.name,
         title=label.title,
         summary=label.summary,
-        width=SMALL_WIDTH,
-        height=SMALL_HEIGHT,
-        x_ticks=_time_ticks(metrics, SMALL_WIDTH, 3),
+        size=size,
+        x_ticks=_time_ticks(metrics, size),
         y_ticks=[
-            Tick(_round(SMALL_HEIGHT - _BOTTOM - share * plot_height), f"{axis.top * share:g}{axis.unit}")
+            Tick(_round(size.height - _BOTTOM - share * plot_height), f"{axis.top * share:g}{axis.unit}")
             for share in (0, 1)
         ],
         columns=["From", *(line.column for line in series)],
         rows=rows,
         bars=[],
-        lines=[(line.name, _path(line.values, axis.top)) for line in series],
+        lines=[(line.name, _path(line.values, axis.top, size)) for line in series],
     )
 
 
-def _path(values: Sequence[float | None], top: float) -> str:
+def _path(values: Sequence[float | None], top: float, size: Size) -> str:
     """Return an SVG path through the middles of the slots, with gaps at None; a lone value is a dash as wide as its slot."""
-    plot_height = SMALL_HEIGHT - _TOP - _BOTTOM
-    step = (SMALL_WIDTH - _LEFT - _RIGHT) / len(values)
+    plot_height = size.height - _TOP - _BOTTOM
+    step = (size.width - _LEFT - _RIGHT) / len(values)
     parts, is_open = [], False
     for number, value in enumerate(values):
         if value is None:
             is_open = False
             continue
-        x, y = _LEFT + step * (number + 0.5), SMALL_HEIGHT - _BOTTOM - value / top * plot_height
+        x, y = _LEFT + step * (number + 0.5), size.height - _BOTTOM - value / top * plot_height
         is_lone = not is_open and (number + 1 == len(values) or values[number + 1] is None)
         if is_lone:
             parts.append(f"M{_round(x - step / 2)} {_round(y)}h{_round(step)}")
@@ -217,10 +231,10 @@ def _path(values: Sequence[float | None], top: float) -> str:
     return "".join(parts)
 
 
-def _time_ticks(metrics: Metrics, width: int, count: int) -> list[Tick]:
+def _time_ticks(metrics: Metrics, size: Size) -> list[Tick]:
     slots = metrics.slots
-    step = (width - _LEFT - _RIGHT) / len(slots)
-    interval = math.ceil(len(slots) / count)
+    step = (size.width - _LEFT - _RIGHT) / len(slots)
+    interval = math.ceil(len(slots) / size.times)
     pattern = "%a %d" if metrics.window.name == "week" else "%H:%M"
     return [
         Tick(_round(_LEFT + step * number), f"{timezone.localtime(slots[number].start):{pattern}}")

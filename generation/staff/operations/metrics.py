@@ -8,7 +8,7 @@ the newest `NEWEST` requests and failures.
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -22,6 +22,7 @@ from generation.models import FINAL_STATES, Generation, State, first_id
 
 PER_SLOT = 150
 NEWEST = 5000
+MIN_SLOTS = 8
 PHASES = ("queue", "loading", "encoding", "denoising", "decoding", "safety", "storing")
 _CACHE_SECONDS = 10.0
 
@@ -92,6 +93,19 @@ class Metrics:
     def is_sampled(self) -> bool:
         """Whether the durations of some slot come from a part of its requests."""
         return any(slot.succeeded > PER_SLOT for slot in self.slots)
+
+    def from_first_data(self) -> "Metrics":
+        """Return the metrics without the slots before the first one with data, but with at least the last `MIN_SLOTS`."""
+        has_data = [
+            bool(
+                slot.succeeded or slot.failed or slot.canceled or any(peaks[number] for peaks in self.backlogs.values())
+            )
+            for number, slot in enumerate(self.slots)
+        ]
+        first = has_data.index(True) if True in has_data else 0
+        start = max(0, min(first, len(self.slots) - MIN_SLOTS))
+        backlogs = {pool: peaks[start:] for pool, peaks in self.backlogs.items()}
+        return replace(self, slots=self.slots[start:], backlogs=backlogs)
 
 
 def metrics(window: Window) -> Metrics:

@@ -25,7 +25,7 @@ _NO_REDIS = "Redis cannot be reached, so the workers are unknown and nothing was
 def overview(request: HttpRequest) -> HttpResponse:
     """Show the whole page; `window` is one of `metrics.WINDOWS`, by default the last day."""
     window = metrics.WINDOWS.get(request.GET.get("window", ""), metrics.WINDOWS["day"])
-    window_metrics = metrics.metrics(window)
+    window_metrics = metrics.metrics(window).from_first_data()
     return render(
         request,
         "admin/operations/dashboard.html",
@@ -40,7 +40,8 @@ def overview(request: HttpRequest) -> HttpResponse:
             "per_slot": metrics.PER_SLOT,
             "sample_size": metrics.NEWEST,
             "throughput": charts.throughput(window_metrics),
-            "duration_charts": charts.durations(window_metrics),
+            "latency": charts.latency(window_metrics),
+            "phase_charts": charts.phases(window_metrics),
             "backlog_charts": charts.waiting(window_metrics),
         },
     )
