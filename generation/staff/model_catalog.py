@@ -20,6 +20,7 @@ from accounts import audit
 from accounts.admin_tools.audited import AuditedAdminMixin
 from accounts.admin_tools.strict_lookups import StrictLookupsMixin
 from generation.broker import workers
+from generation.broker.workers import WorkerInfo
 from generation.families import Family
 from generation.family_detection import UnsupportedModel
 from generation.jobs import control
@@ -30,6 +31,7 @@ from generation.repositories.inspection import Inspection, inspect_lora, inspect
 from generation.repositories.lora_fit import Architecture, other_architecture
 from generation.repositories.single_files import SingleFile, single_file_of
 from generation.repositories.sources import Source
+from generation.staff.enabled_switch import EnabledSwitchMixin
 from generation.staff.inspected_admin import (
     InspectedAdmin,
     InspectedForm,
@@ -46,7 +48,7 @@ _COMMAND_FIELDS = ("id", "action", "target", "state", "message", "done_bytes", "
 """The fields of the last command that the pages show."""
 
 
-class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
+class RepositoryAdmin(StrictLookupsMixin, EnabledSwitchMixin, AuditedAdminMixin, InspectedAdmin):
     """What the admin pages of models and LoRAs share: both are repositories that workers download."""
 
     search_fields = ("id",)
@@ -71,9 +73,14 @@ class RepositoryAdmin(StrictLookupsMixin, AuditedAdminMixin, InspectedAdmin):
         if is_needed and self.has_operate_permission(request):
             self.start_download(request, row)
 
-    @admin.display
-    def commit(self, row: DiffusionModel | Lora) -> str:
-        return row.revision[:12]
+    def after_enabling(self, request: HttpRequest, row: Any) -> None:
+        """Download what requests can use from now on."""
+        if row.enabled and may_download(row) and self.has_operate_permission(request):
+            self.start_download(request, row)
+
+    @admin.display(ordering="download_bytes")
+    def size(self, row: DiffusionModel | Lora) -> str:
+        return size_in_words(row.download_bytes) if row.download_bytes is not None else ""
 
     @admin.display
     def last_command(self, row: Any) -> str:
@@ -137,23 +144,23 @@ class DiffusionModelForm(InspectedForm):
         return groups
 
 
-def _gpu_bytes() -> list[int]:
-    """Return the memory of each worker's GPU, as far as workers are known."""
+def _registered() -> list[WorkerInfo]:
+    """Return the workers, as far as they are known."""
     try:
-        return [
-            info.memory_total for info in workers.registered() if info.device.startswith("cuda") and not info.is_stale
-        ]
+        return workers.registered()
     except RedisError:
         return []
+
+
+def _gpu_bytes() -> list[int]:
+    """Return the memory of each worker's GPU."""
+    return [info.memory_total for info in _registered() if info.device.startswith("cuda") and not info.is_stale]
 
 
 @admin.register(DiffusionModel)
 class DiffusionModelAdmin(RepositoryAdmin):
     form = DiffusionModelForm
-    list_display = (
-        *("id", "family", "enabled", "is_default", "pool", "cost_weight", "max_steps", "max_images", "commit"),
-        *("groups", "last_command"),
-    )
+    list_display = (*("id", "enabled", "family", "size", "licence", "pool", "groups", "last_command"),)
     list_filter = ("enabled", "family")
     filter_horizontal = ("allowed_groups",)
     # The action `make_default` changes the default of both models in one transaction.
@@ -200,6 +207,23 @@ class DiffusionModelAdmin(RepositoryAdmin):
         memory = [*_MEMORY_FIELDS, *(["in_force"] if obj else [])]
         others = [name for name in self.get_fields(request, obj) if name not in (*_MEMORY_FIELDS, "in_force")]
         return [(None, {"fields": others}), ("Memory and speed", {"fields": memory})]
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Return the columns, one of them from what the workers have reported, which is read once for all rows."""
+        infos = [info for info in _registered() if not info.is_stale]
+
+        @admin.display
+        def downloaded(model: DiffusionModel) -> str:
+            pool = [info for info in infos if info.pool == model.pool and model.enabled]
+            hosts = {info.host for info in pool}
+            with_files = {info.host for info in pool if model.pk not in info.missing}
+            if len(hosts) > 1 and len(with_files) < len(hosts):
+                return f"on {len(with_files)} of {len(hosts)} hosts"
+            return ("yes" if with_files else "no") if hosts else ""
+
+        columns = super().get_list_display(request)
+        columns.insert(columns.index("size"), downloaded)
+        return columns
 
     @admin.display
     def in_force(self, model: DiffusionModel) -> str:
@@ -286,7 +310,7 @@ class LoraForm(InspectedForm):
 @admin.register(Lora)
 class LoraAdmin(RepositoryAdmin):
     form = LoraForm
-    list_display = ("id", "enabled", "weight_name", "commit", "last_command")
+    list_display = ("id", "enabled", "weight_name", "size", "licence", "last_command")
     list_filter = ("enabled", "base_models")
     filter_horizontal = ("base_models",)
     readonly_fields = ("last_command",)

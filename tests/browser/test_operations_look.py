@@ -112,6 +112,18 @@ def test_the_operations_page_fits_every_width_and_is_live(
         page.get_by_text("Phases", exact=True).click()
         expect(denoising).to_be_visible()
 
+        # A switch in the list of models, at the width of a phone, by keyboard.
+        page.set_viewport_size({"width": 390, "height": 900})
+        page.goto(f"{live_server.url}/admin/generation/diffusionmodel/?enabled__exact=1")
+        assert page.evaluate(OVERFLOW) <= 0
+        expect(page.get_by_role("switch", name="dreamsite/tiny-edit")).to_be_disabled()
+        page.get_by_role("switch", name="dreamsite/tiny-redraw", checked=True).press("Space")
+        expect(page.get_by_text("Disabled dreamsite/tiny-redraw.")).to_be_visible()
+        assert page.url.endswith("?enabled__exact=1")
+        page.get_by_role("link", name="No", exact=True).click()
+        page.get_by_role("switch", name="dreamsite/tiny-redraw", checked=False).click()
+        expect(page.get_by_text("Enabled dreamsite/tiny-redraw.")).to_be_visible()
+
         # Retention: preview, and run.
         old = make_generation(alice, created=timezone.now() - timedelta(days=40))
         RetentionRule.objects.create(what="content", state="succeeded", days=30)

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
@@ -17,6 +18,7 @@ from generation.models import (
     WorkerCommand,
 )
 from generation.parameters import ImageToImageParameters, RequestRefused
+from tests.support.html import squeeze
 from tests.support.workers import register_worker
 
 TURBO = "stabilityai/sd-turbo"
@@ -123,6 +125,79 @@ def test_what_is_enabled_is_downloaded(staff: Client, turbo: DiffusionModel) -> 
     assert f"Sent “download {TURBO}” to here-1" in page
     staff.post(address, form | {"enabled": "on", "cost_weight": "2"})
     assert WorkerCommand.objects.get().target == TURBO
+
+
+def switches(client: Client, address: str = MODELS) -> dict[str, bool]:
+    """Return which rows of a list are switched on."""
+    page = client.get(address).content.decode()
+    return {
+        name: state == "true"
+        for state, name in re.findall(r'role="switch" aria-checked="(.+?)" aria-label="(.+?)"', page)
+    }
+
+
+def test_models_are_enabled_and_disabled_in_the_list(staff: Client, turbo: DiffusionModel) -> None:
+    register_worker()
+    address = reverse("admin:generation_diffusionmodel_enabled", args=[quote(TURBO)])
+    assert switches(staff)[TURBO]
+    page = staff.post(f"{address}?family=turbo", {"enabled": "off"}, follow=True)
+    assert page.redirect_chain == [(f"{MODELS}?family=turbo", 302)]
+    assert f"Disabled {TURBO}." in page.content.decode()
+    assert not switches(staff)[TURBO]
+    entry = AuditEntry.objects.get(action="diffusionmodel.disable")
+    assert (entry.target, entry.before, entry.after) == (TURBO, {"enabled": True}, {"enabled": False})
+    assert not WorkerCommand.objects.exists()
+    for _ in range(2):
+        staff.post(address, {"enabled": "on"})
+    assert switches(staff)[TURBO]
+    assert AuditEntry.objects.filter(action="diffusionmodel.enable").count() == 1
+    assert [command.target for command in WorkerCommand.objects.all()] == [TURBO], "what is enabled is downloaded"
+
+
+def test_what_cannot_be_switched_says_why(staff: Client, turbo: DiffusionModel) -> None:
+    for name, enabled, reason in (
+        ("dreamsite/tiny-edit", "off", "The default model must be enabled."),
+        ("Qwen/Qwen-Image", "on", "no commit was chosen: inspect it"),
+    ):
+        address = reverse("admin:generation_diffusionmodel_enabled", args=[quote(name)])
+        assert reason in staff.post(address, {"enabled": enabled}, follow=True).content.decode()
+        assert switches(staff)[name] == (enabled == "off")
+    lora = reverse("admin:generation_lora_enabled", args=[quote("someone/ink")])
+    staff.post(lora, {"enabled": "off"})
+    assert not switches(staff, LORAS)["someone/ink"]
+    assert staff.get(lora).status_code == 405
+    unknown = reverse("admin:generation_lora_enabled", args=[quote("someone/else")])
+    assert staff.post(unknown, {"enabled": "off"}).status_code == 404
+
+
+def test_who_may_not_change_models_has_no_switch(client: Client, bob: User, turbo: DiffusionModel) -> None:
+    User.objects.filter(pk=bob.pk).update(is_staff=True)
+    bob.user_permissions.add(Permission.objects.get(codename="view_diffusionmodel"))
+    client.force_login(bob)
+    assert switches(client) == {}
+    address = reverse("admin:generation_diffusionmodel_enabled", args=[quote(TURBO)])
+    assert client.post(address, {"enabled": "off"}).status_code == 403
+    assert DiffusionModel.objects.get(pk=TURBO).enabled
+
+
+def test_the_list_tells_size_licence_and_where_the_files_are(staff: Client, turbo: DiffusionModel) -> None:
+    DiffusionModel.objects.filter(pk=TURBO).update(download_bytes=2_500_000_000, licence="some-licence")
+
+    def downloaded() -> str:
+        page = squeeze(staff.get(f"{MODELS}?q={TURBO}").content.decode())
+        assert "2.5 GB" in page
+        assert "some-licence" in page
+        cell = re.search(r'field-downloaded"[^>]*>(.*?)<', page)
+        assert cell
+        return cell[1]
+
+    assert downloaded() == "-"
+    register_worker(missing=[TURBO])
+    assert downloaded() == "no"
+    register_worker("there-1", host="there")
+    assert downloaded() == "on 1 of 2 hosts"
+    register_worker()
+    assert downloaded() == "yes"
 
 
 def test_only_operators_send_commands(client: Client, bob: User, turbo: DiffusionModel) -> None:
