@@ -72,11 +72,15 @@ class Part:
 
 @dataclass(frozen=True)
 class LiveStatus:
-    """The status of an unfinished generation: reason or step, percent if known, and remaining time."""
+    """The status of an unfinished generation: reason or step, percent if known, and remaining time.
+
+    `preview` is a data URL; empty if there is none.
+    """
 
     text: str
     percent: int | None
     remaining: str
+    preview: str = ""
 
 
 def grouped(generations: Iterable[Generation], live_statuses: Mapping[UUID, LiveStatus]) -> Iterator[Group]:
@@ -140,7 +144,7 @@ def live_status(generation: Generation) -> LiveStatus | None:
     return live_statuses([generation]).get(generation.pk)
 
 
-def live_statuses(generations: Sequence[Generation]) -> dict[UUID, LiveStatus]:
+def live_statuses(generations: Sequence[Generation], *, with_previews: bool = False) -> dict[UUID, LiveStatus]:
     """Return the live statuses of the unfinished generations, with a constant number of queries."""
     now = timezone.now()
     expected = forecast.of_queued([item for item in generations if item.state == State.QUEUED])
@@ -151,11 +155,13 @@ def live_statuses(generations: Sequence[Generation]) -> dict[UUID, LiveStatus]:
     running = [item for item in generations if item.state == State.RUNNING]
     progress_of = progress.latest([item.pk for item in running])
     ends = forecast.of_running(running, progress_of)
+    previews = progress.previews([item.pk for item in running]) if with_previews else {}
     for generation in running:
-        result[generation.pk] = LiveStatus("", None, "")
+        status, percent, remaining = "", None, ""
         if (at := progress_of.get(generation.pk)) is not None:
             status = f"step {at.step} of {at.of}" if at.phase == "denoising" else at.phase
-            result[generation.pk] = LiveStatus(status, at.percent, _remaining(ends.get(generation.pk), now))
+            percent, remaining = at.percent, _remaining(ends.get(generation.pk), now)
+        result[generation.pk] = LiveStatus(status, percent, remaining, previews.get(generation.pk, ""))
     return result
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
+from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
@@ -93,16 +94,26 @@ class HistoryFilters(BaseFilters):
     ] = ""
     lora: Annotated[ModelId | None, Field(description="With this LoRA.")] = None
     sheet: Annotated[UUID | None, Field(description="Of this contact sheet.")] = None
+    days: Annotated[int | None, Field(ge=1, le=366, description="On one of the last days; 1 is today.")] = None
     since: Annotated[date | None, Field(description="On this day or later.")] = None
     until: Annotated[date | None, Field(description="On this day or earlier.")] = None
     favourite: Annotated[Bool, Field(description="Only favourites.")] = False
     flagged: Annotated[Bool, Field(description="Only with a flagged picture.")] = False
     seed: Annotated[int | None, Field(ge=0, le=MAX_SEED, description="With this seed.")] = None
+    sort: Annotated[Literal["newest", "oldest"], Field(description="Which come first.")] = "newest"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether they leave anything out; the order does not."""
+        return self.model_copy(update={"sort": "newest"}) != HistoryFilters()
 
     @property
     def created_after(self) -> datetime | None:
         """The last time before the first day."""
-        return _clamp(start_of_day(self.since)) - timedelta(microseconds=1) if self.since else None
+        days = [self.since] if self.since else []
+        if self.days:
+            days.append(timezone.localdate() - timedelta(days=self.days - 1))
+        return _clamp(start_of_day(max(days))) - timedelta(microseconds=1) if days else None
 
     @property
     def created_before(self) -> datetime | None:

@@ -17,6 +17,7 @@ urlpatterns = [
     path("history/", history.history, name="history"),
     path("history/tiles", history.tiles, name="tiles"),
     path("history/selection", bulk_actions.selection, name="selection"),
+    path("history/matching", bulk_actions.matching, name="matching"),
     path("history/<uuid:generation_id>/", generation.generation, name="generation"),
     path("history/<uuid:generation_id>/cancel", generation.cancel, name="cancel"),
     path("history/<uuid:generation_id>/favourite", bulk_actions.favourite, name="favourite"),

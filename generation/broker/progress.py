@@ -27,6 +27,8 @@ _MAX_STREAM_EVENTS = 1000
 _STREAM_SECONDS = 3600
 _FINAL_STREAM_SECONDS = 600
 _PREVIEW_SECONDS = 60
+_PREVIEW_ENTRIES = 24
+"""How many of the last events are searched for a preview; a step has an event, and a preview of each picture."""
 _PROGRESS_SECONDS = 600
 _CANCEL_SECONDS = 3600
 
@@ -91,6 +93,26 @@ def latest(ids: Sequence[UUID]) -> dict[UUID, Progress]:
     return {generation_id: Progress(*json.loads(text)) for generation_id, text in zip(ids, texts, strict=True) if text}
 
 
+def previews(ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Ask for previews of these generations, and return the last one of each that has any, of its first picture.
+
+    They are data URLs. Empty while Redis is away.
+    """
+    if not ids:
+        return {}
+    try:
+        with redis_client().pipeline(transaction=False) as pipe:
+            for generation_id in ids:
+                key, seconds = preview_flag(generation_id)
+                pipe.set(key, 1, ex=seconds)
+                pipe.xrevrange(stream_key(generation_id), count=_PREVIEW_ENTRIES)
+            answers: list[Any] = pipe.execute()
+    except RedisError:
+        return {}
+    found = {generation_id: _last_preview(entries) for generation_id, entries in zip(ids, answers[1::2], strict=True)}
+    return {generation_id: preview for generation_id, preview in found.items() if preview}
+
+
 def request_cancel(generation_id: UUID) -> None:
     """Ask the worker to cancel at its next step. Best effort: the worker reads the row with every renewal of its lease."""
     try:
@@ -123,6 +145,14 @@ def _add_event(pipe: Pipeline, generation_id: UUID, event: str, data: Mapping[st
     pipe.expire(stream, _FINAL_STREAM_SECONDS if event in FINAL_STATES else _STREAM_SECONDS)
     # Added last, so that whoever it wakes finds the data.
     pipe.xadd(EVENTS, {"id": str(generation_id), "event": event}, maxlen=_MAX_EVENTS, approximate=True)
+
+
+def _last_preview(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> str:
+    """Return the first preview of the first picture among these entries of a stream; empty if there is none."""
+    for _, entry in entries:
+        if entry[b"event"] == b"preview" and (data := json.loads(entry[b"data"]))["index"] == 0:
+            return str(data["image"])
+    return ""
 
 
 def _flagged(ids: Sequence[UUID], flags: Sequence[bytes | None]) -> frozenset[UUID]:

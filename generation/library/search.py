@@ -48,19 +48,37 @@ _LETTER_MARKS = (0, 7, 8, 9)
 
 
 def page(
-    rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, size: int, before: UUID | None = None
+    rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, size: int, last: UUID | None = None
 ) -> list[Generation]:
-    """Return the user's rows that pass the filters, newest first, older than `before`; `size` + 1 if there is a next page."""
-    return list(_filtered(rows, user_id, filters, older_than=before).prefetch_related("images")[: size + 1])
+    """Return the user's rows that pass the filters, in their order, those after `last`; `size` + 1 if there is a next page."""
+    return list(_sorted(rows, user_id, filters, last).prefetch_related("images")[: size + 1])
+
+
+def ids(rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, count: int) -> list[UUID]:
+    """Return the ids of the user's first `count` rows that pass the filters, in their order."""
+    return list(_sorted(rows, user_id, filters).values_list("pk", flat=True)[:count])
+
+
+def count_newer(rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, newest: UUID, maximum: int) -> int:
+    """Return how many of the user's rows that pass the filters are newer than `newest`, counting up to `maximum`."""
+    return len(_filtered(rows, user_id, filters, newer_than=newest).values_list("pk")[:maximum])
 
 
 def neighbours(
     rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, here: UUID, count: int
 ) -> tuple[list[Generation], list[Generation]]:
     """Return the user's rows that pass the filters just newer and just older than `here`, nearest first."""
-    newer = _filtered(rows, user_id, filters, newer_than=here)
+    newer = _filtered(rows, user_id, filters, newer_than=here, oldest_first=True)
     older = _filtered(rows, user_id, filters, older_than=here)
     return list(newer[:count]), list(older[:count])
+
+
+def _sorted(
+    rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, last: UUID | None = None
+) -> QuerySet[Generation]:
+    if filters.sort == "oldest":
+        return _filtered(rows, user_id, filters, newer_than=last, oldest_first=True)
+    return _filtered(rows, user_id, filters, older_than=last)
 
 
 def _filtered(
@@ -70,8 +88,9 @@ def _filtered(
     *,
     older_than: UUID | None = None,
     newer_than: UUID | None = None,
+    oldest_first: bool = False,
 ) -> QuerySet[Generation]:
-    """Return the user's rows that pass the filters, newest first; with `newer_than` oldest first."""
+    """Return the user's rows that pass the filters, newest first unless `oldest_first`."""
     selection: QuerySet[Generation] = rows.filtered_by(filters)  # type: ignore[attr-defined]
     if filters.favourite:
         selection = selection.filter(is_favourite=True)
@@ -86,7 +105,7 @@ def _filtered(
     if filters.q == "" and filters.seed is None:
         # The order of the index that serves the query.
         order = "lora_uses__generation_id" if filters.lora else "pk"
-        return selection.order_by(order if newer_than else f"-{order}")
+        return selection.order_by(order if oldest_first else f"-{order}")
     query = _query(user_id, filters.q, filters.seed)
     if not query:
         return selection.none()
@@ -95,7 +114,7 @@ def _filtered(
     highs = [older_than, first_id(end + ID_SLACK) if end else None]
     span = RowidRange(max(filter(None, lows), default=None), min(filter(None, highs), default=None))
     others = (filters.state, filters.model_id, filters.favourite, filters.flagged, filters.sheet, filters.lora)
-    return matching(selection, query, span, is_filtered=any(others), oldest_first=newer_than is not None)
+    return matching(selection, query, span, is_filtered=any(others), oldest_first=oldest_first)
 
 
 def search_all(

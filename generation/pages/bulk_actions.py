@@ -1,5 +1,6 @@
 """Actions on generations in the history: on one by its button, on several by their checkboxes."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from django.contrib import messages
@@ -10,12 +11,13 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_POST
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
 
-from accounts.requests import came_from, uuids
-from generation.library import archive, deletion
+from accounts.requests import came_from, current_user, uuids
+from generation.library import archive, deletion, search
 from generation.models import Generation
-from generation.pages.history_query import parse_address
+from generation.pages.history_query import parse_address, parse_query
 from generation.pages.streaming import stream
 from generation.pages.trash import offer_undo
 
@@ -37,8 +39,12 @@ def favourite(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def selection(request: HttpRequest) -> HttpResponseBase:
-    """Apply `action` to the user's generations with an `id`, or without any to the one with `fallback_id`."""
-    ids = uuids(request.POST.getlist("id") or request.POST.getlist("fallback_id"))
+    """Apply `action` to the user's generations with an `id`, or without any to the one with `fallback_id`.
+
+    Those with an `unseen_id` are selected, too, but not on the page: see `matching`.
+    """
+    shown_ids = uuids(request.POST.getlist("id") or request.POST.getlist("fallback_id"))
+    ids = list(dict.fromkeys([*shown_ids, *uuids(request.POST.getlist("unseen_id"))]))
     rows = Generation.objects.owned_by(request.user).filter(pk__in=ids[:MAX_SELECTED])
     if len(ids) > MAX_SELECTED:
         messages.error(request, f"You selected {len(ids)}; select at most {MAX_SELECTED} at once. Nothing was done.")
@@ -52,12 +58,25 @@ def selection(request: HttpRequest) -> HttpResponseBase:
         case "not-favourite":
             _report(request, rows.update(is_favourite=False), "no longer a favourite", "no longer favourites")
         case "delete":
-            return _trash(request, rows)
+            return _trash(request, rows, shown_ids)
         case "download":
             return _download(request, rows)
         case _:
             return HttpResponse(status=400)
-    return _result(request, rows)
+    return _result(request, rows.filter(pk__in=shown_ids))
+
+
+@never_cache
+@login_required
+@require_safe
+def matching(request: HttpRequest) -> HttpResponse:
+    """Render the ids of all of the user's generations that pass the history's filters, up to `MAX_SELECTED`, as fields."""
+    user = current_user(request)
+    query = parse_query(request.GET)
+    rows = Generation.objects.owned_by(user)
+    ids = [] if query.errors else search.ids(rows, user.pk, query.filters, MAX_SELECTED + 1)
+    context = {"ids": ids[:MAX_SELECTED], "has_more": len(ids) > MAX_SELECTED, "filters": query.filters}
+    return render(request, "generation/_matching.html", context)
 
 
 def _download(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponseBase:
@@ -69,7 +88,7 @@ def _download(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponseB
     return response
 
 
-def _trash(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponse:
+def _trash(request: HttpRequest, rows: QuerySet[Generation], shown_ids: Sequence[UUID]) -> HttpResponse:
     ids = list(rows.values_list("pk", flat=True))
     deletion.trash(rows)
     trashed_ids = list(Generation.objects.trashed_by(request.user).filter(pk__in=ids).values_list("pk", flat=True))
@@ -78,7 +97,7 @@ def _trash(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponse:
     if unfinished := len(ids) - len(trashed_ids):
         subject = "One has" if unfinished == 1 else f"{unfinished} have"
         messages.info(request, f"{subject} not ended yet and cannot be deleted; cancel first, or wait.")
-    return _result(request, rows, trashed_ids)
+    return _result(request, rows, [pk for pk in shown_ids if pk in trashed_ids])
 
 
 def _result(request: HttpRequest, rows: QuerySet[Generation], removed_ids: list[UUID] | None = None) -> HttpResponse:

@@ -11,10 +11,12 @@ from django.utils import timezone
 from django.utils.dateformat import format as format_date
 
 from accounts.models import User
+from generation.days import start_of_day
 from generation.filters import HistoryFilters
 from generation.models import DiffusionModel, Generation, Lora, LoraUse, State, first_id
 
-PAGING = ("before", "heading")
+PAGING = ("before", "after", "heading")
+DATES = ("since", "until", "days")
 STATES = {
     State.QUEUED: "queued",
     State.RUNNING: "generating",
@@ -57,6 +59,7 @@ class FilterBar:
 
     menus: Sequence[Menu]
     switches: Sequence[Choice]
+    orders: Sequence[Choice]
     dates: str
     seed: str
     years: Sequence[Year]
@@ -75,22 +78,31 @@ def filter_bar(user: User, query: QueryDict, filters: HistoryFilters) -> FilterB
         _menu(query, "model_id", "Model", [(pk, pk) for pk in _with(models, filters.model_id)]),
         _menu(query, "lora", "LoRA", [(pk, pk) for pk in _with(loras, filters.lora)]),
     ]
-    switches = [_switch(query, "favourite", "★ Favourites"), _switch(query, "flagged", "Flagged")]
+    switches = [
+        _switch(query, "favourite", "★ Favourites"),
+        _switch(query, "flagged", "Flagged"),
+        _last_days(query, 1, "Today"),
+        _last_days(query, 7, "7 days"),
+    ]
     if filters.sheet:
         # Tiles and sheets link to this filter; the bar can only clear it.
         switches.append(Choice("One contact sheet", address(query, sheet=None), is_chosen=True))
     return FilterBar(
         menus=[menu for menu in menus if menu.is_active or len(menu.choices) > 1],
         switches=switches,
+        orders=[
+            Choice("Newest first", address(query, sort=None), filters.sort == "newest"),
+            Choice("Oldest first", address(query, sort="oldest"), filters.sort == "oldest"),
+        ],
         dates=_dates(filters),
         seed="" if filters.seed is None else f"Seed {filters.seed}",
         years=list(_years(user, query)),
         hidden_fields={
             "search": _other_fields(query, "q"),
-            "dates": _other_fields(query, "since", "until"),
+            "dates": _other_fields(query, *DATES),
             "seed": _other_fields(query, "seed"),
         },
-        is_active=filters != HistoryFilters(),
+        is_active=filters.is_active,
     )
 
 
@@ -126,6 +138,13 @@ def _switch(query: QueryDict, name: str, label: str) -> Choice:
     return Choice(label, address(query, **{name: None if is_on else "true"}), is_on)
 
 
+def _last_days(query: QueryDict, days: int, label: str) -> Choice:
+    """Return a switch for the last days, instead of other dates."""
+    is_on = query.get("days") == str(days)
+    others: dict[str, None] = dict.fromkeys(DATES)
+    return Choice(label, address(query, **others | {"days": None if is_on else days}), is_on)
+
+
 def _with(values: list[Any], value: str | None) -> list[Any]:
     return values if value is None or value in values else [*values, value]
 
@@ -137,6 +156,8 @@ def _other_fields(query: QueryDict, *names: str) -> list[tuple[str, str]]:
 
 
 def _dates(filters: HistoryFilters) -> str:
+    if filters.days and filters.days not in (1, 7):
+        return f"last {filters.days} days"
     match filters.since, filters.until:
         case None, None:
             return ""
@@ -153,7 +174,7 @@ def _day(day: date | None) -> str:
 
 
 def _years(user: User, query: QueryDict) -> Iterable[Year]:
-    """Yield the months from this one back to that of the first generation; each links to its last generation."""
+    """Yield the months from this one back to that of the first generation; each links to where it begins in the order."""
     first: datetime | None = Generation.objects.owned_by(user).order_by("pk").values_list("created", flat=True).first()
     if first is None:
         return
@@ -167,5 +188,7 @@ def _years(user: User, query: QueryDict) -> Iterable[Year]:
 
 
 def _month_address(query: QueryDict, year: int, month: int) -> str:
-    end = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=timezone.get_current_timezone())
-    return address(query, since=None, until=None, before=first_id(end))
+    others: dict[str, None] = dict.fromkeys(DATES)
+    if query.get("sort") == "oldest":
+        return address(query, **others, after=first_id(start_of_day(date(year, month, 1))))
+    return address(query, **others, before=first_id(start_of_day(date(year + month // 12, month % 12 + 1, 1))))

@@ -12,6 +12,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation.broker import progress
 from generation.models import ContactSheet, Generation, Lora, LoraUse, State
+from generation.pages import history
 from generation.parameters import MESSAGES, ErrorCode
 from tests.support.browser import (
     HISTORY,
@@ -170,6 +171,83 @@ def test_a_tile_shows_its_progress(page: Page, alice: User) -> None:
     assert page.locator(".tile progress").get_attribute("value") is not None
 
 
+def test_what_is_made_elsewhere_appears(page: Page, alice: User, live_server: LiveServer) -> None:
+    page.goto(f"{live_server.url}/history/")
+    sign_in(page)
+    look = "document.dispatchEvent(new Event('visibilitychange'))"
+    first = make_generation(alice, prompt="the first")
+    page.evaluate(look)
+    page.get_by_role("link", name="1 new", exact=True).click()
+    expect(page.locator(".tile")).to_have_count(1)
+
+    page.locator(f"#tile-{first.pk} .pick input").check(force=True)
+    place = page.locator(f"#to-{first.pk}").bounding_box()
+    for number in (2, 3):
+        make_generation(alice, prompt=f"number {number}")
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    with page.expect_response(re.compile("/history/tiles")) as answer:
+        # Asked for by this test alone: a hidden page must not.
+        page.evaluate(look)
+        page.evaluate("fetch(document.querySelector('.poll').getAttribute('hx-get') + '&asked=1')")
+    assert answer.value.url.endswith("asked=1")
+    page.evaluate("delete document.hidden")
+    page.evaluate(look)
+    new = page.get_by_role("link", name="2 new", exact=True)
+    expect(new).to_be_visible()
+    assert page.locator(f"#to-{first.pk}").bounding_box() == place
+    new.click()
+    expect(page.locator(".tile")).to_have_count(3)
+    expect(new).to_have_count(0)
+    expect(page.get_by_text("1 selected")).to_be_visible()
+
+
+def test_all_that_match_are_deleted_and_restored(
+    page: Page, alice: User, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGE_SIZE", 3)
+    make_some(alice, 8)
+    make_generation(alice, prompt="a cat")
+    # So low that the next page is not loaded at once.
+    page.set_viewport_size({"width": 390, "height": 200})
+    sign_in(page)
+    page.goto(f"{live_server.url}/history/?q=number")
+    page.locator(".pick input").first.check(force=True)
+    bar = page.get_by_role("group", name="Actions on the selection")
+    bar.get_by_role("button", name="Select all that match").click()
+    expect(bar).to_contain_text("8 selected")
+    page.locator(".pick input").first.press("Space")
+    expect(bar).to_contain_text("7 selected")
+    page.locator(".pick input").first.press("Space")
+    bar.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("8 moved to the")).to_be_visible()
+    expect(page.get_by_text("No results for “number”.")).to_be_visible()
+    assert Generation.objects.owned_by(alice).count() == 1
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".tile").first).to_be_visible()
+    assert Generation.objects.owned_by(alice).count() == 9
+
+
+def test_the_size_of_the_pictures_is_kept(page: Page, alice: User) -> None:
+    make_some(alice, 2)
+    sign_in(page)
+    tile = page.locator(".tile").first
+    widths = []
+    for size in ("Small", "Medium", "Large"):
+        page.locator("summary.chip", has_text="View").click()
+        page.get_by_role("button", name=size).click()
+        expect(page.get_by_role("button", name=size)).to_have_attribute("aria-pressed", "true")
+        widths.append(tile.evaluate("tile => tile.clientWidth"))
+        page.keyboard.press("Escape")
+    assert widths == sorted(set(widths))
+    page.reload()
+    assert tile.evaluate("tile => tile.clientWidth") == widths[-1]
+    page.locator("summary.chip", has_text="View").click()
+    expect(page.get_by_role("button", name="Large")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("link", name="Oldest first").click()
+    page.wait_for_url("**/history/?sort=oldest")
+    expect(page.locator(".tile").first).to_contain_text("number 0")
+
+
 def test_the_grid_fits_every_width(page: Page, alice: User, live_server: LiveServer) -> None:
     lora = Lora.objects.create(id="someone/with-a-rather-long-name-for-a-lora", enabled=True)
     generation = make_generation(alice, flagged=[0], num_images_per_prompt=4)
@@ -180,7 +258,7 @@ def test_the_grid_fits_every_width(page: Page, alice: User, live_server: LiveSer
     page.get_by_role("button", name="Select", exact=True).click()
     page.locator(f"#tile-{generation.pk} .pick input").check()
     check_everywhere(page)
-    for chip in ("Date", "Seed", "State"):
+    for chip in ("Date", "Seed", "State", "View"):
         page.locator("summary.chip", has_text=chip).click()
         check_everywhere(page)
     page.goto(f"{live_server.url}/history/?q=zebra&flagged=true")

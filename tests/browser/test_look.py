@@ -175,7 +175,7 @@ def test_scrolling_loads_older_pages(page: Page, alice: User, monkeypatch: pytes
     sign_in(page)
     assert page.locator(".tile").count() < 30
     scroll_to_end(page, 30)
-    expect(page.locator(".older")).to_have_count(0)
+    expect(page.locator(".more")).to_have_count(0)
     assert page.locator(".grid h2").all_inner_texts() == ["Today"]
     names = page.locator(".tile .caption > span").all_text_contents()
     assert names == [f"number {number}" for number in reversed(range(30))]

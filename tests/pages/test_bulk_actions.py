@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from pathlib import PurePosixPath
 from typing import Any
@@ -35,6 +36,28 @@ def favourite(generation: Generation) -> str:
 def is_favourite(generation: Generation) -> bool:
     generation.refresh_from_db()
     return generation.is_favourite
+
+
+def test_all_that_match_are_selected(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, *others = (make_generation(alice, prompt=f"number {number}") for number in range(4))
+    cat = make_generation(alice, prompt="a cat")
+    fields = signed_in.get(reverse("matching"), {"q": "number"}).content.decode()
+    ids = re.findall(r'<input type="hidden" name="unseen_id" value="([^"]+)">', fields)
+    assert ids == [str(row.pk) for row in (*reversed(others), shown)]
+    answer = signed_in.post(
+        reverse("selection"),
+        {"action": "favourite", "id": str(shown.pk), "unseen_id": ids},
+        headers={"HX-Request": "true"},
+    )
+    # Only what is on the page is rendered.
+    page = answer.content.decode()
+    assert re.findall(r'id="tile-([^"]+)"', page) == [str(shown.pk)]
+    assert "4 are now favourites." in page
+    assert [is_favourite(row) for row in (shown, *others, cat)] == [True] * 4 + [False]
+    monkeypatch.setattr(bulk_actions, "MAX_SELECTED", 2)
+    cut = signed_in.get(reverse("matching"), {"q": "number", "sort": "oldest"}).content.decode()
+    assert re.findall(r'value="([^"]+)"', cut) == [str(shown.pk), str(others[0].pk)]
+    assert "the oldest 2, the most at once" in cut
 
 
 def test_a_favourite_is_toggled(signed_in: Client, alice: User) -> None:

@@ -107,7 +107,7 @@ def test_older_pages_are_reached_by_real_links(signed_in: Client, alice: User) -
     for _ in range(3):
         page = signed_in.get(address).content
         pages.append(tile_ids(page))
-        link = re.search(r'<a class="btn older" href="(\?before=[0-9a-f-]{36})"', page.decode())
+        link = re.search(r'<a class="btn more" href="(\?before=[0-9a-f-]{36})"', page.decode())
         address = HISTORY + link[1] if link else ""
     assert pages == [generations[:3:-1], generations[3:0:-1], generations[:1]]
     assert address == ""
@@ -117,7 +117,7 @@ def test_older_pages_are_reached_by_real_links(signed_in: Client, alice: User) -
 def test_a_full_page_without_more_has_no_link(signed_in: Client, alice: User) -> None:
     for _ in range(3):
         make_generation(alice)
-    assert b"btn older" not in signed_in.get(HISTORY).content
+    assert b"btn more" not in signed_in.get(HISTORY).content
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -126,7 +126,7 @@ def test_an_appended_page_does_not_repeat_the_heading(signed_in: Client, alice: 
         make_generation(alice)
     page = signed_in.get(HISTORY).content.decode()
     more = re.search(r'hx-get="([^"]+)" hx-trigger="revealed"', page)
-    link = re.search(r'class="btn older" href="([^"]+)"', page)
+    link = re.search(r'class="btn more" href="([^"]+)"', page)
     assert more is not None
     assert link is not None
     assert "<h2>Today</h2>" in signed_in.get(HISTORY + link[1]).content.decode()
@@ -216,7 +216,7 @@ def test_tiles_show_counts_flags_and_states(signed_in: Client, alice: User) -> N
 def test_live_tiles_refresh_until_they_are_done(signed_in: Client, alice: User) -> None:
     queued, running = make_generation(alice, State.QUEUED), make_generation(alice, State.RUNNING)
     page = signed_in.get(HISTORY).content.decode()
-    poll = re.search(r'hx-get="([^"]+)" hx-trigger="every', page)
+    poll = re.search(r'class="poll live" hx-get="([^"]+)"', page)
     assert poll is not None
     assert '<noscript><meta http-equiv="refresh"' in page
     address = poll[1].replace("&amp;", "&")
@@ -232,14 +232,59 @@ def test_live_tiles_refresh_until_they_are_done(signed_in: Client, alice: User) 
     assert f"{queued.pk}" not in re.findall(r'hx-get="([^"]+)"', changed.decode())[0]
 
     Generation.objects.filter(pk=running.pk).update(state=State.CANCELED)
-    assert b"hx-get" not in signed_in.get(address).content
+    assert b"poll live" not in signed_in.get(address).content
 
 
-def test_a_history_without_live_tiles_does_not_poll(signed_in: Client, alice: User) -> None:
-    make_generation(alice)
-    page = signed_in.get(HISTORY).content
-    assert b"every 2s" not in page
-    assert b'http-equiv="refresh"' not in page
+def test_a_history_without_live_tiles_asks_only_for_what_is_new(signed_in: Client, alice: User) -> None:
+    newest = make_generation(alice, prompt="a dog at night")
+    page = signed_in.get(HISTORY, {"q": "dog"}).content.decode()
+    (poll,) = re.findall(r'class="poll" hx-get="([^"]+)"', page)
+    address = poll.replace("&amp;", "&")
+    assert address == f"{reverse('tiles')}?newest={newest.pk}&new=0&q=dog"
+    assert "live=" not in address
+    assert 'http-equiv="refresh"' not in page
+    assert 'id="new"' not in signed_in.get(address).content.decode()
+    make_generation(alice, prompt="a cat")
+    make_generation(alice, prompt="another dog")
+    answer = squeeze(signed_in.get(address).content.decode())
+    assert re.search(
+        r'<div id="new" hx-swap-oob="innerHTML"><a class="btn main" href="/history/\?q=dog".*>1 new</a>', answer
+    )
+    assert "new=1" in answer
+    unchanged = signed_in.get(address.replace("new=0", "new=1")).content.decode()
+    assert 'id="new"' not in unchanged
+    for later in (f"before={newest.pk}", "sort=oldest"):
+        assert 'class="poll' not in signed_in.get(f"{HISTORY}?{later}").content.decode()
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_the_oldest_can_come_first(signed_in: Client, alice: User) -> None:
+    yesterday = timezone.now() - timedelta(days=1)
+    generations = [make_generation(alice, created=yesterday + timedelta(hours=6 * number)).pk for number in range(5)]
+    for query in ("sort=oldest", "sort=oldest&q=night", "sort=oldest&state=succeeded&q=night"):
+        page = signed_in.get(f"{HISTORY}?{query}").content
+        more = re.search(r'<a class="btn more" href="([^"]+)"', page.decode())
+        assert more is not None
+        rest = signed_in.get(HISTORY + more[1].replace("&amp;", "&")).content
+        assert tile_ids(page) + tile_ids(rest) == generations
+    # Not a filter: it leaves nothing out.
+    assert b">Show all<" not in signed_in.get(f"{HISTORY}?sort=oldest").content
+    assert signed_in.get(f"{HISTORY}?sort=cheapest").status_code == 400
+
+
+def test_the_last_days_are_filters(signed_in: Client, alice: User) -> None:
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    today, week, older = (
+        make_generation(alice, created=when).pk
+        for when in (midnight, midnight - timedelta(days=6), midnight - timedelta(days=6, seconds=1))
+    )
+    page = signed_in.get(HISTORY, {"days": "1", "state": "succeeded"}).content
+    assert tile_ids(page) == [today]
+    assert 'href="?state=succeeded" aria-current="true">Today<' in page.decode()
+    assert 'href="?state=succeeded&amp;days=7">7 days<' in page.decode()
+    assert tile_ids(signed_in.get(HISTORY, {"days": "7"}).content) == [today, week]
+    assert older in tile_ids(signed_in.get(HISTORY).content)
+    assert signed_in.get(HISTORY, {"days": "0"}).status_code == 400
 
 
 def test_refreshing_takes_a_constant_number_of_queries(
@@ -321,6 +366,20 @@ def test_live_tiles_show_their_progress(signed_in: Client, alice: User) -> None:
     ):
         assert re.search(rf'id="state-{running.pk}".*max="100" value="35".*step 7 of 20', squeeze(page))
         assert f'id="state-{queued.pk}"' in page
+
+
+@pytest.mark.usefixtures("redis")
+def test_live_tiles_show_the_last_preview_and_ask_for_more(signed_in: Client, alice: User) -> None:
+    running = make_generation(alice, State.RUNNING, num_images_per_prompt=2)
+    address = f"{reverse('tiles')}?live={running.pk}.running"
+    assert "<img" not in signed_in.get(address).content.decode()
+    flags = progress.report([running.pk], progress.Progress(7, 20, "denoising"))
+    assert flags.preview == {running.pk}
+    for image in ("first", "second"):
+        for index in (0, 1):
+            progress.publish(running.pk, "preview", {"index": index, "image": f"data:image/webp;base64,{image}{index}"})
+    for page in (signed_in.get(address), signed_in.get(HISTORY)):
+        assert 'src="data:image/webp;base64,second0"' in page.content.decode()
 
 
 def test_unknown_generations_are_404(signed_in: Client) -> None:

@@ -1,4 +1,4 @@
-// Applies the stored theme and the stored way of comparing before the page is first painted. It is the one script that
+// Applies the stored theme, way of comparing and size of the history's pictures before the page is first painted. It is the one script that
 // is not a module: modules wait until the page is parsed, and the wrong theme would flash.
 //
 // A theme that is not saved to the account yet comes first, then the account's (data-account), then the browser's.
@@ -10,6 +10,8 @@
     theme = localStorage.getItem("theme-unsaved") || theme || localStorage.getItem("theme");
     const compare = localStorage.getItem("compare");
     if (compare) root.dataset.compare = compare;
+    const tileSize = localStorage.getItem("tile-size");
+    if (tileSize) root.dataset.tileSize = tileSize;
     localStorage.setItem("theme", theme || "auto");
   } catch {
     // Storage may be forbidden.

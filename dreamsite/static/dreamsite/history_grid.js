@@ -62,8 +62,17 @@ document.addEventListener("keydown", (event) => {
 
 let lastId = null;
 
+const unseen = () => [...document.querySelectorAll("#matching input")];
+
+/** The selection is the ticked boxes and, of all that match, those that are not on the page. */
 function updateCount() {
-  const count = boxes().filter((box) => box.checked).length;
+  const shown = new Map(boxes().map((box) => [box.value, box]));
+  for (const field of unseen()) {
+    if (!shown.has(field.value)) continue;
+    shown.get(field.value).checked = true;
+    field.remove();
+  }
+  const count = boxes().filter((box) => box.checked).length + unseen().length;
   for (const label of document.querySelectorAll("[data-count]")) label.textContent = `${count} selected`;
 }
 
@@ -110,6 +119,7 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("reset", () => {
   lastId = null;
+  document.getElementById("matching")?.replaceChildren();
   setTimeout(updateCount); // the event comes before the boxes are cleared
 });
 addEventListener("pageshow", updateCount);
@@ -130,7 +140,7 @@ function removeEmptyDays() {
   document.querySelectorAll("#tiles > h2").forEach((day) => {
     if (!day.nextElementSibling?.matches(".tile")) day.remove();
   });
-  if (document.querySelector("#tiles") && !document.querySelector("#tiles .tile, #tiles .older")) {
+  if (document.querySelector("#tiles") && !document.querySelector("#tiles .tile, #tiles .more")) {
     htmx.ajax("GET", location.href, { target: "#results", select: "#results, .empty", swap: "outerHTML" });
   }
 }
@@ -152,7 +162,18 @@ document.addEventListener("htmx:afterRequest", () => {
   if (!hasFocus) focusAfterDelete?.focus();
   focusAfterDelete = null;
   removeEmptyDays();
-  updateCount();
+});
+document.addEventListener("htmx:afterSettle", updateCount);
+
+// When the results are loaded again, what is selected stays selected.
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  if (detail.target.id !== "results") return;
+  const selected = new Set(boxes().flatMap((box) => (box.checked ? [box.value] : [])));
+  const select = () => {
+    for (const box of boxes()) box.checked ||= selected.has(box.value);
+    updateCount();
+  };
+  document.addEventListener("htmx:afterSettle", select, { once: true });
 });
 
 // Scroll position
@@ -179,17 +200,24 @@ function rememberOnScroll() {
   });
 }
 
-// Ids grow with time and the newest tile comes first, so a tile that was deleted is not searched for below its place.
-const isLoaded = (tile) => (tileLinks().at(-1)?.id ?? "") <= tile;
+// Ids grow with time and the tiles are in their order, so a tile that was deleted is not searched for below its place.
+function isAtOrAfter(id, tile) {
+  return document.querySelector("#tiles[data-oldest-first]") ? id >= tile : id <= tile;
+}
+
+function isLoaded(tile) {
+  const last = tileLinks().at(-1);
+  return last !== undefined && isAtOrAfter(last.id, tile);
+}
 
 async function restorePosition({ tile, top }) {
-  const olderLink = () => document.querySelector("#tiles .older");
-  for (let pages = 0; !isLoaded(tile) && olderLink() && pages < MAX_PAGES; pages += 1) {
+  const moreLink = () => document.querySelector("#tiles .more");
+  for (let pages = 0; !isLoaded(tile) && moreLink() && pages < MAX_PAGES; pages += 1) {
     const settled = new Promise((resolve) => document.addEventListener("htmx:afterSettle", resolve, { once: true }));
-    olderLink().scrollIntoView();
+    moreLink().scrollIntoView();
     await Promise.race([settled, new Promise((resolve) => setTimeout(resolve, PAGE_LOAD_MS))]);
   }
-  const link = tileLinks().find((each) => each.id <= tile);
+  const link = tileLinks().find((each) => isAtOrAfter(each.id, tile));
   if (link) scrollBy({ top: link.getBoundingClientRect().top - top, behavior: "instant" });
 }
 
