@@ -1,5 +1,7 @@
 // The studio's jobs while they are made: queue position, steps with previews, and results, each from a stream of
 // events. Whatever breaks, a job is followed until the server shows that it has ended.
+import { notifyOfEnd, watchLength } from "./job_notifications.js";
+import { showEnd, showPercent } from "./tab_title.js";
 
 // Browsers open six connections to a server over HTTP/1.1, for everything a page needs.
 const MAX_STREAMS = 3;
@@ -30,9 +32,19 @@ function showStatus(job, ...parts) {
   job.querySelector("[data-status]")?.replaceChildren(...parts);
 }
 
+/** Show a job as one that waits or one that runs: its HTML has both looks. */
+function showState(job, state) {
+  job.classList.toggle("queued", state === "queued");
+  job.classList.toggle("running", state === "running");
+}
+
 /** Follow jobs, the first ones first. Those beyond MAX_STREAMS wait until another one has ended. */
 function follow(...added) {
   waitingForStream.push(...added);
+  for (const job of added) {
+    showPercent(job.id, null);
+    watchLength(job);
+  }
   while (openStreams < MAX_STREAMS && waitingForStream.length) {
     const job = waitingForStream.shift();
     if (!job.isConnected) continue;
@@ -89,12 +101,20 @@ function readStream(job) {
         job.classList.remove("stopped");
         handle(JSON.parse(event.data));
       });
-    on("queued", (data) => showStatus(job, queueStatus(data)));
+    on("queued", (data) => {
+      showState(job, "queued");
+      showPercent(job.id, null);
+      showStatus(job, queueStatus(data));
+    });
     on("started", () => {
+      showState(job, "running");
+      showPercent(job.id, 0);
       showStatus(job, "generating");
       announcement.textContent = "Generating.";
     });
     on("progress", ({ step, of, phase, percent }) => {
+      showState(job, "running");
+      showPercent(job.id, percent);
       bar.value = percent;
       if (phase !== "denoising") {
         showStatus(job, phase);
@@ -145,6 +165,7 @@ async function refresh(job) {
     }
     if (response.status === 404) {
       job.remove();
+      showEnd(job.id, "");
       return true;
     }
     if (!response.ok) throw new Error(`status ${response.status}`);
@@ -164,6 +185,8 @@ async function refresh(job) {
   job.replaceWith(replacement);
   if (hadFocus) replacement.querySelector("a")?.focus();
   announcement.textContent = replacement.dataset.end;
+  showEnd(job.id, replacement.dataset.end);
+  notifyOfEnd(replacement);
   // The quota that is left has changed, and the estimate names it.
   document.getElementById("compose").dispatchEvent(new Event("end"));
   return true;

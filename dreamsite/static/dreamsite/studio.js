@@ -13,6 +13,17 @@ function randomKey() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** On phones, show the fields beneath the model, or fold them away. */
+function showAdjustments(isShown) {
+  byId("adjust").setAttribute("aria-expanded", String(isShown));
+}
+
+/** Show a control whatever it is folded into. */
+function unfold(control) {
+  control.closest("details")?.setAttribute("open", "");
+  if (byId("adjustments").contains(control)) showAdjustments(true);
+}
+
 /** Show the errors of each field ("" is the whole form), clear all others, and focus the first invalid field. */
 function showErrors(errors) {
   for (const list of document.querySelectorAll("[data-errors]")) {
@@ -29,7 +40,7 @@ function showErrors(errors) {
   byId("drop").classList.toggle("invalid", Boolean(errors.image));
   const firstInvalid = byId(Object.keys(errors).find((name) => name) ?? "");
   if (firstInvalid) {
-    firstInvalid.closest("details")?.setAttribute("open", "");
+    unfold(firstInvalid);
     firstInvalid.focus();
   }
 }
@@ -157,6 +168,11 @@ startEstimates();
 form.addEventListener("submit", submit);
 form.addEventListener("input", clearErrors);
 form.addEventListener("click", useExamplePrompt);
+// The browser says what is wrong with a field only where the field can be seen.
+form.addEventListener("invalid", (event) => unfold(event.target), true);
+byId("adjust").addEventListener("click", ({ currentTarget }) =>
+  showAdjustments(currentTarget.getAttribute("aria-expanded") === "false"),
+);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(byId("generate"));
 });
