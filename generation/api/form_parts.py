@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import IO, NamedTuple
-from urllib.parse import parse_qsl
 
 from django.conf import settings
 from django.utils.datastructures import MultiValueDict
@@ -22,6 +21,8 @@ from generation.parameters import ErrorCode, RequestRefused
 _PICTURES = ("image", "image[]")
 _CHARSET = "_charset_"
 _FILENAME = re.compile(r";\s*filename\*?\s*=", re.IGNORECASE)
+_MAX_HEADER_BYTES = 256 * 1024
+"""Of all parts together: the library takes a time for a folded header that grows with the square of its length."""
 
 
 class FormParts(NamedTuple):
@@ -69,7 +70,8 @@ def _read_multipart(stream: IO[bytes], boundary: str, charset: str) -> FormParts
                 files.appendlist(name, content)
     except ParserLimitReached:
         raise _malformed(
-            f"it may have {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS} parts, and each of them 8 headers of up to 4 kB"
+            f"it may have {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS} parts, each of them 8 headers of up to 4 kB, and all of "
+            f"them {_MAX_HEADER_BYTES // 1024} kB of headers"
         ) from None
     except (MultipartError, binascii.Error):
         raise _malformed("it is damaged or cut short; let an HTTP library make it") from None
@@ -78,6 +80,7 @@ def _read_multipart(stream: IO[bytes], boundary: str, charset: str) -> FormParts
 
 def _segments(stream: IO[bytes], boundary: str) -> Iterator[tuple[MultipartSegment, IO[bytes]]]:
     """Yield the headers and the content of each part. Raises `MultipartError` and `binascii.Error`."""
+    header_bytes = 0
     parser = PushMultipartParser(
         boundary.encode("latin-1", "replace"),
         max_segment_count=settings.DATA_UPLOAD_MAX_NUMBER_FIELDS,
@@ -88,6 +91,9 @@ def _segments(stream: IO[bytes], boundary: str) -> Iterator[tuple[MultipartSegme
     for event in parser.parse_blocking(stream.read):
         if isinstance(event, MultipartSegment):
             segment, content = event, io.BytesIO()
+            header_bytes += sum(len(name) + len(value) for name, value in segment.headerlist)
+            if header_bytes > _MAX_HEADER_BYTES:
+                raise ParserLimitReached("headers of all parts")
         elif event is not None:
             content.write(event)
         elif segment is not None:
@@ -113,14 +119,15 @@ def _is_file(segment: MultipartSegment, name: str, content: IO[bytes]) -> bool:
 
 
 def _read_urlencoded(stream: IO[bytes], charset: str) -> FormParts:
-    body = stream.read().decode("latin-1")
-    try:
-        pairs = parse_qsl(
-            body, keep_blank_values=True, encoding="latin-1", max_num_fields=settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
-        )
-    except ValueError:
-        raise _malformed(f"it may have {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS} fields") from None
-    texts = [(charsets.decode(name.encode("latin-1")), text.encode("latin-1"), "") for name, text in pairs]
+    """Read pairs of name and text (WHATWG URL Standard, application/x-www-form-urlencoded parsing)."""
+    body = stream.read()
+    if body.count(b"&") >= settings.DATA_UPLOAD_MAX_NUMBER_FIELDS:
+        raise _malformed(f"it may have {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS} fields")
+    texts = []
+    for pair in body.replace(b"+", b" ").split(b"&"):
+        name, _, text = pair.partition(b"=")
+        if pair:
+            texts.append((charsets.decode(data_urls.percent_decode(name)), data_urls.percent_decode(text), ""))
     return FormParts(_decode(texts, charset), MultiValueDict())
 
 

@@ -1,14 +1,18 @@
 """Forms as HTTP clients of other languages send them: charsets, files without names, data URLs. Over real HTTP."""
 
 import base64
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote_to_bytes, urlencode
 
 import httpx
 import pytest
+from django.test import RequestFactory
+from rest_framework.request import Request
 
 from generation.api import charsets
+from generation.api.form_parts import form_parts
 from generation.images import data_urls
 from tests.support.forms import CONTENT_TYPE, PICTURE, form, multipart, part
 from tests.support.service import Service
@@ -167,6 +171,26 @@ def test_data_urls_are_decoded_as_in_browsers() -> None:
     assert data_urls.decode("data:text/plain;,Kg==") == b"Kg=="
 
 
+def test_percent_escapes_take_little_memory() -> None:
+    body = b"image=data:," + b"%25FF" * 100_000
+    request = Request(RequestFactory().post("/", body, content_type="application/x-www-form-urlencoded"))
+    tracemalloc.start()
+    try:
+        parts = form_parts(request)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert b"".join(parts.files["image"]) == b"\xff" * 100_000  # type: ignore[arg-type]
+    assert peak < 10 * len(body)
+
+
+@pytest.mark.parametrize("length", [0, 1, 16_383, 16_384, 16_385, 50_000])
+def test_percent_escapes_are_decoded_wherever_they_are(length: int) -> None:
+    for text in (b"a%41", b"%4", b"%", b"a%c3%a4"):
+        content = (text * length)[:length]
+        assert data_urls.percent_decode(content) == unquote_to_bytes(content)
+
+
 # What a client may send for an address takes no longer than its length.
 @pytest.mark.parametrize("text", ["", "data:", "data:;base64", "x,y", "data:;base64,A", "data:;" + " " * 1_000_000])
 def test_what_is_no_data_url_is_refused(text: str) -> None:
@@ -189,9 +213,11 @@ def test_what_is_no_data_url_is_refused(text: str) -> None:
         (multipart(part('name="prompt"', b"x", "X: " + "y" * 5000)), CONTENT_TYPE, "4 kB"),
         (multipart(part('name="image"', b"AAA", "Content-Transfer-Encoding: base64")), CONTENT_TYPE, "damaged"),
         (multipart(b"X: y\r\n\r\nx"), CONTENT_TYPE, "damaged"),
+        # What the library takes a long time to unfold.
+        (multipart(*[part('name="prompt"', b"x", "X: " + "\r\n y" * 1900)] * 100), CONTENT_TYPE, "256 kB of headers"),
         ("&".join(["a=b"] * 1001).encode(), "application/x-www-form-urlencoded", "1000 fields"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_a_malformed_form_says_what_is_wrong(api: httpx.Client, body: bytes, content_type: str, words: str) -> None:
     answer = post(api, body, content_type)
