@@ -20,12 +20,11 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from accounts import unknown_hosts
-from generation.asgi.errors import error_body_at
-from generation.asgi.paths import API_PATHS
+from generation.asgi.paths import API_PATHS, OPENAI_PATHS
 from generation.images.storage import StorageFailed
 from generation.jobs.submission import Unavailable
 from generation.parameters import MESSAGES, ErrorCode, Refusal
-from generation.responses import error_body
+from generation.responses import error_body, openai_error_body
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +105,15 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer Django's 404: JSON for clients of the API, else a page."""
-    problem = _NOT_FOUND if request.resolver_match else (ErrorCode.NOT_FOUND, f"{_NO_ADDRESS} {reverse('docs')}.")
-    return _json_error(request, *problem) or defaults.page_not_found(request, exception)
+    """Answer Django's 404: JSON for clients of the API, else a page.
+
+    At an address that there is not, a page is only for who asks for HTML, as browsers do: it may be meant as the API's.
+    """
+    if request.resolver_match:
+        return _json_error(request, *_NOT_FOUND) or defaults.page_not_found(request, exception)
+    if not _is_for_api(request) and request.get_preferred_type(["application/json", "text/html"]) == "text/html":
+        return defaults.page_not_found(request, exception)
+    return _json(request, ErrorCode.NOT_FOUND, f"{_NO_ADDRESS} {reverse('docs')}.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -118,9 +123,12 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 def _json_error(request: HttpRequest, code: ErrorCode, message: str) -> HttpResponse | None:
     """Return a JSON response for clients of the API, None for others."""
-    if not _is_for_api(request):
-        return None
-    body = error_body_at(request.path_info, code, message)
+    return _json(request, code, message) if _is_for_api(request) else None
+
+
+def _json(request: HttpRequest, code: ErrorCode, message: str) -> JsonResponse:
+    is_openais = re.match(OPENAI_PATHS, request.path_info)
+    body = openai_error_body(code.status, message, code) if is_openais else error_body(code, message)
     headers = {"Cache-Control": "no-store", **code.retry_headers()}
     return JsonResponse(body, status=code.status, headers=headers)
 

@@ -28,7 +28,7 @@ from generation.models import Generation
 
 @method_decorator(gzip_page, name="dispatch")
 class JsonView(APIView):
-    """A view that answers in JSON, never cached. OPTIONS needs no token."""
+    """A view that answers in JSON, never cached, and refuses bodies that could not be read. OPTIONS needs no token."""
 
     rate_limited_user: User | None = None
     """The user whose rate limit the headers of the response report."""
@@ -37,6 +37,8 @@ class JsonView(APIView):
         if request.method != "OPTIONS":
             super().initial(request, *args, **kwargs)
             self.rate_limited_user = cast(User | None, request.user)
+            if refusal := getattr(request, "scope", {}).get(BODY_REFUSAL):
+                raise refusal
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -73,8 +75,6 @@ class Submission(JsonView):
 
     def accept(self, request: Request, read: Callable[[Request], Form]) -> Response:
         scope = getattr(request, "scope", {})
-        if refusal := scope.get(BODY_REFUSAL):
-            raise refusal
         key = self._idempotency_key(request)
         form = read(request)
 

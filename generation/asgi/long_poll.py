@@ -6,6 +6,7 @@ submission until the generation is final: an event on the Redis stream tells so,
 """
 
 import asyncio
+import re
 import tempfile
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -16,7 +17,6 @@ from django.conf import settings
 from uuid_utils.compat import uuid7
 
 from generation.asgi import bodies, paths, sse
-from generation.asgi.errors import error_body_at
 from generation.asgi.preferences import Preferences, parse_prefer
 from generation.asgi.subscriptions import Subscriptions
 from generation.asgi.types import (
@@ -35,6 +35,7 @@ from generation.asgi.types import (
     wait_for_disconnect,
 )
 from generation.parameters import ErrorCode, Refusal
+from generation.responses import error_body
 
 DJANGO_THREADS = 8
 _RETRY_SECONDS = 1.0
@@ -93,7 +94,7 @@ class LongPollMiddleware:
             scope = {**scope, "headers": headers, BODY_REFUSAL: refusal}
             if scope["method"] == "POST" and paths.is_long_poll(scope["path"]):
                 await self._hold(scope, body, receive, send)
-            elif refusal is not None:
+            elif refusal is not None and not re.match(paths.API_PATHS, scope["path"]):
                 await _refuse(scope, refusal, send)
             elif generation_id := sse.generation_of(scope):
                 body.close()
@@ -104,7 +105,8 @@ class LongPollMiddleware:
 
                 await sse.serve(generation_id, client, request_record, self._subscriptions)
             else:
-                await self._forward(scope, bodies.replay(body, receive), send)
+                rest = bodies.replay(body, receive) if refusal is None else bodies.replay(None, None)
+                await self._forward(scope, rest, send)
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let Django answer the client. A streamed response occupies no slot: the client of a download may be slow."""
@@ -181,8 +183,7 @@ async def _refuse(scope: Scope, refusal: Refusal, send: Send) -> None:
         # The studio's form, sent by a browser without scripts: a page says more than JSON.
         await send_redirect(send, f"{scope['root_path']}/?refused=size")
     else:
-        body = error_body_at(scope["path"], refusal.code, refusal.message)
-        await send_json(send, refusal.code.status, body, refusal.headers)
+        await send_json(send, refusal.code.status, error_body(refusal.code, refusal.message), refusal.headers)
 
 
 def _answer_scope(scope: Scope, generation_id: UUID, method: str) -> Scope:

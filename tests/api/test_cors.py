@@ -121,6 +121,9 @@ def test_cors_applies_to_errors_and_only_to_the_api_and_pictures(limited_service
         assert refused.headers["access-control-expose-headers"] == "*"
         assert "access-control-allow-credentials" not in refused.headers
         assert "origin" in refused.headers["vary"]
+    compressed = {**page, "Authorization": f"Bearer {limited_service.token}", "Content-Encoding": "br"}
+    refused = httpx.post(f"{limited_service.url}/generations/{uuid4()}/cancel", headers=compressed, content=b"x")
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (415, other_origin)
     for path in ("/history/", "/openapi.json", "/health", "/sign-in/"):
         assert "access-control-allow-origin" not in httpx.get(limited_service.url + path, headers=page).headers
 

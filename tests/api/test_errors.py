@@ -38,7 +38,8 @@ def send(service: Service, method: str, path: str, headers: dict[str, str]) -> h
         ("POST", "/image-to-image", NO_TOKEN, 401, "invalid_token"),
         ("PUT", "/image-to-image", {}, 405, "method_not_allowed"),
         ("POST", "/image-to-image", TOO_LARGE, 413, "upload_too_large"),
-        ("PUT", "/generations/x", TOO_LARGE, 413, "upload_too_large"),
+        ("GET", "/generations", TOO_LARGE, 413, "upload_too_large"),
+        ("PUT", "/generations/x", TOO_LARGE, 404, "not_found"),
     ],
 )
 def test_every_error_has_a_code_and_is_not_cached(
@@ -61,7 +62,8 @@ def test_every_error_has_a_code_and_is_not_cached(
         ("POST", "/v1/images/edits", NO_TOKEN, 401, "invalid_token"),
         ("GET", "/v1/images/edits", {}, 405, "method_not_allowed"),
         ("POST", "/v1/images/edits", TOO_LARGE, 413, "upload_too_large"),
-        ("POST", "/v1/chat/completions", TOO_LARGE, 413, "upload_too_large"),
+        ("POST", "/v1/chat/completions", TOO_LARGE, 404, "not_found"),
+        ("POST", "/v1/models", TOO_LARGE, 413, "upload_too_large"),
         ("POST", "/v1/images/edits", NO_FORM, 415, "unsupported_media_type"),
         ("POST", "/v1/models", UNKNOWN_ENCODING, 415, "unsupported_encoding"),
     ],
@@ -125,6 +127,6 @@ def test_openais_client_does_not_repeat_what_was_canceled(service: Service, alic
 
 
 def test_outside_of_the_api_errors_are_pages(service: Service) -> None:
-    response = httpx.get(f"{service.url}/nowhere")
+    response = httpx.get(f"{service.url}/nowhere", headers={"Accept": "text/html"})
     assert response.status_code == 404
     assert response.headers["content-type"].startswith("text/html")

@@ -47,6 +47,8 @@ def test_signed_and_administrative_paths_are_exact(service: Service, alices_key:
     [
         ("POST", "/text-to-image", {"Authorization": "Bearer x"}),
         ("POST", "/upscale", {"Accept": "application/json"}),
+        ("POST", "/upscale", {"Accept": "*/*"}),
+        ("GET", "/upscale", {"Accept": "image/*"}),
         ("GET", "/nowhere", {"Accept": "application/json;q=1, text/html;q=0.5"}),
         ("GET", "/nowhere", {**BROWSER, "Authorization": "bearer x"}),
         ("POST", "/image-to-image/x", {}),
@@ -63,6 +65,7 @@ def test_an_unknown_path_is_json_for_clients_of_the_api(
 
 
 def test_an_unknown_path_is_a_page_for_people(service: Service) -> None:
-    for headers in (BROWSER, {}):
+    # The last is how htmx asks.
+    for headers in (BROWSER, {"Accept": "text/html, */*"}):
         answer = httpx.get(f"{service.url}/text-to-image", headers=headers)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
