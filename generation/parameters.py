@@ -119,10 +119,12 @@ MESSAGES = {
 """The messages of codes that always have the same message."""
 
 
-_FIELDS = {
+FIELDS = {
     ErrorCode.UNKNOWN_MODEL: "model_id",
     ErrorCode.INVALID_LORAS: "loras",
     ErrorCode.UNKNOWN_LORA: "loras",
+    ErrorCode.LORA_FAILED: "loras",
+    ErrorCode.IMAGE_URL_REFUSED: "image_url",
 }
 """The request field that causes the error of a code."""
 
@@ -166,7 +168,7 @@ class RequestRefused(Refusal):
     """A request as a whole cannot be accepted."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(code, message, field=_FIELDS.get(code, ""))
+        super().__init__(code, message, field=FIELDS.get(code, ""))
 
 
 class InvalidField(Refusal):

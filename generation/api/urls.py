@@ -25,6 +25,7 @@ urlpatterns = [
     path(f"{paths.IMAGE_EDITS}/", edits.ImageEdits.as_view(schema=None)),
     path(paths.IMAGE_EDITS_ANSWER, edits.HeldEdits.as_view()),
     path("v1/models", openai_models.Models.as_view(), name="openai-models"),
+    path("v1/models/", openai_models.Models.as_view(schema=None)),
     path("v1/models/<path:model_id>", openai_models.Model.as_view(), name="openai-model"),
     path("models", catalog.Models.as_view(), name="models"),
     path("loras", catalog.Loras.as_view(), name="loras"),

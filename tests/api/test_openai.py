@@ -191,6 +191,10 @@ def test_a_request_may_be_json(service: Service, alices_key: str, picture: dict[
         ({"images": [{"image_url": "https://example.com/a.png"}]}, "image_url", "disabled"),
         ({"images": [{"image_url": DATA_URL}], "mask": {"image_url": DATA_URL}}, "mask", "not supported"),
         ({"images": [{"image_url": DATA_URL}], "prompt": ["x"]}, "prompt", "valid string"),
+        ({"images": [{"image_url": DATA_URL}], "prompt": True}, "prompt", "valid string"),
+        ({"images": [{"image_url": DATA_URL}], "negative_prompt": 5}, "negative_prompt", "valid string"),
+        ({"images": [{"image_url": DATA_URL}], "loras": [1]}, "loras", "JSON object"),
+        ({"images": [{"image_url": DATA_URL}], "loras": {"a/b": 1}}, "loras", "not found"),
         ({"images": [{"image_url": DATA_URL}], "n": 11}, "n", "from 1 to 10"),
         ([], None, "not an object"),
         (b"{", None, "damaged"),
@@ -296,6 +300,7 @@ def test_a_model_is_described_whether_its_slash_is_escaped_or_not(
     assert client_of_alice.models.retrieve("dreamsite/tiny-redraw").id == "dreamsite/tiny-redraw"
     with service.client(alices_key) as client:
         assert client.get("/v1/models/dreamsite/tiny-redraw").json()["id"] == "dreamsite/tiny-redraw"
+        assert client.get("/v1/models/").json() == client.get("/v1/models").json()
     with pytest.raises(openai.NotFoundError) as error:
         client_of_alice.models.retrieve("someone/unheard-of")
     assert (error.value.param, error.value.code) == ("model", "not_found")

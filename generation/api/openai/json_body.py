@@ -15,6 +15,7 @@ _MAX_VALUES = 10_000
 """More than the members and elements of any request, and few enough to hold them all in memory."""
 _OBJECTS = {"loras"}
 """Fields whose text is JSON: they may be sent as the object itself."""
+_TEXTS = {name for name, field in ImageToImageParameters.model_fields.items() if field.annotation is str} - _OBJECTS
 
 
 def json_parts(body: bytes) -> FormParts:
@@ -76,7 +77,8 @@ def _address(reference: Any) -> str:
 def _text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, list | dict) and name in ImageToImageParameters.model_fields and name not in _OBJECTS:
+    is_nested = isinstance(value, list | dict) and name not in _OBJECTS
+    if name in _TEXTS or (is_nested and name in ImageToImageParameters.model_fields):
         raise InvalidField(name, "Input should be a valid string", "string_type")
     return json.dumps(value)
 

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from generation.api.errors import ErrorResponse
 from generation.api.responses import ImagesResponse, PendingResponse
+from generation.parameters import FIELDS
 from generation.responses import OpenAIError, openai_error_body
 
 OUR_NAMES = {
@@ -63,9 +64,11 @@ def _picture(url: str) -> dict[str, str]:
 
 def _error_body(response: ErrorResponse) -> dict[str, Any]:
     """Return the error body; for a list of fields, all messages joined, with the first field as `param`."""
-    if not response.invalid_fields:
-        return openai_error_body(response.status_code, response.message, response.code)
     openai_names = {ours: theirs for theirs, ours in OUR_NAMES.items()}
+    if not response.invalid_fields:
+        field = FIELDS.get(response.code)
+        param = openai_names.get(field, field) if field else None
+        return openai_error_body(response.status_code, response.message, response.code, param)
     fields = [(openai_names.get(item["loc"][-1], item["loc"][-1]), item["msg"]) for item in response.invalid_fields]
     message = "; ".join(f"{field}: {text}" for field, text in fields)
     return openai_error_body(response.status_code, message, response.code, fields[0][0])
