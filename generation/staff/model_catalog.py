@@ -160,7 +160,7 @@ def _gpu_bytes() -> list[int]:
 @admin.register(DiffusionModel)
 class DiffusionModelAdmin(RepositoryAdmin):
     form = DiffusionModelForm
-    list_display = (*("id", "enabled", "family", "size", "licence", "pool", "groups", "last_command"),)
+    list_display = ("id", "enabled", "family", "size", "licence", "pool", "groups", "last_command")
     list_filter = ("enabled", "family")
     filter_horizontal = ("allowed_groups",)
     # The action `make_default` changes the default of both models in one transaction.

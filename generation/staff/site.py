@@ -14,6 +14,28 @@ from generation.staff.overview import overview
 
 _MAX_COUNT = 99
 
+_TABS = (
+    ("Review", "generation.review_generation", ("review", "admin:generation_reviewdecision_changelist")),
+    ("Generations", "generation.view_generation", ("admin:generation_generation_changelist",)),
+    ("Operations", "generation.operate", ("operations", "admin:generation_retentionrule_changelist", "django_rq:home")),
+    (
+        "Users",
+        "accounts.view_user",
+        ("admin:accounts_user_changelist", "admin:accounts_apitoken_changelist", "admin:auth_group_changelist"),
+    ),
+    (
+        "Models",
+        "generation.view_diffusionmodel",
+        (
+            "admin:generation_diffusionmodel_changelist",
+            "admin:generation_lora_changelist",
+            "admin:generation_modelalias_changelist",
+        ),
+    ),
+    ("Audit", "accounts.view_auditentry", ("admin:accounts_auditentry_changelist",)),
+)
+"""Labels, permissions and the names of the pages: the tab's own, then those of further tables."""
+
 
 @dataclass(frozen=True)
 class Tab:
@@ -42,32 +64,19 @@ class StaffSite(AdminSite):
 
 def tabs(request: HttpRequest) -> list[Tab]:
     """Return the tabs that the user's permissions allow."""
-    named = (
-        ("Review", "generation.review_generation", "review", ("generation_reviewdecision",)),
-        ("Generations", "generation.view_generation", "admin:generation_generation_changelist", ()),
-        ("Operations", "generation.operate", "operations", ("generation_retentionrule",)),
-        ("Users", "accounts.view_user", "admin:accounts_user_changelist", ("accounts_apitoken", "auth_group")),
-        (
-            "Models",
-            "generation.view_diffusionmodel",
-            "admin:generation_diffusionmodel_changelist",
-            ("generation_lora", "generation_modelalias"),
-        ),
-        ("Audit", "accounts.view_auditentry", "admin:accounts_auditentry_changelist", ()),
-    )
     return [
-        Tab(label, reverse(name), _current(request, reverse(name), tables), _count() if name == "review" else "")
-        for label, permission, name, tables in named
+        Tab(label, reverse(names[0]), _current(request, names), _count() if label == "Review" else "")
+        for label, permission, names in _TABS
         if request.user.has_perm(permission)
     ]
 
 
-def _current(request: HttpRequest, address: str, tables: Sequence[str]) -> str:
-    """Return "page" on the tab's own page, "true" on those below it and on those of its further tables."""
-    if request.path == address:
+def _current(request: HttpRequest, names: Sequence[str]) -> str:
+    """Return "page" on the tab's own page, "true" on its further pages and on those below them."""
+    addresses = [reverse(name) for name in names]
+    if request.path == addresses[0]:
         return "page"
-    addresses = [address, *(reverse(f"admin:{table}_changelist") for table in tables)]
-    return "true" if any(request.path.startswith(each) for each in addresses) else ""
+    return "true" if any(request.path.startswith(address) for address in addresses) else ""
 
 
 def _count() -> str:

@@ -124,6 +124,12 @@ def test_the_operations_page_fits_every_width_and_is_live(
         page.get_by_role("switch", name="dreamsite/tiny-redraw", checked=False).click()
         expect(page.get_by_text("Enabled dreamsite/tiny-redraw.")).to_be_visible()
 
+        for name in ("Audit", "Review"):
+            page.get_by_role("navigation", name="Main").get_by_role("link", name=name).click()
+            expect(
+                page.get_by_role("link", name=name, exact=False).and_(page.locator("[aria-current]"))
+            ).to_be_in_viewport()
+
         # Retention: preview, and run.
         old = make_generation(alice, created=timezone.now() - timedelta(days=40))
         RetentionRule.objects.create(what="content", state="succeeded", days=30)

@@ -22,7 +22,7 @@ from generation.models import FINAL_STATES, Generation, State, first_id
 
 PER_SLOT = 150
 NEWEST = 5000
-MIN_SLOTS = 8
+MIN_SLOTS = 4
 PHASES = ("queue", "loading", "encoding", "denoising", "decoding", "safety", "storing")
 _CACHE_SECONDS = 10.0
 
