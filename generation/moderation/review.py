@@ -30,6 +30,7 @@ from django.utils import timezone
 from accounts import audit, request_ids
 from accounts.models import User
 from accounts.refusals import StaffRefusal
+from generation.days import start_of_day
 from generation.models import GeneratedImage, Generation, ShareLink
 from generation.models.review import DECIDED, IN_REVIEW, OPEN, Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import quarantine
@@ -176,6 +177,26 @@ def next_for(reviewer: User, filters: ReviewFilter, exclude: Collection[int] = (
         # Another reviewer claimed it first; the next query excludes it.
 
 
+def claim_lowest(
+    reviewer: User, filters: ReviewFilter, count: int, exclude: Collection[int] = ()
+) -> dict[int, ReviewClaim]:
+    """Claim the waiting pictures with the lowest scores that no other reviewer has claimed, at most `count`.
+
+    Returns the claims by the pictures' ids, lowest score first. Escalated pictures are looked at one by one, not in a batch.
+    """
+    now = timezone.now()
+    rows = waiting(filters).exclude(review=Review.ESCALATED).exclude(pk__in=exclude)
+    rows = rows.exclude(pk__in=active_claims(exclude=reviewer).values("image"))
+    ids = list(rows.order_by(F("nsfw_score").asc(nulls_last=True), "pk").values_list("pk", flat=True)[:count])
+    claims = [ReviewClaim(image_id=pk, reviewer=reviewer, key=uuid4(), expires=now + CLAIM_DURATION) for pk in ids]
+    with transaction.atomic():
+        ReviewClaim.objects.filter(Q(reviewer=reviewer) | Q(expires__lte=now), image__in=ids).delete()
+        # What another reviewer has claimed since stays theirs.
+        ReviewClaim.objects.bulk_create(claims, ignore_conflicts=True)
+    mine = set(ReviewClaim.objects.filter(key__in=[each.key for each in claims]).values_list("key", flat=True))
+    return {each.image_id: each for each in claims if each.key in mine}
+
+
 def claim(image: GeneratedImage, reviewer: User) -> ReviewClaim | None:
     """Claim this picture for `CLAIM_DURATION` from now. Return None if another reviewer has claimed it."""
     now, key = timezone.now(), uuid4()
@@ -209,11 +230,13 @@ def decide(
     reason: str = "",
     note: str = "",
     seconds: float | None = None,
+    when: datetime | None = None,
 ) -> ReviewDecision:
     """Record a decision about a picture as it was loaded: `safe`, `confirmed` with a reason, or `escalated`.
 
-    `seconds` is how long the reviewer looked. Of two concurrent decisions only the first is recorded: the picture must still
-    have the review state that `image` has. Raises `ReviewRefused`.
+    `seconds` is how long the reviewer looked. Decisions with the same `when`, by default now, are undone together. Of two
+    concurrent decisions only the first is recorded: the picture must still have the review state that `image` has. Raises
+    `ReviewRefused`.
     """
     if after not in (*DECIDED, Review.ESCALATED):
         raise InvalidDecision("Choose a decision: safe, confirmed or escalated.")
@@ -230,21 +253,47 @@ def decide(
         # PostgreSQL stores no NUL.
         note=note.replace("\0", "").strip(),
         seconds=None if seconds is None else min(max(0.0, seconds), MAX_SECONDS),
+        when=when or timezone.now(),
     )
 
 
-def undo(reviewer: User) -> ReviewDecision:
-    """Undo the reviewer's last decision within `UNDO_PERIOD` by a further row. Raises `ReviewRefused`."""
-    recent = ReviewDecision.objects.filter(reviewer=reviewer, when__gt=timezone.now() - UNDO_PERIOD, undoes=None)
-    last = recent.filter(undone_by=None).exclude(image=None).select_related("image").first()
-    if last is None or last.image is None:
+def undo(reviewer: User) -> list[ReviewDecision]:
+    """Undo the reviewer's last decision within `UNDO_PERIOD`, and all that were made with it, by further rows.
+
+    Returns these rows; decisions about pictures that others have decided about since stay. Raises `ReviewRefused` if nothing
+    can be undone.
+    """
+    mine = ReviewDecision.objects.filter(reviewer=reviewer, when__gt=timezone.now() - UNDO_PERIOD, undoes=None)
+    mine = mine.filter(undone_by=None).exclude(image=None).select_related("image")
+    last = mine.first()
+    if last is None:
         raise ReviewRefused("There is nothing to undo: you have made no decision within the last 24 hours.")
-    newest = ReviewDecision.objects.filter(image=last.image).first()
-    if newest is not None and newest != last:
+    undone, refusals = [], []
+    for decision in mine.filter(when=last.when):
+        try:
+            undone.append(_undo(decision, reviewer))
+        except ReviewRefused as refusal:
+            refusals.append(refusal)
+    if not undone:
+        raise refusals[0]
+    return undone
+
+
+def _undo(decision: ReviewDecision, reviewer: User) -> ReviewDecision:
+    if (image := decision.image) is None:
+        raise ReviewRefused("The picture was deleted.")
+    newest = ReviewDecision.objects.filter(image=image).first()
+    if newest is not None and newest != decision:
         raise ReviewRefused(
             f"{newest.reviewer_name} has decided about that picture since, so your decision cannot be undone."
         )
-    return _record(last.image, reviewer, Review(last.after), Review(last.before), undoes=last)
+    return _record(image, reviewer, Review(decision.after), Review(decision.before), undoes=decision)
+
+
+def decided_today(reviewer: User) -> int:
+    """Count the reviewer's decisions since midnight that were not undone."""
+    since = start_of_day(timezone.localdate())
+    return ReviewDecision.objects.filter(reviewer=reviewer, when__gte=since, undoes=None, undone_by=None).count()
 
 
 def user_record(user: User) -> UserRecord:

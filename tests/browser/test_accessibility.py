@@ -87,6 +87,7 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
         yield f"{rows}{row.pk}/change/"
     yield from (
         "/admin/review/",
+        "/admin/review/batch/",
         "/admin/review/metrics/",
         "/admin/operations/",
         "/admin/operations/retention/?preview",

@@ -4,6 +4,8 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
+from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Browser, Locator, Page, expect
 from pytest_django.live_server_helper import LiveServer
@@ -11,6 +13,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation.models import GeneratedImage
 from generation.models.review import Review, ReviewClaim, ReviewDecision
+from generation.moderation import review
 from tests.support.browser import WAIT_MILLISECONDS, needs_chromium
 from tests.support.generations import make_generation
 from tests.support.roles import REVIEWERS, staff
@@ -146,6 +149,94 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
     assert ReviewDecision.objects.values("reviewer").distinct().count() == 2
     for page in (dora, erin):
         page.context.close()
+
+
+def look_again(page: Page) -> None:
+    """Let the page think that it is looked at again, which it takes as a reason to ask for the counts."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_a_kept_view_stays_for_the_session_of_its_reviewer(
+    browser: Browser, live_server: LiveServer, client: Client, alice: User
+) -> None:
+    for _ in range(5):
+        make_generation(alice, flagged=[0])
+    page = desk(browser, live_server, "dora")
+    picture = page.locator("#desk .after img")
+    for key in "vk":
+        page.keyboard.press(key)
+    wait_for_preload(page)
+    first = current_image(page)
+    page.keyboard.press("a")
+    expect(page.locator("#desk .item")).not_to_have_attribute("data-image", str(first))
+    expect(picture).to_have_css("filter", "grayscale(1)")
+    # While the page is left, nobody sees them.
+    page.evaluate("window.dispatchEvent(new Event('blur'))")
+    expect(picture).to_have_css("filter", "blur(28px) grayscale(1)")
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    expect(picture).to_have_css("filter", "grayscale(1)")
+    page.reload()
+    expect(picture).to_have_css("filter", "grayscale(1)")
+
+    client.force_login(staff("erin", REVIEWERS))
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+    page.reload()
+    expect(page.get_by_label("Keep for this session")).not_to_be_checked()
+    expect(picture).to_have_css("filter", "blur(28px) grayscale(1)")
+    page.context.close()
+
+
+def test_counts_follow_what_others_do(browser: Browser, live_server: LiveServer, alice: User) -> None:
+    first = make_generation(alice, flagged=[0]).images.get()
+    page = desk(browser, live_server, "dora")
+    erin = staff("erin", REVIEWERS)
+    other = make_generation(alice, flagged=[0]).images.get()
+    review.claim(other, erin)
+    look_again(page)
+    expect(page.locator('[data-queue="flagged"]')).to_have_text("2")
+    expect(page.get_by_text("Also reviewing: erin.")).to_be_visible()
+    expect(page.locator(".bar .count")).to_contain_text("2")
+    page.keyboard.press("a")
+    expect(page.get_by_text("Nothing to review")).to_be_visible()
+    expect(page.get_by_text("You decided 1 today.")).to_be_visible()
+    # A page without a picture shows the next one that waits.
+    last = make_generation(alice, flagged=[0]).images.get()
+    look_again(page)
+    expect(page.locator("#desk .item")).to_have_attribute("data-image", str(last.pk))
+    assert GeneratedImage.objects.get(pk=first.pk).review == Review.SAFE
+    page.context.close()
+
+
+def test_a_batch_by_keyboard_and_on_a_phone(browser: Browser, live_server: LiveServer, alice: User) -> None:
+    images = [make_generation(alice, flagged=[0]).images.get() for _ in range(14)]
+    page = desk(browser, live_server, "dora")
+    page.keyboard.press("b")
+    pictures = page.locator(".batch img")
+    expect(pictures).to_have_count(12)
+    expect(pictures.first).to_have_css("filter", "blur(28px) grayscale(1)")
+    wait_until(lambda: ReviewClaim.objects.count() == 12, "the claims of the batch alone")
+    page.keyboard.press("2")
+    page.keyboard.press("-")
+    expect(page.get_by_role("button", name="Mark 10 safe")).to_be_in_viewport()
+    page.keyboard.press("a")
+    expect(page.get_by_text("10 marked safe.")).to_be_visible()
+    expect(pictures).to_have_count(2)
+    assert GeneratedImage.objects.filter(review=Review.SAFE).count() == 10
+    page.keyboard.press("z")
+    expect(page.get_by_text("Undone: 10 decisions.")).to_be_visible()
+    assert GeneratedImage.objects.filter(review=Review.WAITING).count() == len(images)
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.get_by_role("button", name="Mark 12 safe")).to_be_in_viewport()
+    page.get_by_role("link", name="One by one").click()
+    for place in (0, 10_000):
+        page.evaluate(f"scrollTo(0, {place})")
+        for name in ("Safe", "Escalate", "Skip"):
+            expect(page.get_by_role("button", name=name, exact=True)).to_be_in_viewport(ratio=1)
+    page.locator("#desk summary").click()
+    expect(page.get_by_role("button", name="Nudity")).to_be_in_viewport(ratio=1)
+    page.context.close()
 
 
 def test_metrics_answer_for_exactly_the_asked_threshold(browser: Browser, live_server: LiveServer, alice: User) -> None:

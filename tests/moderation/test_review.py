@@ -1,6 +1,7 @@
 """Review: the order of the queue, claims, append-only decisions, undo, and the review page without scripts."""
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,7 @@ from tests.support.html import squeeze
 from tests.support.roles import REVIEWERS, staff
 
 DESK = "/admin/review/"
+BATCH = f"{DESK}batch/"
 
 
 @pytest.fixture
@@ -280,7 +282,7 @@ def test_the_page_shows_one_picture_and_all_about_it(desk: Client, alice: User, 
         answer = desk.get(f"{DESK}{image.pk}/{which}")
         assert answer["Content-Type"].startswith("image/")
         assert "no-store" in answer["Cache-Control"]
-    assert desk.get(f"{DESK}{image.pk}/thumbnail").status_code == 404
+    assert desk.get(f"{DESK}{image.pk}/original").status_code == 404
     assert ReviewClaim.objects.get().image_id == image.pk
 
 
@@ -293,7 +295,7 @@ def test_without_scripts_forms_do_it_all(desk: Client, dora: User, alice: User) 
     assert "Decided: confirmed, sexual." in page
     assert f'data-image="{second.pk}"' in page
     answer = desk.post(f"{DESK}{second.pk}/decide", {**form, "decision": "skip"}, follow=True)
-    assert "You skipped 1." in answer.content.decode()
+    assert "You skipped <b>1</b>." in answer.content.decode()
     assert not ReviewClaim.objects.exists()
     answer = desk.post(f"{DESK}undo", {"user": "alice"}, follow=True)
     page = answer.content.decode()
@@ -317,6 +319,8 @@ def test_scripts_are_answered_in_json(desk: Client, erin: User, alice: User) -> 
     assert desk.post(address, form, headers=accept).json() == {
         "message": "Decided: safe.",
         "counts": {"": 0, "flagged": 0, "escalated": 0, "sample": 0},
+        "others": "",
+        "decided": 1,
         "skipped": 0,
     }
     assert ReviewDecision.objects.get().seconds == 2.5
@@ -343,7 +347,7 @@ def test_a_picture_claimed_by_another_is_shown_without_buttons(desk: Client, eri
     review.claim(image, erin)
     page = desk.get(DESK, {"image": image.pk}).content.decode()
     assert "erin is reviewing it now." in page
-    assert "Also reviewing: erin." in page
+    assert "Also reviewing: <b>erin</b>." in page
     assert 'name="decision"' not in page
     assert desk.get(DESK, {"image": "x"}).status_code == 404
 
@@ -409,3 +413,96 @@ def test_a_removed_upload_is_not_shown_as_failed(desk: Client, alice: User) -> N
     page = desk.get(DESK, {"image": image.pk}).content.decode()
     assert f"{DESK}{image.pk}/input" not in page
     assert "The upload was removed." in page
+
+
+def scored(user: User, *scores: float) -> list[GeneratedImage]:
+    """Make a flagged picture with each of these scores."""
+    images = [flagged(user) for _ in scores]
+    for image, score in zip(images, scores, strict=True):
+        GeneratedImage.objects.filter(pk=image.pk).update(nsfw_score=score)
+    return images
+
+
+def shown_in_batch(page: str) -> list[int]:
+    return [int(pk) for pk in re.findall(r'name="shown" value="(\d+)"', page)]
+
+
+def test_a_batch_has_the_lowest_scores_that_nobody_else_looks_at(desk: Client, alice: User, erin: User) -> None:
+    high, low, middle, taken, escalated = scored(alice, 0.97, 0.81, 0.9, 0.8, 0.8)
+    assert review.claim(taken, erin)
+    review.decide(escalated, erin, Review.ESCALATED)
+    page = desk.get(BATCH).content.decode()
+    assert shown_in_batch(page) == [low.pk, middle.pk, high.pk]
+    assert {claim.image_id for claim in ReviewClaim.objects.filter(reviewer__username="dora")} == {
+        low.pk,
+        middle.pk,
+        high.pk,
+    }
+    assert review.claim(low, erin) is None
+    assert len(re.findall("<li>", desk.get(f"{BATCH}?user=bob").content.decode().partition('class="batch"')[2])) == 0
+
+
+def test_a_batch_is_marked_safe_at_once_and_undone_at_once(desk: Client, dora: User, alice: User, erin: User) -> None:
+    first, second, third, stolen = scored(alice, 0.8, 0.81, 0.82, 0.83)
+    page = desk.get(BATCH).content.decode()
+    keys = re.findall(r'name="key" value="([^"]+)"', page)
+    ReviewClaim.objects.filter(image=stolen).delete()
+    review.decide(stolen, erin, Review.CONFIRMED, "nudity")
+    form = {"shown": shown_in_batch(page), "image": [first.pk, second.pk, stolen.pk], "key": keys}
+    said = desk.post(f"{BATCH}decide", form, follow=True).content.decode()
+    assert "2 marked safe." in said
+    assert "Erin decided first: confirmed. Your decision was not saved." in said
+    reviews = dict(GeneratedImage.objects.values_list("pk", "review"))
+    assert reviews == {first.pk: "safe", second.pk: "safe", third.pk: "waiting", stolen.pk: "confirmed"}
+    # What was left out is for the page of single pictures, and free for other reviewers.
+    assert shown_in_batch(said) == []
+    assert not ReviewClaim.objects.exists()
+    assert f'data-image="{third.pk}"' in desk.get(DESK).content.decode()
+    assert review.decided_today(dora) == 2
+    assert "Undone: 2 decisions." in desk.post(f"{DESK}undo", follow=True).content.decode()
+    assert set(GeneratedImage.objects.filter(review=Review.WAITING)) == {first, second, third}
+    assert review.decided_today(dora) == 0
+
+
+def test_a_batch_marks_nothing_that_it_did_not_show(desk: Client, alice: User) -> None:
+    image = flagged(alice)
+    desk.post(f"{BATCH}decide", {"shown": [], "image": [image.pk, "x", 10**30]})
+    image.refresh_from_db()
+    assert image.review == Review.WAITING
+
+
+def test_the_page_of_a_batch_takes_a_constant_number_of_queries(desk: Client, alice: User) -> None:
+    counted = []
+    for count in (2, 7):
+        scored(alice, *[0.9] * count)
+        with CaptureQueriesContext(connection) as queries:
+            assert desk.get(BATCH).status_code == 200
+        counted.append(len(queries))
+    assert counted[0] == counted[1]
+
+
+def test_the_status_renews_claims_and_counts(desk: Client, dora: User, alice: User, erin: User) -> None:
+    one, two, _ = scored(alice, 0.8, 0.9, 0.95)
+    claim = review.claim(one, dora)
+    assert claim
+    review.claim(two, erin)
+    ReviewClaim.objects.update(expires=timezone.now() + timedelta(seconds=5))
+    review.decide(two, erin, Review.SAFE)
+    review.claim(two, erin)
+    answer = desk.post(f"{DESK}status", {"key": str(claim.key)}).json()
+    assert answer == {
+        "counts": {"": 2, "flagged": 2, "escalated": 0, "sample": 0},
+        "others": "erin",
+        "decided": 0,
+        "skipped": 0,
+    }
+    claim.refresh_from_db()
+    assert claim.expires > timezone.now() + timedelta(minutes=4)
+
+
+def test_reviewers_see_the_thumbnail_of_a_quarantined_picture(desk: Client, dora: User, alice: User) -> None:
+    image = flagged(alice)
+    before = b"".join(desk.get(f"{DESK}{image.pk}/thumbnail"))
+    review.decide(image, dora, Review.CONFIRMED, "nudity")
+    assert b"".join(desk.get(f"{DESK}{image.pk}/thumbnail")) == before
+    assert desk.get(f"{DESK}{image.pk}/original").status_code == 404

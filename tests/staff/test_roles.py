@@ -29,7 +29,7 @@ ALLOWED = {
         *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
         *("generation_reviewdecision_changelist", "generation_reviewdecision_change"),
         "generation_reviewdecision_history",
-        *("review", "review-picture", "review-metrics"),
+        *("review", "review-picture", "review-batch", "review-metrics"),
     },
     OPERATORS: {
         *("generation_generation_changelist", "generation_generation_change", "generation_generation_history"),
@@ -165,6 +165,8 @@ def test_an_operator_cannot_review(client: Client, alice: User) -> None:
     for name, arguments in (
         ("review-decide", [image.pk]),
         ("review-undo", []),
+        ("review-status", []),
+        ("review-batch-decide", []),
         ("review-next", []),
         ("review-release", []),
     ):

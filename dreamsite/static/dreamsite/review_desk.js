@@ -1,33 +1,16 @@
 // The review desk: decisions without leaving the page, the next picture preloaded, and each picture blurred again by
 // itself. Without this script the same forms work, one page a decision.
+import { claimKeys, formData, showCounts } from "./review_counts.js";
+import { blurPictures } from "./review_view.js";
 
 const desk = document.getElementById("desk");
 const preloaded = document.getElementById("ready");
 const status = document.querySelector(".status");
-const toggles = ["sharp", "colour"].map((id) => document.getElementById(id));
 let shownAt = performance.now();
 let isDeciding = false;
 let preloading = null;
 
 const currentItem = () => desk.querySelector(".item");
-
-/** Return the keys of the claims on the pictures that the page holds. */
-function claimKeys() {
-  return [...document.querySelectorAll(".item[data-claim]")].map((item) => item.dataset.claim).filter(Boolean);
-}
-
-/** Return `fields` and the claims, with the CSRF token and filters of the undo form, which is always there. */
-function formData(fields) {
-  const data = new FormData();
-  for (const input of document.querySelectorAll("form.undo input[type=hidden]")) data.append(input.name, input.value);
-  for (const key of claimKeys()) data.append("key", key);
-  for (const [name, value] of fields) data.append(name, value);
-  return data;
-}
-
-function blurPictures() {
-  for (const toggle of toggles) toggle.checked = false;
-}
 
 async function preloadNext() {
   const exclude = currentItem() ? [["exclude", currentItem().dataset.image]] : [];
@@ -60,13 +43,6 @@ function showStatus(message, isError) {
   status.classList.toggle("error", isError);
 }
 
-function showCounts(counts, skipped) {
-  for (const count of document.querySelectorAll("[data-queue]")) count.textContent = counts[count.dataset.queue];
-  const part = document.querySelector("[data-skipped]");
-  part.hidden = !skipped;
-  part.textContent = `You skipped ${skipped}.`;
-}
-
 async function decide(form, submitter) {
   if (isDeciding) return;
   isDeciding = true;
@@ -81,14 +57,14 @@ async function decide(form, submitter) {
       location.reload(); // signed out, or signed in as somebody else: the page says what to do
       return;
     }
-    const { message, counts, skipped } = await response.json();
-    showCounts(counts, skipped);
+    const answer = await response.json();
+    showCounts(answer);
     // An invalid decision (422) can be corrected; after any other answer the picture is decided.
     if (response.status !== 422) {
       await preloading;
       showNext();
     }
-    showStatus(message, !response.ok);
+    showStatus(answer.message, !response.ok);
   } catch {
     showStatus("The server cannot be reached, and nothing was decided. Try again.", true);
   }
@@ -109,9 +85,7 @@ desk.addEventListener("keydown", (event) => {
     reasons.querySelector("summary").focus();
   }
 });
-addEventListener("blur", blurPictures);
-document.addEventListener("visibilitychange", () => document.hidden && blurPictures());
-addEventListener("pagehide", () => navigator.sendBeacon(desk.dataset.release, formData([])));
+addEventListener("pagehide", () => navigator.sendBeacon(desk.dataset.release, formData()));
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 // A picture that another reviewer claims is only shown: nothing can be decided about it, so no next one is needed.
 if (claimKeys().length) preloading = preloadNext();
