@@ -17,6 +17,9 @@ BASE_MEMORY = 300_000_000
 MEMORY_PER_PIXEL = 16
 """Bytes of address space. The largest pictures with transparency need 11 a pixel."""
 
+OUT_OF_MEMORY = 3
+"""Exit code if the memory did not suffice."""
+
 
 def main(max_pixels: int, max_side: int) -> None:
     """Write a line of JSON, and then the pixels of the primary picture, reduced to at most `max_side` pixels a side.
@@ -24,13 +27,11 @@ def main(max_pixels: int, max_side: int) -> None:
     JSON: `size`, the upright width and height before it was reduced; and, unless width times height is more than `max_pixels`,
     `mode` and `reduced`, the pixels' mode in Pillow, width and height, and `profile`, the ICC profile in Base64.
     """
-    memory = BASE_MEMORY + MEMORY_PER_PIXEL * max_pixels
-    for limit, value in (
-        (resource.RLIMIT_CPU, CPU_SECONDS),
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    limits = {resource.RLIMIT_CPU: CPU_SECONDS, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}
+    # macOS refuses any limit of address space.
+    if sys.platform != "darwin":
+        limits[resource.RLIMIT_AS] = BASE_MEMORY + MEMORY_PER_PIXEL * max_pixels
+    for limit, value in limits.items():
         resource.setrlimit(limit, (value, value))
 
     from PIL import Image
@@ -52,4 +53,7 @@ def main(max_pixels: int, max_side: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    try:
+        main(int(sys.argv[1]), int(sys.argv[2]))
+    except MemoryError:
+        sys.exit(OUT_OF_MEMORY)
