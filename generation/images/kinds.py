@@ -2,11 +2,17 @@
 
 import re
 
+from PIL import Image
+
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 FORMATS = (*PILLOW_FORMATS, "HEIF")
 HEIC_TYPES = ("image/heic", "image/heif")
 HEIC_EXTENSIONS = (".heic", ".heif", ".hif")
 ALLOWED = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
+DAMAGED = (
+    "The picture is damaged, cut short, or of a variant that is not supported; "
+    "save it again as PNG or JPEG and send that"
+)
 
 _UNSUPPORTED = (
     (re.compile(rb"(\xef\xbb\xbf)?\s*<"), "an SVG drawing or another XML or HTML text"),
@@ -49,8 +55,10 @@ def raw_photo_refusal(name: str) -> str:
 
 
 def unidentified(content: bytes) -> str:
-    """Return what to tell about a file that is of no kind that is taken."""
+    """Return what to tell about a file that Pillow does not open."""
     for pattern, kind in _UNSUPPORTED:
         if pattern.match(content):
             return f"The file looks like {kind}, which is not supported; send a {ALLOWED} picture"
+    if any(accepts(content[:16]) is True for _, accepts in map(Image.OPEN.__getitem__, PILLOW_FORMATS) if accepts):
+        return DAMAGED
     return f"The file is not a picture of a known kind, or its beginning is damaged; send a {ALLOWED} picture"

@@ -80,11 +80,7 @@ def _decode_upload(content: bytes, max_pixels: int) -> Upload:
         raise InvalidField("image", too_large("far too many pixels", max_pixels)) from error
     # Decoders raise any kind of exception on malicious bytes.
     except Exception as error:
-        raise InvalidField(
-            "image",
-            "The picture is damaged, cut short, or of a variant that is not supported; save it again as PNG or JPEG "
-            "and send that",
-        ) from error
+        raise InvalidField("image", kinds.DAMAGED) from error
     return Upload(picture, size, hashlib.sha256(content).hexdigest(), kind)
 
 

@@ -159,7 +159,7 @@ def test_a_jpeg_of_forty_megapixels_takes_less_memory_than_three_times_its_size(
     Image.new("RGB", (7300, 5478), "teal").save(path, exif=exif, **options)
     script = f"""
 import io, resource
-from generation.images import kinds, uploads
+from generation.images import uploads
 content = open({str(path)!r}, "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 upload = uploads.read_upload(io.BytesIO(content), max_pixels=40_000_000)
@@ -176,7 +176,7 @@ def test_many_concurrent_large_pictures_need_the_memory_of_two(tmp_path: Path) -
     script = f"""
 import io, resource
 from concurrent.futures import ThreadPoolExecutor
-from generation.images import kinds, uploads
+from generation.images import uploads
 content = open({str(path)!r}, "rb").read()
 def memory(at_once):
     with ThreadPoolExecutor(at_once) as pool:
