@@ -24,6 +24,12 @@ _KEPT = {
     b"eXIf": None,
 }
 
+_GREY, _TRUECOLOUR = 0, 2
+"""Colour types (section 11.2.1)."""
+
+_KEY_LENGTHS = {_GREY: 2, _TRUECOLOUR: 6}
+"""Bytes of tRNS by colour type, where it is the one colour that is transparent (section 11.3.1.1)."""
+
 _MAX_CHUNKS = 100_000
 _MAX_PROFILE = 1_000_000
 """Bytes of a colour profile after decompression. Those of cameras and screens have some kilobytes."""
@@ -35,6 +41,7 @@ def without_extras(content: bytes) -> bytes:
     A colour profile of more than `_MAX_PROFILE` bytes is dropped like a damaged one. Critical chunks stay as they are, since
     without a sound one there is no picture. Raises `InvalidField` for a PNG of more than `_MAX_CHUNKS` chunks.
     """
+    depth, colour_type = content[24:26]
     kept = [SIGNATURE]
     seen: set[bytes] = set()
     at = len(SIGNATURE)
@@ -52,8 +59,9 @@ def without_extras(content: bytes) -> bytes:
                 seen |= _KEPT.keys() - {b"eXIf"}
         elif name in _KEPT and name not in seen:
             seen.add(name)
-            if end <= len(content) and _is_sound(name, memoryview(content)[at:end]):
-                kept.append(content[at:end])
+            if end <= len(content) and _is_sound(name, memoryview(content)[at:end], colour_type):
+                is_deep_key = name == b"tRNS" and (depth, colour_type) == (16, _TRUECOLOUR)
+                kept.append(_key_of_high_bytes(content[at:end]) if is_deep_key else content[at:end])
         at = end
     raise InvalidField(
         "image", f"The PNG is built of more than {_MAX_CHUNKS} chunks; save it again with the usual settings"
@@ -71,8 +79,9 @@ def ancillary(content: bytes) -> dict[bytes, bytes]:
     return chunks
 
 
-def _is_sound(name: bytes, chunk: memoryview) -> bool:
-    if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:]) or _KEPT[name] not in (None, len(chunk) - 12):
+def _is_sound(name: bytes, chunk: memoryview, colour_type: int) -> bool:
+    length = _KEY_LENGTHS.get(colour_type) if name == b"tRNS" else _KEPT[name]
+    if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:]) or length not in (None, len(chunk) - 12):
         return False
     return name != b"iCCP" or _is_sound_profile(chunk[8:-4])
 
@@ -86,3 +95,9 @@ def _is_sound_profile(data: memoryview) -> bool:
     except zlib.error:
         return False
     return bool(null) and decompressor.eof
+
+
+def _key_of_high_bytes(chunk: bytes) -> bytes:
+    """Write the high bytes of tRNS over the low ones, with which Pillow compares the high bytes of truecolour of 16 bits."""
+    body = chunk[4:8] + b"".join(bytes((high, high)) for high in chunk[8:-4:2])
+    return chunk[:4] + body + struct.pack(">I", zlib.crc32(body))

@@ -82,6 +82,13 @@ def test_the_full_picture_of_a_tiff_is_bounded_like_the_first() -> None:
     assert "1000 tags" in refusal(camera_files.tiff_of_pages([Page(RED, tags={1000 + tag: 0 for tag in range(1000)})]))
 
 
+def test_a_tiff_of_a_variant_that_is_not_supported_is_not_called_unknown() -> None:
+    sample_format = 339
+    assert "variant that is not supported" in refusal(
+        camera_files.tiff_of_pages([Page(RED, tags={258: 32, sample_format: 3})])
+    )
+
+
 def test_a_tiff_whose_pages_go_round_is_refused() -> None:
     content = camera_files.tiff_of_pages([Page(RED, tags={NEW_SUBFILE_TYPE: REDUCED})])
     assert "only reduced" in refusal(content[:-4] + content[4:8])
@@ -146,6 +153,17 @@ def test_a_png_with_a_damaged_chunk_that_no_viewer_needs_is_taken() -> None:
     sound = pictures.photo(64, 48)
     for name, data in ((b"gAMA", b"\0"), (b"cHRM", b""), (b"sRGB", b""), (b"iCCP", b"no method"), (b"tIME", b"")):
         assert read(pictures.with_png_chunk(sound, name, data)).picture == read(sound).picture
+
+
+def test_the_transparent_colour_of_a_deep_png_becomes_white() -> None:
+    key, other = (0x1234, 0x5678, 0x9ABC), (0x3434, 0x7878, 0xBCBC)
+    picture = read(camera_files.deep_png([key, other], struct.pack(">3H", *key))).picture
+    assert [picture.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (0x34, 0x78, 0xBC)]
+
+
+def test_a_transparent_colour_of_the_wrong_length_is_dropped() -> None:
+    for key in (b"", bytes(2), bytes(8)):
+        assert first_pixel(camera_files.deep_png([(0, 0, 0)], key)) == (0, 0, 0)
 
 
 def test_a_png_with_a_wrong_checksum_of_a_critical_chunk_is_refused() -> None:

@@ -1,6 +1,7 @@
 """Files as cameras, phones and other programs write them, as bytes."""
 
 import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -104,3 +105,14 @@ def with_wrong_checksum(png: bytes, name: bytes) -> bytes:
     (length,) = struct.unpack(">I", png[at - 4 : at])
     last = at + 4 + length + 3
     return png[:last] + bytes((png[last] ^ 1,)) + png[last + 1 :]
+
+
+def deep_png(pixels: Sequence[tuple[int, int, int]], key: bytes) -> bytes:
+    """A PNG of one row of truecolour with 16 bits, as ImageMagick writes one with a transparent colour: `key` is its tRNS."""
+    row = b"\0" + b"".join(struct.pack(">3H", *pixel) for pixel in pixels)
+    header = struct.pack(">2I5B", len(pixels), 1, 16, 2, 0, 0, 0)
+    chunks = {b"IHDR": header, b"tRNS": key, b"IDAT": zlib.compress(row), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
