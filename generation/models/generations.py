@@ -343,6 +343,11 @@ class GeneratedImage(models.Model):
         return [str(file.name) for file in (self.file, self.thumbnail, self.original, self.original_thumbnail) if file]
 
     @property
+    def extension(self) -> str:
+        """Return the extension of the file's name, such as `png`."""
+        return str(self.file.name).rpartition(".")[2]
+
+    @property
     def may_be_shared(self) -> bool:
         """Return whether `file` may be shown to others: not if confirmed, unless it is a blurred placeholder."""
         if self.review != Review.CONFIRMED:

@@ -34,12 +34,18 @@ def offer_undo(request: HttpRequest, ids: Iterable[UUID], page: str) -> None:
 @login_required
 @require_POST
 def delete(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Move one of the user's generations to the trash; the next page offers to undo it."""
+    """Move one of the user's generations to the trash; the next page offers to undo it.
+
+    For htmx, which is the studio, the response offers it in place of the job.
+    """
     rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
     generation = get_object_or_404(rows)
     if not deletion.trash(rows):
         messages.info(request, "It has not ended yet, so it was not deleted; cancel it first, or wait for its end.")
         return redirect("generation", generation.pk)
+    if "HX-Request" in request.headers:
+        context = {"ids": [generation.pk], "page_url": reverse("job", args=[generation.pk])}
+        return render(request, "generation/_trashed_job.html", context)
     page = came_from(request) or reverse("history")
     offer_undo(request, [generation.pk], page)
     return redirect(page)
@@ -71,6 +77,9 @@ def restore(request: HttpRequest) -> HttpResponse:
     if "all" not in request.POST:
         rows = rows.filter(pk__in=uuids(request.POST.getlist("id")[:_MAX_RESTORED]))
     count = deletion.restore(rows)
+    if "HX-Request" in request.headers:
+        # The studio shows the job again, in place of a message.
+        return redirect(came_from(request) or reverse("history"))
     if count:
         messages.success(request, "It is back in the history." if count == 1 else f"{count} are back in the history.")
     else:

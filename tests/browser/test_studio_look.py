@@ -108,6 +108,22 @@ def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., 
     expect(job).to_have_count(1)
     expect(page.get_by_alt_text("Input picture: sample.jpg")).to_be_visible()
 
+    picture = job.locator(".frame a")
+    picture.click()
+    expect(page.get_by_role("dialog", name="Picture")).to_contain_text(f"make it night, seed {seed}")
+    page.keyboard.press("Escape")
+    expect(picture).to_be_focused()
+    with page.expect_download() as download:
+        page.keyboard.press("d")
+    assert download.value.suggested_filename.endswith(".png")
+    page.keyboard.press("f")
+    expect(job.get_by_role("button", name="Favourite")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Delete")
+    expect(job).to_contain_text("Moved to the trash")
+    expect(page.get_by_role("button", name="Undo")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(job.get_by_role("button", name="Favourite")).to_have_attribute("aria-pressed", "true")
+
     page.get_by_role("link", name="Use as input").click()
     expect(page.get_by_text("Result of make it night")).to_be_visible()
     page.get_by_text("Recent").click()

@@ -183,6 +183,7 @@ async function refresh(job) {
   await Promise.allSettled(Array.from(replacement.querySelectorAll("img"), (image) => image.decode()));
   const hadFocus = job.contains(document.activeElement);
   job.replaceWith(replacement);
+  htmx.process(replacement);
   if (hadFocus) replacement.querySelector("a")?.focus();
   announcement.textContent = replacement.dataset.end;
   showEnd(job.id, replacement.dataset.end);
@@ -198,6 +199,7 @@ export function showJob(html) {
   const { generation } = job.dataset;
   if (document.getElementById(job.id)) return generation;
   jobs.prepend(job);
+  htmx.process(job);
   if (job.dataset.events) follow(job);
   const reducesMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
   job.scrollIntoView({ block: "nearest", behavior: reducesMotion ? "auto" : "smooth" });

@@ -1,7 +1,8 @@
 // Keyboard shortcuts. A control with data-key="f" is activated by that key: a text field gets the focus, all else is
 // clicked. Inside an element with data-keys-of-focus a key works only while the focus is in it: each tile of a grid has
-// its own. `?`, or a button with data-keys-help, lists the shortcuts by data-key-name or the name of the control. An
-// element with data-key-hint and data-key-name only adds a line to that list, for a key that another module handles.
+// its own; the innermost such element with the key wins. `?`, or a button with data-keys-help, lists the shortcuts by
+// data-key-name or the name of the control. An element with data-key-hint and data-key-name only adds a line to that
+// list, for a key that another module handles.
 
 const KEY_LABELS = {
   ArrowLeft: "←",
@@ -26,11 +27,12 @@ function controlFor(key) {
   const controls = [...document.querySelectorAll("[data-key]")].filter(
     (control) => normalized(control.dataset.key) === key && !control.disabled && !isFolded(control),
   );
-  const scope = document.activeElement?.closest("[data-keys-of-focus]");
-  return (
-    controls.find((control) => scope?.contains(control)) ??
-    controls.find((control) => !control.closest("[data-keys-of-focus]"))
-  );
+  let scope = document.activeElement?.closest("[data-keys-of-focus]");
+  for (; scope; scope = scope.parentElement.closest("[data-keys-of-focus]")) {
+    const control = controls.find((each) => scope.contains(each));
+    if (control) return control;
+  }
+  return controls.find((control) => !control.closest("[data-keys-of-focus]"));
 }
 
 function nameOf(control) {
