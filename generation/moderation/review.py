@@ -137,14 +137,15 @@ def counts() -> dict[QueueName, int]:
 
 def waiting_count(limit: int) -> int:
     """Count the waiting pictures, at most up to `limit`."""
-    return len(_waiting().values_list("pk")[:limit])
+    return len(_waiting().order_by().values_list("pk")[:limit])
 
 
 def oldest_waiting() -> datetime | None:
     """Return when the picture was made that has waited longest, None if none waits."""
-    # Ids begin with their time, and the index has them.
-    rows = _waiting().order_by("generation_id").values_list("generation__finished", flat=True)
-    return rows.first()
+    # Ids begin with their time, and the index has them in order within each review status.
+    rows = GeneratedImage.objects.filter(IN_REVIEW, generation__deleted=None).order_by("generation_id")
+    finished = [rows.filter(review=status).values_list("generation__finished", flat=True).first() for status in OPEN]
+    return min((when for when in finished if when), default=None)
 
 
 def _waiting() -> QuerySet[GeneratedImage]:

@@ -387,6 +387,24 @@ def test_the_number_of_queries_is_constant(desk: Client, alice: User) -> None:
     assert counted[0] == counted[1] <= 22
 
 
+def test_the_oldest_and_the_number_of_what_waits(alice: User, dora: User) -> None:
+    assert (review.oldest_waiting(), review.waiting_count(2)) == (None, 0)
+    flagged(alice)
+    oldest, decided = flagged(alice, created=ago(days=2)), flagged(alice, created=ago(days=3))
+    review.decide(decided, dora, Review.SAFE)
+    assert (review.oldest_waiting(), review.waiting_count(1)) == (oldest.generation.finished, 1)
+    review.decide(oldest, dora, Review.ESCALATED)
+    with CaptureQueriesContext(connection) as queries:
+        assert (review.oldest_waiting(), review.waiting_count(9)) == (oldest.generation.finished, 2)
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            for query in queries.captured_queries:
+                cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+                plan = " ".join(step for *_, step in cursor.fetchall())
+                assert "INDEX in_review (review=?)" in plan
+                assert "B-TREE" not in plan, "rows are read in the order of the index"
+
+
 def test_an_escalated_picture_is_not_offered_to_its_escalator(alice: User, dora: User, erin: User) -> None:
     image = flagged(alice)
     review.decide(image, dora, Review.ESCALATED)

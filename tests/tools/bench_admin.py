@@ -48,6 +48,7 @@ def page_set() -> dict[str, Any]:
         "a seed of no row": "q=2147483999",
     }
     pages = {name: f"/admin/generation/generation/?{query}" for name, query in queries.items()}
+    pages["the overview"] = "/admin/"
     pages["users"] = "/admin/accounts/user/"
     pages["the audit log"] = "/admin/accounts/auditentry/"
     pages["the review page"] = "/admin/review/"
