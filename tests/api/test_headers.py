@@ -79,7 +79,7 @@ def test_every_response_has_an_id(service: Service, alices_key: str) -> None:
     ids = [httpx.get(service.url + path).headers["x-request-id"] for path in paths]
     assert all(GENERATED_ID.fullmatch(request_id) for request_id in ids)
     assert len(set(ids)) == len(ids)
-    too_large = httpx.post(f"{service.url}/generations/x", content=b"x" * 1_000_001, headers={"X-Request-Id": "mine"})
+    too_large = httpx.post(f"{service.url}/nowhere", content=b"x" * 1_000_001, headers={"X-Request-Id": "mine"})
     assert (too_large.status_code, too_large.headers["x-request-id"]) == (413, "mine")
 
 
