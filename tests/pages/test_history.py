@@ -412,6 +412,6 @@ def test_scores_are_formatted() -> None:
 
 
 def test_error_pages_need_no_context(client: Client, db: None) -> None:
-    assert b"Page not found" in client.get("/nowhere").content
+    assert b"Page not found" in client.get("/nowhere", headers={"Accept": "text/html"}).content
     for name in ("400.html", "403.html", "403_csrf.html", "500.html"):
         assert "Go to history" in render_to_string(name)
