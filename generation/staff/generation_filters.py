@@ -1,11 +1,13 @@
 """Filters of the admin's list of generations, each of which uses an index."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -22,32 +24,113 @@ from generation.parameters import ErrorCode
 _PERIOD = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?\Z", re.ASCII)
 _REVIEWS = {"waiting": OPEN, "safe": ("safe",), "confirmed": ("confirmed",), "any": DECIDED}
 _MAX_TOKENS = 20
+_CHOICES = "admin/generation/generation/_choices_filter.html"
+_TEXT = "admin/generation/generation/_text_filter.html"
+
+_COUNTED = ("state", "model_id", "is_flagged", "error_code")
+
+NEWEST = 1000
+"""How many of the newest rows the counts of filters are of."""
+
 Rows = QuerySet[Generation]
 
 
-class FlaggedFilter(admin.SimpleListFilter):
-    title = "flagged"
-    parameter_name = "flagged"
+class GenerationList(ChangeList):
+    """The page of the list, which reads the newest rows once for all filters that count values."""
+
+    def __init__(self, *args: Any) -> None:
+        self._newest: dict[str, list[dict[str, Any]]] = {}
+        super().__init__(*args)
+
+    def newest(self, request: HttpRequest, column: str, without: list[str | None] | None) -> list[Any]:
+        """Return a column of the `NEWEST` newest rows and one more, filtered, but not by the parameters `without`."""
+        key = str(without)
+        if key not in self._newest:
+            rows = self.get_queryset(request, exclude_parameters=without)
+            rows = rows.select_related(None).prefetch_related(None).values(*_COUNTED)
+            self._newest[key] = list(rows[: NEWEST + 1])
+        return [row[column] for row in self._newest[key]]
+
+
+class OccurringFilter(admin.SimpleListFilter):
+    """A filter by the values of a column that occur among the newest rows which the other filters let pass, with counts."""
+
+    template = "admin/generation/generation/_occurring_filter.html"
+    column = ""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "Yes"), ("no", "No")]
+        return []
+
+    def has_output(self) -> bool:
+        return True
+
+    def parameter(self, value: Any) -> str:
+        """Return how the address gives this value of the column."""
+        return str(value)
+
+    def label(self, value: str) -> str:
+        """Return what the page calls this value of the address."""
+        return value.replace("_", " ")
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Yield `any`, then each value with its count, the most frequent first."""
+        without = self.expected_parameters() if self.value() else None
+        values = changelist.newest(self.request, self.column, without)
+        counts = Counter(self.parameter(value) for value in values[:NEWEST] if value != "")
+        if (current := self.value()) and current not in counts:
+            counts[current] = 0
+        name, is_partial = self.parameter_name, len(values) > NEWEST
+        yield {
+            "query_string": changelist.get_query_string(remove=[name]),
+            "display": "any",
+            "selected": not current,
+            "newest": NEWEST if is_partial else None,
+        }
+        for value, count in counts.most_common():
+            query = changelist.get_query_string({name: value})
+            yield {"query_string": query, "display": self.label(value), "selected": value == current, "count": count}
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        match self.value():
-            case "yes":
-                return queryset.filter(is_flagged=True)
-            case "no":
-                return queryset.filter(is_flagged=False)
-            case _:
-                return queryset
+        return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
+
+
+class StateFilter(OccurringFilter):
+    title = "state"
+    parameter_name = "state__exact"
+    column = "state"
+
+
+class ModelFilter(OccurringFilter):
+    title = "model"
+    parameter_name = "model__id__exact"
+    column = "model_id"
+
+    def label(self, value: str) -> str:
+        return value
+
+
+class FlaggedFilter(OccurringFilter):
+    title = "flag"
+    parameter_name = "flagged"
+    column = "is_flagged"
+
+    def label(self, value: str) -> str:
+        return "flagged" if value == "yes" else "not flagged"
+
+    def parameter(self, value: Any) -> str:
+        return "yes" if value else "no"
+
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+        return queryset.filter(is_flagged=self.value() == "yes") if self.value() in ("yes", "no") else queryset
 
 
 class ReviewStateFilter(admin.SimpleListFilter):
     title = "review"
     parameter_name = "review"
+    template = _CHOICES
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("waiting", "Waiting"), ("safe", "Safe"), ("confirmed", "Confirmed"), ("any", "Decided")]
+        return [("waiting", "waiting"), ("safe", "safe"), ("confirmed", "confirmed"), ("any", "decided")]
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
         reviews = _REVIEWS.get(self.value() or "")
@@ -60,20 +143,23 @@ class ReviewStateFilter(admin.SimpleListFilter):
 class LegalHoldFilter(admin.SimpleListFilter):
     title = "legal hold"
     parameter_name = "legal_hold"
+    template = _CHOICES
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "On hold")]
+        return [("yes", "on hold")]
+
+    def has_output(self) -> bool:
+        # A preset sets it, if there are any.
+        return self.value() is not None
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
         return queryset.filter(legal_hold=True) if self.value() == "yes" else queryset
 
 
-class ErrorFilter(admin.SimpleListFilter):
+class ErrorFilter(OccurringFilter):
     title = "error"
     parameter_name = "error"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(code.value, code.value.replace("_", " ")) for code in ErrorCode]
+    column = "error_code"
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
         if self.value() not in set(ErrorCode):
@@ -85,6 +171,7 @@ class ErrorFilter(admin.SimpleListFilter):
 class UserFilter(TextInputFilter):
     title = "user"
     parameter_name = "user"
+    template = _TEXT
     label = "Username"
 
     def filter(self, queryset: Any, text: str) -> Any:
@@ -96,6 +183,7 @@ class UserFilter(TextInputFilter):
 class TokenFilter(TextInputFilter):
     title = "token"
     parameter_name = "token"
+    template = _TEXT
     label = "Beginning of the token"
 
     def filter(self, queryset: Any, text: str) -> Any:
@@ -108,17 +196,13 @@ class DateFilter(admin.SimpleListFilter):
 
     title = "date"
     parameter_name = "date"
-    template = "admin/generation/generation/date_filter.html"
-
-    def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
-        self.first, self.last = _first_and_last_day()
-        super().__init__(request, params, model, model_admin)
+    template = _CHOICES
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return []
 
     def has_output(self) -> bool:
-        return self.first is not None
+        return True
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         """Yield the wider periods, then the next finer ones in which there can be generations."""
@@ -130,12 +214,12 @@ class DateFilter(admin.SimpleListFilter):
 
         value = self.value() or ""
         value = value if period(value) else ""
-        yield choice("", "Any date", not value)
+        yield choice("", "any", not value)
         parts = value.split("-") if value else []
         for depth in range(1, len(parts) + 1):
             text = "-".join(parts[:depth])
             yield choice(text, _label(text), depth == len(parts))
-        for text in _finer_periods(value, self.first, self.last):
+        for text in _finer_periods(value, *_first_and_last_day()):
             yield choice(text, _label(text))
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:

@@ -28,6 +28,7 @@ from generation.staff import timeline
 from generation.staff.asked_and_used import comparisons
 from generation.staff.generation_actions import GenerationActions
 from generation.staff.generation_images import result_thumbnail, thumbnail
+from generation.staff.generation_presets import presets
 from generation.staff.paginator import CountlessPaginator
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -42,15 +43,15 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
     list_display = ("pictures", "short_prompt", "user_link", "model_name", "seeds", "flags", "status", "created_at")
     list_display_links = ("short_prompt",)
     list_filter = (
-        "state",
+        filters.StateFilter,
         filters.FlaggedFilter,
         filters.ReviewStateFilter,
+        filters.ModelFilter,
+        filters.ErrorFilter,
+        filters.DateFilter,
         filters.UserFilter,
         filters.TokenFilter,
-        filters.DateFilter,
-        filters.ErrorFilter,
         filters.LegalHoldFilter,
-        "model",
     )
     list_per_page = 50
     list_max_show_all = 0
@@ -65,6 +66,9 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """The page of a generation has a template of its own and no form."""
         return []
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[filters.GenerationList]:
+        return filters.GenerationList
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         """Hide the token filter from staff who may not view tokens."""
@@ -94,6 +98,11 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
             return queryset, False
         start, end = filters.period(request.GET.get(filters.DateFilter.parameter_name, "")) or (None, None)
         return search.search_all(queryset, " ".join(words), start, end), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list, with presets: searches that staff often make."""
+        context = {**(extra_context or {}), "presets": presets(request.GET)}
+        return super().changelist_view(request, context)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -149,7 +158,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
         first, last = generation.recipe["seeds"][0], generation.recipe["seeds"][-1]
         return str(first) if first == last else f"{first} – {last}"
 
-    @admin.display
+    @admin.display(empty_value="")
     def flags(self, generation: Generation) -> SafeString | str:
         images = generation.images.all()
         flagged = sum(image.nsfw for image in images)
@@ -158,7 +167,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
             return format_html('<strong class="flag">{} flagged</strong><br>{}', flagged, ", ".join(reviews))
         if reviews:
             return format_html("<strong>not flagged</strong><br>{}", ", ".join(reviews))
-        return "" if all(image.is_checked for image in images) else "not checked"
+        return "" if all(image.is_checked for image in images) else format_html("<span>{}</span>", "not checked")
 
     @admin.display(description="created")
     def created_at(self, generation: Generation) -> str:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from accounts.models import ApiToken, User
 from generation.library import deletion
 from generation.models import DiffusionModel, Generation, State
+from generation.staff import generation_filters
 from generation.staff.generations import GenerationAdmin
 from tests.support.admin import LIST, ROW, change_page, listed, model_form
 from tests.support.generations import make_generation
@@ -79,7 +80,7 @@ def test_the_list_takes_a_constant_number_of_queries_and_no_count(staff: Client,
             staff.get(LIST)
         counted.append(len(queries))
         assert not [query["sql"] for query in queries if "COUNT(" in query["sql"]]
-    assert counted == [9, 9]
+    assert counted == [15, 15]
 
 
 def test_pages_are_reached_by_next_and_previous(staff: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +123,68 @@ def test_filters_by_state_model_flag_and_user(staff: Client, alice: User, bob: U
     page = staff.get(LIST, {"user": "bob", "flagged": "yes"}).content.decode()
     assert 'name="user" value="bob"' in page
     assert '<input type="hidden" name="flagged" value="yes">' in page
+
+
+def chips(page: str) -> dict[str, dict[str, str]]:
+    """Return the counts in the menus above the list, by the label of the chip."""
+    menus = re.findall(r'<summary class="chip[^>]*>(.*?)</summary><div>(.*?)</div>', squeeze(page))
+    return {label: dict(re.findall(r"<a [^>]*>([^<]*)<b>(\d+)</b>", menu)) for label, menu in menus}
+
+
+def test_filters_offer_what_occurs_with_counts(staff: Client, alice: User, bob: User) -> None:
+    make_generation(alice)
+    make_generation(alice, flagged=[0])
+    make_generation(alice, State.FAILED)
+    make_generation(bob, State.QUEUED)
+    found = chips(staff.get(LIST).content.decode())
+    assert found["State"] == {"succeeded": "2", "failed": "1", "queued": "1"}
+    assert found["Flag"] == {"not flagged": "3", "flagged": "1"}
+    assert "Model" not in found, "there is one alone"
+    # The counts are of what the other filters let pass; the chip of a set filter has its value.
+    found = chips(staff.get(LIST, {"user": "alice", "state__exact": "failed"}).content.decode())
+    assert found["failed"] == {"succeeded": "2", "failed": "1"}
+    assert "Flag" not in found
+    assert chips(staff.get(LIST, {"error": "internal_error"}).content.decode())["internal error"] == {
+        "out of memory": "1",
+        "internal error": "0",
+    }
+
+
+def test_counts_are_of_the_newest_rows(staff: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation_filters, "NEWEST", 3)
+    make_generation(alice, State.RUNNING)
+    for state in (State.FAILED, State.QUEUED, State.FAILED):
+        make_generation(alice, state)
+    page = staff.get(LIST).content.decode()
+    assert chips(page)["State"] == {"failed": "2", "queued": "1"}
+    assert "Counts are of the newest 3." in page
+    assert (
+        "Counts are of" not in staff.get(LIST, {"date": f"{timezone.localdate():%Y}", "q": "nothing"}).content.decode()
+    )
+
+
+def test_presets_are_those_that_have_rows(staff: Client, alice: User) -> None:
+    def presets(address: str = LIST) -> list[tuple[str, str]]:
+        bar = squeeze(staff.get(address).content.decode()).partition('<nav class="presets"')[2].partition("</nav>")[0]
+        return re.findall(r'<a href="\?([^"]*)"[^>]*>(.*?)</a>', bar)
+
+    assert presets() == [("", "All")]
+    make_generation(alice, State.FAILED, created=timezone.now() - timedelta(days=3))
+    for _ in range(2):
+        make_generation(alice, State.RUNNING)
+    waiting = make_generation(alice, flagged=[0])
+    shown = dict(presets())
+    assert [re.sub("<b>|</b>", " ", label).strip() for label in shown.values()] == [
+        "All",
+        "Running 2",
+        "Waiting for review 1",
+        "Flagged today 1",
+    ]
+    for query, label in list(shown.items())[2:]:
+        address = f"{LIST}?{query.replace('&amp;', '&')}"
+        assert [UUID(pk) for pk in ROW.findall(staff.get(address).content.decode())] == [waiting.pk], label
+    assert 'aria-current="true">All' in squeeze(staff.get(LIST).content.decode())
+    assert 'aria-current="true">On legal hold<b>0</b>' in squeeze(staff.get(f"{LIST}?legal_hold=yes").content.decode())
 
 
 def test_a_search_finds_by_id_words_user_seed_and_file(staff: Client, alice: User, bob: User) -> None:
