@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from django.template.defaultfilters import floatformat
 
 from tests.support.pictures import photo
 from tests.support.service import Service, signed_in
@@ -113,7 +114,11 @@ def test_it_works(service: Service, browser: httpx.Client, case: Case) -> None:
     for sentence in (*case.warnings, *case.notes):
         assert sentence in page
     admin_page = text(browser, f"/admin/generation/generation/{answer['id']}/change/")
-    for sentence in (*case.warnings, f"Cost: {record['cost']}", f'"num_inference_steps": {case.steps}'):
+    for sentence in (
+        *case.warnings,
+        f"cost {floatformat(record['cost'], '-2')}",
+        f'"num_inference_steps": {case.steps}',
+    ):
         assert sentence in admin_page
 
 
