@@ -95,6 +95,7 @@ class HistoryFilters(BaseFilters):
     lora: Annotated[ModelId | None, Field(description="With this LoRA.")] = None
     sheet: Annotated[UUID | None, Field(description="Of this contact sheet.")] = None
     days: Annotated[int | None, Field(ge=1, le=366, description="On one of the last days; 1 is today.")] = None
+    album: Annotated[UUID | None, Field(description="In this album.")] = None
     since: Annotated[date | None, Field(description="On this day or later.")] = None
     until: Annotated[date | None, Field(description="On this day or earlier.")] = None
     favourite: Annotated[Bool, Field(description="Only favourites.")] = False

@@ -1,7 +1,18 @@
 from django.urls import path
 
 from generation.asgi import paths
-from generation.pages import bulk_actions, contact_sheets, downloads, generation, history, notes, sharing, trash
+from generation.pages import (
+    albums,
+    bulk_actions,
+    contact_sheets,
+    downloads,
+    generation,
+    history,
+    notes,
+    shared,
+    sharing,
+    trash,
+)
 from generation.pages.account import delete_account, export, settings, usage
 from generation.pages.studio import estimates, views
 
@@ -25,10 +36,31 @@ urlpatterns = [
     path("history/<uuid:generation_id>/notes", notes.annotate, name="annotate"),
     path("history/<uuid:generation_id>/<int:number>.<slug:extension>", downloads.download, name="download"),
     path("history/<uuid:generation_id>/share", sharing.share, name="share"),
-    path("history/<uuid:generation_id>/share/<int:link_id>/revoke", sharing.revoke, name="revoke-share"),
-    path("s/<str:code>", sharing.shared, name="shared"),
-    path("s/<str:code>/picture", sharing.shared_picture, name="shared-picture"),
-    path("s/<str:code>/preview.jpg", sharing.shared_preview, name="shared-preview"),
+    path("albums/", albums.album_list, name="albums"),
+    path("albums/add", albums.add, name="add-to-album"),
+    path("albums/<uuid:album_id>/", albums.album, name="album"),
+    path("albums/<uuid:album_id>/delete", albums.delete, name="delete-album"),
+    path("albums/<uuid:album_id>/remove", albums.remove, name="remove-from-album"),
+    path("albums/<uuid:album_id>/cover", albums.choose_cover, name="choose-cover"),
+    path("albums/<uuid:album_id>/share", sharing.share_album, name="share-album"),
+    path("links/", sharing.links, name="links"),
+    path("links/<int:link_id>/revoke", sharing.revoke, name="revoke-link"),
+    path("s/<str:code>", shared.shared, name="shared"),
+    path("s/<str:code>/picture", shared.shared_picture, name="shared-picture"),
+    path("s/<str:code>/input", shared.shared_input, name="shared-input"),
+    path("s/<str:code>/preview.jpg", shared.shared_preview, name="shared-preview"),
+    path(
+        "s/<str:code>/<uuid:entry_id>/<int:index>",
+        shared.shared_album_picture,
+        {"size": "full"},
+        name="shared-album-picture",
+    ),
+    path(
+        "s/<str:code>/<uuid:entry_id>/<int:index>/thumbnail",
+        shared.shared_album_picture,
+        {"size": "thumbnail"},
+        name="shared-album-thumbnail",
+    ),
     path("trash/", trash.trash, name="trash"),
     path("trash/restore", trash.restore, name="restore"),
     path("trash/<uuid:generation_id>/delete", trash.delete_now, name="delete-now"),

@@ -126,6 +126,7 @@ def _empty(row: Generation) -> None:
     search.index(row)
     row.images.update(file="", thumbnail="", original="", original_thumbnail="")
     row.share_links.all().delete()
+    row.album_entries.all().delete()
     # A contact sheet holds the prompts that varied on it.
     if row.contact_sheet and not row.contact_sheet.generations.filter(deleted=None).exists():
         row.contact_sheet.delete()

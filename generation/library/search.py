@@ -98,13 +98,17 @@ def _filtered(
         selection = selection.filter(contact_sheet=filters.sheet)
     if filters.lora is not None:
         selection = selection.filter(lora_uses__lora=filters.lora, lora_uses__user=user_id)
+    if filters.album is not None:
+        selection = selection.filter(album_entries__album=filters.album, album_entries__album__user=user_id)
     if older_than:
         selection = selection.filter(pk__lt=older_than)
     if newer_than:
         selection = selection.filter(pk__gt=newer_than)
     if filters.q == "" and filters.seed is None:
         # The order of the index that serves the query.
-        order = "lora_uses__generation_id" if filters.lora else "pk"
+        order = (
+            "lora_uses__generation_id" if filters.lora else "album_entries__generation_id" if filters.album else "pk"
+        )
         return selection.order_by(order if oldest_first else f"-{order}")
     query = _query(user_id, filters.q, filters.seed)
     if not query:
@@ -113,7 +117,15 @@ def _filtered(
     lows = [newer_than, first_id(start - ID_SLACK) if start else None]
     highs = [older_than, first_id(end + ID_SLACK) if end else None]
     span = RowidRange(max(filter(None, lows), default=None), min(filter(None, highs), default=None))
-    others = (filters.state, filters.model_id, filters.favourite, filters.flagged, filters.sheet, filters.lora)
+    others = (
+        filters.state,
+        filters.model_id,
+        filters.favourite,
+        filters.flagged,
+        filters.sheet,
+        filters.lora,
+        filters.album,
+    )
     return matching(selection, query, span, is_filtered=any(others), oldest_first=oldest_first)
 
 

@@ -1,23 +1,26 @@
-"""Share links: addresses under which anyone can see one picture, until the link expires or is revoked.
+"""Share links: addresses under which anyone can see one picture or an album, until the link expires or is revoked.
 
-While the generation is in the trash, its links do not work.
+While the generation is in the trash, or the user is suspended, they do not work.
 """
 
 import re
 import secrets
+from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
+from accounts.models import User
 from generation.images import storage
 from generation.images.blur import blurred
 from generation.images.encoding import decode, encode
-from generation.models import GeneratedImage, Generation, ShareLink
+from generation.models import Album, GeneratedImage, Generation, ShareLink
 from generation.parameters import OutputFormat
 
 MAX_LIVE = 20
-"""Most live links to one generation."""
+"""Most live links to one generation or album."""
 
 PREVIEW_SIDE = 1200
 """Longest side of a link preview in pixels. Sites that show previews ask for less."""
@@ -27,26 +30,44 @@ _PREVIEW_QUALITY = 85
 
 
 class TooManyLinks(Exception):
-    """The generation has `MAX_LIVE` live links already."""
+    """The generation or album has `MAX_LIVE` live links already."""
 
 
-def share(generation: Generation, index: int, lasts: timedelta | None, with_recipe: bool) -> ShareLink:
+@dataclass(frozen=True)
+class Choices:
+    """What a link shows beside the picture. An album has neither an input nor a download."""
+
+    with_recipe: bool = False
+    with_input: bool = False
+    with_download: bool = False
+
+
+def share(generation: Generation, index: int, lasts: timedelta | None, choices: Choices = Choices()) -> ShareLink:
     """Create a link to the picture of this index, which must exist. Without `lasts` it does not expire.
 
     Raises `TooManyLinks`.
     """
     if live_links(generation).count() >= MAX_LIVE:
         raise TooManyLinks
-    expires = timezone.now() + lasts if lasts else None
-    code = secrets.token_urlsafe(32)
-    return ShareLink.objects.create(
-        generation=generation, index=index, code=code, with_recipe=with_recipe, expires=expires
-    )
+    return _create(lasts, user_id=generation.user_id, generation=generation, index=index, **asdict(choices))
 
 
-def live_links(generation: Generation) -> QuerySet[ShareLink]:
-    """Return the links to this generation that are neither expired nor revoked, newest first."""
-    links: QuerySet[ShareLink] = ShareLink.objects.live().filter(generation=generation)
+def share_album(album: Album, lasts: timedelta | None, with_recipe: bool) -> ShareLink:
+    """Create a link to an album. Without `lasts` it does not expire. Raises `TooManyLinks`."""
+    if live_links(album).count() >= MAX_LIVE:
+        raise TooManyLinks
+    return _create(lasts, user_id=album.user_id, album=album, with_recipe=with_recipe)
+
+
+def live_links(target: Generation | Album) -> QuerySet[ShareLink]:
+    """Return the links to a generation or album that are neither expired nor revoked, newest first."""
+    links: QuerySet[ShareLink] = ShareLink.objects.live()
+    return links.filter(album=target) if isinstance(target, Album) else links.filter(generation=target)
+
+
+def working_links(user: User) -> QuerySet[ShareLink]:
+    """Return the user's links that are live and not to something in the trash, newest first."""
+    links: QuerySet[ShareLink] = ShareLink.objects.live().filter(user=user, generation__trashed=None)
     return links
 
 
@@ -55,14 +76,32 @@ def revoke(links: QuerySet[ShareLink]) -> int:
     return ShareLink.objects.live().filter(pk__in=links.values("pk")).update(revoked=timezone.now())
 
 
-def find(code: str) -> tuple[ShareLink, GeneratedImage] | None:
-    """Return the live link with this code and its picture, or None if anonymous visitors may not see one."""
+def find(code: str) -> ShareLink | None:
+    """Return the live link with this code; None if there is none, its user is suspended, or its generation is removed."""
     if not _CODE.fullmatch(code):
         return None
-    rows = ShareLink.objects.live().filter(code=code, generation__deleted=None, generation__trashed=None)
-    link = rows.select_related("generation").first()
-    image = link and link.generation.images.filter(index=link.index).exclude(file="").first()
-    return (link, image) if link and image and image.may_be_shared else None
+    rows = ShareLink.objects.live().filter(
+        code=code, user__is_active=True, generation__deleted=None, generation__trashed=None
+    )
+    link: ShareLink | None = rows.select_related("generation", "album").first()
+    return link
+
+
+def image_of(link: ShareLink) -> GeneratedImage | None:
+    """Return the picture of a link to a generation, or None if others may not see it."""
+    image = link.generation and link.generation.images.filter(index=link.index).exclude(file="").first()
+    return image if image and image.may_be_shared else None
+
+
+def count_view(link: ShareLink) -> None:
+    """Count that somebody loaded the page of the link. Nothing else is stored about it."""
+    ShareLink.objects.filter(pk=link.pk).update(views=F("views") + 1)
+
+
+def _create(lasts: timedelta | None, **fields: Any) -> ShareLink:
+    expires = timezone.now() + lasts if lasts else None
+    link: ShareLink = ShareLink.objects.create(code=secrets.token_urlsafe(32), expires=expires, **fields)
+    return link
 
 
 def preview(image: GeneratedImage) -> bytes:

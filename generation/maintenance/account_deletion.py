@@ -29,6 +29,7 @@ from generation.library import deletion, files, search
 from generation.maintenance import data_export
 from generation.models import (
     FINAL_STATES,
+    Album,
     ContactSheet,
     Generation,
     ShareLink,
@@ -155,6 +156,9 @@ def _delete_account(job: AccountDeletion, user: User) -> bool:
             tokens=user.tokens.count(),
             sessions=Session.objects.filter(pk__in=sessions).delete()[0],
             contact_sheets=ContactSheet.objects.filter(user=user).count(),
+            albums=Album.objects.filter(user=user).count(),
+            # Those to pictures are gone already.
+            share_links=ShareLink.objects.filter(user=user).count(),
         )
         _anonymize_logs(ApiToken, user.tokens.values_list("pk", flat=True))
         _anonymize_logs(User, [user.pk])

@@ -28,6 +28,7 @@ from generation.images import storage
 from generation.jobs.periodic import periodically
 from generation.library import archive, files
 from generation.models import (
+    Album,
     ContactSheet,
     Generation,
     ShareLink,
@@ -155,7 +156,8 @@ def _fill(draft: zipfile.ZipFile, export: DataExport, should_stop: ShouldStop) -
     user = export.user
     _write_json(draft, "account.json", {name: getattr(user, name) for name in _ACCOUNT_FIELDS})
     _write_json(draft, "tokens.json", list(user.tokens.values(*_TOKEN_FIELDS)))
-    _write_json(draft, "share-links.json", list(ShareLink.objects.filter(generation__user=user).values(*_LINK_FIELDS)))
+    _write_json(draft, "share-links.json", list(ShareLink.objects.filter(user=user).values(*_LINK_FIELDS)))
+    _write_json(draft, "albums.json", [_album(album) for album in _albums(user)])
     sheets = ContactSheet.objects.filter(user=user).values(*_CONTACT_SHEET_FIELDS)
     _write_json(draft, "contact_sheets.json", list(sheets))
     # A zip takes one entry at a time, so the records are collected beside it while the pictures are added.
@@ -192,17 +194,36 @@ tokens.json          your API tokens; the service does not store their secrets
 generations.json     each of your requests: its parameters, what the model was run with, times and results; "file" names
                      its pictures. Deleted requests have no prompts and pictures.
 share-links.json     your share links
+albums.json          your albums, and which of your requests are in them
 contact_sheets.json  your contact sheets
 pictures/            your uploads and the results
 """
 _TOKEN_FIELDS = ("name", "prefix", "created", "expires", "revoked", "last_used")
-_LINK_FIELDS = ("generation_id", "index", "with_recipe", "created", "expires", "revoked")
+_LINK_FIELDS = (
+    *("generation_id", "index", "album_id", "with_recipe", "with_input", "with_download"),
+    *("created", "expires", "revoked", "views"),
+)
 _CONTACT_SHEET_FIELDS = ("id", "created", "columns", "rows")
 _ACCOUNT_FIELDS = (
     *("username", "first_name", "last_name", "email", "date_joined", "last_login", "is_staff"),
     *("blur_flagged", "theme", "default_model"),
     *("max_running", "max_queued", "max_per_minute", "max_daily_cost"),
 )
+
+
+def _albums(user: User) -> QuerySet[Album]:
+    albums: QuerySet[Album] = Album.objects.filter(user=user).prefetch_related("entries")
+    return albums
+
+
+def _album(album: Album) -> dict[str, Any]:
+    entries = list(album.entries.all())
+    cover = next((entry.generation_id for entry in entries if entry.is_cover), None)
+    return {
+        **{name: getattr(album, name) for name in ("id", "name", "created")},
+        "cover": cover,
+        "generations": [entry.generation_id for entry in entries],
+    }
 
 
 def _generations(user: User) -> Iterator[Generation]:

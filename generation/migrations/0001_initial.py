@@ -4,6 +4,7 @@ import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
 import re
+import uuid
 import uuid_utils.compat
 from django.conf import settings
 from django.db import migrations, models
@@ -331,19 +332,51 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='Album',
+            fields=[
+                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('name', models.CharField(max_length=100)),
+                ('created', models.DateTimeField(default=django.utils.timezone.now)),
+                ('user', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='albums', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'ordering': ('name', 'id'),
+                'constraints': [models.UniqueConstraint(fields=('user', 'name'), name='unique_album_name')],
+            },
+        ),
+        migrations.CreateModel(
+            name='AlbumEntry',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('is_cover', models.BooleanField(default=False, verbose_name='cover')),
+                ('album', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='entries', to='generation.album')),
+                ('generation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='album_entries', to='generation.generation')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('album', 'generation'), name='unique_generation_in_album'), models.UniqueConstraint(condition=models.Q(('is_cover', True)), fields=('album',), name='unique_cover')],
+            },
+        ),
+        migrations.CreateModel(
             name='ShareLink',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('index', models.PositiveSmallIntegerField(default=0, help_text='Index of the picture.')),
                 ('code', models.CharField(editable=False, help_text='The random part of the address.', max_length=43, unique=True)),
                 ('with_recipe', models.BooleanField(default=False, help_text='Whether the page includes prompt, model, seed and values.')),
+                ('with_input', models.BooleanField(default=False, help_text='Whether the page compares the picture with its input.')),
+                ('with_download', models.BooleanField(default=False, help_text='Whether the page offers the picture as a download.')),
+                ('views', models.PositiveIntegerField(default=0, help_text='How often others loaded the page.')),
                 ('created', models.DateTimeField(default=django.utils.timezone.now)),
                 ('expires', models.DateTimeField(blank=True, null=True)),
                 ('revoked', models.DateTimeField(blank=True, null=True)),
-                ('generation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='share_links', to='generation.generation')),
+                ('album', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='share_links', to='generation.album')),
+                ('generation', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='share_links', to='generation.generation')),
+                ('user', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='share_links', to=settings.AUTH_USER_MODEL)),
             ],
             options={
                 'ordering': ('-created',),
+                'indexes': [models.Index(fields=['user', '-created'], name='share_links')],
+                'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('album__isnull', False), ('generation', None)), models.Q(('album', None), ('generation__isnull', False)), _connector='OR'), name='share_link_of_one_thing')],
             },
         ),
         migrations.CreateModel(

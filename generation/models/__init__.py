@@ -1,5 +1,6 @@
 """The models. Other packages import them from here."""
 
+from generation.models.albums import Album, AlbumEntry
 from generation.models.aliases import ModelAlias, ModelAliasQuerySet
 from generation.models.contact_sheets import ContactSheet, ContactSheetQuerySet
 from generation.models.diffusion import (
@@ -44,6 +45,8 @@ __all__ = [
     "ID_SLACK",
     "MAX_AFFINITY_SKIPS",
     "REPOSITORY",
+    "Album",
+    "AlbumEntry",
     "ContactSheet",
     "ContactSheetQuerySet",
     "DiffusionModel",

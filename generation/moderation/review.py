@@ -84,11 +84,13 @@ def queue_of(image: GeneratedImage) -> QueueName:
     return "sample" if image.is_sample else "flagged"
 
 
-def is_shared() -> Exists:
-    """Return an annotation of pictures: whether a valid share link shows them."""
-    is_valid = Q(expires=None) | Q(expires__gt=timezone.now())
-    links = ShareLink.objects.filter(is_valid, generation=OuterRef("generation"), index=OuterRef("index"), revoked=None)
-    return Exists(links)
+def is_shared() -> Q:
+    """Return an annotation of pictures: whether a valid share link shows them, their own or one of an album."""
+    links = ShareLink.objects.live()
+    own = links.filter(generation=OuterRef("generation"), index=OuterRef("index"))
+    # A shared album leaves out flagged pictures.
+    of_album = links.filter(album__entries__generation=OuterRef("generation"))
+    return Exists(own) | Q(Exists(of_album), nsfw=False)
 
 
 def waiting(filters: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:

@@ -1,6 +1,7 @@
 """Actions on generations in the history: on one by its button, on several by their checkboxes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from django.contrib import messages
@@ -16,12 +17,26 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.requests import came_from, current_user, uuids
 from generation.library import archive, deletion, search
-from generation.models import Generation
+from generation.models import Album, Generation
 from generation.pages.history_query import parse_address, parse_query
 from generation.pages.streaming import stream
 from generation.pages.trash import offer_undo
 
 MAX_SELECTED = 500
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a form of the history selects: the ids as they were sent, and the user's generations that have them."""
+
+    ids: Sequence[UUID]
+    shown_ids: Sequence[UUID]
+    rows: QuerySet[Generation]
+
+    @property
+    def shown(self) -> QuerySet[Generation]:
+        """Return those whose tiles are on the page."""
+        return self.rows.filter(pk__in=self.shown_ids)
 
 
 @login_required
@@ -39,31 +54,40 @@ def favourite(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def selection(request: HttpRequest) -> HttpResponseBase:
-    """Apply `action` to the user's generations with an `id`, or without any to the one with `fallback_id`.
-
-    Those with an `unseen_id` are selected, too, but not on the page: see `matching`.
-    """
-    shown_ids = uuids(request.POST.getlist("id") or request.POST.getlist("fallback_id"))
-    ids = list(dict.fromkeys([*shown_ids, *uuids(request.POST.getlist("unseen_id"))]))
-    rows = Generation.objects.owned_by(request.user).filter(pk__in=ids[:MAX_SELECTED])
-    if len(ids) > MAX_SELECTED:
-        messages.error(request, f"You selected {len(ids)}; select at most {MAX_SELECTED} at once. Nothing was done.")
-        return _result(request, rows.none())
-    if not ids:
-        messages.info(request, "Nothing is selected. Select pictures first.")
-        return _result(request, rows)
+    """Apply `action` to the selection."""
+    selected = read_selection(request)
+    if selected is None:
+        return bulk_result(request, Generation.objects.none())
+    rows = selected.rows
     match request.POST.get("action"):
         case "favourite":
             _report(request, rows.update(is_favourite=True), "now a favourite", "now favourites")
         case "not-favourite":
             _report(request, rows.update(is_favourite=False), "no longer a favourite", "no longer favourites")
         case "delete":
-            return _trash(request, rows, shown_ids)
+            return _trash(request, selected)
         case "download":
             return _download(request, rows)
         case _:
             return HttpResponse(status=400)
-    return _result(request, rows.filter(pk__in=shown_ids))
+    return bulk_result(request, selected.shown)
+
+
+def read_selection(request: HttpRequest) -> Selection | None:
+    """Return the selection of a form; None, with a message, if it is empty or more than `MAX_SELECTED`.
+
+    It is the user's generations with an `id`, or without any the one with `fallback_id`. Those with an `unseen_id` are
+    selected, too, but not on the page: see `matching`.
+    """
+    shown_ids = uuids(request.POST.getlist("id") or request.POST.getlist("fallback_id"))
+    ids = list(dict.fromkeys([*shown_ids, *uuids(request.POST.getlist("unseen_id"))]))
+    if len(ids) > MAX_SELECTED:
+        messages.error(request, f"You selected {len(ids)}; select at most {MAX_SELECTED} at once. Nothing was done.")
+        return None
+    if not ids:
+        messages.info(request, "Nothing is selected. Select pictures first.")
+        return None
+    return Selection(ids, shown_ids, Generation.objects.owned_by(request.user).filter(pk__in=ids))
 
 
 @never_cache
@@ -88,7 +112,8 @@ def _download(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponseB
     return response
 
 
-def _trash(request: HttpRequest, rows: QuerySet[Generation], shown_ids: Sequence[UUID]) -> HttpResponse:
+def _trash(request: HttpRequest, selected: Selection) -> HttpResponse:
+    rows = selected.rows
     ids = list(rows.values_list("pk", flat=True))
     deletion.trash(rows)
     trashed_ids = list(Generation.objects.trashed_by(request.user).filter(pk__in=ids).values_list("pk", flat=True))
@@ -97,11 +122,19 @@ def _trash(request: HttpRequest, rows: QuerySet[Generation], shown_ids: Sequence
     if unfinished := len(ids) - len(trashed_ids):
         subject = "One has" if unfinished == 1 else f"{unfinished} have"
         messages.info(request, f"{subject} not ended yet and cannot be deleted; cancel first, or wait.")
-    return _result(request, rows, [pk for pk in shown_ids if pk in trashed_ids])
+    return bulk_result(request, rows, [pk for pk in selected.shown_ids if pk in trashed_ids])
 
 
-def _result(request: HttpRequest, rows: QuerySet[Generation], removed_ids: list[UUID] | None = None) -> HttpResponse:
-    """Redirect to the page of the form; for htmx, return the parts of that page that changed."""
+def bulk_result(
+    request: HttpRequest,
+    rows: QuerySet[Generation],
+    removed_ids: Sequence[UUID] | None = None,
+    albums: Sequence[Album] = (),
+) -> HttpResponse:
+    """Redirect to the page of the form; for htmx, return the parts of that page that changed.
+
+    With `albums`, what the selection can be added to changed.
+    """
     if "HX-Request" not in request.headers:
         return redirect(_page(request))
     # Unfinished tiles are left to the page's poll, which has their progress.
@@ -109,6 +142,7 @@ def _result(request: HttpRequest, rows: QuerySet[Generation], removed_ids: list[
     context = {
         "changed": changed,
         "removed_ids": removed_ids or [],
+        "albums": albums,
         "querystring": parse_address(_page(request)).querystring,
     }
     return render(request, "generation/_bulk_result.html", context)

@@ -16,15 +16,15 @@ from accounts.requests import came_from, current_user, whole_number
 from generation import display
 from generation.images import encoding
 from generation.jobs import queue
-from generation.library import sharing
 from generation.library.related import Related, related_to
 from generation.models import GeneratedImage, Generation
 from generation.pages import compare
+from generation.pages.albums import menu_context
 from generation.pages.caching import revalidated
 from generation.pages.downloads import FORMATS, NAMES
 from generation.pages.history_query import parse_query
 from generation.pages.notes import NoteForm
-from generation.pages.sharing import ShareForm
+from generation.pages.sharing import share_context
 
 
 @revalidated
@@ -90,7 +90,8 @@ def _result_context(
     choices = compare.choices(row, result, images, related)
     other = compare.select(row, result, choices, request.GET.get("with", ""))
     return {
-        "number": result.index + 1,
+        **menu_context(request, row),
+        **share_context(request, row, result, request.get_full_path()),
         "is_blurred": has_blur and result.nsfw,
         "compare_choices": choices,
         "other": other,
@@ -99,6 +100,4 @@ def _result_context(
         "formats": [(extension, NAMES[output_format]) for extension, output_format in FORMATS.items()],
         "original_format": encoding.media_type(str(result.file)).removeprefix("image/"),
         "is_share_open": "sharing" in request.GET,
-        "share_links": sharing.live_links(row),
-        "share_form": ShareForm(initial={"picture": result.index + 1}),
     }

@@ -13,7 +13,7 @@ from django.utils.dateformat import format as format_date
 from accounts.models import User
 from generation.days import start_of_day
 from generation.filters import HistoryFilters
-from generation.models import DiffusionModel, Generation, Lora, LoraUse, State, first_id
+from generation.models import Album, DiffusionModel, Generation, Lora, LoraUse, State, first_id
 
 PAGING = ("before", "after", "heading")
 DATES = ("since", "until", "days")
@@ -60,6 +60,8 @@ class FilterBar:
     menus: Sequence[Menu]
     switches: Sequence[Choice]
     orders: Sequence[Choice]
+    albums: Sequence[Album]
+    album: Album | None
     dates: str
     seed: str
     years: Sequence[Year]
@@ -73,6 +75,8 @@ def filter_bar(user: User, query: QueryDict, filters: HistoryFilters) -> FilterB
     models = list(DiffusionModel.objects.filter(Exists(rows)).order_by("pk").values_list("pk", flat=True))
     uses = LoraUse.objects.filter(user=user, lora=OuterRef("pk"))
     loras = list(Lora.objects.filter(Exists(uses)).order_by("pk").values_list("pk", flat=True))
+    albums = list(Album.objects.filter(user=user))
+    album_menu = _menu(query, "album", "Album", [(str(album.pk), album.name) for album in albums])
     menus = [
         _menu(query, "state", "State", [(str(state), label) for state, label in STATES.items()]),
         _menu(query, "model_id", "Model", [(pk, pk) for pk in _with(models, filters.model_id)]),
@@ -88,8 +92,13 @@ def filter_bar(user: User, query: QueryDict, filters: HistoryFilters) -> FilterB
         # Tiles and sheets link to this filter; the bar can only clear it.
         switches.append(Choice("One contact sheet", address(query, sheet=None), is_chosen=True))
     return FilterBar(
-        menus=[menu for menu in menus if menu.is_active or len(menu.choices) > 1],
+        menus=[
+            *([album_menu] if albums else []),
+            *(menu for menu in menus if menu.is_active or len(menu.choices) > 1),
+        ],
         switches=switches,
+        albums=albums,
+        album=next((album for album in albums if album.pk == filters.album), None),
         orders=[
             Choice("Newest first", address(query, sort=None), filters.sort == "newest"),
             Choice("Oldest first", address(query, sort="oldest"), filters.sort == "oldest"),
@@ -129,8 +138,10 @@ def _menu(query: QueryDict, name: str, label: str, values: Iterable[tuple[str, s
         for value, choice_label in values
     ]
     current_label = next((choice.label for choice in choices if choice.is_chosen), "")
-    # Ids of models and LoRAs are long; the part after the owner is enough.
-    return Menu(current_label.rpartition("/")[2] or label, bool(current), choices)
+    if name in ("model_id", "lora"):
+        # Their ids are long; the part after the owner is enough.
+        current_label = current_label.rpartition("/")[2]
+    return Menu(current_label or label, bool(current), choices)
 
 
 def _switch(query: QueryDict, name: str, label: str) -> Choice:

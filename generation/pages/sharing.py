@@ -1,8 +1,7 @@
-"""Share links: create and revoke them, and the public page and pictures behind them."""
+"""Share links of the user: create, list and revoke them."""
 
-import logging
 from datetime import timedelta
-from hashlib import sha256
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -10,130 +9,169 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts.requests import came_from
-from generation import display
-from generation.images import encoding, storage
+from accounts.requests import came_from, current_user, whole_number
 from generation.library import sharing
-from generation.models import GeneratedImage, Generation, ShareLink
+from generation.library.sharing import Choices
+from generation.models import Album, GeneratedImage, Generation, ShareLink
+from generation.pages.caching import revalidated
 
-logger = logging.getLogger(__name__)
-
-_PUBLIC_HEADERS = {
-    # Browsers ask again each time, so that a revoked link stops working at once.
-    "Cache-Control": "private, no-cache",
-    "Referrer-Policy": "no-referrer",
-    "X-Robots-Tag": "noindex, noimageindex",
-}
+PAGE_SIZE = 48
+_MAX_PAGE = 99_999
 
 
-class ShareForm(forms.Form):
-    """The form for a new link: to which picture, for how long, and whether it shows the recipe."""
+class AlbumShareForm(forms.Form):
+    """The form for a new link to an album: for how long, and whether it shows the prompts."""
 
-    picture = forms.IntegerField(min_value=1, widget=forms.HiddenInput)
     days = forms.TypedChoiceField(
         label="Works for",
         choices=[("1", "1 day"), ("7", "7 days"), ("30", "30 days"), ("0", "ever, until revoked")],
         coerce=int,
         initial="7",
     )
-    with_recipe = forms.BooleanField(label="With prompt, seed and values", required=False)
+    with_recipe = forms.BooleanField(label="With prompts", required=False)
 
     def duration(self) -> timedelta | None:
         """Return how long the link works, None for a link that does not expire."""
         return timedelta(days=self.cleaned_data["days"]) if self.cleaned_data["days"] else None
 
 
+class ShareForm(AlbumShareForm):
+    """The form for a new link to a picture: to which one, for how long, and what it shows."""
+
+    picture = forms.IntegerField(min_value=1, widget=forms.HiddenInput)
+    with_input = forms.BooleanField(label="Before and after", required=False)
+    with_recipe = forms.BooleanField(label="With prompt, seed and values", required=False)
+    with_download = forms.BooleanField(label="With a download button", required=False)
+
+    field_order = ("picture", "days", "with_input", "with_recipe", "with_download")
+
+    def choices(self) -> Choices:
+        """Return what the link shows beside the picture."""
+        names = ("with_recipe", "with_input", "with_download")
+        return Choices(**{name: self.cleaned_data[name] for name in names})
+
+
 @login_required
 @require_POST
 def share(request: HttpRequest, generation_id: UUID) -> HttpResponse:
-    """Create a link to a result of the user; `picture` counts from 1."""
+    """Create a link to a result of the user; `picture` counts from 1. htmx gets the links of the page, the new one first."""
     generation = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
     form = ShareForm(request.POST)
     if not form.is_valid():
         messages.error(request, "No link was created: choose a picture and a duration in the form.")
         return redirect(came_from(request) or reverse("generation", args=[generation.pk]))
     image = get_object_or_404(generation.images.all(), index=form.cleaned_data["picture"] - 1)
+    problem, link = "", None
     try:
-        sharing.share(generation, image.index, form.duration(), form.cleaned_data["with_recipe"])
+        link = sharing.share(generation, image.index, form.duration(), form.choices())
     except sharing.TooManyLinks:
-        messages.error(request, f"No link was created: {sharing.MAX_LIVE} links to it work already. Revoke one first.")
+        problem = _too_many("it")
+    if "HX-Request" in request.headers:
+        page = came_from(request) or reverse("generation", args=[generation.pk])
+        context = {
+            "generation": generation,
+            "images": list(generation.images.all()),
+            **share_context(request, generation, image, page),
+            "is_share_open": True,
+            "new_link": link,
+            "problem": problem,
+        }
+        return render(request, "generation/_share_links.html", context)
+    if problem:
+        messages.error(request, problem)
     return redirect(_back(request, generation.pk, image.index))
 
 
 @login_required
 @require_POST
-def revoke(request: HttpRequest, generation_id: UUID, link_id: int) -> HttpResponse:
-    """Revoke a link to a result of the user."""
-    rows = Generation.objects.owned_by(request.user).filter(pk=generation_id)
-    link = get_object_or_404(ShareLink, pk=link_id, generation__in=rows)
-    sharing.revoke(ShareLink.objects.filter(pk=link.pk))
-    messages.success(request, "The link was revoked.")
-    return redirect(_back(request, generation_id, link.index))
+def share_album(request: HttpRequest, album_id: UUID) -> HttpResponse:
+    """Create a link to an album of the user. htmx gets the links of the page, the new one first."""
+    album = get_object_or_404(Album, pk=album_id, user=current_user(request))
+    form = AlbumShareForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "No link was created: choose a duration in the form.")
+        return redirect("album", album.pk)
+    problem, link = "", None
+    try:
+        link = sharing.share_album(album, form.duration(), form.cleaned_data["with_recipe"])
+    except sharing.TooManyLinks:
+        problem = _too_many("this album")
+    if "HX-Request" in request.headers:
+        context = {**share_album_context(request, album), "is_share_open": True, "new_link": link, "problem": problem}
+        return render(request, "generation/_share_links.html", context)
+    if problem:
+        messages.error(request, problem)
+    return redirect("album", album.pk)
 
 
+@revalidated
+@login_required
 @require_safe
-def shared(request: HttpRequest, code: str) -> HttpResponseBase:
-    """Show the page of a link to anybody. Every link that does not work gets the same 404."""
-    target = sharing.find(code)
-    if target is None:
-        return _public(render(request, "generation/share_not_found.html", status=404))
-    link, image = target
-    width, height = sharing.preview_size(image)
+def links(request: HttpRequest) -> HttpResponse:
+    """Show a page of the user's links that work, newest first; `page` counts from 1."""
+    page = whole_number(request.GET.get("page", ""), _MAX_PAGE) or 1
+    start = (page - 1) * PAGE_SIZE
+    rows = sharing.working_links(current_user(request)).select_related("generation", "album")
+    found = list(rows.prefetch_related("generation__images")[start : start + PAGE_SIZE + 1])
     context = {
-        "link": link,
-        "image": image,
-        "prompt": link.generation.prompt if link.with_recipe else "",
-        "parameters": display.parameters(link.generation, display.SHARED) if link.with_recipe else [],
-        "preview": {"width": width, "height": height},
+        "links": [(link, _image(link)) for link in found[:PAGE_SIZE]],
+        "newer": page - 1,
+        "older": page + 1 if len(found) > PAGE_SIZE else None,
+        "page_url": request.get_full_path(),
         "site_url": request.build_absolute_uri("/")[:-1],
     }
-    return _public(render(request, "generation/shared.html", context))
+    return render(request, "generation/links.html", context)
 
 
-@require_safe
-def shared_picture(request: HttpRequest, code: str) -> HttpResponseBase:
-    """Serve the picture of a link, by its code: a signed URL would outlive the link."""
-    return _picture(request, code, is_preview=False)
+@login_required
+@require_POST
+def revoke(request: HttpRequest, link_id: int) -> HttpResponse:
+    """Revoke a link of the user."""
+    link = get_object_or_404(ShareLink, pk=link_id, user=current_user(request))
+    sharing.revoke(ShareLink.objects.filter(pk=link.pk))
+    messages.success(request, "The link was revoked.")
+    page = came_from(request)
+    if link.generation_id and urlsplit(page).path == reverse("generation", args=[link.generation_id]):
+        return redirect(_back(request, link.generation_id, link.index))
+    return redirect(page or reverse("links"))
 
 
-@require_safe
-def shared_preview(request: HttpRequest, code: str) -> HttpResponseBase:
-    """Serve the preview that other sites show beside the link."""
-    return _picture(request, code, is_preview=True)
+def share_context(request: HttpRequest, generation: Generation, image: GeneratedImage, page_url: str) -> dict[str, Any]:
+    """Return what the links of a generation's page need, with the form for a new link to this result."""
+    return {
+        "number": image.index + 1,
+        "share_url": reverse("share", args=[generation.pk]),
+        "share_links": sharing.live_links(generation),
+        "share_form": ShareForm(initial={"picture": image.index + 1}),
+        "page_url": page_url,
+        "site_url": request.build_absolute_uri("/")[:-1],
+    }
 
 
-def _picture(request: HttpRequest, code: str, *, is_preview: bool) -> HttpResponseBase:
-    target = sharing.find(code)
-    if target is None:
-        return _public(HttpResponse("There is no picture here.", "text/plain; charset=utf-8", 404))
-    image = target[1]
-    etag = f'"{sha256(f"{image.file}:{is_preview}".encode()).hexdigest()[:32]}"'
-    try:
-        response = _public(get_conditional_response(request, etag=etag) or _file(image, is_preview))
-    except storage.StorageFailed:
-        logger.exception("a shared picture cannot be read")
-        return _public(HttpResponse("Try again in a minute.", "text/plain; charset=utf-8", 503))
-    response["ETag"] = etag
-    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    return response
+def share_album_context(request: HttpRequest, album: Album) -> dict[str, Any]:
+    """Return what the links of an album's page need, with the form for a new one."""
+    return {
+        "album": album,
+        "share_url": reverse("share-album", args=[album.pk]),
+        "share_links": sharing.live_links(album),
+        "share_form": AlbumShareForm(),
+        "page_url": reverse("album", args=[album.pk]),
+        "site_url": request.build_absolute_uri("/")[:-1],
+    }
 
 
-def _file(image: GeneratedImage, is_preview: bool) -> HttpResponse:
-    if is_preview:
-        return HttpResponse(sharing.preview(image), content_type="image/jpeg")
-    return HttpResponse(storage.read(str(image.file)), content_type=encoding.media_type(str(image.file)))
+def _image(link: ShareLink) -> GeneratedImage | None:
+    """Return the picture of a link whose images are prefetched; None for an album, and if it was removed."""
+    images = link.generation.images.all() if link.generation else []
+    return next((image for image in images if image.index == link.index and image.file), None)
 
 
-def _public(response: HttpResponseBase) -> HttpResponseBase:
-    for name, value in _PUBLIC_HEADERS.items():
-        response[name] = value
-    return response
+def _too_many(target: str) -> str:
+    return f"No link was created: {sharing.MAX_LIVE} links to {target} work already. Revoke one first."
 
 
 def _back(request: HttpRequest, generation_id: UUID, index: int) -> str:

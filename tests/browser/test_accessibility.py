@@ -15,7 +15,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import ApiToken, AuditEntry, User
 from generation.jobs import control
-from generation.library import deletion, sharing
+from generation.library import albums, deletion, sharing
 from generation.maintenance import retention
 from generation.models import (
     ContactSheet,
@@ -49,7 +49,7 @@ def pages(alice: User) -> Iterator[str]:
     sheet = ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1", "2"]})
     for cell in range(2):
         Generation.objects.filter(pk=make_generation(alice, seed=cell).pk).update(contact_sheet=sheet, cell=cell)
-    link = sharing.share(whole, 0, None, with_recipe=True)
+    link = sharing.share(whole, 0, None, sharing.Choices(with_recipe=True))
     yield from ("/", f"/?from={whole.pk}", "/history/", "/history/?q=nothing", "/history/?state=failed")
     for generation in (whole, running, failed):
         yield f"/history/{generation.pk}/"
@@ -62,6 +62,10 @@ def pages(alice: User) -> Iterator[str]:
         "/settings/",
         "/settings/export",
     )
+    album = albums.create(alice, "Best of")
+    albums.add(album, [whole.pk])
+    of_album = sharing.share_album(album, None, with_recipe=True)
+    yield from ("/albums/", f"/albums/{album.pk}/", f"/history/?album={album.pk}", "/links/", f"/s/{of_album.code}")
     yield from ("/settings/delete", "/accounts/password", f"/s/{link.code}", "/s/unknown", "/history/unknown/")
 
 

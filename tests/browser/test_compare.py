@@ -105,8 +105,10 @@ def test_a_share_link_is_created_copied_opened_and_revoked(
     open_page(page, live_server, generation)
     page.get_by_text("Share the result").click()
     page.get_by_label("Works for").select_option("1 day")
+    page.get_by_label("Before and after").check()
+    page.get_by_label("With a download button").check()
     page.get_by_role("button", name="Create link").click()
-    page.get_by_role("button", name="Copy the link").click()
+    expect(page.get_by_role("button", name="Copy the link")).to_be_focused()
     address = f"{live_server.url}/s/{generation.share_links.get().code}"
     page.wait_for_function("async (link) => (await navigator.clipboard.readText()) === link", arg=address)
 
@@ -120,8 +122,17 @@ def test_a_share_link_is_created_copied_opened_and_revoked(
     look.get_by_text("flagged").click()
     expect(picture).to_have_css("filter", "none")
     assert picture.evaluate("i => i.naturalWidth") == 96
+    assert look.locator(".before img").evaluate("i => i.naturalWidth") == 96
+    look.get_by_role("slider").fill("20")
+    expect(look.locator(".before")).to_have_css("clip-path", re.compile("80%"))
+    with look.expect_download() as waiting:
+        look.get_by_role("link", name="Download").click()
+    assert waiting.value.suggested_filename == "picture.png"
     assert "secret" not in look.content()
 
+    page.goto(f"{live_server.url}/links/")
+    check_everywhere(page)
+    expect(page.locator(".links li")).to_contain_text("1 view")
     page.get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("The link was revoked")).to_be_visible()
     look.reload()
@@ -158,7 +169,7 @@ def test_the_studio_fits_every_width_and_theme(page: Page, alice: User, live_ser
     Generation.objects.filter(pk=generation.pk).update(source=wide.images.get(), title="T" * 200, note="n" * 900)
     Generation.objects.filter(pk=child.pk).update(source=generation.images.get(index=3))
     for index in (0, 9):
-        sharing.share(generation, index, None, True)
+        sharing.share(generation, index, None, sharing.Choices(True, True, True))
     sign_in(page)
     open_page(page, live_server, generation, f"?picture=4&with={wide.pk}.0&sharing")
     for view in ("Slider", "Side by side", "Hold to compare"):
@@ -187,7 +198,7 @@ def test_it_works_without_scripts(context: BrowserContext, alice: User, live_ser
     plain.get_by_text("Share the result").click()
     plain.get_by_role("button", name="Create link").click()
     expect(plain.locator(".links code")).to_have_text(re.compile(r"/s/[\w-]{43}$"))
-    plain.get_by_text("Download").click()
+    plain.get_by_text("Download", exact=True).click()
     with plain.expect_download() as download:
         plain.get_by_role("link", name="JPEG").click()
     assert download.value.suggested_filename.endswith("-1.jpg")

@@ -24,7 +24,7 @@ from accounts.models import (
 )
 from generation.images import storage
 from generation.jobs import queue
-from generation.library import deletion
+from generation.library import albums, deletion, sharing
 from generation.maintenance import (
     account_deletion,
     account_jobs,
@@ -32,6 +32,8 @@ from generation.maintenance import (
     reaper,
 )
 from generation.models import (
+    Album,
+    AlbumEntry,
     ContactSheet,
     FileDeletion,
     GeneratedImage,
@@ -79,7 +81,10 @@ def create_everything(user: User) -> None:
     make_generation(user, State.FAILED)
     deletion.delete(make_generation(user))
     Generation.objects.filter(pk=make_generation(user).pk).update(trashed=timezone.now())
-    ShareLink.objects.create(generation=generation, code="c" * 43)
+    ShareLink.objects.create(user=generation.user, generation=generation, code="c" * 43)
+    album = albums.create(user, "Best of")
+    albums.add(album, [generation.pk])
+    sharing.share_album(album, None, with_recipe=False)
     IdempotencyKey.objects.create(token=token, key="k", fingerprint="f", generation=generation)
     ContactSheet.objects.create(user=user, columns={})
     data_export.request(user)
@@ -134,8 +139,9 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
         "pictures": 3,
         "files": 3 * 2 + 2 * 3,
         "token": 1,
-        "share link": 1,
+        "share links": 2,
         "contact sheet": 1,
+        "album": 1,
         "export": 1,
         "session": 1,
         "account": 1,
@@ -143,6 +149,8 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
     assert set(User.objects.values_list("username", flat=True)) == {"bob", "charlie"}
     assert list(Generation.objects.all()) == [bystander]
     for model in (
+        Album,
+        AlbumEntry,
         ApiToken,
         ShareLink,
         IdempotencyKey,

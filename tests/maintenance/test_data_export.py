@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, User
 from generation.images import storage
-from generation.library import archive, deletion, files
+from generation.library import albums, archive, deletion, files
 from generation.maintenance import (
     account_jobs,
     data_export,
@@ -70,7 +70,9 @@ def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any)
     deleted = make_generation(alice)
     deletion.delete(deleted)
     make_generation(alice, State.FAILED)
-    ShareLink.objects.create(generation=generation, code="c" * 43)
+    ShareLink.objects.create(user=generation.user, generation=generation, code="c" * 43)
+    album = albums.create(alice, "Best of")
+    albums.add(album, [generation.pk])
     client.force_login(alice)
     assert "Start export" in client.get(PAGE).content.decode()
     assert client.post(PAGE)["Location"] == PAGE
@@ -92,6 +94,8 @@ def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any)
     assert not {"digest", "id"} & contents["tokens.json"][0].keys()
     assert [link["generation_id"] for link in contents["share-links.json"]] == [str(generation.pk)]
     assert "code" not in contents["share-links.json"][0]
+    (stored,) = contents["albums.json"]
+    assert (stored["name"], stored["generations"], stored["cover"]) == ("Best of", [str(generation.pk)], None)
     recipes = contents["generations.json"]
     assert [recipe["id"] for recipe in recipes] == [str(row.pk) for row in Generation.objects.order_by("pk")]
     assert recipes[1]["title"] == "Ümläut"

@@ -102,9 +102,13 @@ def test_the_most_urgent_comes_first(alice: User, bob: User) -> None:
     young = flagged(alice, created=ago(minutes=10))
     old = flagged(bob, created=ago(hours=2))
     shared = flagged(alice, created=ago(minutes=1))
-    ShareLink.objects.create(generation=shared.generation, index=0, code="a")
-    ShareLink.objects.create(generation=young.generation, index=0, code="b", revoked=timezone.now())
-    ShareLink.objects.create(generation=young.generation, index=0, code="c", expires=ago(days=1))
+    ShareLink.objects.create(user=shared.generation.user, generation=shared.generation, index=0, code="a")
+    ShareLink.objects.create(
+        user=young.generation.user, generation=young.generation, index=0, code="b", revoked=timezone.now()
+    )
+    ShareLink.objects.create(
+        user=young.generation.user, generation=young.generation, index=0, code="c", expires=ago(days=1)
+    )
     assert list(review.waiting()) == [shared, old, sample, young]
     assert list(review.waiting(ReviewFilter(why="sample"))) == [sample]
     assert list(review.waiting(ReviewFilter(why="flagged", user="alice"))) == [shared, young]
@@ -262,7 +266,7 @@ def test_the_page_shows_one_picture_and_all_about_it(desk: Client, alice: User, 
     earlier = flagged(alice)
     review.decide(earlier, erin, Review.CONFIRMED, Reason.NUDITY)
     image = flagged(alice, prompt="make it <night>", negative_prompt="fog")
-    ShareLink.objects.create(generation=image.generation, index=0, code="a")
+    ShareLink.objects.create(user=image.generation.user, generation=image.generation, index=0, code="a")
     answer = desk.get(DESK)
     page = squeeze(answer.content.decode())
     assert "no-store" in answer["Cache-Control"]

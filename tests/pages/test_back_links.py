@@ -76,7 +76,7 @@ def test_actions_lead_back_to_the_page_of_the_trash(signed_in: Client, alice: Us
 
 def test_actions_lead_back_to_the_page_of_the_generation(signed_in: Client, alice: User) -> None:
     generation = make_generation(alice, num_images_per_prompt=2)
-    link = sharing.share(generation, 1, None, with_recipe=False)
+    link = sharing.share(generation, 1, None)
     base = reverse("generation", args=[generation.pk])
     current = f"{base}?picture=2&with=input"
     page = content(signed_in, current)
@@ -85,7 +85,7 @@ def test_actions_lead_back_to_the_page_of_the_generation(signed_in: Client, alic
     assert (
         submit(signed_in, page, reverse("share", args=[generation.pk]), picture="2", days="1")["Location"] == with_links
     )
-    assert submit(signed_in, page, reverse("revoke-share", args=[generation.pk, link.pk]))["Location"] == with_links
+    assert submit(signed_in, page, reverse("revoke-link", args=[link.pk]))["Location"] == with_links
     invalid = submit(signed_in, page, reverse("annotate", args=[generation.pk]), title="x" * 999)
     assert f'<input type="hidden" name="next" value="{current}">' in html.unescape(invalid.content.decode())
     live = make_generation(alice, State.RUNNING)
@@ -129,7 +129,7 @@ def test_the_arrows_keep_the_filters(
     history = content(signed_in, f"/history/?{query}")
     assert re.findall(r'id="to-[^"]+" href="([^"]+)"', history) == [address_of(one, query) for one in reversed(matches)]
     # With both words and filters, each neighbour takes one more query, to plan the search.
-    with django_assert_max_num_queries(11 if "q=" in query else 9):
+    with django_assert_max_num_queries(12 if "q=" in query else 10):
         page = content(signed_in, address_of(middle, query))
     assert neighbours(page) == (address_of(newest, query), address_of(oldest, query))
     assert f'href="/history/?{query}" data-key="u"' in page

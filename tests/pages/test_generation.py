@@ -378,11 +378,11 @@ def test_the_page_takes_a_constant_number_of_queries(
     for count in (1, 8):
         generations += [make_generation(alice, num_images_per_prompt=count, token=token if count > 1 else None)]
         make_generation(alice)
-        with django_assert_num_queries(9):
+        with django_assert_num_queries(10):
             assert signed_in.get(page_of(generations[-1])).status_code == 200
     Generation.objects.filter(pk=generations[-1].pk).update(source=parent.images.get())
     # Any number of ancestors takes two more.
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         assert signed_in.get(page_of(generations[-1])).status_code == 200
 
 

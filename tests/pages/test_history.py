@@ -162,14 +162,14 @@ def test_days_and_months_are_headings(signed_in: Client, alice: User) -> None:
 @pytest.mark.parametrize(
     ("query", "count"),
     [
-        ("", 7),
-        ("q=night", 7),
+        ("", 8),
+        ("q=night", 8),
         # One more, to count the matches of the filter.
-        ("q=night+mak&state=succeeded", 8),
-        ("favourite=true", 7),
-        ("flagged=true&seed=1207", 8),
-        ("model_id=dreamsite/tiny-edit", 7),
-        ("sheet={sheet}", 7),
+        ("q=night+mak&state=succeeded", 9),
+        ("favourite=true", 8),
+        ("flagged=true&seed=1207", 9),
+        ("model_id=dreamsite/tiny-edit", 8),
+        ("sheet={sheet}", 8),
     ],
 )
 def test_the_page_takes_a_constant_number_of_queries(
@@ -183,7 +183,7 @@ def test_the_page_takes_a_constant_number_of_queries(
             generation = make_generation(alice, final[number % 3], token=token, num_images_per_prompt=2, flagged=[0])
             generation.is_favourite, generation.contact_sheet = True, sheet
             generation.save()
-        # Session, user, generations, pictures; models, LoRAs and the first month of the filter bar.
+        # Session, user, generations, pictures; albums, models, LoRAs and the first month of the filter bar.
         with django_assert_num_queries(count):
             assert tile_ids(signed_in.get(f"{HISTORY}?{query.format(sheet=sheet.pk)}").content) != []
 
@@ -196,7 +196,7 @@ def test_live_tiles_take_a_constant_number_of_queries(
         for state in [State.QUEUED, State.RUNNING] * count:
             make_generation(alice, state)
         cache.clear()
-        with django_assert_num_queries(14):
+        with django_assert_num_queries(15):
             assert signed_in.get(HISTORY).status_code == 200
 
 

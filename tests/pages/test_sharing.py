@@ -15,8 +15,10 @@ from PIL import Image, ImageChops, ImageStat
 from accounts.models import User
 from generation.images import storage
 from generation.library import deletion, sharing
+from generation.library.sharing import Choices
 from generation.models import Generation, ShareLink, State
 from generation.models.review import Review
+from generation.moderation import suspension
 from tests.support.generations import make_generation
 from tests.support.html import squeeze
 from tests.support.pictures import scene
@@ -43,8 +45,8 @@ def create_link(client: Client, generation: Generation, **fields: str) -> Any:
     return client.post(reverse("share", args=[generation.pk]), form, follow=True)
 
 
-def link_to(generation: Generation, index: int = 0, *, lasts: timedelta | None = DAY, with_recipe: bool = False) -> str:
-    return f"/s/{sharing.share(generation, index, lasts, with_recipe).code}"
+def link_to(generation: Generation, index: int = 0, *, lasts: timedelta | None = DAY, **choices: bool) -> str:
+    return f"/s/{sharing.share(generation, index, lasts, Choices(**choices)).code}"
 
 
 def test_it_works(signed_in: Client, alice: User, anonymous: Client) -> None:
@@ -63,7 +65,7 @@ def test_it_works(signed_in: Client, alice: User, anonymous: Client) -> None:
     assert picture.content == storage.read(str(generation.images.get(index=1).file))
     assert picture["Content-Type"] == "image/png"
 
-    revoked = signed_in.post(reverse("revoke-share", args=[generation.pk, link.pk]), follow=True).content.decode()
+    revoked = signed_in.post(reverse("revoke-link", args=[link.pk]), follow=True).content.decode()
     assert "The link was revoked" in revoked
     assert link.code not in revoked
     for address in (f"/s/{link.code}", f"/s/{link.code}/picture", f"/s/{link.code}/preview.jpg"):
@@ -75,6 +77,87 @@ def test_a_link_has_the_chosen_duration(signed_in: Client, alice: User, days: st
     create_link(signed_in, make_generation(alice), days=days)
     expires = ShareLink.objects.get().expires
     assert (expires and round((expires - timezone.now()) / DAY)) == lasts
+
+
+def test_a_link_shows_the_input_and_a_download_if_chosen(signed_in: Client, alice: User, anonymous: Client) -> None:
+    generation = make_generation(alice)
+    plain = link_to(generation)
+    assert anonymous.get(f"{plain}/input").status_code == 404
+    assert "Content-Disposition" not in anonymous.get(f"{plain}/picture?download")
+    page = anonymous.get(plain).content.decode()
+    assert "/input" not in page
+    assert "Download" not in page
+
+    create_link(signed_in, generation, with_input="on", with_download="on")
+    address = f"/s/{ShareLink.objects.all()[0].code}"
+    page = anonymous.get(address).content.decode()
+    assert f'src="{address}/input"' in page
+    assert f'href="{address}/picture?download"' in page
+    answer = anonymous.get(f"{address}/input")
+    assert answer.content == storage.read(str(generation.input))
+    assert answer["X-Robots-Tag"].startswith("noindex")
+    assert answer["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert anonymous.get(f"{address}/picture?download")["Content-Disposition"] == 'attachment; filename="picture.png"'
+    # A retention rule may remove the input.
+    Generation.objects.update(input="", input_thumbnail="")
+    assert anonymous.get(f"{address}/input").status_code == 404
+    assert "/input" not in anonymous.get(address).content.decode()
+
+
+def test_htmx_gets_the_new_link_to_copy(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    generation = make_generation(alice)
+    send = reverse("share", args=[generation.pk])
+    answers = [
+        signed_in.post(send, {"picture": "1", "days": "7"}, headers={"HX-Request": "true"}).content.decode()
+        for _ in range(2)
+    ]
+    newest = ShareLink.objects.all()[0]
+    assert f'<code id="link-{newest.pk}" data-copy-now>http://testserver/s/{newest.code}<' in answers[1]
+    assert answers[1].count("data-copy-now") == 1
+    assert "<html" not in answers[1]
+    monkeypatch.setattr(sharing, "MAX_LIVE", 2)
+    refused = signed_in.post(send, {"picture": "1", "days": "7"}, headers={"HX-Request": "true"}).content.decode()
+    assert "2 links to it work already" in refused
+    assert "data-copy-now" not in refused
+
+
+def test_links_are_listed_with_their_views(
+    signed_in: Client, alice: User, bob: User, anonymous: Client, django_assert_num_queries: Any
+) -> None:
+    address, other = link_to(make_generation(alice, prompt="zebra")), link_to(make_generation(bob))
+    for _ in range(2):
+        anonymous.get(address)
+    # Neither the owner's own look, nor a picture, nor HEAD counts.
+    signed_in.get(address)
+    anonymous.head(address)
+    anonymous.get(f"{address}/picture")
+    gone = make_generation(alice, prompt="gnu")
+    link_to(gone)
+    deletion.trash(Generation.objects.filter(pk=gone.pk))
+    page = squeeze(signed_in.get(reverse("links")).content.decode())
+    assert "2 views" in page
+    assert "zebra" in page
+    assert address in page
+    assert other not in page
+    assert "gnu" not in page
+    for _ in range(5):
+        link_to(make_generation(alice))
+    # Session, user, links, their generations' pictures.
+    with django_assert_num_queries(4):
+        signed_in.get(reverse("links"))
+    link = ShareLink.objects.get(code=address.rpartition("/")[2])
+    revoked = signed_in.post(reverse("revoke-link", args=[link.pk]), {"next": reverse("links")}, follow=True)
+    assert "The link was revoked" in revoked.content.decode()
+    assert address not in revoked.content.decode()
+
+
+def test_a_suspended_users_links_do_not_work(alice: User, charlie: User, anonymous: Client) -> None:
+    address = link_to(make_generation(alice))
+    suspension.suspend(alice, charlie)
+    for part in ("", "/picture", "/preview.jpg"):
+        assert anonymous.get(address + part).status_code == 404
+    suspension.lift(alice, charlie)
+    assert anonymous.get(address).status_code == 200
 
 
 def test_codes_are_long_and_different(alice: User) -> None:
@@ -217,13 +300,12 @@ def test_missing_results_are_not_shared(signed_in: Client, alice: User) -> None:
 
 
 def test_another_user_cannot_share_or_revoke(client: Client, alice: User, bob: User, anonymous: Client) -> None:
-    alices, bobs = make_generation(alice), make_generation(bob)
+    alices = make_generation(alice)
     address = link_to(alices)
     link = ShareLink.objects.get()
     client.force_login(bob)
     assert create_link(client, alices).status_code == 404
-    for generation in (alices, bobs):
-        assert client.post(reverse("revoke-share", args=[generation.pk, link.pk])).status_code == 404
+    assert client.post(reverse("revoke-link", args=[link.pk])).status_code == 404
     assert anonymous.get(address).status_code == 200
     assert reverse("sign-in") in anonymous.post(reverse("share", args=[alices.pk]))["Location"]
     assert anonymous.get(reverse("share", args=[alices.pk])).status_code in (302, 405)
@@ -239,8 +321,9 @@ def test_an_unreadable_picture_is_503(alice: User, anonymous: Client) -> None:
 
 def test_a_shared_page_takes_few_queries(alice: User, anonymous: Client, django_assert_num_queries: Any) -> None:
     address = link_to(make_generation(alice), with_recipe=True)
-    for part in ("", "/picture"):
-        with django_assert_num_queries(2):
+    # The link, the picture; and one to count the view.
+    for part, count in (("", 3), ("/picture", 2)):
+        with django_assert_num_queries(count):
             anonymous.get(address + part)
 
 

@@ -152,7 +152,7 @@ def test_permanent_deletion_removes_notes_and_share_links(alice: User) -> None:
     generation = make_trashed(alice, 8)
     sheet = ContactSheet.objects.create(user=alice, columns={"field": "prompt", "values": ["zebra"]})
     rows(generation).update(title="zebra", note="zebra", is_favourite=True, contact_sheet=sheet)
-    ShareLink.objects.create(generation=generation, code="c")
+    ShareLink.objects.create(user=generation.user, generation=generation, code="c")
     child = make_generation(alice)
     Generation.objects.filter(pk=child.pk).update(source=generation.images.get())
     reaper.reap()

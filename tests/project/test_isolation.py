@@ -11,9 +11,11 @@ from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import DataExport, User
-from generation.library import sharing
+from generation.library import albums, sharing
 from generation.maintenance import account_jobs, data_export
 from generation.models import (
+    Album,
+    AlbumEntry,
     ContactSheet,
     DiffusionModel,
     Generation,
@@ -25,7 +27,10 @@ from tests.support.browser import needs_chromium, sign_in
 from tests.support.generations import make_generation
 
 SECRET = "alices very own words"
-PUBLIC = {"shared", "shared-picture", "shared-preview", "account-deleted"}
+PUBLIC = {
+    *("shared", "shared-picture", "shared-input", "shared-preview", "shared-album-picture", "shared-album-thumbnail"),
+    "account-deleted",
+}
 """Addresses without sign-in: their random part gives access."""
 
 
@@ -39,7 +44,10 @@ class UserData:
         Generation.objects.filter(pk=self.done.pk).update(title=SECRET, note=SECRET, contact_sheet=self.sheet, cell=0)
         self.trashed = make_generation(user, prompt=SECRET)
         Generation.objects.filter(pk=self.trashed.pk).update(trashed=self.trashed.created)
-        self.link = sharing.share(self.done, 0, None, with_recipe=True)
+        self.link = sharing.share(self.done, 0, None, sharing.Choices(with_recipe=True))
+        self.album = albums.create(user, SECRET)
+        albums.add(self.album, [self.done.pk])
+        sharing.share_album(self.album, None, with_recipe=True)
         data_export.request(user)
         account_jobs.run_all(lambda: False)
         self.export = DataExport.objects.get(user=user)
@@ -58,6 +66,7 @@ class UserData:
                     "contact_sheet_id": self.sheet.pk,
                     "export_id": self.export.pk,
                     "link_id": self.link.pk,
+                    "album_id": self.album.pk,
                     "number": 1,
                     "extension": "png",
                 }
@@ -67,11 +76,17 @@ class UserData:
         """Return everything that another user could have changed."""
         fields = ("pk", "state", "cancel_requested", "trashed", "deleted", "title", "note", "is_favourite")
         rows: list[Any] = list(Generation.objects.order_by("pk").values_list(*fields))
-        return [*rows, *ShareLink.objects.values_list("pk", "revoked"), *ContactSheet.objects.values_list("pk")]
+        return [
+            *rows,
+            *ShareLink.objects.values_list("pk", "revoked"),
+            *ContactSheet.objects.values_list("pk"),
+            *Album.objects.values_list("pk", "name"),
+            *AlbumEntry.objects.values_list("pk", "is_cover"),
+        ]
 
     def marks(self) -> list[str]:
         """Return texts that only pages with this user's data contain."""
-        ids = [self.done.pk, self.live.pk, self.trashed.pk, self.sheet.pk, self.export.pk]
+        ids = [self.done.pk, self.live.pk, self.trashed.pk, self.sheet.pk, self.export.pk, self.album.pk]
         return [SECRET, self.link.code, *map(str, ids)]
 
 
@@ -88,7 +103,18 @@ def test_every_address_of_a_user_is_404_for_others(client: Client, alices_data: 
         names.add(name)
         answers = {client.get(address).status_code, client.post(address, {"next": "/", "action": "delete"}).status_code}
         assert answers in ({404}, {404, 405}), address
-    assert {"generation", "job", "events", "download", "share", "revoke-share", "sheet-cells", "export-file"} <= names
+    assert {
+        "generation",
+        "job",
+        "events",
+        "download",
+        "share",
+        "revoke-link",
+        "album",
+        "share-album",
+        "sheet-cells",
+        "export-file",
+    } <= names
     client.logout()
     for name, address in alices_data.addresses():
         for answer in (client.get(address), client.post(address)):
@@ -109,6 +135,10 @@ def test_no_page_shows_data_of_others(client: Client, alices_data: UserData, bob
         "/history/?seed=1207",
         "/history/?flagged=true",
         f"/history/?sheet={sheet}",
+        f"/history/?album={alices_data.album.pk}",
+        f"/history/matching?album={alices_data.album.pk}",
+        "/albums/",
+        "/links/",
         f"/history/tiles?live={live}.queued&live={done}.running",
         f"/history/{bobs.pk}/?with={done}.0",
         "/trash/",
@@ -136,6 +166,10 @@ def test_forms_cannot_refer_to_generations_of_others(client: Client, alices_data
     zipped = b"".join(client.post(reverse("selection"), {"action": "download", "id": done}))
     assert done.encode() not in zipped
     assert SECRET.encode() not in zipped
+    assert client.post(reverse("add-to-album"), {"id": done, "album": str(alices_data.album.pk)}).status_code == 404
+    client.post(reverse("add-to-album"), {"id": [done, trashed], "new_album": "bobs"})
+    assert not AlbumEntry.objects.filter(album__user=bob).exists()
+    Album.objects.filter(user=bob).delete()
     for fields in ({"id": [done, trashed]}, {"all": "1"}):
         client.post(reverse("restore"), fields)
     client.post(reverse("empty-trash"))

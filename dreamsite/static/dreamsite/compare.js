@@ -16,7 +16,8 @@ function setHeld(button, isHeld) {
   button.closest(".compare").classList.toggle("showing-other", isHeld);
 }
 
-const storedView = read("compare");
+// A page without the buttons, such as that of a share link, has the slider.
+const storedView = document.querySelector("[data-view]") ? read("compare") : null;
 show(VIEWS.includes(storedView) ? storedView : "slider");
 
 document.addEventListener("click", (event) => {

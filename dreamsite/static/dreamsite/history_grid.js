@@ -42,6 +42,13 @@ function arrowTarget(key, current) {
   }
 }
 
+// Enter in the name of a new album adds to it. The first button of the form, which Enter presses, does nothing.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.target.name !== "new_album") return;
+  event.preventDefault();
+  event.target.nextElementSibling.click();
+});
+
 document.addEventListener("keydown", (event) => {
   const hasModifier = event.ctrlKey || event.metaKey || event.altKey;
   if (hasModifier || event.target.closest(TEXT_FIELDS) || document.querySelector("dialog[open]")) return;

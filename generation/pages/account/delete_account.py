@@ -24,6 +24,7 @@ _COUNT_LABELS = {
     "tokens": ("token", "tokens"),
     "share_links": ("share link", "share links"),
     "contact_sheets": ("contact sheet", "contact sheets"),
+    "albums": ("album", "albums"),
     "exports": ("export", "exports"),
     "sessions": ("session", "sessions"),
 }

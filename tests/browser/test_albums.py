@@ -1,0 +1,60 @@
+"""Albums in a real browser: from a selection, from the page of a generation, shared."""
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from accounts.models import User
+from generation.models import Album
+from tests.support.browser import check_everywhere, needs_chromium, sign_in
+from tests.support.generations import make_generation
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+
+
+def test_a_selection_becomes_an_album_that_is_shared(
+    page: Page, context: BrowserContext, alice: User, live_server: LiveServer
+) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    generations = [make_generation(alice, prompt=f"number {number}") for number in range(3)]
+    sign_in(page)
+    for generation in generations[:2]:
+        page.locator(f"#tile-{generation.pk} .pick input").check(force=True)
+    bar = page.get_by_role("group", name="Actions on the selection")
+    bar.get_by_text("Album", exact=True).click()
+    check_everywhere(page)
+    bar.get_by_label("New album").fill("Best of")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("2 were added to “Best of”.")).to_be_visible()
+    page.locator(f"#tile-{generations[2].pk} .pick input").check(force=True)
+    bar.get_by_text("Album", exact=True).click()
+    bar.get_by_role("button", name="Best of").click()
+    expect(page.get_by_text("One was added to “Best of”.")).to_be_visible()
+
+    album = Album.objects.get()
+    page.goto(f"{live_server.url}/history/?album={album.pk}")
+    expect(page.locator(".tile")).to_have_count(3)
+    page.locator(f"#tile-{generations[2].pk} .pick input").check(force=True)
+    bar.get_by_text("Album", exact=True).click()
+    bar.get_by_role("button", name="Take out of this album").click()
+    expect(page.locator(".tile")).to_have_count(2)
+    page.get_by_role("link", name="Share or edit").click()
+    page.get_by_text("Share the album").click()
+    check_everywhere(page)
+    page.get_by_role("button", name="Create link").click()
+    expect(page.get_by_role("button", name="Copy the link")).to_be_focused()
+    address = f"{live_server.url}/s/{album.share_links.get().code}"
+    page.wait_for_function("async (link) => (await navigator.clipboard.readText()) === link", arg=address)
+
+    assert context.browser is not None
+    visitor = context.browser.new_context()
+    look = visitor.new_page()
+    look.goto(address)
+    check_everywhere(look)
+    expect(look.get_by_role("heading", level=1)).to_have_text("Best of")
+    pictures = look.locator(".shared-pictures img")
+    expect(pictures).to_have_count(2)
+    look.wait_for_function("[...document.images].every((image) => image.naturalWidth)")
+    visitor.close()
+    page.goto(f"{live_server.url}/albums/")
+    check_everywhere(page)
