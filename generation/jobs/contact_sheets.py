@@ -2,8 +2,9 @@
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from itertools import product
 from typing import Any, cast
@@ -23,6 +24,7 @@ TEXTS = ("prompt", "negative_prompt", "model_id")
 FIELDS = ("strength", "guidance_scale", "image_guidance_scale", "num_inference_steps", "seed", *TEXTS)
 """The fields that may vary."""
 _SEEDS = 2**32
+_MAX_MORE = 4
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,24 @@ def read_axis(place: str, field: str, text: str) -> Axis | None:
     if len(values) > MAX_CELLS:
         raise InvalidField(place, f"These are {len(values)} values; a sheet holds at most {MAX_CELLS} pictures")
     return Axis(place, field, values)
+
+
+def more_values(field: str, values: Sequence[str]) -> list[str]:
+    """Return up to four values of this field that continue those of an axis by their last step; none for texts."""
+    if field in TEXTS:
+        return []
+    numbers = [Decimal(value) for value in values]
+    step = numbers[-1] - numbers[-2] if len(numbers) > 1 else Decimal(1)
+    candidates = [f"{numbers[-1] + step * count:f}" for count in range(1, _MAX_MORE + 1)]
+    return [value for value in candidates if value not in values and _is_valid(field, value)]
+
+
+def _is_valid(field: str, value: str) -> bool:
+    try:
+        ImageToImageParameters.from_form({"prompt": "any", field: value})
+    except (ValidationError, InvalidField):
+        return False
+    return True
 
 
 def submit_once(

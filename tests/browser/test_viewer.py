@@ -8,7 +8,8 @@ from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
-from tests.support.browser import check_look, needs_chromium, sign_in
+from generation.models import ContactSheet, Generation
+from tests.support.browser import check_everywhere, check_look, needs_chromium, sign_in
 from tests.support.generations import make_generation
 from tests.support.pictures import scene
 
@@ -133,3 +134,35 @@ def test_a_flagged_picture_is_blurred_until_it_is_shown(page: Page, alice: User,
     viewer.locator(".flagged .reveal").click()
     page.keyboard.press("Escape")
     expect(page.locator(".after img")).to_have_css("filter", re.compile("blur"))
+
+
+def test_the_arrows_go_through_rows_and_columns_of_a_contact_sheet(
+    page: Page, alice: User, live_server: LiveServer
+) -> None:
+    columns, rows = {"field": "seed", "values": ["1", "2"]}, {"field": "prompt", "values": ["cats", "hats"]}
+    sheet = ContactSheet.objects.create(user=alice, columns=columns, rows=rows)
+    for cell in range(4):
+        row = make_generation(alice, flagged=[0] if cell == 3 else [])
+        Generation.objects.filter(pk=row.pk).update(contact_sheet=sheet, cell=cell)
+    sign_in(page)
+    page.goto(f"{live_server.url}/sheets/{sheet.pk}/")
+    check_everywhere(page)
+    page.get_by_role("link", name="Prompt cats, Seed 1").click()
+    viewer = page.get_by_role("dialog", name="Picture")
+    for key, name in (
+        ("Down", "hats, Seed 1"),
+        ("Right", "hats, Seed 2"),
+        ("Up", "cats, Seed 2"),
+        ("Down", "hats, Seed 2"),
+    ):
+        page.keyboard.press(f"Arrow{key}")
+        expect(viewer.get_by_role("status")).to_have_text(re.compile(f"Prompt {name}"))
+    expect(viewer.get_by_role("button", name="Picture below")).to_be_hidden()
+    viewer.locator(".flagged .reveal").click()
+    page.keyboard.press("Escape")
+    last = page.get_by_role("link", name="Prompt hats, Seed 2")
+    expect(last).to_be_focused()
+    expect(last.locator("img")).to_have_css("filter", "none")
+    page.keyboard.press("Enter")
+    viewer.get_by_role("link", name="Use these values").click()
+    expect(page.locator("#prompt")).to_have_value("make it night")

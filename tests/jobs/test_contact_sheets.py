@@ -1,18 +1,22 @@
 """Contact sheets: their cells, submission of all or none, display, cancellation and privacy."""
 
 import re
+from io import BytesIO
 from operator import attrgetter
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from PIL import Image
 from playwright.sync_api import expect
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import User
+from generation.images import encoding, labelled_grid, storage
+from generation.images.blur import blurred
 from generation.jobs import queue
-from generation.jobs.contact_sheets import read_axis
+from generation.jobs.contact_sheets import more_values, read_axis
 from generation.models import (
     ContactSheet,
     DiffusionModel,
@@ -68,7 +72,7 @@ def test_it_works(signed_in: Client, alice: User) -> None:
         "4",
         "7.5",
     ]
-    assert re.findall(r'scope="row"><small>Steps</small>(.*?)</th>', page) == ["5", "10"]
+    assert re.findall(r'scope="row">\s*<small>Steps</small>(\S+)', page) == ["5", "10"]
     assert 'aria-label="Steps 10, Guidance 7.5: queued"' in page
     assert "0 of 6 done" in page
     page = signed_in.get(f"/history/{cells[0].pk}/").content.decode()
@@ -328,3 +332,85 @@ def test_the_history_leads_to_the_sheet_and_back(signed_in: Client, alice: User,
     assert signed_in.get("/history/?sheet=none").status_code == 400
     signed_in.force_login(bob)
     assert "tile-" not in signed_in.get(f"/history/?sheet={sheet.pk}").content.decode()
+
+
+def made_sheet(user: User) -> ContactSheet:
+    """Return a sheet of 2 x 2 cells whose third was deleted; the last picture is flagged."""
+    columns, rows = {"field": "seed", "values": ["1", "3"]}, {"field": "prompt", "values": ["make it night", "hats"]}
+    sheet = ContactSheet.objects.create(user=user, columns=columns, rows=rows)
+    for cell, (prompt, seed) in enumerate([("make it night", 1), ("make it night", 3), ("hats", 1), ("hats", 3)]):
+        if cell != 2:
+            row = make_generation(user, prompt=prompt, seed=seed, flagged=[0] if cell == 3 else [])
+            Generation.objects.filter(pk=row.pk).update(contact_sheet=sheet, cell=cell)
+    return sheet
+
+
+def test_a_sheet_says_what_its_cells_share_and_how_to_go_on(signed_in: Client, alice: User) -> None:
+    page = signed_in.get(f"/sheets/{made_sheet(alice).pk}/").content.decode()
+    shared = re.sub(r"<.*?>|\s+", " ", page.partition('"fixed-values">')[2].partition("</p>")[0]).split()
+    assert " ".join(shared) == "Model dreamsite/tiny-edit Steps 20 Guidance 7.5 Image guidance 1.5"
+    first = Generation.objects.get(cell=0)
+    assert f'data-studio="/?from={first.pk}&amp;mode=exact"' in page
+    extend = f"/?from={first.pk}&amp;mode=exact&amp;columns_field=seed&amp;columns=5%2C+7%2C+9%2C+11"
+    assert f'href="{extend}"' in page
+    form = signed_in.get(extend.replace("&amp;", "&")).content.decode()
+    assert re.search(r'<textarea id="columns"[^>]*>5, 7, 9, 11</textarea>', form)
+    assert re.search(r'<option value="seed"\s+selected', form)
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "more"),
+    [
+        ("strength", ["0.2", "0.5"], ["0.8"]),
+        ("guidance_scale", ["7.5"], ["8.5", "9.5", "10.5", "11.5"]),
+        ("num_inference_steps", ["10", "5"], []),
+        ("prompt", ["make it night"], []),
+    ],
+)
+def test_a_row_is_continued_by_its_last_step(field: str, values: list[str], more: list[str]) -> None:
+    assert more_values(field, values) == more
+
+
+def test_a_sheet_is_one_labelled_picture(signed_in: Client, alice: User) -> None:
+    sheet = made_sheet(alice)
+    answer = signed_in.get(f"/sheets/{sheet.pk}/sheet.png")
+    assert answer["Content-Type"] == "image/png"
+    assert re.fullmatch(r'attachment; filename="contact-sheet-[\d-]+\.png"', answer["Content-Disposition"])
+    with Image.open(BytesIO(answer.content)) as picture:
+        width, height = picture.size
+        right, bottom = width - 24, height - 24
+        cells = [
+            picture.crop((right - 96 - left, bottom - 64 - up, right - left, bottom - up))
+            for up in (72, 0)
+            for left in (104, 0)
+        ]
+        labels = picture.crop((0, 0, width, bottom - 136))
+    made = encoding.decode(storage.read(str(Generation.objects.get(cell=0).images.get().file)))
+    assert cells[0].tobytes() == made.tobytes()
+    assert cells[1].tobytes() == made.tobytes()
+    assert cells[2].getpixel((90, 60)) == (0xED, 0xED, 0xEB), "deleted"
+    assert cells[3].tobytes() == blurred(made).tobytes(), "flagged"
+    assert min(labels.convert("L").tobytes()) < 64, "there are labels above"
+
+
+def test_large_cells_are_drawn_smaller() -> None:
+    assert labelled_grid.cell_size(96, 64, 36) == (96, 64)
+    assert labelled_grid.cell_size(2048, 1024, 4) == (512, 256)
+    width, height = labelled_grid.cell_size(2048, 2048, 100)
+    assert width * height * 100 <= labelled_grid.MAX_PIXELS * 1.01
+
+
+def test_a_sheet_is_deleted_as_a_whole_and_restored(signed_in: Client, alice: User) -> None:
+    sheet = made_sheet(alice)
+    running = Generation.objects.filter(cell=0)
+    running.update(state=State.RUNNING)
+    answer = signed_in.post(f"/sheets/{sheet.pk}/delete", follow=True)
+    assert "cancel what remains first" in answer.content.decode()
+    assert not Generation.objects.exclude(trashed=None).exists()
+    running.update(state=State.SUCCEEDED)
+    page = signed_in.post(f"/sheets/{sheet.pk}/delete", follow=True).content.decode()
+    assert "3 moved to the" in page
+    assert not Generation.objects.filter(trashed=None).exists()
+    ids = re.findall(r'name="id" value="([\w-]+)"', page)
+    restored = signed_in.post("/trash/restore", {"id": ids, "next": f"/sheets/{sheet.pk}/"}, follow=True)
+    assert "3 of 4 done" in restored.content.decode()

@@ -87,7 +87,7 @@ function fill(pane, address, name, flagBox) {
 }
 
 function show(picture) {
-  const { full, name = "", page, flagged } = picture.dataset;
+  const { full, name = "", flagged } = picture.dataset;
   const other = besideOf(picture);
   // The same part of the next picture, if it is of the same size, is what one compares.
   const before = mainPane.querySelector("img");
@@ -105,8 +105,10 @@ function show(picture) {
   stage.classList.toggle("paired", !besidePane.hidden);
   part("name").textContent = name;
   part("count").textContent = place(picture);
-  part("page").hidden = !page;
-  if (page) part("page").href = page;
+  for (const link of ["page", "studio"]) {
+    part(link).hidden = !picture.dataset[link];
+    part(link).href = picture.dataset[link] ?? "";
+  }
   for (const button of stage.querySelectorAll("[data-viewer-step]")) {
     button.hidden = !neighbour(picture, button.dataset.viewerStep);
   }

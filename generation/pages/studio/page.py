@@ -95,7 +95,9 @@ def _values_of_query(
     values: dict[str, str] = {}
     if stored and query.get("from"):
         values = _values_of_generation(stored.generation, query.get("mode", "remix"))
-    names = ("from", "source", "image", "prompt", "model_id") if stored else ("prompt", "model_id")
+    names = ["prompt", "model_id", "columns_field", "columns"]
+    if stored:
+        names += ["from", "source", "image"]
     values |= {name: str(query[name]) for name in names if query.get(name)}
     return values, stored, {}
 
