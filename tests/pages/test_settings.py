@@ -77,7 +77,7 @@ def test_the_theme_is_on_every_page_and_in_the_admin(client: Client, charlie: Us
     assert b"data-theme" not in client.get(reverse("sign-in")).content.partition(b">")[0]
     client.force_login(charlie)
     for path in ("/tokens/", "/history/", "/nowhere"):
-        assert b'<html lang="en" data-theme="dark"' in client.get(path).content
+        assert b'<html lang="en" data-theme="dark"' in client.get(path, headers={"Accept": "text/html"}).content
     admin = squeeze(client.get("/admin/").content.decode())
     assert 'before_paint.js" data-account="dark">' in admin
     assert 'theme.js" data-save="/settings/theme">' in admin
