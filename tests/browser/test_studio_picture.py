@@ -52,10 +52,11 @@ def a_file(name: str, content: bytes) -> FilePayload:
 
 @pytest.fixture
 def other_site(tmp_path: Path) -> Iterator[str]:
-    """The origin of another site with the picture `cat.png`: in `/open/` other sites may read it, in `/closed/` not."""
+    """The origin of another site with two pictures: in `/open/` other sites may read them, in `/closed/` not."""
     for folder in ("open", "closed"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "cat.png").write_bytes(photo(120, 80))
+        for name in ("cat.png", "100%.png"):
+            (tmp_path / folder / name).write_bytes(photo(120, 80))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(PictureHandler, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -134,6 +135,8 @@ def test_pictures_of_other_sites_are_taken_where_they_may_be_read(
     open_page: Callable[[str], Page], other_site: str
 ) -> None:
     page = open_page("/")
+    page.evaluate(SEND, ["drop", "body", {"text/uri-list": f"{other_site}/open/100%.png"}])
+    expect(page.get_by_alt_text("Input picture: 100%.png")).to_be_visible()
     page.evaluate(SEND, ["drop", "body", {"text/html": f'<a href="/"><img src="{other_site}/open/cat.png"></a>'}])
     expect(page.get_by_alt_text("Input picture: cat.png")).to_be_visible()
     expect(page.locator("#picture-caption")).to_have_text("120 × 80")

@@ -38,6 +38,16 @@ export async function fetchStored(address, body, form) {
   return response.status === 200 && !response.redirected ? response.text() : null;
 }
 
+/** Return the last part of an address's path, decoded unless it was never encoded. */
+function nameOf(pathname) {
+  const name = pathname.split("/").pop();
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
 /**
  * Return the first of these addresses that is a picture, as a file that `isAccepted`. Other sites decide whether a page
  * may read them (CORS). Throws an error in words.
@@ -49,7 +59,7 @@ export async function fetchOther(addresses, isAccepted) {
     try {
       const response = await fetch(address, { credentials: "omit", referrerPolicy: "no-referrer" });
       const blob = await response.blob();
-      const name = address.startsWith("data:") ? "" : decodeURIComponent(pathname.split("/").pop());
+      const name = address.startsWith("data:") ? "" : nameOf(pathname);
       const file = new File([blob], name || "picture", { type: blob.type });
       if (response.ok && (await isAccepted(file))) return file;
     } catch {
