@@ -31,7 +31,7 @@ OPENAI_PATHS = r"/v1(/|\Z)"
 """A regular expression for those among them whose errors have OpenAI's shape."""
 
 _SLASHES = re.compile("/{2,}")
-_EXACT = re.compile(r"/(admin|media)(/|\Z)")
+_EXACT = re.compile(r"/(admin|media|ready)(/|\Z)")
 _ID = "<uuid:generation_id>"
 _UUID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 _EVENTS = re.compile("|".join("/" + re.escape(route).replace(re.escape(_ID), _UUID) for route in EVENTS))
@@ -40,7 +40,7 @@ _EVENTS = re.compile("|".join("/" + re.escape(route).replace(re.escape(_ID), _UU
 def merge_slashes(path: str) -> str:
     """Return the path that a path with several slashes in a row means, as clients make it of a base that ends in one.
 
-    Signed and administrative paths stay: a proxy may have rules for them that compare exactly.
+    Signed and administrative paths and that of readiness stay: a proxy may have rules for them that compare exactly.
     """
     merged = _SLASHES.sub("/", path)
     return path if _EXACT.search(merged) else merged

@@ -38,7 +38,7 @@ def test_signed_and_administrative_paths_are_exact(service: Service, alices_key:
     assert httpx.get(f"{service.url}/admin/").status_code == 302
     for path in ("//media/", "/media//", "/media/outputs//"):
         assert httpx.get(signed.replace("/media/", path)).status_code == 404
-    for path in ("//admin/", "//admin//login/", "//admin", "///admin/review/"):
+    for path in ("//admin/", "//admin//login/", "//admin", "///admin/review/", "//ready"):
         assert httpx.get(service.url + path).status_code == 404, path
 
 
