@@ -8,6 +8,7 @@ from django.conf import settings
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from dreamsite.url_prefix import is_valid
+from generation.asgi.paths import merge_slashes
 from generation.asgi.types import Application, Receive, Scope, Send, header
 
 
@@ -37,7 +38,7 @@ def _below_setting(scope: Scope) -> Scope:
     A prefix of the header is not removed from paths: a client whose header a proxy passes on could reach what the proxy's own
     rules for paths deny.
     """
-    prefix, path = settings.URL_PREFIX, scope["path"]
+    prefix, path = settings.URL_PREFIX, merge_slashes(scope["path"])
     if f"{path}/".startswith(f"{prefix}/"):
         path = path.removeprefix(prefix) or "/"
     return {**scope, "root_path": prefix, "path": path}

@@ -8,27 +8,37 @@ import re
 from collections.abc import Callable
 
 from django.contrib.staticfiles.storage import StaticFilesStorage
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, parse_cookie
 from django.urls import get_script_prefix
 
 OWN_PATHS = {
-    *("accounts", "admin", "deleted", "docs", "generations", "health", "history", "image-to-image", "loras", "media"),
-    *(
-        "models",
-        "openapi.json",
-        "ready",
-        "s",
-        "settings",
-        "sheets",
-        "static",
-        "studio",
-        "tokens",
-        "trash",
-        "usage",
-        "v1",
-    ),
+    "accounts",
+    "admin",
+    "deleted",
+    "docs",
+    "generations",
+    "health",
+    "history",
+    "image-to-image",
+    "loras",
+    "media",
+    "models",
+    "openapi.json",
+    "ready",
+    "s",
+    "settings",
+    "sheets",
+    "static",
+    "studio",
+    "tokens",
+    "trash",
+    "usage",
+    "v1",
 }
-"""The first segments of the site's own paths. With one of them as a prefix, nobody could tell whether a path has it."""
+"""The first segments of the site's own paths. With one of them as a prefix, nobody could tell whether a path has it.
+
+Named here, since the checks at each start read it and must not import every page; a test compares it with the routes.
+"""
 
 # The characters that never need an escape (RFC 3986, section 2.3), in segments that are not `.` and not `..`.
 _PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){1,8}")
@@ -42,9 +52,15 @@ def is_valid(prefix: str) -> bool:
 def cookie_path_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Set cookies for the paths below the prefix only: other sites of the same host do not get them, nor overwrite them."""
+    """Keep the site's cookies apart from those of other sites of the same host, which may have the same names.
+
+    They are set for the paths below the prefix only, and of several with one name that of the longest path counts: browsers
+    send it first (RFC 6265, section 5.4), but Django takes the last.
+    """
 
     def middleware(request: HttpRequest) -> HttpResponse:
+        first_counts = ";".join(reversed(request.META.get("HTTP_COOKIE", "").split(";")))
+        request.COOKIES = parse_cookie(first_counts)
         response = get_response(request)
         for cookie in response.cookies.values():
             cookie["path"] = get_script_prefix().rstrip("/") or "/"

@@ -1,5 +1,6 @@
-// Drafts of the studio, one for each account, in the browser's storage: fields as JSON, and a chosen file in IndexedDB,
-// which takes files. Where storage is forbidden, nothing is kept. Signing out, from any page, forgets all of them.
+// Drafts of the studio, one for each account of each site of the host, in the browser's storage: fields as JSON, and a
+// chosen file in IndexedDB, which takes files. Where storage is forbidden, nothing is kept. Signing out, from any page,
+// forgets all of them.
 import { keys, read, write } from "./storage.js";
 
 const PREFIX = "draft:";
