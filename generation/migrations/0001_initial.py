@@ -558,7 +558,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='generation',
-            index=models.Index(condition=models.Q(('input_sha256', ''), _negated=True), fields=['input_sha256'], name='by_input'),
+            index=models.Index(condition=models.Q(('input_sha256', ''), _negated=True), fields=['input_sha256', 'user', '-id'], name='by_input'),
         ),
         migrations.AddIndex(
             model_name='reviewdecision',

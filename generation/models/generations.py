@@ -225,7 +225,8 @@ class Generation(models.Model):
             # Flags and errors occur only in some states: searches for other pairs must not scan row by row.
             models.Index(fields=["state", "-id"], condition=Q(is_flagged=True), name="flagged_by_state"),
             models.Index(fields=["error_code", "-id", "state"], condition=~Q(error_code=""), name="by_error"),
-            models.Index(fields=["input_sha256"], condition=~Q(input_sha256=""), name="by_input"),
+            # For staff, and for the user's other generations of the same input.
+            models.Index(fields=["input_sha256", "user", "-id"], condition=~Q(input_sha256=""), name="by_input"),
         ]
         permissions: ClassVar = [
             ("review_generation", "Can review generations"),

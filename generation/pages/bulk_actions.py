@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.requests import came_from, current_user, uuids
 from generation.library import archive, deletion, search
-from generation.models import Album, Generation
+from generation.models import Album, Generation, State
 from generation.pages.history_query import parse_address, parse_query
 from generation.pages.streaming import stream
 from generation.pages.trash import offer_undo
@@ -68,6 +68,8 @@ def selection(request: HttpRequest) -> HttpResponseBase:
             return _trash(request, selected)
         case "download":
             return _download(request, rows)
+        case "compare":
+            return _compare(request, rows)
         case _:
             return HttpResponse(status=400)
     return bulk_result(request, selected.shown)
@@ -101,6 +103,17 @@ def matching(request: HttpRequest) -> HttpResponse:
     ids = [] if query.errors else search.ids(rows, user.pk, query.filters, MAX_SELECTED + 1)
     context = {"ids": ids[:MAX_SELECTED], "has_more": len(ids) > MAX_SELECTED, "filters": query.filters}
     return render(request, "generation/_matching.html", context)
+
+
+def _compare(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponse:
+    """Redirect to the page of the newer of two generations, compared with the older."""
+    made = list(rows.filter(state=State.SUCCEEDED).order_by("-pk")[:3])
+    if len(made) != 2:
+        messages.info(request, "Select two that have pictures to compare them.")
+        return redirect(_page(request))
+    newer, older = made
+    suffix = parse_address(_page(request)).querystring_suffix
+    return redirect(f"{reverse('generation', args=[newer.pk])}?with={older.pk}.0{suffix}")
 
 
 def _download(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponseBase:

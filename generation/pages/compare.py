@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from generation.models import GeneratedImage, Generation
 INPUT = "input"
 """The key of the input."""
 
-_MAX_CHOICES = 24
+_MAX_CHOICES = 36
 _MAX_RATIO_DIFFERENCE = 0.06
 
 
@@ -33,7 +34,11 @@ class ComparisonImage:
 def choices(
     generation: Generation, result: GeneratedImage, images: Sequence[GeneratedImage], related: Related
 ) -> list[ComparisonImage]:
-    """Return the pictures that the page offers to compare `result` with, each once, the input first."""
+    """Return the pictures that the page offers to compare `result` with, each once.
+
+    These are the input, the other results, those it was made from, those made from it, those of the same contact sheet
+    and of the same input, and its neighbours in the history.
+    """
     by_key = {choice.key: choice for choice in _candidates(generation, result, images, related)}
     return list(by_key.values())[:_MAX_CHOICES]
 
@@ -82,7 +87,8 @@ def _candidates(
     for image in reversed(related.ancestors[:-1]):
         if not image.generation.is_removed:
             yield _result_of(image.generation, image)
-    for other in (*related.derived, *_alternating(related.older, related.newer)):
+    others = related.derived, related.of_sheet, related.of_input, _alternating(related.older, related.newer)
+    for other in chain(*others):
         for image in other.images.all()[:1]:
             yield _result_of(other, image)
 

@@ -246,3 +246,17 @@ def test_demo_data_fill_the_pages_and_need_consent_beside_real_users(client: Cli
     assert f"tile-{generation.pk}" in client.get("/history/", {"q": word}).content.decode()
     assert f"tile-{generation.pk}" in client.get("/history/", {"seed": generation.recipe["seeds"][0]}).content.decode()
     assert client.get(reverse("generation", args=[generation.pk])).status_code == 200
+
+
+def test_two_that_are_selected_are_compared(signed_in: Client, alice: User, bob: User) -> None:
+    older, newer, failed = make_generation(alice), make_generation(alice), make_generation(alice, State.FAILED)
+    page = "/history/?q=night"
+
+    def compare(*rows: Generation) -> str:
+        fields = {"action": "compare", "id": [str(row.pk) for row in rows], "next": page}
+        return str(signed_in.post(reverse("selection"), fields)["Location"])
+
+    assert compare(newer, older) == f"/history/{newer.pk}/?with={older.pk}.0&q=night"
+    for others in ([newer], [newer, failed], [newer, make_generation(bob)], [older, newer, make_generation(alice)]):
+        assert compare(*others) == page
+        assert "Select two that have pictures to compare them." in signed_in.get(page).content.decode()

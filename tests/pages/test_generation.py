@@ -15,7 +15,7 @@ from accounts.models import ApiToken, User
 from generation import display
 from generation.images import storage
 from generation.library import deletion, related
-from generation.models import GeneratedImage, Generation, State
+from generation.models import ContactSheet, GeneratedImage, Generation, State
 from tests.support.generations import make_generation
 from tests.support.html import squeeze
 from tests.support.pictures import scene
@@ -85,18 +85,22 @@ def test_the_address_selects_what_to_compare_with(signed_in: Client, alice: User
         assert str(file) in before(html(signed_in, generation, **{"with": key}))
 
 
-def test_each_picture_is_offered_once(signed_in: Client, alice: User) -> None:
+def test_each_picture_is_offered_once_and_the_closest_first(signed_in: Client, alice: User, bob: User) -> None:
     parent = make_generation(alice, num_images_per_prompt=2)
     generation = child_of(alice, parent.images.get(index=1), num_images_per_prompt=2)
-    child = child_of(alice, generation.images.get(index=0))
-    for _ in range(8):
-        make_generation(alice)
+    child = child_of(alice, generation.images.get(index=0), seed=2)
+    cell, same_input = make_generation(alice, seed=3), make_generation(alice, seed=generation.parameters["seed"])
+    sheet = ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1", "2"]})
+    Generation.objects.filter(pk__in=(generation.pk, cell.pk)).update(contact_sheet=sheet)
+    for seed in range(10, 18):
+        make_generation(alice, seed=seed)
     make_generation(alice, State.FAILED)
+    make_generation(bob, seed=generation.parameters["seed"])
     strip = html(signed_in, generation).partition('aria-label="Compare with"')[2].partition("</nav>")[0]
     keys = re.findall(r'href="\?picture=1(?:&amp;with=([^"]+))?"', strip)
-    # Input, the other result, the child, and the five of each side that have a result. The input is its parent's result.
-    assert keys[:3] == ["", f"{generation.pk}.1", f"{child.pk}.0"]
-    assert f"{parent.pk}.0" in keys
+    # The input is its parent's result, so the parent comes as one of the same input; then the neighbours with a result.
+    related_keys = [f"{row.pk}.0" for row in (child, cell, same_input, parent)]
+    assert keys[:6] == ["", f"{generation.pk}.1", *related_keys]
     assert len(keys) == len(set(keys)) == 8
 
 
@@ -115,7 +119,8 @@ def test_flagged_pictures_are_blurred_on_both_sides(signed_in: Client, alice: Us
     User.objects.update(blur_flagged=False)
     for generation, query in ((flagged, {}), (plain, {"with": f"{flagged.pk}.0"})):
         page = html(signed_in, generation, **query)
-        assert "reveal" not in page
+        assert "data-flagged" not in page
+        assert "reveal" not in page.partition("<dialog")[0]
         assert not re.search(r'class="[^"]*flagged', page)
 
 
@@ -155,7 +160,7 @@ def test_a_long_lineage_is_cut_and_takes_the_same_queries(
     for _ in range(related.MAX_ANCESTORS + 2):
         line.append(child_of(alice, line[-1].images.get()))
     for generation in (line[1], line[-1]):
-        with django_assert_num_queries(6):
+        with django_assert_num_queries(7):
             related.related_to(Generation.objects.select_related("user").get(pk=generation.pk), [])
     page = html(signed_in, line[-1]).partition('class="lineage"')[2].partition("</section>")[0]
     assert '<li class="more-marker">…' in page
@@ -378,11 +383,11 @@ def test_the_page_takes_a_constant_number_of_queries(
     for count in (1, 8):
         generations += [make_generation(alice, num_images_per_prompt=count, token=token if count > 1 else None)]
         make_generation(alice)
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(11):
             assert signed_in.get(page_of(generations[-1])).status_code == 200
     Generation.objects.filter(pk=generations[-1].pk).update(source=parent.images.get())
     # Any number of ancestors takes two more.
-    with django_assert_num_queries(12):
+    with django_assert_num_queries(13):
         assert signed_in.get(page_of(generations[-1])).status_code == 200
 
 
