@@ -1,5 +1,6 @@
 """The review page in a real browser: decisions by keyboard, two reviewers at once, blurring."""
 
+import re
 from collections import Counter
 from datetime import timedelta
 
@@ -170,6 +171,11 @@ def test_a_kept_view_stays_for_the_session_of_its_reviewer(
     page.keyboard.press("a")
     expect(page.locator("#desk .item")).not_to_have_attribute("data-image", str(first))
     expect(picture).to_have_css("filter", "grayscale(1)")
+    page.keyboard.press("f")
+    closely = page.locator(".viewer-pane img")
+    expect(closely).to_have_count(2)
+    expect(closely.first).to_have_css("filter", "none")
+    page.keyboard.press("Escape")
     # While the page is left, nobody sees them.
     page.evaluate("window.dispatchEvent(new Event('blur'))")
     expect(picture).to_have_css("filter", "blur(28px) grayscale(1)")
@@ -216,6 +222,11 @@ def test_a_batch_by_keyboard_and_on_a_phone(browser: Browser, live_server: LiveS
     expect(pictures).to_have_count(12)
     expect(pictures.first).to_have_css("filter", "blur(28px) grayscale(1)")
     wait_until(lambda: ReviewClaim.objects.count() == 12, "the claims of the batch alone")
+    page.get_by_role("link", name="look closely").nth(1).click()
+    closely = page.locator(".viewer-pane img")
+    expect(closely).to_have_css("filter", "blur(40px) grayscale(1)")
+    expect(closely).to_have_attribute("src", re.compile("/result$"))
+    page.keyboard.press("Escape")
     page.keyboard.press("2")
     page.keyboard.press("-")
     expect(page.get_by_role("button", name="Mark 10 safe")).to_be_in_viewport()

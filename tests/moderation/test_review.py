@@ -478,6 +478,7 @@ def test_a_batch_is_marked_safe_at_once_and_undone_at_once(desk: Client, dora: U
     assert reviews == {first.pk: "safe", second.pk: "safe", third.pk: "waiting", stolen.pk: "confirmed"}
     # What was left out is for the page of single pictures, and free for other reviewers.
     assert shown_in_batch(said) == []
+    assert 'What you left out of a batch waits to be looked at <a href="/admin/review/">one by one</a>.' in said
     assert not ReviewClaim.objects.exists()
     assert f'data-image="{third.pk}"' in desk.get(DESK).content.decode()
     assert review.decided_today(dora) == 2
