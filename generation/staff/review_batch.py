@@ -24,9 +24,10 @@ from generation.staff.review_requests import (
     query_of,
 )
 
-SIZE = 12
 _KEYS = "1234567890-="
 """The key that leaves out each picture, in the order of the pictures."""
+
+SIZE = len(_KEYS)
 
 
 @reviewers_only

@@ -52,6 +52,7 @@ def page_set() -> dict[str, Any]:
     pages["users"] = "/admin/accounts/user/"
     pages["the audit log"] = "/admin/accounts/auditentry/"
     pages["the review page"] = "/admin/review/"
+    pages["a review batch"] = "/admin/review/batch/"
     pages["the review metrics of a month"] = "/admin/review/metrics/"
     pages["the review metrics of a year"] = "/admin/review/metrics/?days=365"
     pages["the operations page"] = "/admin/operations/"
