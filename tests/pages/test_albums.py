@@ -6,12 +6,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from accounts.models import User
+from generation.filters import HistoryFilters
 from generation.images import storage
-from generation.library import albums, deletion, sharing
+from generation.library import albums, deletion, search, sharing
 from generation.models import Album, AlbumEntry, Generation, ShareLink, State
 from generation.models.review import Review
 from generation.moderation import review, suspension
@@ -134,6 +137,22 @@ def test_the_cover_is_the_newest_picture_or_the_chosen_one(
         assert "Choose one with a picture that is in the album." in page
     deletion.trash(Generation.objects.filter(pk=oldest.pk))
     assert cover() == str(newest.pk)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks for SQLite's plan")
+def test_an_album_is_read_without_the_rest_of_the_history(alice: User) -> None:
+    album = make_album(alice, make_generation(alice))
+    filters, here = HistoryFilters(album=album.pk, state=(State.SUCCEEDED,)), album.entries.get().generation_id
+    for last in (None, here):
+        with CaptureQueriesContext(connection) as queries:
+            search.page(Generation.objects.owned_by(alice), alice.pk, filters, 48, last)
+        plans = []
+        with connection.cursor() as cursor:
+            for query in queries.captured_queries[:2]:
+                cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+                plans += [row[3] for row in cursor.fetchall()]
+        assert plans[0].startswith("SEARCH generation_albumentry USING COVERING INDEX"), plans
+        assert plans[1].endswith("(id=?)"), plans
 
 
 def test_the_page_of_a_generation_adds_and_takes_out(signed_in: Client, alice: User) -> None:
