@@ -148,7 +148,7 @@ def test_a_missed_deadline_has_a_word_of_its_own(page: Page, alice: User, live_s
     expect(page.locator(".cell")).to_have_text("timed out")
     for path in (f"/studio/{too_late.pk}", f"/studio/{late.pk}"):
         part = page.request.get(live_server.url + path).text()
-        assert re.search(r"<small[^>]*>\s*timed out\s*</small>", part)
+        assert re.search(r"<small[^>]*>\s*Timed out ·", part)
         assert "note-error" not in part
     for row, text in ((too_late, "timed out before it started"), (late, "timed out after 2.4 s")):
         page.goto(f"{live_server.url}/history/{row.pk}/")
