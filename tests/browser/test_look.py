@@ -218,7 +218,7 @@ def test_new_results_appear_without_a_reload(page: Page, alice: User) -> None:
     expect(page.locator(".tile.running")).to_be_visible()
     Generation.objects.filter(pk=generation.pk).update(state=State.FAILED, error_message="Out of memory error.")
     expect(page.locator(".tile.failed")).to_be_visible()
-    expect(page.locator(".poll")).to_have_count(0)
+    expect(page.locator(".poll.live")).to_have_count(0)
 
     Generation.objects.filter(pk=generation.pk).update(state=State.QUEUED)
     page.locator(".tile > a").click()
