@@ -83,7 +83,7 @@ def find(code: str) -> ShareLink | None:
     rows = ShareLink.objects.live().filter(
         code=code, user__is_active=True, generation__deleted=None, generation__trashed=None
     )
-    link: ShareLink | None = rows.select_related("generation", "album").first()
+    link: ShareLink | None = rows.select_related("generation__source", "album").first()
     return link
 
 

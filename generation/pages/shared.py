@@ -130,9 +130,14 @@ def _album_page(request: HttpRequest, link: ShareLink, album: Album) -> HttpResp
 
 
 def _input_of(link: ShareLink) -> compare.ComparisonImage | None:
-    """Return the input that the page compares the picture with, None if it was not chosen or removed."""
+    """Return the input that the page compares the picture with.
+
+    It is None if it was not chosen, was removed, or is itself a result that is flagged or that others may not see.
+    """
     row = link.generation
     if not (link.with_input and row and row.input):
+        return None
+    if row.source and (row.source.nsfw or not row.source.may_be_shared):
         return None
     size = row.input_width, row.input_height
     return compare.ComparisonImage(compare.INPUT, "input", "The input", row.input, row.input_thumbnail, *size, False)

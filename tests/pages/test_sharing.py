@@ -104,6 +104,21 @@ def test_a_link_shows_the_input_and_a_download_if_chosen(signed_in: Client, alic
     assert "/input" not in anonymous.get(address).content.decode()
 
 
+@pytest.mark.parametrize("hidden", [{"nsfw": True}, {"review": Review.CONFIRMED}])
+def test_an_input_that_is_a_flagged_or_confirmed_result_is_not_shown(
+    alice: User, anonymous: Client, hidden: dict[str, Any]
+) -> None:
+    first, second = make_generation(alice), make_generation(alice)
+    Generation.objects.filter(pk=second.pk).update(source=first.images.get())
+    address = link_to(second, with_input=True)
+    assert anonymous.get(f"{address}/input").status_code == 200
+    first.images.update(**hidden)
+    assert anonymous.get(f"{address}/input").status_code == 404
+    page = anonymous.get(address)
+    assert page.status_code == 200
+    assert "/input" not in page.content.decode()
+
+
 def test_htmx_gets_the_new_link_to_copy(signed_in: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     generation = make_generation(alice)
     send = reverse("share", args=[generation.pk])
