@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -91,8 +92,11 @@ class RunTimeEstimator:
         self._timings: dict[str, list[RunTiming]] = {}
         for timing in RunTiming.objects.all():
             self._timings.setdefault(timing.model_id, []).append(timing)
+
+    @cached_property
+    def _loads(self) -> dict[str, float]:
         loads = DiffusionModel.objects.values_list("pk", "load_seconds")
-        self._loads = {model_id: seconds or 0.0 for model_id, seconds in loads}
+        return {model_id: seconds or 0.0 for model_id, seconds in loads}
 
     def run_seconds(self, recipe: Recipe) -> float | None:
         """Return the seconds of a run with a loaded model, scaled from the recorded run of the most similar size.
@@ -106,6 +110,14 @@ class RunTimeEstimator:
         nearest = min(timings, key=lambda timing: abs(math.log(timing.pixels * timing.images / work)))
         scale = work / (nearest.pixels * nearest.images)
         return scale * (recipe.executed_steps * nearest.step_seconds + nearest.other_seconds)
+
+    def usual_seconds(self, model_id: str, steps: int) -> float | None:
+        """Return the seconds of a picture of the middle of the recorded sizes. None if the model has no recorded run."""
+        timings = sorted(self._timings.get(model_id, []), key=lambda timing: timing.pixels)
+        if not timings:
+            return None
+        middle = timings[len(timings) // 2]
+        return (steps * middle.step_seconds + middle.other_seconds) / middle.images
 
     def load_seconds(self, model_id: str) -> float:
         return self._loads.get(model_id, 0.0)

@@ -42,6 +42,38 @@ HUB_MODELS = [
     ("meituan-longcat/LongCat-Image-Edit", "longcat-edit", "apache-2.0"),
 ]
 
+# One line for those who choose a model in the studio.
+SUMMARIES = {
+    "dreamsite/tiny-edit": "Edits photos in 40 ways, by instruction.",
+    "dreamsite/tiny-redraw": "Draws one of 203 things over a picture: a tiger, a balloon, a house.",
+    "timbrooks/instruct-pix2pix": "Edits photos by instruction.",
+    "stabilityai/sd-turbo": "Redraws pictures of 512 px in two steps.",
+    "stabilityai/sdxl-turbo": "Redraws pictures of 512 px in two steps, with more detail.",
+    "ByteDance/SDXL-Lightning": "Redraws pictures of 1024 px in a few steps.",
+    "ByteDance/SDXL-Lightning-2step": "Redraws pictures of 1024 px in two steps.",
+    "ByteDance/SDXL-Lightning-4step": "Redraws pictures of 1024 px in four steps.",
+    "ByteDance/SDXL-Lightning-8step": "Redraws pictures of 1024 px in eight steps, with more detail.",
+    "stabilityai/stable-diffusion-xl-base-1.0": "Redraws pictures of 1024 px; many LoRAs are made for it.",
+    "stabilityai/stable-diffusion-3.5-medium": "Redraws pictures; a good balance of quality and memory.",
+    "stabilityai/stable-diffusion-3.5-large": "Redraws pictures in high quality.",
+    "stabilityai/stable-diffusion-3.5-large-turbo": "Redraws pictures in high quality and four steps.",
+    "black-forest-labs/FLUX.1-Kontext-dev": "Edits pictures by instruction and keeps what is not named.",
+    "black-forest-labs/FLUX.1-dev": "Redraws pictures in high quality.",
+    "black-forest-labs/FLUX.1-Krea-dev": "Redraws pictures so that they look like photos.",
+    "black-forest-labs/FLUX.1-schnell": "Redraws pictures in four steps.",
+    "black-forest-labs/FLUX.2-dev": "Edits pictures by instruction in the highest quality; large and slow.",
+    "black-forest-labs/FLUX.2-klein-4B": "Edits pictures by instruction in four steps.",
+    "black-forest-labs/FLUX.2-klein-9B": "Edits pictures by instruction in four steps, in higher quality.",
+    "Qwen/Qwen-Image": "Redraws pictures; writes text in them well.",
+    "Qwen/Qwen-Image-Edit": "Edits pictures by instruction, and the text in them.",
+    "Qwen/Qwen-Image-Edit-2509": "Edits pictures by instruction; keeps faces and products better.",
+    "Qwen/Qwen-Image-Edit-2511": "Edits pictures by instruction; the newest of its kind here.",
+    "Tongyi-MAI/Z-Image": "Redraws pictures like photos, also with Chinese text.",
+    "Tongyi-MAI/Z-Image-Turbo": "Redraws pictures like photos, in a few steps.",
+    "lodestones/Chroma1-HD": "Redraws pictures in many styles.",
+    "meituan-longcat/LongCat-Image-Edit": "Edits pictures by instruction, in English or Chinese.",
+}
+
 # What the bundled models can do: the studio offers these prompts.
 EXAMPLES = {
     "dreamsite/tiny-edit": """
@@ -143,11 +175,15 @@ def create(apps: Any, schema_editor: Any) -> None:
         family="stable-diffusion",
         enabled=True,
         example_prompts=EXAMPLES["dreamsite/tiny-redraw"].strip(),
+        prompt_label="What should be drawn?",
+        placeholder="a red apple",
     )
     for model_id, family, commit, licence in LIVEPEER_MODELS:
         models.create(id=model_id, family=family, revision=commit, licence=licence)
     for model_id, family, licence in HUB_MODELS:
         models.create(id=model_id, family=family, licence=licence)
+    for model_id, summary in SUMMARIES.items():
+        models.filter(id=model_id).update(summary=summary)
     for lora_id in ("dreamsite/banknote", "dreamsite/knitted"):
         apps.get_model("generation", "Lora").objects.create(id=lora_id, enabled=True).base_models.set([tiny_edit])
     for name in ALIASES:

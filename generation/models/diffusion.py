@@ -139,6 +139,17 @@ class DiffusionModel(RepositoryModel):
         max_length=10_000,
         help_text="Example prompts, one per line, for the studio and GET /models.",
     )
+    summary = models.CharField(
+        max_length=120, blank=True, help_text="What it does, in one line, for those who choose a model in the studio."
+    )
+    prompt_label = models.CharField(
+        max_length=60, blank=True, help_text="What the studio asks for above the prompt. Empty: what suits its family."
+    )
+    placeholder = models.CharField(
+        max_length=120,
+        blank=True,
+        help_text="A prompt that the studio shows while none is written. Empty: what suits its family.",
+    )
     offload = models.CharField(
         max_length=10,
         blank=True,

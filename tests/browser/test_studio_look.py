@@ -21,6 +21,7 @@ from tests.support.browser import (
     sign_out,
 )
 from tests.support.environment import ROOT
+from tests.support.generations import make_generation
 from tests.support.pictures import (
     encoded,
     photo,
@@ -220,7 +221,7 @@ def test_another_model_shows_its_own_parameters(
     expect(page.locator("#columns_field option[value=guidance_scale]")).to_be_disabled()
     page.get_by_text("Ideas").click()
     page.get_by_role("link", name="a <b>bold</b> cat").click()
-    expect(page.get_by_label("What should happen to it?")).to_have_value("a <b>bold</b> cat")
+    expect(page.get_by_label("What should it show?")).to_have_value("a <b>bold</b> cat")
     page.locator("#num_inference_steps").fill("3")
     page.locator("#model_id").select_option("dreamsite/tiny-edit")
     expect(page.locator("#num_inference_steps")).to_have_value("3")
@@ -235,7 +236,7 @@ def test_another_model_shows_its_own_parameters(
         list(photo(120, 80)),
     )
     expect(page.get_by_alt_text("Input picture: pasted.png")).to_be_visible()
-    page.get_by_label("What should happen to it?").fill("make it night")
+    page.locator("#prompt").fill("make it night")
     expect(page.locator("#estimate")).to_contain_text("Its pool has no active worker")
 
     page.locator("#model_id").select_option("some/turbo")
@@ -315,6 +316,7 @@ def test_a_job_is_followed_over_lost_connections_and_a_sign_out(browser: Browser
 def test_the_studio_names_its_keys_where_there_are_keys(
     browser: Browser, live_server: LiveServer, redis: None, tiny_edit: DiffusionModel, alice: User
 ) -> None:
+    make_generation(alice)
     for options, key in (({}, "Ctrl ↵"), ({"is_mobile": True, "has_touch": True}, None)):
         page = new_context(browser, 1440 if key else 390, **options).new_page()
         if key is None:

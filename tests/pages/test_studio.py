@@ -383,7 +383,7 @@ def test_the_page_takes_a_constant_number_of_queries(
     signed_in: Client, alice: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     def all_of_it() -> None:
-        with django_assert_num_queries(11):
+        with django_assert_num_queries(12):
             assert signed_in.get("/").status_code == 200
 
     make_generation(alice), make_generation(alice, State.RUNNING)

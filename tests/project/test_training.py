@@ -1,6 +1,7 @@
 """The training package: edits, words, checkpoints, and a directory that the stock pipeline loads. Nothing is downloaded."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -32,6 +33,7 @@ from training.scenes import draw_scene
 from training.tokenizer import LENGTH, token_ids
 from training.tokenizer import train as train_tokenizer
 from training.unet import overshoot, step_from_noisier, train, x0_loss
+from training.vocabulary import edit_words, emoji_words
 from training.words import INSTRUCTIONS, begin_from_model, load, prototypes_of, teach, write_to_model
 
 MINUSCULE = (64, 16, 16)
@@ -345,3 +347,18 @@ def test_a_model_is_taught_new_words_and_keeps_what_its_edits_are_to_the_unet(wo
     assert len(StableDiffusionInstructPix2PixPipeline.from_pretrained(model).tokenizer) == len(
         CLIPTokenizer.from_pretrained(work / "tokenizer")
     )
+
+
+@pytest.mark.parametrize(("model", "words"), [("tiny-edit", edit_words), ("tiny-redraw", emoji_words)])
+def test_the_vocabularies_are_those_of_the_wordings(model: str, words: Callable[[], list[str]]) -> None:
+    assert (BUNDLED / model / "vocabulary.txt").read_text().split() == words()
+
+
+def test_the_vocabulary_of_edits_is_what_names_them() -> None:
+    known = set(edit_words())
+    named = [
+        not known.isdisjoint(wording.split()) for wordings in instructions.HELD_OUT.values() for wording in wordings
+    ]
+    neutral = [not known.isdisjoint(wording.split()) for wording in instructions.NEUTRAL_HELD_OUT]
+    assert sum(named) > 0.95 * len(named)
+    assert sum(neutral) < 0.4 * len(neutral)

@@ -119,8 +119,12 @@ export function chosenPicture() {
 /** Show the file that `find` returns, if any, unless another picture is chosen in the meantime. */
 export async function showFile(find) {
   const choice = ++lastChoice;
-  const file = await find();
-  if (file && choice === lastChoice) await show(file);
+  try {
+    const file = await find();
+    if (file && choice === lastChoice) await show(file);
+  } catch {
+    if (choice === lastChoice) showError("The server cannot be reached. Try again.");
+  }
 }
 
 /** Show the stored picture that these fields name, unless it is gone or another picture is chosen in the meantime. */

@@ -1,5 +1,6 @@
 // The studio's parameters: sliders, what the chosen model offers, the output format, the seed, and a contact sheet's
 // axes.
+import { showModel } from "./studio_model.js";
 
 const form = document.getElementById("compose");
 const byId = (id) => document.getElementById(id);
@@ -27,6 +28,17 @@ function startSliders() {
     });
     number.addEventListener("input", () => number.value && (range.value = number.value));
     number.addEventListener("change", applyDefaults);
+    range.addEventListener("dblclick", () => setSlider({ number, range }, recommended(range)));
+  }
+}
+
+const recommended = (range) => range.list.options[0].value;
+
+/** Set all sliders to what is recommended; to be quick, with half of the steps. */
+function applyPreset(preset) {
+  for (const slider of sliders()) {
+    const isHalved = preset === "quick" && slider.name === "num_inference_steps";
+    setSlider(slider, isHalved ? Math.ceil(recommended(slider.range) / 2) : recommended(slider.range));
   }
 }
 
@@ -45,6 +57,7 @@ function startModels() {
     for (const field of form.querySelectorAll("[data-lora]")) {
       offer(field, field.dataset.lora.split(" ").includes(select.value));
     }
+    showModel(select.value);
     showExamples(select.value, model.examples);
     previous = model;
   }
@@ -70,6 +83,13 @@ function applySlider({ field, number, range }, settings, previousSettings) {
   range.max = settings.slider_max;
   if (isUnchanged || Number(number.value) > Number(number.max)) number.value = settings.value;
   range.value = number.value;
+  range.list.options[0].value = settings.value;
+}
+
+/** Set a slider and its number as its user would. */
+function setSlider({ number, range }, value) {
+  number.value = range.value = value;
+  number.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
 /** Offer as axes of a contact sheet only what has an effect on the model. */
@@ -138,6 +158,9 @@ function startAxes() {
 
 export function startParameters() {
   startSliders();
+  for (const button of form.querySelectorAll("[data-preset]")) {
+    button.addEventListener("click", () => applyPreset(button.dataset.preset));
+  }
   startModels();
   startFormat();
   startSeed();

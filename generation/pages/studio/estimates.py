@@ -19,7 +19,7 @@ from generation.jobs import contact_sheets, limits, submission
 from generation.jobs.forecast import Forecast
 from generation.library.stored import StoredPicture
 from generation.models import Generation
-from generation.pages.studio import form, snippets
+from generation.pages.studio import form, models, snippets
 from generation.parameters import ImageToImageParameters, Refusal
 
 _AT_ONCE = timedelta(seconds=1.5)
@@ -39,7 +39,7 @@ def estimate(request: HttpRequest) -> JsonResponse:
         size = submitted.stored.size if submitted.stored else form.picture_size(request.POST)
         content |= _snippets(request, submitted.parameters, submitted.stored, request.POST.get("filename", ""))
         draft = submission.build(submission.Request(user, None, submitted.parameters, None, size=size))
-        content["warnings"] = draft.warnings
+        content["warnings"] = draft.warnings + models.unknown_words(draft.model_id, draft.prompt)
         content["sheet"] = _sheet_summary(user, request.POST, fields, size)
         content["words"] = _summary(user, [draft], [submission.estimate(draft)], is_size_known=size is not None)
     except Refusal as refusal:

@@ -22,6 +22,14 @@ TEXTS = ("prompt", "model_id", "negative_prompt", "seed", "num_images_per_prompt
 LORA_PREFIX = "lora:"
 """The field with the weight of a LoRA is named by this and the LoRA's id."""
 
+_ENDS = {
+    "guidance_scale": ("freer", "closer to the words"),
+    "image_guidance_scale": ("changes more", "closer to the picture"),
+    "strength": ("keeps the picture", "draws it anew"),
+    "num_inference_steps": ("faster", "finer"),
+}
+"""What the ends of the sliders mean."""
+
 _SLIDER_RANGE = 4
 """A slider ends at this multiple of its starting value; larger values are typed into the number field."""
 
@@ -31,12 +39,15 @@ Errors = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Slider:
-    """A number field up to `maximum` with a slider up to `slider_maximum`."""
+    """A number field up to `maximum` with a slider up to `slider_maximum`, whose ends mean `low` and `high`."""
 
     name: str
     label: str
     help: str
+    low: str
+    high: str
     value: str
+    recommended: str
     minimum: float
     maximum: float
     slider_maximum: float
@@ -90,7 +101,10 @@ def _slider(model: ModelDescription, name: str, value: str, errors: Sequence[str
         name=name,
         label=display.PARAMETERS[name],
         help=str(field.description),
+        low=_ENDS[name][0],
+        high=_ENDS[name][1],
         value=value,
+        recommended=_starting_value(model, name),
         minimum=float(parameter.minimum or 0),
         maximum=maximum,
         slider_maximum=min(maximum, float(_starting_value(model, name)) * _SLIDER_RANGE),

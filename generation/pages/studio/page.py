@@ -15,7 +15,8 @@ from generation.jobs import contact_sheets
 from generation.library.stored import StoredPicture
 from generation.models import ContactSheet, DiffusionModel, Generation, State
 from generation.pages.contact_sheets import LABELS, title
-from generation.pages.studio import fields, form
+from generation.pages.studio import fields, first_visit, form
+from generation.pages.studio.models import as_json, presentations
 from generation.parameters import InvalidField, OutputFormat
 from generation.responses import ModelDescription
 
@@ -67,8 +68,9 @@ def render_form(
 
     Values that are the starting values of `previous_model` become those of the selected model.
     """
-    context: dict[str, Any] = {"stored": stored}
-    models = [capabilities.describe(row) for row in DiffusionModel.objects.allowed_to(user).listed()]
+    context: dict[str, Any] = {"stored": stored, **_library_context(user)}
+    rows = list(DiffusionModel.objects.allowed_to(user).listed())
+    models = [capabilities.describe(row) for row in rows]
     if models:
         model = _select(models, values.get("model_id") or user.default_model)
         errors = {**fields.unavailable_errors(model, values), **errors}
@@ -76,8 +78,13 @@ def render_form(
             previous_values = fields.starting_values(_select(models, previous_model))
             values = {name: value for name, value in values.items() if previous_values.get(name) != value}
         values = {**fields.starting_values(model), **values, "model_id": model.id}
+        presented = presentations(rows, models)
+        context |= {"presented": presented[model.id], "model_presentations": as_json(presented)}
+        context |= {"model_choices": [(each.id, presented[each.id]) for each in models]}
         context |= _form_context(models, model, values, errors)
-    context |= {"models": models, "errors": {**errors, "general": errors.get("", [])}, **_library_context(user)}
+        if not (context["jobs"] or context["recent"]):
+            context |= first_visit.context(user, models)
+    context |= {"models": models, "errors": {**errors, "general": errors.get("", [])}}
     return render(request, "generation/studio.html", context, status=status)
 
 

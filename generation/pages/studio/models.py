@@ -1,0 +1,63 @@
+"""How the studio presents the models to choose from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.templatetags.static import static
+
+from generation import display
+from generation.jobs.forecast import RunTimeEstimator
+from generation.models import DiffusionModel
+from generation.repositories import vocabulary
+from generation.responses import ModelDescription
+
+_SAMPLES = {
+    "dreamsite/tiny-edit": "dreamsite/samples/cat-pencil-sketch.webp",
+    "dreamsite/tiny-redraw": "dreamsite/samples/cat-sunflower.webp",
+}
+"""A picture of the models that ship, below the static files, made of the photo of the cat."""
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """What a model does, its kind of prompt, its usual time, and the address of a sample; "" for what is unknown."""
+
+    summary: str
+    prompt_label: str
+    placeholder: str
+    seconds: str
+    sample: str
+
+
+def presentations(rows: Sequence[DiffusionModel], models: Sequence[ModelDescription]) -> dict[str, Presentation]:
+    """Return how each model is presented, by its name; `models` are the descriptions of `rows`."""
+    times = RunTimeEstimator()
+    return {row.pk: _presentation(row, model, times) for row, model in zip(rows, models, strict=True)}
+
+
+def as_json(presented: Mapping[str, Presentation]) -> dict[str, dict[str, Any]]:
+    """Return the presentations for the page's script."""
+    return {name: asdict(presentation) for name, presentation in presented.items()}
+
+
+def unknown_words(model_id: str, prompt: str) -> list[str]:
+    """Return a warning if the model has a fixed vocabulary and knows no word of the prompt."""
+    if not prompt or not vocabulary.knows_none(model_id, prompt):
+        return []
+    return [f"{model_id} knows none of these words, so the result is chance. Ideas shows words that it knows."]
+
+
+def _presentation(row: DiffusionModel, model: ModelDescription, times: RunTimeEstimator) -> Presentation:
+    # Models with a strength redraw the picture as the prompt describes it, all others are told what to change.
+    is_described = model.parameters["strength"].has_effect
+    steps = model.parameters["num_inference_steps"]
+    seconds = times.usual_seconds(row.pk, int(steps.recommended or steps.default or 1))
+    sample = _SAMPLES.get(row.pk)
+    return Presentation(
+        summary=row.summary,
+        prompt_label=row.prompt_label or ("What should it show?" if is_described else "What should happen to it?"),
+        placeholder=row.placeholder or ("a watercolor of a harbor" if is_described else "make it a snowy winter day"),
+        seconds=f"usually {display.seconds(max(1.0, seconds))}" if seconds else "",
+        sample=static(sample) if sample else "",
+    )
