@@ -313,11 +313,14 @@ def test_every_image_model_that_the_sdk_names_is_an_alias(client_of_alice: opena
 
 @pytest.mark.django_db
 def test_only_models_that_the_user_may_use_are_named(tiny_edit: DiffusionModel, alice: User) -> None:
-    redraw = DiffusionModel.objects.get(pk="dreamsite/tiny-redraw")
-    ModelAlias.objects.create(name="reserved", model=redraw)
-    ModelAlias.objects.create(name="disabled", model=DiffusionModel.objects.get(pk="stabilityai/sd-turbo"))
-    assert ModelAlias.objects.named_models(alice)["reserved"] == redraw
-    redraw.allowed_groups.add(Group.objects.create(name="painters"))
+    reserved, disabled = (
+        DiffusionModel.objects.create(id=f"someone/{name}", family="stable-diffusion", enabled=name == "reserved")
+        for name in ("reserved", "disabled")
+    )
+    for name, model in (("reserved", reserved), ("disabled", disabled), ("usual", None)):
+        ModelAlias.objects.create(name=name, model=model)
+    assert ModelAlias.objects.named_models(alice)["reserved"] == reserved
+    reserved.allowed_groups.add(Group.objects.create(name="painters"))
     named = ModelAlias.objects.named_models(alice)
-    assert not {"reserved", "disabled", redraw.pk} & named.keys()
-    assert named["gpt-image-1"] == tiny_edit
+    assert not {"reserved", "disabled", reserved.pk} & named.keys()
+    assert named["usual"] == tiny_edit

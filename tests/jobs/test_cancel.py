@@ -195,7 +195,10 @@ def test_the_api_explains_and_cancels_and_the_worker_stays_warm(service: Service
     assert 0 <= progress["percent"] < 100
     second = post_asynchronously(service).json()
     assert second["waiting"]["position"] == 1
-    assert second["waiting"]["reason"] == "It is next, as soon as a worker is free."
+    wait_until(
+        lambda: "It is next, as soon as a worker is free." in str(record(service, second["id"])["waiting"]),
+        "the heartbeat that lists the model",
+    )
     worker = service.child("manage.py worker")
 
     answer = cancel(service, second["id"])

@@ -308,6 +308,7 @@ def test_a_sheet_fills_while_one_looks(service: Service) -> None:
         expect(page.get_by_role("button", name="Cancel remaining")).to_have_count(0)
         check_everywhere(page)
         page.get_by_role("link", name="Prompt make it night, Seed 1").click()
+        page.get_by_role("dialog").get_by_role("link", name="Open").click()
         page.get_by_role("link", name="part of a contact sheet").click()
         page.wait_for_url("**/sheets/**")
 
