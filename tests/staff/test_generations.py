@@ -150,6 +150,13 @@ def test_filters_offer_what_occurs_with_counts(staff: Client, alice: User, bob: 
     }
 
 
+def test_a_list_without_rows_says_so_and_offers_no_actions(staff: Client, alice: User) -> None:
+    make_generation(alice)
+    page = staff.get(LIST, {"q": "unicorn"}).content.decode()
+    assert "No generations here." in page
+    assert 'name="action"' not in page
+
+
 def test_counts_are_of_the_newest_rows(staff: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation_filters, "NEWEST", 3)
     make_generation(alice, State.RUNNING)
