@@ -174,8 +174,13 @@ def test_a_kept_view_stays_for_the_session_of_its_reviewer(
     page.keyboard.press("f")
     closely = page.locator(".viewer-pane img")
     expect(closely).to_have_count(2)
+    expect(closely.first).to_have_css("filter", "grayscale(1)")
+    page.keyboard.press("Escape")
+    page.keyboard.press("c")
+    page.keyboard.press("f")
     expect(closely.first).to_have_css("filter", "none")
     page.keyboard.press("Escape")
+    page.keyboard.press("c")
     # While the page is left, nobody sees them.
     page.evaluate("window.dispatchEvent(new Event('blur'))")
     expect(picture).to_have_css("filter", "blur(28px) grayscale(1)")
@@ -217,6 +222,8 @@ def test_counts_follow_what_others_do(browser: Browser, live_server: LiveServer,
 def test_a_batch_by_keyboard_and_on_a_phone(browser: Browser, live_server: LiveServer, alice: User) -> None:
     images = [make_generation(alice, flagged=[0]).images.get() for _ in range(14)]
     page = desk(browser, live_server, "dora")
+    # The page knows its claims, to release them, once it has the next picture.
+    wait_for_preload(page)
     page.keyboard.press("b")
     pictures = page.locator(".batch img")
     expect(pictures).to_have_count(12)
@@ -226,6 +233,13 @@ def test_a_batch_by_keyboard_and_on_a_phone(browser: Browser, live_server: LiveS
     closely = page.locator(".viewer-pane img")
     expect(closely).to_have_css("filter", "blur(40px) grayscale(1)")
     expect(closely).to_have_attribute("src", re.compile("/result$"))
+    tag = page.locator(".viewer-pane .reveal:visible")
+    expect(tag).to_have_text(re.compile(r"^\s*show"))
+    tag.click()
+    expect(closely).to_have_css("filter", "grayscale(1)")
+    page.evaluate("window.dispatchEvent(new Event('blur'))")
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    expect(closely).to_have_css("filter", "blur(40px) grayscale(1)")
     page.keyboard.press("Escape")
     page.keyboard.press("2")
     page.keyboard.press("-")
@@ -237,6 +251,11 @@ def test_a_batch_by_keyboard_and_on_a_phone(browser: Browser, live_server: LiveS
     page.keyboard.press("z")
     expect(page.get_by_text("Undone: 10 decisions.")).to_be_visible()
     assert GeneratedImage.objects.filter(review=Review.WAITING).count() == len(images)
+
+    # Without scripts nothing could keep the view.
+    page.evaluate("document.documentElement.classList.remove('js')")
+    expect(page.get_by_label("Sharp")).to_be_visible()
+    expect(page.get_by_label("Keep for this session")).to_be_hidden()
 
     page.set_viewport_size({"width": 390, "height": 844})
     expect(page.get_by_role("button", name="Mark 12 safe")).to_be_in_viewport()

@@ -112,7 +112,7 @@ def test_a_flagged_picture_is_blurred_until_it_is_shown(page: Page, alice: User,
     viewer = page.get_by_role("dialog", name="Picture")
     expect(viewer.get_by_role("button", name="Previous picture")).to_be_hidden()
     page.keyboard.press("ArrowRight")
-    expect(viewer.get_by_role("status")).to_have_text(re.compile(r"result 2, seed \d+, 2 of 3, flagged"))
+    expect(viewer.get_by_role("status")).to_have_text(re.compile(r"result 2, seed \d+, 2 of 3, blurred"))
     picture = viewer.get_by_alt_text("result 2")
     expect(picture).to_have_css("filter", re.compile("blur"))
     for key in ("+", "0", "c", "c"):

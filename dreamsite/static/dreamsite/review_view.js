@@ -15,7 +15,7 @@ function store() {
 /** Blur the pictures, unless the reviewer keeps them as they are. */
 export function blurPictures() {
   if (keep.checked) return;
-  for (const toggle of toggles) toggle.checked = false;
+  for (const box of [...toggles, ...document.querySelectorAll(".viewer .reveal input")]) box.checked = false;
 }
 
 function leave() {

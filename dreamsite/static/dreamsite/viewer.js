@@ -81,10 +81,12 @@ function fill(pane, address, name, flagBox) {
   const ownBox = pane.querySelector(".reveal input");
   ownBox.checked = Boolean(box?.checked);
   ownBox.onchange = () => {
-    if (box) box.checked = ownBox.checked;
+    if (box && box.checked !== ownBox.checked) box.click();
     announcement.textContent = ownBox.checked ? "Shown" : "Hidden";
   };
 }
+
+const isBlurred = () => mainPane.matches(".flagged:has(.reveal input:not(:checked))");
 
 function show(picture) {
   const { full, name = "", flagged } = picture.dataset;
@@ -118,7 +120,7 @@ function show(picture) {
     const next = neighbour(picture, direction);
     if (next) new Image().src = next.dataset.full;
   }
-  announcement.textContent = [name, place(picture), flagged === undefined ? "" : "flagged"].filter(Boolean).join(", ");
+  announcement.textContent = [name, place(picture), isBlurred() && "blurred"].filter(Boolean).join(", ");
 }
 
 function step(direction) {
