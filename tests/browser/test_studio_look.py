@@ -289,6 +289,7 @@ def test_a_job_is_followed_over_lost_connections_and_a_sign_out(browser: Browser
         page.context.set_offline(True)
         expect(status).to_have_text("Connection lost, trying again")
         expect(page.locator(".job progress")).to_be_hidden()
+        expect(page).to_have_title("Studio · Dreamsite")
     with service.client() as api:
         wait_until(lambda: api.get("/generations", params={"prompt": "tunnel", "state": "succeeded"}).json()["results"])
     page.context.set_offline(False)
@@ -305,6 +306,7 @@ def test_a_job_is_followed_over_lost_connections_and_a_sign_out(browser: Browser
         page.context.clear_cookies()
     expect(status).to_have_text("You were signed out; sign in to see it")
     expect(status.get_by_role("link")).to_have_attribute("href", f"{service.url}/")
+    expect(page).to_have_title("Studio · Dreamsite")
     sign_in_again(page.context.new_page(), service)
     expect(page.locator(".job.succeeded")).to_have_count(3)
     assert script_errors == []

@@ -147,9 +147,10 @@ function parseJob(html) {
   return document.importNode(new DOMParser().parseFromString(html, "text/html").querySelector(".job"), true);
 }
 
-/** Say why a job stands still: its bar must not move on. */
+/** Say why a job stands still: neither its bar nor the tab's title counts on, until there are events again. */
 function showStopped(job, ...parts) {
   job.classList.add("stopped");
+  showEnd(job.id, "");
   showStatus(job, ...parts);
 }
 
