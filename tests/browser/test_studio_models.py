@@ -78,7 +78,7 @@ def test_a_model_says_what_it_does_and_what_it_wants(
     )
     page.get_by_label("Model", exact=True).select_option("some/turbo: Redraws <b>fast</b>.")
     expect(page.get_by_label("What should it show?")).to_have_attribute("placeholder", "a red barn")
-    expect(page.locator("#chosen-model")).to_have_text(re.compile(r"Redraws <b>fast</b>\.\s+usually 4\.0 s"))
+    expect(page.locator("#chosen-model")).to_have_text(re.compile(r"Redraws <b>fast</b>\.\s+Usually 4\.0 s"))
     expect(page.locator("#chosen-model img")).to_be_hidden()
     page.get_by_label("Model", exact=True).select_option(index=0)
     expect(page.locator("#chosen-model img")).to_be_visible()
@@ -86,6 +86,11 @@ def test_a_model_says_what_it_does_and_what_it_wants(
     page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(192, 128)})
     page.locator("#prompt").fill("a bowl of soup, please")
     expect(page.locator("#warnings")).to_contain_text("dreamsite/tiny-edit knows none of these words")
+    page.set_viewport_size({"width": 390, "height": 900})
+    adjust, warning = page.locator("#adjust").bounding_box(), page.locator("#warnings").bounding_box()
+    assert adjust is not None
+    assert warning is not None
+    assert warning["y"] >= adjust["y"] + adjust["height"] + 8
     page.locator("#prompt").fill("Make It NIGHT")
     expect(page.locator("#warnings")).to_be_empty()
     page.context.close()

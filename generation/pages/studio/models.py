@@ -58,6 +58,6 @@ def _presentation(row: DiffusionModel, model: ModelDescription, times: RunTimeEs
         summary=row.summary,
         prompt_label=row.prompt_label or ("What should it show?" if is_described else "What should happen to it?"),
         placeholder=row.placeholder or ("a watercolor of a harbor" if is_described else "make it a snowy winter day"),
-        seconds=f"usually {display.seconds(max(1.0, seconds))}" if seconds else "",
+        seconds=f"Usually {display.seconds(max(1.0, seconds))}" if seconds else "",
         sample=static(sample) if sample else "",
     )
