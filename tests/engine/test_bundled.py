@@ -137,7 +137,7 @@ def test_a_bundled_model_is_small_and_has_a_card_without_traces_of_its_machine(n
     assert not schedule["clip_sample"]
     files = [path for path in directory.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < most * 1_000_000
-    assert {path.suffix for path in files} <= {".md", ".jpg", ".svg", ".json", ".safetensors"}
+    assert {path.suffix for path in files} <= {".md", ".txt", ".jpg", ".svg", ".json", ".safetensors"}
     settings = "".join(path.read_text() for path in files if path.suffix == ".json" and path.name != "tokenizer.json")
     assert str(ROOT) not in settings
     assert "build/" not in settings

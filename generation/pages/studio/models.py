@@ -58,6 +58,11 @@ def _presentation(row: DiffusionModel, model: ModelDescription, times: RunTimeEs
         summary=row.summary,
         prompt_label=row.prompt_label or ("What should it show?" if is_described else "What should happen to it?"),
         placeholder=row.placeholder or ("a watercolor of a harbor" if is_described else "make it a snowy winter day"),
-        seconds=f"Usually {display.seconds(max(1.0, seconds))}" if seconds else "",
+        seconds=f"Usually {_rounded(seconds)}." if seconds else "",
         sample=static(sample) if sample else "",
     )
+
+
+def _rounded(seconds: float) -> str:
+    whole = max(1, round(seconds))
+    return f"{whole} s" if whole < 10 else display.seconds(whole)
