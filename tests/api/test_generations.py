@@ -260,8 +260,8 @@ def test_the_number_of_queries_does_not_grow_with_the_page(api: Client, alice: U
         assert all(record["progress"]["estimated_finish"] for record in records if record["state"] == "running")
     assert len(records) == 24
     # The token and its rate limit; the rows and their images; for queued ones their users, the state of the pool, the queue and
-    # the inputs of its simulation, run times, load times and running ones; for running ones run times and load times again.
-    assert counted == [13, 13]
+    # the inputs of its simulation, run times and running ones; for running ones run times again. No model has to be loaded.
+    assert counted == [11, 11]
 
 
 def test_a_page_of_finished_generations_needs_no_forecast(

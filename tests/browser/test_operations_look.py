@@ -8,13 +8,14 @@ import pytest
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation.broker import progress
 from generation.jobs import control
 from generation.models import (
+    DiffusionModel,
     Generation,
     PausedPool,
     QueueSample,
@@ -22,8 +23,8 @@ from generation.models import (
     State,
     WorkerCommand,
 )
-from tests.support.browser import NAMELESS, OVERFLOW, chromium, needs_chromium
-from tests.support.generations import make_generation
+from tests.support.browser import NAMELESS, OVERFLOW, needs_chromium
+from tests.support.generations import bundled_model, make_generation
 from tests.support.workers import age_heartbeat, register_worker
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
@@ -66,90 +67,91 @@ def busy(alice: User, bob: User) -> None:
 
 
 def test_the_operations_page_fits_every_width_and_is_live(
-    live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User
+    browser: Browser, live_server: LiveServer, client: Client, alice: User, bob: User, charlie: User
 ) -> None:
     busy(alice, bob)
+    bundled_model()
+    DiffusionModel.objects.update_or_create(
+        id="dreamsite/tiny-redraw", defaults={"family": "stable-diffusion", "enabled": True}
+    )
     client.force_login(charlie)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
     problems: list[str] = []
-    with chromium() as browser:
-        context = browser.new_context(viewport={"width": 1440, "height": 900})
-        context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
-        page = context.new_page()
-        page.on(
-            "console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(f"{live_server.url}/admin/operations/")
-        expect(page.get_by_role("heading", level=1, name="Operations")).to_be_visible()
-        for width in (1440, 390, 320):
-            page.set_viewport_size({"width": width, "height": 900})
-            for scheme in SCHEMES:
-                page.emulate_media(color_scheme=scheme)
-                assert page.evaluate(OVERFLOW) <= 0
-                assert page.evaluate(NAMELESS) == []
-        page.set_viewport_size({"width": 1440, "height": 900})
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+    page = context.new_page()
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(f"{live_server.url}/admin/operations/")
+    expect(page.get_by_role("heading", level=1, name="Operations")).to_be_visible()
+    for width in (1440, 390, 320):
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate(OVERFLOW) <= 0
+            assert page.evaluate(NAMELESS) == []
+    page.set_viewport_size({"width": 1440, "height": 900})
 
-        # New rows appear without a reload, and the focus stays.
-        pause = page.get_by_role("button", name="Pause the pool default")
-        pause.focus()
-        PausedPool.objects.create(pool="other", by="bob")
-        make_generation(alice, State.QUEUED)
-        expect(page.get_by_role("row", name=re.compile("^default 2"))).to_be_visible()
-        expect(pause).to_be_focused()
-        page.keyboard.press("Enter")
-        expect(page.get_by_text("The pool default is paused: running generations finish")).to_be_visible()
-        page.get_by_role("button", name="Resume the pool default").click()
-        expect(page.get_by_text("The pool default was resumed.")).to_be_visible()
-        register_worker("atelier-2", is_drained=True)
-        page.get_by_role("button", name="Resume atelier-2").click()
-        expect(page.get_by_text("Sent “resume” to atelier-2")).to_be_visible()
-        page.get_by_text("Requests of the last 24 hours as a table").click()
-        expect(page.get_by_role("columnheader", name="Canceled")).to_be_visible()
-        denoising = page.get_by_role("img", name="Denoising")
-        expect(page.get_by_role("img", name="From acceptance to end")).to_be_visible()
-        expect(denoising).to_be_hidden()
-        page.get_by_text("Phases", exact=True).click()
-        expect(denoising).to_be_visible()
+    # New rows appear without a reload, and the focus stays.
+    pause = page.get_by_role("button", name="Pause the pool default")
+    pause.focus()
+    PausedPool.objects.create(pool="other", by="bob")
+    make_generation(alice, State.QUEUED)
+    expect(page.get_by_role("row", name=re.compile("^default 2"))).to_be_visible()
+    expect(pause).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("The pool default is paused: running generations finish")).to_be_visible()
+    page.get_by_role("button", name="Resume the pool default").click()
+    expect(page.get_by_text("The pool default was resumed.")).to_be_visible()
+    register_worker("atelier-2", is_drained=True)
+    page.get_by_role("button", name="Resume atelier-2").click()
+    expect(page.get_by_text("Sent “resume” to atelier-2")).to_be_visible()
+    page.get_by_text("Requests of the last 24 hours as a table").click()
+    expect(page.get_by_role("columnheader", name="Canceled")).to_be_visible()
+    denoising = page.get_by_role("img", name="Denoising")
+    expect(page.get_by_role("img", name="From acceptance to end")).to_be_visible()
+    expect(denoising).to_be_hidden()
+    page.get_by_text("Phases", exact=True).click()
+    expect(denoising).to_be_visible()
 
-        # A switch in the list of models, at the width of a phone, by keyboard.
-        page.set_viewport_size({"width": 390, "height": 900})
-        page.goto(f"{live_server.url}/admin/generation/diffusionmodel/?enabled__exact=1")
-        assert page.evaluate(OVERFLOW) <= 0
-        expect(page.get_by_role("switch", name="dreamsite/tiny-edit")).to_be_disabled()
-        page.get_by_role("switch", name="dreamsite/tiny-redraw", checked=True).press("Space")
-        expect(page.get_by_text("Disabled dreamsite/tiny-redraw.")).to_be_visible()
-        assert page.url.endswith("?enabled__exact=1")
-        page.get_by_role("link", name="No", exact=True).click()
-        page.get_by_role("switch", name="dreamsite/tiny-redraw", checked=False).click()
-        expect(page.get_by_text("Enabled dreamsite/tiny-redraw.")).to_be_visible()
+    # A switch in the list of models, at the width of a phone, by keyboard.
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto(f"{live_server.url}/admin/generation/diffusionmodel/?enabled__exact=1")
+    assert page.evaluate(OVERFLOW) <= 0
+    expect(page.get_by_role("switch", name="dreamsite/tiny-edit")).to_be_disabled()
+    page.get_by_role("switch", name="dreamsite/tiny-redraw", checked=True).press("Space")
+    expect(page.get_by_text("Disabled dreamsite/tiny-redraw.")).to_be_visible()
+    assert page.url.endswith("?enabled__exact=1")
+    page.get_by_role("link", name="No", exact=True).click()
+    page.get_by_role("switch", name="dreamsite/tiny-redraw", checked=False).click()
+    expect(page.get_by_text("Enabled dreamsite/tiny-redraw.")).to_be_visible()
 
-        for name in ("Audit", "Review"):
-            page.get_by_role("navigation", name="Main").get_by_role("link", name=name).click()
-            expect(
-                page.get_by_role("link", name=name, exact=False).and_(page.locator("[aria-current]"))
-            ).to_be_in_viewport()
+    for name in ("Audit", "Review"):
+        page.get_by_role("navigation", name="Main").get_by_role("link", name=name).click()
+        expect(
+            page.get_by_role("link", name=name, exact=False).and_(page.locator("[aria-current]"))
+        ).to_be_in_viewport()
 
-        # Retention: preview, and run.
-        old = make_generation(alice, created=timezone.now() - timedelta(days=40))
-        RetentionRule.objects.create(what="content", state="succeeded", days=30)
-        generation = make_generation(bob, created=timezone.now() - timedelta(days=50))
-        page.goto(f"{live_server.url}/admin/operations/retention/")
-        page.get_by_label("Generation ID").fill(str(generation.pk))
-        page.get_by_label("Reason", exact=True).fill("a claim")
-        page.get_by_role("button", name="Put on hold").click()
-        expect(page.get_by_text("is on legal hold.")).to_be_visible()
-        page.get_by_role("link", name="Preview").click()
-        expect(page.get_by_text("1 generation, the oldest of")).to_be_visible()
-        for width in (1440, 390, 320):
-            page.set_viewport_size({"width": width, "height": 900})
-            for scheme in SCHEMES:
-                page.emulate_media(color_scheme=scheme)
-                assert page.evaluate(OVERFLOW) <= 0
-                assert page.evaluate(NAMELESS) == []
-        page.get_by_role("button", name="Run now").click()
-        expect(page.get_by_text("applied to 1 generation. Nothing more is due now.")).to_be_visible()
-        assert Generation.objects.get(pk=old.pk).deleted
-        assert not Generation.objects.get(pk=generation.pk).deleted
-        context.close()
+    # Retention: preview, and run.
+    old = make_generation(alice, created=timezone.now() - timedelta(days=40))
+    RetentionRule.objects.create(what="content", state="succeeded", days=30)
+    generation = make_generation(bob, created=timezone.now() - timedelta(days=50))
+    page.goto(f"{live_server.url}/admin/operations/retention/")
+    page.get_by_label("Generation ID").fill(str(generation.pk))
+    page.get_by_label("Reason", exact=True).fill("a claim")
+    page.get_by_role("button", name="Put on hold").click()
+    expect(page.get_by_text("is on legal hold.")).to_be_visible()
+    page.get_by_role("link", name="Preview").click()
+    expect(page.get_by_text("1 generation, the oldest of")).to_be_visible()
+    for width in (1440, 390, 320):
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate(OVERFLOW) <= 0
+            assert page.evaluate(NAMELESS) == []
+    page.get_by_role("button", name="Run now").click()
+    expect(page.get_by_text("applied to 1 generation. Nothing more is due now.")).to_be_visible()
+    assert Generation.objects.get(pk=old.pk).deleted
+    assert not Generation.objects.get(pk=generation.pk).deleted
+    context.close()
     assert problems == []
