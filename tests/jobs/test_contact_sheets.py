@@ -290,6 +290,7 @@ def test_a_sheet_fills_while_one_looks(service: Service) -> None:
         page.get_by_label("Username").fill("admin")
         page.get_by_label("Password").fill(service.password)
         page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(f"{service.url}/")  # until its scripts run
         page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
         page.get_by_label("What should happen to it?").fill("make it night")
         page.locator("#num_inference_steps").fill("20")

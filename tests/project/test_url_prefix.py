@@ -214,6 +214,7 @@ def test_a_picture_is_made_and_downloaded_in_the_browser(
         page.get_by_label("Username").fill("admin")
         page.get_by_label("Password").fill(configured.password)
         page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(f"{site.url}/")  # until its scripts run: earlier keys do nothing
         page.locator("input[type=file]").first.set_input_files(SAMPLE)
         page.get_by_label("What should happen to it?").fill("make it night")
         page.locator("#num_inference_steps").fill("1")
