@@ -7,7 +7,7 @@ import pytest
 from tests.support.environment import ROOT
 
 TESTS = ROOT / "tests"
-OTHER_PACKAGES = {"browser", "project", "support", "tools"}
+OTHER_PACKAGES = {"browser", "project", "security", "support", "tools"}
 """Packages of tests that test no single package."""
 MODULES = sorted(TESTS.rglob("test_*.py"))
 

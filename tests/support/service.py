@@ -53,7 +53,7 @@ class Service:
         self.token = ""
         self.password = ""
         if not empty:
-            shutil.copy(_migrated_database(), data_dir)
+            shutil.copy(migrated_database(), data_dir)
 
     def __enter__(self) -> "Service":
         self.start()
@@ -184,7 +184,7 @@ class Service:
 
 
 @cache
-def _migrated_database() -> Path:
+def migrated_database() -> Path:
     """Return a new service's database to copy: migrating takes about as long as the rest of a start of `serve`."""
     folder = Path(tempfile.mkdtemp(prefix="dreamsite-database-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
