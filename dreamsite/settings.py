@@ -4,8 +4,6 @@ Every variable is listed in docs/settings.md; a test compares the two. All state
 """
 
 import os
-import secrets
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import django_stubs_ext
 import environ
 
+from dreamsite import secret_keys
 from dreamsite.host_names import host_names
 from generation.asgi.paths import API_PATHS
 
@@ -48,21 +47,23 @@ def _data_dir() -> Path:
     return path
 
 
-def _secret_key() -> str:
-    """Return the key of this installation. The link that creates it is atomic, so that two first starts use the same key."""
-    path = DATA_DIR / "secret_key"
-    if not path.exists():
-        draft = path.with_name(f"secret_key.{secrets.token_hex(4)}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(50))
-        with suppress(FileExistsError):
-            path.hardlink_to(draft)
-        draft.unlink()
-    return path.read_text().strip()
-
-
 DATA_DIR = _data_dir()
-SECRET_KEY = env.str("SECRET_KEY", default="") or _secret_key()
+# Signs sessions and cookies; what a fallback has signed still counts.
+_shared_key = env.str("SECRET_KEY", default="")
+SECRET_KEY = (
+    secret_keys.checked("SECRET_KEY", _shared_key) if _shared_key else secret_keys.created_once(DATA_DIR / "secret_key")
+)
+SECRET_KEY_FALLBACKS = [
+    secret_keys.checked("A key of SECRET_KEY_FALLBACKS", key) for key in env.list("SECRET_KEY_FALLBACKS", default=[])
+]
+# The first of these signs addresses of files and event streams. Hosts need not share a second key to agree on them.
+_url_key = env.str("URL_SECRET_KEY", default="")
+if _url_key:
+    URL_SECRET_KEYS = [secret_keys.checked("URL_SECRET_KEY", _url_key)]
+elif _shared_key:
+    URL_SECRET_KEYS = [SECRET_KEY, *SECRET_KEY_FALLBACKS]
+else:
+    URL_SECRET_KEYS = [secret_keys.created_once(DATA_DIR / "url_secret_key")]
 DEBUG = env.bool("DEBUG", default=False)
 
 # Addresses.

@@ -176,7 +176,7 @@ def test_a_queued_generation_has_its_position_and_ends_with_a_cancel(service: Se
 
 
 def test_a_stream_outlives_its_signed_address(service: Service, settings: Settings) -> None:
-    settings.SECRET_KEY = (service.data_dir / "secret_key").read_text()
+    settings.URL_SECRET_KEYS = [(service.data_dir / "url_secret_key").read_text()]
     with httpx.Client(timeout=WAIT_SECONDS) as client:
         with service.paused_worker():
             accepted = post(service, "respond-async", steps=1).json()

@@ -173,14 +173,18 @@ class Service:
     def _read(self, output: IO[str], ready: threading.Event) -> None:
         for line in output:
             self.output += line
-            if match := re.match(r"\s+API token\s+(\S+)", line):
-                self.token = match[1]
-            elif match := re.match(r"\s+password\s+(\S+)", line):
-                self.password = match[1]
-            elif match := re.match(r"ready (http\S+)", line):
+            if match := re.match(r"ready (http\S+)", line):
                 self.url = match[1]
+                self._read_first_sign_in()
                 ready.set()
         ready.set()
+
+    def _read_first_sign_in(self) -> None:
+        """Read the administrator's password and token, which are in a file after the first start."""
+        path = self.data_dir / "first_sign_in"
+        if path.exists():
+            words = dict(re.findall(r"^  (password|API token) +(\S+)$", path.read_text(), re.M))
+            self.password, self.token = words["password"], words["API token"]
 
 
 @cache

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _WORKER_GRACE = settings.DRAIN_SECONDS + 30.0
 _POLL_SECONDS = 0.2
+FIRST_SIGN_IN = "first_sign_in"
+"""The file in DATA_DIR with the first administrator's password and API token, readable by the owner of the process."""
 _SAMPLE = settings.BASE_DIR / "dreamsite" / "static" / "sample.jpg"
 
 
@@ -78,15 +80,17 @@ class Command(BaseCommand):
             time.sleep(_POLL_SECONDS)
 
     def _create_administrator(self, url: str) -> None:
-        """Create an administrator and a token if there is no administrator yet, and print both."""
+        """Create an administrator and a token if there is no administrator yet, and write both to a file.
+
+        They are printed to a terminal alone, since other output ends in logs.
+        """
         if User.objects.filter(is_superuser=True).exists():
             return
         password = secrets.token_urlsafe(12)
         admin = User.objects.create_superuser("admin", password=password)
         _, raw = ApiToken.objects.issue(admin, "first token")
         sample = os.path.relpath(_SAMPLE) if _SAMPLE.is_relative_to(Path.cwd()) else str(_SAMPLE)
-        self.stdout.write(
-            "This is the first start, so an administrator was created. Save this: it is not shown again.\n\n"
+        sign_in = (
             f"  user       {admin.username}\n"
             f"  password   {password}\n"
             f"  API token  {raw}\n\n"
@@ -97,6 +101,15 @@ class Command(BaseCommand):
             f"  curl {url}/image-to-image -H 'Authorization: Bearer {raw}' \\\n"
             f"    -F prompt='make it night' -F num_inference_steps=20 -F image=@{sample}\n"
         )
+        path = settings.DATA_DIR / FIRST_SIGN_IN
+        path.touch(mode=0o600)
+        path.write_text(sign_in)
+        self.stdout.write(
+            "This is the first start, so an administrator was created. Password and API token are in the file\n\n"
+            f"  {path}\n\nwhich only you can read. Keep them elsewhere and delete it.\n"
+        )
+        if self.stdout.isatty():
+            self.stdout.write(sign_in)
         self.stdout.flush()
 
 
