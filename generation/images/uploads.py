@@ -42,18 +42,28 @@ C library reserves freed memory for the thread that used it."""
 
 
 @dataclass(frozen=True)
+class InputFile:
+    """The content of a stored input, and the suffix of its name, such as `.webp`: see `generation.images.input_files`."""
+
+    content: bytes
+    suffix: str
+
+
+@dataclass(frozen=True)
 class Upload:
     """An accepted upload.
 
     `picture` is upright, mode RGB in sRGB, without metadata, at most `MAX_INPUT_SIDE` pixels on its long side; `size`
-    is width and height of the upright upload before any reduction; `sha256` is the hex digest of the uploaded bytes;
-    `format` is one of `generation.images.kinds.FORMATS`.
+    is width and height of the upright upload before any reduction; `sha256` is the hex digest of the uploaded bytes, `length`
+    their number; `format` is one of `generation.images.kinds.FORMATS`. `stored` is the file, if it is a stored input.
     """
 
     picture: Image.Image
     size: tuple[int, int]
     sha256: str
     format: str
+    length: int
+    stored: InputFile | None = None
 
 
 def read_upload(upload: IO[bytes], *, max_pixels: int) -> Upload:
@@ -81,7 +91,7 @@ def _decode_upload(content: bytes, max_pixels: int) -> Upload:
     # Decoders raise any kind of exception on malicious bytes.
     except Exception as error:
         raise InvalidField("image", kinds.DAMAGED) from error
-    return Upload(picture, size, hashlib.sha256(content).hexdigest(), kind)
+    return Upload(picture, size, hashlib.sha256(content).hexdigest(), kind, len(content))
 
 
 def _prepared(content: bytes, max_pixels: int) -> bytes:
@@ -107,14 +117,6 @@ def _read(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]
         if first != second:
             raise
         return first
-
-
-def encode_input(picture: Image.Image) -> bytes:
-    """Encode a picture as lossless WebP without metadata, at the fastest setting."""
-    encoded = io.BytesIO()
-    # For lossless WebP, quality means effort: the default takes ten times as long at 2048 x 1536 and saves nothing.
-    picture.save(encoded, "WEBP", lossless=True, method=0, quality=0, icc_profile=b"", exif=b"", xmp=b"")
-    return encoded.getvalue()
 
 
 def thumbnail(picture: Image.Image, side: int) -> bytes:

@@ -16,12 +16,8 @@ from accounts.models import ApiToken, User
 from generation.broker import queues
 from generation.broker.connection import redis_client
 from generation.images import storage
-from generation.images.uploads import (
-    THUMBNAIL_SIDE,
-    Upload,
-    encode_input,
-    thumbnail,
-)
+from generation.images.input_files import encode_input
+from generation.images.uploads import THUMBNAIL_SIDE, InputFile, Upload, thumbnail
 from generation.jobs import (
     downloads,
     forecast,
@@ -271,14 +267,14 @@ def _insert_row(generation: Generation) -> None:
 
 @dataclass(frozen=True)
 class _EncodedInput:
-    """The content of an input's files."""
+    """The input as it is stored, and the content of its thumbnail."""
 
-    picture: bytes
+    picture: InputFile
     thumbnail: bytes
 
     @classmethod
     def of(cls, picture: Upload) -> Self:
-        return cls(encode_input(picture.picture), thumbnail(picture.picture, THUMBNAIL_SIDE))
+        return cls(encode_input(picture), thumbnail(picture.picture, THUMBNAIL_SIDE))
 
 
 def _store_files(generation: Generation, encoded: _EncodedInput) -> None:
@@ -286,9 +282,9 @@ def _store_files(generation: Generation, encoded: _EncodedInput) -> None:
     folder = f"inputs/{generation.created:%Y/%m/%d}/{generation.pk}"
     # As with outputs: a worker that lost its lease must not write over the input that a later attempt fetched.
     name = f"{folder}-{generation.attempt}" if generation.attempt else folder
-    names = [f"{name}.webp", f"{name}-small.webp"]
+    names = [f"{name}{encoded.picture.suffix}", f"{name}-small.webp"]
     files.stage(names, generation)
-    generation.input.name = storage.store(names[0], encoded.picture)
+    generation.input.name = storage.store(names[0], encoded.picture.content)
     generation.input_thumbnail.name = storage.store(names[1], encoded.thumbnail)
 
 

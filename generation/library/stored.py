@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
@@ -12,7 +13,7 @@ from django.conf import settings
 from accounts.models import User
 from accounts.requests import whole_number
 from generation.images import storage
-from generation.images.uploads import Upload, read_upload
+from generation.images.uploads import InputFile, Upload, read_upload
 from generation.models import GeneratedImage, Generation
 from generation.parameters import InvalidField
 
@@ -48,12 +49,15 @@ class StoredPicture:
 
     def read(self) -> Upload:
         """Read it like an upload. Raises `StorageFailed`, or `InvalidField` if the file is damaged."""
-        upload = read_upload(io.BytesIO(storage.read(str(self.file.name))), max_pixels=settings.MAX_UPLOAD_PIXELS)
+        name = str(self.file.name)
+        content = storage.read(name)
+        upload = read_upload(io.BytesIO(content), max_pixels=settings.MAX_UPLOAD_PIXELS)
         if self.image:
             return upload
         # The stored input may be smaller than the upload, and sizes are planned by the upload.
         row = self.generation
-        return replace(upload, size=self.size, sha256=row.input_sha256, format=row.input_format)
+        stored = InputFile(content, PurePosixPath(name).suffix)
+        return replace(upload, size=self.size, sha256=row.input_sha256, format=row.input_format, stored=stored)
 
 
 def stored_picture(user: User, generation_id: UUID, index: int | None = None) -> StoredPicture:

@@ -97,7 +97,7 @@ def test_other_keys_are_refused(header: str) -> None:
 @pytest.mark.usefixtures("redis", "tiny_edit")
 class TestRows:
     def submit(self, token: ApiToken, key: str = "key", prompt: str = "make it night") -> Generation:
-        picture = Upload(scene(64, 64), (64, 64), "0" * 64, "PNG")
+        picture = Upload(scene(64, 64), (64, 64), "0" * 64, "PNG", 10_000)
         parameters = ImageToImageParameters(prompt=prompt)
         digest = idempotency.fingerprint("/image-to-image", parameters, picture.sha256)
         idempotent = idempotency.IdempotentRequest(token.user, token, key, digest)

@@ -11,7 +11,8 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from generation.images import storage
-from generation.images.uploads import THUMBNAIL_SIDE, encode_input, thumbnail
+from generation.images.input_files import encode_lossless
+from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
 from generation.library import search
 from generation.models import DiffusionModel, FileDeletion, GeneratedImage, Generation, StagedFiles, State
 from generation.models.review import Review
@@ -51,7 +52,7 @@ def make_generation(
     generation = _new_row(user, state, picture, parameters, created or timezone.now())
     generation.token = token
     name = f"test/{generation.pk}"
-    generation.input = storage.store(f"{name}.webp", encode_input(picture))
+    generation.input = storage.store(f"{name}.webp", encode_lossless(picture))
     generation.input_thumbnail = storage.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
     if state == State.SUCCEEDED:
         generation.is_flagged = parameters.safety_check and bool(flagged)

@@ -16,7 +16,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from accounts.models import User
 from generation.images import storage
-from generation.images.uploads import THUMBNAIL_SIDE, encode_input, thumbnail
+from generation.images.input_files import encode_lossless
+from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
 from generation.library import files, search
 from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
@@ -289,7 +290,7 @@ def _pictures() -> dict[str, Image.Image]:
     crops = [sample, sample.crop((0, 0, side, side)), sample.crop((left, 0, sample.width, side))]
     pictures = {f"look-{number}": effect(crops[number % 3]) for number, effect in enumerate(EFFECTS)}
     for name, picture in {"input": sample, **pictures}.items():
-        for suffix, content in (("", encode_input(picture)), ("-small", thumbnail(picture, THUMBNAIL_SIDE))):
+        for suffix, content in (("", encode_lossless(picture)), ("-small", thumbnail(picture, THUMBNAIL_SIDE))):
             file_name = f"{FOLDER}{name}{suffix}.webp"
             files.share([file_name])
             default_storage.delete(file_name)
