@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN = .venv/bin
 
-.PHONY: run test chaos bench evaluate screenshots models lint constraints clean
+.PHONY: run test chaos bench evaluate screenshots models lint requirements audit clean
 
 run: .venv/run
 	$(BIN)/python manage.py serve
@@ -35,26 +35,47 @@ models: .venv/dev
 lint: .venv/dev
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy && $(BIN)/lint-imports
 
-# Installed once, and again whenever what is pinned or asked for has changed.
-.venv/run: pyproject.toml constraints.txt | .venv/bin/pip
+# Installed once, and again whenever what is pinned has changed: wheels alone, each with a hash, but for torch.
+INSTALL = $(BIN)/pip install --quiet --only-binary :all:
+
+.venv/run: requirements/run.txt requirements/torch.txt | .venv/bin/pip
 	@echo "Installing into .venv; the first time this takes a minute or two."
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(INSTALL) --no-deps --require-hashes --requirement requirements/run.txt
+	$(INSTALL) --requirement requirements/torch.txt
 	touch $@
 
-.venv/dev: pyproject.toml constraints.txt | .venv/bin/pip
+.venv/dev: requirements/dev.txt requirements/torch.txt | .venv/bin/pip
 	@echo "Installing into .venv; the first time this takes a minute or two."
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --no-deps --require-hashes --requirement requirements/dev.txt
+	$(INSTALL) --requirement requirements/torch.txt
 	touch .venv/run $@
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
 
-# Resolve the ranges of pyproject.toml anew, in an environment of its own.
-constraints:
-	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
-	build/resolve/bin/pip install --quiet '.[dev]'
-	build/resolve/bin/pip freeze --exclude dreamsite > constraints.txt
-	sed -i 's/+cpu$$//' constraints.txt
+# Pin what pyproject.toml asks for, for every platform. `make requirements UPGRADE=--upgrade` takes the newest releases.
+LOCK = build/uv/bin/uv pip compile --quiet $(UPGRADE)
+LOCK_PROJECT = $(LOCK) pyproject.toml --constraints requirements/torch.txt
+
+requirements: build/uv/bin/uv
+	$(LOCK_PROJECT) --output-file requirements/run.txt
+	$(LOCK_PROJECT) --extra dev --constraints requirements/run.txt --output-file requirements/dev.txt
+	$(LOCK_PROJECT) --extra gpu --constraints requirements/run.txt --output-file requirements/gpu.txt
+	$(LOCK) --group audit --output-file requirements/audit.txt
+
+build/uv/bin/uv:
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet uv==0.13.9
+
+# What is installed, as a CycloneDX bill of materials in build/sbom.json, and which of it has known vulnerabilities.
+audit: build/audit/done
+	build/audit/bin/cyclonedx-py requirements requirements/run.txt --output-reproducible --output-file build/sbom.json
+	build/audit/bin/pip-audit --disable-pip --no-deps --progress-spinner off --requirement requirements/run.txt
+
+build/audit/done: requirements/audit.txt
+	$(PYTHON) -m venv --clear build/audit
+	build/audit/bin/pip install --quiet --only-binary :all: --no-deps --require-hashes --requirement $<
+	touch $@
 
 clean:
 	rm -rf .venv build

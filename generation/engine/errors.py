@@ -48,7 +48,7 @@ class PackagesMissing(ModelFailed):
     def __init__(self, model_id: str, packages: Sequence[str]) -> None:
         super().__init__(
             f"Model '{model_id}' needs {' and '.join(packages)}, which is not installed on this server. Staff can install "
-            "it: .venv/bin/pip install --constraint constraints.txt --editable '.[gpu]'"
+            "it: .venv/bin/pip install --no-deps --require-hashes --requirement requirements/gpu.txt"
         )
 
 

@@ -16,7 +16,7 @@ from ssl import SSLContext
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import httpcore
+import httpcore2
 
 MAX_REDIRECTS = 3
 MAX_URL_LENGTH = 4000
@@ -103,7 +103,7 @@ def fetch(url: str, *, max_bytes: int, seconds: float, allow: AddressRule = is_p
     resolves to must be accepted by `allow`. Raises `RemoteRefused`.
     """
     backend = _CheckedBackend(allow, time.monotonic() + seconds)
-    with httpcore.ConnectionPool(network_backend=backend) as pool:
+    with httpcore2.ConnectionPool(network_backend=backend) as pool:
         for _ in range(MAX_REDIRECTS + 1):
             target = _parse(url, allow)
             try:
@@ -111,14 +111,14 @@ def fetch(url: str, *, max_bytes: int, seconds: float, allow: AddressRule = is_p
                     if response.status not in _REDIRECTS:
                         return _read_body(response, max_bytes)
                     url = _redirect_url(url, response)
-            except httpcore.TimeoutException as error:
+            except httpcore2.TimeoutException as error:
                 raise RemoteRefused(_TOO_SLOW) from error
-            except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
                 raise RemoteRefused(_BROKEN) from error
     raise RemoteRefused(f"The URL redirects more than {MAX_REDIRECTS} times; {_SEND_OTHER}")
 
 
-def _parse(url: str, allow: AddressRule) -> httpcore.URL:
+def _parse(url: str, allow: AddressRule) -> httpcore2.URL:
     """Return the checked parts of a URL. Nothing else parses the text, so nothing can understand it differently."""
     if not _URL.fullmatch(url):
         raise RemoteRefused(
@@ -141,7 +141,7 @@ def _parse(url: str, allow: AddressRule) -> httpcore.URL:
         raise RemoteRefused(f"The URL's port must be 80, 443, or {_MIN_OTHER_PORT} to 65535.")
     host = _parse_host(authority["ipv6"] or authority["name"], allow)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
+    return httpcore2.URL(scheme=parts.scheme, host=host, port=port, target=target)
 
 
 def _parse_host(host: str, allow: AddressRule) -> str:
@@ -161,8 +161,8 @@ def _parse_host(host: str, allow: AddressRule) -> str:
     return host
 
 
-def _headers(url: httpcore.URL) -> list[tuple[str, str]]:
-    # httpcore's own Host header has no brackets around IPv6 addresses.
+def _headers(url: httpcore2.URL) -> list[tuple[str, str]]:
+    # httpcore2's own Host header has no brackets around IPv6 addresses.
     host = url.host.decode("ascii")
     host = f"[{host}]" if ":" in host else host
     return [
@@ -174,11 +174,11 @@ def _headers(url: httpcore.URL) -> list[tuple[str, str]]:
     ]
 
 
-def _header_values(response: httpcore.Response, name: bytes) -> list[str]:
+def _header_values(response: httpcore2.Response, name: bytes) -> list[str]:
     return [value.decode("latin-1") for header, value in response.headers if header.lower() == name]
 
 
-def _redirect_url(url: str, response: httpcore.Response) -> str:
+def _redirect_url(url: str, response: httpcore2.Response) -> str:
     """Return the URL that a redirect of `url` leads to."""
     locations = _header_values(response, b"location")
     if len(locations) != 1 or not _URL.fullmatch(locations[0]):
@@ -192,7 +192,7 @@ def _redirect_url(url: str, response: httpcore.Response) -> str:
     return target
 
 
-def _read_body(response: httpcore.Response, max_bytes: int) -> bytes:
+def _read_body(response: httpcore2.Response, max_bytes: int) -> bytes:
     if response.status != 200:
         raise RemoteRefused(f"The URL's server answered with status {response.status}; it must be 200, with a picture.")
     if any(coding.strip().lower() != "identity" for coding in _header_values(response, b"content-encoding")):
@@ -208,7 +208,7 @@ def _read_body(response: httpcore.Response, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-class _CheckedBackend(httpcore.NetworkBackend):
+class _CheckedBackend(httpcore2.NetworkBackend):
     """Connects to a name only if `allow` accepts all of its addresses.
 
     `deadline` is in seconds of the monotonic clock; after it every operation raises `RemoteRefused`.
@@ -217,7 +217,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
     def __init__(self, allow: AddressRule, deadline: float) -> None:
         self._allow = allow
         self._deadline = deadline
-        self._backend = httpcore.SyncBackend()
+        self._backend = httpcore2.SyncBackend()
 
     def connect_tcp(
         self,
@@ -225,8 +225,8 @@ class _CheckedBackend(httpcore.NetworkBackend):
         port: int,
         timeout: float | None = None,
         local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
         addresses = _resolve(host, port, _seconds_until(self._deadline))
         # The same message for a private address and for none, so that it tells nothing about the network here.
         if not addresses or not all(map(self._allow, addresses)):
@@ -234,16 +234,16 @@ class _CheckedBackend(httpcore.NetworkBackend):
         candidates = addresses[:MAX_ADDRESSES]
         for index, address in enumerate(candidates):
             seconds = _seconds_until(self._deadline) / (len(candidates) - index)
-            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+            with suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 stream = self._backend.connect_tcp(str(address), port, seconds)
                 return _DeadlineStream(stream, self._deadline)
         raise RemoteRefused(_UNREACHABLE)
 
 
-class _DeadlineStream(httpcore.NetworkStream):
+class _DeadlineStream(httpcore2.NetworkStream):
     """A stream whose operations all end before one deadline."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+    def __init__(self, stream: httpcore2.NetworkStream, deadline: float) -> None:
         self._stream = stream
         self._deadline = deadline
 
@@ -258,13 +258,13 @@ class _DeadlineStream(httpcore.NetworkStream):
 
     def start_tls(
         self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
+    ) -> httpcore2.NetworkStream:
         try:
             stream = self._stream.start_tls(ssl_context, server_hostname, _seconds_until(self._deadline))
-        except httpcore.ConnectError as error:
+        except httpcore2.ConnectError as error:
             raise RemoteRefused(_NO_TLS) from error
         except RemoteRefused:
-            # httpcore does not close a stream that it has not returned yet.
+            # httpcore2 does not close a stream that it has not returned yet.
             self.close()
             raise
         return _DeadlineStream(stream, self._deadline)
