@@ -6,7 +6,6 @@ signed in before, only failures with the same username and address count: so nob
 
 import math
 from datetime import datetime, timedelta
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 from axes.helpers import get_client_username
@@ -19,22 +18,16 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from accounts.addresses import counted_address
+
 _COOKIE = "known"
 _SALT = "accounts.throttle.known"
 _COOKIE_AGE = timedelta(days=180)
-_IPV6_NETWORK = 64
-"""Bits: a subscriber has a whole /64 network, so single addresses are not worth counting."""
 
 
 def address(request: HttpRequest) -> str | None:
     """Return the address that failures are counted by: for IPv6 that of the network. None for a unix socket."""
-    try:
-        remote = ip_address(request.META.get("REMOTE_ADDR", ""))
-    except ValueError:
-        return None
-    if remote.version == 4:
-        return str(remote)
-    return str(remote.ipv4_mapped or ip_network((remote, _IPV6_NETWORK), strict=False).network_address)
+    return counted_address(request.META.get("REMOTE_ADDR", ""))
 
 
 def lockout_parameters(request: HttpRequest, credentials: dict[str, Any] | None = None) -> list[str | list[str]]:

@@ -1,4 +1,4 @@
-"""The ASGI application: Django, inside the long-poll middleware, inside those of request ids and forwarded headers."""
+"""The ASGI application: Django, inside the long-poll middleware, inside those that count requests and read proxies' headers."""
 
 import os
 
@@ -7,9 +7,10 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsite.settings")
 django_application = get_asgi_application()
 
-from dreamsite.forwarded_headers import ForwardedHeadersMiddleware, with_prefix  # noqa: E402  needs Django's settings
+from dreamsite.connections import requests_per_address  # noqa: E402  needs Django's settings
+from dreamsite.forwarded_headers import ForwardedHeadersMiddleware, with_prefix  # noqa: E402
 from generation.asgi.long_poll import LongPollMiddleware  # noqa: E402
 from generation.asgi.request_id_middleware import request_id_middleware  # noqa: E402
 
 long_poll = LongPollMiddleware(with_prefix(django_application))
-application = ForwardedHeadersMiddleware(request_id_middleware(long_poll))
+application = ForwardedHeadersMiddleware(request_id_middleware(requests_per_address(long_poll)))

@@ -20,6 +20,7 @@ _CHOICES = {
 }
 _POSITIVE = ("MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "LEASE_SECONDS", "MAX_BATCH")
 _NOT_NEGATIVE = ("WORKERS", "THREADS")
+_NO_LIMIT = ("CONNECTIONS_PER_ADDRESS",)
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _WEB_ADDRESS = re.compile(r"https?://[^/?#\s]+/?")
 _MAX_S3_EXPIRY_SECONDS = 7 * 24 * 3600
@@ -44,6 +45,9 @@ def _broken_rules() -> Iterator[tuple[str, str]]:
     for name in _NOT_NEGATIVE:
         if getattr(settings, name) < 0:
             yield name, "must be 0 or more; with 0, GPUs and cores decide"
+    for name in _NO_LIMIT:
+        if getattr(settings, name) < 0:
+            yield name, "must be 0 or more; 0 is no limit"
     if not _DEVICE.fullmatch(settings.DEVICE):
         yield "DEVICE", "must be auto, cpu, cuda, cuda:<number> or mps"
     if not 0 <= settings.REVIEW_SAMPLE <= 1:

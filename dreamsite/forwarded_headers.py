@@ -19,6 +19,10 @@ class ForwardedHeadersMiddleware:
         # Uvicorn's, whose place is here, since it replaces the address of the proxy.
         self._inner = ProxyHeadersMiddleware(application, settings.TRUSTED_PROXIES)  # type: ignore[arg-type]
 
+    def is_trusted_proxy(self, address: str) -> bool:
+        """Return whether this address is that of a proxy in TRUSTED_PROXIES."""
+        return address in self._inner.trusted_hosts
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope = _below_setting(scope) if settings.URL_PREFIX else self._below_header(scope)
@@ -27,7 +31,7 @@ class ForwardedHeadersMiddleware:
     def _below_header(self, scope: Scope) -> Scope:
         """Return the scope with the prefix that a trusted proxy names as `root_path`; empty without one, or if not valid."""
         proxy, _ = scope.get("client") or ("", 0)
-        is_trusted = proxy in self._inner.trusted_hosts
+        is_trusted = self.is_trusted_proxy(proxy)
         prefix = header(scope, b"x-forwarded-prefix").rstrip("/")
         return {**scope, "root_path": prefix if is_trusted and is_valid(prefix) else ""}
 

@@ -82,6 +82,7 @@ class ErrorCode(StrEnum):
     IMAGE_URL_REFUSED = "image_url_refused", 400, "`image_url` may not be fetched, or does not lead to a picture"
     NOT_FOUND = "not_found", 404, "it does not exist, or belongs to somebody else"
     METHOD_NOT_ALLOWED = "method_not_allowed", 405, "the `Allow` header lists the allowed methods"
+    REQUEST_TIMEOUT = "request_timeout", 408, "headers or body were not sent in the time that they may take", 1
     ALREADY_FINISHED = "already_finished", 409, "it has ended and cannot be canceled"
     ON_HOLD = "on_hold", 409, "it is on legal hold and cannot be deleted now"
     NOT_FINISHED = "not_finished", 409, "it is queued or running and cannot be deleted; cancel it first"
@@ -92,9 +93,11 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_ENCODING = "unsupported_encoding", 415, "the body is compressed otherwise than by gzip or deflate"
     INVALID_FIELDS = "invalid_fields", 422, "fields are missing or wrong; `detail` lists all of them"
     KEY_REUSED = "key_reused", 422, "the `Idempotency-Key` was used with another request"
+    TOO_MANY_CONNECTIONS = "too_many_connections", 429, "the address has as many connections open as allowed", 5
     TOO_MANY_QUEUED = "too_many_queued", 429, "the user has as many queued requests as allowed", 10
     TOO_MANY_REQUESTS = "too_many_requests", 429, "the user has sent as many requests a minute as allowed", 60
     COST_EXCEEDED = "cost_exceeded", 429, "the request costs more than the user may still spend today"
+    HEADERS_TOO_LARGE = "headers_too_large", 431, "request line and headers are larger than 32 kB"
     MODEL_FAILED = "model_failed", 500, "the model could not be loaded, or failed"
     OUT_OF_MEMORY = "out_of_memory", 500, "there is not enough memory for a single picture"
     MODEL_TOO_LARGE = "model_too_large", 500, "the model does not fit into the worker's memory; use another one"

@@ -20,11 +20,12 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from accounts import unknown_hosts
-from generation.asgi.paths import API_PATHS, OPENAI_PATHS
+from generation.asgi.paths import API_PATHS
+from generation.asgi.refusals import error_content
 from generation.images.storage import StorageFailed
 from generation.jobs.submission import Unavailable
 from generation.parameters import MESSAGES, ErrorCode, Refusal
-from generation.responses import error_body, openai_error_body
+from generation.responses import error_body
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +128,7 @@ def _json_error(request: HttpRequest, code: ErrorCode, message: str) -> HttpResp
 
 
 def _json(request: HttpRequest, code: ErrorCode, message: str) -> JsonResponse:
-    is_openais = re.match(OPENAI_PATHS, request.path_info)
-    body = openai_error_body(code.status, message, code) if is_openais else error_body(code, message)
+    body = error_content(request.path_info, code, message)
     headers = {"Cache-Control": "no-store", **code.retry_headers()}
     return JsonResponse(body, status=code.status, headers=headers)
 

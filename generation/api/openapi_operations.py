@@ -168,6 +168,11 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             ErrorCode.MALFORMED_REQUEST,
         ),
         401: _INVALID_TOKEN,
+        408: problem_response(
+            "The request took too long to arrive.",
+            "The request did not arrive in time; send at least 4 kB a second.",
+            ErrorCode.REQUEST_TIMEOUT,
+        ),
         409: problem_response(
             "It was canceled while it was queued or running.", "It was canceled.", ErrorCode.CANCELED
         ),
@@ -194,6 +199,12 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             ErrorCode.TOO_MANY_REQUESTS,
             ErrorCode.TOO_MANY_QUEUED,
             ErrorCode.COST_EXCEEDED,
+            ErrorCode.TOO_MANY_CONNECTIONS,
+        ),
+        431: problem_response(
+            "The headers are too large.",
+            "Request line and headers may have 32 kB in all; send fewer cookies and shorter values.",
+            ErrorCode.HEADERS_TOO_LARGE,
         ),
         500: problem_response(
             "The generation failed.",
@@ -256,7 +267,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
         ),
         header("Location", "The record of the generation.", [202], format="uri"),
         header("Accept-Encoding", "How bodies may be compressed.", [415]),
-        header("Retry-After", _RETRY_AFTER, [429, 503], type="integer"),
+        header("Retry-After", _RETRY_AFTER, [408, 429, 503], type="integer"),
         header("Retry-After", _RETRY_AFTER, [500, 504], False, type="integer"),
         header("RateLimit-Limit", "The limit that was reached.", [429]),
         header("RateLimit-Remaining", "What is left of the limit.", [429]),

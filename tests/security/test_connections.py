@@ -1,11 +1,66 @@
-"""Connections that cost their client nothing: unused ones, and requests that are never finished."""
+"""Connections that cost their client nothing: unused ones, requests that never end, headers of megabytes."""
 
-from contextlib import ExitStack
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
-from tests.support.web_process import WebProcess
+import pytest
+
+from tests.support.service import wait_until
+from tests.support.web_process import DESCRIPTORS, WebProcess
+
+SENT = {
+    "nothing": b"",
+    "half of the headers": b"GET /history/ HTTP/1.1\r\nHost: x\r\n",
+    "no body": b"POST /accounts/sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n",
+}
 
 
-def test_unused_connections_stop_nobody(web: WebProcess) -> None:
-    with ExitStack() as connections, web.serving_others():
-        for _ in range(300):
-            connections.enter_context(web.connect())
+@contextmanager
+def connections(web: WebProcess, number: int, sent: bytes, addresses: int = 1) -> Iterator[list[socket.socket]]:
+    """Open so many connections, from so many addresses, and send this on each."""
+    with ExitStack() as stack:
+        opened = []
+        for index in range(number):
+            connection = stack.enter_context(web.connect(f"127.0.1.{1 + index % addresses}"))
+            opened.append(connection)
+            with suppress(ConnectionError):
+                connection.sendall(sent)
+        yield opened
+
+
+@pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
+def test_one_address_does_not_take_all_connections(web: WebProcess, sent: bytes) -> None:
+    before = len(web.descriptors())
+    with web.serving_others(), connections(web, DESCRIPTORS + 200, sent):
+        with web.client() as late:
+            # Connections are accepted in their order, so all others have been by now.
+            late.get("/health")
+        assert len(web.descriptors()) - before < DESCRIPTORS / 2
+
+
+def test_many_addresses_do_not_take_all_connections_with_headers_that_never_end(web: WebProcess) -> None:
+    with web.serving_others(), connections(web, DESCRIPTORS + 200, SENT["half of the headers"], addresses=20):
+        assert len(web.descriptors()) < DESCRIPTORS - 50
+
+
+def test_headers_that_never_end_are_408_after_ten_seconds(web: WebProcess) -> None:
+    before = len(web.descriptors())
+    with connections(web, 50, SENT["half of the headers"]) as opened:
+        assert opened[-1].recv(100).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        wait_until(lambda: len(web.descriptors()) <= before + 10, "the end of the connections")
+
+
+@pytest.mark.parametrize("path", ["/health", "/history/", "/image-to-image"])
+def test_headers_of_megabytes_are_431_and_take_no_memory(web: WebProcess, path: str) -> None:
+    web.reset_peak_memory()
+    before = web.memory()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nPrefer: ".encode()
+    with web.serving_others():
+        for _ in range(10):
+            with web.connect() as connection:
+                with suppress(ConnectionError):
+                    connection.sendall(head + b"a," * 4_000_000)
+                with suppress(ConnectionError):
+                    assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
+    assert web.peak_memory() - before < 50_000_000

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,9 @@ from tests.support.service import WAIT_SECONDS, migrated_database, wait_until
 PASSWORDS = {name: f"the password of {name}" for name in ("alice", "bob", "charlie")}
 OTHERS_ADDRESS = "127.0.0.2"
 """The address from which the others come, since what is counted by address is not counted for them."""
+
+DESCRIPTORS = 1024
+"""How many files it may have open: few, as on many systems, so that an attack need not be large."""
 
 _MAX_WAIT_SECONDS = 5.0
 """How long the others may wait for one answer. Alone they wait some milliseconds; the rest is for a busy machine."""
@@ -66,6 +70,7 @@ class WebProcess:
                 cwd=ROOT,
                 env=self.environment,
                 pass_fds=[listener.fileno()],
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, DESCRIPTORS)),
             )
         # The first request loads the URLs and what they import.
         wait_until(

@@ -62,7 +62,10 @@ print(json.dumps([times, ids]))
 
 @contextmanager
 def temporary_service(**environment: str) -> Iterator[Service]:
-    with tempfile.TemporaryDirectory(prefix="bench") as folder, Service(Path(folder), **environment) as service:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench") as folder,
+        Service(Path(folder), CONNECTIONS_PER_ADDRESS="0", **environment) as service,
+    ):
         yield service
 
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import warnings
 from argparse import ArgumentParser
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -22,6 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, fd: int | None, **options: Any) -> None:
         from dreamsite.asgi import application, long_poll
+        from dreamsite.connections import IDLE_SECONDS, Connection, Connections, raise_descriptor_limit
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -38,17 +40,20 @@ class Command(BaseCommand):
 
         # WhiteNoise reads files synchronously; they are small.
         warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
+        connections = Connections(raise_descriptor_limit(), application.is_trusted_proxy)
         config = uvicorn.Config(
             application,
             host=settings.HOST,
             port=settings.PORT,
+            http=partial(Connection, connections),  # type: ignore[arg-type]
+            ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
             # The application reads the headers of proxies itself.
             proxy_headers=False,
-            timeout_keep_alive=65,
+            timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=10,
         )
         Server(config).run(sockets=[socket.socket(fileno=fd)] if fd is not None else None)

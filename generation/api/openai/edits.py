@@ -76,7 +76,7 @@ EDITS: dict[str, Any] = {
     "request": {"multipart/form-data": EditForm, "application/json": EditBody},
     "responses": {
         200: OpenApiResponse(EditedImagesOrDryRun, "The pictures, or with `dry_run` an estimate."),
-        **dict.fromkeys((400, 401, 410, 413, 415, 422, 429, 500, 503, 504), PROBLEM),
+        **dict.fromkeys((400, 401, 408, 410, 413, 415, 422, 429, 431, 500, 503, 504), PROBLEM),
     },
     "parameters": [
         *openapi_operations.IMAGE_TO_IMAGE["parameters"],
