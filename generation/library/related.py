@@ -50,7 +50,11 @@ def related_to(
     The history's filters also apply to newer and older.
     """
     mine = Generation.objects.owned_by(generation.user).defer(*_DEFERRED)
-    derived = list(mine.filter(source__in=images).order_by("-pk")[: MAX_DERIVED + 1]) if images else []
+    derived = (
+        list(mine.filter(source__in=images).select_related("source").order_by("-pk")[: MAX_DERIVED + 1])
+        if images
+        else []
+    )
     newer, older = search.neighbours(mine, generation.user_id, filters or HistoryFilters(), generation.pk, NEIGHBOURS)
     made = mine.filter(state=State.SUCCEEDED).exclude(pk=generation.pk)
     sheet, digest = generation.contact_sheet_id, generation.input_sha256

@@ -256,6 +256,11 @@ class Generation(models.Model):
         return self.deleted is not None or self.trashed is not None
 
     @property
+    def has_flagged_input(self) -> bool:
+        """Return whether its input is a result that is flagged; select `source`."""
+        return self.source is not None and self.source.nsfw
+
+    @property
     def image_count(self) -> int:
         """Return the number of requested images."""
         return len(self.recipe["seeds"])

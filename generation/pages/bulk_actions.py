@@ -151,7 +151,8 @@ def bulk_result(
     if "HX-Request" not in request.headers:
         return redirect(_page(request))
     # Unfinished tiles are left to the page's poll, which has their progress.
-    changed = [] if removed_ids else [(row, None) for row in rows.prefetch_related("images") if row.is_final]
+    tiles = [] if removed_ids else rows.select_related("source").prefetch_related("images")
+    changed = [(row, None) for row in tiles if row.is_final]
     context = {
         "changed": changed,
         "removed_ids": removed_ids or [],

@@ -75,7 +75,13 @@ def _candidates(
     if generation.input:
         size = generation.input_width, generation.input_height
         yield ComparisonImage(
-            INPUT, "input", "The input picture", generation.input, generation.input_thumbnail, *size, False
+            INPUT,
+            "input",
+            "The input picture",
+            generation.input,
+            generation.input_thumbnail,
+            *size,
+            generation.has_flagged_input,
         )
     else:
         # A retention rule removed the input. The address without a key still needs a picture to show.

@@ -88,6 +88,7 @@ def sheet(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
         "sheet": contact_sheet,
         "title": title(contact_sheet),
         "first": first,
+        "has_blurred_input": bool(first and first.has_flagged_input and current_user(request).blur_flagged),
         "fixed_values": _fixed_values(contact_sheet, first) if first else [],
         "columns": columns,
         "columns_label": LABELS[contact_sheet.columns["field"]],
@@ -215,7 +216,9 @@ def _axis_values(contact_sheet: ContactSheet) -> tuple[list[str], list[str]]:
 def _cells(contact_sheet: ContactSheet) -> list[Cell]:
     columns, rows = _axis_values(contact_sheet)
     generations = Generation.objects.owned_by(contact_sheet.user_id).filter(contact_sheet=contact_sheet)
-    by_cell: dict[int | None, Generation] = {row.cell: row for row in generations.prefetch_related("images")}
+    by_cell: dict[int | None, Generation] = {
+        row.cell: row for row in generations.select_related("source").prefetch_related("images")
+    }
     trashed = deletion.restorable(Generation.objects.trashed_by(contact_sheet.user_id))
     trashed_cells = set(trashed.filter(contact_sheet=contact_sheet).values_list("cell", flat=True))
     progress_of = progress.latest([row.pk for row in by_cell.values() if row.state == State.RUNNING])

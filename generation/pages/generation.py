@@ -37,7 +37,7 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     filters also apply to the links to the previous and the next generation.
     """
     row = get_object_or_404(
-        Generation.objects.owned_by(request.user).select_related("user", "token").prefetch_related("images"),
+        Generation.objects.owned_by(request.user).select_related("user", "token", "source").prefetch_related("images"),
         pk=generation_id,
     )
     if "HX-Request" in request.headers:
@@ -58,6 +58,7 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         "result": result,
         "related": related,
         "notes_form": NoteForm(instance=row),
+        "has_blurred_input": row.has_flagged_input and current_user(request).blur_flagged,
         "querystring": query.querystring,
         "querystring_suffix": query.querystring_suffix,
         "page_url": request.get_full_path(),

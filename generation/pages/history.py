@@ -78,7 +78,12 @@ def tiles(request: HttpRequest) -> HttpResponse:
     for text in request.GET.getlist("live")[:PAGE_SIZE]:
         generation_id, _, state = text.partition(".")
         states[_uuid(generation_id)] = state
-    rows = list(Generation.objects.owned_by(request.user).filter(pk__in=states).prefetch_related("images"))
+    rows = list(
+        Generation.objects.owned_by(request.user)
+        .filter(pk__in=states)
+        .select_related("source")
+        .prefetch_related("images")
+    )
     live_statuses = display.live_statuses(rows, with_previews=True)
     changed = [(row, live_statuses.get(row.pk)) for row in rows if row.state != states[row.pk]]
     unchanged = [

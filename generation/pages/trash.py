@@ -59,7 +59,7 @@ def trash(request: HttpRequest) -> HttpResponse:
     page = whole_number(request.GET.get("page", ""), _MAX_PAGE) or 1
     start = (page - 1) * PAGE_SIZE
     rows = deletion.restorable(Generation.objects.trashed_by(request.user)).order_by("-trashed", "-pk")
-    generations = list(rows.prefetch_related("images")[start : start + PAGE_SIZE + 1])
+    generations = list(rows.select_related("source").prefetch_related("images")[start : start + PAGE_SIZE + 1])
     context = {
         "items": [(generation, display.last_day(generation)) for generation in generations[:PAGE_SIZE]],
         "days": deletion.TRASH_DAYS,

@@ -77,7 +77,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
         return [list_filter for list_filter in self.list_filter if list_filter is not filters.TokenFilter]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Generation]:
-        return super().get_queryset(request).select_related("user", "token").prefetch_related("images")
+        return super().get_queryset(request).select_related("user", "token", "source").prefetch_related("images")
 
     def get_paginator(
         self, request: HttpRequest, queryset: QuerySet[Generation], per_page: int, *args: Any, **kwargs: Any
@@ -131,7 +131,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
 
     @admin.display
     def pictures(self, generation: Generation) -> SafeString:
-        thumbnails = [thumbnail(generation.input_thumbnail, "Input")]
+        thumbnails = [thumbnail(generation.input_thumbnail, "Input", generation.has_flagged_input)]
         thumbnails += [result_thumbnail(image) for image in generation.images.all()]
         return format_html(
             '<div class="thumbnails">{}</div>', format_html_join("", "{}", ((each,) for each in thumbnails))

@@ -136,6 +136,27 @@ def test_a_flagged_picture_is_blurred_until_it_is_shown(page: Page, alice: User,
     expect(page.locator(".after img")).to_have_css("filter", re.compile("blur"))
 
 
+def test_a_flagged_input_is_blurred_like_the_result(page: Page, alice: User, live_server: LiveServer) -> None:
+    origin = make_generation(alice, flagged=[0])
+    generation = make_generation(alice, flagged=[0])
+    Generation.objects.filter(pk=generation.pk).update(source=origin.images.get())
+    sign_in(page)
+    page.goto(f"{live_server.url}/history/{generation.pk}/")
+    expect(page.locator(".before img")).to_have_css("filter", re.compile("blur"))
+    page.keyboard.press("z")
+    viewer = page.get_by_role("dialog", name="Picture")
+    result, given = viewer.get_by_alt_text("result"), viewer.get_by_alt_text("input")
+    tags = viewer.locator(".flagged .reveal")
+    expect(tags).to_have_count(2)
+    # The page has one tag for both, so both are shown and hidden together.
+    for tag, look in ((0, "none"), (1, re.compile("blur")), (1, "none"), (0, re.compile("blur"))):
+        tags.nth(tag).click()
+        for picture in (result, given):
+            expect(picture).to_have_css("filter", look)
+    page.keyboard.press("Escape")
+    expect(page.locator(".before img")).to_have_css("filter", re.compile("blur"))
+
+
 def test_the_arrows_go_through_rows_and_columns_of_a_contact_sheet(
     page: Page, alice: User, live_server: LiveServer
 ) -> None:

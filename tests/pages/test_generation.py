@@ -33,6 +33,35 @@ def page_of(generation: Generation, **query: str) -> str:
     return reverse("generation", args=[generation.pk], query=query)
 
 
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.RUNNING])
+def test_a_flagged_input_is_blurred_on_every_page(client: Client, alice: User, charlie: User, state: State) -> None:
+    origin, row = make_generation(alice, flagged=[0]), make_generation(alice, state)
+    sheet = ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1"]})
+    Generation.objects.filter(pk=row.pk).update(source=origin.images.get(), contact_sheet=sheet, cell=0)
+    pages = {
+        page_of(row): "other-flagged" if state == State.SUCCEEDED else f'class="waiting {state} flagged"',
+        reverse("sheet", args=[sheet.pk]): 'class="sheet-input flagged"',
+    }
+    if state == State.RUNNING:
+        pages |= {reverse("history"): f'class="tile {state} flagged"', page_of(origin): '<li class="flagged"><a'}
+    staffs = reverse("admin:generation_generation_change", args=[row.pk])
+    client.force_login(alice)
+    for address, mark in pages.items():
+        assert mark in squeeze(client.get(address).content.decode())
+    client.force_login(charlie)
+    staff_mark = "other-flagged" if state == State.SUCCEEDED else f'class="waiting {state} flagged"'
+    assert staff_mark in squeeze(client.get(staffs).content.decode())
+    assert (
+        'aria-label="Show input, which is flagged"'
+        in client.get(reverse("admin:generation_generation_changelist")).content.decode()
+    )
+    alice.blur_flagged = False
+    alice.save()
+    client.force_login(alice)
+    for address, mark in pages.items():
+        assert mark not in squeeze(client.get(address).content.decode())
+
+
 def html(client: Client, generation: Generation, **query: str) -> str:
     answer = client.get(page_of(generation, **query))
     assert answer.status_code == 200

@@ -76,14 +76,22 @@ function fill(pane, address, name, flagBox) {
   pane.prepend(image);
   image.src = address;
   pane.querySelector("figcaption").textContent = name;
-  const box = flagBox === undefined ? null : document.getElementById(flagBox);
   pane.classList.toggle("flagged", flagBox !== undefined);
-  const ownBox = pane.querySelector(".reveal input");
-  ownBox.checked = Boolean(box?.checked);
-  ownBox.onchange = () => {
-    if (box && box.checked !== ownBox.checked) box.click();
-    announcement.textContent = ownBox.checked ? "Shown" : "Hidden";
-  };
+  pane.dataset.flagBox = flagBox ?? "";
+  boxIn(pane).checked = Boolean(document.getElementById(flagBox)?.checked);
+}
+
+const boxIn = (pane) => pane.querySelector(".reveal input");
+
+for (const pane of [mainPane, besidePane]) {
+  boxIn(pane).addEventListener("change", ({ target }) => {
+    const box = document.getElementById(pane.dataset.flagBox);
+    if (box && box.checked !== target.checked) box.click();
+    // One box of the page can be for both.
+    const other = pane === mainPane ? besidePane : mainPane;
+    if (box && other.dataset.flagBox === box.id) boxIn(other).checked = box.checked;
+    announcement.textContent = target.checked ? "Shown" : "Hidden";
+  });
 }
 
 const isBlurred = () => mainPane.matches(".flagged:has(.reveal input:not(:checked))");
