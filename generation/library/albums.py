@@ -64,12 +64,15 @@ def remove(album: Album, ids: Iterable[UUID]) -> int:
 
 def choose_cover(album: Album, generation_id: UUID) -> bool:
     """Make the first picture of this generation the cover. Returns False if it is not in the album or has no picture."""
-    chosen = album.entries.filter(generation=generation_id, generation__images__index=0)
+    pictures = GeneratedImage.objects.filter(generation=generation_id, index=0).exclude(file="")
     with transaction.atomic():
-        if not chosen.exists():
+        # Locked, so that two requests cannot choose two covers.
+        Album.objects.select_for_update().get(pk=album.pk)
+        chosen = album.entries.filter(generation=generation_id, generation__deleted=None, generation__trashed=None)
+        if not (chosen.exists() and pictures.exists()):
             return False
         album.entries.filter(is_cover=True).update(is_cover=False)
-        album.entries.filter(generation=generation_id).update(is_cover=True)
+        chosen.update(is_cover=True)
     return True
 
 

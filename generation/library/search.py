@@ -51,7 +51,7 @@ def page(
     rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, size: int, last: UUID | None = None
 ) -> list[Generation]:
     """Return the user's rows that pass the filters, in their order, those after `last`; `size` + 1 if there is a next page."""
-    return list(_sorted(rows, user_id, filters, last).select_related("source").prefetch_related("images")[: size + 1])
+    return list(_sorted(rows, user_id, filters, last).prefetch_related("images", "source")[: size + 1])
 
 
 def ids(rows: QuerySet[Generation], user_id: int, filters: HistoryFilters, count: int) -> list[UUID]:

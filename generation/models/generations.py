@@ -261,6 +261,12 @@ class Generation(models.Model):
         return self.source is not None and self.source.nsfw
 
     @property
+    def has_flagged_thumbnail(self) -> bool:
+        """Return whether what lists show of it is flagged: its first result, or else its input; prefetch `images`."""
+        first = next(iter(self.images.all()), None)
+        return first.nsfw if first else self.has_flagged_input
+
+    @property
     def image_count(self) -> int:
         """Return the number of requested images."""
         return len(self.recipe["seeds"])

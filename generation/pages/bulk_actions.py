@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import F, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -18,6 +19,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.requests import came_from, current_user, uuids
 from generation.library import archive, deletion, search
 from generation.models import Album, Generation, State
+from generation.pages.history_filters import album_menu
 from generation.pages.history_query import parse_address, parse_query
 from generation.pages.streaming import stream
 from generation.pages.trash import offer_undo
@@ -157,6 +159,7 @@ def bulk_result(
         "changed": changed,
         "removed_ids": removed_ids or [],
         "albums": albums,
+        "album_menu": album_menu(QueryDict(urlsplit(_page(request)).query), albums),
         "querystring": parse_address(_page(request)).querystring,
     }
     return render(request, "generation/_bulk_result.html", context)

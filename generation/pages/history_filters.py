@@ -58,6 +58,7 @@ class FilterBar:
     """
 
     menus: Sequence[Menu]
+    album_menu: Menu | None
     switches: Sequence[Choice]
     orders: Sequence[Choice]
     albums: Sequence[Album]
@@ -76,7 +77,6 @@ def filter_bar(user: User, query: QueryDict, filters: HistoryFilters) -> FilterB
     uses = LoraUse.objects.filter(user=user, lora=OuterRef("pk"))
     loras = list(Lora.objects.filter(Exists(uses)).order_by("pk").values_list("pk", flat=True))
     albums = list(Album.objects.filter(user=user))
-    album_menu = _menu(query, "album", "Album", [(str(album.pk), album.name) for album in albums])
     menus = [
         _menu(query, "state", "State", [(str(state), label) for state, label in STATES.items()]),
         _menu(query, "model_id", "Model", [(pk, pk) for pk in _with(models, filters.model_id)]),
@@ -92,10 +92,8 @@ def filter_bar(user: User, query: QueryDict, filters: HistoryFilters) -> FilterB
         # Tiles and sheets link to this filter; the bar can only clear it.
         switches.append(Choice("One contact sheet", address(query, sheet=None), is_chosen=True))
     return FilterBar(
-        menus=[
-            *([album_menu] if albums else []),
-            *(menu for menu in menus if menu.is_active or len(menu.choices) > 1),
-        ],
+        menus=[menu for menu in menus if menu.is_active or len(menu.choices) > 1],
+        album_menu=album_menu(query, albums),
         switches=switches,
         albums=albums,
         album=next((album for album in albums if album.pk == filters.album), None),
@@ -113,6 +111,11 @@ def filter_bar(user: User, query: QueryDict, filters: HistoryFilters) -> FilterB
         },
         is_active=filters.is_active,
     )
+
+
+def album_menu(query: QueryDict, albums: Sequence[Album]) -> Menu | None:
+    """Return the menu of the filter by album; None without albums."""
+    return _menu(query, "album", "Album", [(str(album.pk), album.name) for album in albums]) if albums else None
 
 
 def address(query: QueryDict, **changes: object) -> str:

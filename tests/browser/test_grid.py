@@ -226,6 +226,12 @@ def test_all_that_match_are_deleted_and_restored(
     expect(page.locator(".tile").first).to_be_visible()
     assert Generation.objects.owned_by(alice).count() == 9
 
+    page.goto(f"{live_server.url}/history/")
+    page.locator(".pick input").first.check(force=True)
+    bar.get_by_role("button", name="Select all").click()
+    expect(bar).to_contain_text("9 selected")
+    assert page.locator(".tile").count() < 9
+
 
 def test_the_size_of_the_pictures_is_kept(page: Page, alice: User) -> None:
     make_some(alice, 2)

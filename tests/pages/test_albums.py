@@ -137,6 +137,10 @@ def test_the_cover_is_the_newest_picture_or_the_chosen_one(
         assert "Choose one with a picture that is in the album." in page
     deletion.trash(Generation.objects.filter(pk=oldest.pk))
     assert cover() == str(newest.pk)
+    newest.images.update(file="")
+    for gone in (oldest, newest):
+        assert not albums.choose_cover(album, gone.pk)
+    assert album.entries.get(is_cover=True).generation == oldest
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks for SQLite's plan")

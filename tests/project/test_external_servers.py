@@ -72,6 +72,37 @@ with ThreadPoolExecutor(4) as pool:
         print(*claimed)
 """
 
+COVERS = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from django.db import connections
+from accounts.models import User
+from generation.library import albums
+from generation.models import GeneratedImage, Generation
+
+alice = User.objects.get(username="alice")
+rows = Generation.objects.filter(pool="race")[:4]
+ids = [row.pk for row in rows]
+Generation.objects.filter(pk__in=ids).update(user=alice)
+GeneratedImage.objects.bulk_create(
+    GeneratedImage(generation_id=pk, index=0, seed=1, file="x", thumbnail="x", width=1, height=1) for pk in ids
+)
+album = albums.create(alice, "race")
+albums.add(album, ids)
+everybody = Barrier(4)
+
+def choose(pk):
+    everybody.wait()
+    try:
+        return [albums.choose_cover(album, pk) for _ in range(25)]
+    finally:
+        connections.close_all()
+
+with ThreadPoolExecutor(4) as pool:
+    print(all(map(all, pool.map(choose, ids))), album.entries.filter(is_cover=True).count())
+album.delete()
+"""
+
 RUNNING = "SELECT id::text FROM generation_generation WHERE state = 'running' AND pool = 'default'"
 
 CUT = """
@@ -348,6 +379,10 @@ def test_each_row_is_claimed_once_by_four_processes(installation: Installation) 
     rows = installation.query("SELECT id::text FROM generation_generation WHERE pool = 'race' AND attempt = 1")
     assert len(rows) == 100
     assert sorted(row for ids in claimed for row in ids.split()) == sorted(rows)
+
+
+def test_four_requests_choose_one_cover(installation: Installation) -> None:
+    assert installation.manage("shell", "-v", "0", "-c", COVERS) == "True 1"
 
 
 def test_a_bucket_that_refuses_is_named_and_nothing_is_half_created(installation: Installation) -> None:
