@@ -120,13 +120,18 @@ def _album_page(request: HttpRequest, link: ShareLink, album: Album) -> HttpResp
     context = {
         "link": link,
         "album": album,
-        "images": images[:PAGE_SIZE],
+        "images": [(image, _name(link, image, start + number)) for number, image in enumerate(images[:PAGE_SIZE], 1)],
         "newer": page - 1,
         "older": page + 1 if len(images) > PAGE_SIZE else None,
         "preview": {"width": width, "height": height},
         "site_url": request.build_absolute_uri("/")[:-1],
     }
     return render(request, "generation/shared_album.html", context)
+
+
+def _name(link: ShareLink, image: GeneratedImage, number: int) -> str:
+    """Return what the page of an album calls a picture: its prompt, or its number if the link has no prompts."""
+    return image.generation.prompt or "No prompt" if link.with_recipe else f"Picture {number}"
 
 
 def _input_of(link: ShareLink) -> compare.ComparisonImage | None:

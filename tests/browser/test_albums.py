@@ -11,6 +11,8 @@ from tests.support.generations import make_generation
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
+HEIGHTS = "(tile) => Array.from(tile.querySelectorAll('.picture, strong, small'), (part) => part.clientHeight)"
+
 
 def test_a_selection_becomes_an_album_that_is_shared(
     page: Page, context: BrowserContext, alice: User, live_server: LiveServer
@@ -59,6 +61,18 @@ def test_a_selection_becomes_an_album_that_is_shared(
     pictures = look.locator(".shared-pictures img")
     expect(pictures).to_have_count(2)
     look.wait_for_function("[...document.images].every((image) => image.naturalWidth)")
+    pictures.first.click()
+    viewer = look.get_by_role("dialog", name="Picture")
+    expect(viewer.get_by_alt_text("Picture 1")).to_be_visible()
+    expect(viewer.get_by_role("button", name="Compare")).to_be_hidden()
+    look.keyboard.press("ArrowRight")
+    expect(viewer.get_by_alt_text("Picture 2")).to_be_visible()
+    look.keyboard.press("Escape")
+    expect(look.locator(".shared-pictures a").last).to_be_focused()
     visitor.close()
+    Album.objects.create(user=alice, name="An album with a name that is too long for one line")
     page.goto(f"{live_server.url}/albums/")
     check_everywhere(page)
+    page.set_viewport_size({"width": 390, "height": 900})
+    long, short = page.locator(".albums li").all()
+    assert long.evaluate(HEIGHTS) == short.evaluate(HEIGHTS)
