@@ -453,7 +453,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='generatedimage',
-            index=models.Index(condition=models.Q(('review', ''), _negated=True), fields=['review', 'generation'], name='in_review'),
+            index=models.Index(condition=models.Q(('review', ''), _negated=True), fields=['review', 'is_sample', 'generation'], name='in_review'),
         ),
         migrations.AddConstraint(
             model_name='generatedimage',

@@ -334,7 +334,7 @@ class GeneratedImage(models.Model):
         ordering = ("index",)
         constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "index"], name="unique_image_index")]
         indexes: ClassVar = [
-            models.Index(fields=["review", "generation"], condition=~Q(review=""), name="in_review"),
+            models.Index(fields=["review", "is_sample", "generation"], condition=~Q(review=""), name="in_review"),
         ]
 
     def __str__(self) -> str:

@@ -48,6 +48,16 @@ QUEUE_LABELS: dict[QueueName, str] = {
     "sample": "sample",
 }
 
+MOST_COUNTED = 1000
+"""Up to how many pictures of a queue are counted."""
+
+# Lists of one value: of NOT, as Django writes a comparison with False, SQLite finds no index.
+_QUEUES: dict[QueueName, Q] = {
+    "flagged": Q(review=Review.WAITING, is_sample__in=[False]),
+    "escalated": Q(review=Review.ESCALATED),
+    "sample": Q(review=Review.WAITING, is_sample__in=[True]),
+}
+
 
 class ReviewRefused(StaffRefusal):
     """A decision that was not recorded."""
@@ -101,11 +111,8 @@ def waiting(filters: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
     """
     now = timezone.now()
     rows = _waiting()
-    match filters.why:
-        case "escalated":
-            rows = rows.filter(review=Review.ESCALATED)
-        case "sample" | "flagged":
-            rows = rows.filter(review=Review.WAITING, is_sample=filters.why == "sample")
+    if filters.why:
+        rows = rows.filter(_QUEUES[filters.why])
     if filters.user:
         rows = rows.filter(generation__user__username=filters.user)
     if filters.model:
@@ -122,19 +129,20 @@ def waiting(filters: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
 
 
 def counts() -> dict[QueueName, int]:
-    """Count the waiting pictures by queue."""
-    rows = _waiting()
-    by_queue: dict[str, int] = rows.aggregate(
-        escalated=Count("pk", Q(review=Review.ESCALATED)),
-        flagged=Count("pk", Q(review=Review.WAITING, is_sample=False)),
-        sample=Count("pk", Q(review=Review.WAITING, is_sample=True)),
-    )
-    return {
-        "": sum(by_queue.values()),
-        "flagged": by_queue["flagged"],
-        "escalated": by_queue["escalated"],
-        "sample": by_queue["sample"],
+    """Count the waiting pictures by queue, each up to `MOST_COUNTED` and one more.
+
+    The index is not read further, however many wait.
+    """
+    rows = _waiting().order_by()
+    by_queue: dict[QueueName, int] = {
+        name: len(rows.filter(condition).values_list("pk")[: MOST_COUNTED + 1]) for name, condition in _QUEUES.items()
     }
+    return {"": min(sum(by_queue.values()), MOST_COUNTED + 1), **by_queue}
+
+
+def count_text(count: int) -> str:
+    """Return a number of `counts` as pages say it, such as `12` or `1000+`."""
+    return f"{MOST_COUNTED}+" if count > MOST_COUNTED else str(count)
 
 
 def waiting_count(limit: int) -> int:
@@ -144,9 +152,11 @@ def waiting_count(limit: int) -> int:
 
 def oldest_waiting() -> datetime | None:
     """Return when the picture was made that has waited longest, None if none waits."""
-    # Ids begin with their time, and the index has them in order within each review status.
-    rows = GeneratedImage.objects.filter(IN_REVIEW, generation__deleted=None).order_by("generation_id")
-    finished = [rows.filter(review=status).values_list("generation__finished", flat=True).first() for status in OPEN]
+    # Ids begin with their time, and the index has them in order within each of these parts.
+    rows = _waiting().order_by("generation_id").values_list("generation__finished", flat=True)
+    finished = [
+        rows.filter(review=status, is_sample__in=[is_sample]).first() for status in OPEN for is_sample in (False, True)
+    ]
     return min((when for when in finished if when), default=None)
 
 
@@ -161,9 +171,12 @@ def active_claims(exclude: User) -> QuerySet[ReviewClaim]:
     return claims.select_related("reviewer")
 
 
-def next_for(reviewer: User, filters: ReviewFilter, exclude: Collection[int] = ()) -> ReviewClaim | None:
+def next_for(
+    reviewer: User, filters: ReviewFilter, exclude: Collection[int] = (), key: UUID | None = None
+) -> ReviewClaim | None:
     """Claim the most urgent picture that no other reviewer has claimed; return None if none waits.
 
+    `key` identifies the claim, so that a page can release it before it has heard of it; by default it is a new one.
     Pictures that the reviewer escalated are for others, unless the filter asks for escalated ones.
     """
     rows = waiting(filters).exclude(pk__in=exclude)
@@ -175,7 +188,7 @@ def next_for(reviewer: User, filters: ReviewFilter, exclude: Collection[int] = (
         image = rows.exclude(pk__in=active_claims(exclude=reviewer).values("image")).first()
         if image is None:
             return None
-        if new_claim := claim(image, reviewer):
+        if new_claim := claim(image, reviewer, key):
             return new_claim
         # Another reviewer claimed it first; the next query excludes it.
 
@@ -200,9 +213,9 @@ def claim_lowest(
     return {each.image_id: each for each in claims if each.key in mine}
 
 
-def claim(image: GeneratedImage, reviewer: User) -> ReviewClaim | None:
+def claim(image: GeneratedImage, reviewer: User, key: UUID | None = None) -> ReviewClaim | None:
     """Claim this picture for `CLAIM_DURATION` from now. Return None if another reviewer has claimed it."""
-    now, key = timezone.now(), uuid4()
+    now, key = timezone.now(), key or uuid4()
     fields: dict[str, Any] = {"reviewer": reviewer, "key": key, "expires": now + CLAIM_DURATION}
     available = ReviewClaim.objects.filter(Q(reviewer=reviewer) | Q(expires__lte=now), image=image)
     if available.update(**fields):

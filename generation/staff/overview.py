@@ -23,10 +23,10 @@ _PICTURES, _USERS, _ENTRIES = 12, 6, 8
 
 @dataclass(frozen=True)
 class WaitingReview:
-    """The number of waiting pictures, the queues with some, and since when the oldest waits."""
+    """The number of waiting pictures in digits, the queues with some, and since when the oldest waits."""
 
-    total: int
-    queues: Sequence[tuple[QueueName, int]]
+    total: str
+    queues: Sequence[tuple[QueueName, str]]
     oldest: datetime | None
 
 
@@ -73,8 +73,8 @@ def overview(request: HttpRequest) -> Overview:
 
 def _review() -> WaitingReview:
     counts = review.counts()
-    queues = [(name, count) for name, count in counts.items() if name and count]
-    return WaitingReview(counts[""], queues, review.oldest_waiting())
+    queues = [(name, review.count_text(count)) for name, count in counts.items() if name and count]
+    return WaitingReview(review.count_text(counts[""]), queues, review.oldest_waiting())
 
 
 def _failures() -> Failures:

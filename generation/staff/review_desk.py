@@ -3,6 +3,7 @@
 import mimetypes
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -10,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts.requests import current_user
+from accounts.requests import current_user, parse_uuid
 from generation.images import storage
 from generation.models import GeneratedImage
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
@@ -59,12 +60,14 @@ def desk(request: HttpRequest) -> HttpResponse:
 def next_item(request: HttpRequest) -> HttpResponse:
     """Claim the next picture and return it as HTML for the page to show later, empty if none waits.
 
-    `key` are the keys of the page's claims, which are renewed; `exclude` are the ids of the pictures on the page.
+    `key` are the keys of the page's claims, which are renewed; `exclude` are the ids of the pictures on the page. The new
+    claim gets the key `claim`, which the page got with the picture before.
     """
     reviewer, filters = current_user(request), filters_of(request.POST)
     review.renew(reviewer, claim_keys(request))
     excluded_ids = [picture_id(text) for text in request.POST.getlist("exclude")[:MAX_CLAIMS]]
-    claim = review.next_for(reviewer, filters, [*excluded_ids, *listed(request, SKIPPED)])
+    key = parse_uuid(request.POST.get("claim", ""))
+    claim = review.next_for(reviewer, filters, [*excluded_ids, *listed(request, SKIPPED)], key)
     if claim is None:
         return HttpResponse("")
     image = get_object_or_404(_pictures(), pk=claim.image_id)
@@ -164,6 +167,7 @@ def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review.Revi
         "image": image,
         "generation": image.generation,
         "claim": claim,
+        "next_key": uuid4(),
         "filters": filters,
         "queue": review.QUEUE_LABELS[review.queue_of(image)],
         "score": None if score is None else round(100 * score, 1),

@@ -70,7 +70,7 @@ def head(request: HttpRequest, filters: review.ReviewFilter) -> dict[str, Any]:
         "filters": filters,
         "query": query_of(filters),
         "queues": [(name, label, live["counts"][name]) for name, label in review.QUEUE_LABELS.items()],
-        "waiting_count": live["counts"][""],
+        "has_waiting": live["counts"][""] != "0",
         "models": DiffusionModel.objects.filter(enabled=True),
         "live": live,
     }
@@ -80,7 +80,7 @@ def live_counts(request: HttpRequest) -> dict[str, Any]:
     """Return what changes while a page is open, as JSON types: the queues, others who review, and the reviewer's own work."""
     reviewer = current_user(request)
     return {
-        "counts": review.counts(),
+        "counts": {name: review.count_text(count) for name, count in review.counts().items()},
         "others": ", ".join(sorted({str(claim.reviewer) for claim in review.active_claims(exclude=reviewer)})),
         "decided": review.decided_today(reviewer),
         "skipped": len(listed(request, SKIPPED)),

@@ -107,6 +107,22 @@ def test_ten_pictures_by_keyboard_alone(browser: Browser, live_server: LiveServe
     page.context.close()
 
 
+def test_what_is_claimed_ahead_is_released_before_its_answer(
+    browser: Browser, live_server: LiveServer, alice: User
+) -> None:
+    for _ in range(2):
+        make_generation(alice, flagged=[0])
+    page = desk(browser, live_server, "dora")
+    wait_for_preload(page)
+    # The next picture is claimed, but the answer does not come.
+    page.route("**/review/next", lambda route: route.fetch())
+    page.reload()
+    wait_until(lambda: ReviewClaim.objects.count() == 2, "the claim of the next picture")
+    page.goto(f"{live_server.url}/history/")
+    wait_until(lambda: not ReviewClaim.objects.exists(), "the release of both claims")
+    page.context.close()
+
+
 def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice: User) -> None:
     for number in range(5):
         make_generation(alice, flagged=[0], created=timezone.now() - timedelta(minutes=30 - number))

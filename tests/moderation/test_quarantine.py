@@ -18,13 +18,6 @@ from generation.models import GeneratedImage, StagedFiles
 from generation.models.review import Reason, Review
 from generation.moderation import quarantine, review
 from tests.support.generations import make_generation, unnamed_files
-from tests.support.roles import REVIEWERS, staff
-
-
-@pytest.fixture
-def dora(db: None) -> User:
-    """A reviewer."""
-    return staff("dora", REVIEWERS)
 
 
 def confirm(image: GeneratedImage, by: User) -> GeneratedImage:

@@ -14,7 +14,7 @@ function show(name, value) {
 export function showCounts({ counts, others, decided, skipped }) {
   for (const count of document.querySelectorAll("[data-queue]")) count.textContent = counts[count.dataset.queue];
   const inTab = document.querySelector(".bar .count");
-  if (inTab) inTab.firstChild.data = counts[""] > MOST_IN_TAB ? `${MOST_IN_TAB}+` : counts[""];
+  if (inTab) inTab.firstChild.data = Number.parseInt(counts[""]) > MOST_IN_TAB ? `${MOST_IN_TAB}+` : counts[""];
   show("decided", decided);
   show("skipped", skipped);
   show("others", others);
@@ -36,8 +36,8 @@ export function formData(fields = []) {
   return data;
 }
 
-/** Return how many wait in the queue that the page shows. */
-const waiting = () => Number(document.querySelector(".tabs [aria-current] [data-queue]").textContent);
+/** Return how many wait in the queue that the page shows, as far as they are counted. */
+const waiting = () => Number.parseInt(document.querySelector(".tabs [aria-current] [data-queue]").textContent);
 
 async function update() {
   const before = waiting();

@@ -9,17 +9,22 @@ const status = document.querySelector(".status");
 let shownAt = performance.now();
 let isDeciding = false;
 let preloading = null;
+/** The key of the claim that a request asks for now: it is released even if its answer is not seen any more. */
+let keyInFlight = null;
 
 const currentItem = () => desk.querySelector(".item");
 
 async function preloadNext() {
-  const exclude = currentItem() ? [["exclude", currentItem().dataset.image]] : [];
+  const { image, nextClaim } = currentItem().dataset;
+  const body = formData([["exclude", image], ["claim", nextClaim]]);
+  keyInFlight = nextClaim;
   try {
-    const response = await fetch(desk.dataset.next, { method: "POST", body: formData(exclude) });
+    const response = await fetch(desk.dataset.next, { method: "POST", body });
     preloaded.innerHTML = response.ok ? await response.text() : "";
   } catch {
     preloaded.innerHTML = ""; // the next decision then loads the page
   }
+  keyInFlight = null;
 }
 
 function showNext() {
@@ -85,7 +90,10 @@ desk.addEventListener("keydown", (event) => {
     reasons.querySelector("summary").focus();
   }
 });
-addEventListener("pagehide", () => navigator.sendBeacon(desk.dataset.release, formData()));
+addEventListener("pagehide", () => {
+  const inFlight = keyInFlight ? [["key", keyInFlight]] : [];
+  navigator.sendBeacon(desk.dataset.release, formData(inFlight));
+});
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 // A picture that another reviewer claims is only shown: nothing can be decided about it, so no next one is needed.
 if (claimKeys().length) preloading = preloadNext();
