@@ -22,7 +22,7 @@ def host_names(host: str) -> list[str]:
 
     addresses = [
         address
-        for interface in psutil.net_if_addrs().values()  # type: ignore[no-untyped-call]
+        for interface in psutil.net_if_addrs().values()
         for entry in interface
         if entry.family in (socket.AF_INET, socket.AF_INET6)
         # A zone, as in fe80::1%eth0, cannot be in a URL.

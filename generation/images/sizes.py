@@ -1,9 +1,12 @@
-"""How large an upload may be, in pixels."""
+"""How large an upload may be, and what is stored of it, in pixels."""
 
 from generation.parameters import InvalidField
 
 MAX_SIDE = 65_500
 """Longest side of an upload in pixels: the limit of common JPEG encoders."""
+
+MAX_INPUT_SIDE = 2048
+"""Longest side of a stored input."""
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:

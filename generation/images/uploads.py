@@ -1,44 +1,22 @@
-"""Decode uploads to safe, upright RGB pictures, or refuse them with a clear message.
+"""Uploads: safe, upright RGB pictures, or refused with a clear message.
 
 The content decides what an upload is, never its name or content type. Only pixels are stored: no EXIF, no profile, no text.
 """
 
 import hashlib
 import io
-import math
-import struct
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from generation.images import heif, jpeg, kinds, png, tiff
-from generation.images.colours import to_srgb
-from generation.images.sizes import check_size, too_large
+from generation.images import decoder, kinds
 from generation.parameters import InvalidField
-
-MAX_INPUT_SIDE = 2048
-"""Longest side of a stored input in pixels."""
 
 THUMBNAIL_SIDE = 392
 """Pixels: twice the width of a tile of the history page, for screens with two pixels per CSS pixel."""
 
 THUMBNAIL_QUALITY = 80
-
-_TRANSPOSITIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-_DECODERS = ThreadPoolExecutor(2, "decode")
-"""Decodes two uploads at a time, since a small file can have half a gigabyte of pixels. Always the same two threads, since the
-C library reserves freed memory for the thread that used it."""
 
 
 @dataclass(frozen=True)
@@ -69,54 +47,15 @@ class Upload:
 def read_upload(upload: IO[bytes], *, max_pixels: int) -> Upload:
     """Check and decode an upload; of an animation the first frame.
 
-    `max_pixels` limits width times height, and is checked by the header before anything is decoded; Pillow's own limit is 178
-    million. Raises `InvalidField` on `image`, and nothing else, for any bytes.
+    `max_pixels` limits width times height, and is checked by the header before anything is decoded. Raises `InvalidField` on
+    `image`, and nothing else, for any bytes.
     """
     upload.seek(0)
     content = upload.read()
     if not content:
         raise InvalidField("image", f"The file is empty; send a {kinds.ALLOWED} picture")
-    return _DECODERS.submit(_decode_upload, content, max_pixels).result()
-
-
-def _decode_upload(content: bytes, max_pixels: int) -> Upload:
-    try:
-        picture, size, kind = _read(_prepared(content, max_pixels), max_pixels)
-    except InvalidField:
-        raise
-    except UnidentifiedImageError as error:
-        raise InvalidField("image", kinds.unidentified(content)) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InvalidField("image", too_large("far too many pixels", max_pixels)) from error
-    # Decoders raise any kind of exception on malicious bytes.
-    except Exception as error:
-        raise InvalidField("image", kinds.DAMAGED) from error
+    picture, size, kind = decoder.decode(content, max_pixels)
     return Upload(picture, size, hashlib.sha256(content).hexdigest(), kind, len(content))
-
-
-def _prepared(content: bytes, max_pixels: int) -> bytes:
-    """Return what to decode. Raises `InvalidField` for what is refused by its bytes, before Pillow builds anything of them."""
-    if name := kinds.raw_photo(content):
-        raise InvalidField("image", kinds.raw_photo_refusal(name))
-    if tiff.is_tiff(content):
-        return tiff.with_picture_first(content, max_pixels)
-    if content.startswith(png.SIGNATURE):
-        return png.without_extras(content)
-    return content
-
-
-def _read(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int], str]:
-    """Return the picture to store, the upright size before it was reduced, and the format."""
-    try:
-        return _read_whole(content, max_pixels)
-    except OSError:
-        ends = jpeg.with_ends(content) if content.startswith(jpeg.START) else None
-        if ends is None:
-            raise
-        first, second = (_read_whole(ended, max_pixels) for ended in ends)
-        if first != second:
-            raise
-        return first
 
 
 def thumbnail(picture: Image.Image, side: int) -> bytes:
@@ -126,101 +65,3 @@ def thumbnail(picture: Image.Image, side: int) -> bytes:
     encoded = io.BytesIO()
     small.save(encoded, "WEBP", quality=THUMBNAIL_QUALITY, method=4, icc_profile=b"", exif=b"", xmp=b"")
     return encoded.getvalue()
-
-
-def _read_whole(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int], str]:
-    if heif.is_heic(content):
-        source, size = heif.decode_heic(content, max_pixels, MAX_INPUT_SIDE)
-        return _to_rgb(source, content), size, "HEIF"
-    with Image.open(io.BytesIO(content), formats=kinds.PILLOW_FORMATS) as source:
-        check_size(source.size, max_pixels)
-        # MPO is a JPEG with several views, as phones write it; other programs read its first view as JPEG.
-        kind = "JPEG" if source.format == "MPO" else str(source.format)
-        if kind == "JPEG":
-            jpeg.check_scans(content)
-        picture, size = _decode(source, content)
-    return picture, size, kind
-
-
-def _decode(source: Image.Image, content: bytes) -> tuple[Image.Image, tuple[int, int]]:
-    """Return the picture to store, and the upright size before it was reduced."""
-    width, height = source.size
-    scale = min(1.0, MAX_INPUT_SIDE / max(source.size))
-    # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is large enough.
-    source.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
-    # Pillow turns a TIFF when it loads it, by XMP if there is no other orientation.
-    source.info.pop("xmp", None)
-    source.load()
-    orientation = _orientation(source)
-    picture = _to_rgb(source, content)
-    if orientation in _TRANSPOSITIONS:
-        picture = picture.transpose(_TRANSPOSITIONS[orientation])
-    return picture, (height, width) if orientation in (5, 6, 7, 8) else (width, height)
-
-
-def _to_rgb(source: Image.Image, content: bytes) -> Image.Image:
-    """Return the picture in sRGB, mode RGB, reduced and without metadata."""
-    picture = _to_eight_bit(source)
-    # When reducing, Hamming is as sharp as bicubic and takes little more than half the time.
-    picture.thumbnail((MAX_INPUT_SIDE, MAX_INPUT_SIDE), Image.Resampling.HAMMING)
-    picture = _on_white(to_srgb(picture, source, content))
-    picture.info.clear()
-    return picture
-
-
-def _orientation(source: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if there is none.
-
-    Not Pillow's `getexif`, which reads XMP if EXIF has none, unlike browsers; nor `ImageOps.exif_transpose`, which rewrites the
-    whole EXIF block, and fails if any part of that is damaged.
-    """
-    exif = Image.Exif()
-    try:
-        exif.load(source.info.get("exif", b""))
-        orientation = exif.get(ExifTags.Base.Orientation)
-    except (ValueError, TypeError, LookupError, OSError, SyntaxError, struct.error):
-        return 1
-    return orientation if orientation in _TRANSPOSITIONS else 1
-
-
-def _to_eight_bit(picture: Image.Image) -> Image.Image:
-    """Convert a picture to mode L, RGB, RGBA or CMYK."""
-    if picture.format == "BMP" and picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (0, 0):
-        # Windows leaves the fourth byte of its 32-bit bitmaps 0. In other formats 0 means what it says, and browsers show it.
-        return picture.convert("RGB")
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return _grey_to_eight_bit(picture)
-    if picture.mode != "RGBA" and picture.has_transparency_data:
-        return picture.convert("RGBA")
-    if picture.mode == "1":
-        return picture.convert("L")
-    return picture if picture.mode in ("L", "RGB", "RGBA", "CMYK") else picture.convert("RGB")
-
-
-def _grey_to_eight_bit(picture: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit and floating-point grey so that nothing is clipped.
-
-    White is 65535, or 1 for floating point, or the highest value if that is larger. Raises `ValueError` on infinite values
-    and on NaN.
-    """
-    values = picture if picture.mode == "F" else picture.convert("F")
-    lowest, highest = cast(tuple[float, float], values.getextrema())
-    if not (math.isfinite(lowest) and math.isfinite(highest)):
-        raise ValueError("grey values are not finite")
-    black = min(0.0, lowest)
-    white = max(1.0 if picture.mode == "F" else 65535.0, highest)
-    scale = 255 / (white - black)
-    grey = values.point(lambda value: value * scale + (0.5 - black * scale)).convert("L")
-    key = picture.info.get("transparency")
-    if isinstance(key, int):
-        grey.putalpha(picture.convert("I").point([0 if value == key else 255 for value in range(65536)], "L"))
-        return grey.convert("RGBA")
-    return grey
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode != "RGBA":
-        return picture
-    background = Image.new("RGB", picture.size, "white")
-    background.paste(picture, mask=picture)
-    return background

@@ -1,21 +1,15 @@
-"""HEIC, the photos of phones: decoded in a process of its own, and bounded."""
+"""HEIC, the photos of phones."""
 
 import io
-import json
 import struct
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import cast
 
 import pillow_heif
-import psutil
 import pytest
 from PIL import Image
 
-from generation.images import heif_decoder, uploads
+from generation.images import uploads
 from generation.parameters import InvalidField
 from tests.support import heif, pictures
 
@@ -148,40 +142,3 @@ def test_a_heic_that_would_cost_much_is_refused(bomb: Callable[[], bytes], words
     content = bomb()
     assert len(content) < 3_000_000
     assert words in refusal(content)
-
-
-def test_a_decoder_that_is_killed_is_not_blamed_on_the_file() -> None:
-    """As the kernel kills it when it has used its time, or the machine has no memory left."""
-    done = threading.Event()
-    killer = threading.Thread(target=kill_decoders, args=(done,))
-    killer.start()
-    try:
-        assert "too much time or memory" in refusal(heif.heic_grid(8, 8))
-    finally:
-        done.set()
-        killer.join()
-
-
-def kill_decoders(done: threading.Event) -> None:
-    while not done.is_set():
-        for child in psutil.Process().children():  # type: ignore[no-untyped-call]
-            with suppress(psutil.NoSuchProcess):
-                if heif_decoder.__file__ in child.cmdline():
-                    child.kill()
-
-
-def test_the_decoder_works_where_address_space_cannot_be_limited() -> None:
-    """A system that refuses the limit as macOS does."""
-    script = f"""
-import resource, runpy, sys
-setrlimit = resource.setrlimit
-def as_on_macos(limit, values):
-    if limit == resource.RLIMIT_AS:
-        raise ValueError("current limit exceeds maximum limit")
-    setrlimit(limit, values)
-resource.setrlimit, sys.platform = as_on_macos, "darwin"
-sys.argv = ["", "4000000", "2048"]
-runpy.run_path({heif_decoder.__file__!r}, run_name="__main__")
-"""
-    output = subprocess.run([sys.executable, "-c", script], input=heif.heic(), capture_output=True, check=True).stdout
-    assert json.loads(output.partition(b"\n")[0])["size"] == [64, 64]

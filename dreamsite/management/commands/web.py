@@ -24,6 +24,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, fd: int | None, **options: Any) -> None:
         from dreamsite.asgi import application, long_poll
         from dreamsite.connections import IDLE_SECONDS, Connection, Connections, raise_descriptor_limit
+        from generation.images import decoder
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -38,6 +39,7 @@ class Command(BaseCommand):
                 await asyncio.sleep(_GRACE_SECONDS)
                 await super().shutdown(sockets)
 
+        decoder.start()
         # WhiteNoise reads files synchronously; they are small.
         warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
         connections = Connections(raise_descriptor_limit(), application.is_trusted_proxy)

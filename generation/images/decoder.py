@@ -1,0 +1,135 @@
+"""Decode uploads in processes of their own, with limits: start `generation.images.decoder_program`, and ask it.
+
+Nothing that comes back is trusted: a file that takes over its decoder cannot make this process do more than read pixels.
+"""
+
+import atexit
+import json
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from PIL import Image
+
+from generation.images import decoder_program
+from generation.images.kinds import FORMATS
+from generation.images.sizes import MAX_INPUT_SIDE, MAX_SIDE
+from generation.parameters import InvalidField
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+_AT_ONCE = 2
+"""Uploads that this process has decoded at a time, since a small file can have half a gigabyte of pixels."""
+
+_SECONDS = decoder_program.SECONDS + 10.0
+"""How long to wait for an answer; the program ends what takes longer than its own time."""
+
+_MAX_HEADER_BYTES = 10_000
+
+_TOO_MUCH = (
+    "The picture takes too much time or memory to decode; reduce it, or save it again as JPEG or PNG, and send that"
+)
+
+
+class DecodedPicture(NamedTuple):
+    """A picture of mode RGB, the upright size of the upload before any reduction, and its format, of `kinds.FORMATS`."""
+
+    picture: Image.Image
+    size: tuple[int, int]
+    format: str
+
+
+def decode(content: bytes, max_pixels: int) -> DecodedPicture:
+    """Decode an upload as `generation.images.decoding` does, in a new process.
+
+    Raises `InvalidField` on `image`, also if the process ends without an answer: it failed, or reached one of its limits.
+    """
+    with _slots, _program.connect() as connection:
+        try:
+            connection.sendall(max_pixels.to_bytes(decoder_program.SIZE_BYTES) + content)
+            connection.shutdown(socket.SHUT_WR)
+            with connection.makefile("rb") as answer:
+                return _read(answer)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            raise InvalidField("image", _TOO_MUCH) from error
+
+
+def start() -> None:
+    """Start the program, so that the first upload need not wait until it is loaded."""
+    _program.connect().close()
+
+
+class _Program:
+    """The program of the decoders. It is started with the first upload, and again after it has ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def connect(self) -> socket.socket:
+        """Return a connection to a new process that decodes one upload."""
+        ours, its = socket.socketpair()
+        ours.settimeout(_SECONDS)
+        with its, self._lock:
+            try:
+                self._hand_over(its)
+            except OSError:
+                # The program has ended, as when the machine had no memory left.
+                self.stop()
+                self._hand_over(its)
+        return ours
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        if self._control is None:
+            self._control = self._start()
+        socket.send_fds(self._control, [b"\0"], [connection.fileno()])
+
+    def _start(self) -> socket.socket:
+        """Start the program, and return the socket over which it takes connections; it ends when that is closed."""
+        ours, its = socket.socketpair()
+        with its:
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", "-m", decoder_program.__name__],
+                stdin=its.fileno(),
+                stdout=subprocess.DEVNULL,
+                cwd=_ROOT,
+                # There are secrets in the environment.
+                env={},
+            )
+        return ours
+
+    def stop(self) -> None:
+        """End the program, if it runs, and the processes that it has started."""
+        if self._control is not None and self._process is not None:
+            self._control.close()
+            self._process.wait()
+        self._control = None
+
+
+def _read(answer: IO[bytes]) -> DecodedPicture:
+    """Read an answer of the program. Raises `InvalidField` if it is a refusal, other errors if it is none at all."""
+    header = json.loads(answer.readline(_MAX_HEADER_BYTES))
+    if "refusal" in header:
+        raise InvalidField("image", str(header["refusal"]))
+    if header["format"] not in FORMATS:
+        raise ValueError("unknown format")
+    width, height = _sides(header["reduced"], MAX_INPUT_SIDE)
+    # Raises ValueError if there are too few.
+    picture = Image.frombytes("RGB", (width, height), answer.read(width * height * 3))
+    return DecodedPicture(picture, _sides(header["size"], MAX_SIDE), header["format"])
+
+
+def _sides(value: list[int], maximum: int) -> tuple[int, int]:
+    width, height = value
+    if not (type(width) is type(height) is int and 1 <= min(width, height) <= max(width, height) <= maximum):
+        raise ValueError("not the sides of a picture")
+    return width, height
+
+
+_slots = threading.BoundedSemaphore(_AT_ONCE)
+_program = _Program()
+atexit.register(_program.stop)
