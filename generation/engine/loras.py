@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from generation.engine.devices import is_out_of_memory
+from generation.engine.digests import check_digests
 from generation.engine.errors import LoraFailed
 from generation.recipes import LoraReference
 
@@ -83,6 +84,7 @@ class Loras:
 
     def _load(self, lora: LoraReference) -> _Adapter:
         file = self._find(lora)
+        check_digests(file)
         try:
             with safe_open(file, framework="pt") as tensors:
                 tensor_count = sum(not key.endswith("alpha") for key in tensors.keys())  # noqa: SIM118  not a mapping

@@ -17,6 +17,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from generation.engine.catalog import Weights, find_lora, find_model, load_spec
 from generation.engine.devices import choose_dtype, is_out_of_memory, release_memory
+from generation.engine.digests import check_digests
 from generation.engine.errors import EngineError, ModelFailed, ModelTooLarge, PackagesMissing
 from generation.engine.fingerprint import fingerprint
 from generation.engine.loading import check_support, count_weights, load
@@ -211,6 +212,7 @@ class WarmPipelines:
         dtype = self.dtype_of(model)
         try:
             weights = find_model(model, self._models_dir)
+            check_digests(weights.pipeline)
             check_support(model, weights)
             plan = self._plan(model, weights, dtype)
         except UnsupportedModel as error:
