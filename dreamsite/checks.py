@@ -23,6 +23,7 @@ _NOT_NEGATIVE = ("WORKERS", "THREADS")
 _NO_LIMIT = ("CONNECTIONS_PER_ADDRESS",)
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _WEB_ADDRESS = re.compile(r"https?://[^/?#\s]+/?")
+_CONTACT = re.compile(r"(mailto:|https://|tel:)\S+")
 _MAX_S3_EXPIRY_SECONDS = 7 * 24 * 3600
 
 
@@ -50,6 +51,11 @@ def _broken_rules() -> Iterator[tuple[str, str]]:
             yield name, "must be 0 or more; 0 is no limit"
     if not _DEVICE.fullmatch(settings.DEVICE):
         yield "DEVICE", "must be auto, cpu, cuda, cuda:<number> or mps"
+    if not all(_CONTACT.fullmatch(contact) for contact in settings.SECURITY_CONTACT):
+        yield (
+            "SECURITY_CONTACT",
+            "must be addresses such as mailto:security@example.org or https://example.org/security",
+        )
     if not 0 <= settings.REVIEW_SAMPLE <= 1:
         yield "REVIEW_SAMPLE", "must be from 0 to 1"
     if settings.URL_PREFIX and not url_prefix.is_valid(settings.URL_PREFIX):

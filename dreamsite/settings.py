@@ -92,6 +92,8 @@ if HTTPS:
     CSRF_COOKIE_SECURE = True
 # The proxies whose X-Forwarded-For and X-Forwarded-Prefix are trusted. A proxy that serves HTTPS usually runs on the same host.
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=["127.0.0.1", "::1"] if HTTPS else [])
+# Whom to tell about a vulnerability: addresses such as mailto:security@example.org, in /.well-known/security.txt.
+SECURITY_CONTACT = env.list("SECURITY_CONTACT", default=[])
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 

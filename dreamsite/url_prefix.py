@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, parse_cookie
 from django.urls import get_script_prefix
 
 OWN_PATHS = {
+    ".well-known",
     "accounts",
     "admin",
     "albums",

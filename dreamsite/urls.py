@@ -2,6 +2,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 
 from dreamsite import health
+from dreamsite.security_txt import security_txt
 from generation.images.storage import serve_media
 
 handler400 = "generation.api.errors.bad_request"
@@ -9,6 +10,7 @@ handler404 = "generation.api.errors.not_found"
 handler500 = "generation.api.errors.server_error"
 urlpatterns = [
     path("ready", health.ready, name="ready"),
+    path(".well-known/security.txt", security_txt, name="security-txt"),
     path("admin/rq/", include("generation.staff.rq_urls")),
     path("admin/review/", include("generation.staff.urls")),
     path("admin/operations/", include("generation.staff.operations.urls")),

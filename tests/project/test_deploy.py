@@ -2,13 +2,21 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
+import pytest
 from django.core.management import get_commands
 
 from tests.support.environment import ROOT
+from tests.support.nginx import needs_nginx, nginx
+from tests.support.servers import QuietHandler
 
 DEPLOY = ROOT / "deploy"
 # The file as a shell reads it, but for what belongs to a host and what is to be filled in.
@@ -67,3 +75,43 @@ def test_units_and_steps_run_commands_that_exist() -> None:
 def test_nginx_looks_where_the_socket_is() -> None:
     listening = re.findall(r"^ListenStream=(\S+)", (DEPLOY / "dreamsite-web.socket").read_text(), re.M)
     assert re.findall(r"^    server (\S+);", (DEPLOY / "nginx.conf").read_text(), re.M) == listening
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_units_expose_little(tmp_path: Path) -> None:
+    """systemd rates from 0, safe, to 10; each unit was 8.5 without the hardening."""
+    units = tmp_path / "etc" / "systemd" / "system"
+    shutil.copytree(DEPLOY, units)
+    for name in ("dreamsite-web", "dreamsite-reaper", "dreamsite-worker@1"):
+        rate = [
+            "systemd-analyze",
+            "security",
+            "--offline=true",
+            "--threshold=20",
+            f"--root={tmp_path}",
+            f"{name}.service",
+        ]
+        finished = subprocess.run(rate, capture_output=True, text=True)
+        assert finished.returncode == 0, f"{name}: {finished.stdout[-300:]}"
+
+
+@needs_nginx
+def test_nginx_bounds_clients_and_logs_no_secrets(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    handler = partial(QuietHandler, directory=str(tmp_path / "site"))
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), handler) as site,
+        nginx(tmp_path, f"127.0.0.1:{site.server_port}") as url,
+        httpx.Client(base_url=url, headers={"Host": "dream.example.org"}) as client,
+    ):
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        client.get("/media/outputs/a.png?expires=1796058018&signature=e88513fa1e08", headers={"User-Agent": "curl"})
+        client.get("/s/kJ8fQ2xYbW/picture")
+        assert client.get("/", headers={"Cookie": "x" * 40_000}).status_code == 400
+        assert 429 in {client.get("/").status_code for _ in range(400)}
+        site.shutdown()
+    logged = (tmp_path / "dreamsite.log").read_text()
+    assert '"GET /media/outputs/a.png HTTP/1.1" 404' in logged
+    assert '"GET /s/... HTTP/1.1" 404' in logged
+    logged += (tmp_path / "dreamsite-error.log").read_text() + (tmp_path / "error.log").read_text()
+    assert not re.search("signature|e88513|kJ8fQ2", logged)

@@ -31,6 +31,7 @@ GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/
 PAGES = [
     *GUIDES,
     ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
     ROOT / "deploy" / "README.md",
     ROOT / "training" / "README.md",
     *sorted(ROOT.glob("generation/engine/bundled/*/CARD.md")),
