@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 from io import BytesIO
+from pathlib import Path
+from unicodedata import bidirectional
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 MAX_CELL_SIDE = 512
 MAX_PIXELS = 16_000_000
@@ -13,9 +16,13 @@ MAX_PIXELS = 16_000_000
 _GAP = 8
 _MARGIN = 24
 _ROW_LABEL_WIDTH = 160
-_TEXT_SIZE = 18
+_FONT = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
+_CAN_SHAPE = features.check("raqm")
+_RIGHT_TO_LEFT = ("R", "AL")
+_TEXT_SIZE = 16
 _LINE_HEIGHT = 24
 _MAX_LINES = 4
+_NO_CHARACTER = "\uffff"
 _GROUND, _EMPTY, _TEXT, _MUTED = "#ffffff", "#ededeb", "#1b1b1d", "#5f5f5c"
 
 
@@ -23,6 +30,30 @@ def cell_size(width: int, height: int, cells: int) -> tuple[int, int]:
     """Return the size of a cell for pictures of this size in pixels, at most `MAX_CELL_SIDE` and its share of `MAX_PIXELS`."""
     scale = min(1.0, MAX_CELL_SIDE / max(width, height), math.sqrt(MAX_PIXELS / (width * height * cells)))
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def can_write(text: str) -> bool:
+    """Return whether labels can show a text: the font has Latin, Greek, Cyrillic and Arabic scripts, among others.
+
+    Scripts from right to left need a library that not all builds of Pillow have.
+    """
+    missing = _shape(_NO_CHARACTER)
+    return all(
+        character.isspace()
+        or (_shape(character) != missing and (_CAN_SHAPE or bidirectional(character) not in _RIGHT_TO_LEFT))
+        for character in set(text)
+    )
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(_FONT, _TEXT_SIZE)
+
+
+def _shape(character: str) -> tuple[tuple[int, int], bytes]:
+    """Return size and pixels of a character; all that the font lacks look the same."""
+    mask = _font().getmask(character)
+    return mask.size, bytes(mask)
 
 
 def draw(
@@ -37,7 +68,7 @@ def draw(
     `cells` are pictures, or words in place of one, row by row; they are taken one at a time. A row whose name is empty
     has no label. Long names are wrapped and cut.
     """
-    font = ImageFont.load_default(_TEXT_SIZE)
+    font = _font()
     width, height = size
     left = _MARGIN + (_ROW_LABEL_WIDTH if any(rows) else 0)
     total_width = left + len(columns) * (width + _GAP) - _GAP + _MARGIN
@@ -69,7 +100,7 @@ def draw(
     return file.getvalue()
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """Return the text in at most `_MAX_LINES` lines of this width in pixels, cut with an ellipsis."""
     lines: list[str] = []
     line = ""
@@ -87,7 +118,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     return [_cut(line, font, width) for line in lines if line]
 
 
-def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _cut(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(f"{line}…") > width:

@@ -152,13 +152,12 @@ def picture(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
         messages.info(request, "No picture of it is made yet, so there is nothing to download.")
         return redirect("sheet", contact_sheet.pk)
     columns, rows = _axis_values(contact_sheet)
-    label = LABELS[contact_sheet.columns["field"]]
-    fixed = " · ".join(f"{name}: {value}" for name, value in _fixed_values(contact_sheet, first))
+    fixed = " · ".join(_written(name, value) for name, value in _fixed_values(contact_sheet, first))
     try:
         content = labelled_grid.draw(
             fixed,
-            [f"{label}: {value}" for value in columns],
-            [f"{LABELS[contact_sheet.rows['field']]}: {value}" for value in rows] if contact_sheet.rows else rows,
+            _axis_labels(contact_sheet.columns["field"], columns),
+            _axis_labels(contact_sheet.rows["field"], rows) if contact_sheet.rows else rows,
             labelled_grid.cell_size(*size, len(cells)),
             _pictures(cells),
         )
@@ -179,6 +178,15 @@ def _pictures(cells: Sequence[Cell]) -> Iterator[Image.Image | str]:
         else:
             decoded = encoding.decode(storage.read(str(cell.image.file.name)))
             yield blurred(decoded) if cell.image.nsfw else decoded
+
+
+def _axis_labels(field: str, values: Sequence[str]) -> list[str]:
+    return [_written(LABELS[field], value, f" {number}") for number, value in enumerate(values, 1)]
+
+
+def _written(name: str, value: str, number: str = "") -> str:
+    """Return a label of the drawn sheet. A value that it cannot show, such as Japanese words, is left to the page."""
+    return f"{name}: {value}" if labelled_grid.can_write(value) else f"{name}{number}: see the page of the sheet"
 
 
 def _first(cells: Sequence[Cell]) -> Generation | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
-from PIL import Image
+from PIL import Image, features
 from playwright.sync_api import expect
 from pytest_django import DjangoAssertNumQueries, Settings
 
@@ -393,6 +393,26 @@ def test_a_sheet_is_one_labelled_picture(signed_in: Client, alice: User) -> None
     assert cells[2].getpixel((90, 60)) == (0xED, 0xED, 0xEB), "deleted"
     assert cells[3].tobytes() == blurred(made).tobytes(), "flagged"
     assert min(labels.convert("L").tobytes()) < 64, "there are labels above"
+
+
+@pytest.mark.parametrize("text", ["夜にする", "밤으로", "🌙", "night 夜"])
+def test_labels_leave_other_scripts_to_the_page(text: str) -> None:
+    assert not labelled_grid.can_write(text)
+
+
+def test_labels_that_cannot_be_drawn_are_numbered(signed_in: Client, alice: User) -> None:
+    sheet = made_sheet(alice)
+
+    def drawn(*prompts: str) -> bytes:
+        ContactSheet.objects.filter(pk=sheet.pk).update(columns={"field": "prompt", "values": prompts})
+        return signed_in.get(f"/sheets/{sheet.pk}/sheet.png").content
+
+    drawable = "été, größer: 7.5 × “ñ”, сделай ночь"
+    assert labelled_grid.can_write(drawable)
+    assert labelled_grid.can_write("اجعلها ليلا") == features.check("raqm")
+    # Were they drawn, they would differ.
+    assert drawn("夜にする", drawable) == drawn("밤", drawable)
+    assert len({drawn("夜", drawable), drawn(drawable, "夜"), drawn("夜", "夜"), drawn(drawable, drawable)}) == 4
 
 
 def test_large_cells_are_drawn_smaller() -> None:
