@@ -9,6 +9,7 @@ from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from accounts import audit
 from accounts.admin_tools.audited import AuditedAdminMixin
@@ -30,7 +31,15 @@ class AccountAdmin(StrictLookupsMixin, AuditedAdminMixin, UserAdmin[User]):
         *(UserAdmin.fieldsets or ())[2:],
     )
 
-    list_display = ("username", "email", "is_active", "is_staff", "last_login")
+    list_display = ("username", "email", "state", "role", "last_login")
+
+    @admin.display(ordering="is_active")
+    def state(self, user: User) -> str:
+        return "" if user.is_active else format_html('<span class="tag">{}</span>', "suspended")
+
+    @admin.display(ordering="is_staff", empty_value="")
+    def role(self, user: User) -> str:
+        return "superuser" if user.is_superuser else "staff" if user.is_staff else ""
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         if obj is None:
@@ -86,7 +95,7 @@ class TokenStateFilter(admin.SimpleListFilter):
 class ApiTokenAdmin(StrictLookupsMixin, admin.ModelAdmin[ApiToken]):
     """API tokens, to read and revoke. They cannot be added here, since the token could not be shown."""
 
-    list_display = ("prefix", "user", "name", "created", "last_used", "expires", "revoked", "usable")
+    list_display = ("prefix", "user", "name", "created", "last_used", "expires", "revoked", "state")
     list_filter = (TokenStateFilter,)
     list_select_related = ("user",)
     search_fields = ("user__username", "name", "prefix")
@@ -94,9 +103,9 @@ class ApiTokenAdmin(StrictLookupsMixin, admin.ModelAdmin[ApiToken]):
     fields = ("user", "name", "prefix", "created", "last_used", "expires", "revoked")
     actions = ("revoke",)
 
-    @admin.display(boolean=True)
-    def usable(self, token: ApiToken) -> bool:
-        return token.is_usable
+    @admin.display
+    def state(self, token: ApiToken) -> str:
+        return "revoked" if token.revoked else "usable" if token.is_usable else "expired"
 
     @admin.action(description="Revoke the selected tokens", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import User
@@ -63,6 +63,13 @@ def live_links(target: Generation | Album) -> QuerySet[ShareLink]:
     """Return the links to a generation or album that are neither expired nor revoked, newest first."""
     links: QuerySet[ShareLink] = ShareLink.objects.live()
     return links.filter(album=target) if isinstance(target, Album) else links.filter(generation=target)
+
+
+def links_showing(generation: Generation) -> QuerySet[ShareLink]:
+    """Return the links to a generation and to the albums that it is in, newest first, also those that ended."""
+    in_albums = Album.objects.filter(entries__generation=generation)
+    links: QuerySet[ShareLink] = ShareLink.objects.filter(Q(generation=generation) | Q(album__in=in_albums))
+    return links
 
 
 def working_links(user: User) -> QuerySet[ShareLink]:

@@ -21,7 +21,7 @@ from accounts.admin_tools.read_only import ReadOnlyAdminMixin
 from accounts.admin_tools.strict_lookups import StrictLookupsMixin
 from accounts.requests import whole_number
 from generation import display
-from generation.library import search
+from generation.library import search, sharing
 from generation.models import Generation
 from generation.staff import generation_filters as filters
 from generation.staff import timeline
@@ -120,6 +120,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
                 "comparisons": comparisons(generation),
                 "timings": [(part.name, display.seconds(part.seconds)) for part in display.timings(generation)],
                 "events": timeline.events(generation),
+                "share_links": sharing.links_showing(generation).live(),
                 "may_view_tokens": _may_view_tokens(request),
                 "recorded": [
                     (name, dumps(value, indent=1, ensure_ascii=False))

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from accounts.models import AuditEntry
 from generation import display
+from generation.library import sharing
 from generation.models import Generation
 from generation.models.review import ReviewDecision
 
@@ -62,10 +63,12 @@ def _reviews(generation: Generation) -> list[Event]:
 
 def _share_links(generation: Generation) -> list[Event]:
     entries = []
-    for link in generation.share_links.all():
-        entries.append(Event(link.created, f"picture {link.index + 1} shared", generation.user.get_username()))
+    for link in sharing.links_showing(generation):
+        # The album's name is the user's own words.
+        what = f"picture {link.index + 1}" if link.generation_id else "an album that it is in"
+        entries.append(Event(link.created, f"{what} shared", generation.user.get_username()))
         if link.revoked:
-            entries.append(Event(link.revoked, f"link to picture {link.index + 1} revoked"))
+            entries.append(Event(link.revoked, f"link to {what} revoked"))
     return entries
 
 

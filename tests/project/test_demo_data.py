@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from accounts.models import User
 from dreamsite.management.commands.demo_data import FOLDER
-from generation.library import deletion
-from generation.models import GeneratedImage, Generation
+from generation.library import albums, deletion
+from generation.models import GeneratedImage, Generation, ShareLink
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
 from generation.moderation import metrics, review
 
@@ -40,6 +40,14 @@ def test_the_data_have_pictures_to_review_and_metrics(charlie: User) -> None:
     assert sum(count for _, count in metrics.reasons(timezone.now() - timedelta(days=800))) > 0
     assert {reason for reason, _ in metrics.reasons(timezone.now())} == set(Reason.values)
     assert len(metrics.reviewers(timezone.now() - timedelta(days=800))) == 3
+
+
+def test_the_first_user_has_an_album_that_is_shared() -> None:
+    link = ShareLink.objects.get()
+    assert (link.user.username, link.album.entries.count()) == ("demo-1", 12)
+    assert albums.public_images(link.album).count() >= 12
+    call_command("demo_data", generations=10, users=1, stdout=io.StringIO())
+    assert ShareLink.objects.count() == 1
 
 
 def test_deleting_or_confirming_one_generation_leaves_the_pictures_of_others(charlie: User) -> None:

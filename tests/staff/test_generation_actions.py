@@ -2,7 +2,7 @@
 
 import csv
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
@@ -13,12 +13,13 @@ from django.utils import timezone
 from accounts.models import ApiToken, AuditEntry, User
 from generation.images import storage
 from generation.jobs import queue, retry
-from generation.library import deletion
-from generation.models import GeneratedImage, Generation, State
+from generation.library import albums, deletion, sharing
+from generation.models import GeneratedImage, Generation, ShareLink, State
 from generation.models.review import ReviewDecision
 from generation.staff import generation_filters
 from tests.support.admin import LIST, change_page, listed
 from tests.support.generations import make_generation
+from tests.support.html import squeeze
 from tests.support.roles import (
     OPERATORS,
     REVIEWERS,
@@ -233,6 +234,7 @@ def test_filters_by_date_token_error_and_file(desk: Client, alice: User) -> None
         ("2025-04-01", [april]),
         (f"{timezone.localdate():%Y-%m-%d}", [failed]),
         ("1969", [failed, april, old]),
+        (generation_filters.LAST_DAY, [failed]),
         ("2025-13", [failed, april, old]),
         ("9999-12-31", [failed, april, old]),
     ):
@@ -265,6 +267,38 @@ def test_the_page_of_a_generation_has_a_timeline(desk: Client, alice: User) -> N
         assert words in story
     assert "picture 2 reviewed: confirmed, other “a note” <em>by charlie" in story
     assert 'class="compare flagged"' in page
+
+
+def test_the_page_of_a_generation_tells_its_links_and_those_of_its_albums(desk: Client, alice: User) -> None:
+    generation, other = make_generation(alice), make_generation(alice)
+    for row, name in ((generation, "Winter"), (other, "Summer")):
+        album = albums.create(alice, name)
+        albums.add(album, [row.pk])
+        sharing.share_album(album, None, with_recipe=False)
+    sharing.share(generation, 0, timedelta(days=7))
+    page = squeeze(desk.get(change_page(generation)).content.decode())
+    story = page.partition('<ol class="timeline">')[2].partition("</ol>")[0]
+    assert story.count("an album that it is in shared<em>by alice") == 1
+    assert "picture 1 shared<em>by alice" in story
+    facts = page.partition("<dt>Shared</dt>")[2].partition("<dt>")[0]
+    assert [facts.count(words) for words in ("in an album", "picture 1, until", "until revoked")] == [1, 1, 1]
+    assert "Winter" not in page
+    sharing.revoke(ShareLink.objects.all())
+    page = squeeze(desk.get(change_page(generation)).content.decode())
+    assert "link to an album that it is in revoked" in page
+    assert "<dt>Shared</dt>" not in page
+
+
+def test_the_lists_of_users_and_tokens_say_states_in_words(desk: Client, alice: User, bob: User) -> None:
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    ApiToken.objects.issue(alice, "laptop")
+    page = squeeze(desk.get(PEOPLE).content.decode())
+    assert page.count('<span class="tag">suspended</span>') == 1
+    assert '<td class="field-role">superuser</td>' in page
+    assert "icon-yes" not in page
+    tokens = squeeze(desk.get("/admin/accounts/apitoken/").content.decode())
+    assert '<td class="field-state">usable</td>' in tokens
+    assert "icon-yes" not in tokens
 
 
 def test_a_users_page_shows_usage_limits_flags_and_tokens(desk: Client, alice: User) -> None:

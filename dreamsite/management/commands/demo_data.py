@@ -18,13 +18,14 @@ from accounts.models import User
 from generation.images import storage
 from generation.images.input_files import encode_lossless
 from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
-from generation.library import files, search
-from generation.models import DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
+from generation.library import albums, files, search, sharing
+from generation.models import Album, DiffusionModel, GeneratedImage, Generation, Lora, LoraUse, State
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
 from generation.parameters import MESSAGES, ErrorCode, ImageToImageParameters
 from generation.recipes import plan
 
 USER_PREFIX = "demo-"
+ALBUM, ALBUM_SIZE = "Best of", 12
 SPAN = timedelta(days=730)
 FIRST_USER_SHARE = 0.1
 BATCH = 5000
@@ -75,7 +76,8 @@ EFFECTS: list[Callable[[Image.Image], Image.Image]] = [
 class Command(BaseCommand):
     help = (
         "Fill the database with invented generations of the users demo-1, demo-2 and so on, for demonstrations and"
-        " measurements. A tenth of them belongs to demo-1. They share a few pictures, which are never deleted."
+        " measurements. A tenth of them belongs to demo-1, who has a shared album."
+        " They share a few pictures, which are never deleted."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -99,9 +101,20 @@ class Command(BaseCommand):
             with transaction.atomic():
                 generator.add(done, count, generations)
             self.stdout.write(f"\r{done + count:,} of {generations:,}", ending="")
+        share_favourites(User.objects.get(username=f"{USER_PREFIX}1"))
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
         self.stdout.write("")
+
+
+def share_favourites(user: User) -> None:
+    """Put the user's favourites, or else the newest pictures, into an album, and share it once."""
+    album, is_new = Album.objects.get_or_create(user=user, name=ALBUM)
+    made = Generation.objects.owned_by(user).filter(state=State.SUCCEEDED)
+    newest = made.order_by("-is_favourite", "-pk").values_list("pk", flat=True)
+    albums.add(album, list(newest[:ALBUM_SIZE]))
+    if is_new:
+        sharing.share_album(album, None, with_recipe=True)
 
 
 def _batches(total: int) -> Iterator[tuple[int, int]]:
