@@ -65,11 +65,11 @@ def live_links(target: Generation | Album) -> QuerySet[ShareLink]:
     return links.filter(album=target) if isinstance(target, Album) else links.filter(generation=target)
 
 
-def links_showing(generation: Generation) -> QuerySet[ShareLink]:
-    """Return the links to a generation and to the albums that it is in, newest first, also those that ended."""
+def links_showing(generation: Generation, live: bool = False) -> QuerySet[ShareLink]:
+    """Return the links to a generation and to the albums that it is in, newest first; only those that are `live`, or all."""
     in_albums = Album.objects.filter(entries__generation=generation)
-    links: QuerySet[ShareLink] = ShareLink.objects.filter(Q(generation=generation) | Q(album__in=in_albums))
-    return links
+    links: QuerySet[ShareLink] = ShareLink.objects.live() if live else ShareLink.objects.all()
+    return links.filter(Q(generation=generation) | Q(album__in=in_albums))
 
 
 def working_links(user: User) -> QuerySet[ShareLink]:

@@ -22,6 +22,10 @@ from generation.models.review import DECIDED, IN_REVIEW, OPEN
 from generation.parameters import ErrorCode
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?\Z", re.ASCII)
+LAST_DAY = "24h"
+"""The value of the date filter for the last 24 hours."""
+
+_DAY = timedelta(hours=24)
 _REVIEWS = {"waiting": OPEN, "safe": ("safe",), "confirmed": ("confirmed",), "any": DECIDED}
 _MAX_TOKENS = 20
 _CHOICES = "admin/generation/generation/_choices_filter.html"
@@ -192,7 +196,7 @@ class TokenFilter(TextInputFilter):
 
 
 class DateFilter(admin.SimpleListFilter):
-    """A filter by year, then month, then day, as a range of ids, which begin with the time."""
+    """A filter by the last 24 hours, or year, then month, then day, as a range of ids, which begin with the time."""
 
     title = "date"
     parameter_name = "date"
@@ -205,7 +209,7 @@ class DateFilter(admin.SimpleListFilter):
         return True
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """Yield the wider periods, then the next finer ones in which there can be generations."""
+        """Yield the last 24 hours and the wider periods, then the next finer ones in which there can be generations."""
 
         def choice(text: str, label: str, is_selected: bool = False) -> dict[str, Any]:
             parameters = {self.parameter_name: text} if text else None
@@ -215,6 +219,8 @@ class DateFilter(admin.SimpleListFilter):
         value = self.value() or ""
         value = value if period(value) else ""
         yield choice("", "any", not value)
+        yield choice(LAST_DAY, _label(LAST_DAY), value == LAST_DAY)
+        value = value if value != LAST_DAY else ""
         parts = value.split("-") if value else []
         for depth in range(1, len(parts) + 1):
             text = "-".join(parts[:depth])
@@ -223,14 +229,24 @@ class DateFilter(admin.SimpleListFilter):
             yield choice(text, _label(text))
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        if (bounds := period(self.value() or "")) is None:
-            return queryset
-        start, end = bounds
-        return queryset.filter(pk__gte=first_id(start), pk__lt=first_id(end))
+        return within(queryset, self.value() or "")
+
+
+def within(rows: Rows, text: str) -> Rows:
+    """Return the rows of a period, all for an invalid one."""
+    if (bounds := period(text)) is None:
+        return rows
+    start, end = bounds
+    return rows.filter(pk__gte=first_id(start), pk__lt=first_id(end))
 
 
 def period(text: str) -> tuple[datetime, datetime] | None:
-    """Return start and end of a year, month or day such as `2026`, `2026-11`, `2026-11-24`; None if it is invalid."""
+    """Return start and end of a year, month or day such as `2026`, `2026-11`, `2026-11-24`; None if it is invalid.
+
+    The last 24 hours, `24h`, end tomorrow: ids that other hosts make may be a little ahead.
+    """
+    if text == LAST_DAY:
+        return timezone.now() - _DAY, timezone.now() + _DAY
     if not (match := _PERIOD.match(text)):
         return None
     year, month, day = (int(part) if part else None for part in match.groups())
@@ -280,5 +296,7 @@ def _overlaps(text: str, first: date, last: date) -> bool:
 
 
 def _label(text: str) -> str:
+    if text == LAST_DAY:
+        return "last 24 hours"
     bounds = period(text)
     return format_date(timezone.localtime(bounds[0]), ("Y", "F Y", "l, j F Y")[text.count("-")]) if bounds else text

@@ -120,7 +120,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
                 "comparisons": comparisons(generation),
                 "timings": [(part.name, display.seconds(part.seconds)) for part in display.timings(generation)],
                 "events": timeline.events(generation),
-                "share_links": sharing.links_showing(generation).live(),
+                "share_links": sharing.links_showing(generation, live=True),
                 "may_view_tokens": _may_view_tokens(request),
                 "recorded": [
                     (name, dumps(value, indent=1, ensure_ascii=False))

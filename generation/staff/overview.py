@@ -3,20 +3,20 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import HttpRequest
-from django.utils import timezone
 
 from accounts.models import AuditEntry, User
-from generation.models import GeneratedImage, Generation, State, first_id
+from generation.models import GeneratedImage, Generation, State
 from generation.moderation import review
 from generation.moderation.review import QueueName
+from generation.staff.generation_filters import LAST_DAY, within
 from generation.staff.operations import dashboard
 from generation.staff.operations.alerts import Alert
 
-DAY = timedelta(hours=24)
 MAX_FAILURES = 1000
 _PICTURES, _USERS, _ENTRIES = 12, 6, 8
 
@@ -32,10 +32,14 @@ class WaitingReview:
 
 @dataclass(frozen=True)
 class Failures:
-    """The failures of the last 24 hours by error code, from the newest `MAX_FAILURES`."""
+    """The failures of the last 24 hours by error code, from the newest `MAX_FAILURES`.
+
+    `query` is that of the list of generations for all of them.
+    """
 
     codes: list[tuple[str, int]]
     count: int
+    query: str = urlencode({"state__exact": State.FAILED.value, "date": LAST_DAY})
 
     @property
     def is_capped(self) -> bool:
@@ -78,7 +82,7 @@ def _review() -> WaitingReview:
 
 
 def _failures() -> Failures:
-    rows = Generation.objects.filter(state=State.FAILED, pk__gte=first_id(timezone.now() - DAY)).order_by("-pk")
+    rows = within(Generation.objects.filter(state=State.FAILED), LAST_DAY).order_by("-pk")
     codes = Counter(rows.values_list("error_code", flat=True)[:MAX_FAILURES])
     return Failures(codes.most_common(), codes.total())
 

@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
@@ -23,7 +23,7 @@ from generation.models import (
     State,
     WorkerCommand,
 )
-from tests.support.browser import NAMELESS, OVERFLOW, needs_chromium
+from tests.support.browser import NAMELESS, OVERFLOW, needs_chromium, sign_in
 from tests.support.generations import bundled_model, make_generation
 from tests.support.workers import age_heartbeat, register_worker
 
@@ -155,3 +155,26 @@ def test_the_operations_page_fits_every_width_and_is_live(
     assert not Generation.objects.get(pk=generation.pk).deleted
     context.close()
     assert problems == []
+
+
+def test_the_overview_refreshes_itself_while_it_is_seen(page: Page, live_server: LiveServer, charlie: User) -> None:
+    sign_in(page, "charlie")
+    page.goto(f"{live_server.url}/admin/")
+    page.locator("#failures-link").focus()
+    make_generation(charlie, State.FAILED)
+    look = "document.dispatchEvent(new Event('visibilitychange'))"
+    page.evaluate(look)
+    expect(page.get_by_role("link", name="1 out_of_memory")).to_be_visible()
+    expect(page.locator("#failures-link")).to_be_focused()
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    with page.expect_response(re.compile("/admin/")) as answer:
+        # Asked for by this test alone: a hidden page must not.
+        page.evaluate(look)
+        page.evaluate("fetch('/admin/?asked')")
+    assert answer.value.url.endswith("?asked")
+
+    # Signed out elsewhere, the page says so.
+    page.context.clear_cookies()
+    page.evaluate("delete document.hidden")
+    page.evaluate(look)
+    expect(page.get_by_label("Username")).to_be_visible()

@@ -44,6 +44,7 @@ def test_the_data_have_pictures_to_review_and_metrics(charlie: User) -> None:
 
 def test_the_first_user_has_an_album_that_is_shared() -> None:
     link = ShareLink.objects.get()
+    assert link.album is not None
     assert (link.user.username, link.album.entries.count()) == ("demo-1", 12)
     assert albums.public_images(link.album).count() >= 12
     call_command("demo_data", generations=10, users=1, stdout=io.StringIO())

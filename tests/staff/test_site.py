@@ -1,23 +1,27 @@
 """The tabs of the admin's pages, and the overview at its index."""
 
+import html
 import re
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts import audit
 from accounts.models import User
-from generation.models import State
+from generation.models import Generation, State
 from generation.models.review import Review
 from generation.moderation import review
+from generation.parameters import ErrorCode
 from generation.staff import overview, site
 from tests.support.generations import make_generation
 from tests.support.html import squeeze
 from tests.support.roles import OPERATORS, REVIEWERS, staff
 
-TAB = re.compile(r'<a href="(/admin/[^"]+)"(?: aria-current="(page|true)")?>(.+?)</a>')
+TAB = re.compile(r'<a id="tab-[a-z]+" href="(/admin/[^"]+)"(?: aria-current="(page|true)")?\s?>(.+?)</a>')
 
 
 def tabs(client: Client, address: str = "/admin/") -> list[tuple[str, str]]:
@@ -70,7 +74,8 @@ def test_the_review_tab_counts_what_waits(
 def headings(client: Client) -> list[str]:
     """Return the headings of the parts of the index."""
     return re.findall(
-        r'<h2 id="[a-z]+-title"><a href="[^"]+">(.+?)</a>', squeeze(client.get("/admin/").content.decode())
+        r'<h2 id="[a-z]+-title"><a id="[a-z]+-link" href="[^"]+">(.+?)</a>',
+        squeeze(client.get("/admin/").content.decode()),
     )
 
 
@@ -111,7 +116,15 @@ def test_the_index_shows_what_waits_and_what_is_new(
     assert ">2 flagged</a>" in page
     assert ">1 escalated</a>" in page
     assert "<strong>2</strong>generations failed" in page
-    assert '?error=out_of_memory">2 out_of_memory</a>' in page
+    # The links lead to exactly what was counted.
+    make_generation(alice, State.FAILED, created=timezone.now() - timedelta(hours=25))
+    canceled = make_generation(alice, State.CANCELED)
+    Generation.objects.filter(pk=canceled.pk).update(error_code=ErrorCode.OUT_OF_MEMORY)
+    for link in ("Failures of 24 hours", "2 out_of_memory"):
+        (address,) = re.findall(rf'href="([^"]+)">{link}</a>', page)
+        rows = client.get(html.unescape(address)).content.decode()
+        assert rows.count('class="action-select"') == 2
+        assert "last 24 hours" in rows
     assert page.count('class="thumbnail"') == page.count('class="thumbnail flagged"') == 1
     assert "image.review" in page
     monkeypatch.setattr(overview, "MAX_FAILURES", 1)
