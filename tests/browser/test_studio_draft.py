@@ -103,6 +103,53 @@ def check_empty(page: Page) -> None:
         page.reload()
 
 
+def test_each_tab_keeps_its_own_draft_until_one_signs_out(
+    context: BrowserContext, charlie: User, live_server: LiveServer
+) -> None:
+    first = context.new_page()
+    first.goto(live_server.url)
+    sign_in(first, "charlie")
+
+    def choose(page: Page, name: str) -> None:
+        page.set_input_files("#image", {"name": name, "mimeType": "image/png", "buffer": photo(64, 48)})
+        expect(page.get_by_alt_text(f"Input picture: {name}")).to_be_visible()
+
+    def check(page: Page, prompt: str, name: str) -> None:
+        page.reload()
+        expect(page.get_by_alt_text(f"Input picture: {name}")).to_be_visible()
+        expect(page.locator(PROMPT)).to_have_value(prompt)
+
+    choose(first, "cat.png")
+    first.locator(PROMPT).fill("a cat by night")
+    second = context.new_page()
+    second.goto(live_server.url)
+    expect(second.get_by_alt_text("Input picture: cat.png")).to_be_visible()
+    expect(second.locator(PROMPT)).to_have_value("a cat by night")
+    choose(second, "dog.png")
+    second.locator(PROMPT).fill("a dog by day")
+    for _ in range(9):  # more often than files are kept
+        check(first, "a cat by night", "cat.png")
+    check(second, "a dog by day", "dog.png")
+
+    first.get_by_role("link", name="Start over").click()
+    check_empty(first)
+    check(second, "a dog by day", "dog.png")
+    third = context.new_page()
+    third.goto(live_server.url)
+    check_empty(third)
+    second.locator(PROMPT).fill("a dog by night")
+    check_empty(first)
+    check(second, "a dog by night", "dog.png")
+
+    third.goto(f"{live_server.url}/admin/")
+    sign_out(third)
+    for page in (first, second):
+        page.goto(live_server.url)
+        if page.get_by_label("Username").count():
+            sign_in(page, "charlie")
+        check_empty(page)
+
+
 def test_a_file_is_sent_once(context: BrowserContext, alice: User, live_server: LiveServer) -> None:
     page = context.new_page()
     page.goto(live_server.url)

@@ -50,6 +50,7 @@ def test_a_first_visit_explains_itself(
     )
     page.get_by_role("button", name="Use the photo of an island").click()
     expect(page.get_by_alt_text("Input picture: island.jpg")).to_be_visible()
+    expect(page.get_by_text("No picture at hand?")).to_be_hidden()
     page.locator("#model_id").select_option("some/turbo")
     page.get_by_role("link", name="make it a cartoon").click()
     expect(page.get_by_alt_text("Input picture: red-panda.jpg")).to_be_visible()

@@ -1,16 +1,18 @@
-// Drafts of the studio, one for each account of each site of the host, in the browser's storage: fields as JSON, and a
-// chosen file in IndexedDB, which takes files. Where storage is forbidden, nothing is kept. Signing out, from any page,
-// forgets all of them.
+// Drafts of the studio in the browser's storage, for each account of each site of the host: fields as JSON, and chosen
+// files in IndexedDB, which takes files. Each tab has its own draft, and a new tab starts with the one that was written
+// last. Where storage is forbidden, nothing is kept. Signing out, from any page, forgets all of them.
 import { keys, read, write } from "./storage.js";
 
 const PREFIX = "draft:";
+const SIGN_OUTS = "sign-outs";
 const FILES = "files";
+const MAX_FILES = 8;
 
 /** Run a request on the store of files and return its result; undefined where there is no store. */
 function onFiles(mode, request) {
   return new Promise((resolve) => {
-    const opening = indexedDB.open("dreamsite", 1);
-    opening.onupgradeneeded = () => opening.result.createObjectStore(FILES);
+    const opening = indexedDB.open("dreamsite-drafts", 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore(FILES, { autoIncrement: true });
     opening.onerror = () => resolve(undefined);
     opening.onsuccess = () => {
       const transaction = opening.result.transaction(FILES, mode);
@@ -25,19 +27,43 @@ function onFiles(mode, request) {
   }).catch(() => undefined);
 }
 
-/** Return the draft's fields, or null without a draft. */
-export const readFields = (account) => JSON.parse(read(PREFIX + account));
-export const writeFields = (account, fields) => write(PREFIX + account, JSON.stringify(fields));
-export const readFile = (account) => onFiles("readonly", (files) => files.get(account));
-export const writeFile = (account, file) =>
-  onFiles("readwrite", (files) => (file ? files.put(file, account) : files.delete(account)));
+// A tab cannot remove what other tabs keep: the number of sign-outs in the key ends their drafts, too.
+const keyInTab = (account) => `${PREFIX}${read(SIGN_OUTS) ?? 0}:${account}`;
 
-export function forget(account) {
-  write(PREFIX + account, null);
-  return writeFile(account, null);
+/** Return the draft of this tab, at first the one that was written last; null without a draft. */
+export function readDraft(account) {
+  const draft = read(keyInTab(account), "sessionStorage") ?? read(PREFIX + account) ?? "null";
+  write(keyInTab(account), draft, "sessionStorage");
+  return JSON.parse(draft);
 }
+
+/** Keep a draft, unless it is the one that this tab has: a tab that is only reloaded does not have the last word. */
+export function writeDraft(account, draft) {
+  const text = JSON.stringify(draft);
+  if (text === read(keyInTab(account), "sessionStorage")) return;
+  write(keyInTab(account), text, "sessionStorage");
+  write(PREFIX + account, text);
+}
+
+/** Forget the draft of this tab, and the one that new tabs start with. */
+export function forget(account) {
+  write(keyInTab(account), "null", "sessionStorage");
+  write(PREFIX + account, null);
+}
+
+export const readFile = (id) => onFiles("readonly", (files) => files.get(id));
+
+/** Store a file and return its id. Tabs do not say when they are closed, so the last MAX_FILES files are kept. */
+export const writeFile = (file) =>
+  onFiles("readwrite", (files) => {
+    const adding = files.add(file);
+    adding.onsuccess = () => files.delete(IDBKeyRange.upperBound(adding.result - MAX_FILES));
+    return adding;
+  });
 
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("[data-sign-out]")) return;
-  for (const key of keys()) if (key.startsWith(PREFIX)) forget(key.slice(PREFIX.length));
+  for (const key of keys()) if (key.startsWith(PREFIX)) write(key, null);
+  write(SIGN_OUTS, String(Number(read(SIGN_OUTS)) + 1));
+  onFiles("readwrite", (files) => files.clear());
 });

@@ -1,6 +1,6 @@
 // The form as it was left: fields and picture are kept whenever they change, and come back with the page's plain
 // address. What a link fills in comes first; once it is changed, it is the draft.
-import { forget, readFields, readFile, writeFields, writeFile } from "./drafts.js";
+import { forget, readDraft, readFile, writeDraft, writeFile } from "./drafts.js";
 import { chosenPicture, showFile, showOwn } from "./picture_input.js";
 
 const form = document.getElementById("compose");
@@ -9,14 +9,18 @@ const NOT_KEPT = ["hidden", "file", "submit", "button"];
 
 // The picture of a draft that is being restored: what is written in the meantime does not lose it.
 let pending = null;
+// The chosen file, and its id among the drafts' files.
+let kept = { file: null, id: null };
+let areFieldsRestored = true;
 
 const controls = () => Array.from(form.elements).filter(({ name, type }) => name && !NOT_KEPT.includes(type));
 const valueOf = (control) => (control.type === "checkbox" ? control.checked : control.value);
 
 function keep() {
+  if (!areFieldsRestored) return;
   const values = Object.fromEntries(controls().map((control) => [control.name, valueOf(control)]));
   const { file, stored } = chosenPicture();
-  writeFields(account, { values, ...(pending ?? { stored, hasFile: Boolean(file) }) });
+  writeDraft(account, { values, ...(pending ?? { stored, fileId: file && file === kept.file ? kept.id : null }) });
   if (location.search) history.replaceState(history.state, "", location.pathname);
 }
 
@@ -30,28 +34,38 @@ function set(control, value) {
   for (const type of ["input", "change"]) control.dispatchEvent(new Event(type, { bubbles: true }));
 }
 
-async function restore({ values, stored, hasFile }) {
-  pending = { stored, hasFile };
+async function keepPicture() {
+  pending = null;
+  const { file } = chosenPicture();
+  if (file && file !== kept.file) {
+    const id = await writeFile(file);
+    if (file !== chosenPicture().file) return;
+    kept = { file, id };
+  }
+  keep();
+}
+
+async function readKept(id) {
+  kept = { file: await readFile(id), id };
+  return kept.file;
+}
+
+async function restore({ values, stored, fileId }) {
+  pending = { stored, fileId };
   // The model first: it decides which of the others have an effect.
   const all = controls().sort((one, other) => (other.name === "model_id") - (one.name === "model_id"));
+  areFieldsRestored = false;
   for (const control of all) if (control.name in values) set(control, values[control.name]);
+  areFieldsRestored = true;
   if (stored) await showOwn(stored);
-  else if (hasFile) await showFile(() => readFile(account));
+  else if (fileId) await showFile(() => readKept(fileId));
   pending = null;
 }
 
 export function startDraft() {
-  const draft = location.search ? null : readFields(account);
+  const draft = location.search ? null : readDraft(account);
   if (draft) restore(draft);
   for (const type of ["input", "change"]) form.addEventListener(type, keep);
-  form.addEventListener("picture", () => {
-    pending = null;
-    keep();
-    writeFile(account, chosenPicture().file);
-  });
-  document.getElementById("start-over").addEventListener("click", async (event) => {
-    event.preventDefault();
-    await forget(account);
-    location.assign(event.target.href);
-  });
+  form.addEventListener("picture", keepPicture);
+  document.getElementById("start-over").addEventListener("click", () => forget(account));
 }
