@@ -199,12 +199,17 @@ export function showJob(html) {
   const job = parseJob(html);
   const { generation } = job.dataset;
   if (document.getElementById(job.id)) return generation;
-  jobs.prepend(job);
+  addJob(job);
   htmx.process(job);
   if (job.dataset.events) follow(job);
+  return generation;
+}
+
+/** Add a job above the others, and bring it into view. */
+export function addJob(job) {
+  jobs.prepend(job);
   const reducesMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
   job.scrollIntoView({ block: "nearest", behavior: reducesMotion ? "auto" : "smooth" });
-  return generation;
 }
 
 document.addEventListener("submit", async (event) => {

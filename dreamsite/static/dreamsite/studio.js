@@ -1,9 +1,12 @@
 // The studio's form, submitted without leaving the page.
 import { showJob } from "./job_progress.js";
 import "./picture_input.js";
+import { startReduction } from "./picture_reduction.js";
 import { startDraft } from "./studio_draft.js";
 import { startEstimates } from "./studio_estimate.js";
 import { applyDefaults, startParameters } from "./studio_parameters.js";
+import { isJson, send } from "./studio_request.js";
+import { UploadCanceled, UploadLost } from "./studio_upload.js";
 
 const form = document.getElementById("compose");
 const byId = (id) => document.getElementById(id);
@@ -60,59 +63,12 @@ function showSignIn() {
   document.querySelector('[data-errors=""] p').append(link, ", here or in another tab, and press Generate again.");
 }
 
-// A file is sent once, however often one generates from it: then its first generation names it.
-const sent = { file: "", generation: "" };
-
-function chosenFile() {
-  const [file] = byId("image").files;
-  return file ? `${file.name} ${file.size} ${file.lastModified}` : "";
-}
-
-const isSent = () => chosenFile() !== "" && chosenFile() === sent.file;
-
-function formBody(submitter) {
-  const body = new FormData(form);
-  if (submitter) body.append(submitter.name, submitter.value);
-  if (isSent()) {
-    body.delete("image");
-    body.set("from", sent.generation);
-  }
-  return body;
-}
-
-/** Return whether a response is about the picture that was named instead of sent: it may be deleted by now. */
-async function isGone(response) {
-  if (!isSent()) return false;
-  return response.status === 404 || (response.status === 422 && "image" in (await response.clone().json()).errors);
-}
-
-/**
- * Send the form. A response in HTML with status 403 is about the token against forged requests, which comes with a page
- * and goes with its cookie: then the page is fetched, for a new one, and the form is sent once more.
- */
-async function send(submitter) {
-  const headers = { "X-Requested-With": "fetch" };
-  const post = () => fetch(form.action, { method: "POST", body: formBody(submitter), headers });
-  let response = await post();
-  if (await isGone(response)) {
-    sent.file = "";
-    response = await post();
-  }
-  if (response.status !== 403 || isJson(response)) return response;
-  const page = await fetch(form.action);
-  return page.redirected ? page : post();
-}
-
-const isJson = (response) => (response.headers.get("Content-Type") ?? "").startsWith("application/json");
-
-async function showResponse(response, file) {
-  const type = response.headers.get("Content-Type") ?? "";
-  if (response.redirected) {
+async function showResponse({ response, noteGeneration }) {
+  if (response.isRedirected) {
     showSignIn();
-  } else if (response.status === 201 && type.startsWith("text/html")) {
+  } else if (response.status === 201 && !isJson(response)) {
     showErrors({});
-    const generation = showJob(await response.text());
-    if (file && file !== sent.file) Object.assign(sent, { file, generation });
+    noteGeneration(showJob(await response.text()));
     form.elements.key.value = randomKey();
   } else if (response.status === 201) {
     // The browser may keep this page for the back button: its next contact sheet is another request.
@@ -128,6 +84,12 @@ async function showResponse(response, file) {
   }
 }
 
+function messageOf(error) {
+  if (error instanceof UploadCanceled) return "";
+  if (error instanceof UploadLost) return "The connection was lost. Nothing here is lost; press Generate to send it again.";
+  return "The server cannot be reached. Try again.";
+}
+
 async function submit(event) {
   event.preventDefault();
   if (form.dataset.busy) return;
@@ -137,10 +99,9 @@ async function submit(event) {
   const button = submitter ?? byId("generate");
   button.setAttribute("aria-disabled", "true");
   try {
-    const file = chosenFile();
-    await showResponse(await send(submitter), file);
-  } catch {
-    showErrors({ "": ["The server cannot be reached. Try again."] });
+    await showResponse(await send(submitter));
+  } catch (error) {
+    showErrors({ "": [messageOf(error)].filter(Boolean) });
   } finally {
     delete form.dataset.busy;
     button.removeAttribute("aria-disabled");
@@ -164,6 +125,7 @@ if (/Mac|iPhone|iPad/.test(navigator.platform)) {
 }
 startParameters();
 startDraft();
+startReduction();
 startEstimates();
 form.addEventListener("submit", submit);
 form.addEventListener("input", clearErrors);

@@ -1,4 +1,5 @@
 // The studio's estimate: what the form as it is would cost and take, and the same request as a program sends it.
+import { reducedPicture } from "./picture_reduction.js";
 
 const form = document.getElementById("compose");
 const byId = (id) => document.getElementById(id);
@@ -7,14 +8,14 @@ const TYPING_PAUSE_MS = 350;
 let lastRequest = 0;
 
 /** Return the form without its picture: the estimate needs the picture's size and name only. */
-function formData() {
+async function formData() {
   const body = new FormData(form);
   const [file] = byId("image").files;
   if (file) {
     body.delete("image");
     body.append("filename", file.name);
   }
-  const { width, height } = byId("drop").dataset;
+  const { width, height } = (await reducedPicture()) ?? byId("drop").dataset;
   if (width) {
     body.append("width", width);
     body.append("height", height);
@@ -25,7 +26,7 @@ function formData() {
 /** Return the server's estimate, or null if there is none: the form works without. */
 async function fetchEstimate() {
   try {
-    const response = await fetch(form.dataset.estimate, { method: "POST", body: formData() });
+    const response = await fetch(form.dataset.estimate, { method: "POST", body: await formData() });
     return response.ok && !response.redirected ? await response.json() : null;
   } catch {
     return null;

@@ -139,6 +139,7 @@ def model_behaviour_json(models: Sequence[ModelDescription]) -> dict[str, Any]:
             },
             "negative_prompt": model.parameters["negative_prompt"].has_effect,
             "images": model.parameters["num_images_per_prompt"].maximum,
+            "sizes": model.sizes.model_dump(include={"max_side", "max_pixels"}),
             "examples": model.examples,
         }
         for model in models
