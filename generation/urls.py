@@ -21,6 +21,7 @@ urlpatterns = [
     path("studio/estimate", estimates.estimate, name="estimate"),
     path("studio/picture", views.stored_picture, name="stored-picture"),
     path("studio/<uuid:generation_id>", views.job, name="job"),
+    path("studio/<uuid:generation_id>/share", sharing.share_job, name="share-job"),
     path("sheets/<uuid:contact_sheet_id>/", contact_sheets.sheet, name="sheet"),
     path("sheets/<uuid:contact_sheet_id>/cells", contact_sheets.cells, name="sheet-cells"),
     path("sheets/<uuid:contact_sheet_id>/cancel", contact_sheets.cancel, name="sheet-cancel"),

@@ -1,5 +1,6 @@
 """Share links of the user: create, list and revoke them."""
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,11 @@ from generation.models import Album, GeneratedImage, Generation, ShareLink
 from generation.pages.caching import revalidated
 
 PAGE_SIZE = 48
+STUDIO_DURATION = timedelta(days=7)
+"""How long a link works that is created in the studio, where nothing is asked."""
+
 _MAX_PAGE = 99_999
+_MAX_RESULTS = 1000
 
 
 class AlbumShareForm(forms.Form):
@@ -88,6 +93,25 @@ def share(request: HttpRequest, generation_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
+def share_job(request: HttpRequest, generation_id: UUID) -> HttpResponse:
+    """Answer with the links to a generation as the studio shows them; `picture` counts from 1.
+
+    The first one is to be copied: the newest that shows this result alone, which is created if there is none.
+    """
+    generation = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
+    number = whole_number(request.POST.get("picture", ""), _MAX_RESULTS)
+    image = get_object_or_404(generation.images.all(), index=(number or 0) - 1)
+    problem = ""
+    link = sharing.live_links(generation).filter(index=image.index, **asdict(Choices())).first()
+    try:
+        link = link or sharing.share(generation, image.index, STUDIO_DURATION)
+    except sharing.TooManyLinks:
+        problem = _too_many("it")
+    return _render_job_links(request, generation, {"new_link": link, "problem": problem})
+
+
+@login_required
+@require_POST
 def share_album(request: HttpRequest, album_id: UUID) -> HttpResponse:
     """Create a link to an album of the user. htmx gets the links of the page, the new one first."""
     album = get_object_or_404(Album, pk=album_id, user=current_user(request))
@@ -130,9 +154,11 @@ def links(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def revoke(request: HttpRequest, link_id: int) -> HttpResponse:
-    """Revoke a link of the user."""
+    """Revoke a link of the user. htmx, which is the studio, gets the other links to the generation."""
     link = get_object_or_404(ShareLink, pk=link_id, user=current_user(request))
     sharing.revoke(ShareLink.objects.filter(pk=link.pk))
+    if link.generation and "HX-Request" in request.headers:
+        return _render_job_links(request, link.generation, {})
     messages.success(request, "The link was revoked.")
     page = came_from(request)
     if link.generation_id and urlsplit(page).path == reverse("generation", args=[link.generation_id]):
@@ -162,6 +188,18 @@ def share_album_context(request: HttpRequest, album: Album) -> dict[str, Any]:
         "page_url": reverse("album", args=[album.pk]),
         "site_url": request.build_absolute_uri("/")[:-1],
     }
+
+
+def _render_job_links(request: HttpRequest, generation: Generation, new: dict[str, Any]) -> HttpResponse:
+    """Render the links to a generation for the studio. `new` has the link to copy and why there is none, if there is one."""
+    context = {
+        "generation": generation,
+        "images": list(generation.images.all()),
+        "share_links": sharing.live_links(generation),
+        "page_url": reverse("home"),
+        "site_url": request.build_absolute_uri("/")[:-1],
+    }
+    return render(request, "generation/_job_links.html", context | new)
 
 
 def _image(link: ShareLink) -> GeneratedImage | None:

@@ -119,6 +119,17 @@ def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., 
     assert download.value.suggested_filename.endswith(".png")
     page.keyboard.press("f")
     expect(job.get_by_role("button", name="Favourite")).to_have_attribute("aria-pressed", "true")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.keyboard.press("s")
+    expect(job.get_by_role("button", name="Copy the link")).to_be_focused()
+    address = job.get_by_role("link", name="Open the link").evaluate("link => link.href")
+    page.wait_for_function("async (link) => (await navigator.clipboard.readText()) === link", arg=address)
+    assert httpx.get(address, timeout=WAIT_SECONDS).status_code == 200
+    check_everywhere(page)
+    job.get_by_role("button", name="Revoke").click()
+    expect(job).to_contain_text("The link was revoked.")
+    assert httpx.get(address, timeout=WAIT_SECONDS).status_code == 404
+    picture.focus()
     page.keyboard.press("Delete")
     expect(job).to_contain_text("Moved to the trash")
     expect(page.get_by_role("button", name="Undo")).to_be_focused()

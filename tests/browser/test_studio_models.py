@@ -81,19 +81,22 @@ def test_a_model_says_what_it_does_and_what_it_wants(
     expect(page.get_by_label("What should it show?")).to_have_attribute("placeholder", "a red barn")
     expect(page.locator("#chosen-model")).to_have_text(re.compile(r"Redraws <b>fast</b>\.\s+Usually 4 s\."))
     expect(page.locator("#chosen-model img")).to_be_hidden()
+    expect(page.locator("#chosen-model svg")).to_be_visible()
     page.get_by_label("Model", exact=True).select_option(index=0)
     expect(page.locator("#chosen-model img")).to_be_visible()
 
     page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(192, 128)})
     page.locator("#prompt").fill("a bowl of soup, please")
-    expect(page.locator("#warnings")).to_contain_text("dreamsite/tiny-edit knows none of these words")
+    warning = page.locator("#prompt-warnings")
+    expect(warning).to_contain_text("dreamsite/tiny-edit knows none of these words")
     page.set_viewport_size({"width": 390, "height": 900})
-    adjust, warning = page.locator("#adjust").bounding_box(), page.locator("#warnings").bounding_box()
-    assert adjust is not None
-    assert warning is not None
-    assert warning["y"] >= adjust["y"] + adjust["height"] + 8
+    page.locator("#prompt").evaluate("field => field.scrollIntoView({ block: 'center' })")
+    box, bar = warning.bounding_box(), page.locator(".generate-bar").bounding_box()
+    assert box is not None
+    assert bar is not None
+    assert box["y"] + box["height"] < bar["y"], "it is in sight beside the prompt"
     page.locator("#prompt").fill("Make It NIGHT")
-    expect(page.locator("#warnings")).to_be_empty()
+    expect(warning).to_be_empty()
     page.context.close()
 
 

@@ -303,6 +303,39 @@ def test_the_number_of_live_links_is_limited(signed_in: Client, alice: User, mon
     assert sharing.live_links(generation).count() == 2
 
 
+def test_the_studio_creates_one_link_to_a_result(signed_in: Client, alice: User, bob: User) -> None:
+    generation = make_generation(alice, num_images_per_prompt=2)
+    link_to(generation, 1, with_recipe=True)
+    share = reverse("share-job", args=[generation.pk])
+
+    def links(number: str) -> str:
+        return signed_in.post(share, {"picture": number}, headers={"HX-Request": "true"}).content.decode()
+
+    pages = [links("2"), links("2")]
+    first = sharing.live_links(generation).get(index=1, with_recipe=False)
+    assert first.expires is not None
+    assert timedelta(days=6) < first.expires - timezone.now() <= timedelta(days=7)
+    for page in pages:
+        assert f'id="link-{first.pk}" data-copy-now>http://testserver/s/{first.code}<' in page
+        assert page.count("data-copy-now") == 1
+        assert page.count('aria-label="Copy the link"') == 2
+    assert "result 1 ·" in links("1")
+    for number in ("0", "3", "x", ""):
+        assert signed_in.post(share, {"picture": number}).status_code == 404
+    for _ in range(sharing.MAX_LIVE - 3):
+        link_to(generation, 1, with_recipe=True)
+    assert ShareLink.objects.filter(index=0).update(with_input=True) == 1
+    page = links("1")
+    assert "No link was created" in page
+    assert "data-copy-now" not in page
+
+    revoked = signed_in.post(reverse("revoke-link", args=[first.pk]), headers={"HX-Request": "true"}).content.decode()
+    assert first.code not in revoked
+    assert "data-copy-now" in links("1")
+    signed_in.force_login(bob)
+    assert signed_in.post(share, {"picture": "1"}).status_code == 404
+
+
 @pytest.mark.parametrize("fields", [{"days": "3"}, {"days": ""}, {"picture": "0"}, {"picture": "x"}])
 def test_invalid_link_forms_are_refused(signed_in: Client, alice: User, fields: dict[str, str]) -> None:
     assert "No link was created" in create_link(signed_in, make_generation(alice), **fields).content.decode()

@@ -332,6 +332,32 @@ def test_the_request_is_shown_as_code(
     assert client.get(fetched[3].removeprefix("http://testserver")).status_code == 200
 
 
+def test_a_model_without_a_sample_shows_its_last_result(signed_in: Client, alice: User, bob: User) -> None:
+    turbo = DiffusionModel.objects.create(id="some/turbo", family="turbo", enabled=True)
+
+    def sample(name: str = "some/turbo") -> str:
+        page = signed_in.get("/").content.decode()
+        found = re.search(r'<script id="model-presentations"[^>]*>(.*?)</script>', page)
+        assert found is not None
+        return str(json.loads(found[1])[name]["sample"])
+
+    made = {
+        name: make_generation(user, flagged=flagged)
+        for name, user, flagged in (
+            ("first", alice, []),
+            ("last", alice, []),
+            ("flagged", alice, [0]),
+            ("bob's", bob, []),
+        )
+    }
+    assert sample() == "", "these are of another model"
+    Generation.objects.update(model=turbo)
+    assert str(made["last"].images.get().thumbnail) in sample()
+    Generation.objects.filter(pk=made["last"].pk).update(trashed=made["last"].created)
+    assert str(made["first"].images.get().thumbnail) in sample()
+    assert sample(TINY).endswith("cat-pencil-sketch.webp")
+
+
 def test_models_show_what_has_an_effect_on_them(signed_in: Client, alice: User) -> None:
     DiffusionModel.objects.create(id="some/turbo", family="turbo", enabled=True, max_images=2)
     page = squeeze(signed_in.get("/").content.decode())
@@ -383,10 +409,11 @@ def test_the_page_takes_a_constant_number_of_queries(
     signed_in: Client, alice: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     def all_of_it() -> None:
-        with django_assert_num_queries(12):
+        with django_assert_num_queries(13):
             assert signed_in.get("/").status_code == 200
 
     make_generation(alice), make_generation(alice, State.RUNNING)
+    DiffusionModel.objects.create(id="some/turbo", family="turbo", enabled=True)
     ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1"]})
     all_of_it()
     ContactSheet.objects.create(user=alice, columns={"field": "seed", "values": ["1"]})

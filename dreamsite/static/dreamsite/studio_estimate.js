@@ -33,13 +33,19 @@ async function fetchEstimate() {
   }
 }
 
-function show({ errors, words, sheet, warnings, curl, python }) {
+function showWarnings(list, warnings) {
+  const notes = warnings.map((text) => Object.assign(document.createElement("p"), { textContent: text, className: "note" }));
+  list.replaceChildren(...notes);
+}
+
+function show({ errors, words, sheet, warnings, prompt_warnings: promptWarnings, curl, python }) {
   const messages = Object.values(errors).flat();
   byId("estimate").textContent = messages.length ? messages.join(" ") : words;
   byId("sheet-estimate").textContent = sheet;
-  byId("warnings").replaceChildren(
-    ...warnings.map((text) => Object.assign(document.createElement("p"), { textContent: text, className: "note" })),
-  );
+  showWarnings(byId("prompt-warnings"), promptWarnings);
+  // On phones it would appear beneath Generate, which covers the end of the window.
+  if (document.activeElement === byId("prompt")) byId("prompt-warnings").scrollIntoView({ block: "nearest" });
+  showWarnings(byId("warnings"), warnings);
   if (curl) {
     byId("as-curl").textContent = curl;
     byId("as-python").textContent = python;
@@ -53,6 +59,7 @@ async function update() {
   if (!byId("prompt").value.trim() || !hasPicture) {
     byId("estimate").textContent = "Choose a picture and write a prompt.";
     byId("sheet-estimate").textContent = "";
+    for (const id of ["prompt-warnings", "warnings"]) showWarnings(byId(id), []);
     return;
   }
   const estimate = await fetchEstimate();

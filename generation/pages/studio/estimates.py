@@ -33,13 +33,14 @@ def estimate(request: HttpRequest) -> JsonResponse:
     """Answer with the estimate of the form, and that of its contact sheet as `sheet`. The picture need not be sent."""
     user = current_user(request)
     fields = form.parameter_fields(request.POST)
-    content: dict[str, Any] = {"words": "", "sheet": "", "warnings": [], "errors": {}}
+    content: dict[str, Any] = {"words": "", "sheet": "", "warnings": [], "prompt_warnings": [], "errors": {}}
     try:
         submitted = form.read(user, request.POST, request.FILES, fields)
         size = submitted.stored.size if submitted.stored else form.picture_size(request.POST)
         content |= _snippets(request, submitted.parameters, submitted.stored, request.POST.get("filename", ""))
         draft = submission.build(submission.Request(user, None, submitted.parameters, None, size=size))
-        content["warnings"] = draft.warnings + models.unknown_words(draft.model_id, draft.prompt)
+        content["warnings"] = draft.warnings
+        content["prompt_warnings"] = models.unknown_words(draft.model_id, draft.prompt)
         content["sheet"] = _sheet_summary(user, request.POST, fields, size)
         content["words"] = _summary(user, [draft], [submission.estimate(draft)], is_size_known=size is not None)
     except Refusal as refusal:

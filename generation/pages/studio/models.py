@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from django.db.models import F, OuterRef, Subquery
 from django.templatetags.static import static
 
+from accounts.models import User
 from generation import display
 from generation.jobs.forecast import RunTimeEstimator
-from generation.models import DiffusionModel
+from generation.models import DiffusionModel, GeneratedImage, Generation, State
 from generation.repositories import vocabulary
 from generation.responses import ModelDescription
 
@@ -21,7 +23,7 @@ _SAMPLES = {
 
 @dataclass(frozen=True)
 class Presentation:
-    """What a model does, its kind of prompt, its usual time, and the address of a sample; "" for what is unknown."""
+    """What a model does, its kind of prompt, its usual time and the address of a sample; the last two "" if unknown."""
 
     summary: str
     prompt_label: str
@@ -30,10 +32,17 @@ class Presentation:
     sample: str
 
 
-def presentations(rows: Sequence[DiffusionModel], models: Sequence[ModelDescription]) -> dict[str, Presentation]:
-    """Return how each model is presented, by its name; `models` are the descriptions of `rows`."""
+def presentations(
+    user: User, rows: Sequence[DiffusionModel], models: Sequence[ModelDescription]
+) -> dict[str, Presentation]:
+    """Return how each model is presented to this user, by its name; `models` are the descriptions of `rows`."""
     times = RunTimeEstimator()
-    return {row.pk: _presentation(row, model, times) for row, model in zip(rows, models, strict=True)}
+    results = _last_results(user, [row.pk for row in rows if row.pk not in _SAMPLES])
+    samples = results | {name: static(file) for name, file in _SAMPLES.items()}
+    return {
+        row.pk: _presentation(row, model, times, samples.get(row.pk, ""))
+        for row, model in zip(rows, models, strict=True)
+    }
 
 
 def as_json(presented: Mapping[str, Presentation]) -> dict[str, dict[str, Any]]:
@@ -48,19 +57,29 @@ def unknown_words(model_id: str, prompt: str) -> list[str]:
     return [f"{model_id} knows none of these words, so the result is chance. Ideas shows words that it knows."]
 
 
-def _presentation(row: DiffusionModel, model: ModelDescription, times: RunTimeEstimator) -> Presentation:
+def _presentation(row: DiffusionModel, model: ModelDescription, times: RunTimeEstimator, sample: str) -> Presentation:
     # Models with a strength redraw the picture as the prompt describes it, all others are told what to change.
     is_described = model.parameters["strength"].has_effect
     steps = model.parameters["num_inference_steps"]
     seconds = times.usual_seconds(row.pk, int(steps.recommended or steps.default or 1))
-    sample = _SAMPLES.get(row.pk)
+    does = "Draws the picture anew from your words." if is_described else "Changes the picture as you say."
     return Presentation(
-        summary=row.summary,
+        summary=row.summary or does,
         prompt_label=row.prompt_label or ("What should it show?" if is_described else "What should happen to it?"),
         placeholder=row.placeholder or ("a watercolor of a harbor" if is_described else "make it a snowy winter day"),
         seconds=f"Usually {_rounded(seconds)}." if seconds else "",
-        sample=static(sample) if sample else "",
+        sample=sample,
     )
+
+
+def _last_results(user: User, model_ids: Sequence[str]) -> dict[str, str]:
+    """Return the address of the small picture of this user's last result of each model, unless it has none or it is flagged."""
+    last = Generation.objects.owned_by(user).filter(model=OuterRef("pk"), state=State.SUCCEEDED, is_flagged=False)
+    generations = DiffusionModel.objects.filter(pk__in=model_ids).values(
+        last=Subquery(last.order_by("-pk").values("pk")[:1])
+    )
+    images = GeneratedImage.objects.filter(generation__in=generations, index=0).exclude(thumbnail="")
+    return {image.model: image.thumbnail.url for image in images.annotate(model=F("generation__model"))}
 
 
 def _rounded(seconds: float) -> str:

@@ -78,7 +78,7 @@ def render_form(
             previous_values = fields.starting_values(_select(models, previous_model))
             values = {name: value for name, value in values.items() if previous_values.get(name) != value}
         values = {**fields.starting_values(model), **values, "model_id": model.id}
-        presented = presentations(rows, models)
+        presented = presentations(user, rows, models)
         context |= {"presented": presented[model.id], "model_presentations": as_json(presented)}
         context |= {"model_choices": [(each.id, presented[each.id]) for each in models]}
         context |= _form_context(models, model, values, errors)
