@@ -1,13 +1,14 @@
-"""The operations of the OpenAPI document: bodies, statuses, headers, examples."""
+"""The operations of the OpenAPI document: bodies, statuses, headers."""
 
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from pydantic import BaseModel
 
+from generation.api import openapi_examples as examples
 from generation.api.openapi import Body_genImageToImage
 from generation.filters import GenerationFilters
-from generation.parameters import MAX_SEED, MESSAGES, RANDOM_SEED, ErrorCode
+from generation.parameters import MESSAGES, ErrorCode
 from generation.responses import (
     GenerationPage,
     GenerationRecord,
@@ -51,84 +52,6 @@ def query(model: type[BaseModel]) -> list[OpenApiParameter]:
     return parameters
 
 
-_ID = "01a2032b-11dd-71cc-a49b-bda70ca7bc16"
-_MODEL = "dreamsite/tiny-edit"
-_WARNINGS = [f"strength has no effect on {_MODEL}."]
-_MEDIA = {
-    "url": f"http://127.0.0.1:8000/media/outputs/2026/11/22/{_ID}/1-0.png"
-    "?expires=1795959648&signature=f91fd8003f14efab68dfbeb4ec215333bc2ac5e1faba425e9098380b755fe74e",
-    "seed": 7,
-    "nsfw": False,
-}
-_IMAGES = {"images": [_MEDIA], "id": _ID, "model_id": _MODEL, "warnings": _WARNINGS}
-_RECORD = {
-    "id": _ID,
-    "state": "succeeded",
-    "model_id": _MODEL,
-    "parameters": {
-        "prompt": "make it night",
-        "model_id": "",
-        "loras": "",
-        "strength": 0.5,
-        "guidance_scale": 7.5,
-        "image_guidance_scale": 1.5,
-        "negative_prompt": "",
-        "safety_check": True,
-        "seed": 7,
-        "num_inference_steps": 20,
-        "num_images_per_prompt": 1,
-    },
-    "effective": {
-        "strength": 0.5,
-        "guidance_scale": 1.7475,
-        "image_guidance_scale": 1.5,
-        "num_inference_steps": 20,
-        "seeds": [7],
-        "width": 256,
-        "height": 256,
-    },
-    "images": [{**_MEDIA, "width": 256, "height": 256, "nsfw_score": 0.000475, "checked": True}],
-    "warnings": _WARNINGS,
-    "error": None,
-    "cost": 1.31072,
-    "waiting": None,
-    "progress": None,
-    "events_url": None,
-    "created": "2026-11-22T12:11:24.018980Z",
-    "started": "2026-11-22T12:11:24.080442Z",
-    "finished": "2026-11-22T12:11:58.338621Z",
-    "timings": {
-        "queued": 0.061462,
-        "running": 34.258179,
-        "phases": {"encoding": 0.5506, "denoising": 32.8676, "decoding": 0.6102, "safety": 0.1258, "storing": 0.09},
-    },
-}
-_RUNNING: dict[str, Any] = {
-    **_RECORD,
-    "state": "running",
-    "images": [],
-    "finished": None,
-    "progress": {
-        "phase": "denoising",
-        "step": 8,
-        "of": 20,
-        "percent": 40,
-        "estimated_finish": "2026-11-22T12:11:45.018980Z",
-    },
-    "events_url": f"http://127.0.0.1:8000/generations/{_ID}/events?token_id=3"
-    "&expires=1795350306&signature=0c25e8a1c6a3e1b4a9f5f0c4f1f0d1e7d1c5b6e5f0f4a3c2b1a09f8e7d6c5b4a",
-    "timings": {"queued": 0.061462, "running": None, "phases": {}},
-}
-_INVALID_FIELDS = [
-    {"loc": ["body", "prompt"], "msg": "Field required", "type": "missing"},
-    {"loc": ["body", "strength"], "msg": "Input should be a number from 0 to 1", "type": "less_than_equal"},
-]
-_INVALID_STATE = {
-    "loc": ["query", "state"],
-    "msg": "Input should be 'queued', 'running', 'succeeded', 'failed' or 'canceled'",
-    "type": "literal_error",
-}
-
 _INVALID_TOKEN = problem_response(
     "The token is missing or not valid.", "Invalid bearer token.", ErrorCode.INVALID_TOKEN
 )
@@ -149,13 +72,13 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
         200: OpenApiResponse(
             ImageResponseOrDryRun,
             "The pictures, or with `dry_run` an estimate.",
-            [OpenApiExample("made", _IMAGES)],
+            [OpenApiExample("made", examples.IMAGES)],
         ),
         202: OpenApiResponse(
             GenerationRecord,
             "Accepted, but not finished within the time that the server waits. It continues: poll `Location` until "
             "`state` is `succeeded`, `failed` or `canceled`.",
-            [OpenApiExample("running", _RUNNING)],
+            [OpenApiExample("running", examples.RUNNING)],
         ),
         400: problem_response(
             "The request cannot be accepted.",
@@ -191,7 +114,11 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             HTTPValidationError,
             "Fields are missing or wrong; all of them are listed. `key_reused`: the `Idempotency-Key` was used with "
             "another request.",
-            [OpenApiExample("wrong_fields", {"detail": _INVALID_FIELDS, "code": ErrorCode.INVALID_FIELDS.value})],
+            [
+                OpenApiExample(
+                    "wrong_fields", {"detail": examples.INVALID_FIELDS, "code": ErrorCode.INVALID_FIELDS.value}
+                )
+            ],
         ),
         429: problem_response(
             "You have reached a limit; the request was not accepted.",
@@ -294,7 +221,9 @@ GENERATION: dict[str, Any] = {
     "tags": ["generations"],
     "summary": "One generation",
     "responses": {
-        200: OpenApiResponse(GenerationRecord, "The record, with fresh URLs.", [OpenApiExample("succeeded", _RECORD)]),
+        200: OpenApiResponse(
+            GenerationRecord, "The record, with fresh URLs.", [OpenApiExample("succeeded", examples.RECORD)]
+        ),
         304: _UNCHANGED,
         401: _INVALID_TOKEN,
         404: problem_response(
@@ -317,7 +246,7 @@ GENERATIONS: dict[str, Any] = {
         200: OpenApiResponse(
             GenerationPage,
             "A page of records. Pictures are never included as data URLs.",
-            [OpenApiExample("last_page", {"next": None, "previous": None, "results": [_RECORD]})],
+            [OpenApiExample("last_page", {"next": None, "previous": None, "results": [examples.RECORD]})],
         ),
         304: _UNCHANGED,
         400: problem_response("The request is malformed.", "The request is malformed.", ErrorCode.MALFORMED_REQUEST),
@@ -325,7 +254,11 @@ GENERATIONS: dict[str, Any] = {
         422: OpenApiResponse(
             HTTPValidationError,
             "Parameters are wrong or unknown; all of them are listed.",
-            [OpenApiExample("wrong_state", {"detail": [_INVALID_STATE], "code": ErrorCode.INVALID_FIELDS.value})],
+            [
+                OpenApiExample(
+                    "wrong_state", {"detail": [examples.INVALID_STATE], "code": ErrorCode.INVALID_FIELDS.value}
+                )
+            ],
         ),
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
@@ -389,7 +322,9 @@ CANCELLATION: dict[str, Any] = {
     "responses": {
         200: OpenApiResponse(GenerationRecord, "It is canceled, now or by an earlier request."),
         202: OpenApiResponse(
-            GenerationRecord, "It is running and will stop within a step.", [OpenApiExample("running", _RUNNING)]
+            GenerationRecord,
+            "It is running and will stop within a step.",
+            [OpenApiExample("running", examples.RUNNING)],
         ),
         401: _INVALID_TOKEN,
         404: GENERATION["responses"][404],
@@ -406,58 +341,15 @@ CANCELLATION: dict[str, Any] = {
 }
 
 
-def _parameter(default: Any, minimum: float | None = None, maximum: float | None = None, **more: Any) -> dict[str, Any]:
-    bounds = {"default": default, "minimum": minimum, "maximum": maximum}
-    return {"has_effect": True, **bounds, "recommended": None, "forced": None, **more}
-
-
-_TINY_EDIT: dict[str, Any] = {
-    "id": _MODEL,
-    "kind": "instruct-pix2pix",
-    "is_default": True,
-    "is_warm": True,
-    "is_downloaded": True,
-    "cost_weight": 1.0,
-    "sizes": {"min_side": 128, "max_side": 512, "max_pixels": 262144},
-    "parameters": {
-        "loras": _parameter(""),
-        "strength": _parameter(0.8, 0, 1, has_effect=False),
-        "guidance_scale": _parameter(7.5, 0, 50, recommended=7.5),
-        "image_guidance_scale": _parameter(1.5, 0, 50, recommended=1.5),
-        "negative_prompt": _parameter(""),
-        "safety_check": _parameter(True),
-        "seed": _parameter(None, RANDOM_SEED, MAX_SEED),
-        "num_inference_steps": _parameter(100, 1, 200, recommended=20),
-        "num_images_per_prompt": _parameter(1, 1, 10),
-    },
-    "loras": ["dreamsite/banknote", "dreamsite/knitted"],
-    "examples": ["turn it into a pencil sketch", "make it night"],
-}
-_TINY_REDRAW = {
-    **_TINY_EDIT,
-    "id": "dreamsite/tiny-redraw",
-    "kind": "stable-diffusion",
-    "is_default": False,
-    "is_warm": False,
-    "sizes": {"min_side": 128, "max_side": 192, "max_pixels": 36864},
-    "parameters": {
-        **_TINY_EDIT["parameters"],
-        "loras": _parameter("", has_effect=False),
-        "strength": _parameter(0.8, 0, 1, recommended=0.9),
-        "image_guidance_scale": _parameter(1.5, 0, 50, has_effect=False),
-        "num_inference_steps": _parameter(100, 1, 200, recommended=25),
-    },
-    "loras": [],
-    "examples": ["a red apple", "a rocket"],
-}
-
 MODELS: dict[str, Any] = {
     "operation_id": "listModels",
     "tags": ["models"],
     "summary": "Models",
     "responses": {
         200: OpenApiResponse(
-            ModelList, "The models.", [OpenApiExample("bundled", {"models": [_TINY_EDIT, _TINY_REDRAW]})]
+            ModelList,
+            "The models.",
+            [OpenApiExample("bundled", {"models": [examples.TINY_EDIT, examples.TINY_REDRAW]})],
         ),
         401: _INVALID_TOKEN,
         500: GENERATION["responses"][500],
@@ -475,7 +367,7 @@ LORAS: dict[str, Any] = {
         200: OpenApiResponse(
             LoraList,
             "The LoRAs.",
-            [OpenApiExample("one", {"loras": [{"id": "someone/watercolour", "models": [_MODEL]}]})],
+            [OpenApiExample("one", {"loras": [{"id": "someone/watercolour", "models": [examples.MODEL]}]})],
         ),
     },
 }

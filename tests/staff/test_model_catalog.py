@@ -29,12 +29,6 @@ pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 
 
 @pytest.fixture
-def staff(client: Client, charlie: User) -> Client:
-    client.force_login(charlie)
-    return client
-
-
-@pytest.fixture
 def turbo(db: None) -> DiffusionModel:
     """An enabled model that only painters may use, with a LoRA."""
     values = {"family": "turbo", "revision": "a" * 40, "enabled": True}

@@ -145,3 +145,12 @@ def test_the_index_takes_a_constant_number_of_queries(client: Client, alice: Use
             assert client.get("/admin/").status_code == 200
         counted.append(len(queries))
     assert counted[0] == counted[1] <= 24
+
+
+@pytest.mark.usefixtures("redis")
+def test_the_admin_has_our_name_and_style_and_leads_back(client: Client, charlie: User) -> None:
+    client.force_login(charlie)
+    page = client.get("/admin/").content.decode()
+    assert "<title>Overview | Dreamsite</title>" in page
+    assert '<a href="/">Studio</a>' in page
+    assert "dreamsite/admin.css" in page
