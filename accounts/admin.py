@@ -35,7 +35,7 @@ class AccountAdmin(StrictLookupsMixin, AuditedAdminMixin, UserAdmin[User]):
 
     @admin.display(ordering="is_active")
     def state(self, user: User) -> str:
-        return "" if user.is_active else format_html('<span class="tag">{}</span>', "suspended")
+        return "active" if user.is_active else format_html('<span class="tag">{}</span>', "suspended")
 
     @admin.display(ordering="is_staff", empty_value="")
     def role(self, user: User) -> str:

@@ -65,10 +65,12 @@ def _share_links(generation: Generation) -> list[Event]:
     entries = []
     for link in sharing.links_showing(generation):
         # The album's name is the user's own words.
-        what = f"picture {link.index + 1}" if link.generation_id else "an album that it is in"
-        entries.append(Event(link.created, f"{what} shared", generation.user.get_username()))
+        picture = f"picture {link.index + 1}"
+        is_own = link.generation_id is not None
+        text = f"{picture} shared" if is_own else "shared in an album"
+        entries.append(Event(link.created, text, generation.user.get_username()))
         if link.revoked:
-            entries.append(Event(link.revoked, f"link to {what} revoked"))
+            entries.append(Event(link.revoked, f"link to {picture if is_own else 'an album with it'} revoked"))
     return entries
 
 

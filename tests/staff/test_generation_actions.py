@@ -278,14 +278,14 @@ def test_the_page_of_a_generation_tells_its_links_and_those_of_its_albums(desk: 
     sharing.share(generation, 0, timedelta(days=7))
     page = squeeze(desk.get(change_page(generation)).content.decode())
     story = page.partition('<ol class="timeline">')[2].partition("</ol>")[0]
-    assert story.count("an album that it is in shared<em>by alice") == 1
+    assert story.count("shared in an album<em>by alice") == 1
     assert "picture 1 shared<em>by alice" in story
     facts = page.partition("<dt>Shared</dt>")[2].partition("<dt>")[0]
     assert [facts.count(words) for words in ("in an album", "picture 1, until", "until revoked")] == [1, 1, 1]
     assert "Winter" not in page
     sharing.revoke(ShareLink.objects.all())
     page = squeeze(desk.get(change_page(generation)).content.decode())
-    assert "link to an album that it is in revoked" in page
+    assert "link to an album with it revoked" in page
     assert "<dt>Shared</dt>" not in page
 
 
