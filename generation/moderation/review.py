@@ -153,15 +153,18 @@ def waiting_count(limit: int) -> int:
 def oldest_waiting() -> datetime | None:
     """Return when the picture was made that has waited longest, None if none waits."""
     # Ids begin with their time, and the index has them in order within each of these parts.
-    rows = _waiting().order_by("generation_id").values_list("generation__finished", flat=True)
-    finished = [
+    rows = _waiting().order_by("generation_id").values_list("generation_id", flat=True)
+    ids = [
         rows.filter(review=status, is_sample__in=[is_sample]).first() for status in OPEN for is_sample in (False, True)
     ]
-    return min((when for when in finished if when), default=None)
+    oldest = min(filter(None, ids), default=None)
+    return Generation.objects.values_list("finished", flat=True).get(pk=oldest) if oldest else None
 
 
 def _waiting() -> QuerySet[GeneratedImage]:
-    rows: QuerySet[GeneratedImage] = GeneratedImage.objects.filter(IN_REVIEW, review__in=OPEN, generation__deleted=None)
+    # Not by a join, whose order the database would choose: SQLite then reads all generations for what a few index rows tell.
+    tombstone = Generation.objects.filter(pk=OuterRef("generation"), deleted__isnull=False)
+    rows: QuerySet[GeneratedImage] = GeneratedImage.objects.filter(~Exists(tombstone), IN_REVIEW, review__in=OPEN)
     return rows
 
 

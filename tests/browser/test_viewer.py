@@ -85,9 +85,9 @@ def test_two_fingers_zoom_and_one_swipes(page: Page, alice: User, live_server: L
     expect(viewer).to_contain_text("1 of 2")
     # However long the name is, the place in the set stays in sight.
     viewer.locator("[data-viewer-name]").evaluate("name => name.textContent = 'a long name '.repeat(20)")
-    place = viewer.locator("[data-viewer-count]").bounding_box()
-    assert place is not None
-    assert place["x"] + place["width"] <= 390
+    box = viewer.locator("[data-viewer-count]").bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 390
     before = page.evaluate(SHOWN)[0]
     touch = page.context.new_cdp_session(page)
 
