@@ -129,6 +129,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
+    "generation.pages.refused_bodies.refused_body_middleware",
 ]
 # Other origins whose pages may use the API and read its pictures. Without any there is no CORS middleware, since it would
 # answer preflights.
@@ -207,6 +208,10 @@ URL_EXPIRY_SECONDS = env.int("URL_EXPIRY_SECONDS", default=7 * 24 * 3600)
 IMAGE_URLS = env.str("IMAGE_URLS", default="signed")
 FETCH_IMAGE_URLS = env.bool("FETCH_IMAGE_URLS", default=False)
 MEDIA_ROOT = DATA_DIR / "media"
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "generation.pages.unnamed_uploads.UnnamedFileUploadHandler",
+]
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 S3_BUCKET = env.str("S3_BUCKET", default="")

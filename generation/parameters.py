@@ -88,13 +88,18 @@ class ErrorCode(StrEnum):
     NOT_FINISHED = "not_finished", 409, "it is queued or running and cannot be deleted; cancel it first"
     CANCELED = "canceled", 409, "its user canceled it"
     DELETED = "deleted", 410, "its user deleted it"
-    UPLOAD_TOO_LARGE = "upload_too_large", 413, "the request is larger than `MAX_UPLOAD_BYTES`"
+    UPLOAD_TOO_LARGE = (
+        "upload_too_large",
+        413,
+        "the request is larger than `MAX_UPLOAD_BYTES`, or without pictures than 64 kB",
+    )
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", 415, "the body's `Content-Type` is none of those that are read"
     UNSUPPORTED_ENCODING = "unsupported_encoding", 415, "the body is compressed otherwise than by gzip or deflate"
     INVALID_FIELDS = "invalid_fields", 422, "fields are missing or wrong; `detail` lists all of them"
     KEY_REUSED = "key_reused", 422, "the `Idempotency-Key` was used with another request"
     TOO_MANY_CONNECTIONS = "too_many_connections", 429, "the address has as many connections open as allowed", 5
     TOO_MANY_QUEUED = "too_many_queued", 429, "the user has as many queued requests as allowed", 10
+    TOO_MANY_UPLOADS = "too_many_uploads", 429, "the user is sending as many bytes at a time as allowed", 2
     TOO_MANY_REQUESTS = "too_many_requests", 429, "the user has sent as many requests a minute as allowed", 60
     COST_EXCEEDED = "cost_exceeded", 429, "the request costs more than the user may still spend today"
     HEADERS_TOO_LARGE = "headers_too_large", 431, "request line and headers are larger than 32 kB"
@@ -106,6 +111,7 @@ class ErrorCode(StrEnum):
     INTERNAL = "internal_error", 500, "an unexpected error; the log has the details", 5
     UNAVAILABLE = "unavailable", 503, "database, Redis or storage cannot be reached", 5
     MODEL_NOT_DOWNLOADED = "model_not_downloaded", 503, "the model is being downloaded, or was not yet", 60
+    UPLOADS_FULL = "uploads_full", 503, "the service is receiving as many bytes as it has room for", 5
     QUEUE_FULL = "queue_full", 503, "the queue of the service is full", 30
     DEADLINE = "deadline", 504, "it ran longer than its `Cancel-After`, or than any request may"
     DEADLINE_BEFORE_START = "deadline_before_start", 504, "its `Cancel-After` passed before a worker was free", 30

@@ -75,6 +75,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings = {"MAX_UPLOAD_BYTES": "1000000", "LEASE_SECONDS": "5", "DRAIN_SECONDS": "60", "WAIT_SECONDS": "180"}
     # A proxy of the tests is believed as nginx on the same host would be.
     settings["TRUSTED_PROXIES"] = "127.0.0.1"
+    # All tests come from one address.
+    settings["CONNECTIONS_PER_ADDRESS"] = "0"
     with Service(tmp_path_factory.mktemp("d"), **settings) as service:
         yield service
 

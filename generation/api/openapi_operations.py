@@ -125,6 +125,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             "You have sent 60 requests within a minute, the maximum; try again in 21 seconds.",
             ErrorCode.TOO_MANY_REQUESTS,
             ErrorCode.TOO_MANY_QUEUED,
+            ErrorCode.TOO_MANY_UPLOADS,
             ErrorCode.COST_EXCEEDED,
             ErrorCode.TOO_MANY_CONNECTIONS,
         ),
@@ -149,6 +150,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             ErrorCode.UNAVAILABLE,
             ErrorCode.MODEL_NOT_DOWNLOADED,
             ErrorCode.QUEUE_FULL,
+            ErrorCode.UPLOADS_FULL,
         ),
         504: problem_response(
             "The deadline has passed.",

@@ -21,7 +21,7 @@ from generation.api import openapi_operations
 from generation.api.forms import Form, read_form
 from generation.api.responses import dry_run_response, generation_response
 from generation.asgi.preferences import parse_cancel_after
-from generation.asgi.types import BODY_REFUSAL, GENERATION_ID, IS_ANSWER
+from generation.asgi.types import ADMISSION, BODY_REFUSAL, GENERATION_ID, IS_ANSWER
 from generation.jobs import idempotency, limits, queue, submission
 from generation.models import Generation
 
@@ -76,6 +76,10 @@ class Submission(JsonView):
     def accept(self, request: Request, read: Callable[[Request], Form]) -> Response:
         scope = getattr(request, "scope", {})
         key = self._idempotency_key(request)
+        if admission := scope.get(ADMISSION):
+            admission.user_id = current_token(request).user.pk
+            self.rate_limited_user = None
+            return Response(status=status.HTTP_204_NO_CONTENT)
         form = read(request)
 
         def build() -> Generation:
@@ -91,7 +95,7 @@ class Submission(JsonView):
         return generation_response(generation, request.build_absolute_uri)
 
     def _idempotency_key(self, request: Request) -> str:
-        """Return the key, empty without one. Raises `OverLimit` before the upload is decoded, unless the key is known."""
+        """Return the key, empty without one. Raises `OverLimit` before the upload is read, unless the key is known."""
         token = current_token(request)
         key = idempotency.read(request.headers.get("Idempotency-Key", ""))
         if not (key and idempotency.is_known(token, key)):

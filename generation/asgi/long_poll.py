@@ -1,12 +1,12 @@
 """The ASGI middleware around Django: a client that waits for its pictures costs a coroutine, no thread and no connection.
 
-It reads bodies up to a limit, passes a bounded number of requests to Django at a time, and holds the answer to an accepted
-submission until the generation is final: an event on the Redis stream tells so, or else a slow poll of the database.
+It asks whose a request is before a large body is read, reads bodies within limits, passes a bounded number of requests to
+Django at a time, and holds the answer to an accepted submission until the generation is final: an event on the Redis stream
+tells so, or else a slow poll of the database.
 `/health` is answered here, so that it does not depend on how busy Django is.
 """
 
 import asyncio
-import re
 import tempfile
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -16,14 +16,18 @@ from uuid import UUID
 from django.conf import settings
 from uuid_utils.compat import uuid7
 
+from accounts.addresses import counted_address
 from generation.asgi import bodies, paths, sse
+from generation.asgi.body_budget import BodyBudget
 from generation.asgi.preferences import Preferences, parse_prefer
 from generation.asgi.subscriptions import Subscriptions
 from generation.asgi.types import (
+    ADMISSION,
     BODY_REFUSAL,
     GENERATION_ID,
     IS_ANSWER,
     STREAM_IS_OPEN,
+    Admission,
     Application,
     Message,
     Receive,
@@ -31,11 +35,9 @@ from generation.asgi.types import (
     Send,
     header,
     send_json,
-    send_redirect,
     wait_for_disconnect,
 )
-from generation.parameters import ErrorCode, Refusal
-from generation.responses import error_body
+from generation.parameters import Refusal
 
 DJANGO_THREADS = 8
 _RETRY_SECONDS = 1.0
@@ -48,6 +50,7 @@ class LongPollMiddleware:
         self._django = django
         self._slots = asyncio.Semaphore(DJANGO_THREADS)
         self._subscriptions = Subscriptions()
+        self._budget = BodyBudget()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def release_clients(self) -> None:
@@ -81,32 +84,51 @@ class LongPollMiddleware:
                 return
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with tempfile.SpooledTemporaryFile(max_size=bodies.CHUNK_BYTES) as body:
+        incoming = bodies.Incoming(receive)
+        send = incoming.responding(send)
+        owner = _address(scope)
+        if bodies.needs_admission(scope):
+            admission = Admission()
+            response = await self._ask_admission(scope, admission)
+            if admission.user_id is None:
+                for message in response:
+                    await send(message)
+                return
+            owner = f"user {admission.user_id}"
+        with ExitStack() as held:
+            share = held.enter_context(self._budget.share(owner))
+            # A file without a name: nothing of it is left if the process is killed.
+            body = held.enter_context(tempfile.SpooledTemporaryFile(max_size=bodies.CHUNK_BYTES))
             size, refusal = 0, None
             try:
-                size = await bodies.read(scope, receive, body)
+                size = await bodies.read(scope, incoming, body, share)
             except ConnectionAbortedError:
                 return
             except Refusal as refused:
                 refusal = refused
-                send = bodies.with_connection_close(send)
+                held.close()
             headers = bodies.normalized_headers(scope["headers"], size)
             scope = {**scope, "headers": headers, BODY_REFUSAL: refusal}
-            if scope["method"] == "POST" and paths.is_long_poll(scope["path"]):
-                await self._hold(scope, body, receive, send)
-            elif refusal is not None and not re.match(paths.API_PATHS, scope["path"]):
-                await _refuse(scope, refusal, send)
+            if refusal is not None:
+                await self._forward(scope, bodies.replay(None, None), send)
+            elif scope["method"] == "POST" and paths.is_long_poll(scope["path"]):
+                await self._hold(scope, body, held, incoming, send)
             elif generation_id := sse.generation_of(scope):
-                body.close()
-                client = sse.Client(scope, receive, send)
+                held.close()
+                client = sse.Client(scope, incoming, send)
 
                 def request_record(is_open: bool) -> Awaitable[list[Message]]:
                     return self._call(_record_scope(scope, is_open))
 
                 await sse.serve(generation_id, client, request_record, self._subscriptions)
             else:
-                rest = bodies.replay(body, receive) if refusal is None else bodies.replay(None, None)
-                await self._forward(scope, rest, send)
+                await self._forward(scope, bodies.replay(body, incoming), send)
+
+    async def _ask_admission(self, scope: Scope, admission: Admission) -> list[Message]:
+        """Let Django say whose request this is. Returns its response, which is the answer if it does not."""
+        return await self._call(
+            {**scope, "headers": bodies.normalized_headers(scope["headers"], 0), ADMISSION: admission}
+        )
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let Django answer the client. A streamed response occupies no slot: the client of a download may be slow."""
@@ -120,14 +142,14 @@ class LongPollMiddleware:
 
             await self._django(scope, receive, send_and_leave_slot)
 
-    async def _hold(self, scope: Scope, body: IO[bytes], receive: Receive, send: Send) -> None:
+    async def _hold(self, scope: Scope, body: IO[bytes], held: ExitStack, receive: Receive, send: Send) -> None:
         generation_id: UUID = uuid7()
         preferences = parse_prefer(header(scope, b"prefer"))
         deadline = asyncio.get_running_loop().time() + _max_wait(preferences)
         with ExitStack() as subscribed:
             final = subscribed.enter_context(self._subscriptions.final_event(generation_id))
             response = await self._call({**scope, GENERATION_ID: generation_id}, bodies.replay(body, None))
-            body.close()
+            held.close()
             if response[0]["status"] == 202:
                 accepted_id = _accepted_id(response)
                 is_duplicate = accepted_id != generation_id
@@ -177,13 +199,10 @@ class LongPollMiddleware:
         return messages
 
 
-async def _refuse(scope: Scope, refusal: Refusal, send: Send) -> None:
-    is_too_large = refusal.code is ErrorCode.UPLOAD_TOO_LARGE
-    if is_too_large and (scope["method"], scope["path"]) == ("POST", "/") and not header(scope, b"x-requested-with"):
-        # The studio's form, sent by a browser without scripts: a page says more than JSON.
-        await send_redirect(send, f"{scope['root_path']}/?refused=size")
-    else:
-        await send_json(send, refusal.code.status, error_body(refusal.code, refusal.message), refusal.headers)
+def _address(scope: Scope) -> str:
+    """Return what clients without a known user are counted by."""
+    client = scope.get("client")
+    return f"address {counted_address(client[0]) or ''}" if client else ""
 
 
 def _answer_scope(scope: Scope, generation_id: UUID, method: str) -> Scope:

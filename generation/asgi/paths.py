@@ -19,6 +19,9 @@ LONG_POLL_ROUTES = {
 }
 """The routes whose `POST` is held until its generation is final, with the route of the answer."""
 
+PICTURES = ("", *LONG_POLL_ROUTES)
+"""The routes whose `POST` has pictures: the studio's, and those above. All other bodies are small."""
+
 GENERATION_EVENTS = "generations/<uuid:generation_id>/events"
 HISTORY_EVENTS = "history/<uuid:generation_id>/events"
 EVENTS = (GENERATION_EVENTS, HISTORY_EVENTS)
@@ -49,6 +52,11 @@ def merge_slashes(path: str) -> str:
 def is_long_poll(path: str) -> bool:
     """Return whether a `POST` to this path is held until its generation is final."""
     return path.removeprefix("/") in LONG_POLL_ROUTES
+
+
+def takes_pictures(method: str, path: str) -> bool:
+    """Return whether this is a request that may have pictures in its body."""
+    return method == "POST" and path.removeprefix("/") in PICTURES
 
 
 def answer_path(path: str, generation_id: UUID) -> str:

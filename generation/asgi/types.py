@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 # The types of `asgiref.typing` are typed dictionaries, which do not have the keys below.
@@ -16,11 +17,20 @@ GENERATION_ID = "dreamsite.generation_id"
 """The id that a submission must use."""
 BODY_REFUSAL = "dreamsite.body_refusal"
 """The `Refusal` of a body, which is missing, such as one over the limit; else None."""
+ADMISSION = "dreamsite.admission"
+"""An `Admission`: the body has not been read, and the request is only about whether it shall be."""
 IS_ANSWER = "dreamsite.answer"
 """The middleware's own request, for the answer to a client that it holds."""
 
 STREAM_IS_OPEN = "dreamsite.stream_is_open"
 """The client's event stream is open already: its signed address may have expired since."""
+
+
+@dataclass
+class Admission:
+    """Whose request this is, if its token or session is usable. Django sets it; else its response is the answer."""
+
+    user_id: int | None = None
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -46,10 +56,3 @@ async def send_json(send: Send, status: int, content: Any, headers: Mapping[str,
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})
-
-
-async def send_redirect(send: Send, location: str) -> None:
-    """Answer with 303: the client sends a GET to `location`."""
-    headers = [(b"location", location.encode()), (b"content-length", b"0"), (b"cache-control", b"no-store")]
-    await send({"type": "http.response.start", "status": 303, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
