@@ -1,6 +1,6 @@
 """The worker process: wait for a wake-up, claim, run, until a stop signal.
 
-A process works for one pool with one engine, whose models stay loaded. RQ calls `run_pending`; the rows say what to do.
+A process works for one pool with one engine, whose models stay loaded. RQ only says that there is work; the rows say which.
 """
 
 import logging
@@ -9,16 +9,18 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from types import FrameType
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.utils import timezone
 from redis import Redis, RedisError
 from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
+from rq.worker_registration import clean_worker_registry
 
 from generation.broker import queues, workers
 from generation.broker.workers import WorkerInfo
@@ -124,12 +126,10 @@ class WorkerSession:
             execution.run(batch, self.engine, self.drain_state.should_release)
 
 
-_session: ContextVar[WorkerSession] = ContextVar("session")
-"""The session whose RQ job runs now."""
-
-
 class WarmWorker(SimpleWorker):
-    """An RQ worker that runs jobs in its own process, where the models are loaded.
+    """An RQ worker that runs what is pending for its session whenever a job arrives, in its own process.
+
+    Redis is not trusted: no job is read, and RQ's commands and tasks, which act on what they find there, are left out.
 
     It listens to a queue of its own, which carries the wake-ups for commands, and to that of its pool unless it is drained.
     RQ's list of queues is fixed, so `work` returns after the job that drained or resumed it, and another RQ worker starts.
@@ -149,7 +149,9 @@ class WarmWorker(SimpleWorker):
             [queues.rq_queue(name, connection) for name in names],
             name=session.name,
             connection=connection,
+            job_class=queues.WakeUp,
             serializer=JSONSerializer,
+            log_job_description=False,
         )
         self.session = session
 
@@ -158,13 +160,25 @@ class WarmWorker(SimpleWorker):
         return self.is_listening_to_pool == self.session.drain_state.is_drained
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        token = _session.set(self.session)
-        try:
-            super().execute_job(job, queue)
-        finally:
-            _session.reset(token)
+        """Run what is pending, whatever the job is."""
+        # RQ lets a busy worker finish when a stop signal comes.
+        self.set_state(WorkerStatus.BUSY)
+        queues.take(job, queue)
+        _run_pending(self.session)
         if self.has_wrong_queues or self.session.drain_state.has_lost_device:
             raise StopRequested
+
+    def run_maintenance_tasks(self) -> None:
+        """Remove dead workers from RQ's list. RQ's own tasks also call what abandoned jobs name for their failure."""
+        for queue in self.queues:
+            clean_worker_registry(queue)
+        self.last_cleaned_at = timezone.now()  # type: ignore[assignment]  # None only at first
+
+    def subscribe(self) -> None:
+        """Listen to no commands, such as to shut down: staff send theirs as rows of the database."""
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Ignore RQ's suspension of all workers: staff pause pools by rows of the database."""
 
     def _install_signal_handlers(self) -> None:
         super()._install_signal_handlers()  # type: ignore[no-untyped-call]
@@ -201,11 +215,8 @@ def run(pool: str, engine_settings: EngineSettings) -> None:
         os._exit(1)
 
 
-def run_pending() -> None:
-    """Run the pending commands and batches of this process. RQ calls it for every wake-up: see `generation.broker.queues`."""
-    session = _session.get(None)
-    if session is None:
-        raise RuntimeError("Only `manage.py worker` can run this job, since it loads the engine.")
+def _run_pending(session: WorkerSession) -> None:
+    """Run the pending commands and batches of a session. An error ends neither the session nor the process."""
     close_old_connections()
     try:
         with _device_watched(session.drain_state):
@@ -214,6 +225,8 @@ def run_pending() -> None:
         # The rows stay queued or leased, and the reaper wakes a worker for them later.
         logger.warning("the database cannot be reached: %r", error)
         time.sleep(_DATABASE_PAUSE_SECONDS)
+    except Exception:
+        logger.exception("the pending work cannot be run")
     finally:
         close_old_connections()
 
