@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, urljoin
 from uuid import UUID
@@ -21,7 +22,9 @@ from django.urls import set_script_prefix
 from generation.asgi import paths
 from generation.asgi.subscriptions import Event, Subscription, Subscriptions
 from generation.asgi.types import Message, Receive, Scope, Send, header, wait_for_disconnect
+from generation.images import encoding, storage
 from generation.models import FINAL_STATES, State
+from generation.parameters import OutputFormat
 
 HEARTBEAT_SECONDS = 15.0
 _RECONNECT_MILLISECONDS = 2000
@@ -105,6 +108,8 @@ class _Stream:
         self._subscriptions = subscriptions
         self._subscription = subscription
         self._origin = ""
+        self._created = datetime.min
+        self._suffix = ""
         self._last_id = _last_id(client) if _ENTRY_ID.fullmatch(_last_id(client)) else ""
         self._wants_previews = parse_qs(client.scope["query_string"].decode("latin-1")).get("previews") != ["0"]
         self._next_preview_request = 0.0
@@ -112,6 +117,8 @@ class _Stream:
     async def run(self, current: Mapping[str, Any]) -> None:
         """Send events until the end. `current` is the `record` and the `origin` of URLs when the client connected."""
         self._origin, record = current["origin"], current["record"]
+        self._created = datetime.fromisoformat(record["created"])
+        self._suffix = encoding.suffix(OutputFormat(record["parameters"]["output_format"]))
         await self._write(f"retry: {_RECONNECT_MILLISECONDS}\n\n")
         is_final = record["state"] in FINAL_STATES
         waiting = record["waiting"]
@@ -172,11 +179,13 @@ class _Stream:
             await self._subscriptions.request_previews(self._id)
 
     async def _forward(self, event: Event) -> None:
-        data = json.loads(event.data)
+        data = dict(event.data)
         if event.name == "preview" and not self._wants_previews:
             return
         if event.name == "image":
-            url = await asyncio.to_thread(_url, data.pop("name"), self._client.scope["root_path"])
+            # The name is made here, so that Redis names no file.
+            stem = storage.output_stem(self._id, self._created, data.pop("attempt"), data["index"])
+            url = await asyncio.to_thread(_url, f"{stem}{self._suffix}", self._client.scope["root_path"])
             data = {**data, "url": urljoin(self._origin, url)}
         await self._send_event(event.name, data, event.id)
 
@@ -209,7 +218,7 @@ def _latest(events: Sequence[Event]) -> list[Event]:
     """Return the last event of each kind, and for previews and images of each index, in order."""
     latest: dict[tuple[str, int], Event] = {}
     for event in events:
-        key = (event.name, json.loads(event.data).get("index", 0) if event.name in ("preview", "image") else 0)
+        key = (event.name, event.data["index"] if event.name in ("preview", "image") else 0)
         latest.pop(key, None)
         latest[key] = event
     return list(latest.values())

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from django.db import connections
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
+from accounts.requests import parse_uuid
 from generation.broker import progress
 from generation.jobs import forecast, queue
 from generation.models import FINAL_STATES, Generation, State
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
 _MAX_CONNECTIONS = 8
+_DECODING: dict[str, Any] = {"decode_responses": True, "encoding_errors": "replace"}
 
 
 @dataclass(eq=False)
@@ -42,11 +44,11 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Event:
-    """An entry of the Redis stream of a generation. `data` is a JSON object."""
+    """An entry of the Redis stream of a generation."""
 
     id: str
     name: str
-    data: str
+    data: dict[str, Any]
 
 
 class Subscriptions:
@@ -58,7 +60,7 @@ class Subscriptions:
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
         pool = BlockingConnectionPool.from_url(
-            settings.REDIS_URL, max_connections=_MAX_CONNECTIONS, socket_timeout=5, decode_responses=True
+            settings.REDIS_URL, max_connections=_MAX_CONNECTIONS, socket_timeout=5, **_DECODING
         )
         self._redis: Redis = Redis.from_pool(pool)
 
@@ -108,7 +110,7 @@ class Subscriptions:
             )
         except (RedisError, OSError):
             return []
-        return [Event(entry_id, fields["event"], fields["data"]) for entry_id, fields in entries]
+        return [event for entry_id, fields in entries if (event := _parse_event(entry_id, fields))]
 
     async def request_previews(self, generation_id: UUID) -> None:
         """Ask the worker for previews; the request expires after some seconds."""
@@ -128,14 +130,16 @@ class Subscriptions:
         last_id = "$"
         while True:
             # The timeout must be above `block`, or a stream without events looks like a dead server.
-            redis: Redis = Redis.from_url(settings.REDIS_URL, socket_timeout=30, decode_responses=True)
+            redis: Redis = Redis.from_url(settings.REDIS_URL, socket_timeout=30, **_DECODING)
             try:
                 while True:
                     streams: Any = await redis.xread({progress.EVENTS: last_id}, count=1000, block=10_000)
                     for _, entries in streams or []:
                         for entry_id, fields in entries:
                             last_id = entry_id
-                            self._notify(UUID(fields["id"]), is_final=fields["event"] in FINAL_STATES)
+                            # What workers did not write ends no stream but its own.
+                            if generation_id := parse_uuid(fields.get("id", "")):
+                                self._notify(generation_id, is_final=fields.get("event") in FINAL_STATES)
             except (RedisError, OSError):
                 logger.warning("the event stream cannot be read; trying again")
                 await asyncio.sleep(0.5)
@@ -172,6 +176,12 @@ class Subscriptions:
             subscription.is_final |= is_final
             subscription.waiting = waiting
             subscription.changed.set()
+
+
+def _parse_event(entry_id: str, fields: Mapping[str, str]) -> Event | None:
+    name = fields.get("event", "")
+    data = progress.event_data(name, fields.get("data", ""))
+    return None if data is None else Event(entry_id, name, data)
 
 
 def _poll_database(ids: set[UUID], subscribed_ids: Sequence[UUID]) -> tuple[list[UUID], dict[UUID, Waiting]]:

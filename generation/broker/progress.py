@@ -1,4 +1,8 @@
-"""Events, progress and cancel flags of generations."""
+"""Events, progress and cancel flags of generations.
+
+What is read here may have been written by anybody who can reach Redis: entries that are not as workers write them are left out,
+and none names a file.
+"""
 
 import json
 import logging
@@ -29,6 +33,8 @@ _FINAL_STREAM_SECONDS = 600
 _PREVIEW_SECONDS = 60
 _PREVIEW_ENTRIES = 24
 """How many of the last events are searched for a preview; a step has an event, and a preview of each picture."""
+_PREVIEW_START = "data:image/"
+_EVENT_NAMES = frozenset({"started", "progress", "preview", "image", *FINAL_STATES})
 _PROGRESS_SECONDS = 600
 _CANCEL_SECONDS = 3600
 
@@ -90,7 +96,8 @@ def latest(ids: Sequence[UUID]) -> dict[UUID, Progress]:
         texts: Any = redis_client().mget([f"{_PROGRESS}{generation_id}" for generation_id in ids])
     except RedisError:
         return {}
-    return {generation_id: Progress(*json.loads(text)) for generation_id, text in zip(ids, texts, strict=True) if text}
+    found = {generation_id: _parse_progress(text) for generation_id, text in zip(ids, texts, strict=True) if text}
+    return {generation_id: reported for generation_id, reported in found.items() if reported}
 
 
 def previews(ids: Sequence[UUID]) -> dict[UUID, str]:
@@ -129,6 +136,20 @@ def forget(generation_id: UUID) -> None:
         logger.warning("the keys of generation %s are left to expire: Redis cannot be reached", generation_id)
 
 
+def event_data(event: str, text: str | bytes) -> dict[str, Any] | None:
+    """Return the data of an event, None if it is not as workers publish it."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    if event not in _EVENT_NAMES or not isinstance(data, dict):
+        return None
+    if event == "preview" and not str(data.get("image")).startswith(_PREVIEW_START):
+        return None
+    numbers = {"preview": ("index",), "image": ("index", "attempt")}.get(event, ())
+    return data if all(isinstance(data.get(number), int) for number in numbers) else None
+
+
 def stream_key(generation_id: UUID) -> str:
     """Return the key of a generation's event stream. Its entries have `event`, and `data` as a JSON object."""
     return f"{_STREAM}{generation_id}"
@@ -150,9 +171,18 @@ def _add_event(pipe: Pipeline, generation_id: UUID, event: str, data: Mapping[st
 def _last_preview(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> str:
     """Return the first preview of the first picture among these entries of a stream; empty if there is none."""
     for _, entry in entries:
-        if entry[b"event"] == b"preview" and (data := json.loads(entry[b"data"]))["index"] == 0:
+        data = event_data("preview", entry[b"data"]) if entry.get(b"event") == b"preview" and b"data" in entry else None
+        if data and data["index"] == 0:
             return str(data["image"])
     return ""
+
+
+def _parse_progress(text: bytes) -> Progress | None:
+    try:
+        step, of, phase = json.loads(text)
+        return Progress(int(step), int(of), str(phase))
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _flagged(ids: Sequence[UUID], flags: Sequence[bytes | None]) -> frozenset[UUID]:

@@ -1,13 +1,18 @@
 """The registry of workers: one key for each, written with every heartbeat."""
 
 import json
+import logging
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from generation.broker.connection import redis_client
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 3 * HEARTBEAT_SECONDS
@@ -57,6 +62,9 @@ class WorkerInfo:
         return not (self.is_stale or self.is_drained)
 
 
+_ENTRY = TypeAdapter(WorkerInfo)
+
+
 def new_name() -> str:
     return f"{socket.gethostname()}-{time.time_ns():x}"
 
@@ -86,9 +94,9 @@ def registered() -> list[WorkerInfo]:
             pipe.pttl(key)
         replies: list[Any] = pipe.execute()
     workers = [
-        WorkerInfo(**json.loads(text) | {"seconds_since_heartbeat": max(0.0, _LISTED_SECONDS - ttl / 1000)})
+        replace(worker, seconds_since_heartbeat=max(0.0, _LISTED_SECONDS - ttl / 1000))
         for text, ttl in zip(replies[::2], replies[1::2], strict=True)
-        if text
+        if text and (worker := _parse(text))
     ]
     return sorted(workers, key=lambda worker: (worker.pool, worker.name))
 
@@ -96,6 +104,15 @@ def registered() -> list[WorkerInfo]:
 def ready() -> list[WorkerInfo]:
     """Return the workers that take work. Raises `RedisError`."""
     return [worker for worker in registered() if worker.is_ready]
+
+
+def _parse(text: bytes) -> WorkerInfo | None:
+    """Return an entry of the registry, None if no worker of this version wrote it."""
+    try:
+        return _ENTRY.validate_json(text)
+    except ValidationError as error:
+        logger.warning("an entry of the registry of workers cannot be read: %s", error)
+        return None
 
 
 def _keys() -> Iterable[Any]:

@@ -6,7 +6,9 @@ A signed URL needs no token, cannot be guessed, and expires.
 import logging
 import mimetypes
 from collections.abc import Iterable
+from datetime import datetime
 from hashlib import sha256
+from uuid import UUID
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -56,6 +58,14 @@ def serve_media(request: HttpRequest, name: str) -> HttpResponse:
     response["X-Content-Type-Options"] = "nosniff"
     response["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
+
+
+def output_stem(generation_id: UUID, created: datetime, attempt: int, index: int) -> str:
+    """Return the name, without its suffix, of the file that an attempt stores for the picture of this index.
+
+    The attempt is part of it, so that one that lost its lease cannot overwrite files of a later one.
+    """
+    return f"outputs/{created:%Y/%m/%d}/{generation_id}/{attempt}-{index}"
 
 
 def store(name: str, content: bytes) -> str:

@@ -165,16 +165,15 @@ class _BatchMember:
     def _images(self, pictures: Sequence[Picture]) -> list[GeneratedImage]:
         """Return the unsaved rows of these pictures, with the names of their files."""
         generation = self.generation
-        # The attempt is part of the name, so that an attempt that lost its lease cannot overwrite files of a later one.
-        prefix = f"outputs/{generation.created:%Y/%m/%d}/{self.id}/{generation.attempt}"
+        stem = partial(storage.output_stem, self.id, generation.created, generation.attempt)
         suffix = encoding.suffix(generation.get_parameters().output_format)
         return [
             GeneratedImage(
                 generation=generation,
                 index=index,
                 seed=picture.seed,
-                file=f"{prefix}-{index}{suffix}",
-                thumbnail=f"{prefix}-{index}-small.webp",
+                file=f"{stem(index)}{suffix}",
+                thumbnail=f"{stem(index)}-small.webp",
                 width=picture.image.width,
                 height=picture.image.height,
                 nsfw=picture.nsfw,
@@ -192,7 +191,7 @@ class _BatchMember:
         storage.store(str(image.file.name), content)
         storage.store(str(image.thumbnail.name), thumbnail(picture, THUMBNAIL_SIDE))
         data = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
-        publish(self.id, "image", {**data, "name": str(image.file.name)})
+        publish(self.id, "image", {**data, "attempt": self.generation.attempt})
 
     def _save(self, change: Callable[Concatenate[Generation, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return `change(generation, ...)`, retried while the database is away. Raises its last error."""
