@@ -1,11 +1,13 @@
 """System checks of the settings. `dreamsite.settings` itself refuses only values that it cannot parse or continue with."""
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
 from dreamsite import url_prefix
 
@@ -33,6 +35,34 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [
         Error(f"{name}={getattr(settings, name)!r} {rule}.", id=f"dreamsite.{name}") for name, rule in _broken_rules()
     ]
+
+
+@register(Tags.security, deploy=True)
+def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Return a warning for each way in which others could read or write what is in the Redis of `REDIS_URL`."""
+    return [Warning(f"REDIS_URL {problem}.", id="dreamsite.REDIS_URL") for problem in _redis_problems()]
+
+
+def _redis_problems() -> Iterator[str]:
+    options: dict[str, Any] = parse_url(settings.REDIS_URL)  # type: ignore[no-untyped-call]
+    connection_class = options.get("connection_class")
+    if connection_class is UnixDomainSocketConnection:
+        # Whoever may open the socket is decided by its permissions.
+        return
+    if not (options.get("password") or options.get("ssl_certfile")):
+        yield "has no password: set one in the server, or better an ACL user, and write it as rediss://user:password@host"
+    if connection_class is not SSLConnection:
+        if not _is_loopback(options.get("host", "localhost")):
+            yield "is not encrypted: enable TLS in the server, and begin the address with rediss://"
+    elif options.get("ssl_cert_reqs") == "none":
+        yield "accepts any certificate: leave out ssl_cert_reqs=none, and name the authority by ssl_ca_certs=path"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _broken_rules() -> Iterator[tuple[str, str]]:

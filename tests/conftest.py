@@ -50,7 +50,7 @@ def _empty_cache() -> None:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[EmbeddedRedis]:
-    """The embedded redis-server, on a socket of this run."""
+    """The embedded Redis, on a socket of this run."""
     server = EmbeddedRedis(settings.DATA_DIR)
     server.start()
     yield server

@@ -79,12 +79,6 @@ def remove(name: str) -> None:
     redis_client().delete(_KEY + name)
 
 
-def remove_all() -> None:
-    """Remove all entries; for the start of a service, when no worker runs. Raises `RedisError`."""
-    for key in _keys():
-        redis_client().delete(key)
-
-
 def registered() -> list[WorkerInfo]:
     """Return all workers with a heartbeat within the last hour, by pool and name. Raises `RedisError`."""
     keys = list(_keys())

@@ -170,8 +170,8 @@ class WarmWorker(SimpleWorker):
 
     def run_maintenance_tasks(self) -> None:
         """Remove dead workers from RQ's list. RQ's own tasks also call what abandoned jobs name for their failure."""
-        for queue in self.queues:
-            clean_worker_registry(queue)
+        for rq_queue in self.queues:
+            clean_worker_registry(rq_queue)
         self.last_cleaned_at = timezone.now()  # type: ignore[assignment]  # None only at first
 
     def subscribe(self) -> None:

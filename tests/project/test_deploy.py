@@ -13,7 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 from django.core.management import get_commands
+from pytest_django import Settings
 
+from dreamsite import checks
 from tests.support.environment import ROOT
 from tests.support.nginx import needs_nginx, nginx
 from tests.support.servers import QuietHandler
@@ -115,3 +117,24 @@ def test_nginx_bounds_clients_and_logs_no_secrets(tmp_path: Path) -> None:
     assert '"GET /s/... HTTP/1.1" 404' in logged
     logged += (tmp_path / "dreamsite-error.log").read_text() + (tmp_path / "error.log").read_text()
     assert not re.search("signature|e88513|kJ8fQ2", logged)
+
+
+@pytest.mark.parametrize(
+    ("url", "problems"),
+    [
+        ("unix:///run/redis.sock", []),
+        ("rediss://dreamsite:secret@redis.example.org:6379/0", []),
+        ("rediss://redis.example.org?ssl_certfile=/etc/dreamsite.pem", []),
+        ("redis://:secret@127.0.0.1", []),
+        ("redis://:secret@localhost", []),
+        ("redis://127.0.0.1", ["has no password"]),
+        ("rediss://redis.example.org", ["has no password"]),
+        ("redis://:secret@10.0.0.7", ["is not encrypted"]),
+        ("redis://redis.example.org", ["has no password", "is not encrypted"]),
+        ("rediss://:secret@redis.example.org?ssl_cert_reqs=none", ["accepts any certificate"]),
+    ],
+)
+def test_a_redis_that_others_can_reach_is_a_warning(settings: Settings, url: str, problems: list[str]) -> None:
+    settings.REDIS_URL = url
+    messages = [warning.msg for warning in checks.check_redis(None)]
+    assert [message.partition(":")[0] for message in messages] == [f"REDIS_URL {problem}" for problem in problems]

@@ -5,6 +5,7 @@ import os
 import signal
 import zlib
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,14 +18,14 @@ WORKER = "manage.py worker"
 
 
 @pytest.fixture
-def redis(service: Service) -> Redis:
+def redis(service: Service) -> Any:
     """The Redis of the real service, as an intruder has it."""
     return Redis(unix_socket_path=str(service.data_dir / "redis.sock"))
 
 
-def forge_job(redis: Redis, marker: Path) -> None:
+def forge_job(redis: Any, marker: Path) -> None:
     """Write a job whose function creates the marker."""
-    code = "import pathlib; pathlib.Path({!r}).touch()".format(str(marker))
+    code = f"import pathlib; pathlib.Path({str(marker)!r}).touch()"
     forged = {
         "data": zlib.compress(json.dumps(["builtins.exec", None, [code], {}]).encode()),
         "created_at": "2026-01-01T00:00:00.000000Z",
@@ -34,7 +35,7 @@ def forge_job(redis: Redis, marker: Path) -> None:
     redis.hset(f"rq:job:{JOB_ID}", mapping=forged)
 
 
-def test_a_forged_job_calls_nothing_and_the_worker_goes_on(service: Service, redis: Redis, tmp_path: Path) -> None:
+def test_a_forged_job_calls_nothing_and_the_worker_goes_on(service: Service, redis: Any, tmp_path: Path) -> None:
     marker, worker = tmp_path / "marker", service.child(WORKER)
     forge_job(redis, marker)
     redis.rpush("rq:queue:default", JOB_ID, "not an id", b"\xff", "")
@@ -45,7 +46,7 @@ def test_a_forged_job_calls_nothing_and_the_worker_goes_on(service: Service, red
     assert not redis.exists(f"rq:job:{JOB_ID}")
 
 
-def test_the_worker_hears_no_commands_of_rq(service: Service, redis: Redis) -> None:
+def test_the_worker_hears_no_commands_of_rq(service: Service, redis: Any) -> None:
     worker = service.child(WORKER)
     redis.set("rq:suspended", 1)
     try:
@@ -59,7 +60,7 @@ def test_the_worker_hears_no_commands_of_rq(service: Service, redis: Redis) -> N
     assert service.children(WORKER) == [worker]
 
 
-def test_an_event_names_no_file_and_no_other_page(service: Service, redis: Redis) -> None:
+def test_an_event_names_no_file_and_no_other_page(service: Service, redis: Any) -> None:
     """An event of the intruder's own generation that names the file of somebody else's is not signed."""
     other = str(post(service).json()["id"])
     (name, *_) = (str(path.relative_to(service.data_dir / "media")) for path in service.files_of(other))
@@ -96,7 +97,7 @@ def test_an_event_names_no_file_and_no_other_page(service: Service, redis: Redis
     assert post(service).status_code == 200
 
 
-def test_an_entry_that_no_worker_wrote_is_no_worker(service: Service, redis: Redis) -> None:
+def test_an_entry_that_no_worker_wrote_is_no_worker(service: Service, redis: Any) -> None:
     key = "dreamsite:worker:forged"
     for text in ("[]", '{"name": "forged"}', b"\xff", '{"pid": "x"}'):
         redis.set(key, text, ex=600)

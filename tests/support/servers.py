@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ import httpx
 import psycopg
 
 from dreamsite import embedded_redis
+from tests.support.environment import ROOT
 from tests.support.service import wait_until
 
 
@@ -41,15 +43,16 @@ class EmbeddedRedis:
 
 
 class RedisServer:
-    """A Redis on a TCP port, which is the same after a restart."""
+    """A Redis on a TCP port, which is the same after a restart. Its URL has only the rights that docs/operate.md names."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._port = free_port()
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.url = f"redis://dreamsite:PASSWORD@127.0.0.1:{self._port}/0"
 
     def start(self) -> None:
-        options = ["--bind", "127.0.0.1", "--port", str(self._port)]
+        (rights,) = re.findall(r"^user (dreamsite .*)$", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE)
+        options = ["--bind", "127.0.0.1", "--port", str(self._port), "--user", *rights.split()]
         self._process = subprocess.Popen([*embedded_redis.command(self._folder), *options])
         embedded_redis.wait_until_answering(self._folder)
 

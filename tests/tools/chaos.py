@@ -250,15 +250,15 @@ def _pause_worker(service: Service, rng: random.Random) -> None:
 
 
 def _kill_redis(service: Service, rng: random.Random) -> None:
-    os.kill(_child(service, "redis-server"), signal.SIGKILL)
+    os.kill(_child(service, "redis.sock"), signal.SIGKILL)
 
 
 def _stop_redis(service: Service, rng: random.Random) -> None:
-    os.kill(_child(service, "redis-server"), signal.SIGTERM)
+    os.kill(_child(service, "redis.sock"), signal.SIGTERM)
 
 
 def _flush_redis(service: Service, rng: random.Random) -> None:
-    _child(service, "redis-server")
+    _child(service, "redis.sock")
     with closing(Redis(unix_socket_path=str(service.data_dir / "redis.sock"))) as redis:
         wait_until(lambda: _is_ready(redis), "the return of Redis")
         redis.flushall()

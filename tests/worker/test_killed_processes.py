@@ -24,7 +24,7 @@ from tests.support.service import (
     wait_until,
 )
 
-WORKER, WEB, REDIS = "manage.py worker", "manage.py web", "redis-server"
+WORKER, WEB, REDIS = "manage.py worker", "manage.py web", "redis.sock"
 
 
 @pytest.fixture(scope="module")

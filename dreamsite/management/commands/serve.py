@@ -23,7 +23,6 @@ from dreamsite import embedded_redis, health
 from dreamsite.host_names import WILDCARDS, host_names, url_host
 from dreamsite.supervisor import Child, Supervisor
 from dreamsite.worker_setup import WorkerSetup, worker_setups
-from generation.broker import workers
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +55,6 @@ class Command(BaseCommand):
             embedded_redis.stop_orphan(settings.DATA_DIR)
             supervisor.start([Child("redis", embedded_redis.command(settings.DATA_DIR))])
             embedded_redis.wait_until_answering(settings.DATA_DIR)
-            # Its file still has the workers of the previous start.
-            workers.remove_all()
         call_command("migrate", interactive=False, verbosity=0)
         self._create_administrator(url)
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
