@@ -16,12 +16,14 @@ SETTINGS = "settings"
 
 _CHOICES = {
     "IMAGE_URLS": ("signed", "data"),
+    "SAFETY_CHECK": ("optional", "required"),
     "SAFETY_CHECKER": ("opennsfw", "stable-diffusion"),
     "DTYPE": ("auto", "float32", "bfloat16", "float16"),
     "CONFIRMED_PICTURES": ("owner", "blur", "block"),
 }
 _POSITIVE = ("MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "LEASE_SECONDS", "MAX_BATCH")
 _NOT_NEGATIVE = ("WORKERS", "THREADS")
+_SHARES = ("REVIEW_SAMPLE", "REVIEW_UNCHECKED_SAMPLE")
 _NO_LIMIT = ("CONNECTIONS_PER_ADDRESS",)
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _WEB_ADDRESS = re.compile(r"https?://[^/?#\s]+/?")
@@ -86,8 +88,9 @@ def _broken_rules() -> Iterator[tuple[str, str]]:
             "SECURITY_CONTACT",
             "must be addresses such as mailto:security@example.org or https://example.org/security",
         )
-    if not 0 <= settings.REVIEW_SAMPLE <= 1:
-        yield "REVIEW_SAMPLE", "must be from 0 to 1"
+    for name in _SHARES:
+        if not 0 <= getattr(settings, name) <= 1:
+            yield name, "must be from 0 to 1"
     if settings.URL_PREFIX and not url_prefix.is_valid(settings.URL_PREFIX):
         yield "URL_PREFIX", "must be a path such as /dream, and begin with none of the site's own, such as /studio"
     if settings.HSTS_PRELOAD and not settings.HSTS_SUBDOMAINS:

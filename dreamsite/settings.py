@@ -316,8 +316,12 @@ MODELS_OFFLINE = env.bool("MODELS_OFFLINE", default=False)
 SAFETY_CHECKER = env.str("SAFETY_CHECKER", default="opennsfw")
 SAFETY_THRESHOLD = env.float("SAFETY_THRESHOLD", default=0.0) or None
 
-# Review. The share of unflagged pictures that reviewers see, 0 to 1; who gets the pictures that they confirm.
+# Whether clients may leave out the check: optional or required.
+SAFETY_CHECK = env.str("SAFETY_CHECK", default="optional")
+
+# Review. The shares of unflagged and of unchecked pictures that reviewers see, 0 to 1; who gets the pictures that they confirm.
 REVIEW_SAMPLE = env.float("REVIEW_SAMPLE", default=0.01)
+REVIEW_UNCHECKED_SAMPLE = env.float("REVIEW_UNCHECKED_SAMPLE", default=0.05)
 CONFIRMED_PICTURES = env.str("CONFIRMED_PICTURES", default="owner")
 
 # Leases, in seconds: how long a claim lasts without renewal, and how long a run without progress is renewed.

@@ -3,7 +3,7 @@ from django.urls import include, path, re_path
 
 from dreamsite import health
 from dreamsite.security_txt import security_txt
-from generation.images.storage import serve_media
+from generation.pages.media import media
 
 handler400 = "generation.api.errors.bad_request"
 handler404 = "generation.api.errors.not_found"
@@ -15,7 +15,7 @@ urlpatterns = [
     path("admin/review/", include("generation.staff.urls")),
     path("admin/operations/", include("generation.staff.operations.urls")),
     path("admin/", admin.site.urls),
-    re_path(r"^media/(?P<name>.+)$", serve_media, name="media"),
+    re_path(r"^media/(?P<name>.+)$", media, name="media"),
     path("", include("generation.api.urls")),
     path("", include("generation.urls")),
     path("", include("accounts.urls")),

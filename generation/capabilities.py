@@ -1,5 +1,7 @@
 """Model capabilities: which request fields have an effect, their bounds, and recommended values."""
 
+from django.conf import settings
+
 from generation.family_traits import Traits
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
@@ -49,13 +51,14 @@ def _parameter(name: str, traits: Traits, limits: Limits) -> ParameterDescriptio
     bound = bounds(field)
     maximum = max_allowed(name, traits, limits) or bound.get("le")
     recommended = traits.recommended.get(name)
+    is_required = name == "safety_check" and settings.SAFETY_CHECK == "required"
     if recommended is not None and maximum is not None:
         recommended = min(recommended, maximum)
     return ParameterDescription(
-        has_effect=name not in traits.without_effect,
+        has_effect=name not in traits.without_effect and not is_required,
         default=field.default,
         minimum=bound.get("ge"),
         maximum=maximum,
         recommended=recommended,
-        forced=traits.forced.get(name),
+        forced=True if is_required else traits.forced.get(name),
     )

@@ -186,7 +186,7 @@ class ParameterDescription(BaseModel):
     minimum: int | float | None = Field(description="The smallest allowed value. Null if it is not a number.")
     maximum: int | float | None = Field(description="The largest allowed value. Null if it is not a number.")
     recommended: int | float | None = Field(description="The best value for this model. Null if unknown.")
-    forced: int | float | None = Field(
+    forced: bool | int | float | None = Field(
         description="The value that always replaces that of the request. Null if there is none."
     )
 

@@ -9,6 +9,7 @@ from generation.pages import (
     generation,
     history,
     notes,
+    reports,
     shared,
     sharing,
     trash,
@@ -51,6 +52,8 @@ urlpatterns = [
     path("s/<str:code>", shared.shared, name="shared"),
     path("s/<str:code>/picture", shared.shared_picture, name="shared-picture"),
     path("s/<str:code>/input", shared.shared_input, name="shared-input"),
+    path("s/<str:code>/report", reports.report, name="report"),
+    path("s/<str:code>/<uuid:entry_id>/<int:index>/report", reports.report, name="report-album-picture"),
     path("s/<str:code>/preview.jpg", shared.shared_preview, name="shared-preview"),
     path(
         "s/<str:code>/<uuid:entry_id>/<int:index>",

@@ -29,6 +29,7 @@ from generation.models import (
     State,
     UserShare,
 )
+from generation.models.review import ReviewDecision
 from generation.parameters import MESSAGES, ErrorCode
 
 logger = logging.getLogger(__name__)
@@ -163,6 +164,13 @@ def renew(generation: Generation) -> LeaseStatus:
     return LeaseStatus.CANCEL_REQUESTED if rows.exclude(cancel_requested=None).exists() else LeaseStatus.HELD
 
 
+def flag_confirmed(generation: Generation, images: Sequence[GeneratedImage]) -> None:
+    """Flag unsaved images that reviewers have confirmed before: made in the same way, by this user or another."""
+    digests = {image.recipe_digest: image for image in images}
+    for digest in ReviewDecision.confirmed_digests(digests):
+        digests[digest].nsfw = True
+
+
 def finish(
     generation: Generation, images: Sequence[GeneratedImage], warnings: Sequence[str], phases: dict[str, float]
 ) -> bool:
@@ -173,7 +181,7 @@ def finish(
     committed.
     """
     for image in images:
-        image.await_review(settings.REVIEW_SAMPLE)
+        image.await_review(settings.REVIEW_SAMPLE if image.is_checked else settings.REVIEW_UNCHECKED_SAMPLE)
     with transaction.atomic():
         has_row = Generation.objects.filter(
             pk=generation.pk, attempt=generation.attempt, state__in=(State.RUNNING, State.QUEUED)

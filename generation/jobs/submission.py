@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID
 
+from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 from redis import RedisError
@@ -102,6 +103,9 @@ def build(request: Request, resolve: Callable[[User, str, str], ModelAndLoras] |
     model, loras = (resolve or resolve_model)(user, parameters.model_id, parameters.loras)
     size = picture.size if picture else request.size or largest_size(model.reference(), model.limits())
     recipe, warnings = plan(parameters, model.reference(), loras, size, model.limits())
+    if settings.SAFETY_CHECK == "required" and not recipe.safety_check:
+        recipe = recipe.model_copy(update={"safety_check": True})
+        warnings.append("safety_check has no effect: this service checks all pictures.")
     return Generation(
         id=request.generation_id or uuid7(),
         user=user,

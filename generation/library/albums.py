@@ -7,8 +7,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 
 from accounts.models import User
-from generation.models import Album, AlbumEntry, GeneratedImage, Generation
-from generation.models.review import Review
+from generation.models import Album, AlbumEntry, GeneratedImage, Generation, ShareLink
 
 MAX_ALBUMS = 100
 """Most albums of a user."""
@@ -54,6 +53,8 @@ def add(album: Album, ids: Iterable[UUID]) -> int:
                 f"An album holds at most {MAX_ENTRIES}, and “{album.name}” has {len(present)}. Nothing was added."
             )
         AlbumEntry.objects.bulk_create([AlbumEntry(album=album, generation_id=pk) for pk in new])
+        if ShareLink.objects.live().filter(album=album).exists():
+            GeneratedImage.objects.filter(generation__in=new).await_review_if_unchecked()
     return len(new)
 
 
@@ -86,14 +87,8 @@ def covers(albums: Iterable[Album]) -> dict[UUID, GeneratedImage]:
 def public_images(album: Album) -> QuerySet[GeneratedImage]:
     """Return the pictures of an album that a share link shows, newest first, each with `entry_id`.
 
-    Flagged and confirmed pictures, and those of generations in the trash or on legal hold, are left out.
+    Those that strangers may not see at all are left out, and those that they would see veiled.
     """
-    images = GeneratedImage.objects.filter(
-        generation__album_entries__album=album,
-        generation__deleted=None,
-        generation__trashed=None,
-        generation__legal_hold=False,
-        nsfw=False,
-    )
-    shown = images.exclude(file="").exclude(review__in=(Review.CONFIRMED, Review.ESCALATED))
+    images: QuerySet[GeneratedImage] = GeneratedImage.objects.shown_to_strangers().unveiled()
+    shown = images.filter(generation__album_entries__album=album)
     return shown.annotate(entry_id=F("generation__album_entries__id")).order_by("-generation_id", "index")

@@ -6,6 +6,7 @@ Each is recorded in the database first, so after a crash, or while the storage i
 - To delete: `delete_later` in the transaction that removes the names from a row, and `delete_now` once it is committed.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -18,6 +19,9 @@ from generation.images import storage
 from generation.models import FINAL_STATES, FileDeletion, Generation, SharedFile, StagedFiles
 
 Owner = Generation | DataExport
+
+_GENERATION_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""In the name of every file of a generation."""
 
 
 def stage(names: Iterable[str], owner: Owner | None = None) -> StagedFiles:
@@ -79,6 +83,13 @@ def sweep(abandoned: timedelta) -> None:
 def share(names: Iterable[str]) -> None:
     """Let any number of rows name these files: they stay when one of the rows is deleted."""
     SharedFile.objects.bulk_create([SharedFile(name=name) for name in names], ignore_conflicts=True)
+
+
+def has_active_owner(name: str) -> bool:
+    """Return whether this is the name of a file whose owner is neither suspended nor leaving, or that many rows share."""
+    if found := _GENERATION_ID.search(name):
+        return Generation.objects.filter(pk=found[0], user__is_active=True).exists()
+    return SharedFile.objects.filter(pk=name).exists()
 
 
 def _is_over(staged: StagedFiles, abandoned: timedelta) -> bool:

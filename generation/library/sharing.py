@@ -1,6 +1,6 @@
 """Share links: addresses under which anyone can see one picture or an album, until the link expires or is revoked.
 
-While the generation is in the trash, or the user is suspended, they do not work.
+What they show at the time is decided by `GeneratedImageQuerySet.shown_to_strangers` alone.
 """
 
 import re
@@ -8,6 +8,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
@@ -16,6 +17,7 @@ from accounts.models import User
 from generation.images import storage
 from generation.images.blur import blurred
 from generation.images.encoding import decode, encode
+from generation.library import albums
 from generation.models import Album, GeneratedImage, Generation, ShareLink
 from generation.parameters import OutputFormat
 
@@ -49,6 +51,7 @@ def share(generation: Generation, index: int, lasts: timedelta | None, choices: 
     """
     if live_links(generation).count() >= MAX_LIVE:
         raise TooManyLinks
+    GeneratedImage.objects.filter(generation=generation, index=index).await_review_if_unchecked()
     return _create(lasts, user_id=generation.user_id, generation=generation, index=index, **asdict(choices))
 
 
@@ -56,6 +59,7 @@ def share_album(album: Album, lasts: timedelta | None, with_recipe: bool) -> Sha
     """Create a link to an album. Without `lasts` it does not expire. Raises `TooManyLinks`."""
     if live_links(album).count() >= MAX_LIVE:
         raise TooManyLinks
+    GeneratedImage.objects.filter(generation__album_entries__album=album).await_review_if_unchecked()
     return _create(lasts, user_id=album.user_id, album=album, with_recipe=with_recipe)
 
 
@@ -84,20 +88,37 @@ def revoke(links: QuerySet[ShareLink]) -> int:
 
 
 def find(code: str) -> ShareLink | None:
-    """Return the live link with this code; None if there is none, its user is suspended, or its generation is removed."""
+    """Return the live link with this code; None if there is none, or its user is suspended or leaves."""
     if not _CODE.fullmatch(code):
         return None
-    rows = ShareLink.objects.live().filter(
-        code=code, user__is_active=True, generation__deleted=None, generation__trashed=None
-    )
-    link: ShareLink | None = rows.select_related("generation__source", "album").first()
+    rows = ShareLink.objects.live().filter(code=code, user__is_active=True)
+    link: ShareLink | None = rows.select_related("generation", "album").first()
     return link
 
 
 def image_of(link: ShareLink) -> GeneratedImage | None:
-    """Return the picture of a link to a generation, or None if others may not see it."""
-    image = link.generation and link.generation.images.filter(index=link.index).exclude(file="").first()
-    return image if image and image.may_be_shared else None
+    """Return the picture of a link to a generation, or None if strangers may not see it."""
+    images: QuerySet[GeneratedImage] = GeneratedImage.objects.shown_to_strangers()
+    return images.filter(generation=link.generation_id, index=link.index).first() if link.generation_id else None
+
+
+def image_of_album(link: ShareLink, entry_id: UUID, index: int) -> GeneratedImage | None:
+    """Return a picture of a link to an album: that of this index of the generation of this entry. None if it shows none."""
+    images = albums.public_images(link.album) if link.album else GeneratedImage.objects.none()
+    image: GeneratedImage | None = images.filter(generation__album_entries=entry_id, index=index).first()
+    return image
+
+
+def shows_input(link: ShareLink) -> bool:
+    """Return whether the page of a link to a generation shows the input.
+
+    It does not if that was not chosen or was removed, or if it is itself a result that strangers may not see, or see veiled.
+    """
+    row = link.generation
+    if not (link.with_input and row and row.input):
+        return False
+    shown: QuerySet[GeneratedImage] = GeneratedImage.objects.shown_to_strangers().unveiled()
+    return row.source_id is None or shown.filter(pk=row.source_id).exists()
 
 
 def count_view(link: ShareLink) -> None:
@@ -112,13 +133,13 @@ def _create(lasts: timedelta | None, **fields: Any) -> ShareLink:
 
 
 def preview(image: GeneratedImage) -> bytes:
-    """Return the picture as JPEG of at most `PREVIEW_SIDE` pixels a side, blurred if it is flagged.
+    """Return the picture as JPEG of at most `PREVIEW_SIDE` pixels a side, blurred if it is veiled.
 
     Raises `StorageFailed`.
     """
     picture = decode(storage.read(str(image.file)))
     picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    return encode(blurred(picture) if image.nsfw else picture, OutputFormat.JPEG, _PREVIEW_QUALITY)
+    return encode(blurred(picture) if image.is_veiled else picture, OutputFormat.JPEG, _PREVIEW_QUALITY)
 
 
 def preview_size(image: GeneratedImage) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """Generations and their pictures. The row is authoritative; only `generation.jobs.queue` changes its state."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from random import random
 from typing import Any, ClassVar, Self
 from uuid import UUID
@@ -17,7 +19,7 @@ from generation.filters import GenerationFilters, HistoryFilters
 from generation.models.diffusion import DiffusionModel, Lora
 from generation.models.review import Review
 from generation.parameters import ErrorCode, ImageToImageParameters
-from generation.recipes import Recipe
+from generation.recipes import Recipe, traits_of
 
 _NOT_IN_EFFECTIVE_VALUES = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
 
@@ -305,6 +307,26 @@ class LoraUse(models.Model):
         indexes: ClassVar = [models.Index(fields=["user", "lora", "-generation"], name="history_by_lora")]
 
 
+class GeneratedImageQuerySet(models.QuerySet["GeneratedImage"]):
+    def shown_to_strangers(self) -> Self:
+        """Return the pictures that share links may show: the one rule of everything that others than the owner see.
+
+        Left out are those of suspended or leaving users, those deleted, in the trash or on legal hold, and those that a
+        reviewer confirmed or escalated.
+        """
+        is_kept = Q(generation__deleted=None, generation__trashed=None, generation__legal_hold=False)
+        shown = self.filter(is_kept, generation__user__is_active=True)
+        return shown.exclude(file="").exclude(review__in=(Review.CONFIRMED, Review.ESCALATED))
+
+    def unveiled(self) -> Self:
+        """Return the pictures that strangers see without a veil: see `GeneratedImage.is_veiled`."""
+        return self.filter(~Q(checker="") | Q(review=Review.SAFE), nsfw=False)
+
+    def await_review_if_unchecked(self) -> int:
+        """Let reviewers see those that neither a checker nor a reviewer has seen, since others may see them now."""
+        return self.filter(checker="", review=Review.NONE).update(review=Review.UNCHECKED)
+
+
 class GeneratedImage(models.Model):
     """A picture of a generation. Flagged ones are stored unchanged; they are hidden when served."""
 
@@ -329,6 +351,8 @@ class GeneratedImage(models.Model):
     # The picture itself while `file` is a placeholder: see `generation.moderation.quarantine`.
     original = models.FileField(max_length=200, blank=True)
     original_thumbnail = models.FileField(max_length=200, blank=True)
+
+    objects: ClassVar[Any] = GeneratedImageQuerySet.as_manager()
 
     class Meta:
         ordering = ("index",)
@@ -360,16 +384,26 @@ class GeneratedImage(models.Model):
         return str(self.file.name).rpartition(".")[2]
 
     @property
-    def may_be_shared(self) -> bool:
-        """Return whether `file` may be shown to others: not if confirmed, unless it is a blurred placeholder."""
-        if self.review != Review.CONFIRMED:
-            return True
-        return settings.CONFIRMED_PICTURES == "blur" and bool(self.original)
+    def is_veiled(self) -> bool:
+        """Return whether strangers see it blurred at first: it is flagged, or neither a checker nor a reviewer saw it."""
+        return self.nsfw or not (self.is_checked or self.review == Review.SAFE)
 
     @property
     def is_flagged_by_checker(self) -> bool:
         """Return whether the checker flagged the picture, regardless of reviews."""
         return self.nsfw_score is not None and self.threshold is not None and self.nsfw_score >= self.threshold
+
+    @property
+    def recipe_digest(self) -> str:
+        """Return a digest of all that decides the pixels: input, model, values and seed.
+
+        It is the same whoever asks for the picture, with however many others, and whatever fields without effect say.
+        """
+        recipe = self.generation.get_recipe()
+        without_effect = traits_of(recipe.model).without_effect
+        values = recipe.model_dump(mode="json", exclude={"model", "seeds", "safety_check", *without_effect})
+        parts = [self.generation.input_sha256, recipe.model.id, recipe.model.revision, self.seed, values]
+        return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def await_review(self, share: float) -> None:
         """Mark an unsaved image for review if it is flagged, and a random `share` (0 to 1) of the others."""

@@ -1,5 +1,6 @@
 """Reviews of pictures: their status, the current claims of reviewers, and all decisions."""
 
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -15,11 +16,13 @@ class Review(models.TextChoices):
     NONE = "", "not reviewed"
     WAITING = "waiting", "waiting"
     ESCALATED = "escalated", "escalated"
+    REPORTED = "reported", "reported"
+    UNCHECKED = "unchecked", "shared, not checked"
     SAFE = "safe", "safe"
     CONFIRMED = "confirmed", "confirmed"
 
 
-OPEN = (Review.WAITING, Review.ESCALATED)
+OPEN = (Review.WAITING, Review.ESCALATED, Review.REPORTED, Review.UNCHECKED)
 DECIDED = (Review.SAFE, Review.CONFIRMED)
 
 
@@ -47,6 +50,22 @@ class ReviewClaim(models.Model):
     expires = models.DateTimeField()
 
 
+class Report(models.Model):
+    """What somebody with or without an account wrote about a shared picture. It is deleted with the picture."""
+
+    image = models.ForeignKey("generation.GeneratedImage", models.CASCADE, related_name="reports")
+    when = models.DateTimeField(default=timezone.now)
+    reason = models.TextField()
+    sender = models.CharField(max_length=64, help_text="A digest of the network address, which bounds their number.")
+
+    class Meta:
+        ordering = ("-id",)
+        indexes: ClassVar[Any] = [models.Index(fields=["sender", "when"], name="reports_by_sender")]
+
+    def __str__(self) -> str:
+        return f"report about {self.image}"
+
+
 class ReviewDecision(AppendOnly):
     """A reviewer's decision about a picture; a changed decision is another row.
 
@@ -66,6 +85,9 @@ class ReviewDecision(AppendOnly):
     seconds = models.FloatField(
         null=True, help_text="Seconds from opening the picture to the decision. Empty: not measured."
     )
+    recipe_digest = models.CharField(
+        max_length=64, blank=True, db_index=True, help_text="Equal for pictures that are made in the same way."
+    )
     request_id = models.CharField(max_length=64, blank=True)
     score = models.FloatField(null=True, help_text="From 0 to 1. Empty: not checked.")
     threshold = models.FloatField(null=True)
@@ -80,3 +102,9 @@ class ReviewDecision(AppendOnly):
 
     def __str__(self) -> str:
         return f"image {self.index} of {self.generation}: {self.get_after_display()}"
+
+    @classmethod
+    def confirmed_digests(cls, digests: Collection[str]) -> set[str]:
+        """Return those of these digests whose last decision confirmed a picture."""
+        rows = cls.objects.filter(recipe_digest__in=digests).order_by("pk").values_list("recipe_digest", "after")
+        return {digest for digest, after in dict(rows).items() if after == Review.CONFIRMED}

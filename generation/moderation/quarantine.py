@@ -1,15 +1,17 @@
 """Quarantine of confirmed pictures: the files move to new secret names, so that earlier URLs stop working.
 
-`CONFIRMED_PICTURES` sets what history, API and share links show from then on: `owner`, the picture itself, with new URLs
-for its owner alone; `blur`, a blurred copy; `block`, a grey one. Undoing the decision restores the picture; earlier URLs
-stay dead.
+Share links to them stop. `CONFIRMED_PICTURES` sets what history and API show their owner from then on: `owner`, the picture
+itself, with new URLs; `blur`, a blurred copy; `block`, a grey one. Undoing the decision restores the picture; earlier URLs stay
+dead.
 
 If the process dies or the storage is away, the reaper applies the decision later.
 """
 
 import logging
+from functools import partial
 from pathlib import PurePosixPath
 from secrets import token_urlsafe
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -60,10 +62,11 @@ def _move_out(image: GeneratedImage) -> None:
     """Move the picture, and put a placeholder in its place if the setting asks for one."""
     file, thumbnail = image.original_names
     contents = [storage.read(file), storage.read(thumbnail)]
-    names = [_secret(file), _secret(thumbnail)]
+    secret = partial(_secret_name, image.generation_id)
+    names = [secret(file), secret(thumbnail)]
     fields: dict[str, object] = {"file": names[0], "thumbnail": names[1]}
     if settings.CONFIRMED_PICTURES != "owner":
-        covers = [_secret("cover.webp"), _secret("cover.webp")]
+        covers = [secret("cover.webp"), secret("cover.webp")]
         fields = {"original": names[0], "original_thumbnail": names[1], "file": covers[0], "thumbnail": covers[1]}
         contents += [_placeholder(content) for content in contents]
         names += covers
@@ -97,8 +100,8 @@ def _swap(
     files.delete_now(file_deletion)
 
 
-def _secret(name: str) -> str:
-    return f"outputs/confirmed/{token_urlsafe(24)}{PurePosixPath(name).suffix}"
+def _secret_name(generation_id: UUID, name: str) -> str:
+    return f"outputs/confirmed/{generation_id}/{token_urlsafe(24)}{PurePosixPath(name).suffix}"
 
 
 def _placeholder(content: bytes) -> bytes:

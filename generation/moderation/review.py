@@ -1,7 +1,8 @@
 """Review of pictures by people: the queue, claims of reviewers, decisions and undo.
 
-Pictures wait for review if the checker flagged them, if a reviewer escalated them, or as a random sample of the others
-(`REVIEW_SAMPLE`). A picture's flag follows the last decision; the checker's result remains in its score and threshold.
+Pictures wait for review if the checker flagged them, if somebody reported them, if they are shared and were not checked, if
+a reviewer escalated them, or as a random sample of the others (`REVIEW_SAMPLE`, `REVIEW_UNCHECKED_SAMPLE`). A picture's flag
+follows the last decision; the checker's result remains in its score and threshold.
 """
 
 from collections.abc import Collection
@@ -40,11 +41,13 @@ UNDO_PERIOD = timedelta(hours=24)
 MAX_SECONDS = 3600.0
 MAX_NOTE_LENGTH = 2000
 
-QueueName = Literal["escalated", "flagged", "sample", ""]
+QueueName = Literal["escalated", "flagged", "reported", "unchecked", "sample", ""]
 QUEUE_LABELS: dict[QueueName, str] = {
     "": "everything",
     "flagged": "flagged",
     "escalated": "escalated",
+    "reported": "reported",
+    "unchecked": "not checked",
     "sample": "sample",
 }
 
@@ -55,6 +58,8 @@ MOST_COUNTED = 1000
 _QUEUES: dict[QueueName, Q] = {
     "flagged": Q(review=Review.WAITING, is_sample__in=[False]),
     "escalated": Q(review=Review.ESCALATED),
+    "reported": Q(review=Review.REPORTED),
+    "unchecked": Q(review=Review.UNCHECKED),
     "sample": Q(review=Review.WAITING, is_sample__in=[True]),
 }
 
@@ -89,14 +94,19 @@ class UserRecord:
 
 def queue_of(image: GeneratedImage) -> QueueName:
     """Return the queue in which this picture waits, or waited."""
-    if image.review == Review.ESCALATED:
-        return "escalated"
+    match image.review:
+        case Review.ESCALATED:
+            return "escalated"
+        case Review.REPORTED:
+            return "reported"
+        case Review.UNCHECKED:
+            return "unchecked"
     return "sample" if image.is_sample else "flagged"
 
 
 def is_shared() -> Q:
-    """Return an annotation of pictures: whether a valid share link shows them, their own or one of an album."""
-    links = ShareLink.objects.live()
+    """Return an annotation of pictures: whether there is a valid share link to them, their own or one of an album."""
+    links = ShareLink.objects.live().filter(user__is_active=True)
     own = links.filter(generation=OuterRef("generation"), index=OuterRef("index"))
     # A shared album leaves out flagged pictures.
     of_album = links.filter(album__entries__generation=OuterRef("generation"))
@@ -107,7 +117,7 @@ def waiting(filters: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
     """Return the pictures that wait for review, the most urgent first.
 
     Publicly shared pictures come first, then the others by score times age. Sampled pictures, which have low scores, count
-    with a score of 0.5, so that they are not always last; escalated ones with 1.
+    with a score of 0.5, so that they are not always last; escalated and reported ones, and those without a score, with 1.
     """
     now = timezone.now()
     rows = _waiting()
@@ -118,7 +128,7 @@ def waiting(filters: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
     if filters.model:
         rows = rows.filter(generation__model=filters.model)
     weight = Case(
-        When(review=Review.ESCALATED, then=Value(1.0)),
+        When(review__in=(Review.ESCALATED, Review.REPORTED), then=Value(1.0)),
         When(is_sample=True, then=Value(0.5)),
         default=Coalesce(F("nsfw_score"), Value(1.0)),
     )
@@ -201,10 +211,11 @@ def claim_lowest(
 ) -> dict[int, ReviewClaim]:
     """Claim the waiting pictures with the lowest scores that no other reviewer has claimed, at most `count`.
 
-    Returns the claims by the pictures' ids, lowest score first. Escalated pictures are looked at one by one, not in a batch.
+    Returns the claims by the pictures' ids, lowest score first. Those that are escalated, reported, or shared without a check
+    are looked at one by one.
     """
     now = timezone.now()
-    rows = waiting(filters).exclude(review=Review.ESCALATED).exclude(pk__in=exclude)
+    rows = waiting(filters).filter(review=Review.WAITING).exclude(pk__in=exclude)
     rows = rows.exclude(pk__in=active_claims(exclude=reviewer).values("image"))
     ids = list(rows.order_by(F("nsfw_score").asc(nulls_last=True), "pk").values_list("pk", flat=True)[:count])
     claims = [ReviewClaim(image_id=pk, reviewer=reviewer, key=uuid4(), expires=now + CLAIM_DURATION) for pk in ids]
@@ -323,7 +334,7 @@ def user_record(user: User) -> UserRecord:
     return UserRecord(
         generations=generations.count(),
         flagged=generations.filter(is_flagged=True).count(),
-        waiting=by_review.get(Review.WAITING, 0) + by_review.get(Review.ESCALATED, 0),
+        waiting=sum(by_review.get(status, 0) for status in OPEN),
         safe=by_review.get(Review.SAFE, 0),
         confirmed=by_review.get(Review.CONFIRMED, 0),
     )
@@ -357,6 +368,7 @@ def _record(image: GeneratedImage, reviewer: User, before: Review, after: Review
             reviewer_name=reviewer.get_username(),
             before=before,
             after=after,
+            recipe_digest=image.recipe_digest,
             request_id=request_ids.current()[:64],
             score=image.nsfw_score,
             threshold=image.threshold,

@@ -41,10 +41,10 @@ def shared(request: HttpRequest, code: str) -> HttpResponseBase:
     elif link is not None and link.generation and (image := sharing.image_of(link)):
         response = _picture_page(request, link, link.generation, image)
     else:
-        return _public(render(request, "generation/share_not_found.html", status=404))
+        return not_found(request)
     if request.method == "GET" and request.user.pk != link.user_id:
         sharing.count_view(link)
-    return _public(response)
+    return public(response)
 
 
 @require_safe
@@ -78,18 +78,16 @@ def shared_preview(request: HttpRequest, code: str) -> HttpResponseBase:
         image = albums.public_images(link.album).first()
     else:
         image = sharing.image_of(link) if link else None
-    return _served(request, f"{image.file}:preview", lambda: _preview(image)) if image else _no_picture()
+    if image is None:
+        return _no_picture()
+    return _served(request, f"{image.file}:preview:{image.is_veiled}", lambda: _preview(image))
 
 
 @require_safe
 def shared_album_picture(request: HttpRequest, code: str, entry_id: UUID, index: int, size: str) -> HttpResponseBase:
     """Serve a picture of a shared album, or its thumbnail."""
     link = sharing.find(code)
-    shown = (
-        link
-        and link.album
-        and albums.public_images(link.album).filter(generation__album_entries=entry_id, index=index).first()
-    )
+    shown = link and sharing.image_of_album(link, entry_id, index)
     if not shown:
         return _no_picture()
     return _stored(request, str(shown.thumbnail if size == "thumbnail" else shown.file))
@@ -135,14 +133,9 @@ def _name(link: ShareLink, image: GeneratedImage, number: int) -> str:
 
 
 def _input_of(link: ShareLink) -> compare.ComparisonImage | None:
-    """Return the input that the page compares the picture with.
-
-    It is None if it was not chosen, was removed, or is itself a result that is flagged or that others may not see.
-    """
+    """Return the input that the page compares the picture with, None if it shows none."""
     row = link.generation
-    if not (link.with_input and row and row.input):
-        return None
-    if row.source and (row.source.nsfw or not row.source.may_be_shared):
+    if row is None or not sharing.shows_input(link):
         return None
     size = row.input_width, row.input_height
     return compare.ComparisonImage(compare.INPUT, "input", "The input", row.input, row.input_thumbnail, *size, False)
@@ -160,20 +153,25 @@ def _served(request: HttpRequest, identity: str, make: Callable[[], HttpResponse
     """Return the response that `make` makes, or 304 if the browser has the same already. Reading it may fail with 503."""
     etag = f'"{sha256(identity.encode()).hexdigest()[:32]}"'
     try:
-        response = _public(get_conditional_response(request, etag=etag) or make())
+        response = public(get_conditional_response(request, etag=etag) or make())
     except storage.StorageFailed:
         logger.exception("a shared picture cannot be read")
-        return _public(HttpResponse("Try again in a minute.", "text/plain; charset=utf-8", 503))
+        return public(HttpResponse("Try again in a minute.", "text/plain; charset=utf-8", 503))
     response["ETag"] = etag
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response
 
 
+def not_found(request: HttpRequest) -> HttpResponseBase:
+    return public(render(request, "generation/share_not_found.html", status=404))
+
+
 def _no_picture() -> HttpResponseBase:
-    return _public(HttpResponse("There is no picture here.", "text/plain; charset=utf-8", 404))
+    return public(HttpResponse("There is no picture here.", "text/plain; charset=utf-8", 404))
 
 
-def _public(response: HttpResponseBase) -> HttpResponseBase:
+def public(response: HttpResponseBase) -> HttpResponseBase:
+    """Give the response the headers of all that a link shows."""
     for name, value in _PUBLIC_HEADERS.items():
         response[name] = value
     return response

@@ -173,6 +173,7 @@ def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review.Revi
         "score": None if score is None else round(100 * score, 1),
         "threshold": None if threshold is None else round(100 * threshold, 1),
         "user_record": review.user_record(image.generation.user),
+        "reports": list(image.reports.all()[:5]),
         "previous_decisions": list(ReviewDecision.objects.filter(image=image)[:5]),
         "reasons": Reason.choices,
     }

@@ -120,6 +120,7 @@ class _BatchMember:
             return {}
         start = time.perf_counter()
         images = self._images(result.pictures)
+        self._save(queue.flag_confirmed, images)
         names = [name for image in images for name in (str(image.file.name), str(image.thumbnail.name))]
         self._save(partial(files.stage, names))
         try:

@@ -66,7 +66,8 @@ def pages(alice: User) -> Iterator[str]:
     albums.add(album, [whole.pk])
     of_album = sharing.share_album(album, None, with_recipe=True)
     yield from ("/albums/", f"/albums/{album.pk}/", f"/history/?album={album.pk}", "/links/", f"/s/{of_album.code}")
-    yield from ("/settings/delete", "/accounts/password", f"/s/{link.code}", "/s/unknown", "/history/unknown/")
+    yield from ("/settings/delete", "/accounts/password", "/history/unknown/")
+    yield from (f"/s/{link.code}", f"/s/{link.code}/report", "/s/unknown")
 
 
 def staff_pages(alice: User, charlie: User) -> Iterator[str]:

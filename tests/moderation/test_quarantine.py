@@ -47,7 +47,7 @@ def test_earlier_links_stop_working_and_the_picture_is_stored(
     assert is_grey(served) == (setting == "block")
     assert client.get(image.thumbnail.url).status_code == 200
     assert storage.read(image.original_names[0]) == pixels
-    assert image.may_be_shared == (setting == "blur")
+    assert not GeneratedImage.objects.shown_to_strangers().exists()
     assert unnamed_files() == []
     client.force_login(dora)
     assert client.get(f"/admin/review/{image.pk}/result").content == pixels
@@ -56,7 +56,8 @@ def test_earlier_links_stop_working_and_the_picture_is_stored(
     files = image.file_names
     review.undo(dora)
     image.refresh_from_db()
-    assert (image.original.name, image.quarantined, image.may_be_shared) == ("", None, True)
+    assert (image.original.name, image.quarantined) == ("", None)
+    assert GeneratedImage.objects.shown_to_strangers().get() == image
     assert storage.read(str(image.file.name)) == pixels
     assert (client.get(after).status_code == 200) == (setting == "owner")
     assert sum(default_storage.exists(name) for name in files) == 2
@@ -73,7 +74,8 @@ def test_the_reaper_retries_when_the_storage_was_away(alice: User, dora: User, r
     path = settings.MEDIA_ROOT / name
     away = path.rename(path.with_suffix(".away"))
     confirm(image, dora)
-    assert (image.nsfw, image.quarantined, image.may_be_shared) == (True, None, False)
+    assert (image.nsfw, image.quarantined) == (True, None)
+    assert not GeneratedImage.objects.shown_to_strangers().exists()
     away.rename(path)
     reaper.reap()
     image.refresh_from_db()

@@ -76,7 +76,7 @@ def test_scripts_are_answered_in_json(desk: Client, erin: User, alice: User) -> 
     )
     assert desk.post(address, form, headers=accept).json() == {
         "message": "Decided: safe.",
-        "counts": {"": "0", "flagged": "0", "escalated": "0", "sample": "0"},
+        "counts": dict.fromkeys(review.QUEUE_LABELS, "0"),
         "others": "",
         "decided": 1,
         "skipped": 0,
@@ -164,7 +164,7 @@ def test_the_status_renews_claims_and_counts(desk: Client, dora: User, alice: Us
     review.claim(two, erin)
     answer = desk.post(f"{DESK}status", {"key": str(claim.key)}).json()
     assert answer == {
-        "counts": {"": "2", "flagged": "2", "escalated": "0", "sample": "0"},
+        "counts": {**dict.fromkeys(review.QUEUE_LABELS, "0"), "": "2", "flagged": "2"},
         "others": "erin",
         "decided": 0,
         "skipped": 0,

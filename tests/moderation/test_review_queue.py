@@ -23,15 +23,20 @@ from tests.support.review import ago, flagged
 def test_finished_pictures_enter_the_queue(alice: User, redis: None, settings: Any) -> None:
     reviews = {}
     for share in (0.0, 1.0):
-        settings.REVIEW_SAMPLE = share
-        generation = make_generation(alice, State.RUNNING, num_images_per_prompt=2)
+        settings.REVIEW_SAMPLE, settings.REVIEW_UNCHECKED_SAMPLE = share, 1.0 - share
+        generation = make_generation(alice, State.RUNNING, num_images_per_prompt=3)
         images = [
-            GeneratedImage(generation=generation, index=index, seed=index, width=1, height=1, nsfw=nsfw, nsfw_score=0.5)
-            for index, nsfw in enumerate((True, False))
+            GeneratedImage(
+                generation=generation, index=index, seed=index, width=1, height=1, nsfw=nsfw, checker=checker
+            )
+            for index, (nsfw, checker) in enumerate(((True, "opennsfw"), (False, "opennsfw"), (False, "")))
         ]
         assert queue.finish(generation, images, [], {})
         reviews[share] = list(generation.images.values_list("review", "is_sample"))
-    assert reviews == {0.0: [("waiting", False), ("", False)], 1.0: [("waiting", False), ("waiting", True)]}
+    assert reviews == {
+        0.0: [("waiting", False), ("", False), ("waiting", True)],
+        1.0: [("waiting", False), ("waiting", True), ("", False)],
+    }
 
 
 def test_the_most_urgent_comes_first(alice: User, bob: User) -> None:
@@ -51,7 +56,7 @@ def test_the_most_urgent_comes_first(alice: User, bob: User) -> None:
     assert list(review.waiting(ReviewFilter(why="sample"))) == [sample]
     assert list(review.waiting(ReviewFilter(why="flagged", user="alice"))) == [shared, young]
     assert list(review.waiting(ReviewFilter(model="stabilityai/sd-turbo"))) == []
-    assert review.counts() == {"": 4, "flagged": 3, "escalated": 0, "sample": 1}
+    assert {name: count for name, count in review.counts().items() if count} == {"": 4, "flagged": 3, "sample": 1}
 
 
 def test_two_reviewers_get_different_pictures(alice: User, dora: User, erin: User) -> None:
@@ -127,8 +132,8 @@ def test_each_queue_is_counted_up_to_a_bound(alice: User, dora: User, monkeypatc
     review.decide(escalated, dora, Review.ESCALATED)
     with CaptureQueriesContext(connection) as queries:
         counts = review.counts()
-    assert counts == {"": 3, "flagged": 3, "escalated": 1, "sample": 1}
-    assert [review.count_text(count) for count in counts.values()] == ["2+", "2+", "1", "1"]
+    assert counts == {"": 3, "flagged": 3, "escalated": 1, "sample": 1, "reported": 0, "unchecked": 0}
+    assert [review.count_text(count) for count in (3, 2, 1, 0)] == ["2+", "2", "1", "0"]
     assert_index_is_read_in_order(queries)
     assert "LIMIT 3" in queries.captured_queries[0]["sql"]
 

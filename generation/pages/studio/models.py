@@ -79,7 +79,8 @@ def _last_results(user: User, model_ids: Sequence[str]) -> dict[str, str]:
         last=Subquery(last.order_by("-pk").values("pk")[:1])
     )
     images = GeneratedImage.objects.filter(generation__in=generations, index=0).exclude(thumbnail="")
-    return {image.model: image.thumbnail.url for image in images.annotate(model=F("generation__model"))}
+    rows: Any = images.annotate(model=F("generation__model"))
+    return {row.model: row.thumbnail.url for row in rows}
 
 
 def _rounded(seconds: float) -> str:

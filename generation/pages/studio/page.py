@@ -130,6 +130,7 @@ def _form_context(
         "uses_loras": any(lora.weight and lora.is_available for lora in loras),
         "model_behaviour": fields.model_behaviour_json(models),
         "negative_has_effect": model.parameters["negative_prompt"].has_effect,
+        "safety_is_optional": model.parameters["safety_check"].has_effect,
         "max_images": model.parameters["num_images_per_prompt"].maximum,
         "max_characters": fields.max_characters("prompt"),
         "axis_fields": [(name, LABELS[name], _has_effect(model, name)) for name in contact_sheets.FIELDS],
