@@ -161,6 +161,7 @@ def test_a_contact_sheet_of_several_models_takes_the_original(open_studio: Calla
     for field, values, width in (("seed", "1, 2", 512), ("model_id", "dreamsite/tiny-edit\nsome/larger", 900)):
         page.locator("#columns_field").select_option(field)
         page.locator("#columns").fill(values)
+        expect(page.locator("#reduction")).to_be_visible(visible=field == "seed")
         page.get_by_role("button", name="Create contact sheet").click()
         page.wait_for_url(re.compile(r"/sheets/"))
         sheet = ContactSheet.objects.latest("created")

@@ -12,6 +12,7 @@ const models = JSON.parse(document.getElementById("model-behaviour").textContent
 const savesData = matchMedia("(pointer: coarse)").matches || Boolean(navigator.connection?.saveData);
 
 let last = { file: null, width: 0, height: 0, reducing: null };
+let lastShown = 0;
 
 const words = (bytes) =>
   bytes < 2 ** 20 / 10 ? `${Math.ceil(bytes / 2 ** 10)} kB` : `${(bytes / 2 ** 20).toFixed(1)} MB`;
@@ -65,11 +66,14 @@ async function reduce(file, image, width, height) {
   return blob && blob.size < file.size ? new File([blob], file.name, { type, lastModified: file.lastModified }) : null;
 }
 
+/** Return whether a contact sheet is filled in for several models, of which some may take more than the chosen one. */
+const variesModel = () => ["columns_field", "rows_field"].some((name) => form.elements[name].value === "model_id");
+
 /** Return the chosen file reduced for the chosen model, with its size; null if it is sent as it is. */
 async function findReduced() {
   const { file } = chosenPicture();
   const image = document.querySelector("#drop img");
-  if (!savesData || !file || !image || file.size < SMALL_BYTES) return null;
+  if (!savesData || !file || !image || file.size < SMALL_BYTES || variesModel()) return null;
   const [width, height] = fit(image.naturalWidth, image.naturalHeight, models[form.elements.model_id.value].sizes);
   if (width === image.naturalWidth && height === image.naturalHeight) return null;
   if (last.file !== file || last.width !== width || last.height !== height) {
@@ -85,10 +89,10 @@ export async function reducedPicture() {
 }
 
 async function show() {
+  const number = ++lastShown;
   const { file } = chosenPicture();
-  const model = form.elements.model_id.value;
   const reduced = await findReduced();
-  if (file !== chosenPicture().file || model !== form.elements.model_id.value) return;
+  if (number !== lastShown) return;
   part.hidden = !reduced;
   if (!reduced) return;
   const [sent, other] = box.checked ? [file, reduced.file] : [reduced.file, file];

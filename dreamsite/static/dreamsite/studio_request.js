@@ -11,18 +11,12 @@ const sent = { picture: "", generation: "" };
 export const isJson = (response) => (response.headers.get("Content-Type") ?? "").startsWith("application/json");
 
 /** Return the picture's file, or null, and words that tell it from other files and sizes. */
-async function pictureToSend(isOriginal) {
+async function pictureToSend() {
   const [file] = document.getElementById("image").files;
   if (!file) return { file: null, words: "" };
-  const reduced = isOriginal ? null : await reducedPicture();
+  const reduced = await reducedPicture();
   const size = reduced ? `${reduced.width} ${reduced.height}` : "original";
   return { file: reduced?.file ?? file, words: `${file.name} ${file.size} ${file.lastModified} ${size}` };
-}
-
-/** Return whether the request is a contact sheet of several models, of which some may take more than the chosen one. */
-function variesModel(submitter) {
-  const axes = ["columns_field", "rows_field"].map((name) => form.elements[name].value);
-  return submitter?.name === "contact_sheet" && axes.includes("model_id");
 }
 
 /** Return whether a response is about the picture that was named instead of sent: it may be deleted by now. */
@@ -38,7 +32,7 @@ async function isGone(response) {
  * cookie: then the page is fetched, for a new one, and the form is sent once more.
  */
 export async function send(submitter) {
-  const { file, words } = await pictureToSend(variesModel(submitter));
+  const { file, words } = await pictureToSend();
   const submit = () => {
     const body = new FormData(form);
     if (submitter) body.append(submitter.name, submitter.value);
