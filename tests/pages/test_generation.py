@@ -41,6 +41,7 @@ def test_a_flagged_input_is_blurred_on_every_page(client: Client, alice: User, c
     pages = {
         page_of(row): "other-flagged" if state == State.SUCCEEDED else f'class="waiting {state} flagged"',
         reverse("sheet", args=[sheet.pk]): 'class="sheet-input flagged"',
+        reverse("job", args=[row.pk]): f'class="job {state} flagged-input"',
     }
     if state == State.RUNNING:
         pages |= {reverse("history"): f'class="tile {state} flagged"', page_of(origin): '<li class="flagged"><a'}

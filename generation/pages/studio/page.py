@@ -149,7 +149,7 @@ def picture_context() -> dict[str, Any]:
 def _library_context(user: User) -> dict[str, Any]:
     """Return the user's unfinished and last generations, last prompts and last contact sheets."""
     rows = Generation.objects.owned_by(user)
-    live = rows.live().filter(contact_sheet=None).prefetch_related("images")
+    live = rows.live().filter(contact_sheet=None).select_related("source").prefetch_related("images")
     recent = rows.filter(state=State.SUCCEEDED, contact_sheet=None).order_by("-pk").prefetch_related("images")
     sheets = ContactSheet.objects.filter(user=user).recent(MAX_SHEETS)
     return {
