@@ -129,6 +129,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
+    "generation.asgi.callers.caller_middleware",
     "generation.pages.refused_bodies.refused_body_middleware",
 ]
 # Other origins whose pages may use the API and read its pictures. Without any there is no CORS middleware, since it would

@@ -95,12 +95,16 @@ class ErrorCode(StrEnum):
     )
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", 415, "the body's `Content-Type` is none of those that are read"
     UNSUPPORTED_ENCODING = "unsupported_encoding", 415, "the body is compressed otherwise than by gzip or deflate"
-    INVALID_FIELDS = "invalid_fields", 422, "fields are missing or wrong; `detail` lists all of them"
+    INVALID_FIELDS = (
+        "invalid_fields",
+        422,
+        "fields are missing or wrong; `detail` lists all of them, a damaged picture once the rest is right",
+    )
     KEY_REUSED = "key_reused", 422, "the `Idempotency-Key` was used with another request"
     TOO_MANY_CONNECTIONS = "too_many_connections", 429, "the address has as many connections open as allowed", 5
     TOO_MANY_QUEUED = "too_many_queued", 429, "the user has as many queued requests as allowed", 10
     TOO_MANY_UPLOADS = "too_many_uploads", 429, "the user is sending as many bytes at a time as allowed", 2
-    TOO_MANY_REQUESTS = "too_many_requests", 429, "the user has sent as many requests a minute as allowed", 60
+    TOO_MANY_REQUESTS = "too_many_requests", 429, "the user has sent as many requests as allowed", 60
     COST_EXCEEDED = "cost_exceeded", 429, "the request costs more than the user may still spend today"
     HEADERS_TOO_LARGE = "headers_too_large", 431, "request line and headers are larger than 32 kB"
     MODEL_FAILED = "model_failed", 500, "the model could not be loaded, or failed"

@@ -1,8 +1,8 @@
 """The multipart form of `POST /image-to-image`: its fields and picture, validated."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import IO, Any
 
 from django.conf import settings
 from pydantic import ValidationError
@@ -28,8 +28,9 @@ class Form:
 
 
 def read_form(request: Request) -> Form:
-    """Read and validate the form of a request. Raises `InvalidForm` with all errors.
+    """Read and validate the form of a request.
 
+    Raises `InvalidForm` with all errors, or if there is no other, `InvalidField` for a picture that cannot be decoded.
     The last of several fields with the same name counts. Warnings list unknown fields.
     """
     parts = form_parts(request)
@@ -42,17 +43,21 @@ def read_form(request: Request) -> Form:
         for name in ImageToImageParameters.model_fields
         if name in files
     ]
-    picture = None
+    file = None
     try:
-        picture = read_image(texts, files)
+        file = find_image(texts, files)
     except InvalidField as error:
         errors.append(error)
     unknown_files = set(files) - {"image", *ImageToImageParameters.model_fields}
-    return validate({**dict.fromkeys(unknown_files, ""), **texts}, picture, errors)
+    form = validate({**dict.fromkeys(unknown_files, ""), **texts}, errors)
+    return replace(form, picture=decode_image(file))
 
 
-def validate(texts: Mapping[str, str], picture: Upload | None, errors: Sequence[InvalidField]) -> Form:
-    """Return the form with these texts. Raises `InvalidForm` with `errors` and the errors in the texts, `image` last."""
+def validate(texts: Mapping[str, str], errors: Sequence[InvalidField]) -> Form:
+    """Return the form with these texts, and no picture, since that is decoded only if all else is valid.
+
+    Raises `InvalidForm` with `errors` and the errors in the texts, `image` last.
+    """
     items = [error.item for error in errors if error.item["loc"][1] != "image"]
     invalid_names = {item["loc"][1] for item in items}
     parameters = None
@@ -65,13 +70,11 @@ def validate(texts: Mapping[str, str], picture: Upload | None, errors: Sequence[
     items += [error.item for error in errors if error.item["loc"][1] == "image"]
     if items or parameters is None:
         raise InvalidForm(items)
-    return Form(
-        parameters, picture, _unknown_field_warnings(set(texts) - {"image", *ImageToImageParameters.model_fields})
-    )
+    return Form(parameters, None, _unknown_field_warnings(set(texts) - {"image", *ImageToImageParameters.model_fields}))
 
 
-def read_image(texts: Mapping[str, str], files: Mapping[str, Any]) -> Upload | None:
-    """Return the picture of a form, None if it is to be fetched. Raises `InvalidField`."""
+def find_image(texts: Mapping[str, str], files: Mapping[str, Any]) -> IO[bytes] | None:
+    """Return the file of the picture of a form, None if it is to be fetched. Raises `InvalidField`."""
     if texts.get("image_url"):
         if not settings.FETCH_IMAGE_URLS:
             raise InvalidField(
@@ -85,10 +88,16 @@ def read_image(texts: Mapping[str, str], files: Mapping[str, Any]) -> Upload | N
             raise InvalidField("image_url", error.message) from None
         return None
     if "image" in files:
-        return read_upload(files["image"], max_pixels=settings.MAX_UPLOAD_PIXELS)
+        file: IO[bytes] = files["image"]
+        return file
     if texts.get("image"):
         raise InvalidField("image", "Send the picture as a file of multipart/form-data, or as a data URL in base64")
     raise InvalidField("image", missing("image")["msg"], "missing")
+
+
+def decode_image(file: IO[bytes] | None) -> Upload | None:
+    """Return the picture in a file, None without one. Raises `InvalidField`."""
+    return read_upload(file, max_pixels=settings.MAX_UPLOAD_PIXELS) if file else None
 
 
 def _unknown_field_warnings(names: Iterable[str]) -> list[str]:

@@ -55,11 +55,16 @@ def query(model: type[BaseModel]) -> list[OpenApiParameter]:
 _INVALID_TOKEN = problem_response(
     "The token is missing or not valid.", "Invalid bearer token.", ErrorCode.INVALID_TOKEN
 )
+_TOO_MANY_REQUESTS = problem_response(
+    "Send fewer requests.",
+    "You have sent more than 50 requests a second; try again in 1 second.",
+    ErrorCode.TOO_MANY_REQUESTS,
+)
 _AUTHENTICATE = header("WWW-Authenticate", "`Bearer`", [401], const="Bearer")
 _RETRY_AFTER = "Seconds until the same request may succeed."
 _COMMON_HEADERS = [
     _AUTHENTICATE,
-    header("Retry-After", _RETRY_AFTER, [503], type="integer"),
+    header("Retry-After", _RETRY_AFTER, [429, 503], type="integer"),
     header("Retry-After", _RETRY_AFTER, [500], False, type="integer"),
 ]
 
@@ -232,6 +237,7 @@ GENERATION: dict[str, Any] = {
             "It does not exist or is not yours.", "Not found: it does not exist or is not yours.", ErrorCode.NOT_FOUND
         ),
         410: _DELETED,
+        429: _TOO_MANY_REQUESTS,
         500: problem_response("An unexpected error.", "Image-to-image pipeline error.", ErrorCode.INTERNAL),
         503: problem_response(
             "Try again.", "The service cannot take requests now; try again in 5 seconds.", ErrorCode.UNAVAILABLE
@@ -262,6 +268,7 @@ GENERATIONS: dict[str, Any] = {
                 )
             ],
         ),
+        429: _TOO_MANY_REQUESTS,
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
     },
@@ -288,6 +295,7 @@ DELETION: dict[str, Any] = {
             ErrorCode.ON_HOLD,
         ),
         410: _DELETED,
+        429: _TOO_MANY_REQUESTS,
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
     },
@@ -307,6 +315,7 @@ IMAGE: dict[str, Any] = {
             ErrorCode.NOT_FOUND,
         ),
         410: _DELETED,
+        429: _TOO_MANY_REQUESTS,
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
     },
@@ -336,6 +345,7 @@ CANCELLATION: dict[str, Any] = {
             ErrorCode.ALREADY_FINISHED,
         ),
         410: _DELETED,
+        429: _TOO_MANY_REQUESTS,
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
     },
@@ -354,6 +364,7 @@ MODELS: dict[str, Any] = {
             [OpenApiExample("bundled", {"models": [examples.TINY_EDIT, examples.TINY_REDRAW]})],
         ),
         401: _INVALID_TOKEN,
+        429: _TOO_MANY_REQUESTS,
         500: GENERATION["responses"][500],
         503: GENERATION["responses"][503],
     },

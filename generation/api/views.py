@@ -21,7 +21,7 @@ from generation.api import openapi_operations
 from generation.api.forms import Form, read_form
 from generation.api.responses import dry_run_response, generation_response
 from generation.asgi.preferences import parse_cancel_after
-from generation.asgi.types import ADMISSION, BODY_REFUSAL, GENERATION_ID, IS_ANSWER
+from generation.asgi.types import ADMISSION, BODY_REFUSAL, CALLER, GENERATION_ID, IS_ANSWER
 from generation.jobs import idempotency, limits, queue, submission
 from generation.models import Generation
 
@@ -36,7 +36,9 @@ class JsonView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method != "OPTIONS":
             super().initial(request, *args, **kwargs)
-            self.rate_limited_user = cast(User | None, request.user)
+            self.rate_limited_user = user = cast(User | None, request.user)
+            if user and (caller := getattr(request, "scope", {}).get(CALLER)):
+                caller.identify(user)
             if refusal := getattr(request, "scope", {}).get(BODY_REFUSAL):
                 raise refusal
 

@@ -1,29 +1,32 @@
 """The ASGI middleware around Django: a client that waits for its pictures costs a coroutine, no thread and no connection.
 
-It asks whose a request is before a large body is read, reads bodies within limits, passes a bounded number of requests to
-Django at a time, and holds the answer to an accepted submission until the generation is final: an event on the Redis stream
-tells so, or else a slow poll of the database.
+It counts the requests of each caller, asks whose a request is before a large body is read, reads bodies within limits, passes a
+bounded number of requests to Django at a time, and holds the answer to an accepted submission until the generation is final: an
+event on the Redis stream tells so, or else a slow poll of the database.
 `/health` is answered here, so that it does not depend on how busy Django is.
 """
 
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from typing import IO
 from uuid import UUID
 
 from django.conf import settings
 from uuid_utils.compat import uuid7
 
-from accounts.addresses import counted_address
 from generation.asgi import bodies, paths, sse
 from generation.asgi.body_budget import BodyBudget
+from generation.asgi.callers import Callers
 from generation.asgi.preferences import Preferences, parse_prefer
+from generation.asgi.refusals import send_refusal
+from generation.asgi.slots import Slots
 from generation.asgi.subscriptions import Subscriptions
 from generation.asgi.types import (
     ADMISSION,
     BODY_REFUSAL,
+    CALLER,
     GENERATION_ID,
     IS_ANSWER,
     STREAM_IS_OPEN,
@@ -39,7 +42,6 @@ from generation.asgi.types import (
 )
 from generation.parameters import Refusal
 
-DJANGO_THREADS = 8
 _RETRY_SECONDS = 1.0
 
 
@@ -48,7 +50,8 @@ class LongPollMiddleware:
 
     def __init__(self, django: Application) -> None:
         self._django = django
-        self._slots = asyncio.Semaphore(DJANGO_THREADS)
+        self._callers = Callers()
+        self._slots = Slots()
         self._subscriptions = Subscriptions()
         self._budget = BodyBudget()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,7 +72,22 @@ class LongPollMiddleware:
         if scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
             await send_json(send, 200, {"status": "OK"})
         else:
-            await self._serve(scope, receive, send)
+            await self._count(scope, receive, send)
+
+    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request unless its caller has sent too many, which is said before anything of its body is read."""
+        incoming = bodies.Incoming(receive)
+        send = incoming.responding(send)
+        caller = self._callers.caller(scope)
+        try:
+            self._callers.count(scope, caller)
+        except Refusal as refusal:
+            await send_refusal(scope, refusal, send)
+            return
+        try:
+            await self._serve({**scope, CALLER: caller}, incoming, send)
+        finally:
+            self._callers.learn(scope, caller)
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -83,10 +101,7 @@ class LongPollMiddleware:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        incoming = bodies.Incoming(receive)
-        send = incoming.responding(send)
-        owner = _address(scope)
+    async def _serve(self, scope: Scope, incoming: bodies.Incoming, send: Send) -> None:
         if bodies.needs_admission(scope):
             admission = Admission()
             response = await self._ask_admission(scope, admission)
@@ -94,9 +109,8 @@ class LongPollMiddleware:
                 for message in response:
                     await send(message)
                 return
-            owner = f"user {admission.user_id}"
         with ExitStack() as held:
-            share = held.enter_context(self._budget.share(owner))
+            share = held.enter_context(self._budget.share(scope[CALLER].key))
             # A file without a name: nothing of it is left if the process is killed.
             body = held.enter_context(tempfile.SpooledTemporaryFile(max_size=bodies.CHUNK_BYTES))
             size, refusal = 0, None
@@ -133,7 +147,7 @@ class LongPollMiddleware:
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let Django answer the client. A streamed response occupies no slot: the client of a download may be slow."""
         async with AsyncExitStack() as slot:
-            await slot.enter_async_context(self._slots)
+            await slot.enter_async_context(self._slot(scope))
 
             async def send_and_leave_slot(message: Message) -> None:
                 if message.get("more_body"):
@@ -194,15 +208,13 @@ class LongPollMiddleware:
         async def collect(message: Message) -> None:
             messages.append(message)
 
-        async with self._slots:
+        async with self._slot(scope):
             await self._django(scope, receive or bodies.replay(None, None), collect)
         return messages
 
-
-def _address(scope: Scope) -> str:
-    """Return what clients without a known user are counted by."""
-    client = scope.get("client")
-    return f"address {counted_address(client[0]) or ''}" if client else ""
+    def _slot(self, scope: Scope) -> AbstractAsyncContextManager[None]:
+        has_picture = paths.takes_pictures(scope["method"], scope["path"])
+        return self._slots.slot(scope[CALLER].key, has_picture=has_picture)
 
 
 def _answer_scope(scope: Scope, generation_id: UUID, method: str) -> Scope:

@@ -3,8 +3,9 @@
 import re
 from typing import Any
 
-from generation.asgi.paths import OPENAI_PATHS
-from generation.parameters import ErrorCode
+from generation.asgi.paths import API_PATHS, OPENAI_PATHS
+from generation.asgi.types import Scope, Send, header, send_json, send_text
+from generation.parameters import ErrorCode, Refusal
 from generation.responses import error_body, openai_error_body
 
 
@@ -13,3 +14,16 @@ def error_content(path: str, code: ErrorCode, message: str) -> dict[str, Any]:
     if re.match(OPENAI_PATHS, path):
         return openai_error_body(code.status, message, code)
     return error_body(code, message)
+
+
+async def send_refusal(scope: Scope, refusal: Refusal, send: Send) -> None:
+    """Answer with a refusal: JSON for clients of the API and for scripts, else a line of text."""
+    status, headers = refusal.code.status, refusal.headers
+    content = error_content(scope["path"], refusal.code, refusal.message)
+    if re.match(API_PATHS, scope["path"]):
+        await send_json(send, status, content, headers)
+    elif header(scope, b"x-requested-with"):
+        # As the studio shows errors: those of the whole form.
+        await send_json(send, status, {**content, "errors": {"": [refusal.message]}}, headers)
+    else:
+        await send_text(send, status, refusal.message, headers)

@@ -19,6 +19,8 @@ BODY_REFUSAL = "dreamsite.body_refusal"
 """The `Refusal` of a body, which is missing, such as one over the limit; else None."""
 ADMISSION = "dreamsite.admission"
 """An `Admission`: the body has not been read, and the request is only about whether it shall be."""
+CALLER = "dreamsite.caller"
+"""The `generation.asgi.callers.Caller` for whom the request counts. Views tell it whose a token or session is."""
 IS_ANSWER = "dreamsite.answer"
 """The middleware's own request, for the answer to a client that it holds."""
 
@@ -46,9 +48,18 @@ async def wait_for_disconnect(receive: Receive) -> None:
 
 async def send_json(send: Send, status: int, content: Any, headers: Mapping[str, str] | None = None) -> None:
     """Answer with JSON that is not cached."""
-    body = json.dumps(content).encode()
+    await _send(send, status, "application/json", json.dumps(content), headers)
+
+
+async def send_text(send: Send, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+    """Answer with plain text that is not cached."""
+    await _send(send, status, "text/plain; charset=utf-8", text, headers)
+
+
+async def _send(send: Send, status: int, kind: str, content: str, headers: Mapping[str, str] | None) -> None:
+    body = content.encode()
     headers = {
-        "Content-Type": "application/json",
+        "Content-Type": kind,
         "Content-Length": str(len(body)),
         "Cache-Control": "no-store",
         **(headers or {}),

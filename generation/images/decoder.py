@@ -47,7 +47,7 @@ def decode(content: bytes, max_pixels: int) -> DecodedPicture:
 
     Raises `InvalidField` on `image`, also if the process ends without an answer: it failed, or reached one of its limits.
     """
-    with _slots, _program.connect() as connection:
+    with _decodings, _program.connect() as connection:
         try:
             connection.sendall(max_pixels.to_bytes(decoder_program.SIZE_BYTES) + content)
             connection.shutdown(socket.SHUT_WR)
@@ -130,6 +130,6 @@ def _sides(value: list[int], maximum: int) -> tuple[int, int]:
     return width, height
 
 
-_slots = threading.BoundedSemaphore(_AT_ONCE)
+_decodings = threading.BoundedSemaphore(_AT_ONCE)
 _program = _Program()
 atexit.register(_program.stop)

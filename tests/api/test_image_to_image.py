@@ -160,9 +160,15 @@ def test_errors_of_a_body_that_is_not_a_form_name_the_content_type(api: httpx.Cl
 
 
 def test_all_errors_are_in_one_response(api: httpx.Client) -> None:
-    messages = invalid(post(api, b"no picture", strength="2", num_inference_steps="0", seed="x"))
+    fields = {"prompt": "x", "strength": "2", "num_inference_steps": "0", "seed": "x"}
+    messages = invalid(api.post("/image-to-image", data=fields))
     assert set(messages) == {"strength", "num_inference_steps", "seed", "image"}
     assert messages["strength"] == "Input should be a number from 0 to 1"
+
+
+def test_a_picture_is_decoded_only_if_the_texts_are_valid(api: httpx.Client) -> None:
+    assert set(invalid(post(api, b"no picture", strength="2"))) == {"strength"}
+    assert set(invalid(post(api, b"no picture"))) == {"image"}
 
 
 def test_the_last_of_repeated_fields_counts_and_unknown_ones_are_ignored(api: httpx.Client) -> None:

@@ -12,7 +12,7 @@ from django.db import connections
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
-from generation.asgi import long_poll, sse, subscriptions
+from generation.asgi import long_poll, slots, sse, subscriptions
 from generation.asgi.types import Message, Receive, Scope, Send
 from generation.broker import progress
 from generation.models import Generation, State
@@ -139,7 +139,7 @@ def test_a_slow_client_gets_all_events_before_the_end() -> None:
 
 
 def test_a_slow_download_does_not_block_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_poll, "DJANGO_THREADS", 1)
+    monkeypatch.setattr(slots, "SLOTS", 1)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -6,11 +6,12 @@ The fields are those of https://platform.openai.com/docs/api-reference/images/cr
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import IO
 
 from rest_framework.request import Request
 
 from generation.api.form_parts import FormParts, form_parts
-from generation.api.forms import Form, read_image, validate
+from generation.api.forms import Form, decode_image, find_image, validate
 from generation.api.openai.json_body import json_parts
 from generation.api.openai.models import choose_model
 from generation.api.openai.shape import OUR_NAMES
@@ -54,20 +55,21 @@ def read_edit(request: Request) -> Form:
     fields.setdefault("num_inference_steps", _recommended_steps(model))
     fields["response_format"] = _RESPONSE_FORMATS.get(texts.get("response_format", "b64_json"), "")
     errors = list(_refused(texts, parts))
-    picture = None
+    file = box = None
     warnings = [] if model_name in ("", model.pk) else [f"{model_name} is an alias of {model.pk} here."]
     warnings += _ineffective(texts)
     try:
         box = _box(texts.get("size", "auto"))
-        picture = _read_picture(parts, texts)
-        if picture is not None and box is not None:
-            picture = _fit(picture, box)
-        if box and (picture is None or picture.size != box):
-            warnings.append(_size_warning(picture, box))
+        file = _find_picture(parts, texts)
     except InvalidField as error:
         errors.append(error)
-    form = validate(fields, picture, errors)
-    return replace(form, warnings=[*warnings, *form.warnings])
+    form = validate(fields, errors)
+    picture = decode_image(file)
+    if box:
+        picture = picture and _fit(picture, box)
+        if picture is None or picture.size != box:
+            warnings.append(_size_warning(picture, box))
+    return replace(form, picture=picture, warnings=[*warnings, *form.warnings])
 
 
 def _parts(request: Request) -> FormParts:
@@ -102,12 +104,12 @@ def _ineffective(texts: dict[str, str]) -> Iterator[str]:
             yield f"{name} has no effect: {instead}."
 
 
-def _read_picture(parts: FormParts, texts: dict[str, str]) -> Upload | None:
-    """Return the picture; None if it is to be fetched. Raises `InvalidField`."""
+def _find_picture(parts: FormParts, texts: dict[str, str]) -> IO[bytes] | None:
+    """Return the file of the picture; None if it is to be fetched. Raises `InvalidField`."""
     pictures = [file for name in ("image", "image[]") for file in parts.files.getlist(name)]
     if len(pictures) > 1:
         raise InvalidField("image", "Send one picture")
-    return read_image(texts, {"image": pictures[0]} if pictures else {})
+    return find_image(texts, {"image": pictures[0]} if pictures else {})
 
 
 def _recommended_steps(model: DiffusionModel) -> str:

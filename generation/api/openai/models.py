@@ -34,7 +34,7 @@ class OpenAIModelList(BaseModel):
 
 _EXAMPLE = {"id": "dreamsite/tiny-edit", "object": "model", "created": 0, "owned_by": "dreamsite"}
 _OPERATION: dict[str, Any] = {"tags": ["models"], "parameters": openapi_operations.MODELS["parameters"]}
-_PROBLEMS = dict.fromkeys((401, 500, 503), PROBLEM)
+_PROBLEMS = dict.fromkeys((401, 429, 500, 503), PROBLEM)
 
 
 class Models(OpenAIShape, JsonView):

@@ -9,6 +9,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.http import Http404, HttpRequest, JsonResponse, QueryDict
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.datastructures import MultiValueDict
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
@@ -35,7 +36,8 @@ def estimate(request: HttpRequest) -> JsonResponse:
     fields = form.parameter_fields(request.POST)
     content: dict[str, Any] = {"words": "", "sheet": "", "warnings": [], "prompt_warnings": [], "errors": {}}
     try:
-        submitted = form.read(user, request.POST, request.FILES, fields)
+        # A picture is not decoded for its estimate; the page's script says its size.
+        submitted = form.read(user, request.POST, MultiValueDict(), fields)
         size = submitted.stored.size if submitted.stored else form.picture_size(request.POST)
         content |= _snippets(request, submitted.parameters, submitted.stored, request.POST.get("filename", ""))
         draft = submission.build(submission.Request(user, None, submitted.parameters, None, size=size))

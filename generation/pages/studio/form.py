@@ -68,7 +68,8 @@ def parameter_fields(post: QueryDict) -> dict[str, str]:
 def read(user: User, post: QueryDict, files: MultiValueDict[str, Any], fields: Mapping[str, str]) -> StudioRequest:
     """Validate the whole form; `fields` are its `parameter_fields`.
 
-    Raises `InvalidForm`, and `DoesNotExist` for a picture that is not the user's.
+    Raises `InvalidForm`, `InvalidField` for a picture that cannot be decoded, and `DoesNotExist` for one that is not the
+    user's.
     """
     items: list[dict[str, Any]] = []
     parameters = upload = stored = None
@@ -78,15 +79,16 @@ def read(user: User, post: QueryDict, files: MultiValueDict[str, Any], fields: M
         items += error_items(error)
     except InvalidField as error:
         items += error.items
+    file = files.get("image")
     try:
-        if file := files.get("image"):
-            upload = read_upload(cast(BinaryIO, file), max_pixels=settings.MAX_UPLOAD_PIXELS)
-        else:
-            stored = stored_choice(user, post)
+        stored = None if file else stored_choice(user, post)
     except InvalidField as error:
         items += error.items
     if items or parameters is None:
         raise InvalidForm(items)
+    if file:
+        # Decoded only if all else is valid.
+        upload = read_upload(cast(BinaryIO, file), max_pixels=settings.MAX_UPLOAD_PIXELS)
     return StudioRequest(parameters, upload, stored)
 
 
