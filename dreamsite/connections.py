@@ -17,6 +17,7 @@ from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from accounts.addresses import counted_address
+from dreamsite.stalled_readers import DropStalledReaders
 from generation.asgi.refusals import error_content
 from generation.asgi.types import Application, Receive, Scope, Send, send_json
 from generation.parameters import ErrorCode
@@ -108,7 +109,7 @@ class Connections:
         return address is not None and self._by_address[address] > self._max_per_address
 
 
-class Connection(HttpToolsProtocol):
+class Connection(DropStalledReaders, HttpToolsProtocol):
     """One connection, with bounds. Its first argument is what counts all of them; the others are uvicorn's."""
 
     def __init__(self, connections: Connections, *args: Any, **kwargs: Any) -> None:
