@@ -64,3 +64,34 @@ def test_headers_of_megabytes_are_431_and_take_no_memory(web: WebProcess, path: 
                 with suppress(ConnectionError):
                     assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
     assert web.peak_memory() - before < 50_000_000
+
+
+_MANY = 31_000
+HARD_TO_PARSE = {
+    "Prefer": 'a"b' * (_MANY // 3),
+    "Content-Type": ";" * _MANY,
+    "Cookie": 'a="\\073' * (_MANY // 7),
+    "Accept": ";" * _MANY,
+    "Accept-Language": "a-" * (_MANY // 2),
+    "If-None-Match": '"a",' * (_MANY // 4),
+    "Range": "bytes=" + "0-1," * (_MANY // 4),
+    "Content-Encoding": "gzip," * (_MANY // 5),
+    "X-Forwarded-For": "1.1.1.1," * (_MANY // 8),
+    "Host": "a." * (_MANY // 2),
+}
+
+
+def test_headers_below_the_limit_take_no_long_time(web: WebProcess) -> None:
+    with web.client("alice") as client:
+        for name, value in HARD_TO_PARSE.items():
+            for method, path in (("GET", "/nowhere"), ("POST", "/image-to-image"), ("GET", "/generations")):
+                before = web.processor_seconds()
+                assert client.request(method, path, headers={name: value}).status_code < 500
+                assert web.processor_seconds() - before < 3, (name, path)
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+def test_a_request_for_another_protocol_is_answered_by_this_one(web: WebProcess, protocol: str) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": protocol}
+    with web.client("alice") as client:
+        assert [client.get("/generations", headers=headers).status_code for _ in range(2)] == [200, 200]

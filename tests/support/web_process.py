@@ -110,6 +110,11 @@ class WebProcess:
         """Return a connection from `address` on which nothing has been sent."""
         return socket.create_connection(self.address, WAIT_SECONDS, source_address=(address, 0))
 
+    def processor_seconds(self) -> float:
+        """Return the processor time that it has taken, in seconds."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory(self) -> int:
         """Return the resident memory in bytes."""
         return self._memory("VmRSS")
