@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from accounts.models import DataExport
 from generation.broker import progress
-from generation.library import files, search
-from generation.models import FINAL_STATES, FileDeletion, Generation
+from generation.library import erasure, files, search
+from generation.models import FINAL_STATES, ContactSheet, FileDeletion, Generation
 
 TRASH_DAYS = 7
 """How long a trashed generation can be restored."""
@@ -85,8 +86,9 @@ def _tombstone(rows: QuerySet[Generation]) -> FileDeletion | None:
         row: Generation | None = ended.select_for_update().first()
         if row is None:
             return None
-        file_deletion = files.delete_later(files_of(row))
+        file_deletion = files.delete_later([*files_of(row), *_drop_exports(row.user_id)])
         _empty(row)
+        erasure.begin()
     progress.forget(row.pk)
     return file_deletion
 
@@ -96,6 +98,17 @@ def files_of(row: Generation) -> list[str]:
     names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
     for image in row.images.all():
         names += image.file_names
+    return names
+
+
+def _drop_exports(user_id: int) -> list[str]:
+    """Remove the user's finished data exports, which have what is deleted. Return their files. A running one starts over."""
+    exports = DataExport.objects.filter(user=user_id)
+    finished = exports.filter(state=DataExport.State.SUCCEEDED)
+    names = list(finished.values_list("file", flat=True))
+    finished.delete()
+    running = exports.filter(state=DataExport.State.RUNNING)
+    running.update(state=DataExport.State.QUEUED, attempt=F("attempt") + 1, lease_expires=None)
     return names
 
 
@@ -127,14 +140,29 @@ def _empty(row: Generation) -> None:
     row.images.update(file="", thumbnail="", original="", original_thumbnail="")
     row.share_links.all().delete()
     row.album_entries.all().delete()
-    # A contact sheet holds the prompts that varied on it.
-    if row.contact_sheet and not row.contact_sheet.generations.filter(deleted=None).exists():
-        row.contact_sheet.delete()
+    if row.contact_sheet:
+        _empty_sheet(row.contact_sheet)
     # A request that repeats the key gets the deleted generation, not a new one.
     row.idempotency_keys.update(answer="")
     # The admin's log of what staff did names the row by its prompt.
     kind = ContentType.objects.get_for_model(Generation)
     LogEntry.objects.filter(content_type=kind, object_id=str(row.pk)).update(object_repr=str(row))
+
+
+def _empty_sheet(sheet: ContactSheet) -> None:
+    """Delete a contact sheet without cells that are left, else the prompts of its empty columns and rows."""
+    cells = [cell.cell or 0 for cell in sheet.generations.filter(deleted=None).only("cell")]
+    if not cells:
+        sheet.delete()
+        return
+    width = len(sheet.columns["values"])
+    for axis, used in (
+        (sheet.columns, {cell % width for cell in cells}),
+        (sheet.rows, {cell // width for cell in cells}),
+    ):
+        if axis and axis["field"] in _WORDS:
+            axis["values"] = [value if number in used else "" for number, value in enumerate(axis["values"])]
+    sheet.save(update_fields=["columns", "rows"])
 
 
 def _without_words(fields: dict[str, object]) -> dict[str, object]:

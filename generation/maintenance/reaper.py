@@ -18,7 +18,7 @@ from generation.jobs import (
     idempotency,
     queue,
 )
-from generation.library import deletion, files
+from generation.library import deletion, erasure, files
 from generation.maintenance import retention
 from generation.models import (
     Generation,
@@ -47,6 +47,7 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         reaped = _reap_leases()
         deletion.empty_trash()
         files.sweep(abandoned)
+        erasure.step()
         idempotency.purge()
         quarantine.apply_all()
         control.expire()

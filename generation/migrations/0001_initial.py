@@ -417,6 +417,13 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='PendingErasure',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('is_merging', models.BooleanField(default=False, help_text='Deleted before the merge of the index that runs.')),
+            ],
+        ),
+        migrations.CreateModel(
             name='FileDeletion',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

@@ -1,5 +1,6 @@
 """The full text search index. `generation.library.search` writes it; Django's model of it is unmanaged."""
 
+import sqlite3
 from typing import Any
 
 from django.db import migrations
@@ -19,6 +20,8 @@ def create(apps: Any, schema_editor: Any) -> None:
             "CREATE VIRTUAL TABLE generation_words USING fts5(words, generation_id UNINDEXED, columnsize=0,"
             " tokenize=\"unicode61 remove_diacritics 0 tokenchars '@'\")"
         )
+        if sqlite3.sqlite_version_info >= (3, 42):
+            schema_editor.execute("INSERT INTO generation_words (generation_words, rank) VALUES ('secure-delete', 1)")
 
 
 def drop(apps: Any, schema_editor: Any) -> None:

@@ -37,7 +37,7 @@ from generation.models.queue import (
 from generation.models.retention import RetentionRule
 from generation.models.search_index import EntryField, Match, SearchEntry
 from generation.models.share_links import ShareLink
-from generation.models.staged_files import FileDeletion, SharedFile, StagedFiles
+from generation.models.staged_files import FileDeletion, PendingErasure, SharedFile, StagedFiles
 
 __all__ = [
     "DOWNLOADS",
@@ -64,6 +64,7 @@ __all__ = [
     "ModelAlias",
     "ModelAliasQuerySet",
     "PausedPool",
+    "PendingErasure",
     "PriorityLevel",
     "QueueSample",
     "RepositoryModel",

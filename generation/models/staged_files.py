@@ -35,5 +35,11 @@ class SharedFile(models.Model):
     name = models.CharField(max_length=200, primary_key=True)
 
 
+class PendingErasure(models.Model):
+    """Words of a deleted generation that may still be in SQLite's files; see `generation.library.erasure`."""
+
+    is_merging = models.BooleanField(default=False, help_text="Deleted before the merge of the index that runs.")
+
+
 class FileDeletion(FileNames):
     """Files to delete. The record is created in the transaction that removes their names from a row."""

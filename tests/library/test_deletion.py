@@ -12,12 +12,13 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts.models import ApiToken, User
+from accounts.models import ApiToken, DataExport, User
 from generation.broker.connection import redis_client
 from generation.jobs import limits
 from generation.library import deletion
 from generation.maintenance import reaper
 from generation.models import (
+    ContactSheet,
     FileDeletion,
     Generation,
     IdempotencyKey,
@@ -106,6 +107,36 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     )
     key.refresh_from_db()
     assert (key.generation, key.answer) == (row, "")
+
+
+def test_a_contact_sheet_keeps_no_prompt_whose_cells_are_deleted(alice: User) -> None:
+    columns, rows = {"field": "prompt", "values": ["zebra", "lion"]}, {"field": "strength", "values": ["0.2", "0.8"]}
+    sheet = ContactSheet.objects.create(user=alice, columns=columns, rows=rows)
+    cells = [make_generation(alice, prompt=prompt) for prompt in ("zebra", "lion", "zebra", "lion")]
+    for number, cell in enumerate(cells):
+        Generation.objects.filter(pk=cell.pk).update(contact_sheet=sheet, cell=number)
+        cell.refresh_from_db()
+    assert deletion.delete(cells[0])
+    sheet.refresh_from_db()
+    assert (sheet.columns, sheet.rows) == (columns, rows)
+    assert deletion.delete(cells[2])
+    sheet.refresh_from_db()
+    assert (sheet.columns, sheet.rows) == ({"field": "prompt", "values": ["", "lion"]}, rows)
+    assert deletion.delete(cells[1])
+    assert deletion.delete(cells[3])
+    assert not ContactSheet.objects.exists()
+
+
+def test_data_exports_end_with_what_they_have(alice: User, bob: User) -> None:
+    succeeded, running = DataExport.State.SUCCEEDED, DataExport.State.RUNNING
+    now = timezone.now()
+    DataExport.objects.create(user=alice, state=succeeded, finished=now, file="exports/a.zip")
+    others = DataExport.objects.create(user=bob, state=succeeded, finished=now, file="exports/b.zip")
+    export = DataExport.objects.create(user=alice, state=running, attempt=1, lease_expires=now + timedelta(minutes=1))
+    assert deletion.delete(make_generation(alice))
+    assert set(DataExport.objects.values_list("pk", flat=True)) == {others.pk, export.pk}
+    assert not export.renew()
+    assert DataExport.objects.claim() == export
 
 
 def test_deleted_generations_count_for_the_limits(api: Client, alice: User, settings: Settings) -> None:
