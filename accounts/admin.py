@@ -27,7 +27,7 @@ class AccountAdmin(StrictLookupsMixin, AuditedAdminMixin, UserAdmin[User]):
     # Limits are set often, permissions seldom: these are the third of Django's.
     fieldsets = (
         *(UserAdmin.fieldsets or ())[:2],
-        ("Limits", {"fields": ("max_running", "max_queued", "max_per_minute", "max_daily_cost")}),
+        ("Limits", {"fields": ("max_running", "max_queued", "max_per_minute", "max_daily_cost", "max_bytes")}),
         *(UserAdmin.fieldsets or ())[2:],
     )
 

@@ -26,20 +26,26 @@ class User(AbstractUser):
     """A user. The limits are set by staff in the admin; empty ones are those of the settings."""
 
     max_running = models.PositiveIntegerField(
-        "running at once", null=True, blank=True, help_text="Empty: the default limit. 0: no limit."
+        "running at once", null=True, blank=True, help_text="Empty: the default limit. 0: none."
     )
     max_queued = models.PositiveIntegerField(
-        "queued at once", null=True, blank=True, help_text="Empty: the default limit. 0: no limit."
+        "queued at once", null=True, blank=True, help_text="Empty: the default limit. 0: none."
     )
     max_per_minute = models.PositiveIntegerField(
-        "requests per minute", null=True, blank=True, help_text="Empty: the default limit. 0: no limit."
+        "requests per minute", null=True, blank=True, help_text="Empty: the default limit. 0: none."
     )
     max_daily_cost = models.FloatField(
         "cost per day",
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="Steps x megapixels x images x model weight. Empty: the default limit. 0: no limit.",
+        help_text="Steps x megapixels x images x model weight. Empty: the default limit. 0: none.",
+    )
+    max_bytes = models.PositiveBigIntegerField(
+        "stored bytes",
+        null=True,
+        blank=True,
+        help_text="Of inputs, results and exports, those in the trash included. Empty: the default limit. 0: none.",
     )
 
     blur_flagged = models.BooleanField("blur flagged pictures", default=True)

@@ -106,6 +106,7 @@ class ErrorCode(StrEnum):
     TOO_MANY_UPLOADS = "too_many_uploads", 429, "the user is sending as many bytes at a time as allowed", 2
     TOO_MANY_REQUESTS = "too_many_requests", 429, "the user has sent as many requests as allowed", 60
     COST_EXCEEDED = "cost_exceeded", 429, "the request costs more than the user may still spend today"
+    STORAGE_EXCEEDED = "storage_exceeded", 429, "the files of the user take as many bytes as allowed"
     HEADERS_TOO_LARGE = "headers_too_large", 431, "request line and headers are larger than 32 kB"
     MODEL_FAILED = "model_failed", 500, "the model could not be loaded, or failed"
     OUT_OF_MEMORY = "out_of_memory", 500, "there is not enough memory for a single picture"

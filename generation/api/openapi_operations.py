@@ -132,6 +132,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             ErrorCode.TOO_MANY_QUEUED,
             ErrorCode.TOO_MANY_UPLOADS,
             ErrorCode.COST_EXCEEDED,
+            ErrorCode.STORAGE_EXCEEDED,
             ErrorCode.TOO_MANY_CONNECTIONS,
         ),
         431: problem_response(

@@ -1,4 +1,4 @@
-"""Limits of users: queued requests, requests per minute, cost per day; and the capacity of the whole queue.
+"""Limits of users: queued requests, requests per minute, cost per day, stored bytes; and the capacity of the whole queue.
 
 The defaults are settings; the admin overrides them for single users. `queue.claim` applies the limit of running requests. A
 check under the lock of the user's `UserShare` is exact, however many requests arrive at once.
@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Sum
+from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
-from accounts.models import User
+from accounts.models import DataExport, User
 from generation.days import start_of_day
 from generation.models import (
     Generation,
@@ -30,11 +31,9 @@ class OverLimit(Refusal):
 
     def __init__(self, code: ErrorCode, message: str, limit: float, remaining: float, reset: int = 0) -> None:
         reset = reset or code.retry_after
-        headers = {
-            "RateLimit-Reset": str(reset),
-            "RateLimit-Limit": str(math.ceil(limit)),
-            "RateLimit-Remaining": str(math.floor(remaining)),
-        }
+        headers = {"RateLimit-Limit": str(math.ceil(limit)), "RateLimit-Remaining": str(math.floor(remaining))}
+        if reset:
+            headers["RateLimit-Reset"] = str(reset)
         super().__init__(code, message, retry_after=reset, headers=headers)
         self.limit = limit
         self.remaining = remaining
@@ -66,17 +65,19 @@ class UserLimits:
     queued: int | None
     per_minute: int | None
     daily_cost: float | None
+    stored_bytes: int | None
 
 
 def user_limits(user: User) -> UserLimits:
     """Return the limits that the admin set for this user, by default the limits in the settings."""
     if not settings.LIMITS:
-        return UserLimits(None, None, None, None)
+        return UserLimits(None, None, None, None, None)
     return UserLimits(
         running=user.max_running if user.max_running is not None else settings.USER_MAX_RUNNING or None,
         queued=user.max_queued if user.max_queued is not None else settings.USER_MAX_QUEUED or None,
         per_minute=user.max_per_minute if user.max_per_minute is not None else settings.USER_MAX_PER_MINUTE or None,
         daily_cost=user.max_daily_cost if user.max_daily_cost is not None else settings.USER_MAX_DAILY_COST or None,
+        stored_bytes=user.max_bytes if user.max_bytes is not None else settings.USER_MAX_BYTES or None,
     )
 
 
@@ -107,19 +108,28 @@ def lock_user(user: User) -> UserShare:
     return UserShare.objects.select_for_update().get(user=user)
 
 
-def check(user: User, cost: float, requests: int = 1) -> None:
-    """Check that this user may add `requests` more requests of this total cost now. Raises `OverLimit`."""
+def check(user: User, cost: float, requests: int = 1, added_bytes: int = 0) -> None:
+    """Check that this user may add `requests` more requests of this total cost and so many bytes now. Raises `OverLimit`."""
     limits = user_limits(user)
     now = timezone.now()
     _check_queued(user, limits, requests)
     _check_rate(user, requests)
     _check_cost(user, limits, cost, requests, now)
+    _check_bytes(user, limits, added_bytes)
 
 
 def spent(user: User, now: datetime) -> float:
     """Return the cost of the user's requests since midnight."""
     today = Generation.objects.filter(user=user, pk__gte=first_id(start_of_day(timezone.localdate(now))))
     return today.aggregate(spent=Sum("cost"))["spent"] or 0.0
+
+
+def stored_bytes(user: User) -> int:
+    """Return the bytes of all files that are stored for the user, in the trash, too, and that the unfinished may add."""
+    rows = Generation.objects.filter(user=user, deleted=None).order_by()
+    of_generations = rows.aggregate(sum=Sum("input_bytes") + Sum("output_bytes"))["sum"] or 0
+    exports = DataExport.objects.filter(user=user).aggregate(sum=Sum("size"))["sum"] or 0
+    return int(of_generations + exports)
 
 
 def _check_queued(user: User, limits: UserLimits, requests: int) -> None:
@@ -170,6 +180,23 @@ def _check_cost(user: User, limits: UserLimits, cost: float, requests: int, now:
             remaining,
             _seconds(start_of_day(timezone.localdate(now)) + timedelta(days=1) - now),
         )
+
+
+def _check_bytes(user: User, limits: UserLimits, added_bytes: int) -> None:
+    """Check that there is room for `added_bytes` more; for none, that the limit is not reached."""
+    if limits.stored_bytes is None:
+        return
+    stored = stored_bytes(user)
+    if stored + max(1, added_bytes) <= limits.stored_bytes:
+        return
+    stands = f"{filesizeformat(stored)} of at most {filesizeformat(limits.stored_bytes)} are stored for you"
+    needs = f", and this may take {filesizeformat(added_bytes)} more" if added_bytes else ""
+    raise OverLimit(
+        ErrorCode.STORAGE_EXCEEDED,
+        f"{stands}{needs}; delete pictures and empty the trash.".replace("\xa0", " "),
+        limits.stored_bytes,
+        max(0, limits.stored_bytes - stored),
+    )
 
 
 def _seconds(duration: timedelta) -> int:

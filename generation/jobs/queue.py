@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Case, Count, F, PositiveBigIntegerField, Q, QuerySet, When
 from django.utils import timezone
 
 from accounts.models import User
@@ -172,9 +172,13 @@ def flag_confirmed(generation: Generation, images: Sequence[GeneratedImage]) -> 
 
 
 def finish(
-    generation: Generation, images: Sequence[GeneratedImage], warnings: Sequence[str], phases: dict[str, float]
+    generation: Generation,
+    images: Sequence[GeneratedImage],
+    warnings: Sequence[str],
+    phases: dict[str, float],
+    output_bytes: int,
 ) -> bool:
-    """End it as succeeded, with its pictures, in one fenced transaction.
+    """End it as succeeded, with its pictures, in one fenced transaction. `output_bytes` are those of all their files.
 
     Return False if another attempt has claimed the row, or if it has ended otherwise. A row whose lease expired is finished
     if no other attempt has claimed it since. Calling it again, after a broken connection, returns True if the first call was
@@ -191,6 +195,7 @@ def finish(
             lease_expires=None,
             warnings=[*generation.warnings, *warnings],
             phases=phases,
+            output_bytes=output_bytes,
             is_flagged=any(image.nsfw for image in images),
         )
         if has_row:
@@ -277,7 +282,14 @@ def end(
 ) -> bool:
     """End a generation without pictures, if it is still in `rows`, and publish that. Return whether it was."""
     has_ended = rows.update(
-        state=state, finished=timezone.now(), lease_expires=None, error_code=code, error_message=message, **fields
+        state=state,
+        finished=timezone.now(),
+        lease_expires=None,
+        error_code=code,
+        error_message=message,
+        input_bytes=Case(When(input="", then=0), default=F("input_bytes"), output_field=PositiveBigIntegerField()),
+        output_bytes=0,
+        **fields,
     )
     if has_ended:
         progress.publish(generation_id, state)

@@ -18,6 +18,7 @@ from generation.broker import queues
 from generation.broker.connection import redis_client
 from generation.images import storage
 from generation.images.input_files import encode_input
+from generation.images.sizes import MAX_INPUT_SIDE
 from generation.images.uploads import THUMBNAIL_SIDE, InputFile, Upload, thumbnail
 from generation.jobs import (
     downloads,
@@ -122,10 +123,25 @@ def build(request: Request, resolve: Callable[[User, str, str], ModelAndLoras] |
         prompt=parameters.prompt,
         parameters=parameters.model_dump(mode="json", exclude={"dry_run"}),
         recipe=recipe.model_dump(mode="json"),
+        input_bytes=_MOST_INPUT_BYTES if parameters.image_url else 0,
+        output_bytes=_most_output_bytes(recipe),
         warnings=[*request.warnings, *warnings],
         request_id=request_ids.current()[:_MAX_REQUEST_ID],
         **(_input_fields(picture) if picture else {}),
     )
+
+
+def _most_output_bytes(recipe: Recipe) -> int:
+    """Return about the most bytes of the results and their thumbnails: as if nothing were compressed."""
+    return len(recipe.seeds) * _raw_bytes(recipe.width, recipe.height)
+
+
+def _raw_bytes(width: int, height: int) -> int:
+    """Return the bytes of a picture of this size and its thumbnail without compression."""
+    return 3 * (width * height + min(width, THUMBNAIL_SIDE) * min(height, THUMBNAIL_SIDE))
+
+
+_MOST_INPUT_BYTES = _raw_bytes(MAX_INPUT_SIDE, MAX_INPUT_SIDE)
 
 
 def resolve_model(user: User, model_id: str, loras: str) -> ModelAndLoras:
@@ -257,7 +273,8 @@ def _check_downloaded(generations: Sequence[Generation]) -> None:
 
 def _check_limits(generations: Sequence[Generation]) -> None:
     cost = sum(generation.cost for generation in generations)
-    limits.check(generations[0].user, cost, len(generations))
+    added_bytes = sum(generation.input_bytes + generation.output_bytes for generation in generations)
+    limits.check(generations[0].user, cost, len(generations), added_bytes)
 
 
 def _insert_row(generation: Generation) -> None:
@@ -290,6 +307,7 @@ def _store_files(generation: Generation, encoded: _EncodedInput) -> None:
     files.stage(names, generation)
     generation.input.name = storage.store(names[0], encoded.picture.content)
     generation.input_thumbnail.name = storage.store(names[1], encoded.thumbnail)
+    generation.input_bytes = len(encoded.picture.content) + len(encoded.thumbnail)
 
 
 def _input_fields(picture: Upload) -> dict[str, Any]:
@@ -308,6 +326,8 @@ def attach_input(generation: Generation, picture: Upload, recipe: Recipe, warnin
         **_input_fields(picture),
         "input": generation.input.name,
         "input_thumbnail": generation.input_thumbnail.name,
+        "input_bytes": generation.input_bytes,
+        "output_bytes": _most_output_bytes(recipe),
         "recipe": recipe.model_dump(mode="json"),
         "cost": recipe.cost(generation.model.cost_weight),
         "warnings": [*generation.warnings, *warnings],

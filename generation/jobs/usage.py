@@ -62,6 +62,7 @@ class Gauges:
     per_minute: Gauge
     queued: Gauge
     running: Gauge
+    stored_bytes: Gauge
 
 
 def of(user: User, days: int) -> Usage:
@@ -86,6 +87,7 @@ def now(user: User, spent_today: float) -> Gauges:
         per_minute=Gauge(rate.limit - rate.remaining if rate else 0, user_limits.per_minute),
         queued=Gauge(rows.filter(state=State.QUEUED).count(), user_limits.queued),
         running=Gauge(rows.filter(state=State.RUNNING).count(), user_limits.running),
+        stored_bytes=Gauge(limits.stored_bytes(user), user_limits.stored_bytes),
     )
 
 

@@ -121,6 +121,7 @@ def _empty(row: Generation) -> None:
     # Warnings quote the client's field names.
     row.warnings = []
     row.input.name = row.input_thumbnail.name = ""
+    row.input_bytes = row.output_bytes = 0
     row.save(
         update_fields=[
             "deleted",
@@ -134,6 +135,8 @@ def _empty(row: Generation) -> None:
             "warnings",
             "input",
             "input_thumbnail",
+            "input_bytes",
+            "output_bytes",
         ]
     )
     search.index(row)

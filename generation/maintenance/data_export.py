@@ -207,7 +207,7 @@ _CONTACT_SHEET_FIELDS = ("id", "created", "columns", "rows")
 _ACCOUNT_FIELDS = (
     *("username", "first_name", "last_name", "email", "date_joined", "last_login", "is_staff"),
     *("blur_flagged", "theme", "default_model"),
-    *("max_running", "max_queued", "max_per_minute", "max_daily_cost"),
+    *("max_running", "max_queued", "max_per_minute", "max_daily_cost", "max_bytes"),
 )
 
 

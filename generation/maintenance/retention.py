@@ -136,7 +136,7 @@ def _remove_upload(row: Generation) -> bool:
     names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
     with transaction.atomic():
         rows = Generation.objects.filter(pk=row.pk, input=row.input.name, legal_hold=False)
-        if not rows.update(input="", input_thumbnail=""):
+        if not rows.update(input="", input_thumbnail="", input_bytes=0):
             return False
         file_deletion = files.delete_later(names)
     files.delete_now(file_deletion)

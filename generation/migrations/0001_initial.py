@@ -48,6 +48,8 @@ class Migration(migrations.Migration):
                 ('input_format', models.CharField(blank=True, max_length=10)),
                 ('input_width', models.PositiveIntegerField(default=0)),
                 ('input_height', models.PositiveIntegerField(default=0)),
+                ('input_bytes', models.PositiveBigIntegerField(default=0, help_text='Of the input and its thumbnail.')),
+                ('output_bytes', models.PositiveBigIntegerField(default=0, help_text='Of the results and their thumbnails.')),
                 ('created', models.DateTimeField(default=django.utils.timezone.now)),
                 ('started', models.DateTimeField(blank=True, null=True)),
                 ('finished', models.DateTimeField(blank=True, null=True)),
@@ -504,6 +506,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='generation',
             index=models.Index(fields=['user', 'id', 'token', 'model', 'cost'], name='usage'),
+        ),
+        migrations.AddIndex(
+            model_name='generation',
+            index=models.Index(condition=models.Q(('deleted', None)), fields=['user', 'deleted', 'input_bytes', 'output_bytes'], name='stored'),
         ),
         migrations.AddIndex(
             model_name='generation',

@@ -166,6 +166,10 @@ class Generation(models.Model):
     input_width = models.PositiveIntegerField(default=0)
     input_height = models.PositiveIntegerField(default=0)
 
+    # What it takes of its user's limit. Before the files are stored, the most that they may take.
+    input_bytes = models.PositiveBigIntegerField(default=0, help_text="Of the input and its thumbnail.")
+    output_bytes = models.PositiveBigIntegerField(default=0, help_text="Of the results and their thumbnails.")
+
     created = models.DateTimeField(default=timezone.now)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
@@ -200,6 +204,10 @@ class Generation(models.Model):
             models.Index(fields=["user", "-id"], name="history"),
             # Covers the queries of `generation.jobs.usage` and of the limits.
             models.Index(fields=["user", "id", "token", "model", "cost"], name="usage"),
+            # Covers the sum of what is stored for a user; with `deleted`, since SQLite else reads it from the row.
+            models.Index(
+                fields=["user", "deleted", "input_bytes", "output_bytes"], condition=Q(deleted=None), name="stored"
+            ),
             models.Index(fields=["pool", "id"], condition=Q(state="queued"), name="queued"),
             models.Index(fields=["lease_expires"], condition=Q(state="running"), name="leased"),
             models.Index(fields=["user"], condition=Q(state="running"), name="running"),

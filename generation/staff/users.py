@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponseBase
+from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -18,7 +19,7 @@ from accounts.models import ApiToken, User
 from accounts.refusals import StaffRefusal
 from accounts.requests import current_user
 from generation.days import start_of_day
-from generation.jobs.limits import user_limits
+from generation.jobs.limits import stored_bytes, user_limits
 from generation.models import Generation, State, first_id
 from generation.moderation import review, suspension
 
@@ -75,7 +76,9 @@ class StaffUserAdmin(AccountAdmin):
             ("per minute", limits.per_minute),
             ("cost per day", limits.daily_cost),
         )
-        return ", ".join(f"{'no limit' if limit is None else f'{limit:g}'} {name}" for name, limit in named_limits)
+        numbers = [f"{'no limit' if limit is None else f'{limit:g}'} {name}" for name, limit in named_limits]
+        most = "no limit" if limits.stored_bytes is None else filesizeformat(limits.stored_bytes)
+        return ", ".join([*numbers, f"{filesizeformat(stored_bytes(user))} stored of {most}"])
 
     @admin.display(description="flags")
     def flags(self, user: User) -> str:

@@ -123,9 +123,10 @@ class _BatchMember:
         self._save(queue.flag_confirmed, images)
         names = [name for image in images for name in (str(image.file.name), str(image.thumbnail.name))]
         self._save(partial(files.stage, names))
+        output_bytes = 0
         try:
             for image, picture in zip(images, result.pictures, strict=True):
-                self._store_image(image, picture.image)
+                output_bytes += self._store_image(image, picture.image)
         except storage.StorageFailed:
             logger.exception("the pictures of generation %s cannot be stored", self.id)
             self._save(files.discard)
@@ -133,7 +134,7 @@ class _BatchMember:
             return {}
         timings = {**result.timings, "storing": time.perf_counter() - start}
         phases = {phase: round(seconds, 4) for phase, seconds in timings.items()}
-        if not self._save(queue.finish, images, result.warnings, phases):
+        if not self._save(queue.finish, images, result.warnings, phases, output_bytes):
             logger.warning(
                 "attempt %d of generation %s came too late; its result is dropped", self.generation.attempt, self.id
             )
@@ -185,14 +186,16 @@ class _BatchMember:
             for index, picture in enumerate(pictures)
         ]
 
-    def _store_image(self, image: GeneratedImage, picture: Image.Image) -> None:
-        """Store the files of a picture and publish its event. Raises `StorageFailed`."""
+    def _store_image(self, image: GeneratedImage, picture: Image.Image) -> int:
+        """Store the files of a picture and publish its event. Return their bytes. Raises `StorageFailed`."""
         parameters = self.generation.get_parameters()
         content = encoding.encode(picture, parameters.output_format, parameters.output_quality)
         storage.store(str(image.file.name), content)
-        storage.store(str(image.thumbnail.name), thumbnail(picture, THUMBNAIL_SIDE))
+        small = thumbnail(picture, THUMBNAIL_SIDE)
+        storage.store(str(image.thumbnail.name), small)
         data = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
         publish(self.id, "image", {**data, "attempt": self.generation.attempt})
+        return len(content) + len(small)
 
     def _save(self, change: Callable[Concatenate[Generation, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return `change(generation, ...)`, retried while the database is away. Raises its last error."""

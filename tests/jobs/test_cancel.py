@@ -59,12 +59,12 @@ def test_a_running_generation_is_canceled_through_redis_and_the_row(token: ApiTo
     assert queue.renew(generation) is LeaseStatus.CANCEL_REQUESTED
     assert queue.finish_canceled(generation, ErrorCode.CANCELED, 0.1)
     assert final_state(generation) == (State.CANCELED, ErrorCode.CANCELED)
-    assert not queue.finish(generation, [image_of(generation)], [], {})
+    assert not queue.finish(generation, [image_of(generation)], [], {}, 100)
 
 
 def test_a_finished_generation_cannot_be_canceled(token: ApiToken) -> None:
     generation = claimed(token)
-    assert queue.finish(generation, [image_of(generation)], [], {})
+    assert queue.finish(generation, [image_of(generation)], [], {}, 100)
     assert not queue.cancel(generation)
     assert Generation.objects.get().state == State.SUCCEEDED
 

@@ -36,7 +36,7 @@ def test_it_works(token: ApiToken) -> None:
     assert mine == generation
     assert (mine.state, mine.attempt, mine.worker) == (State.RUNNING, 1, "worker-1")
     assert queue.renew(mine) is LeaseStatus.HELD
-    assert queue.finish(mine, [image_of(mine)], ["a warning"], {"denoising": 1.0})
+    assert queue.finish(mine, [image_of(mine)], ["a warning"], {"denoising": 1.0}, 100)
     generation.refresh_from_db()
     assert (generation.state, generation.warnings[-1]) == (State.SUCCEEDED, "a warning")
     assert generation.images.count() == 1
@@ -74,12 +74,12 @@ def test_an_expired_lease_is_requeued_and_its_late_result_is_dropped(token: ApiT
     assert (again.pk, again.attempt, again.crash_count) == (lost.pk, 2, 1)
 
     assert queue.renew(lost) is LeaseStatus.LOST
-    assert not queue.finish(lost, [image_of(lost)], [], {})
+    assert not queue.finish(lost, [image_of(lost)], [], {}, 100)
     assert not queue.fail(lost, ErrorCode.INTERNAL, "late")
     queue.release(lost)
     again.refresh_from_db()
     assert (again.state, again.worker, again.images.count()) == (State.RUNNING, "worker-2", 0)
-    assert queue.finish(again, [image_of(again)], [], {})
+    assert queue.finish(again, [image_of(again)], [], {}, 100)
 
 
 def test_a_renewed_lease_is_not_reaped(token: ApiToken) -> None:

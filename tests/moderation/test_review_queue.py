@@ -31,7 +31,7 @@ def test_finished_pictures_enter_the_queue(alice: User, redis: None, settings: A
             )
             for index, (nsfw, checker) in enumerate(((True, "opennsfw"), (False, "opennsfw"), (False, "")))
         ]
-        assert queue.finish(generation, images, [], {})
+        assert queue.finish(generation, images, [], {}, 100)
         reviews[share] = list(generation.images.values_list("review", "is_sample"))
     assert reviews == {
         0.0: [("waiting", False), ("", False), ("waiting", True)],

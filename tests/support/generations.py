@@ -54,6 +54,7 @@ def make_generation(
     name = f"test/{generation.pk}"
     generation.input = storage.store(f"{name}.webp", encode_lossless(picture))
     generation.input_thumbnail = storage.store(f"{name}-small.webp", thumbnail(picture, THUMBNAIL_SIDE))
+    generation.input_bytes = generation.input.size + generation.input_thumbnail.size
     if state == State.SUCCEEDED:
         generation.is_flagged = parameters.safety_check and bool(flagged)
     generation.save(force_insert=True)
@@ -62,6 +63,8 @@ def make_generation(
         _add_images(
             generation, results or [picture.rotate(180)] * parameters.num_images_per_prompt, flagged, name, sampled
         )
+        generation.output_bytes = sum(image.file.size + image.thumbnail.size for image in generation.images.all())
+        generation.save(update_fields=["output_bytes"])
     return generation
 
 

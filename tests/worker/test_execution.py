@@ -181,7 +181,7 @@ def test_finishing_twice_has_no_further_effect(alices: ApiToken, engine: Engine)
     """As if the connection broke at the commit: the second call returns True."""
     generation = submit_and_claim(alices)
     execution.run([generation], engine, lambda: False)
-    assert queue.finish(generation, [], [], {})
+    assert queue.finish(generation, [], [], {}, 100)
     assert generation.images.count() == 1
 
 
@@ -210,7 +210,7 @@ def test_the_sweep_leaves_files_that_were_unstaged_meanwhile(alices: ApiToken, e
     def finish_after_the_records_were_read(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         is_of_the_row = sql.startswith('SELECT "generation_generation"."attempt"')
         if is_of_the_row and next(finished, False):
-            assert queue.finish(generation, [], [], {})
+            assert queue.finish(generation, [], [], {}, 100)
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(finish_after_the_records_were_read):

@@ -1,12 +1,13 @@
 """The usage page: a chart by day, tables by token and model, and meters of the limits."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.defaultfilters import filesizeformat
 from django.utils.dateformat import format as format_date
 from django.views.decorators.http import require_safe
 
@@ -132,21 +133,19 @@ def _rows(amounts: dict[str, float] | dict[str, int], measure: str) -> list[Row]
 
 
 def _meters(gauges: Gauges) -> list[Meter]:
-    named_gauges: tuple[tuple[str, Gauge], ...] = (
-        ("Cost today", gauges.cost),
-        ("Requests in the last minute", gauges.per_minute),
-        ("Queued", gauges.queued),
-        ("Running", gauges.running),
-    )
     return [
-        Meter(
-            name,
-            _number(gauge.used) if gauge.limit is None else f"{_number(gauge.used)} of {_number(gauge.limit)}",
-            gauge.percent,
-            gauge.limit is not None,
-        )
-        for name, gauge in named_gauges
+        _meter("Cost today", gauges.cost, _number),
+        _meter("Requests in the last minute", gauges.per_minute, _number),
+        _meter("Queued", gauges.queued, _number),
+        _meter("Running", gauges.running, _number),
+        _meter("Stored", gauges.stored_bytes, filesizeformat),
     ]
+
+
+def _meter(name: str, gauge: Gauge, write: Callable[[float], str]) -> Meter:
+    used = write(gauge.used)
+    text = used if gauge.limit is None else f"{used} of {write(gauge.limit)}"
+    return Meter(name, text, gauge.percent, gauge.limit is not None)
 
 
 def _round_up(value: float) -> float:
