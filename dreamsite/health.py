@@ -1,7 +1,7 @@
 """`/ready`: whether all parts of the service are available. The ASGI middleware answers `/health`."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 
 from generation.broker import workers
 from generation.broker.connection import eviction_policy, redis_client
+from generation.images import disk
 from generation.models import DiffusionModel
 
 
@@ -28,11 +29,17 @@ def ready(request: HttpRequest) -> JsonResponse:
         # Django would log an error for each poll while something is missing.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
+    found = list(_warnings())
+    return JsonResponse({"status": "OK", "warnings": found} if found else {"status": "OK"})
+
+
+def _warnings() -> Iterator[str]:
     # Not 503: what is lost with evicted keys is made up for, only later.
     if policy := eviction_policy():
-        warning = f"Redis removes keys when its memory is full: set its maxmemory-policy to noeviction, not {policy}"
-        return JsonResponse({"status": "OK", "warnings": [warning]})
-    return JsonResponse({"status": "OK"})
+        yield f"Redis removes keys when its memory is full: set its maxmemory-policy to noeviction, not {policy}"
+    for found in disk.data_disks():
+        if found.is_nearly_full:
+            yield f"The disk of {found.folder} is nearly full: {found.space}"
 
 
 def missing() -> list[str]:
@@ -56,6 +63,11 @@ def _storage() -> bool:
     return True
 
 
+def _disk() -> bool:
+    disk.check()
+    return True
+
+
 def _worker() -> bool:
     default = DiffusionModel.objects.filter(is_default=True, enabled=True).first()
     return any(default is None or worker.pool == default.pool for worker in workers.ready())
@@ -65,6 +77,7 @@ CHECKS: dict[str, Callable[[], bool]] = {
     "database": _database,
     "redis": _redis,
     "storage": _storage,
+    "disk": _disk,
     "worker": _worker,
 }
 

@@ -343,6 +343,8 @@ USER_MAX_PER_MINUTE = env.int("USER_MAX_PER_MINUTE", default=60)
 USER_MAX_DAILY_COST = env.float("USER_MAX_DAILY_COST", default=5000.0)
 USER_MAX_BYTES = env.int("USER_MAX_BYTES", default=10 * 1024**3)
 MAX_QUEUE = env.int("MAX_QUEUE", default=1000)
+# The share of a disk that must be free, 0 to 1. Below it requests are refused, below half of it workers start nothing.
+MIN_FREE_DISK = env.float("MIN_FREE_DISK", default=0.02)
 # Seconds that a request may wait before the operations page reports it.
 QUEUE_TARGET_SECONDS = env.float("QUEUE_TARGET_SECONDS", default=120.0)
 

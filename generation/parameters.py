@@ -118,6 +118,7 @@ class ErrorCode(StrEnum):
     MODEL_NOT_DOWNLOADED = "model_not_downloaded", 503, "the model is being downloaded, or was not yet", 60
     UPLOADS_FULL = "uploads_full", 503, "the service is receiving as many bytes as it has room for", 5
     QUEUE_FULL = "queue_full", 503, "the queue of the service is full", 30
+    DISK_FULL = "disk_full", 503, "the disk of the service has too little room", 300
     DEADLINE = "deadline", 504, "it ran longer than its `Cancel-After`, or than any request may"
     DEADLINE_BEFORE_START = "deadline_before_start", 504, "its `Cancel-After` passed before a worker was free", 30
 

@@ -157,6 +157,7 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             ErrorCode.MODEL_NOT_DOWNLOADED,
             ErrorCode.QUEUE_FULL,
             ErrorCode.UPLOADS_FULL,
+            ErrorCode.DISK_FULL,
         ),
         504: problem_response(
             "The deadline has passed.",

@@ -29,7 +29,7 @@ class WorkerInfo:
 
     Memory is in bytes, `started` a Unix time, `models` the loaded ones, `plans` their memory plans in words by model,
     `missing` the enabled ones whose weights are not on the host's disk. `problem` is a sentence on why the default model is
-    not loaded, empty if it is. `seconds_since_heartbeat` is measured by Redis's clock.
+    not loaded, or nothing can be stored; else empty. `seconds_since_heartbeat` is measured by Redis's clock.
     """
 
     name: str

@@ -23,6 +23,7 @@ from redis import RedisError
 from generation.broker import progress
 from generation.broker.progress import Progress
 from generation.broker.workers import WorkerInfo, ready
+from generation.images import disk
 from generation.jobs import fair_share, limits
 from generation.models import (
     DiffusionModel,
@@ -168,6 +169,7 @@ def _forecasts(generations: Sequence[Generation], *, are_drafts: bool) -> dict[U
     all_workers = _ready_workers()
     running = _running_by_user(generations)
     paused = set(PausedPool.objects.values_list("pk", flat=True))
+    is_disk_full = disk.is_full()
     forecasts = {}
     for pool in {generation.pool for generation in generations}:
         in_pool = [generation for generation in generations if generation.pool == pool]
@@ -178,6 +180,8 @@ def _forecasts(generations: Sequence[Generation], *, are_drafts: bool) -> dict[U
             place = places.get(generation.pk, _Place(len(places) + 1, None, None))
             if pool in paused:
                 reason = "Its pool is paused; nothing new starts there until staff resume it."
+            elif is_disk_full:
+                reason = "The disk of the service is full; nothing starts until there is room."
             else:
                 reason = _reason(generation, place.position, running.get(generation.user_id, 0), workers, warm)
             forecasts[generation.pk] = Forecast(place.position, reason, place.start, place.finish)

@@ -96,7 +96,7 @@ def rate(user: User) -> Rate | None:
 def check_queue_capacity(requests: int = 1) -> None:
     """Check that `requests` more requests can be queued. Raises `QueueFull`.
 
-    It takes no lock, so simultaneous requests can exceed the limit a little: it protects the disk, not a user's share.
+    It takes no lock, so simultaneous requests can exceed the limit a little: it protects the service, not a user's share.
     """
     if settings.MAX_QUEUE and Generation.objects.filter(state=State.QUEUED).count() + requests > settings.MAX_QUEUE:
         raise QueueFull

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from generation.broker import progress, queues
+from generation.images import disk
 from generation.jobs import fair_share, limits
 from generation.library import files
 from generation.models import (
@@ -48,9 +49,10 @@ def claim(pool: str, worker: str, warm: Mapping[str, str] = {}, lacking: Collect
 
     `warm` are the models that the worker has loaded, with the fingerprints of their files; others are not batched. Rows of
     models that it is `lacking` are left to other workers. Each
-    row is leased to one worker, and no user gets more running rows than their limit allows. A paused pool has no due rows.
+    row is leased to one worker, and no user gets more running rows than their limit allows. A paused pool has no due rows,
+    and with a full disk none has: results could not be stored.
     """
-    if PausedPool.objects.filter(pk=pool).exists():
+    if disk.is_full() or PausedPool.objects.filter(pk=pool).exists():
         return []
     full = _users_at_limit()
     with transaction.atomic():

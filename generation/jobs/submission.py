@@ -16,7 +16,7 @@ from accounts import request_ids
 from accounts.models import ApiToken, User
 from generation.broker import queues
 from generation.broker.connection import redis_client
-from generation.images import storage
+from generation.images import disk, storage
 from generation.images.input_files import encode_input
 from generation.images.sizes import MAX_INPUT_SIDE
 from generation.images.uploads import THUMBNAIL_SIDE, InputFile, Upload, thumbnail
@@ -177,12 +177,13 @@ def submit_together(
     """Store the input, queue all of these generations of one user and picture, or none, and wake workers. Return the first.
 
     Their contact sheet, if they have one, is saved with them. Where another process submitted the same idempotent request
-    meanwhile, return the first generation of that one. Raises `OverLimit`, `QueueFull`, `NotDownloaded`, `KeyReused`,
-    `Suspended` and `Unavailable`.
+    meanwhile, return the first generation of that one. Raises `OverLimit`, `QueueFull`, `DiskFull`, `NotDownloaded`,
+    `KeyReused`, `Suspended` and `Unavailable`.
     """
     try:
         # Before the files are stored: a refused request should cost no upload. Limits are checked again under the lock.
         redis_client().ping()
+        disk.check()
         limits.check_queue_capacity(len(generations))
         _check_downloaded(generations)
         if len(generations) > 1:
@@ -209,6 +210,7 @@ def estimate_together(generations: Sequence[Generation]) -> list[forecast.Foreca
     """
     try:
         redis_client().ping()
+        disk.check()
         limits.check_queue_capacity(len(generations))
         _check_downloaded(generations)
         _check_active(generations[0].user)

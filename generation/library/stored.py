@@ -72,7 +72,9 @@ def stored_picture(user: User, generation_id: UUID, index: int | None = None) ->
         raise InvalidField("image", "That generation is in the trash; restore it first, or choose another picture")
     picture = StoredPicture(generation, None if index is None else generation.images.get(index=index))
     if not picture.file:
-        raise InvalidField("image", "The picture of that generation is not there yet; choose another picture")
+        is_removed = index is not None or generation.input_sha256
+        reason = "was removed; send it again" if is_removed else "is not there yet"
+        raise InvalidField("image", f"The picture of that generation {reason}, or choose another picture")
     return picture
 
 

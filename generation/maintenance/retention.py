@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, ProtectedError, Q, QuerySet
+from django.db.models import F, Min, ProtectedError, Q, QuerySet
 from django.utils import timezone
 
 from accounts import audit
@@ -80,6 +80,17 @@ def _removable(rule: RetentionRule) -> Q:
             return ended & Q(legal_hold=False, deleted=None)
         case _:
             return ended & Q(legal_hold=False)
+
+
+def upload_expiry(generation: Generation) -> datetime | None:
+    """Return when a rule may remove the upload of an ended generation; None if no rule will, or it is removed already."""
+    if not generation.input or generation.legal_hold:
+        return None
+    rules = RetentionRule.objects.filter(
+        enabled=True, state__in=("", generation.state), what=RetentionRule.What.UPLOADS
+    )
+    days = rules.aggregate(least=Min("days"))["least"]
+    return None if days is None else generation.created + timedelta(days=days)
 
 
 def step_all() -> int:

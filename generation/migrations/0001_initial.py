@@ -10,6 +10,13 @@ from django.conf import settings
 from django.db import migrations, models
 
 
+def create_rules(apps, schema_editor):
+    """Remove the uploads of requests that ended without pictures after a day."""
+    rules = apps.get_model("generation", "RetentionRule").objects
+    for state in ("failed", "canceled"):
+        rules.create(what="uploads", state=state, days=1, enabled=True)
+
+
 class Migration(migrations.Migration):
 
     initial = True
@@ -599,4 +606,5 @@ class Migration(migrations.Migration):
             model_name='runtiming',
             constraint=models.UniqueConstraint(fields=('model', 'pixels', 'images'), name='unique_run_timing'),
         ),
+        migrations.RunPython(create_rules, migrations.RunPython.noop),
     ]

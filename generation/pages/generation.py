@@ -17,7 +17,8 @@ from generation import display
 from generation.images import encoding
 from generation.jobs import queue
 from generation.library.related import Related, related_to
-from generation.models import GeneratedImage, Generation
+from generation.maintenance import retention
+from generation.models import GeneratedImage, Generation, State
 from generation.pages import compare
 from generation.pages.albums import menu_context
 from generation.pages.caching import revalidated
@@ -64,6 +65,8 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         "page_url": request.get_full_path(),
         "site_url": request.build_absolute_uri("/")[:-1],
     }
+    if row.state in (State.FAILED, State.CANCELED):
+        context["upload_expiry"] = retention.upload_expiry(row)
     if result:
         context |= _result_context(request, row, result, images, related)
     return render(request, "generation/generation.html", context)

@@ -26,6 +26,7 @@ from generation.broker import queues, workers
 from generation.broker.workers import WorkerInfo
 from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import DeviceLost, EngineError
+from generation.images import disk
 from generation.jobs import control, queue
 from generation.jobs.periodic import periodically
 from generation.maintenance import reaper
@@ -40,6 +41,7 @@ REAP_SECONDS = 2.0
 _REDIS_PAUSE_SECONDS = 1.0
 _DATABASE_PAUSE_SECONDS = 1.0
 _LEAVE_SECONDS = 0.5
+_DISK_PROBLEM = "The disk is full, so it starts nothing: results could not be stored."
 
 
 class WorkerSession:
@@ -79,7 +81,7 @@ class WorkerSession:
             plans=self.engine.memory_plans,
             missing=self._find_missing(),
             is_drained=self.drain_state.is_drained,
-            problem="" if self.engine.warm_models else self._problem,
+            problem=_DISK_PROBLEM if disk.is_full() else "" if self.engine.warm_models else self._problem,
         )
         if not self._is_registered:
             _unregister_earlier_sessions(info)

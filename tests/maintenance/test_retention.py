@@ -25,7 +25,12 @@ from tests.support.html import squeeze
 
 PAGE = "/admin/operations/retention/"
 
-pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
+pytestmark = pytest.mark.usefixtures("redis", "tiny_edit", "_no_rules")
+
+
+@pytest.fixture
+def _no_rules(db: None) -> None:
+    RetentionRule.objects.all().delete()
 
 
 def create_old(user: User, days: float, state: State = State.SUCCEEDED, **fields: Any) -> Generation:

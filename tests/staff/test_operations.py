@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -134,10 +135,22 @@ def test_alerts_are_shown(operator: Client, alice: User, settings: Settings) -> 
     assert "has no active worker" in page
     register_worker(problem="The default model dreamsite/tiny-edit could not be loaded.", models=[])
     assert "The default model dreamsite/tiny-edit could not be loaded." in text(operator)
-    full = type("Full", (), {"free": 10**9, "total": 10**12})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shutil.disk_usage", lambda path: full)
-        assert "is nearly full: 1.0 of 1000 GB are free." in text(operator)
+
+
+def test_a_disk_is_an_alert_before_and_when_requests_are_refused(
+    operator: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_worker()
+    usage = SimpleNamespace(free=30 * 10**9, total=10**12)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    page = text(operator)
+    assert "is nearly full: 30.0 of 1000 GB are free. Below 20.0 GB (MIN_FREE_DISK) requests are refused" in page
+    assert "is nearly full" in operator.get("/admin/").content.decode()
+    settings.MIN_FREE_DISK = 0.04
+    assert "is full: 30.0 of 1000 GB are free. Requests are refused with disk_full" in text(operator)
+    settings.MIN_FREE_DISK = 0.01
+    usage.free = 60 * 10**9
+    assert "No alerts." in text(operator)
 
 
 def test_unusually_many_failures_are_an_alert(operator: Client, alice: User) -> None:

@@ -1,13 +1,10 @@
 """Alerts: texts about what in the running service needs an operator's attention."""
 
-import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
@@ -17,6 +14,7 @@ from django.utils import timezone
 from generation import display
 from generation.broker.connection import eviction_policy
 from generation.broker.workers import WorkerInfo
+from generation.images import disk
 from generation.jobs.backlog import PoolBacklog
 from generation.models import Generation, PausedPool, State, WorkerCommand, first_id
 from generation.parameters import ErrorCode
@@ -27,8 +25,6 @@ USUAL = timedelta(hours=24)
 
 _MIN_FAILURES = 3
 _MIN_RATE_INCREASE = 0.05
-_MIN_FREE_SHARE = 0.05
-_MIN_FREE_BYTES = 2 * 1024**3
 _SLOW_SECONDS = 1.0
 _MAX_FAILURES_READ = 200
 _MAX_COMMANDS_SHOWN = 5
@@ -166,18 +162,24 @@ def _commands(now: datetime) -> Iterator[Alert]:
 
 
 def _disks() -> Iterator[Alert]:
-    """Yield an alert for each disk that is nearly full, once for all folders on it."""
-    seen: set[int] = set()
-    for folder in (settings.DATA_DIR, settings.MEDIA_ROOT, settings.MODELS_DIR):
-        existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
-        disk = os.stat(existing).st_dev
-        if disk in seen:
+    """Yield an alert for each disk that is nearly full."""
+    data = [found.folder for found in disk.data_disks()]
+    for found in disk.disks([*data, settings.MODELS_DIR]):
+        if not found.is_nearly_full:
             continue
-        seen.add(disk)
-        usage = shutil.disk_usage(existing)
-        if usage.free < max(_MIN_FREE_BYTES, usage.total * _MIN_FREE_SHARE):
+        if found.folder not in data:
             yield Alert(
-                f"The disk of {existing} is nearly full: {usage.free / 1e9:.1f} of {usage.total / 1e9:.0f} GB are free. "
-                "Requests fail with storage_failed when it is full: remove files, or let retention rules remove more.",
-                usage.free < _MIN_FREE_BYTES,
+                f"The disk of {found.folder} is nearly full: {found.space}. Downloads of models may fail.", False
+            )
+        elif found.free < found.refusal_bytes:
+            yield Alert(
+                f"The disk of {found.folder} is full: {found.space}. Requests are refused with disk_full, and workers start "
+                f"nothing below {found.refusal_bytes / 2e9:.1f} GB. Remove files, or let retention rules remove more.",
+                True,
+            )
+        else:
+            yield Alert(
+                f"The disk of {found.folder} is nearly full: {found.space}. Below {found.refusal_bytes / 1e9:.1f} GB "
+                "(MIN_FREE_DISK) requests are refused: remove files, or let retention rules remove more.",
+                False,
             )
