@@ -320,6 +320,8 @@ def _free_times(
 def _reason(
     generation: Generation, position: int, running: int, workers: Sequence[WorkerInfo], warm: frozenset[str]
 ) -> str:
+    if generation.awaits_input and not generation._state.adding:
+        return "Its picture is being fetched from image_url."
     if not workers:
         return "Its pool has no active worker."
     limit = limits.user_limits(generation.user).running

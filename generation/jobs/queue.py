@@ -26,6 +26,7 @@ from generation.models import (
     FINAL_STATES,
     GeneratedImage,
     Generation,
+    InputFetch,
     PausedPool,
     State,
     UserShare,
@@ -294,6 +295,8 @@ def end(
         **fields,
     )
     if has_ended:
+        # One that runs still counts for its user's limit; its process ends it.
+        InputFetch.objects.filter(generation=generation_id, lease_expires=None).delete()
         progress.publish(generation_id, state)
     return bool(has_ended)
 

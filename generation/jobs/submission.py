@@ -24,15 +24,18 @@ from generation.jobs import (
     downloads,
     forecast,
     idempotency,
+    input_fetches,
     limits,
 )
 from generation.library import files, search
 from generation.models import (
     DiffusionModel,
     Generation,
+    InputFetch,
     Lora,
     LoraUse,
     PriorityLevel,
+    State,
 )
 from generation.parameters import (
     ErrorCode,
@@ -76,7 +79,7 @@ class Suspended(RequestRefused):
 
 @dataclass(frozen=True)
 class Request:
-    """A request for pictures, validated. Without a token it comes from the studio; without a picture, a worker fetches it.
+    """A request for pictures, validated. Without a token it comes from the studio; without a picture, `image_url` is fetched.
 
     `size` is the size in pixels of a picture that is not sent yet, if it is known. `warnings` come from reading the request.
     `source_id` is the id of the stored result that is used as the picture, if it is one.
@@ -281,6 +284,8 @@ def _check_limits(generations: Sequence[Generation]) -> None:
 
 def _insert_row(generation: Generation) -> None:
     generation.save(force_insert=True)
+    if not generation.input and generation.parameters["image_url"]:
+        InputFetch.objects.create(generation=generation)
     LoraUse.objects.bulk_create(
         LoraUse(generation=generation, lora_id=name, user=generation.user)
         for name in {lora.id for lora in generation.get_recipe().loras}
@@ -300,13 +305,13 @@ class _EncodedInput:
         return cls(encode_input(picture), thumbnail(picture.picture, THUMBNAIL_SIDE))
 
 
-def _store_files(generation: Generation, encoded: _EncodedInput) -> None:
-    """Stage and store the files of an input. Raises `StorageFailed`."""
+def _store_files(generation: Generation, encoded: _EncodedInput, fetch: InputFetch | None = None) -> None:
+    """Stage and store the files of an input, for its submission or its fetch. Raises `StorageFailed`."""
     folder = f"inputs/{generation.created:%Y/%m/%d}/{generation.pk}"
-    # As with outputs: a worker that lost its lease must not write over the input that a later attempt fetched.
-    name = f"{folder}-{generation.attempt}" if generation.attempt else folder
+    # As with outputs: an attempt that lost its lease must not write over the input that a later one fetched.
+    name = f"{folder}-{fetch.attempt}" if fetch else folder
     names = [f"{name}{encoded.picture.suffix}", f"{name}-small.webp"]
-    files.stage(names, generation)
+    files.stage(names, fetch or generation)
     generation.input.name = storage.store(names[0], encoded.picture.content)
     generation.input_thumbnail.name = storage.store(names[1], encoded.thumbnail)
     generation.input_bytes = len(encoded.picture.content) + len(encoded.thumbnail)
@@ -321,9 +326,13 @@ def _input_fields(picture: Upload) -> dict[str, Any]:
     }
 
 
-def attach_input(generation: Generation, picture: Upload, recipe: Recipe, warnings: Sequence[str]) -> bool:
-    """Store the input of a running row that was queued without one. Return False if this attempt lost its lease."""
-    _store_files(generation, _EncodedInput.of(picture))
+def attach_input(fetch: InputFetch, picture: Upload, recipe: Recipe, warnings: Sequence[str]) -> bool:
+    """Store the fetched input of a queued row, and let workers claim it. Return False if it has ended, or the lease is lost.
+
+    Raises `StorageFailed`.
+    """
+    generation = fetch.generation
+    _store_files(generation, _EncodedInput.of(picture), fetch)
     fields = {
         **_input_fields(picture),
         "input": generation.input.name,
@@ -331,16 +340,17 @@ def attach_input(generation: Generation, picture: Upload, recipe: Recipe, warnin
         "input_bytes": generation.input_bytes,
         "output_bytes": _most_output_bytes(recipe),
         "recipe": recipe.model_dump(mode="json"),
+        "batch_key": recipe.batch_key,
         "cost": recipe.cost(generation.model.cost_weight),
         "warnings": [*generation.warnings, *warnings],
     }
     with transaction.atomic():
-        has_lease = Generation.objects.lease(generation).update(**fields)
-        if has_lease:
-            files.unstage(generation)
-    if not has_lease:
-        files.discard(generation)
+        rows = Generation.objects.filter(pk=generation.pk, state=State.QUEUED)
+        is_attached = input_fetches.finish(fetch) and bool(rows.update(**fields))
+        if is_attached:
+            files.unstage(fetch)
+    if not is_attached:
+        files.discard(fetch)
         return False
-    for name, value in fields.items():
-        setattr(generation, name, value)
+    queues.try_wake_workers(generation.pool)
     return True

@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from accounts.models import DataExport
 from generation.images import storage
-from generation.models import FINAL_STATES, FileDeletion, Generation, SharedFile, StagedFiles
+from generation.models import FINAL_STATES, FileDeletion, Generation, InputFetch, SharedFile, StagedFiles
 
-Owner = Generation | DataExport
+Owner = Generation | DataExport | InputFetch
 
 _GENERATION_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """In the name of every file of a generation."""

@@ -81,6 +81,20 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='InputFetch',
+            fields=[
+                ('created', models.DateTimeField(default=django.utils.timezone.now)),
+                ('finished', models.DateTimeField(blank=True, null=True)),
+                ('lease_expires', models.DateTimeField(blank=True, null=True)),
+                ('attempt', models.PositiveIntegerField(default=0, help_text='Incremented by every claim. Updates of an earlier attempt have no effect.')),
+                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='input_fetch', to='generation.generation')),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
             name='ContactSheet',
             fields=[
                 ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
@@ -412,7 +426,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('names', models.JSONField()),
                 ('created', models.DateTimeField(default=django.utils.timezone.now)),
-                ('owner', models.UUIDField(help_text='The generation or data export they are for, which may not exist yet.', null=True)),
+                ('owner', models.UUIDField(help_text='The generation, data export or fetch they are for, which may not exist yet.', null=True)),
                 ('attempt', models.PositiveIntegerField(default=0, help_text="The owner's attempt that writes them. 0: a submission.")),
             ],
             options={

@@ -23,6 +23,7 @@ from generation.models.generations import (
     State,
     first_id,
 )
+from generation.models.input_fetches import InputFetch
 from generation.models.queue import (
     DOWNLOADS,
     IdempotencyKey,
@@ -57,6 +58,7 @@ __all__ = [
     "Generation",
     "GenerationQuerySet",
     "IdempotencyKey",
+    "InputFetch",
     "Lora",
     "LoraQuerySet",
     "LoraUse",

@@ -73,6 +73,8 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Return the queued rows of this pool, the next to claim first, by the rule of `generation.jobs.fair_share`."""
         cold = Case(When(Q(model_id__in=warm) | Q(affinity_skips__gte=MAX_AFFINITY_SKIPS), then=0), default=1)
         rows = self.filter(Q(deadline=None) | Q(deadline__gt=now), pool=pool, state=State.QUEUED, cancel_requested=None)
+        # Without what still waits for its input.
+        rows = rows.filter(input_fetch=None)
         return rows.annotate(
             is_returned=Case(When(attempt__gt=0, then=1), default=0),
             decayed_usage=Coalesce("user__share__decayed_usage", Value(0.0)),
@@ -158,7 +160,7 @@ class Generation(models.Model):
         null=True, blank=True, help_text="Position on the contact sheet, row by row."
     )
 
-    # Empty until a worker has fetched the picture, if the request contains a URL.
+    # Empty until the picture is fetched, if the request contains a URL.
     input = models.FileField(max_length=200, blank=True)
     input_thumbnail = models.FileField(max_length=200, blank=True)
     input_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the uploaded bytes.")
@@ -249,6 +251,11 @@ class Generation(models.Model):
     @property
     def is_final(self) -> bool:
         return self.state in FINAL_STATES
+
+    @property
+    def awaits_input(self) -> bool:
+        """Return whether its picture is still to be fetched."""
+        return self.state == State.QUEUED and not self.input
 
     @property
     def missed_deadline(self) -> bool:

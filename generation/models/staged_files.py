@@ -21,7 +21,7 @@ class StagedFiles(FileNames):
     """
 
     owner = models.UUIDField(
-        null=True, help_text="The generation or data export they are for, which may not exist yet."
+        null=True, help_text="The generation, data export or fetch they are for, which may not exist yet."
     )
     attempt = models.PositiveIntegerField(default=0, help_text="The owner's attempt that writes them. 0: a submission.")
 

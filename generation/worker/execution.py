@@ -29,13 +29,11 @@ from generation.engine.engine import (
 from generation.engine.errors import DeviceLost, EngineError
 from generation.engine.progress import Preview
 from generation.images import encoding, storage
-from generation.images.remote import RemoteRefused
 from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
 from generation.jobs import forecast, queue
 from generation.library import files
 from generation.models import GeneratedImage, Generation
-from generation.parameters import MESSAGES, ErrorCode, InvalidField, OutputFormat
-from generation.worker import remote_input
+from generation.parameters import MESSAGES, ErrorCode, OutputFormat
 from generation.worker.lease_keeper import LeaseKeeper
 
 logger = logging.getLogger(__name__)
@@ -94,15 +92,10 @@ class _BatchMember:
 
     @_with_request_id
     def load_input(self) -> BatchItem | None:
-        """Return what the engine needs. None: there is no readable input, so it failed, or another attempt has the row."""
+        """Return what the engine needs. None: there is no readable input, so it failed."""
         generation = self.generation
         try:
-            if not generation.input and not self._save(remote_input.fetch_input):
-                return None
             return BatchItem(generation.get_recipe(), Image.open(BytesIO(storage.read(str(generation.input.name)))))
-        except (RemoteRefused, InvalidField) as error:
-            logger.warning("the input of generation %s was not fetched: %r", self.id, error)
-            self.fail(ErrorCode.IMAGE_URL_REFUSED, remote_input.reason(error))
         except storage.StorageFailed:
             logger.exception("the input of generation %s cannot be read", self.id)
             self.fail(ErrorCode.STORAGE_FAILED)

@@ -10,15 +10,8 @@ from django.test import Client
 from PIL import Image
 from pytest_django import Settings
 
-from accounts.models import ApiToken
-from generation.engine.engine import Engine, EngineSettings
-from generation.images import storage
-from generation.jobs import queue, submission
-from generation.models import DiffusionModel, Generation, State
-from generation.parameters import ErrorCode, ImageToImageParameters
-from generation.worker import execution, remote_input
+from generation.models import DiffusionModel
 from tests.support.pictures import photo
-from tests.support.remotes import answer, serving
 from tests.support.service import Service
 
 PICTURE = photo(64, 64)
@@ -28,11 +21,6 @@ PICTURE = photo(64, 64)
 def api(service: Service, alices_key: str) -> Iterator[httpx.Client]:
     with service.client(alices_key) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return Engine(EngineSettings(models_dir=tmp_path_factory.mktemp("models"), dtype="float32", offline=True))
 
 
 def post(api: httpx.Client, **fields: str) -> httpx.Response:
@@ -110,67 +98,21 @@ def test_image_urls_are_off_by_default(api: httpx.Client) -> None:
     assert "Fetching pictures by URL is disabled" in response.json()["detail"][0]["msg"]
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db
 @pytest.mark.usefixtures("redis", "tiny_edit")
-class TestImageUrls:
-    def submit(self, token: ApiToken, url: str) -> Generation:
-        parameters = ImageToImageParameters(prompt="make it night", image_url=url, num_inference_steps=2, seed=3)
-        return submission.submit(submission.build(submission.Request(token.user, token, parameters, None)), None)
+def test_the_form_takes_an_image_or_a_url(alices_token: str, client: Client, settings: Settings) -> None:
+    settings.FETCH_IMAGE_URLS = True
 
-    def run(self, token: ApiToken, url: str, engine: Engine) -> Generation:
-        generation = self.submit(token, url)
-        execution.run(queue.claim("default", "worker-1"), engine, lambda: False)
-        generation.refresh_from_db()
-        return generation
+    def post(**fields: object) -> tuple[int, list[list[str]]]:
+        answer = client.post(
+            "/image-to-image",
+            {"prompt": "make it night", **fields},
+            headers={"Authorization": f"Bearer {alices_token}"},
+        )
+        return answer.status_code, [item["loc"] for item in answer.json().get("detail", [])]
 
-    def test_a_worker_fetches_it(
-        self, alices: ApiToken, engine: Engine, client: Client, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(remote_input, "is_allowed", lambda address: True)
-        with serving(answer(PICTURE)) as server:
-            queued = self.submit(alices, server.url)
-            client.force_login(alices.user)
-            assert client.get(f"/history/{queued.pk}/").status_code == 200
-            assert client.get("/history/").status_code == 200
-            execution.run(queue.claim("default", "worker-1"), engine, lambda: False)
-        generation = Generation.objects.get()
-        assert generation.state == State.SUCCEEDED
-        assert (generation.input_format, generation.input_width, generation.input_height) == ("PNG", 64, 64)
-        assert Image.open(io.BytesIO(storage.read(str(generation.input.name)))).size == (64, 64)
-        assert generation.get_recipe().width == 64
-        assert generation.get_recipe().canvas_size == (128, 128)
-        assert generation.get_recipe().seeds == (3,)
-        assert generation.cost == pytest.approx(queued.cost / 16)
-        assert "was drawn at 128 x 128 pixels and scaled back to 64 x 64" in generation.warnings[-1]
-
-    def test_a_private_address_is_refused(self, alices: ApiToken, engine: Engine) -> None:
-        with serving(answer(PICTURE)) as server:
-            failed = self.run(alices, server.url, engine)
-            assert server.connections == 0
-        assert (failed.state, failed.error_code) == (State.FAILED, ErrorCode.IMAGE_URL_REFUSED)
-
-    def test_a_url_without_a_picture_is_refused(
-        self, alices: ApiToken, engine: Engine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(remote_input, "is_allowed", lambda address: True)
-        with serving(answer(b"<html>")) as server:
-            failed = self.run(alices, server.url, engine)
-        assert (failed.state, failed.error_code) == (State.FAILED, ErrorCode.IMAGE_URL_REFUSED)
-        assert failed.error_message.startswith("The picture at image_url was refused: ")
-
-    def test_the_form_takes_an_image_or_a_url(self, alices_token: str, client: Client, settings: Settings) -> None:
-        settings.FETCH_IMAGE_URLS = True
-
-        def post(**fields: object) -> tuple[int, list[list[str]]]:
-            answer = client.post(
-                "/image-to-image",
-                {"prompt": "make it night", **fields},
-                headers={"Authorization": f"Bearer {alices_token}"},
-            )
-            return answer.status_code, [item["loc"] for item in answer.json().get("detail", [])]
-
-        url = "https://example.org/x.png"
-        assert post(image_url=url)[0] == 202
-        assert post(image_url=url, image=io.BytesIO(PICTURE)) == (422, [["body", "image_url"]])
-        assert post(image_url="file:///etc/passwd") == (422, [["body", "image_url"]])
-        assert post() == (422, [["body", "image"]])
+    url = "https://example.org/x.png"
+    assert post(image_url=url)[0] == 202
+    assert post(image_url=url, image=io.BytesIO(PICTURE)) == (422, [["body", "image_url"]])
+    assert post(image_url="file:///etc/passwd") == (422, [["body", "image_url"]])
+    assert post() == (422, [["body", "image"]])
