@@ -210,9 +210,12 @@ def finish(
     return Generation.objects.filter(pk=generation.pk, attempt=generation.attempt, state=State.SUCCEEDED).exists()
 
 
-def fail(generation: Generation, code: ErrorCode, message: str) -> bool:
-    """End it as failed, at no cost. `message` is for the user. Return False if the lease is lost."""
-    return _end_early(generation, State.FAILED, code, message, 0.0)
+def fail(generation: Generation, code: ErrorCode, message: str, share_done: float) -> bool:
+    """End it as failed. `message` is for the user. It costs `share_done`, 0 to 1, of its cost.
+
+    Return False if the lease is lost.
+    """
+    return _end_early(generation, State.FAILED, code, message, share_done)
 
 
 def finish_canceled(generation: Generation, code: ErrorCode, share_done: float) -> bool:

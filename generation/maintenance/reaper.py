@@ -65,13 +65,11 @@ def _reap_leases() -> int:
         lease = Generation.objects.lease(generation).filter(lease_expires__lt=timezone.now())
         if generation.cancel_requested:
             code = ErrorCode.CANCELED
-            is_reaped = queue.end(generation.pk, lease, State.CANCELED, code, MESSAGES[code], cost=0.0)
+            is_reaped = queue.end(generation.pk, lease, State.CANCELED, code, MESSAGES[code])
         elif generation.crash_count + 1 >= settings.MAX_ATTEMPTS:
             message = f"The worker was lost {settings.MAX_ATTEMPTS} times while making this; try other parameters."
             code = ErrorCode.WORKER_LOST
-            is_reaped = queue.end(
-                generation.pk, lease, State.FAILED, code, message, crash_count=F("crash_count") + 1, cost=0.0
-            )
+            is_reaped = queue.end(generation.pk, lease, State.FAILED, code, message, crash_count=F("crash_count") + 1)
         else:
             # If it is canceled at this moment, the next round ends it.
             is_reaped = queue.requeue(lease)

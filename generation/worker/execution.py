@@ -6,6 +6,7 @@ Each generation ends in one way: succeeded, failed, canceled, released, abandone
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial, wraps
 from io import BytesIO
@@ -98,18 +99,18 @@ class _BatchMember:
             return BatchItem(generation.get_recipe(), Image.open(BytesIO(storage.read(str(generation.input.name)))))
         except storage.StorageFailed:
             logger.exception("the input of generation %s cannot be read", self.id)
-            self.fail(ErrorCode.STORAGE_FAILED)
+            self.fail(0.0, ErrorCode.STORAGE_FAILED)
         except Exception:
             logger.exception("the input of generation %s cannot be understood", self.id)
-            self.fail(ErrorCode.INTERNAL)
+            self.fail(0.0, ErrorCode.INTERNAL)
         return None
 
     @_with_request_id
-    def store(self, result: Result | EngineError) -> dict[str, float]:
+    def store(self, result: Result | EngineError, share_done: float) -> dict[str, float]:
         """Store the pictures and finish, or fail. Return the seconds of each phase, empty without pictures."""
         if isinstance(result, EngineError):
             logger.warning("generation %s failed: %r", self.id, result.__cause__ or result)
-            self.fail(result.code, result.message)
+            self.fail(share_done, result.code, result.message)
             return {}
         start = time.perf_counter()
         images = self._images(result.pictures)
@@ -123,7 +124,7 @@ class _BatchMember:
         except storage.StorageFailed:
             logger.exception("the pictures of generation %s cannot be stored", self.id)
             self._save(files.discard)
-            self.fail(ErrorCode.STORAGE_FAILED)
+            self.fail(1.0, ErrorCode.STORAGE_FAILED)
             return {}
         timings = {**result.timings, "storing": time.perf_counter() - start}
         phases = {phase: round(seconds, 4) for phase, seconds in timings.items()}
@@ -136,9 +137,9 @@ class _BatchMember:
         return phases
 
     @_with_request_id
-    def fail(self, code: ErrorCode, message: str = "") -> None:
-        """End it as failed, with the message of the code unless there is another."""
-        self._save(queue.fail, code, message or MESSAGES[code])
+    def fail(self, share_done: float, code: ErrorCode, message: str = "") -> None:
+        """End it as failed, with the message of the code unless there is another. `share_done` is as in `cancel`."""
+        self._save(queue.fail, code, message or MESSAGES[code], share_done)
 
     @_with_request_id
     def cancel(self, code: ErrorCode, share_done: float) -> None:
@@ -219,6 +220,7 @@ class _BatchRun:
         self._members: list[_BatchMember] = []
         """The members that the engine runs, in its order."""
         self._step, self._of = 0, 1
+        self._start = time.monotonic()
         self._preview_ids: frozenset[UUID] = frozenset()
         self._last_preview = 0.0
         self._redis_retry = 0.0
@@ -241,7 +243,7 @@ class _BatchRun:
         except Exception:
             logger.exception("the batch of generation %s failed unexpectedly", self._batch[0].pk)
             for member in self._active.values():
-                member.fail(ErrorCode.INTERNAL)
+                member.fail(self._share_done(member), ErrorCode.INTERNAL)
 
     def _run(self, engine: Engine) -> dict[str, float]:
         """Load, run and store the batch. Return the seconds of each phase. Raises `WorkerStopping` or `BatchEmpty`."""
@@ -254,12 +256,13 @@ class _BatchRun:
                 self._members.append(member)
                 items.append(item)
         results = engine.run_batch(items, self._on_step, self._on_preview) if items else []
+        shares_done = {member.id: self._share_done(member) for member in self._members}
         phases: dict[str, float] = {}
         for member, result in zip(self._members, results, strict=True):
             if member.id in self._active:
                 self._on_step(self._of, self._of, "storing")
             if member.id in self._active:
-                phases = member.store(result)
+                phases = member.store(result, shares_done[member.id])
                 del self._active[member.id]
         return phases
 
@@ -277,14 +280,25 @@ class _BatchRun:
             if member.id in self._leases.lost:
                 member.log_lost_lease()
             elif member.id in cancel_ids:
-                member.cancel(ErrorCode.CANCELED, step / of)
+                member.cancel(ErrorCode.CANCELED, self._share_done(member))
             elif now >= member.deadline:
-                member.cancel(ErrorCode.DEADLINE, step / of)
+                member.cancel(ErrorCode.DEADLINE, self._share_done(member))
             else:
                 continue
             del self._active[member.id]
         if not self._active:
             raise BatchEmpty
+
+    def _share_done(self, member: _BatchMember) -> float:
+        """Return how much of its run a member has used, 0 to 1: by the steps, or by the time if that is more.
+
+        Only the time tells of a long loading. Without a recorded run of the model, or a database, the steps alone count.
+        """
+        seconds = (time.monotonic() - self._start) / len(self._batch)
+        usual = None
+        with suppress(OperationalError, InterfaceError):
+            usual = forecast.RunTimeEstimator().run_seconds(member.generation.get_recipe())
+        return max(self._step / self._of, min(1.0, seconds / usual) if usual else 0.0)
 
     def _on_preview(self, make: Callable[[], list[Preview]]) -> None:
         """Publish previews for clients that watch, at most every `_PREVIEW_SECONDS`."""

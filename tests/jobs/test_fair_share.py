@@ -119,7 +119,7 @@ def test_undone_work_is_refunded(alices: ApiToken, alice: User) -> None:
         assert claim() == row
         row.refresh_from_db()
     both = UserShare.objects.get(user=alice).decayed_usage
-    queue.fail(second, ErrorCode.MODEL_FAILED, "It failed.")
+    queue.fail(second, ErrorCode.MODEL_FAILED, "It failed.", 0.0)
     assert second.started
     one = UserShare.objects.get(user=alice).decayed_usage
     assert first.started

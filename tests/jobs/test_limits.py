@@ -69,11 +69,12 @@ def test_daily_cost_is_limited(token: ApiToken, settings: Settings) -> None:
     submit(token, num_inference_steps="4")
 
 
-def test_failed_and_unstarted_generations_cost_nothing(token: ApiToken) -> None:
+def test_failed_generations_cost_what_they_used_and_unstarted_ones_nothing(token: ApiToken) -> None:
     failed, canceled = claimed(token), submit(token)
-    queue.fail(failed, ErrorCode.MODEL_FAILED, "It failed.")
+    queue.fail(failed, ErrorCode.MODEL_FAILED, "It failed.", 0.25)
     queue.cancel(canceled)
-    assert list(Generation.objects.values_list("cost", flat=True)) == [0.0, 0.0]
+    costs = list(Generation.objects.order_by("pk").values_list("cost", flat=True))
+    assert costs == [pytest.approx(failed.cost / 4), 0.0]
 
 
 def test_a_canceled_generation_costs_its_finished_share(token: ApiToken) -> None:

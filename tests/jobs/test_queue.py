@@ -75,7 +75,7 @@ def test_an_expired_lease_is_requeued_and_its_late_result_is_dropped(token: ApiT
 
     assert queue.renew(lost) is LeaseStatus.LOST
     assert not queue.finish(lost, [image_of(lost)], [], {}, 100)
-    assert not queue.fail(lost, ErrorCode.INTERNAL, "late")
+    assert not queue.fail(lost, ErrorCode.INTERNAL, "late", 0.0)
     queue.release(lost)
     again.refresh_from_db()
     assert (again.state, again.worker, again.images.count()) == (State.RUNNING, "worker-2", 0)
@@ -98,6 +98,7 @@ def test_a_request_that_loses_its_worker_three_times_fails(token: ApiToken) -> N
         reaper.reap()
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.FAILED, ErrorCode.WORKER_LOST)
+    assert generation.cost > 0, "three workers ran it"
     assert claim() is None
 
 
@@ -120,7 +121,7 @@ def test_a_lost_wake_up_is_sent_again(token: ApiToken) -> None:
 
 def test_finished_ids_are_those_in_a_final_state(token: ApiToken) -> None:
     finished, queued = claimed(token), submit(token)
-    queue.fail(finished, ErrorCode.MODEL_FAILED, "It failed.")
+    queue.fail(finished, ErrorCode.MODEL_FAILED, "It failed.", 0.0)
     not_yet_submitted = uuid7()
     assert queue.finished_ids([finished.pk, queued.pk, not_yet_submitted]) == [finished.pk]
 

@@ -50,7 +50,7 @@ def test_before_the_end_a_request_counts_what_its_results_may_take(alices: ApiTo
 
 def test_what_ends_without_pictures_keeps_only_its_input(alices: ApiToken) -> None:
     running, queued = claimed(alices), submit(alices)
-    queue.fail(running, ErrorCode.MODEL_FAILED, "It failed.")
+    queue.fail(running, ErrorCode.MODEL_FAILED, "It failed.", 0.0)
     queue.cancel(queued)
     assert limits.stored_bytes(alices.user) == on_disk(alices.user) > 0
 

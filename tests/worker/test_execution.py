@@ -13,7 +13,7 @@ from pytest_django import Settings
 from accounts.models import ApiToken
 from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
-from generation.jobs import queue
+from generation.jobs import fair_share, queue
 from generation.library import files
 from generation.maintenance import reaper
 from generation.models import (
@@ -21,6 +21,7 @@ from generation.models import (
     Generation,
     RunTiming,
     State,
+    UserShare,
 )
 from generation.parameters import ErrorCode
 from generation.worker import execution
@@ -140,6 +141,26 @@ def test_a_request_with_a_missing_input_fails_alone(alices: ApiToken, engine: En
     execution.run(queue.claim("default", "worker-1", WARM), engine, lambda: False)
     assert states() == [State.FAILED, State.SUCCEEDED]
     assert Generation.objects.order_by("pk")[0].error_code == ErrorCode.STORAGE_FAILED
+
+
+@pytest.mark.parametrize(("usual_seconds", "share"), [(1e-6, 1.0), (None, 0.0)])
+def test_a_run_that_fails_costs_the_time_that_it_used(
+    alices: ApiToken, engine: Engine, usual_seconds: float | None, share: float
+) -> None:
+    """Else a user whose requests fail after a long loading would always be the next."""
+    model = DiffusionModel.objects.create(id="someone/broken", family="stable-diffusion", enabled=True)
+    if usual_seconds is not None:
+        RunTiming.objects.create(
+            model=model, pixels=10_000, images=1, step_seconds=usual_seconds, other_seconds=usual_seconds
+        )
+    submitted = submit(alices, model_id=model.pk, num_inference_steps=STEPS)
+    execution.run(queue.claim("default", "worker-1", WARM), engine, lambda: False)
+    failed = Generation.objects.get()
+    assert failed.state == State.FAILED
+    assert failed.cost == pytest.approx(share * submitted.cost)
+    usage = UserShare.objects.get(user=alices.user).decayed_usage
+    assert failed.started
+    assert usage == pytest.approx(share and fair_share.charge(0.0, submitted.cost, failed.started), abs=1e-3)
 
 
 def test_a_stopping_worker_releases_its_batch(alices: ApiToken, engine: Engine) -> None:
