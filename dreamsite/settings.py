@@ -341,7 +341,7 @@ USER_MAX_RUNNING = env.int("USER_MAX_RUNNING", default=4)
 USER_MAX_QUEUED = env.int("USER_MAX_QUEUED", default=100)
 USER_MAX_PER_MINUTE = env.int("USER_MAX_PER_MINUTE", default=60)
 USER_MAX_DAILY_COST = env.float("USER_MAX_DAILY_COST", default=5000.0)
-USER_MAX_BYTES = env.int("USER_MAX_BYTES", default=10 * 1024**3)
+USER_MAX_BYTES = env.int("USER_MAX_BYTES", default=8 * 1024**3)
 MAX_QUEUE = env.int("MAX_QUEUE", default=1000)
 # The share of a disk that must be free, 0 to 1. Below it requests are refused, below half of it workers start nothing.
 MIN_FREE_DISK = env.float("MIN_FREE_DISK", default=0.02)

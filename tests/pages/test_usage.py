@@ -108,7 +108,7 @@ def test_the_limits_are_those_of_the_user(client: Client, alice: User, settings:
     settings.USER_MAX_PER_MINUTE = 0
     client.force_login(alice)
     answer = client.get(PAGE)
-    for words in ("42.5 of 50", "Queued 1 of 1", "Running 1 of 4", "no limit", "of 10.0 GB"):
+    for words in ("42.5 of 50", "Queued 1 of 1", "Running 1 of 4", "no limit", "of 8.0 GB"):
         assert words in text(answer)
     assert answer.content.count(b'class="meter full"') == 1
 
