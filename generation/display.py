@@ -101,10 +101,10 @@ def state(generation: Generation) -> str:
         return f"in the trash since {timezone.localtime(generation.trashed):%Y-%m-%d %H:%M} ({generation.state_word})"
     duration = generation.running_seconds
     match generation.state:
-        case State.QUEUED if generation.awaits_input:
-            return "fetching the picture"
+        case State.QUEUED if generation.crash_count:
+            return "queued again: its worker was lost"
         case State.QUEUED:
-            return "queued" if not generation.crash_count else "queued again: its worker was lost"
+            return "fetching the picture" if generation.awaits_input else "queued"
         case State.RUNNING:
             if generation.cancel_requested:
                 return "stopping"

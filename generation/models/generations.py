@@ -255,7 +255,7 @@ class Generation(models.Model):
     @property
     def awaits_input(self) -> bool:
         """Return whether its picture is still to be fetched."""
-        return self.state == State.QUEUED and not self.input
+        return self.state == State.QUEUED and not self.input and bool(self.parameters["image_url"])
 
     @property
     def missed_deadline(self) -> bool:

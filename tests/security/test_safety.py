@@ -27,7 +27,7 @@ def again(user: User, **fields: Any) -> GeneratedImage:
     seed = generation.get_recipe().seeds[-1]
     image = GeneratedImage(generation=generation, index=0, seed=seed, width=1, height=1)
     queue.flag_confirmed(generation, [image])
-    assert queue.finish(generation, [image], [], {})
+    assert queue.finish(generation, [image], [], {}, 100)
     return image
 
 
