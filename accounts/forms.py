@@ -3,9 +3,10 @@
 from datetime import datetime, timedelta
 
 from django import forms
-from django.contrib.auth.forms import UserCreationForm
+from django.contrib.auth.forms import SetPasswordForm, UserCreationForm
 from django.utils import timezone
 
+from accounts.confirmation import ConfirmPasswordForm
 from accounts.models import ApiToken, User
 
 
@@ -15,7 +16,20 @@ class SignUpForm(UserCreationForm[User]):
         fields = ("username",)
 
 
-class NewTokenForm(forms.Form):
+class ChangePasswordForm(ConfirmPasswordForm, SetPasswordForm):  # type: ignore[type-arg]
+    """The old password, a new one, and whether the tokens end."""
+
+    always = True
+    revoke_tokens = forms.BooleanField(
+        label="Revoke my API tokens, too",
+        initial=True,
+        required=False,
+        help_text="Untick it if only you know the old password. Programs need new tokens then.",
+    )
+    field_order = ("password", "new_password1", "new_password2", "revoke_tokens")
+
+
+class NewTokenForm(ConfirmPasswordForm):
     """A new token's name and expiry."""
 
     name = forms.CharField(
@@ -36,6 +50,8 @@ class NewTokenForm(forms.Form):
         empty_value=None,
         required=False,
     )
+
+    field_order = ("name", "days", "password")
 
     def expires(self) -> datetime | None:
         """Return when the token expires; None if never. Call it on a valid form."""

@@ -1,7 +1,8 @@
 """Lockout after failed sign-ins: the callables that django-axes uses.
 
 Failures are counted for each username, whether it exists or not, and for each address. For a browser from which the user has
-signed in before, only failures with the same username and address count: so nobody can lock a user out by guessing.
+signed in before, only failures with the same username and address count: so nobody can lock a user out by guessing. That
+ends with a change of the password.
 """
 
 import math
@@ -17,6 +18,7 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.utils.crypto import constant_time_compare
 
 from accounts.addresses import counted_address
 
@@ -38,10 +40,10 @@ def lockout_parameters(request: HttpRequest, credentials: dict[str, Any] | None 
 
 
 def remember_device(response: HttpResponse, user: AbstractBaseUser) -> None:
-    """Set the cookie that says that this user has signed in from this browser."""
+    """Set the cookie that says that this user has signed in from this browser with the present password."""
     response.set_signed_cookie(
         _COOKIE,
-        str(user.pk),
+        f"{user.pk}:{user.get_session_auth_hash()}",
         salt=_SALT,
         max_age=_COOKIE_AGE,
         httponly=True,
@@ -74,10 +76,14 @@ def _is_known_device(request: HttpRequest, username: str | None) -> bool:
     from accounts.models import User
 
     try:
-        user_id = request.get_signed_cookie(_COOKIE, salt=_SALT, max_age=_COOKIE_AGE)
+        user_id, _, password = str(request.get_signed_cookie(_COOKIE, salt=_SALT, max_age=_COOKIE_AGE)).partition(":")
     except (KeyError, signing.BadSignature):
         return False
-    return user_id is not None and User.objects.filter(pk=user_id, username=username or "").exists()
+    user = User.objects.filter(pk=user_id, username=username or "").first()
+    if user is None:
+        return False
+    known = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+    return any(constant_time_compare(password, each) for each in known)
 
 
 def _lockout_end(request: HttpRequest, credentials: dict[str, Any] | None) -> datetime:

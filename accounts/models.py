@@ -67,6 +67,12 @@ class ApiTokenManager(models.Manager["ApiToken"]):
         token = self.create(user=user, name=name, prefix=raw[:PREFIX_LENGTH], digest=_digest(raw), expires=expires)
         return token, raw
 
+    def revoke_all(self, user: User) -> int:
+        """Revoke all tokens of the user. Returns how many still worked."""
+        count = self.usable().filter(user=user).count()
+        self.filter(user=user, revoked=None).update(revoked=timezone.now())
+        return count
+
     def usable(self) -> "models.QuerySet[ApiToken]":
         """Return the tokens that work now, with their users."""
         is_valid = Q(expires__isnull=True) | Q(expires__gt=timezone.now())

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import login
+from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
 from accounts import lockout
-from accounts.forms import NewTokenForm, SignUpForm
+from accounts.forms import ChangePasswordForm, NewTokenForm, SignUpForm
 from accounts.models import ApiToken
 from accounts.requests import current_user
 
@@ -68,14 +68,35 @@ def sign_up(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
+def change_password(request: HttpRequest) -> HttpResponse:
+    """Change the password. Other sessions end, as do the user's tokens if the box is ticked."""
+    user = current_user(request)
+    form = ChangePasswordForm(request, user, request.POST if request.method == "POST" else None)
+    if not form.is_valid():
+        return render(request, "accounts/password_change.html", {"form": form})
+    form.save()
+    update_session_auth_hash(request, user)
+    text = "Your password was changed, and you are signed out everywhere else."
+    if form.cleaned_data["revoke_tokens"]:
+        count = ApiToken.objects.revoke_all(user)
+        text += f" {count} token{'' if count == 1 else 's'} revoked."
+    messages.success(request, text)
+    response = redirect("settings")
+    lockout.remember_device(response, user)
+    return response
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
 def tokens(request: HttpRequest) -> HttpResponse:
     """List the user's tokens and create new ones. The text of a new token is only in the response to its creation."""
     user = current_user(request)
-    form = NewTokenForm(request.POST if request.method == "POST" else None)
+    form = NewTokenForm(request, request.POST if request.method == "POST" else None)
     new_token, raw_token = None, ""
     if form.is_valid():
         new_token, raw_token = ApiToken.objects.issue(user, form.cleaned_data["name"], form.expires())
-        form = NewTokenForm()
+        form = NewTokenForm(request)
     return render(
         request,
         "accounts/tokens.html",

@@ -112,13 +112,13 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_htmx",
-    "django_rq",
     "dreamsite.apps.DreamsiteConfig",
     "accounts.apps.AccountsConfig",
     "generation.apps.GenerationConfig",
 ]
 MIDDLEWARE = [
     "dreamsite.url_prefix.cookie_path_middleware",
+    "generation.pages.security_headers.security_headers_middleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -201,8 +201,6 @@ if REDIS_EMBEDDED and len(os.fsencode(REDIS_SOCKET)) > 100:
 # Each process caches the numbers of staff pages and forecasts.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 POOLS = env.list("POOLS", default=["default"])
-RQ_QUEUES = {pool: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"} for pool in POOLS}
-RQ_SHOW_ADMIN_LINK = False
 
 # Files: DATA_DIR/media behind signed URLs, or an S3 bucket behind presigned ones.
 URL_EXPIRY_SECONDS = env.int("URL_EXPIRY_SECONDS", default=7 * 24 * 3600)

@@ -11,7 +11,6 @@ handler500 = "generation.api.errors.server_error"
 urlpatterns = [
     path("ready", health.ready, name="ready"),
     path(".well-known/security.txt", security_txt, name="security-txt"),
-    path("admin/rq/", include("generation.staff.rq_urls")),
     path("admin/review/", include("generation.staff.urls")),
     path("admin/operations/", include("generation.staff.operations.urls")),
     path("admin/", admin.site.urls),

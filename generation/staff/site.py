@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
@@ -17,7 +18,7 @@ _MAX_COUNT = 99
 _TABS = (
     ("Review", "generation.review_generation", ("review", "admin:generation_reviewdecision_changelist")),
     ("Generations", "generation.view_generation", ("admin:generation_generation_changelist",)),
-    ("Operations", "generation.operate", ("operations", "admin:generation_retentionrule_changelist", "django_rq:home")),
+    ("Operations", "generation.operate", ("operations", "admin:generation_retentionrule_changelist")),
     (
         "Users",
         "accounts.view_user",
@@ -56,6 +57,10 @@ class StaffSite(AdminSite):
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().each_context(request), "tabs": tabs(request) if self.has_permission(request) else []}
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:  # type: ignore[override]
+        # The site's own page bounds guesses of the old password.
+        return redirect("password_change")
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         response: TemplateResponse = super().index(request, {"overview": overview(request), **(extra_context or {})})

@@ -1,4 +1,4 @@
-"""Every page checked by axe-core against WCAG 2.2 AA, in light and dark, wide and narrow."""
+"""Every page checked by axe-core against WCAG 2.2 AA, in light and dark, wide and narrow; none breaks its own policy."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from generation.models import (
 from generation.models.review import Review
 from generation.moderation import review
 from generation.repositories.files import BUNDLED
-from tests.support.browser import needs_chromium, sign_in
+from tests.support.browser import needs_chromium, record_refusals, sign_in
 from tests.support.generations import make_generation
 from tests.support.workers import register_worker
 
@@ -130,14 +130,18 @@ def problems_of(page: Page, views: Sequence[tuple[int, Literal["light", "dark"]]
 def test_axe_finds_nothing_serious(context: BrowserContext, alice: User, live_server: LiveServer) -> None:
     addresses = list(pages(alice))
     page = context.new_page()
+    refusals = record_refusals(page)
     # Wait for transitions: axe would judge the colours between.
     page.emulate_media(reduced_motion="reduce")
     page.goto(f"{live_server.url}/history/")
     problems = violations(page)
+    refusals.clear()
     sign_in(page)
     for address in addresses:
         page.goto(live_server.url + address)
-        problems += problems_of(page, VIEWS)
+        problems += refusals + problems_of(page, VIEWS)
+        # Axe inserts styles of its own.
+        refusals.clear()
     assert not problems, "\n".join(problems)
 
 
@@ -146,9 +150,11 @@ def test_axe_finds_nothing_serious_in_the_admin(
 ) -> None:
     addresses = list(staff_pages(alice, charlie))
     page = context.new_page()
+    refusals = record_refusals(page)
     page.emulate_media(reduced_motion="reduce")
     page.goto(f"{live_server.url}/admin/")
     problems = violations(page)
+    refusals.clear()
     client.force_login(charlie)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
     context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
@@ -156,7 +162,8 @@ def test_axe_finds_nothing_serious_in_the_admin(
         answer = page.goto(live_server.url + address)
         assert answer
         assert answer.ok, address
-        problems += problems_of(page, STAFF_VIEWS)
+        problems += refusals + problems_of(page, STAFF_VIEWS)
+        refusals.clear()
     for kind, action in (
         ("generation/generation", "hold"),
         ("generation/generation", "confirm_flag"),

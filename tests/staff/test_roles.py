@@ -193,15 +193,6 @@ def test_the_roles_have_exactly_their_permissions() -> None:
     assert Permission.objects.get(codename="view_auditentry").name == "Can view audit entry"
 
 
-def test_the_pages_of_the_queue_are_for_operators(client: Client, redis: None, db: None) -> None:
-    pages = ["/admin/rq/", "/admin/rq/stats.json", "/admin/rq/queues/0/", "/admin/rq/queues/0/empty/"]
-    assert [client.get(page).status_code for page in pages] == [302] * 4
-    client.force_login(staff("dora", REVIEWERS))
-    assert [client.get(page).status_code for page in pages] == [403] * 4
-    client.force_login(staff("olga", OPERATORS))
-    assert [client.get(page).status_code for page in pages] == [200] * 4
-
-
 def test_the_limits_of_a_user_come_before_their_permissions(client: Client, alice: User, charlie: User) -> None:
     client.force_login(charlie)
     page = client.get(reverse("admin:accounts_user_change", args=[alice.pk])).content.decode()

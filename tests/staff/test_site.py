@@ -46,7 +46,6 @@ def test_the_tabs_are_those_that_the_user_may_open(client: Client, db: None) -> 
     [
         ("/admin/operations/", "Operations", "page"),
         ("/admin/operations/retention/", "Operations", "true"),
-        ("/admin/rq/", "Operations", "true"),
         ("/admin/accounts/user/add/", "Users", "true"),
         ("/admin/accounts/apitoken/", "Users", "true"),
         ("/admin/generation/generation/", "Generations", "page"),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.support.service import WAIT_SECONDS
 
@@ -100,6 +100,18 @@ def sign_out(page: Page) -> None:
     page.locator(".account summary").click()
     page.get_by_role("button", name="Sign out").click()
     page.get_by_label("Username").wait_for()
+
+
+def record_refusals(page: Page) -> list[str]:
+    """Return a list that grows with what the policies of the page's documents refuse, each with the page's address."""
+    refusals: list[str] = []
+
+    def record(message: ConsoleMessage) -> None:
+        if re.search(r"Content Security Policy|Permissions-Policy|Permissions policy", message.text):
+            refusals.append(f"{page.url}: {message.text}")
+
+    page.on("console", record)
+    return refusals
 
 
 def check_look(page: Page) -> None:

@@ -1,16 +1,15 @@
 """The page that deletes the user's account, and the receipt of a deletion."""
 
-from typing import Any
 from uuid import UUID
 
-from django import forms
-from django.contrib.auth import authenticate, logout
+from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts.confirmation import ConfirmPasswordForm
 from accounts.models import AccountDeletion
 from accounts.requests import current_user
 from generation.maintenance import account_deletion
@@ -30,26 +29,10 @@ _COUNT_LABELS = {
 }
 
 
-class PasswordForm(forms.Form):
-    """The form that asks for the password again, in case somebody else uses an open session."""
+class DeleteAccountForm(ConfirmPasswordForm):
+    """The form that asks for the password in any case, since nothing can be undone."""
 
-    password = forms.CharField(
-        label="Your password",
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
-    )
-
-    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.request = request
-
-    def clean_password(self) -> str:
-        """Check the password like a sign-in does, so that the lockout limits guessing here, too."""
-        password: str = self.cleaned_data["password"]
-        user = current_user(self.request)
-        if authenticate(self.request, username=user.username, password=password) != user:
-            raise forms.ValidationError("That is not your password; nothing was deleted.")
-        return password
+    always = True
 
 
 @never_cache
@@ -58,7 +41,7 @@ class PasswordForm(forms.Form):
 def page(request: HttpRequest) -> HttpResponse:
     """Show what will be deleted and ask for the password; with the right one, start the deletion and sign out."""
     user = current_user(request)
-    form = PasswordForm(request, request.POST if request.method == "POST" else None)
+    form = DeleteAccountForm(request, request.POST if request.method == "POST" else None)
     can_delete = not account_deletion.is_last_administrator(user)
     if can_delete and form.is_valid():
         try:

@@ -18,8 +18,9 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts.confirmation import ConfirmPasswordForm, is_confirmed
 from accounts.models import DataExport
-from accounts.requests import current_user
+from accounts.requests import current_user, parse_uuid
 from generation.maintenance import data_export
 
 _CHUNK_BYTES = 1 << 18
@@ -31,9 +32,12 @@ _URL_SECONDS = 60
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
-    """Show the user's export: unfinished, failed, or ready to download. `POST` requests a new one."""
+    """Show the user's export: unfinished, failed, or ready to download. `POST` requests a new one, or `download`s one."""
     user = current_user(request)
-    if request.method == "POST":
+    form = ConfirmPasswordForm(request, request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        if export_id := parse_uuid(request.POST.get("download", "")):
+            return redirect("export-file", export_id)
         if not data_export.request(user):
             messages.info(request, "An export is being made already; wait until it is done.")
         return redirect("export")
@@ -44,6 +48,8 @@ def page(request: HttpRequest) -> HttpResponse:
         request,
         "accounts/export.html",
         {
+            "form": form,
+            "is_confirmed": is_confirmed(request),
             "pending": next((export for export in exports if export.state in (state.QUEUED, state.RUNNING)), None),
             "failed": exports[0] if exports and exports[0].state == state.FAILED else None,
             "ready": ready,
@@ -57,6 +63,8 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_safe
 def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     """Download the zip file of one of the user's exports, until it expires."""
+    if not is_confirmed(request):
+        return redirect("export")
     export = get_object_or_404(data_export.ready(current_user(request)), pk=export_id)
     name = f"dreamsite-{timezone.localtime(export.created):%Y-%m-%d}.zip"
     disposition = f'attachment; filename="{name}"'

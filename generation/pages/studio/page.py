@@ -15,6 +15,7 @@ from generation.jobs import contact_sheets
 from generation.library.stored import StoredPicture
 from generation.models import ContactSheet, DiffusionModel, Generation, State
 from generation.pages.contact_sheets import LABELS, title
+from generation.pages.security_headers import allow_other_sites
 from generation.pages.studio import fields, first_visit, form
 from generation.pages.studio.models import as_json, presentations
 from generation.parameters import InvalidField, OutputFormat
@@ -85,7 +86,10 @@ def render_form(
         if not (context["jobs"] or context["recent"]):
             context |= first_visit.context(user, models)
     context |= {"models": models, "errors": {**errors, "general": errors.get("", [])}}
-    return render(request, "generation/studio.html", context, status=status)
+    response = render(request, "generation/studio.html", context, status=status)
+    # A picture that is dragged from another site is read from there.
+    allow_other_sites(response)
+    return response
 
 
 def _values_of_query(
