@@ -162,19 +162,23 @@ class ApiToken(models.Model):
 
 
 class AuditEntry(AppendOnly):
-    """An action of staff: see `accounts.audit`. It has no texts of users, since it outlives their accounts."""
+    """An action of staff: see `accounts.audit`. It has no texts of users, since it outlives their accounts.
+
+    The database refuses to change it, so it refers to no row that can be deleted.
+    """
 
     when = models.DateTimeField(default=timezone.now, db_index=True)
-    actor = models.ForeignKey(
-        User, models.SET_NULL, null=True, related_name="+", help_text="Empty: a command, or a deleted user."
-    )
+    actor_id = models.BigIntegerField(null=True, help_text="The id of the user. Empty: a command.")
     actor_name = models.CharField("actor", max_length=150, help_text="The username at that time.")
     action = models.CharField(max_length=60, db_index=True, help_text="The action, such as `generation.cancel`.")
-    kind = models.CharField(max_length=60, help_text="The kind of target, such as `generation.generation`.")
+    kind = models.CharField(
+        max_length=60, help_text="The table of the target, such as `generation.generation`, or `worker`."
+    )
     target = models.CharField(max_length=200, help_text="The id or name of the target.")
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
     request_id = models.CharField(max_length=64, help_text="The `X-Request-Id` of the request.")
+    digest = models.CharField(max_length=64, help_text="The SHA-256 of this entry and the digest of the one before.")
 
     class Meta:
         ordering = ("-id",)

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
+from accounts.audit_middleware import changes_nothing
 from accounts.refusals import StaffRefusal
 
 MAX_ROWS = 200
@@ -50,6 +51,7 @@ def run(
         messages.error(request, f"An action takes at most {MAX_ROWS} rows; select fewer, or filter the list.")
         return None
     if "confirmed" not in request.POST:
+        changes_nothing(request)
         return _confirmation_page(model_admin, request, rows, action)
     _apply(request, rows, action)
     return _redirect_back(request, rows)

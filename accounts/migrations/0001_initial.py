@@ -10,6 +10,8 @@ import uuid_utils.compat
 from django.conf import settings
 from django.db import migrations, models
 
+from accounts import append_only
+
 
 class Migration(migrations.Migration):
 
@@ -93,14 +95,15 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('when', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
+                ('actor_id', models.BigIntegerField(help_text='The id of the user. Empty: a command.', null=True)),
                 ('actor_name', models.CharField(help_text='The username at that time.', max_length=150, verbose_name='actor')),
                 ('action', models.CharField(db_index=True, help_text='The action, such as `generation.cancel`.', max_length=60)),
-                ('kind', models.CharField(help_text='The kind of target, such as `generation.generation`.', max_length=60)),
+                ('kind', models.CharField(help_text='The table of the target, such as `generation.generation`, or `worker`.', max_length=60)),
                 ('target', models.CharField(help_text='The id or name of the target.', max_length=200)),
                 ('before', models.JSONField(null=True)),
                 ('after', models.JSONField(null=True)),
                 ('request_id', models.CharField(help_text='The `X-Request-Id` of the request.', max_length=64)),
-                ('actor', models.ForeignKey(help_text='Empty: a command, or a deleted user.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('digest', models.CharField(help_text='The SHA-256 of this entry and the digest of the one before.', max_length=64)),
             ],
             options={
                 'verbose_name': 'audit entry',
@@ -129,4 +132,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(condition=models.Q(('state__in', ('queued', 'running'))), fields=('user',), name='one_unfinished_export_per_user')],
             },
         ),
+        append_only.refuse_changes_of("accounts_auditentry"),
     ]

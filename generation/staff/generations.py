@@ -30,6 +30,7 @@ from generation.staff.generation_actions import GenerationActions
 from generation.staff.generation_images import result_thumbnail, thumbnail
 from generation.staff.generation_presets import presets
 from generation.staff.paginator import CountlessPaginator
+from generation.staff.viewing import name_of_list, record_page_view, record_view
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PROMPT_CHARACTERS = 120
@@ -102,7 +103,11 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, with presets: searches that staff often make."""
         context = {**(extra_context or {}), "presets": presets(request.GET)}
-        return super().changelist_view(request, context)
+        response = super().changelist_view(request, context)
+        if changelist := (getattr(response, "context_data", None) or {}).get("cl"):
+            generations = changelist.result_list
+            record_page_view(request, name_of_list(generations), generations)
+        return response
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -110,6 +115,8 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
         """Show one generation; the parameter `picture` selects a result, counted from 1."""
         context = dict(extra_context or {})
         if generation := self.get_object(request, unquote(object_id)):
+            if self.has_view_permission(request, generation):
+                record_view(request, generation)
             images = list(generation.images.all())
             index = (whole_number(request.GET.get("picture", ""), len(images)) or 1) - 1
             context |= {

@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts.audit_middleware import changes_nothing
 from accounts.requests import current_user, parse_uuid
 from generation.images import storage
 from generation.models import GeneratedImage
@@ -29,6 +30,7 @@ from generation.staff.review_requests import (
     picture_id,
     query_of,
 )
+from generation.staff.viewing import record_view
 
 
 @reviewers_only
@@ -63,6 +65,7 @@ def next_item(request: HttpRequest) -> HttpResponse:
     `key` are the keys of the page's claims, which are renewed; `exclude` are the ids of the pictures on the page. The new
     claim gets the key `claim`, which the page got with the picture before.
     """
+    changes_nothing(request)
     reviewer, filters = current_user(request), filters_of(request.POST)
     review.renew(reviewer, claim_keys(request))
     excluded_ids = [picture_id(text) for text in request.POST.getlist("exclude")[:MAX_CLAIMS]]
@@ -124,6 +127,7 @@ def undo(request: HttpRequest) -> HttpResponse:
 @require_POST
 def status(request: HttpRequest) -> HttpResponse:
     """Renew the claims of a page and return what it shows of the queues, in JSON."""
+    changes_nothing(request)
     review.renew(current_user(request), claim_keys(request))
     return JsonResponse(live_counts(request))
 
@@ -132,6 +136,7 @@ def status(request: HttpRequest) -> HttpResponse:
 @require_POST
 def release(request: HttpRequest) -> HttpResponse:
     """Release the claims with the keys `key`; the page's script sends them when the page is closed."""
+    changes_nothing(request)
     review.release(current_user(request), claim_keys(request))
     return HttpResponse(status=204)
 
@@ -141,6 +146,7 @@ def release(request: HttpRequest) -> HttpResponse:
 def picture(request: HttpRequest, image_id: int, which: str) -> HttpResponse:
     """Serve the `input`, the `result` or its `thumbnail` to reviewers only, by a path that needs their session."""
     image = get_object_or_404(_pictures(), pk=image_id)
+    record_view(request, image.generation)
     file, thumbnail = image.original_names
     names = {"input": str(image.generation.input.name), "result": file, "thumbnail": thumbnail}
     if (name := names.get(which)) is None:

@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from generation.moderation import review
 from generation.staff.overview import overview
+from generation.staff.viewing import record_page_view
 
 _MAX_COUNT = 99
 
@@ -63,7 +64,9 @@ class StaffSite(AdminSite):
         return redirect("password_change")
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        response: TemplateResponse = super().index(request, {"overview": overview(request), **(extra_context or {})})
+        shown = overview(request)
+        record_page_view(request, "overview", [image.generation for image in shown.pictures])
+        response: TemplateResponse = super().index(request, {"overview": shown, **(extra_context or {})})
         return response
 
 

@@ -366,6 +366,20 @@ def test_a_user_exports_their_data_and_deletes_the_account(installation: Install
     assert installation.s3.names() == objects
 
 
+def test_the_audit_log_is_append_only(installation: Installation) -> None:
+    values = "{'whole': 1.0, 'large': 1e16, 'small': 1.5e-7, 'text': 'é'}"
+    record = f"from accounts import audit; audit.record(None, 'pool.pause', 'a', None, {values})"
+    installation.manage("shell", "-v", "0", "-c", "; ".join([record, record]))
+    for sql in (
+        "UPDATE accounts_auditentry SET actor_name = 'mallory'",
+        "DELETE FROM accounts_auditentry",
+        "TRUNCATE accounts_auditentry",
+    ):
+        with pytest.raises(psycopg.errors.RaiseException, match="accounts_auditentry is append-only"):
+            installation.query(sql)
+    assert installation.manage("verify_audit").startswith("intact up to entry ")
+
+
 def test_hosts_have_no_local_data(installation: Installation) -> None:
     installation.post()
     for host in ("web", "worker-1", "reaper"):

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts.models import AuditEntry, User
+from accounts.models import User
 from generation.broker import workers
 from generation.broker.connection import redis_client
 from generation.jobs import (
@@ -32,6 +32,7 @@ from generation.models import (
 )
 from generation.parameters import ErrorCode
 from generation.staff.operations import charts, metrics
+from tests.support.admin import audited_changes
 from tests.support.generations import make_generation
 from tests.support.workers import age_heartbeat, register_worker
 
@@ -326,7 +327,7 @@ def test_a_paused_pool_starts_nothing_and_gives_the_reason(operator: Client, ali
     with pytest.MonkeyPatch.context():
         operator.post(f"{PAGE}pools/default/resume")
     assert [row.pk for row in queue.claim("default", "here-1")] == [waiting.pk]
-    audited = AuditEntry.objects.order_by("pk").values_list("action", "target", "actor__username")
+    audited = audited_changes().order_by("pk").values_list("action", "target", "actor_name")
     assert list(audited) == [("pool.pause", "default", "bob"), ("pool.resume", "default", "bob")]
     assert operator.post(f"{PAGE}pools/nope/resume").status_code == 404
     assert operator.post(f"{PAGE}pools/nowhere/pause").status_code == 404
@@ -359,7 +360,7 @@ def test_commands_wait_for_their_worker(operator: Client, tiny_edit: DiffusionMo
     control.succeed(command, "Resumed: it takes work.")
     control.fail(command, "too late")
     assert "Resumed: it takes work." in text(operator)
-    assert [entry.action for entry in AuditEntry.objects.order_by("pk")][:1] == ["worker.drain"]
+    assert [entry.action for entry in audited_changes().order_by("pk")][:1] == ["worker.drain"]
 
 
 def test_commands_of_lost_workers_fail(tiny_edit: DiffusionModel) -> None:
@@ -389,7 +390,7 @@ def test_a_stale_worker_is_removed_on_request(operator: Client) -> None:
     assert "stale-1" in text(operator)
     operator.post(f"{PAGE}remove-worker", {"worker": "stale-1"})
     assert workers.registered() == []
-    assert AuditEntry.objects.get().action == "worker.remove"
+    assert audited_changes().get().action == "worker.remove"
     for name in ("stale-1", ""):
         operator.post(f"{PAGE}remove-worker", {"worker": name})
-    assert AuditEntry.objects.count() == 1
+    assert audited_changes().count() == 1

@@ -140,10 +140,12 @@ def test_the_index_takes_a_constant_number_of_queries(client: Client, alice: Use
             make_generation(alice, flagged=[0])
             make_generation(alice, State.FAILED)
             audit.record(charlie, "pool.pause", f"pool-{number}", None, None)
+        # The first view of pictures is recorded.
+        client.get("/admin/")
         with CaptureQueriesContext(connection) as queries:
             assert client.get("/admin/").status_code == 200
         counted.append(len(queries))
-    assert counted[0] == counted[1] <= 24
+    assert counted[0] == counted[1] <= 25
 
 
 @pytest.mark.usefixtures("redis")

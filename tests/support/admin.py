@@ -4,9 +4,11 @@ import re
 from typing import Any
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.test import Client
 from django.urls import reverse
 
+from accounts.models import AuditEntry
 from generation.models import Generation
 
 LIST = "/admin/generation/generation/"
@@ -36,3 +38,9 @@ def inspected(client: Client, kind: str, source: str) -> tuple[str, str]:
     found = re.search(r'name="inspection" value="([^"]+)"', page)
     assert found, page
     return page, found[1]
+
+
+def audited_changes() -> QuerySet[AuditEntry]:
+    """Return the entries of the audit log that name a change: neither views of pictures nor POSTs without one."""
+    rows: QuerySet[AuditEntry] = AuditEntry.objects.exclude(action__in=("pictures.view", "admin.post"))
+    return rows

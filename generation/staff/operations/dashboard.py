@@ -83,7 +83,7 @@ def dashboard() -> Dashboard:
     paused = {pause.pool: pause for pause in PausedPool.objects.all()}
     pool_backlogs = backlog.backlogs(settings.POOLS)
     rows = Generation.objects.filter(state=State.RUNNING).order_by("pk")
-    fields = ("pool", "worker", "model_id", "cancel_requested", "input_thumbnail", "source__nsfw")
+    fields = ("pool", "worker", "user_id", "model_id", "cancel_requested", "input_thumbnail", "source__nsfw")
     running = list(rows.select_related("source").only(*fields))
     # A download may be open for hours, while others come and go.
     is_first = Case(When(state__in=_OPEN_STATES, then=0), default=1)

@@ -16,6 +16,7 @@ from generation.jobs.control import CommandRefused
 from generation.models import WorkerCommand
 from generation.staff.operations import charts, dashboard, metrics
 from generation.staff.permissions import operators_only
+from generation.staff.viewing import record_page_view
 
 _NO_REDIS = "Redis cannot be reached, so the workers are unknown and nothing was done. Try again later."
 
@@ -32,7 +33,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         {
             **admin.site.each_context(request),
             "title": "Operations",
-            "dashboard": dashboard.dashboard(),
+            "dashboard": _dashboard(request),
             "models": dashboard.enabled_models(),
             "windows": metrics.WINDOWS.values(),
             "window": window,
@@ -51,7 +52,15 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
     """Render the part of the page that is refreshed every few seconds."""
-    return render(request, "admin/operations/_live_status.html", {"dashboard": dashboard.dashboard()})
+    return render(request, "admin/operations/_live_status.html", {"dashboard": _dashboard(request)})
+
+
+def _dashboard(request: HttpRequest) -> dashboard.Dashboard:
+    """Return the current state, which has the pictures that workers edit."""
+    shown = dashboard.dashboard()
+    runs = [run.generation for worker in shown.workers or [] for run in worker.runs]
+    record_page_view(request, "operations", runs)
+    return shown
 
 
 @operators_only

@@ -1,0 +1,41 @@
+"""The middleware that leaves no POST of staff without an entry in the audit log."""
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from accounts import audit
+from accounts.models import User
+
+_MARK = "changes_nothing"
+
+
+def changes_nothing(request: HttpRequest) -> None:
+    """Mark a POST that only reads, renews, or asks for a confirmation: it needs no entry."""
+    setattr(request, _MARK, True)
+
+
+def audit_middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Record requests of staff to the admin that may change something and wrote no entry, by path and status."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        user = request.user
+        if request.method in ("GET", "HEAD", "OPTIONS", "TRACE") or not (isinstance(user, User) and user.is_staff):
+            return get_response(request)
+        if not request.path.startswith(reverse("admin:index")):
+            return get_response(request)
+        entries: list[object] = []
+        token = audit.recorded.set(entries)  # type: ignore[arg-type]
+        try:
+            response = get_response(request)
+        finally:
+            audit.recorded.reset(token)
+        # What a request that failed has recorded may have been rolled back.
+        if (response.status_code >= 500 or not entries) and not hasattr(request, _MARK):
+            audit.record(user, "admin.post", request.path, None, {"status": response.status_code})
+        return response
+
+    return middleware
