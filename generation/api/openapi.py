@@ -50,14 +50,14 @@ class BearerScheme(OpenApiAuthenticationExtension):
 _REQUEST_ID = {
     "name": "X-Request-Id",
     "in": "header",
-    "description": "Your id for this request: 1 to 64 letters, digits and `._:-`. Any other is replaced.",
+    "description": "Your id for this request: 1 to 64 letters, digits and `._:-`. It is kept beside ours, which is always new.",
     "schema": {"type": "string"},
 }
 _HEADERS: dict[str, Any] = {
     "X-Request-Id": {
         "description": "The id of this request, also in the server's log.",
         "required": True,
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     },
     "X-Should-Retry": {
         "description": "`false` if the same request would fail again, so that OpenAI's SDKs do not repeat it. Else absent.",

@@ -130,6 +130,7 @@ def build(request: Request, resolve: Callable[[User, str, str], ModelAndLoras] |
         output_bytes=_most_output_bytes(recipe),
         warnings=[*request.warnings, *warnings],
         request_id=request_ids.current()[:_MAX_REQUEST_ID],
+        client_request_id=request_ids.of_client(),
         **(_input_fields(picture) if picture else {}),
     )
 

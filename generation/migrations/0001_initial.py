@@ -66,6 +66,7 @@ class Migration(migrations.Migration):
                 ('legal_hold', models.BooleanField(default=False, help_text='Prevents any deletion of its data until staff lift the hold.', verbose_name='on legal hold')),
                 ('phases', models.JSONField(default=dict, help_text='Seconds by phase.')),
                 ('request_id', models.CharField(blank=True, help_text='The `X-Request-Id` of the request.', max_length=64)),
+                ('client_request_id', models.CharField(blank=True, help_text='The id that the client gave the request.', max_length=64)),
                 ('attempt', models.PositiveIntegerField(default=0, help_text='Incremented by every claim; results of earlier attempts are rejected.')),
                 ('crash_count', models.PositiveIntegerField(default=0, help_text='How often its worker crashed.')),
                 ('lease_expires', models.DateTimeField(blank=True, null=True)),

@@ -187,6 +187,9 @@ class Generation(models.Model):
     )
     phases = models.JSONField(default=dict, help_text="Seconds by phase.")
     request_id = models.CharField(max_length=64, blank=True, help_text="The `X-Request-Id` of the request.")
+    client_request_id = models.CharField(
+        max_length=64, blank=True, help_text="The id that the client gave the request."
+    )
 
     attempt = models.PositiveIntegerField(
         default=0, help_text="Incremented by every claim; results of earlier attempts are rejected."

@@ -23,7 +23,7 @@ POST = """async ([url, token]) => {
   };
   try {
     const answer = await fetch(`${url}/image-to-image`, {method: "POST", body: form, headers});
-    const names = ["X-Request-Id", "X-Generation-Id", "RateLimit-Remaining"];
+    const names = ["X-Client-Request-Id", "X-Generation-Id", "RateLimit-Remaining"];
     const seen = names.map(name => answer.headers.get(name));
     return {status: answer.status, record: await answer.json(), headers: seen};
   } catch (error) { return error.name; }
