@@ -4,6 +4,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from accounts import security_log
 from accounts.models import ApiToken, User
 
 
@@ -15,6 +16,8 @@ class BearerAuthentication(BaseAuthentication):
         scheme, _, raw = get_authorization_header(request).partition(b" ")
         token = ApiToken.objects.authenticate(raw.strip().decode("latin-1")) if scheme.lower() == b"bearer" else None
         if token is None:
+            if raw:
+                security_log.log("token.refuse", user=None)
             raise AuthenticationFailed("Invalid bearer token.")
         return token.user, token
 

@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from accounts import security_log
 from accounts.append_only import AppendOnly
 from accounts.leased_jobs import LeasedJob
 
@@ -65,12 +66,14 @@ class ApiTokenManager(models.Manager["ApiToken"]):
         """Create a token. Returns it with its text, which is shown once and not stored."""
         raw = TOKEN_START + secrets.token_urlsafe(32)
         token = self.create(user=user, name=name, prefix=raw[:PREFIX_LENGTH], digest=_digest(raw), expires=expires)
+        security_log.log("token.issue", user=user.get_username(), token=token.prefix)
         return token, raw
 
     def revoke_all(self, user: User) -> int:
         """Revoke all tokens of the user. Returns how many still worked."""
         count = self.usable().filter(user=user).count()
         self.filter(user=user, revoked=None).update(revoked=timezone.now())
+        security_log.log("token.revoke_all", user=user.get_username(), count=count)
         return count
 
     def usable(self) -> "models.QuerySet[ApiToken]":
@@ -158,7 +161,8 @@ class ApiToken(models.Model):
 
     def revoke(self) -> None:
         """Revoke the token now. An earlier revocation keeps its time."""
-        ApiToken.objects.filter(pk=self.pk, revoked=None).update(revoked=timezone.now())
+        if ApiToken.objects.filter(pk=self.pk, revoked=None).update(revoked=timezone.now()):
+            security_log.log("token.revoke", user=self.user.get_username(), token=self.prefix)
 
 
 class AuditEntry(AppendOnly):

@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from accounts import lockout
+from accounts import lockout, security_log
 from accounts.forms import ChangePasswordForm, NewTokenForm, SignUpForm
 from accounts.models import ApiToken
 from accounts.requests import current_user
@@ -76,6 +76,7 @@ def change_password(request: HttpRequest) -> HttpResponse:
         return render(request, "accounts/password_change.html", {"form": form})
     form.save()
     update_session_auth_hash(request, user)
+    security_log.log("password.change")
     text = "Your password was changed, and you are signed out everywhere else."
     if form.cleaned_data["revoke_tokens"]:
         count = ApiToken.objects.revoke_all(user)

@@ -1,8 +1,10 @@
 """System checks of the settings. `dreamsite.settings` itself refuses only values that it cannot parse or continue with."""
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -60,6 +62,11 @@ def _redis_problems() -> Iterator[str]:
         yield "accepts any certificate: leave out ssl_cert_reqs=none, and name the authority by ssl_ca_certs=path"
 
 
+def _can_be_written(file: Path) -> bool:
+    """Return whether the file can be written; if there is none, whether it can be created."""
+    return os.access(file if file.exists() else file.parent, os.W_OK) and not file.is_dir()
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -88,6 +95,8 @@ def _broken_rules() -> Iterator[tuple[str, str]]:
             "SECURITY_CONTACT",
             "must be addresses such as mailto:security@example.org or https://example.org/security",
         )
+    if settings.SECURITY_LOG and not _can_be_written(Path(settings.SECURITY_LOG)):
+        yield "SECURITY_LOG", "must be a file that can be written, in a directory that exists"
     for name in _SHARES:
         if not 0 <= getattr(settings, name) <= 1:
             yield name, "must be from 0 to 1"

@@ -125,6 +125,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.security_log.security_log_middleware",
     "accounts.audit_middleware.audit_middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -351,15 +352,27 @@ LANGUAGE_CODE = "en-us"
 FORMAT_MODULE_PATH = "dreamsite.formats"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_TZ = True
+SECURITY_LOG = env.str("SECURITY_LOG", default="")
+_security_handler: dict[str, Any] = {"class": "logging.StreamHandler", "formatter": "json"}
+if SECURITY_LOG:
+    # Notices when another program has moved the file away, and begins a new one.
+    _security_handler |= {"class": "logging.handlers.WatchedFileHandler", "filename": SECURITY_LOG, "delay": True}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"request_id": {"()": "accounts.request_ids.AddRequestId"}},
-    "formatters": {"line": {"format": "{asctime} {levelname} [{request_id}] {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} [{request_id}] {name}: {message}", "style": "{"},
+        "json": {"()": "accounts.security_log.JsonLines"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
+        "security": _security_handler,
+    },
     # Errors of clients are in their responses; only the service's own failures are logged.
     "loggers": {
         "django.request": {"level": "ERROR"},
+        "dreamsite.security": {"level": "INFO", "handlers": ["security"], "propagate": False},
         "axes": {"level": "ERROR"},
         "uvicorn.error": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL", "propagate": False},

@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from accounts import security_log
 from accounts.models import User
 from generation.images import storage
 from generation.images.blur import blurred
@@ -84,7 +85,10 @@ def working_links(user: User) -> QuerySet[ShareLink]:
 
 def revoke(links: QuerySet[ShareLink]) -> int:
     """Revoke the live ones of these links. Returns their number."""
-    return ShareLink.objects.live().filter(pk__in=links.values("pk")).update(revoked=timezone.now())
+    count: int = ShareLink.objects.live().filter(pk__in=links.values("pk")).update(revoked=timezone.now())
+    if count:
+        security_log.log("share.revoke", count=count)
+    return count
 
 
 def find(code: str) -> ShareLink | None:
@@ -129,6 +133,8 @@ def count_view(link: ShareLink) -> None:
 def _create(lasts: timedelta | None, **fields: Any) -> ShareLink:
     expires = timezone.now() + lasts if lasts else None
     link: ShareLink = ShareLink.objects.create(code=secrets.token_urlsafe(32), expires=expires, **fields)
+    target = f"album {link.album_id}" if link.album_id else f"generation {link.generation_id}"
+    security_log.log("share.create", user=link.user.get_username(), link=link.pk, target=target)
     return link
 
 

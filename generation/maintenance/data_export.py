@@ -22,6 +22,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from accounts import security_log
 from accounts.leased_jobs import LEASE, ShouldStop
 from accounts.models import DataExport, User
 from generation.images import storage
@@ -52,9 +53,10 @@ def request(user: User) -> bool:
     """Queue an export for the user. Returns False if one is queued or running already."""
     try:
         with transaction.atomic():
-            DataExport.objects.create(user=user)
+            export = DataExport.objects.create(user=user)
     except IntegrityError:
         return False
+    security_log.log("export.request", user=user.get_username(), export=str(export.pk))
     return True
 
 

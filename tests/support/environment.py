@@ -20,6 +20,7 @@ for _name in (
     "DRAIN_SECONDS",
     "ALLOWED_HOSTS",
     "CORS_ORIGINS",
+    "SECURITY_LOG",
     "WAIT_SECONDS",
     "HF_TOKEN",
     "HF_HUB_OFFLINE",

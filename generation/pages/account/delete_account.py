@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts import security_log
 from accounts.confirmation import ConfirmPasswordForm
 from accounts.models import AccountDeletion
 from accounts.requests import current_user
@@ -49,6 +50,7 @@ def page(request: HttpRequest) -> HttpResponse:
         except LastAdministrator:
             # The other administrator was deleted at the same moment.
             return redirect("delete-account")
+        security_log.log("account.delete")
         logout(request)
         return redirect("account-deleted", deletion.pk)
     return render(

@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts import security_log
 from accounts.confirmation import ConfirmPasswordForm, is_confirmed
 from accounts.models import DataExport
 from accounts.requests import current_user, parse_uuid
@@ -66,6 +67,7 @@ def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     if not is_confirmed(request):
         return redirect("export")
     export = get_object_or_404(data_export.ready(current_user(request)), pk=export_id)
+    security_log.log("export.download", export=str(export.pk))
     name = f"dreamsite-{timezone.localtime(export.created):%Y-%m-%d}.zip"
     disposition = f'attachment; filename="{name}"'
     if settings.S3_BUCKET:
