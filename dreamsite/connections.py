@@ -43,6 +43,9 @@ _DESCRIPTORS_EACH = 2
 _MANY_DESCRIPTORS = 65_536
 """What to ask for where the hard limit is infinite, which the kernel does not give on every system."""
 
+_MAX_PIPELINED = 16
+"""Requests that wait for the response to an earlier one of their connection. Browsers and libraries send none."""
+
 _LINGER_SECONDS = 2.0
 """How long a refused client may go on sending. Closed at once, it would see a reset connection instead of the answer."""
 
@@ -164,13 +167,20 @@ class Connection(DropStalledReaders, HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers come after the body, when the headers have been read already; nobody needs them.
         if self._has_begun:
-            super().on_header(name, value)
+            # Python before 3.11.10 takes seconds for a cookie of escaped characters; the service's own have none.
+            super().on_header(name, value.replace(b"\\", b"") if name.lower() == b"cookie" else value)
 
     def on_headers_complete(self) -> None:
         self._has_begun, self._has_progressed = False, True
         self._stop_timer()
+        if self._is_refused:
+            return
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             self._refuse(ErrorCode.HEADERS_TOO_LARGE, _HEADERS_TOO_LARGE)
+        elif len(self.pipeline) == _MAX_PIPELINED:
+            # The piece of data that is being read may have ten thousand more. There is no place for an answer to this one.
+            self._is_refused = True
+            self.transport.close()
         else:
             self._connections.set_idle(self, False)
             super().on_headers_complete()

@@ -127,7 +127,8 @@ def caller_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Ca
         response = get_response(request)
         caller = getattr(request, "scope", {}).get(CALLER)
         # What did not look at the session, such as a static file, does not tell; that would ask the database.
-        if caller and request.session.accessed and request.user.is_authenticated:
+        # The API's views leave no user where a token is refused.
+        if caller and request.session.accessed and request.user and request.user.is_authenticated:
             caller.identify(request.user)
         return response
 
