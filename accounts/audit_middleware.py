@@ -22,10 +22,12 @@ def audit_middleware(
     """Record requests of staff to the admin that may change something and wrote no entry, by path and status."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        user = request.user
-        if request.method in ("GET", "HEAD", "OPTIONS", "TRACE") or not (isinstance(user, User) and user.is_staff):
+        is_reading = request.method in ("GET", "HEAD", "OPTIONS", "TRACE")
+        if is_reading or not request.path.startswith(reverse("admin:index")):
+            # Without a look at the user, since the API does not ask the session who it is.
             return get_response(request)
-        if not request.path.startswith(reverse("admin:index")):
+        user = request.user
+        if not (isinstance(user, User) and user.is_staff):
             return get_response(request)
         entries: list[object] = []
         token = audit.recorded.set(entries)  # type: ignore[arg-type]
