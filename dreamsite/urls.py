@@ -5,6 +5,7 @@ from dreamsite import health
 from dreamsite.security_txt import security_txt
 from generation.pages.media import media
 
+admin.autodiscover()
 handler400 = "generation.api.errors.bad_request"
 handler404 = "generation.api.errors.not_found"
 handler500 = "generation.api.errors.server_error"

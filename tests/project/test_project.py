@@ -38,10 +38,12 @@ def test_no_migration_is_missing() -> None:
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
 
 
-def test_torch_is_not_loaded_by_the_web_process() -> None:
+def test_torch_is_not_loaded_by_the_web_process_nor_the_admin_without_its_addresses() -> None:
     script = (
-        "import dreamsite.asgi, sys; from django.urls import reverse; reverse('history');"
-        "sys.exit(', '.join({'torch', 'diffusers', 'transformers', 'onnxruntime'} & set(sys.modules)) or 0)"
+        "import dreamsite.asgi, generation.maintenance.reaper, sys; from django.urls import reverse;"
+        "early = {'generation.admin', 'huggingface_hub'} & set(sys.modules); reverse('history');"
+        "late = {'torch', 'diffusers', 'transformers', 'onnxruntime'} & set(sys.modules);"
+        "sys.exit(', '.join(early | late) or 0)"
     )
     finished = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr

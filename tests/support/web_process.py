@@ -72,7 +72,7 @@ class WebProcess:
                 pass_fds=[listener.fileno()],
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, DESCRIPTORS)),
             )
-        # The first request loads the URLs and what they import.
+        # The first page loads templates and what they need.
         wait_until(
             lambda: self._answers("/health") and self._answers("/accounts/sign-in"), "the start of the web process"
         )

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand
+from django.urls import get_resolver
 
 _GRACE_SECONDS = 0.5
 
@@ -39,6 +40,8 @@ class Command(BaseCommand):
                 await asyncio.sleep(_GRACE_SECONDS)
                 await super().shutdown(sockets)
 
+        # All pages are imported now, or the first request would wait for it.
+        _ = get_resolver().url_patterns
         decoder.start()
         # WhiteNoise reads files synchronously; they are small.
         warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
