@@ -26,7 +26,7 @@ def security_headers_middleware(
         response = get_response(request)
         if response.headers.get("Content-Type", "").startswith("text/html"):
             if _POLICY not in response.headers:
-                response.headers[_POLICY] = _policy("'self'")
+                response.headers[_POLICY] = _policy()
             response.headers["Permissions-Policy"] = _PERMISSIONS
         return response
 
@@ -35,16 +35,25 @@ def security_headers_middleware(
 
 def allow_other_sites(response: HttpResponse) -> None:
     """Let the scripts of this page read from other sites, as far as those let them."""
-    response.headers[_POLICY] = _policy("'self' http: https: data:")
+    response.headers[_POLICY] = _policy(connections="'self' http: https: data:")
 
 
-def _policy(connections: str) -> str:
-    """Return the policy of a page whose scripts read from these sources. Attributes `style` carry sizes of pictures."""
+def allow_forms_to_lead_to_bucket(response: HttpResponse) -> None:
+    """Let the answer to a form of this page redirect to a file in the bucket: browsers judge that by the page's policy."""
+    bucket = f" {_bucket_origin()}" if settings.S3_BUCKET else ""
+    response.headers[_POLICY] = _policy(forms=f"'self'{bucket}")
+
+
+def _policy(connections: str = "'self'", forms: str = "'self'") -> str:
+    """Return the policy of a page whose scripts read from `connections` and whose forms are sent to `forms`.
+
+    Attributes `style` carry sizes of pictures.
+    """
     bucket = f" {_bucket_origin()}" if settings.S3_BUCKET else ""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; "
         f"img-src 'self' data: blob:{bucket}; connect-src {connections}; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        f"form-action {forms}; base-uri 'none'; frame-ancestors 'none'"
     )
 
 

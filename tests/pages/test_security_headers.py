@@ -72,3 +72,14 @@ def test_the_studio_reads_dropped_pictures_of_other_sites(client: Client, alice:
 
 def test_pictures_may_come_from_the_bucket_alone(client: Client, db: None, bucket: None) -> None:
     assert directives(client.get("/accounts/sign-in"))["img-src"] == "'self' data: blob: https://s3.example.org:8443"
+
+
+def test_only_the_export_has_a_form_that_leads_to_the_bucket(client: Client, alice: User, bucket: None) -> None:
+    client.force_login(alice)
+    assert directives(client.get("/settings/export"))["form-action"] == "'self' https://s3.example.org:8443"
+    assert directives(client.get("/settings/"))["form-action"] == "'self'"
+
+
+def test_without_a_bucket_no_form_leads_elsewhere(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    assert directives(client.get("/settings/export"))["form-action"] == "'self'"

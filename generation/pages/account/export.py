@@ -23,6 +23,7 @@ from accounts.confirmation import ConfirmPasswordForm, is_confirmed
 from accounts.models import DataExport
 from accounts.requests import current_user, parse_uuid
 from generation.maintenance import data_export
+from generation.pages.security_headers import allow_forms_to_lead_to_bucket
 
 _CHUNK_BYTES = 1 << 18
 _URL_SECONDS = 60
@@ -45,7 +46,7 @@ def page(request: HttpRequest) -> HttpResponse:
     exports = data_export.visible_to(user)
     state = DataExport.State
     ready = next((export for export in exports if export.state == state.SUCCEEDED), None)
-    return render(
+    response = render(
         request,
         "accounts/export.html",
         {
@@ -57,6 +58,8 @@ def page(request: HttpRequest) -> HttpResponse:
             "expires": ready.finished + data_export.RETENTION if ready and ready.finished else None,
         },
     )
+    allow_forms_to_lead_to_bucket(response)
+    return response
 
 
 @never_cache
