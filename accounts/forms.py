@@ -3,17 +3,24 @@
 from datetime import datetime, timedelta
 
 from django import forms
-from django.contrib.auth.forms import SetPasswordForm, UserCreationForm
+from django.contrib.auth.forms import BaseUserCreationForm, SetPasswordForm
 from django.utils import timezone
 
+from accounts import usernames
 from accounts.confirmation import ConfirmPasswordForm
 from accounts.models import ApiToken, User
 
 
-class SignUpForm(UserCreationForm[User]):
+class SignUpForm(BaseUserCreationForm[User]):
     class Meta:
         model = User
         fields = ("username",)
+        help_texts = {"username": "At most 150 letters of one script, digits and @ . + - _"}
+
+    def clean_username(self) -> str:
+        name: str = self.cleaned_data["username"]
+        usernames.check_choice(name)
+        return name
 
 
 class ChangePasswordForm(ConfirmPasswordForm, SetPasswordForm):  # type: ignore[type-arg]

@@ -8,19 +8,29 @@ from typing import ClassVar
 from uuid import uuid4
 
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from accounts import security_log
+from accounts import security_log, usernames
 from accounts.append_only import AppendOnly
 from accounts.leased_jobs import LeasedJob
 
 TOKEN_START = "dream_"
 PREFIX_LENGTH = len(TOKEN_START) + 8
 LAST_USED_RESOLUTION = timedelta(minutes=1)
+
+
+class FoldedUsername(models.CharField[str, str]):
+    """The user's name as `usernames.fold` makes it; set whenever the row is saved."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> str:
+        folded = usernames.fold(str(model_instance.username))  # type: ignore[attr-defined]
+        setattr(model_instance, self.attname, folded)
+        return folded
 
 
 class User(AbstractUser):
@@ -49,6 +59,9 @@ class User(AbstractUser):
         help_text="Of inputs, results and exports, those in the trash included. Empty: the default limit. 0: none.",
     )
 
+    # Case folding and normalization may triple the length.
+    folded_username = FoldedUsername(max_length=450, unique=True, editable=False)
+
     blur_flagged = models.BooleanField("blur flagged pictures", default=True)
     theme = models.CharField(
         max_length=5, choices=[("auto", "system"), ("light", "light"), ("dark", "dark")], default="auto"
@@ -59,6 +72,13 @@ class User(AbstractUser):
 
     class Meta(AbstractUser.Meta):
         permissions: ClassVar = [("suspend_user", "Can suspend user")]
+
+    def clean(self) -> None:
+        super().clean()
+        # A form leaves it out if it is wrong for another reason.
+        same = User.objects.filter(folded_username=usernames.fold(self.username or ""))
+        if same.exclude(pk=self.pk).exists():
+            raise ValidationError({"username": usernames.TAKEN})
 
 
 class ApiTokenManager(models.Manager["ApiToken"]):
@@ -163,6 +183,14 @@ class ApiToken(models.Model):
         """Revoke the token now. An earlier revocation keeps its time."""
         if ApiToken.objects.filter(pk=self.pk, revoked=None).update(revoked=timezone.now()):
             security_log.log("token.revoke", user=self.user.get_username(), token=self.prefix)
+
+
+class SignUpAttempt(models.Model):
+    """A submission of the sign-up page, for `accounts.sign_ups` to count: digests of its address and network."""
+
+    when = models.DateTimeField(default=timezone.now, db_index=True)
+    address = models.CharField(max_length=64, db_index=True)
+    network = models.CharField(max_length=64, db_index=True)
 
 
 class AuditEntry(AppendOnly):

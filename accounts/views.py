@@ -1,5 +1,6 @@
 """Sign-in, sign-up and the page of a user's tokens."""
 
+import math
 from typing import Any
 
 from django.conf import settings
@@ -8,14 +9,16 @@ from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
+from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from accounts import lockout, security_log
+from accounts import lockout, security_log, sign_ups, usernames
 from accounts.forms import ChangePasswordForm, NewTokenForm, SignUpForm
 from accounts.models import ApiToken
 from accounts.requests import current_user
@@ -55,14 +58,38 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         raise Http404
     if request.user.is_authenticated:
         return redirect(settings.LOGIN_REDIRECT_URL)
-    form = SignUpForm(request.POST if request.method == "POST" else None)
-    if form.is_valid():
-        user = form.save()
-        login(request, user, "django.contrib.auth.backends.ModelBackend")
-        response = redirect(settings.LOGIN_REDIRECT_URL)
-        lockout.remember_device(response, user)
-        return response
-    return render(request, "accounts/sign_up.html", {"form": form})
+    if request.method != "POST":
+        return render(request, "accounts/sign_up.html", {"form": SignUpForm()})
+    try:
+        sign_ups.count_attempt(request.META.get("REMOTE_ADDR", ""))
+    except sign_ups.TooManyAttempts as error:
+        return _too_many_sign_ups(request, error)
+    form = SignUpForm(request.POST)
+    if not form.is_valid() or not _save(form):
+        return render(request, "accounts/sign_up.html", {"form": form})
+    user = form.instance
+    security_log.log("account.create", user=user.username)
+    login(request, user, "django.contrib.auth.backends.ModelBackend")
+    response = redirect(settings.LOGIN_REDIRECT_URL)
+    lockout.remember_device(response, user)
+    return response
+
+
+def _save(form: SignUpForm) -> bool:
+    """Create the user. Returns False, with an error in the form, if somebody has taken the name at this moment."""
+    try:
+        form.save()
+    except IntegrityError:
+        form.add_error("username", usernames.TAKEN)
+        return False
+    return True
+
+
+def _too_many_sign_ups(request: HttpRequest, error: sign_ups.TooManyAttempts) -> HttpResponse:
+    security_log.log("account.refuse")
+    page = render(request, "accounts/too_many_sign_ups.html", {"end": error.end}, status=429)
+    page["Retry-After"] = str(max(1, math.ceil((error.end - timezone.now()).total_seconds())))
+    return page
 
 
 @never_cache

@@ -292,6 +292,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 SIGN_UP = env.bool("SIGN_UP", default=False)
+# A day, from an address; from its network five times as many.
+SIGN_UP_ATTEMPTS = env.int("SIGN_UP_ATTEMPTS", default=20)
 # django-axes locks sign-in for a while after too many wrong passwords.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=10)
