@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from accounts.admin_tools.csv_export import csv_response
@@ -21,6 +21,9 @@ from accounts.admin_tools.text_input_filter import TextInputFilter
 from accounts.models import AuditEntry
 
 _CSV_COLUMNS = ("when", "actor_name", "action", "kind", "target", "before", "after", "request_id")
+
+_MOST_UNFOLDED = 3
+"""Up to how many values of a list are shown without being asked for."""
 
 
 class ActorFilter(TextInputFilter):
@@ -85,13 +88,26 @@ class AuditEntryAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, admin.ModelAdmin[A
 
     @admin.display
     def changes(self, entry: AuditEntry) -> SafeString | str:
-        """The changed values, each as `name: before → after`."""
+        """The changed values, each as `name: before → after`; a long new list is folded behind its length."""
         before, after = entry.before or {}, entry.after or {}
         lines = []
         for name in [*before, *(name for name in after if name not in before)]:
-            old = f"{before[name]} → " if name in before else ""
-            lines.append(f"{name}: {old}{after.get(name, 'removed')}")
-        return format_html('<span class="changes">{}</span>', "\n".join(lines)) if lines else ""
+            new = after.get(name, "removed")
+            if isinstance(new, list) and len(new) > _MOST_UNFOLDED and name not in before:
+                values = ", ".join(map(str, new))
+                lines.append(format_html("<details><summary>{}: {}</summary>{}</details>", name, len(new), values))
+            else:
+                old = f"{_text(before[name])} → " if name in before else ""
+                lines.append(format_html("<div>{}: {}{}</div>", name, old, _text(new)))
+        return (
+            format_html('<div class="changes">{}</div>', format_html_join("", "{}", ((line,) for line in lines)))
+            if lines
+            else ""
+        )
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _csv_value(entry: AuditEntry, name: str) -> Any:

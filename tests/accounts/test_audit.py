@@ -41,6 +41,14 @@ def test_it_works(charlie: User, alice: User) -> None:
     assert (drain.actor_id, drain.kind, drain.target) == (None, "worker", "here-1")
 
 
+def test_the_list_shows_values_as_they_are_and_folds_long_lists(staff: Client, charlie: User, alice: User) -> None:
+    audit.record(charlie, "user.change", alice, {"groups": ["a"]}, {"groups": ["a", "b"]})
+    audit.record(charlie, audit.VIEW, "list", None, {"generations": ["c", "d", "e", "f"]})
+    page = staff.get(LIST).content.decode()
+    assert "<div>groups: a → a, b</div>" in page
+    assert "<details><summary>generations: 4</summary>c, d, e, f</details>" in page
+
+
 def test_nobody_edits_or_deletes_an_entry(staff: Client, charlie: User) -> None:
     entry = audit.record(charlie, "pool.pause", "default", None, None)
     entry.action = "other"
