@@ -179,8 +179,8 @@ def _duration(metrics: Metrics, name: str, title: str, spreads: Sequence[Spread 
     last = measured[-1]
     summary = f"lately half within {display.seconds(last.p50)}, 95 % within {display.seconds(last.p95)}"
     series = [
-        _Series("p50", "p50", [spread.p50 if spread else None for spread in spreads]),
-        _Series("p95", "p95", [spread.p95 if spread else None for spread in spreads]),
+        _Series("p50", "Median", [spread.p50 if spread else None for spread in spreads]),
+        _Series("p95", "95th percentile", [spread.p95 if spread else None for spread in spreads]),
     ]
     axis = _seconds_axis(max(0.1, *(spread.p95 for spread in measured)))
     return _line_chart(metrics, _Label(name, title, summary), series, axis, size)
