@@ -501,6 +501,10 @@ class Migration(migrations.Migration):
             model_name='generatedimage',
             index=models.Index(condition=models.Q(('review', ''), _negated=True), fields=['review', 'is_sample', 'generation'], name='in_review'),
         ),
+        migrations.AddIndex(
+            model_name='generatedimage',
+            index=models.Index(condition=models.Q(('review', 'waiting')), fields=['nsfw_score', 'id'], name='lowest_scores'),
+        ),
         migrations.AddConstraint(
             model_name='generatedimage',
             constraint=models.UniqueConstraint(fields=('generation', 'index'), name='unique_image_index'),

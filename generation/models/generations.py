@@ -377,6 +377,7 @@ class GeneratedImage(models.Model):
         constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "index"], name="unique_image_index")]
         indexes: ClassVar = [
             models.Index(fields=["review", "is_sample", "generation"], condition=~Q(review=""), name="in_review"),
+            models.Index(fields=["nsfw_score", "id"], condition=Q(review="waiting"), name="lowest_scores"),
         ]
 
     def __str__(self) -> str:

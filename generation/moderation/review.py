@@ -1,67 +1,35 @@
-"""Review of pictures by people: the queue, claims of reviewers, decisions and undo.
+"""Review of pictures by people: claims of reviewers, decisions and undo.
 
-Pictures wait for review if the checker flagged them, if somebody reported them, if they are shared and were not checked, if
-a reviewer escalated them, or as a random sample of the others (`REVIEW_SAMPLE`, `REVIEW_UNCHECKED_SAMPLE`). A picture's flag
-follows the last decision; the checker's result remains in its score and threshold.
+A picture's flag follows the last decision; the checker's result remains in its score and threshold.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 from django.db.models import (
-    Case,
     Count,
-    DurationField,
-    Exists,
-    ExpressionWrapper,
-    F,
-    OuterRef,
     Q,
     QuerySet,
-    Value,
-    When,
 )
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts import audit, request_ids
 from accounts.models import User
 from accounts.refusals import StaffRefusal
 from generation.days import start_of_day
-from generation.models import GeneratedImage, Generation, ShareLink
+from generation.models import GeneratedImage, Generation
 from generation.models.review import DECIDED, IN_REVIEW, OPEN, Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import quarantine
+from generation.moderation.review_queue import ReviewFilter, matching, waiting
 
 CLAIM_DURATION = timedelta(minutes=5)
 UNDO_PERIOD = timedelta(hours=24)
 MAX_SECONDS = 3600.0
 MAX_NOTE_LENGTH = 2000
-
-QueueName = Literal["escalated", "flagged", "reported", "unchecked", "sample", ""]
-QUEUE_LABELS: dict[QueueName, str] = {
-    "": "everything",
-    "flagged": "flagged",
-    "escalated": "escalated",
-    "reported": "reported",
-    "unchecked": "not checked",
-    "sample": "sample",
-}
-
-MOST_COUNTED = 1000
-"""Up to how many pictures of a queue are counted."""
-
-# Lists of one value: of NOT, as Django writes a comparison with False, SQLite finds no index.
-_QUEUES: dict[QueueName, Q] = {
-    "flagged": Q(review=Review.WAITING, is_sample__in=[False]),
-    "escalated": Q(review=Review.ESCALATED),
-    "reported": Q(review=Review.REPORTED),
-    "unchecked": Q(review=Review.UNCHECKED),
-    "sample": Q(review=Review.WAITING, is_sample__in=[True]),
-}
 
 
 class ReviewRefused(StaffRefusal):
@@ -73,15 +41,6 @@ class InvalidDecision(ReviewRefused):
 
 
 @dataclass(frozen=True)
-class ReviewFilter:
-    """A reviewer's choice of pictures: the queue, a username and a model id. Empty fields do not restrict it."""
-
-    why: QueueName = ""
-    user: str = ""
-    model: str = ""
-
-
-@dataclass(frozen=True)
 class UserRecord:
     """Counts of a user's generations, and of their pictures by review state."""
 
@@ -90,92 +49,6 @@ class UserRecord:
     waiting: int
     safe: int
     confirmed: int
-
-
-def queue_of(image: GeneratedImage) -> QueueName:
-    """Return the queue in which this picture waits, or waited."""
-    match image.review:
-        case Review.ESCALATED:
-            return "escalated"
-        case Review.REPORTED:
-            return "reported"
-        case Review.UNCHECKED:
-            return "unchecked"
-    return "sample" if image.is_sample else "flagged"
-
-
-def is_shared() -> Q:
-    """Return an annotation of pictures: whether there is a valid share link to them, their own or one of an album."""
-    links = ShareLink.objects.live().filter(user__is_active=True)
-    own = links.filter(generation=OuterRef("generation"), index=OuterRef("index"))
-    # A shared album leaves out flagged pictures.
-    of_album = links.filter(album__entries__generation=OuterRef("generation"))
-    return Exists(own) | Q(Exists(of_album), nsfw=False)
-
-
-def waiting(filters: ReviewFilter = ReviewFilter()) -> QuerySet[GeneratedImage]:
-    """Return the pictures that wait for review, the most urgent first.
-
-    Publicly shared pictures come first, then the others by score times age. Sampled pictures, which have low scores, count
-    with a score of 0.5, so that they are not always last; escalated and reported ones, and those without a score, with 1.
-    """
-    now = timezone.now()
-    rows = _waiting()
-    if filters.why:
-        rows = rows.filter(_QUEUES[filters.why])
-    if filters.user:
-        rows = rows.filter(generation__user__username=filters.user)
-    if filters.model:
-        rows = rows.filter(generation__model=filters.model)
-    weight = Case(
-        When(review__in=(Review.ESCALATED, Review.REPORTED), then=Value(1.0)),
-        When(is_sample=True, then=Value(0.5)),
-        default=Coalesce(F("nsfw_score"), Value(1.0)),
-    )
-    age = ExpressionWrapper(Value(now) - F("generation__finished"), output_field=DurationField())
-    return rows.annotate(
-        is_shared=is_shared(), urgency=ExpressionWrapper(weight * age, output_field=DurationField())
-    ).order_by("-is_shared", "-urgency", "pk")
-
-
-def counts() -> dict[QueueName, int]:
-    """Count the waiting pictures by queue, each up to `MOST_COUNTED` and one more.
-
-    The index is not read further, however many wait.
-    """
-    rows = _waiting().order_by()
-    by_queue: dict[QueueName, int] = {
-        name: len(rows.filter(condition).values_list("pk")[: MOST_COUNTED + 1]) for name, condition in _QUEUES.items()
-    }
-    return {"": min(sum(by_queue.values()), MOST_COUNTED + 1), **by_queue}
-
-
-def count_text(count: int) -> str:
-    """Return a number of `counts` as pages say it, such as `12` or `1000+`."""
-    return f"{MOST_COUNTED}+" if count > MOST_COUNTED else str(count)
-
-
-def waiting_count(limit: int) -> int:
-    """Count the waiting pictures, at most up to `limit`."""
-    return len(_waiting().order_by().values_list("pk")[:limit])
-
-
-def oldest_waiting() -> datetime | None:
-    """Return when the picture was made that has waited longest, None if none waits."""
-    # Ids begin with their time, and the index has them in order within each of these parts.
-    rows = _waiting().order_by("generation_id").values_list("generation_id", flat=True)
-    ids = [
-        rows.filter(review=status, is_sample__in=[is_sample]).first() for status in OPEN for is_sample in (False, True)
-    ]
-    oldest = min(filter(None, ids), default=None)
-    return Generation.objects.values_list("finished", flat=True).get(pk=oldest) if oldest else None
-
-
-def _waiting() -> QuerySet[GeneratedImage]:
-    # Not by a join, whose order the database would choose: SQLite then reads all generations for what a few index rows tell.
-    tombstone = Generation.objects.filter(pk=OuterRef("generation"), deleted__isnull=False)
-    rows: QuerySet[GeneratedImage] = GeneratedImage.objects.filter(~Exists(tombstone), IN_REVIEW, review__in=OPEN)
-    return rows
 
 
 def active_claims(exclude: User) -> QuerySet[ReviewClaim]:
@@ -192,13 +65,13 @@ def next_for(
     `key` identifies the claim, so that a page can release it before it has heard of it; by default it is a new one.
     Pictures that the reviewer escalated are for others, unless the filter asks for escalated ones.
     """
-    rows = waiting(filters).exclude(pk__in=exclude)
+    excluded = Q(pk__in=exclude) | Q(pk__in=active_claims(exclude=reviewer).values("image"))
     if filters.why != "escalated":
         escalated = ReviewDecision.objects.filter(reviewer=reviewer, after=Review.ESCALATED)
         in_effect = escalated.filter(undoes=None, undone_by=None).exclude(image=None)
-        rows = rows.exclude(review=Review.ESCALATED, pk__in=in_effect.values("image"))
+        excluded |= Q(review=Review.ESCALATED, pk__in=in_effect.values("image"))
     while True:
-        image = rows.exclude(pk__in=active_claims(exclude=reviewer).values("image")).first()
+        image = waiting(filters, excluded).first()
         if image is None:
             return None
         if new_claim := claim(image, reviewer, key):
@@ -211,13 +84,14 @@ def claim_lowest(
 ) -> dict[int, ReviewClaim]:
     """Claim the waiting pictures with the lowest scores that no other reviewer has claimed, at most `count`.
 
-    Returns the claims by the pictures' ids, lowest score first. Those that are escalated, reported, or shared without a check
-    are looked at one by one.
+    Returns the claims by the pictures' ids, lowest score first. Those that are escalated or reported, or have no score, are
+    looked at one by one.
     """
     now = timezone.now()
-    rows = waiting(filters).filter(review=Review.WAITING).exclude(pk__in=exclude)
+    # The condition of the partial index, and its order.
+    rows = matching(filters).filter(review=Review.WAITING, nsfw_score__isnull=False).exclude(pk__in=exclude)
     rows = rows.exclude(pk__in=active_claims(exclude=reviewer).values("image"))
-    ids = list(rows.order_by(F("nsfw_score").asc(nulls_last=True), "pk").values_list("pk", flat=True)[:count])
+    ids = list(rows.order_by("nsfw_score", "pk").values_list("pk", flat=True)[:count])
     claims = [ReviewClaim(image_id=pk, reviewer=reviewer, key=uuid4(), expires=now + CLAIM_DURATION) for pk in ids]
     with transaction.atomic():
         ReviewClaim.objects.filter(Q(reviewer=reviewer) | Q(expires__lte=now), image__in=ids).delete()

@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest
 
+from accounts import audit
 from accounts.models import AuditEntry, User
 from generation.models import GeneratedImage, Generation, State
-from generation.moderation import review
-from generation.moderation.review import QueueName
+from generation.moderation import review_queue
+from generation.moderation.review_queue import QueueName
 from generation.staff.generation_filters import LAST_DAY, within
 from generation.staff.operations import dashboard
 from generation.staff.operations.alerts import Alert
@@ -71,14 +72,15 @@ def overview(request: HttpRequest) -> Overview:
     if may("accounts.view_user"):
         parts["users"] = list(User.objects.order_by("-pk")[:_USERS])
     if may("accounts.view_auditentry"):
-        parts["entries"] = list(AuditEntry.objects.order_by("-pk")[:_ENTRIES])
+        # Who looked at what is far more, and each look at this page adds to it.
+        parts["entries"] = list(AuditEntry.objects.exclude(action=audit.VIEW).order_by("-pk")[:_ENTRIES])
     return Overview(**parts)
 
 
 def _review() -> WaitingReview:
-    counts = review.counts()
-    queues = [(name, review.count_text(count)) for name, count in counts.items() if name and count]
-    return WaitingReview(review.count_text(counts[""]), queues, review.oldest_waiting())
+    counts = review_queue.counts()
+    queues = [(name, review_queue.count_text(count)) for name, count in counts.items() if name and count]
+    return WaitingReview(review_queue.count_text(counts[""]), queues, review_queue.oldest_waiting())
 
 
 def _failures() -> Failures:

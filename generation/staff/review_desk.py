@@ -16,7 +16,7 @@ from accounts.requests import current_user, parse_uuid
 from generation.images import storage
 from generation.models import GeneratedImage
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
-from generation.moderation import review
+from generation.moderation import review, review_queue
 from generation.staff.permissions import reviewers_only
 from generation.staff.review_requests import (
     MAX_CLAIMS,
@@ -167,7 +167,7 @@ def _skip(request: HttpRequest, image: GeneratedImage) -> None:
     review.release(current_user(request), list(claims.values_list("key", flat=True)))
 
 
-def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review.ReviewFilter) -> dict[str, Any]:
+def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review_queue.ReviewFilter) -> dict[str, Any]:
     score, threshold = image.nsfw_score, image.threshold
     return {
         "image": image,
@@ -175,7 +175,7 @@ def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review.Revi
         "claim": claim,
         "next_key": uuid4(),
         "filters": filters,
-        "queue": review.QUEUE_LABELS[review.queue_of(image)],
+        "queue": review_queue.QUEUE_LABELS[review_queue.queue_of(image)],
         "score": None if score is None else round(100 * score, 1),
         "threshold": None if threshold is None else round(100 * threshold, 1),
         "user_record": review.user_record(image.generation.user),
@@ -186,7 +186,7 @@ def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review.Revi
 
 
 def _pictures() -> Any:
-    rows = GeneratedImage.objects.filter(generation__deleted=None).annotate(is_shared=review.is_shared())
+    rows = GeneratedImage.objects.filter(generation__deleted=None).annotate(is_shared=review_queue.is_shared())
     return rows.select_related("generation__user", "generation__model")
 
 

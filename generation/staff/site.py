@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from generation.moderation import review
+from generation.moderation import review_queue
 from generation.staff.overview import overview
 from generation.staff.viewing import record_page_view
 
@@ -89,5 +89,5 @@ def _current(request: HttpRequest, names: Sequence[str]) -> str:
 
 def _count() -> str:
     """Count the pictures that wait for review, up to a number that is as good as many."""
-    count = review.waiting_count(_MAX_COUNT + 1)
+    count = review_queue.waiting_count(_MAX_COUNT + 1)
     return f"{_MAX_COUNT}+" if count > _MAX_COUNT else str(count or "")

@@ -73,6 +73,10 @@ def test_ten_pictures_by_keyboard_alone(browser: Browser, live_server: LiveServe
     for number in range(10):
         image_ids.append(current_image(page))
         page.keyboard.press("v")
+        if number == 3:
+            page.keyboard.press("n")
+            page.keyboard.type("as before")
+            page.keyboard.press("Escape")
         if number % 5 == 4:
             page.keyboard.press("e")
         elif number % 2:
@@ -87,6 +91,7 @@ def test_ten_pictures_by_keyboard_alone(browser: Browser, live_server: LiveServe
     assert [decision.image_id for decision in decisions] == image_ids
     assert Counter(decision.after for decision in decisions) == {"safe": 4, "confirmed": 4, "escalated": 2}
     assert {decision.reason for decision in decisions if decision.after == Review.CONFIRMED} == {"sexual"}
+    assert [decision.note for decision in decisions] == [*3 * [""], "as before", *6 * [""]]
     assert all(decision.seconds is not None and 0 < decision.seconds < 60 for decision in decisions)
 
     expect(count("flagged")).to_have_text("2")
@@ -159,7 +164,7 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
             if page.locator("#desk .item").count():
                 before = current_image(page)
                 page.keyboard.press("a")
-                page.wait_for_function(f"document.querySelector('#desk .item')?.dataset.image !== '{before}'")
+                expect(page.locator(f'#desk .item[data-image="{before}"]')).to_have_count(0)
     expect(dora.get_by_text("Nothing to review")).to_be_visible()
     assert not GeneratedImage.objects.exclude(review=Review.SAFE).exists()
     assert sorted(Counter(ReviewDecision.objects.values_list("image", flat=True)).values()) == [1] * 5

@@ -7,8 +7,8 @@ from accounts.models import User
 from generation.library import albums, sharing
 from generation.models import GeneratedImage, Generation
 from generation.models.review import Report, Review
-from generation.moderation import reports, review
-from generation.moderation.review import ReviewFilter
+from generation.moderation import reports, review, review_queue
+from generation.moderation.review_queue import ReviewFilter
 from tests.support.generations import make_generation
 
 pytestmark = pytest.mark.usefixtures("redis")
@@ -37,8 +37,8 @@ def test_a_report_leads_into_the_review_queue(client: Client, alice: User, charl
     assert send(f"{link}/report") == 302
     image = GeneratedImage.objects.get()
     assert (image.review, image.nsfw) == (Review.REPORTED, False)
-    assert list(review.waiting(ReviewFilter(why="reported"))) == [image]
-    assert review.counts()["reported"] == 1
+    assert list(review_queue.waiting(ReviewFilter(why="reported"))) == [image]
+    assert review_queue.counts()["reported"] == 1
     # Who reported is not kept, but for a digest.
     assert "127.0.0.1" not in str(Report.objects.values().get())
     client.force_login(charlie)

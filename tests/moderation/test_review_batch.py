@@ -21,6 +21,8 @@ def test_a_batch_has_the_lowest_scores_that_nobody_else_looks_at(desk: Client, a
     high, low, middle, taken, escalated = scored(alice, 0.97, 0.81, 0.9, 0.8, 0.8)
     assert review.claim(taken, erin)
     review.decide(escalated, erin, Review.ESCALATED)
+    unscored = flagged(alice)
+    GeneratedImage.objects.filter(pk=unscored.pk).update(nsfw_score=None)
     page = desk.get(BATCH).content.decode()
     assert shown_in_batch(page) == [low.pk, middle.pk, high.pk]
     assert {claim.image_id for claim in ReviewClaim.objects.filter(reviewer__username="dora")} == {
@@ -29,6 +31,7 @@ def test_a_batch_has_the_lowest_scores_that_nobody_else_looks_at(desk: Client, a
         high.pk,
     }
     assert review.claim(low, erin) is None
+    assert "Batches have what the checker scored" in desk.get(f"{BATCH}?why=escalated").content.decode()
     assert len(re.findall("<li>", desk.get(f"{BATCH}?user=bob").content.decode().partition('class="batch"')[2])) == 0
 
 

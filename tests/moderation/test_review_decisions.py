@@ -13,7 +13,7 @@ from generation.library import deletion
 from generation.models import GeneratedImage, Generation
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import review
-from generation.moderation.review import ReviewFilter
+from generation.moderation.review_queue import ReviewFilter
 from tests.support.generations import make_generation
 from tests.support.review import flagged
 

@@ -17,7 +17,7 @@ from generation.images import storage
 from generation.library import albums, deletion, search, sharing
 from generation.models import Album, AlbumEntry, Generation, ShareLink, State
 from generation.models.review import Review
-from generation.moderation import review, suspension
+from generation.moderation import review_queue, suspension
 from generation.pages import shared
 from tests.support.generations import make_generation
 from tests.support.html import squeeze
@@ -261,9 +261,9 @@ def test_reviewers_see_samples_of_shared_albums_first(alice: User) -> None:
     plain = make_generation(alice, sampled=[0])
     in_album = make_generation(alice, sampled=[0])
     album = make_album(alice, in_album)
-    assert [image.generation for image in review.waiting()] == [plain, in_album]
+    assert [image.generation for image in review_queue.waiting()] == [plain, in_album]
     sharing.share_album(album, None, with_recipe=False)
-    assert [image.generation for image in review.waiting()] == [in_album, plain]
+    assert [image.generation for image in review_queue.waiting()] == [in_album, plain]
 
 
 def test_a_shared_album_takes_a_constant_number_of_queries(

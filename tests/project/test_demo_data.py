@@ -14,7 +14,7 @@ from dreamsite.management.commands.demo_data import FOLDER
 from generation.library import albums, deletion
 from generation.models import GeneratedImage, Generation, ShareLink
 from generation.models.review import DECIDED, Reason, Review, ReviewDecision
-from generation.moderation import metrics, review
+from generation.moderation import metrics, review, review_queue
 
 pytestmark = pytest.mark.usefixtures("redis")
 
@@ -26,7 +26,7 @@ def _filled(db: None, settings: Any) -> None:
 
 
 def test_the_data_have_pictures_to_review_and_metrics(charlie: User) -> None:
-    counts = review.counts()
+    counts = review_queue.counts()
     assert counts["flagged"] or counts["sample"]
     decided = GeneratedImage.objects.filter(review__in=DECIDED)
     assert decided.count() == ReviewDecision.objects.count() > 50

@@ -12,7 +12,7 @@ from generation.library.sharing import Choices
 from generation.maintenance import account_deletion
 from generation.models import Generation
 from generation.models.review import Review
-from generation.moderation import review, suspension
+from generation.moderation import review, review_queue, suspension
 from tests.support.generations import make_generation
 
 pytestmark = pytest.mark.usefixtures("redis")
@@ -91,8 +91,8 @@ def test_what_was_not_checked_is_veiled_until_a_reviewer_found_it_safe(
     assert "not checked" in client.get(link).content.decode()
     assert "There are no pictures here" in client.get(shared_album).content.decode()
     image.refresh_from_db()
-    assert review.queue_of(image) == "unchecked"
-    assert [each.pk for each in review.waiting(review.ReviewFilter(why="unchecked"))] == [image.pk]
+    assert review_queue.queue_of(image) == "unchecked"
+    assert [each.pk for each in review_queue.waiting(review_queue.ReviewFilter(why="unchecked"))] == [image.pk]
     review.decide(image, charlie, Review.SAFE)
     assert "not checked" not in client.get(link).content.decode()
     sharp = client.get(f"{link}/preview.jpg", headers={"If-None-Match": preview["ETag"]})

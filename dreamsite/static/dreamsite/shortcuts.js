@@ -1,8 +1,8 @@
 // Keyboard shortcuts. A control with data-key="f" is activated by that key: a text field gets the focus, all else is
-// clicked. Inside an element with data-keys-of-focus a key works only while the focus is in it: each tile of a grid has
-// its own; the innermost such element with the key wins. `?`, or a button with data-keys-help, lists the shortcuts by
-// data-key-name or the name of the control. An element with data-key-hint and data-key-name only adds a line to that
-// list, for a key that another module handles.
+// clicked. Escape leaves a text area that has a key. Inside an element with data-keys-of-focus a key works only while the
+// focus is in it: each tile of a grid has its own; the innermost such element with the key wins. `?`, or a button with
+// data-keys-help, lists the shortcuts by data-key-name or the name of the control. An element with data-key-hint and
+// data-key-name only adds a line to that list, for a key that another module handles.
 
 const KEY_LABELS = {
   ArrowLeft: "←",
@@ -73,6 +73,10 @@ function showHelp() {
 document.addEventListener("keydown", (event) => {
   const hasModifier = event.ctrlKey || event.metaKey || event.altKey;
   if (event.defaultPrevented || hasModifier || event.isComposing || event.repeat) return;
+  if (event.key === "Escape" && event.target.matches("textarea[data-key]")) {
+    event.target.blur();
+    return;
+  }
   if (event.target.closest(TEXT_FIELDS) || document.querySelector("dialog[open]")) return;
   if (event.key === "?") {
     event.preventDefault();
