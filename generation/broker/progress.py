@@ -6,11 +6,14 @@ and none names a file.
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 from redis import RedisError
 from redis.client import Pipeline
 
@@ -33,10 +36,14 @@ _FINAL_STREAM_SECONDS = 600
 _PREVIEW_SECONDS = 60
 _PREVIEW_ENTRIES = 24
 """How many of the last events are searched for a preview; a step has an event, and a preview of each picture."""
-_PREVIEW_START = "data:image/"
+_PREVIEW_IMAGE = re.compile(r"data:image/webp;base64,[A-Za-z0-9+/]+={0,2}")
 _EVENT_NAMES = frozenset({"started", "progress", "preview", "image", *FINAL_STATES})
 _PROGRESS_SECONDS = 600
 _CANCEL_SECONDS = 3600
+
+_Steps = Annotated[int, Field(ge=0, le=1_000_000)]
+_REPORT = TypeAdapter(tuple[_Steps, _Steps, Annotated[str, Field(pattern="^[a-z]{1,20}$")]])
+"""The value of `_PROGRESS`: steps done, all steps and the phase."""
 
 
 @dataclass(frozen=True)
@@ -139,12 +146,13 @@ def forget(generation_id: UUID) -> None:
 def event_data(event: str, text: str | bytes) -> dict[str, Any] | None:
     """Return the data of an event, None if it is not as workers publish it."""
     try:
-        data = json.loads(text)
+        # Unlike `json`, it refuses deep nesting and halves of characters, which cannot be written to a page.
+        data = from_json(text, allow_inf_nan=False)
     except ValueError:
         return None
     if event not in _EVENT_NAMES or not isinstance(data, dict):
         return None
-    if event == "preview" and not str(data.get("image")).startswith(_PREVIEW_START):
+    if event == "preview" and not _PREVIEW_IMAGE.fullmatch(str(data.get("image"))):
         return None
     numbers = {"preview": ("index",), "image": ("index", "attempt")}.get(event, ())
     return data if all(isinstance(data.get(number), int) for number in numbers) else None
@@ -179,9 +187,8 @@ def _last_preview(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> str
 
 def _parse_progress(text: bytes) -> Progress | None:
     try:
-        step, of, phase = json.loads(text)
-        return Progress(int(step), int(of), str(phase))
-    except (ValueError, TypeError, OverflowError):
+        return Progress(*_REPORT.validate_json(text))
+    except ValidationError:
         return None
 
 

@@ -6,9 +6,9 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from generation.broker.connection import redis_client
 
@@ -21,6 +21,8 @@ STALE_SECONDS = 3 * HEARTBEAT_SECONDS
 _KEY = "dreamsite:worker:"
 _LISTED_SECONDS = 3600
 """How long a worker without a heartbeat is still listed."""
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,11 @@ class WorkerInfo:
     name: str
     pool: str
     host: str
-    pid: int
+    pid: _Count
     device: str
-    memory_used: int
-    memory_total: int
-    started: float
+    memory_used: _Count
+    memory_total: _Count
+    started: FiniteFloat
     models: list[str] = field(default_factory=list)
     plans: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
@@ -84,12 +86,13 @@ def registered() -> list[WorkerInfo]:
     keys = list(_keys())
     with redis_client().pipeline(transaction=False) as pipe:
         for key in keys:
-            pipe.get(key)
+            # Not GET, which fails for all if one of them has no text.
+            pipe.mget(key)
             pipe.pttl(key)
         replies: list[Any] = pipe.execute()
     workers = [
         replace(worker, seconds_since_heartbeat=max(0.0, _LISTED_SECONDS - ttl / 1000))
-        for text, ttl in zip(replies[::2], replies[1::2], strict=True)
+        for (text,), ttl in zip(replies[::2], replies[1::2], strict=True)
         if text and (worker := _parse(text))
     ]
     return sorted(workers, key=lambda worker: (worker.pool, worker.name))
