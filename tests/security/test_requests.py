@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from uuid import uuid4
 
 import httpx
 from PIL import Image
@@ -73,3 +74,9 @@ def test_refused_requests_count_for_their_user_by_whatever_they_are_sent(web: We
         headers = {"X-Requested-With": "fetch"}
         in_studio = until_limited(lambda: browser.post("/", data=form, files=files, headers=headers))
         assert "try again in" in in_studio.json()["errors"][""][0]
+
+
+def test_requests_without_a_token_are_refused_whatever_their_method(web: WebProcess) -> None:
+    for path in ("/generations", "/models", f"/generations/{uuid4()}/cancel", f"/generations/{uuid4()}/images/1"):
+        for method in ("GET", "POST", "DELETE", "PUT"):
+            assert httpx.request(method, f"{web.url}{path}").status_code == 401
