@@ -19,6 +19,8 @@ from accounts.models import ApiToken, User
 
 __all__ = ["AccountAdmin", "ApiTokenAdmin", "AuditEntryAdmin", "AuditedGroupAdmin"]
 
+_FIELDS_OF_RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
 
 @admin.register(User)
 class AccountAdmin(StrictLookupsMixin, AuditedAdminMixin, UserAdmin[User]):
@@ -55,12 +57,31 @@ class AccountAdmin(StrictLookupsMixin, AuditedAdminMixin, UserAdmin[User]):
         ]
         return (first, *others)
 
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if _is_superuser(request) else (*fields, *_FIELDS_OF_RIGHTS)
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return _may_administer(request, obj) and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return _may_administer(request, obj) and super().has_delete_permission(request, obj)
+
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         response = super().user_change_password(request, id, form_url)
         is_changed = request.method == "POST" and response.status_code == 302
         if is_changed and (user := self.get_object(request, unquote(id))):
             audit.record(request.user, "user.password", user, None, None)
         return response
+
+
+def _is_superuser(request: HttpRequest) -> bool:
+    return bool(getattr(request.user, "is_superuser", False))
+
+
+def _may_administer(request: HttpRequest, user: User | None) -> bool:
+    """Return whether the request may change this account. Only superusers change those of staff: others would gain rights."""
+    return _is_superuser(request) or user is None or not (user.is_staff or user.is_superuser)
 
 
 admin.site.unregister(Group)

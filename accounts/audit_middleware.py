@@ -37,7 +37,9 @@ def audit_middleware(
             audit.recorded.reset(token)
         # What a request that failed has recorded may have been rolled back.
         if (response.status_code >= 500 or not entries) and not hasattr(request, _MARK):
-            audit.record(user, "admin.post", request.path, None, {"status": response.status_code})
+            # PostgreSQL stores no NUL.
+            path = request.path.replace("\0", "")
+            audit.record(user, "admin.post", path, None, {"status": response.status_code})
         return response
 
     return middleware

@@ -4,12 +4,14 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import ApiToken, User
+from tests.support import roles
 
 
 def test_tokens_are_listed_without_their_secret_and_revoked(staff: Client, alice: User) -> None:
@@ -63,3 +65,24 @@ def test_users_are_created_and_suspended(staff: Client, alice: User) -> None:
     assert staff.post("/admin/accounts/user/add/", form).status_code == 302
     assert User.objects.get(username="dora").check_password("long-and-unusual-1")
     assert staff.get(f"/admin/accounts/user/{alice.pk}/change/").status_code == 200
+
+
+def test_who_may_change_users_gets_no_further_rights_by_it(client: Client, alice: User, charlie: User) -> None:
+    dora, olga = roles.staff("dora"), roles.staff("olga")
+    dora.user_permissions.set(Permission.objects.filter(codename__in=("view_user", "change_user", "delete_user")))
+    client.force_login(dora)
+    for other in (olga, charlie, dora):
+        address, before = f"/admin/accounts/user/{other.pk}", other.password
+        new = {"usable_password": "true", "password1": "long-and-unusual-1", "password2": "long-and-unusual-1"}
+        assert client.post(f"{address}/password/", new).status_code == 403
+        assert client.post(f"{address}/change/", {"username": other.username, "is_superuser": "on"}).status_code == 403
+        assert client.post(f"{address}/delete/", {"post": "yes"}).status_code == 403
+        other.refresh_from_db()
+        assert other.password == before
+    joined = {"date_joined_0": "2026-01-01", "date_joined_1": "00:00:00", "theme": "auto"}
+    rights = {"is_staff": "on", "is_superuser": "on", "user_permissions": str(Permission.objects.all()[0].pk)}
+    form = {"username": "alice", "max_running": "3", **joined, **rights}
+    assert client.post(f"/admin/accounts/user/{alice.pk}/change/", form).status_code == 302
+    alice.refresh_from_db()
+    assert alice.max_running == 3
+    assert [alice.is_staff, alice.is_superuser, alice.user_permissions.exists()] == [False] * 3
