@@ -8,6 +8,7 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.html import format_html
 
@@ -68,6 +69,9 @@ class AccountAdmin(StrictLookupsMixin, AuditedAdminMixin, UserAdmin[User]):
         return _may_administer(request, obj) and super().has_delete_permission(request, obj)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        if unquote(id) == str(request.user.pk):
+            # That page asks for the old password: an open session alone must not take the account.
+            return redirect("password_change")
         response = super().user_change_password(request, id, form_url)
         is_changed = request.method == "POST" and response.status_code == 302
         if is_changed and (user := self.get_object(request, unquote(id))):

@@ -71,7 +71,9 @@ def test_who_may_change_users_gets_no_further_rights_by_it(client: Client, alice
     dora, olga = roles.staff("dora"), roles.staff("olga")
     dora.user_permissions.set(Permission.objects.filter(codename__in=("view_user", "change_user", "delete_user")))
     client.force_login(dora)
-    for other in (olga, charlie, dora):
+    own = client.post(f"/admin/accounts/user/{dora.pk}/change/", {"username": "dora", "is_superuser": "on"})
+    assert own.status_code == 403
+    for other in (olga, charlie):
         address, before = f"/admin/accounts/user/{other.pk}", other.password
         new = {"usable_password": "true", "password1": "long-and-unusual-1", "password2": "long-and-unusual-1"}
         assert client.post(f"{address}/password/", new).status_code == 403
@@ -86,3 +88,12 @@ def test_who_may_change_users_gets_no_further_rights_by_it(client: Client, alice
     alice.refresh_from_db()
     assert alice.max_running == 3
     assert [alice.is_staff, alice.is_superuser, alice.user_permissions.exists()] == [False] * 3
+
+
+def test_who_sets_their_own_password_is_asked_for_the_old_one(client: Client, charlie: User) -> None:
+    client.force_login(charlie)
+    new = {"usable_password": "true", "password1": "long-and-unusual-1", "password2": "long-and-unusual-1"}
+    answer = client.post(f"/admin/accounts/user/{charlie.pk}/password/", new)
+    assert answer.headers["Location"] == "/accounts/password"
+    charlie.refresh_from_db()
+    assert charlie.check_password("charlie-password")
