@@ -19,6 +19,7 @@ from accounts.models import DataExport
 from generation.broker import progress
 from generation.library import erasure, files, search
 from generation.models import FINAL_STATES, ContactSheet, FileDeletion, Generation
+from generation.models.review import Report
 
 TRASH_DAYS = 7
 """How long a trashed generation can be restored."""
@@ -140,6 +141,7 @@ def _empty(row: Generation) -> None:
         ]
     )
     search.index(row)
+    Report.objects.filter(image__generation=row).delete()
     row.images.update(file="", thumbnail="", original="", original_thumbnail="")
     row.share_links.all().delete()
     row.album_entries.all().delete()

@@ -24,6 +24,7 @@ from generation.models import (
     IdempotencyKey,
     State,
 )
+from generation.models.review import Report
 from generation.recipes import Recipe
 from tests.support.generations import (
     existing,
@@ -83,6 +84,8 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     )
     key = IdempotencyKey.objects.create(token=alices, key="k", fingerprint="f", generation=generation, answer="zebra")
     LogEntry.objects.log_actions(charlie.pk, [generation], 2, "Canceled.")
+    for image in generation.images.all():
+        Report.objects.create(image=image, reason="a zebra", sender="x")
     stream = f"dreamsite:stream:{generation.pk}"
     redis_client().xadd(stream, {"prompt": "zebra"})
     names = files_of(generation)
@@ -94,6 +97,7 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     assert not redis_client().exists(stream)
     assert "zebra" not in json.dumps(list(Generation.objects.values()), default=str)
     assert "zebra" not in json.dumps(list(LogEntry.objects.values()), default=str)
+    assert not Report.objects.exists()
 
     row = Generation.objects.get()
     assert (row.state, row.cost, row.token, row.error_code) == (state, 3.5, alices, generation.error_code)
