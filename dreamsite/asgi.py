@@ -2,15 +2,16 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsite.settings")
-django_application = get_asgi_application()
+django.setup(set_prefix=False)
 
 from dreamsite.connections import requests_per_address  # noqa: E402  needs Django's settings
 from dreamsite.forwarded_headers import ForwardedHeadersMiddleware, with_prefix  # noqa: E402
+from generation.asgi.django_handler import DjangoHandler  # noqa: E402
 from generation.asgi.long_poll import LongPollMiddleware  # noqa: E402
 from generation.asgi.request_id_middleware import request_id_middleware  # noqa: E402
 
-long_poll = LongPollMiddleware(with_prefix(django_application))
+long_poll = LongPollMiddleware(with_prefix(DjangoHandler()))
 application = ForwardedHeadersMiddleware(request_id_middleware(requests_per_address(long_poll)))

@@ -106,5 +106,7 @@ def _broken_rules() -> Iterator[tuple[str, str]]:
         yield "HSTS_PRELOAD", "needs HSTS_SUBDOMAINS=on: browsers list only whole domains"
     if settings.S3_PUBLIC_ENDPOINT_URL and not _WEB_ADDRESS.fullmatch(settings.S3_PUBLIC_ENDPOINT_URL):
         yield "S3_PUBLIC_ENDPOINT_URL", "must be an address such as https://pictures.example.org"
+    if settings.S3_BUCKET and settings.X_ACCEL_REDIRECT:
+        yield "X_ACCEL_REDIRECT", "must be off with S3_BUCKET: browsers get the files from the bucket"
     if settings.S3_BUCKET and settings.URL_EXPIRY_SECONDS > _MAX_S3_EXPIRY_SECONDS:
         yield "URL_EXPIRY_SECONDS", f"must be at most {_MAX_S3_EXPIRY_SECONDS}: S3 signs URLs for no longer"

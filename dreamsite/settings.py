@@ -213,8 +213,10 @@ FILE_UPLOAD_HANDLERS = [
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
     "generation.pages.unnamed_uploads.UnnamedFileUploadHandler",
 ]
-FILE_UPLOAD_PERMISSIONS = 0o600
-FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
+# nginx sends them, and belongs to the group.
+X_ACCEL_REDIRECT = env.bool("X_ACCEL_REDIRECT", default=False)
+FILE_UPLOAD_PERMISSIONS = 0o640 if X_ACCEL_REDIRECT else 0o600
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o750 if X_ACCEL_REDIRECT else 0o700
 S3_BUCKET = env.str("S3_BUCKET", default="")
 S3_PUBLIC_ENDPOINT_URL = env.str("S3_PUBLIC_ENDPOINT_URL", default="")
 _default_storage: dict[str, Any] = {"BACKEND": "generation.images.storage.SignedFileSystemStorage"}
@@ -233,6 +235,8 @@ if S3_BUCKET:
             "querystring_expire": URL_EXPIRY_SECONDS,
             "default_acl": None,
             "file_overwrite": True,
+            # Larger ones are read from a temporary file.
+            "max_memory_size": 256 * 1024,
         },
     }
 STORAGES = {

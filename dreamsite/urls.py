@@ -3,7 +3,7 @@ from django.urls import include, path, re_path
 
 from dreamsite import health
 from dreamsite.security_txt import security_txt
-from generation.pages.media import media
+from generation.pages.files import media
 
 admin.autodiscover()
 handler400 = "generation.api.errors.bad_request"

@@ -101,7 +101,12 @@ class ErrorCode(StrEnum):
         "fields are missing or wrong; `detail` lists all of them, a damaged picture once the rest is right",
     )
     KEY_REUSED = "key_reused", 422, "the `Idempotency-Key` was used with another request"
-    TOO_MANY_CONNECTIONS = "too_many_connections", 429, "the address has as many connections open as allowed", 5
+    TOO_MANY_CONNECTIONS = (
+        "too_many_connections",
+        429,
+        "the address or the user has as many connections, streams or downloads open as allowed",
+        5,
+    )
     TOO_MANY_QUEUED = "too_many_queued", 429, "the user has as many queued requests as allowed", 10
     TOO_MANY_UPLOADS = "too_many_uploads", 429, "the user is sending as many bytes at a time as allowed", 2
     TOO_MANY_REQUESTS = "too_many_requests", 429, "the user has sent as many requests as allowed", 60

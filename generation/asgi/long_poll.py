@@ -9,7 +9,7 @@ event on the Redis stream tells so, or else a slow poll of the database.
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import IO
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from generation.asgi.preferences import Preferences, parse_prefer
 from generation.asgi.refusals import send_refusal
 from generation.asgi.slots import Slots
 from generation.asgi.subscriptions import Subscriptions
+from generation.asgi.transfers import Transfers
 from generation.asgi.types import (
     ADMISSION,
     BODY_REFUSAL,
@@ -54,6 +55,7 @@ class LongPollMiddleware:
         self._slots = Slots()
         self._subscriptions = Subscriptions()
         self._budget = BodyBudget()
+        self._transfers = Transfers()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def release_clients(self) -> None:
@@ -124,9 +126,9 @@ class LongPollMiddleware:
             headers = bodies.normalized_headers(scope["headers"], size)
             scope = {**scope, "headers": headers, BODY_REFUSAL: refusal}
             if refusal is not None:
-                await self._forward(scope, bodies.replay(None, None), send)
+                await self._forward(scope, held, bodies.replay(None, None), send)
             elif scope["method"] == "POST" and paths.is_long_poll(scope["path"]):
-                await self._hold(scope, body, held, incoming, send)
+                await self._transfers.send(scope, await self._hold(scope, body, held, incoming), incoming, send)
             elif generation_id := sse.generation_of(scope):
                 held.close()
                 client = sse.Client(scope, incoming, send)
@@ -136,7 +138,7 @@ class LongPollMiddleware:
 
                 await sse.serve(generation_id, client, request_record, self._subscriptions)
             else:
-                await self._forward(scope, bodies.replay(body, incoming), send)
+                await self._forward(scope, held, bodies.replay(body, incoming), send)
 
     async def _ask_admission(self, scope: Scope, admission: Admission) -> list[Message]:
         """Let Django say whose request this is. Returns its response, which is the answer if it does not."""
@@ -144,19 +146,16 @@ class LongPollMiddleware:
             {**scope, "headers": bodies.normalized_headers(scope["headers"], 0), ADMISSION: admission}
         )
 
-    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let Django answer the client. A streamed response occupies no slot: the client of a download may be slow."""
-        async with AsyncExitStack() as slot:
-            await slot.enter_async_context(self._slot(scope))
+    async def _forward(self, scope: Scope, held: ExitStack, receive: Receive, send: Send) -> None:
+        """Let Django answer the client. While the response is sent, nothing of the request is held."""
+        await self._transfers.send(scope, await self._response(scope, held, receive), receive, send)
 
-            async def send_and_leave_slot(message: Message) -> None:
-                if message.get("more_body"):
-                    await slot.aclose()
-                await send(message)
+    async def _response(self, scope: Scope, held: ExitStack, receive: Receive) -> list[Message]:
+        with held:
+            return await self._call(scope, receive)
 
-            await self._django(scope, receive, send_and_leave_slot)
-
-    async def _hold(self, scope: Scope, body: IO[bytes], held: ExitStack, receive: Receive, send: Send) -> None:
+    async def _hold(self, scope: Scope, body: IO[bytes], held: ExitStack, receive: Receive) -> list[Message]:
+        """Return the response to a submission once its generation is final; nothing if the client disconnects first."""
         generation_id: UUID = uuid7()
         preferences = parse_prefer(header(scope, b"prefer"))
         deadline = asyncio.get_running_loop().time() + _max_wait(preferences)
@@ -176,11 +175,10 @@ class LongPollMiddleware:
                     # A duplicate must not cancel the generation of the first request.
                     if preferences.cancel_on_disconnect and not is_duplicate:
                         await self._call(_answer_scope(scope, generation_id, "DELETE"))
-                    return
+                    return []
                 answer = await self._answer(_answer_scope(scope, accepted_id, "GET"), deadline)
                 response = _with_applied_preferences(preferences, answer)
-        for message in response:
-            await send(message)
+        return response
 
     async def _is_final(self, scope: Scope, generation_id: UUID) -> bool:
         # Not the path of the request: OpenAI's has another status for what is not finished.
@@ -202,7 +200,7 @@ class LongPollMiddleware:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _call(self, scope: Scope, receive: Receive | None = None) -> list[Message]:
-        """Return Django's whole response. Django does not see a disconnect of the client, and finishes in any case."""
+        """Return Django's whole response. Without `receive` it does not see a disconnect of the client, and finishes."""
         messages: list[Message] = []
 
         async def collect(message: Message) -> None:

@@ -27,6 +27,9 @@ IS_ANSWER = "dreamsite.answer"
 STREAM_IS_OPEN = "dreamsite.stream_is_open"
 """The client's event stream is open already: its signed address may have expired since."""
 
+STREAMED = "dreamsite.streamed"
+"""The key of a message of `DjangoHandler` with a streamed response, whose body is still to be sent."""
+
 
 @dataclass
 class Admission:

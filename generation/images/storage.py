@@ -4,25 +4,22 @@ A signed URL needs no token, cannot be guessed, and expires.
 """
 
 import logging
-import mimetypes
 from collections.abc import Iterable
 from datetime import datetime
-from hashlib import sha256
+from typing import IO
 from uuid import UUID
 
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, default_storage
-from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
-from django.views.decorators.http import require_safe
 
 from generation import signatures
 from generation.parameters import MESSAGES, ErrorCode, Refusal
 
 logger = logging.getLogger(__name__)
 
-_SIGNED_KIND = "media"
+SIGNED_KIND = "media"
 
 
 class StorageFailed(Refusal):
@@ -36,28 +33,8 @@ class SignedFileSystemStorage(FileSystemStorage):
     """Files under MEDIA_ROOT. A URL has an expiry and a signature over file name and expiry."""
 
     def url(self, name: str | None) -> str:
-        query = signatures.signed_query(_SIGNED_KIND, str(name), settings.URL_EXPIRY_SECONDS)
+        query = signatures.signed_query(SIGNED_KIND, str(name), settings.URL_EXPIRY_SECONDS)
         return f"{reverse('media', args=[name])}?{query}"
-
-
-@require_safe
-def serve_media(request: HttpRequest, name: str) -> HttpResponse:
-    """Serve the file of a signed URL; 404 if the URL is invalid or expired."""
-    seconds_left = signatures.seconds_left(_SIGNED_KIND, name, request.GET)
-    if seconds_left is None or seconds_left < 0:
-        raise Http404
-    try:
-        with default_storage.open(name) as file:
-            content = file.read()
-    except OSError:
-        raise Http404 from None
-    response = HttpResponse(content, content_type=mimetypes.guess_type(name)[0] or "application/octet-stream")
-    response["ETag"] = f'"{sha256(name.encode()).hexdigest()[:16]}"'
-    response["Cache-Control"] = f"private, max-age={seconds_left}, immutable"
-    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    response["X-Content-Type-Options"] = "nosniff"
-    response["Cross-Origin-Resource-Policy"] = "cross-origin"
-    return response
 
 
 def output_stem(generation_id: UUID, created: datetime, attempt: int, index: int) -> str:
@@ -84,6 +61,16 @@ def read(name: str) -> bytes:
     except Exception as error:
         raise StorageFailed from error
     return content
+
+
+def open_file(name: str) -> IO[bytes]:
+    """Open a stored file. Raises `StorageFailed` for any error of the backend; a file of a bucket is fetched now."""
+    try:
+        file: IO[bytes] = default_storage.open(name)
+        file.seek(0)
+    except Exception as error:
+        raise StorageFailed from error
+    return file
 
 
 def discard(names: Iterable[str]) -> bool:

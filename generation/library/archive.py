@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.utils.text import slugify
@@ -13,6 +14,7 @@ from generation.models import GeneratedImage, Generation
 
 RECIPES = "recipes.json"
 _WORDS_IN_NAME = 40
+_PIECE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def recipe(generation: Generation) -> dict[str, Any]:
 
 
 def stream_zip(generations: Iterable[Generation]) -> Iterator[bytes]:
-    """Stream a zip of their pictures and of `RECIPES`, with one picture at a time in memory.
+    """Stream a zip of their pictures and of `RECIPES`, with a piece of one picture at a time in memory.
 
     Pictures that cannot be read are listed in `RECIPES` under `missing`.
     """
@@ -99,12 +101,13 @@ def stream_zip(generations: Iterable[Generation]) -> Iterator[bytes]:
         recipes.append(recipe(generation))
         for picture in pictures(generation):
             try:
-                content = picture.read()
+                file = storage.open_file(picture.stored)
             except storage.StorageFailed:
                 missing.append(picture.name)
                 continue
-            stream.add(content, picture.name)
-            yield from stream.all_files()
+            with file:
+                stream.add(iter(partial(file.read, _PIECE_BYTES), b""), picture.name)
+                yield from stream.all_files()
     listing = json.dumps({"generations": recipes, "missing": missing}, indent=2, ensure_ascii=False)
     stream.add(listing.encode(), RECIPES)
     yield from stream.finalize()

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import F, QuerySet
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -17,11 +17,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.requests import came_from, current_user, uuids
+from generation.asgi import transfers
 from generation.library import archive, deletion, search
 from generation.models import Album, Generation, State
+from generation.pages.files import attachment
 from generation.pages.history_filters import album_menu
 from generation.pages.history_query import parse_address, parse_query
-from generation.pages.streaming import stream
 from generation.pages.trash import offer_undo
 
 MAX_SELECTED = 500
@@ -121,10 +122,10 @@ def _compare(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponse:
 def _download(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponseBase:
     """Return a zip of the pictures and recipes, newest first."""
     generations = list(rows.order_by("-pk").prefetch_related("images"))
-    response = stream(request, archive.stream_zip(generations), "application/zip")
     name = f"dreamsite-{timezone.localtime():%Y-%m-%d-%H%M}.zip"
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
+    headers = {"Content-Disposition": attachment(name)}
+    response = StreamingHttpResponse(archive.stream_zip(generations), content_type="application/zip", headers=headers)
+    return transfers.limited(response, transfers.of_user(current_user(request).pk))
 
 
 def _trash(request: HttpRequest, selected: Selection) -> HttpResponse:

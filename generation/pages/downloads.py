@@ -6,14 +6,17 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
-from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
+from accounts.requests import current_user
+from generation.asgi import transfers
 from generation.images import encoding, storage
 from generation.library import archive
 from generation.models import GeneratedImage, Generation
 from generation.pages.caching import revalidated
+from generation.pages.files import attachment, file_response
 from generation.parameters import OutputFormat
 
 logger = logging.getLogger(__name__)
@@ -26,7 +29,7 @@ FORMATS = {encoding.suffix(output_format)[1:]: output_format for output_format i
 @revalidated
 @login_required
 @require_safe
-def download(request: HttpRequest, generation_id: UUID, number: int, extension: str) -> HttpResponse:
+def download(request: HttpRequest, generation_id: UUID, number: int, extension: str) -> HttpResponseBase:
     """Download a result of the user, counted from 1. In its original format it is sent as it was stored."""
     if extension not in FORMATS:
         raise Http404
@@ -36,13 +39,14 @@ def download(request: HttpRequest, generation_id: UUID, number: int, extension: 
         index=number - 1,
     )
     picture = archive.picture_of(image)
+    content_type, save_as = encoding.media_type(f".{extension}"), f"{picture.name.rpartition('.')[0]}.{extension}"
+    limit = transfers.of_user(current_user(request).pk)
     try:
-        content = encoding.convert(picture.read(), picture.stored, FORMATS[extension])
+        if picture.stored.endswith(f".{extension}"):
+            return file_response(picture.stored, content_type, save_as=save_as, limit=limit)
+        content = encoding.convert(storage.read(picture.stored), picture.stored, FORMATS[extension])
     except storage.StorageFailed:
         logger.exception("a picture cannot be read")
         messages.error(request, "The picture cannot be read now, so it was not downloaded; try again in a minute.")
         return redirect("generation", generation_id)
-    response = HttpResponse(content, content_type=encoding.media_type(f".{extension}"))
-    name = f"{picture.name.rpartition('.')[0]}.{extension}"
-    response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name) or "attachment"
-    return response
+    return HttpResponse(content, content_type=content_type, headers={"Content-Disposition": attachment(save_as)})

@@ -18,6 +18,7 @@ from generation.images import encoding, storage
 from generation.library import albums, sharing
 from generation.models import Album, GeneratedImage, Generation, ShareLink
 from generation.pages import compare
+from generation.pages.files import file_response
 
 logger = logging.getLogger(__name__)
 
@@ -146,10 +147,10 @@ def _preview(image: GeneratedImage) -> HttpResponse:
 
 
 def _stored(request: HttpRequest, name: str) -> HttpResponseBase:
-    return _served(request, name, lambda: HttpResponse(storage.read(name), content_type=encoding.media_type(name)))
+    return _served(request, name, lambda: file_response(name, encoding.media_type(name)))
 
 
-def _served(request: HttpRequest, identity: str, make: Callable[[], HttpResponse]) -> HttpResponseBase:
+def _served(request: HttpRequest, identity: str, make: Callable[[], HttpResponseBase]) -> HttpResponseBase:
     """Return the response that `make` makes, or 304 if the browser has the same already. Reading it may fail with 503."""
     etag = f'"{sha256(identity.encode()).hexdigest()[:32]}"'
     try:

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import warnings
 from argparse import ArgumentParser
 from functools import partial
 from types import FrameType
@@ -43,8 +42,6 @@ class Command(BaseCommand):
         # All pages are imported now, or the first request would wait for it.
         _ = get_resolver().url_patterns
         decoder.start()
-        # WhiteNoise reads files synchronously; they are small.
-        warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
         connections = Connections(raise_descriptor_limit(), application.is_trusted_proxy)
         config = uvicorn.Config(
             application,

@@ -1,17 +1,12 @@
 """The page that exports all of the user's data as a zip file."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from typing import IO
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.files.storage import default_storage
-from django.db import connections
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -22,10 +17,12 @@ from accounts import security_log
 from accounts.confirmation import ConfirmPasswordForm, is_confirmed
 from accounts.models import DataExport
 from accounts.requests import current_user, parse_uuid
+from generation.asgi import transfers
+from generation.images import storage
 from generation.maintenance import data_export
+from generation.pages.files import attachment, file_response
 from generation.pages.security_headers import allow_forms_to_lead_to_bucket
 
-_CHUNK_BYTES = 1 << 18
 _URL_SECONDS = 60
 """How long a signed URL of an export works."""
 
@@ -72,28 +69,13 @@ def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     export = get_object_or_404(data_export.ready(current_user(request)), pk=export_id)
     security_log.log("export.download", export=str(export.pk))
     name = f"dreamsite-{timezone.localtime(export.created):%Y-%m-%d}.zip"
-    disposition = f'attachment; filename="{name}"'
     if settings.S3_BUCKET:
         # The bucket sends the file.
-        parameters = {"ResponseContentDisposition": disposition}
+        parameters = {"ResponseContentDisposition": attachment(name)}
         url = default_storage.url(export.file.name, parameters=parameters, expire=_URL_SECONDS)  # type: ignore[call-arg]
         return redirect(url)
     try:
-        file = default_storage.open(str(export.file.name))
-    except OSError:
+        limit = transfers.of_user(export.user_id)
+        return file_response(str(export.file.name), "application/zip", save_as=name, limit=limit)
+    except storage.StorageFailed:
         raise Http404 from None
-    return StreamingHttpResponse(
-        _read(file),
-        content_type="application/zip",
-        headers={"Content-Disposition": disposition, "Content-Length": str(export.size)},
-    )
-
-
-async def _read(file: IO[bytes]) -> AsyncIterator[bytes]:
-    # A slow client must not hold a connection to the database.
-    await sync_to_async(connections.close_all)()
-    try:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
-            yield chunk
-    finally:
-        file.close()
