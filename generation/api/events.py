@@ -3,6 +3,7 @@
 Browsers' `EventSource` cannot send a token: it opens the signed address in the record, `events_url`.
 """
 
+from dataclasses import asdict
 from typing import Any, Literal
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.access import Access
 from accounts.authentication import BearerAuthentication
 from accounts.models import ApiToken, User
 from accounts.requests import current_token, whole_number
@@ -131,5 +133,7 @@ class GenerationEvents(JsonView):
     @extend_schema(**EVENTS)
     def get(self, request: Request, generation_id: UUID) -> Response:
         """Follow one of your generations until it ends, as Server-Sent Events."""
-        current = record(get_generation(request, generation_id), request.build_absolute_uri, current_token(request).pk)
-        return Response({"origin": request.build_absolute_uri("/"), "record": current})
+        token = current_token(request)
+        current = record(get_generation(request, generation_id), request.build_absolute_uri, token.pk)
+        access = asdict(Access(token.user_id, token_id=token.pk))
+        return Response({"origin": request.build_absolute_uri("/"), "record": current, "access": access})

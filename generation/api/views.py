@@ -1,6 +1,7 @@
 """`POST /image-to-image`: read the form, submit it once, answer. Also the base of all views of the API."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.access import Access
+from accounts.authentication import BearerAuthentication
 from accounts.models import User
 from accounts.requests import current_token
 from generation.api import openapi_operations
@@ -93,7 +96,9 @@ class Submission(JsonView):
         generation = submission.submit_once(lambda: [build()], form.picture, self._idempotent(request, key, form))
         if GENERATION_ID in scope:
             # The ASGI layer requests the answer later: a record with its forecast would be wasted.
-            return Response(status=status.HTTP_202_ACCEPTED, headers={"X-Generation-Id": str(generation.pk)})
+            token = current_token(request)
+            access = asdict(Access(token.user_id, token_id=token.pk))
+            return Response(access, status.HTTP_202_ACCEPTED, headers={"X-Generation-Id": str(generation.pk)})
         return generation_response(generation, request.build_absolute_uri)
 
     def _idempotency_key(self, request: Request) -> str:
@@ -135,7 +140,10 @@ class ImageToImage(Submission):
 
 
 class HeldAnswer(JsonView):
-    """The answer to a client that the ASGI layer holds, and its cancellation. Only that layer can call it."""
+    """The answer to a client that the ASGI layer holds, and its cancellation. Only that layer can call it.
+
+    The answer needs the token again, which may have been revoked in the meantime.
+    """
 
     authentication_classes = []
     permission_classes = []
@@ -147,6 +155,7 @@ class HeldAnswer(JsonView):
             raise Http404
 
     def get(self, request: Request, generation_id: UUID) -> Response:
+        BearerAuthentication().authenticate(request)
         generation = self._generation(generation_id)
         self.rate_limited_user = generation.user
         return generation_response(generation, request.build_absolute_uri)

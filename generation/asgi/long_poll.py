@@ -16,11 +16,12 @@ from uuid import UUID
 from django.conf import settings
 from uuid_utils.compat import uuid7
 
+from accounts.access import Access
 from generation.asgi import bodies, paths, sse
 from generation.asgi.body_budget import BodyBudget
 from generation.asgi.callers import Callers
 from generation.asgi.preferences import Preferences, parse_prefer
-from generation.asgi.refusals import send_refusal
+from generation.asgi.refusals import error_content, send_refusal
 from generation.asgi.slots import Slots
 from generation.asgi.subscriptions import Subscriptions
 from generation.asgi.transfers import Transfers
@@ -38,12 +39,14 @@ from generation.asgi.types import (
     Scope,
     Send,
     header,
+    parse_body,
     send_json,
     wait_for_disconnect,
 )
-from generation.parameters import Refusal
+from generation.parameters import ErrorCode, Refusal
 
 _RETRY_SECONDS = 1.0
+_TOO_MANY_HELD = "Too many requests with this Idempotency-Key wait for their pictures; close some, or get the record."
 
 
 class LongPollMiddleware:
@@ -164,13 +167,23 @@ class LongPollMiddleware:
             response = await self._call({**scope, GENERATION_ID: generation_id}, bodies.replay(body, None))
             held.close()
             if response[0]["status"] == 202:
-                accepted_id = _accepted_id(response)
+                accepted_id, access = _accepted_id(response), Access(**parse_body(response))
                 is_duplicate = accepted_id != generation_id
                 if is_duplicate:
                     final = subscribed.enter_context(self._subscriptions.final_event(accepted_id))
                     # The generation may have ended before its event was subscribed to.
                     if await self._is_final(scope, accepted_id):
                         final.set()
+                if not self._subscriptions.hold(accepted_id, final, access):
+                    code = ErrorCode.TOO_MANY_CONNECTIONS
+                    content = error_content(scope["path"], code, _TOO_MANY_HELD)
+                    refused: list[Message] = []
+
+                    async def collect(message: Message) -> None:
+                        refused.append(message)
+
+                    await send_json(collect, code.status, content, code.retry_headers())
+                    return refused
                 if not await _wait(final, receive, deadline):
                     # A duplicate must not cancel the generation of the first request.
                     if preferences.cancel_on_disconnect and not is_duplicate:

@@ -19,16 +19,19 @@ from uuid import UUID
 from django.core.files.storage import default_storage
 from django.urls import set_script_prefix
 
+from accounts.access import Access
 from generation.asgi import paths
+from generation.asgi.refusals import error_content
 from generation.asgi.subscriptions import Event, Subscription, Subscriptions
-from generation.asgi.types import Message, Receive, Scope, Send, header, wait_for_disconnect
+from generation.asgi.types import Message, Receive, Scope, Send, header, parse_body, send_json, wait_for_disconnect
 from generation.images import encoding, storage
 from generation.models import FINAL_STATES, State
-from generation.parameters import OutputFormat
+from generation.parameters import ErrorCode, OutputFormat
 
 HEARTBEAT_SECONDS = 15.0
 _RECONNECT_MILLISECONDS = 2000
 
+_TOO_MANY_STREAMS = "You have too many event streams open; close some, then try again."
 _END_ID = "end"
 _ENTRY_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _BODY_HEADERS = frozenset({b"content-type", b"content-length", b"content-encoding", b"etag"})
@@ -65,11 +68,17 @@ async def serve(
             for message in response:
                 await client.send(message)
             return
-        current = _parse_body(response)
+        current = parse_body(response)
         headers = [(name, value) for name, value in start["headers"] if name.lower() not in _BODY_HEADERS]
         if _last_id(client) == _END_ID and current["record"]["state"] in FINAL_STATES:
             await client.send({"type": "http.response.start", "status": 204, "headers": headers})
             await client.send({"type": "http.response.body", "body": b""})
+            return
+        access = Access(**current["access"])
+        if not subscriptions.admit(generation_id, subscription, access):
+            code = ErrorCode.TOO_MANY_CONNECTIONS
+            content = error_content(client.scope["path"], code, _TOO_MANY_STREAMS)
+            await send_json(client.send, code.status, content, code.retry_headers())
             return
         headers += [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
         await client.send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -129,6 +138,8 @@ class _Stream:
                 if event.name in FINAL_STATES:
                     await self._send_end()
                     return
+                if event.name == "image" and not await self._has_access():
+                    return
                 await self._forward(event)
             if is_final:
                 await self._send_end()
@@ -145,6 +156,11 @@ class _Stream:
             # Read before the events, so that all events before the end are sent before it.
             is_final = self._subscription.is_final
             events = await self._subscriptions.events(self._id, self._last_id)
+
+    async def _has_access(self) -> bool:
+        """Return whether the client would be let in now: the poll that releases it may be some seconds away."""
+        access = self._subscription.access
+        return access is not None and await self._subscriptions.is_valid(access)
 
     async def _first_events(self, record: Mapping[str, Any]) -> list[Event]:
         """Return the events to send first, after sending the current state if the generation has not ended."""
@@ -193,7 +209,7 @@ class _Stream:
         """Send the last event. If Django cannot answer now, the stream ends without it, and the client reconnects."""
         response = await self._request_record(True)
         if response[0]["status"] == 200:
-            record = _parse_body(response)["record"]
+            record = parse_body(response)["record"]
             await self._send_event(record["state"], record, _END_ID)
 
     async def _send_event(self, name: str, data: Any, entry_id: str = "") -> None:
@@ -222,8 +238,3 @@ def _latest(events: Sequence[Event]) -> list[Event]:
         latest.pop(key, None)
         latest[key] = event
     return list(latest.values())
-
-
-def _parse_body(response: Sequence[Message]) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(b"".join(message.get("body", b"") for message in response[1:]))
-    return body

@@ -12,10 +12,11 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError, connections
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
+from accounts.access import Access, still_valid
 from accounts.requests import parse_uuid
 from generation.broker import progress
 from generation.jobs import forecast, queue
@@ -25,6 +26,10 @@ from generation.responses import Waiting
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
+MAX_STREAMS_OF_USER = 200
+"""Event streams of a user at a time in a process: one for each request that may be queued, twice."""
+MAX_OF_GENERATION = 10
+"""Event streams of a generation, and as many held requests: its pages in several tabs and devices."""
 _MAX_CONNECTIONS = 8
 _DECODING: dict[str, Any] = {"decode_responses": True, "encoding_errors": "replace"}
 
@@ -33,8 +38,10 @@ _DECODING: dict[str, Any] = {"decode_responses": True, "encoding_errors": "repla
 class Subscription:
     """One client that follows a generation. `changed` is set when there may be new events, or another field may differ.
 
-    `is_released` says that the process is stopping and the client should reconnect.
+    `is_released` says that the process is stopping and the client should reconnect, or that its access has ended.
     """
+
+    access: Access | None = None
 
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: Waiting | None = None
@@ -56,6 +63,7 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._final_events: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._held: dict[asyncio.Event, Access] = {}
         self._subscriptions: defaultdict[UUID, set[Subscription]] = defaultdict(set)
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
@@ -86,9 +94,33 @@ class Subscriptions:
         try:
             yield event
         finally:
+            self._held.pop(event, None)
             self._final_events[generation_id].remove(event)
             if not self._final_events[generation_id]:
                 del self._final_events[generation_id]
+
+    def hold(self, generation_id: UUID, event: asyncio.Event, access: Access) -> bool:
+        """Set this final event also when the access of its client ends. Returns False if too many clients are held."""
+        self._held[event] = access
+        return not settings.LIMITS or len(self._final_events[generation_id]) <= MAX_OF_GENERATION
+
+    def admit(self, generation_id: UUID, subscription: Subscription, access: Access) -> bool:
+        """Release the subscription when the access of its client ends. Returns False if there are too many streams."""
+        subscription.access = access
+        if not settings.LIMITS:
+            return True
+        of_user = sum(
+            other.access is not None and other.access.user_id == access.user_id
+            for other in chain.from_iterable(self._subscriptions.values())
+        )
+        return of_user <= MAX_STREAMS_OF_USER and len(self._subscriptions[generation_id]) <= MAX_OF_GENERATION
+
+    async def is_valid(self, access: Access) -> bool:
+        """Return whether the client would be let in now; False if the database cannot be asked."""
+        try:
+            return bool(await asyncio.to_thread(_still_valid, {access}))
+        except DatabaseError:
+            return False
 
     @contextmanager
     def subscribe(self, generation_id: UUID) -> Iterator[Subscription]:
@@ -153,7 +185,14 @@ class Subscriptions:
             await asyncio.sleep(POLL_SECONDS)
             if not self._final_events and not self._subscriptions:
                 continue
+            accesses = set(self._held.values())
+            accesses.update(
+                subscription.access
+                for subscription in chain.from_iterable(self._subscriptions.values())
+                if subscription.access is not None
+            )
             try:
+                valid = await loop.run_in_executor(self._thread, _still_valid, accesses)
                 final_ids, waiting_of = await loop.run_in_executor(
                     self._thread,
                     _poll_database,
@@ -163,10 +202,20 @@ class Subscriptions:
             except Exception:  # noqa: BLE001  a database that cannot be reached must not end the polling
                 logger.warning("the database cannot be polled for finished generations; trying again")
                 continue
+            self._release(accesses - valid)
             for generation_id in final_ids:
                 self._notify(generation_id, is_final=True)
             for generation_id, waiting in waiting_of.items():
                 self._notify(generation_id, waiting=waiting)
+
+    def _release(self, ended: set[Access]) -> None:
+        for event, access in self._held.items():
+            if access in ended:
+                event.set()
+        for subscription in chain.from_iterable(self._subscriptions.values()):
+            if subscription.access in ended:
+                subscription.is_released = True
+                subscription.changed.set()
 
     def _notify(self, generation_id: UUID, *, is_final: bool = False, waiting: Waiting | None = None) -> None:
         if is_final:
@@ -182,6 +231,13 @@ def _parse_event(entry_id: str, fields: Mapping[str, str]) -> Event | None:
     name = fields.get("event", "")
     data = progress.event_data(name, fields.get("data", ""))
     return None if data is None else Event(entry_id, name, data)
+
+
+def _still_valid(accesses: set[Access]) -> set[Access]:
+    try:
+        return still_valid(accesses)
+    finally:
+        connections.close_all()
 
 
 def _poll_database(ids: set[UUID], subscribed_ids: Sequence[UUID]) -> tuple[list[UUID], dict[UUID, Waiting]]:

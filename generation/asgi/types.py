@@ -1,7 +1,7 @@
 """Types, scope keys and small functions that the ASGI middlewares share."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,3 +70,9 @@ async def _send(send: Send, status: int, kind: str, content: str, headers: Mappi
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})
+
+
+def parse_body(response: Sequence[Message]) -> dict[str, Any]:
+    """Return the JSON object that is the body of a response."""
+    body: dict[str, Any] = json.loads(b"".join(message.get("body", b"") for message in response[1:]))
+    return body

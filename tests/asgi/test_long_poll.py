@@ -112,7 +112,11 @@ def test_a_slow_client_gets_all_events_before_the_end() -> None:
         output = ""
 
         async def request_record(is_open: bool) -> list[Message]:
-            body = {"origin": "http://testserver/", "record": {"state": next(states), "waiting": None}}
+            body = {
+                "origin": "http://testserver/",
+                "record": {"state": next(states), "waiting": None},
+                "access": {"user_id": 1},
+            }
             return [{"status": 200, "headers": []}, {"body": json.dumps(body).encode()}]
 
         async def send(message: Message) -> None:

@@ -1,6 +1,5 @@
 """Data exports: a zip of everything stored about a user, written by a job that may die at any moment."""
 
-import asyncio
 import io
 import json
 import zipfile
@@ -13,7 +12,7 @@ import pytest
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db.models import F
-from django.test import AsyncClient, Client
+from django.test import Client
 from django.utils import timezone
 
 from accounts.models import ApiToken, DataExport, User
@@ -47,19 +46,13 @@ def no_files_left_over() -> Iterator[None]:
 
 
 def download(client: Client, export: DataExport) -> bytes:
-    """Return the download as the real server sends it to the user's browser."""
-
-    async def read() -> bytes:
-        browser = AsyncClient()
-        browser.cookies = client.cookies
-        answer: Any = await browser.get(f"{PAGE}/{export.pk}.zip")
-        assert answer.status_code == 200
-        assert answer["Content-Disposition"].startswith('attachment; filename="dreamsite-')
-        pieces = [piece async for piece in answer.streaming_content]
-        assert len(b"".join(pieces)) == int(answer["Content-Length"])
-        return b"".join(pieces)
-
-    return asyncio.run(read())
+    """Return the download of the user's browser."""
+    answer: Any = client.get(f"{PAGE}/{export.pk}.zip")
+    assert answer.status_code == 200
+    assert answer["Content-Disposition"].startswith('attachment; filename="dreamsite-')
+    content: bytes = answer.getvalue()
+    assert len(content) == int(answer["Content-Length"])
+    return content
 
 
 @pytest.mark.django_db(transaction=True)

@@ -42,7 +42,7 @@ def test_earlier_links_stop_working_and_the_picture_is_stored(
 
     confirm(image, dora)
     assert [client.get(url).status_code for url in before] == [404, 404]
-    served = client.get(image.file.url).content
+    served = client.get(image.file.url).getvalue()
     assert (served == pixels) == (setting == "owner")
     assert is_grey(served) == (setting == "block")
     assert client.get(image.thumbnail.url).status_code == 200

@@ -203,7 +203,7 @@ def test_a_shared_album_shows_its_pictures(
         assert word not in text
     pictures = re.findall(r'<a href="(/s/[^"]+)"', text)
     assert len(pictures) == 3
-    assert anonymous.get(pictures[1]).content == storage.read(str(several.images.get(index=0).file))
+    assert anonymous.get(pictures[1]).getvalue() == storage.read(str(several.images.get(index=0).file))
     small = anonymous.get(f"{pictures[1]}/thumbnail")
     assert (small.status_code, small["Content-Type"]) == (200, "image/webp")
     assert small["Cache-Control"] == "private, no-cache"

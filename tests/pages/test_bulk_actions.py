@@ -9,16 +9,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from asgiref.sync import async_to_sync
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
-from django.test import AsyncClient, Client
+from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
 from generation.images import storage
 from generation.library import archive
-from generation.models import DiffusionModel, Generation, State
+from generation.models import Generation, State
 from generation.pages import bulk_actions
 from tests.support.generations import make_generation
 
@@ -189,22 +188,6 @@ def test_a_selection_is_downloaded(signed_in: Client, alice: User) -> None:
         assert len(file.namelist()) == 5
         recipes = json.loads(file.read(archive.RECIPES))
     assert [recipe["id"] for recipe in recipes["generations"]] == [str(generations[1].pk), str(generations[0].pk)]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_download_is_streamed(alice: User, tiny_edit: DiffusionModel) -> None:
-    make_generation(alice)
-    generation = make_generation(alice)
-
-    async def download() -> list[bytes]:
-        client = AsyncClient()
-        await client.aforce_login(alice)
-        answer: Any = await client.post(reverse("selection"), {"action": "download", "id": str(generation.pk)})
-        assert answer.is_async
-        return [chunk async for chunk in answer.streaming_content]
-
-    with zipfile.ZipFile(io.BytesIO(b"".join(async_to_sync(download)()))) as file:
-        assert len(file.namelist()) == 3
 
 
 def test_other_users_generations_are_ignored(signed_in: Client, bob: User) -> None:

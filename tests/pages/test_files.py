@@ -30,7 +30,7 @@ def test_a_client_cannot_choose_the_file(alice: User, client: Client) -> None:
     secret = storage.store("test/secret.txt", b"secret")
     response = client.get(image.file.url, headers={"X-Accel-Redirect": f"/stored-files/{secret}"})
     assert "X-Accel-Redirect" not in response
-    assert b"".join(response.streaming_content) == storage.read(str(image.file.name))
+    assert response.getvalue() == storage.read(str(image.file.name))
     assert client.get(f"/stored-files/{secret}").status_code == 404
 
 

@@ -222,8 +222,9 @@ def test_results_are_downloaded_in_the_chosen_format(signed_in: Client, alice: U
     assert answer["Content-Disposition"] == f'attachment; filename="{stem}.{extension}"'
     assert answer["Content-Type"] == f"image/{kind.lower()}"
     stored = storage.read(str(image.file))
-    assert (answer.content == stored) is (extension == "png")
-    with Image.open(BytesIO(answer.content)) as picture, Image.open(BytesIO(stored)) as original:
+    content = answer.getvalue()
+    assert (content == stored) is (extension == "png")
+    with Image.open(BytesIO(content)) as picture, Image.open(BytesIO(stored)) as original:
         assert picture.format == kind
         difference = ImageChops.difference(picture.convert("RGB"), original.convert("RGB"))
         assert max(ImageStat.Stat(difference).mean) < 4

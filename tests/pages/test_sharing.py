@@ -62,7 +62,7 @@ def test_it_works(signed_in: Client, alice: User, anonymous: Client) -> None:
     answer = anonymous.get(f"/s/{link.code}")
     assert answer.status_code == 200
     picture = anonymous.get(f"/s/{link.code}/picture")
-    assert picture.content == storage.read(str(generation.images.get(index=1).file))
+    assert picture.getvalue() == storage.read(str(generation.images.get(index=1).file))
     assert picture["Content-Type"] == "image/png"
 
     revoked = signed_in.post(reverse("revoke-link", args=[link.pk]), follow=True).content.decode()
@@ -94,7 +94,7 @@ def test_a_link_shows_the_input_and_a_download_if_chosen(signed_in: Client, alic
     assert f'src="{address}/input"' in page
     assert f'href="{address}/picture?download"' in page
     answer = anonymous.get(f"{address}/input")
-    assert answer.content == storage.read(str(generation.input))
+    assert answer.getvalue() == storage.read(str(generation.input))
     assert answer["X-Robots-Tag"].startswith("noindex")
     assert answer["Content-Security-Policy"] == "default-src 'none'; sandbox"
     assert anonymous.get(f"{address}/picture?download")["Content-Disposition"] == 'attachment; filename="picture.png"'

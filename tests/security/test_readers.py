@@ -91,7 +91,7 @@ def test_static_files_that_nobody_reads_are_not_in_memory(web: WebProcess) -> No
 def test_a_user_downloads_a_few_archives_at_a_time(web: WebProcess, large: tuple[str, str]) -> None:
     with closing(web.browser("alice")) as browser:
         browser.get("/history/")
-        form = {"action": "download", "generation": large[0], "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        form = {"action": "download", "id": large[0], "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
         request = browser.build_request("POST", "/history/selection", data=form, headers={"Referer": web.url})
         cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
         request.headers["Cookie"] = cookies

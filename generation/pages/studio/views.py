@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
@@ -12,6 +13,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from accounts.access import Access
 from accounts.models import User
 from accounts.requests import current_user
 from generation.images.uploads import Upload
@@ -85,7 +87,8 @@ def events(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     rows = Generation.objects.owned_by(request.user).select_related("user").prefetch_related("images")
     generation = get_object_or_404(rows, pk=generation_id)
     absolute = request.build_absolute_uri
-    return JsonResponse({"origin": absolute("/"), "record": records([generation], absolute, None)[0]})
+    access = asdict(Access(generation.user_id, session_key=request.session.session_key))
+    return JsonResponse({"origin": absolute("/"), "record": records([generation], absolute, None)[0], "access": access})
 
 
 def _shown_at(user: User, addresses: Sequence[str]) -> StoredPicture | None:
