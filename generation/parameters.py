@@ -104,7 +104,7 @@ class ErrorCode(StrEnum):
     TOO_MANY_CONNECTIONS = (
         "too_many_connections",
         429,
-        "the address or the user has as many connections, streams or downloads open as allowed",
+        "the address or user has as many connections, streams, waiting requests or downloads as allowed",
         5,
     )
     TOO_MANY_QUEUED = "too_many_queued", 429, "the user has as many queued requests as allowed", 10

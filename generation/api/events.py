@@ -22,6 +22,7 @@ from generation.api import openapi_operations
 from generation.api.generations import get_generation
 from generation.api.views import JsonView
 from generation.asgi.types import STREAM_IS_OPEN
+from generation.parameters import ErrorCode
 from generation.serializers import events_url_seconds_left, record
 
 _MAX_TOKEN_ID = 2**63 - 1
@@ -98,6 +99,12 @@ EVENTS: dict[str, Any] = {
             "WebP of an image so far), `image` (each picture once it is stored), and last `succeeded`, `failed` or "
             "`canceled` with the record. If the generation has ended, only the last event is sent.\n\n"
             f"```text\n{_EXAMPLE}```",
+        ),
+        429: openapi_operations.problem_response(
+            "You have reached a limit.",
+            "You have 200 event streams open, or 10 of this generation, the maximum; close some.",
+            ErrorCode.TOO_MANY_CONNECTIONS,
+            ErrorCode.TOO_MANY_REQUESTS,
         ),
         204: OpenApiResponse(None, "It has ended, and `Last-Event-ID` is that of the last event."),
     },

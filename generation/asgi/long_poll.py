@@ -21,7 +21,7 @@ from generation.asgi import bodies, paths, sse
 from generation.asgi.body_budget import BodyBudget
 from generation.asgi.callers import Callers
 from generation.asgi.preferences import Preferences, parse_prefer
-from generation.asgi.refusals import error_content, send_refusal
+from generation.asgi.refusals import send_refusal
 from generation.asgi.slots import Slots
 from generation.asgi.subscriptions import Subscriptions
 from generation.asgi.transfers import Transfers
@@ -43,10 +43,9 @@ from generation.asgi.types import (
     send_json,
     wait_for_disconnect,
 )
-from generation.parameters import ErrorCode, Refusal
+from generation.parameters import Refusal
 
 _RETRY_SECONDS = 1.0
-_TOO_MANY_HELD = "Too many requests with this Idempotency-Key wait for their pictures; close some, or get the record."
 
 
 class LongPollMiddleware:
@@ -131,7 +130,10 @@ class LongPollMiddleware:
             if refusal is not None:
                 await self._forward(scope, held, bodies.replay(None, None), send)
             elif scope["method"] == "POST" and paths.is_long_poll(scope["path"]):
-                await self._transfers.send(scope, await self._hold(scope, body, held, incoming), incoming, send)
+                try:
+                    await self._transfers.send(scope, await self._hold(scope, body, held, incoming), incoming, send)
+                except Refusal as refused:
+                    await send_refusal(scope, refused, send)
             elif generation_id := sse.generation_of(scope):
                 held.close()
                 client = sse.Client(scope, incoming, send)
@@ -158,11 +160,17 @@ class LongPollMiddleware:
             return await self._call(scope, receive)
 
     async def _hold(self, scope: Scope, body: IO[bytes], held: ExitStack, receive: Receive) -> list[Message]:
-        """Return the response to a submission once its generation is final; nothing if the client disconnects first."""
+        """Return the response to a submission once its generation is final; nothing if the client disconnects first.
+
+        Raises `RequestRefused` if too many clients are held.
+        """
         generation_id: UUID = uuid7()
         preferences = parse_prefer(header(scope, b"prefer"))
-        deadline = asyncio.get_running_loop().time() + _max_wait(preferences)
+        max_wait = _max_wait(preferences)
+        deadline = asyncio.get_running_loop().time() + max_wait
         with ExitStack() as subscribed:
+            if max_wait:
+                subscribed.enter_context(self._subscriptions.held_of(scope[CALLER].key))
             final = subscribed.enter_context(self._subscriptions.final_event(generation_id))
             response = await self._call({**scope, GENERATION_ID: generation_id}, bodies.replay(body, None))
             held.close()
@@ -174,16 +182,7 @@ class LongPollMiddleware:
                     # The generation may have ended before its event was subscribed to.
                     if await self._is_final(scope, accepted_id):
                         final.set()
-                if not self._subscriptions.hold(accepted_id, final, access):
-                    code = ErrorCode.TOO_MANY_CONNECTIONS
-                    content = error_content(scope["path"], code, _TOO_MANY_HELD)
-                    refused: list[Message] = []
-
-                    async def collect(message: Message) -> None:
-                        refused.append(message)
-
-                    await send_json(collect, code.status, content, code.retry_headers())
-                    return refused
+                self._subscriptions.hold(accepted_id, final, access)
                 if not await _wait(final, receive, deadline):
                     # A duplicate must not cancel the generation of the first request.
                     if preferences.cancel_on_disconnect and not is_duplicate:

@@ -21,17 +21,16 @@ from django.urls import set_script_prefix
 
 from accounts.access import Access
 from generation.asgi import paths
-from generation.asgi.refusals import error_content
+from generation.asgi.refusals import send_refusal
 from generation.asgi.subscriptions import Event, Subscription, Subscriptions
-from generation.asgi.types import Message, Receive, Scope, Send, header, parse_body, send_json, wait_for_disconnect
+from generation.asgi.types import Message, Receive, Scope, Send, header, parse_body, wait_for_disconnect
 from generation.images import encoding, storage
 from generation.models import FINAL_STATES, State
-from generation.parameters import ErrorCode, OutputFormat
+from generation.parameters import OutputFormat, Refusal
 
 HEARTBEAT_SECONDS = 15.0
 _RECONNECT_MILLISECONDS = 2000
 
-_TOO_MANY_STREAMS = "You have too many event streams open; close some, then try again."
 _END_ID = "end"
 _ENTRY_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _BODY_HEADERS = frozenset({b"content-type", b"content-length", b"content-encoding", b"etag"})
@@ -74,11 +73,10 @@ async def serve(
             await client.send({"type": "http.response.start", "status": 204, "headers": headers})
             await client.send({"type": "http.response.body", "body": b""})
             return
-        access = Access(**current["access"])
-        if not subscriptions.admit(generation_id, subscription, access):
-            code = ErrorCode.TOO_MANY_CONNECTIONS
-            content = error_content(client.scope["path"], code, _TOO_MANY_STREAMS)
-            await send_json(client.send, code.status, content, code.retry_headers())
+        try:
+            subscriptions.admit(generation_id, subscription, Access(**current["access"]))
+        except Refusal as refusal:
+            await send_refusal(client.scope, refusal, client.send)
             return
         headers += [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
         await client.send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -21,15 +21,26 @@ from accounts.requests import parse_uuid
 from generation.broker import progress
 from generation.jobs import forecast, queue
 from generation.models import FINAL_STATES, Generation, State
+from generation.parameters import ErrorCode, RequestRefused
 from generation.responses import Waiting
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
-MAX_STREAMS_OF_USER = 200
-"""Event streams of a user at a time in a process: one for each request that may be queued, twice."""
+MAX_OF_USER = 200
+"""Event streams of a user at a time in a process, and as many held requests: twice the default of `USER_MAX_QUEUED`."""
 MAX_OF_GENERATION = 10
 """Event streams of a generation, and as many held requests: its pages in several tabs and devices."""
+
+_TOO_MANY_HELD = (
+    f"{MAX_OF_USER} of your requests wait for their pictures, the maximum; close some, or send Prefer: respond-async."
+)
+_TOO_MANY_WITH_KEY = (
+    f"{MAX_OF_GENERATION} requests with this Idempotency-Key wait for their pictures, the maximum; close some."
+)
+_TOO_MANY_STREAMS = (
+    f"You have {MAX_OF_USER} event streams open, or {MAX_OF_GENERATION} of this generation, the maximum; close some."
+)
 _MAX_CONNECTIONS = 8
 _DECODING: dict[str, Any] = {"decode_responses": True, "encoding_errors": "replace"}
 
@@ -42,7 +53,6 @@ class Subscription:
     """
 
     access: Access | None = None
-
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: Waiting | None = None
     is_final: bool = False
@@ -64,6 +74,7 @@ class Subscriptions:
     def __init__(self) -> None:
         self._final_events: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
         self._held: dict[asyncio.Event, Access] = {}
+        self._held_of: Counter[str] = Counter()
         self._subscriptions: defaultdict[UUID, set[Subscription]] = defaultdict(set)
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
@@ -99,21 +110,36 @@ class Subscriptions:
             if not self._final_events[generation_id]:
                 del self._final_events[generation_id]
 
-    def hold(self, generation_id: UUID, event: asyncio.Event, access: Access) -> bool:
-        """Set this final event also when the access of its client ends. Returns False if too many clients are held."""
-        self._held[event] = access
-        return not settings.LIMITS or len(self._final_events[generation_id]) <= MAX_OF_GENERATION
+    @contextmanager
+    def held_of(self, caller: str) -> Iterator[None]:
+        """Count a request of this caller as held within the context. Raises `RequestRefused` if there are too many."""
+        if settings.LIMITS and self._held_of[caller] >= MAX_OF_USER:
+            raise RequestRefused(ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY_HELD)
+        self._held_of[caller] += 1
+        try:
+            yield
+        finally:
+            self._held_of[caller] -= 1
+            if not self._held_of[caller]:
+                del self._held_of[caller]
 
-    def admit(self, generation_id: UUID, subscription: Subscription, access: Access) -> bool:
-        """Release the subscription when the access of its client ends. Returns False if there are too many streams."""
+    def hold(self, generation_id: UUID, event: asyncio.Event, access: Access) -> None:
+        """Set this final event also when the access of its client ends. Raises `RequestRefused` if too many are held."""
+        self._held[event] = access
+        if settings.LIMITS and len(self._final_events[generation_id]) > MAX_OF_GENERATION:
+            raise RequestRefused(ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY_WITH_KEY)
+
+    def admit(self, generation_id: UUID, subscription: Subscription, access: Access) -> None:
+        """Release the subscription when the access of its client ends. Raises `RequestRefused` if there are too many."""
         subscription.access = access
         if not settings.LIMITS:
-            return True
+            return
         of_user = sum(
             other.access is not None and other.access.user_id == access.user_id
             for other in chain.from_iterable(self._subscriptions.values())
         )
-        return of_user <= MAX_STREAMS_OF_USER and len(self._subscriptions[generation_id]) <= MAX_OF_GENERATION
+        if of_user > MAX_OF_USER or len(self._subscriptions[generation_id]) > MAX_OF_GENERATION:
+            raise RequestRefused(ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY_STREAMS)
 
     async def is_valid(self, access: Access) -> bool:
         """Return whether the client would be let in now; False if the database cannot be asked."""

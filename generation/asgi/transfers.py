@@ -14,11 +14,10 @@ from typing import IO, Any
 
 from django.conf import settings
 from django.http import StreamingHttpResponse
-from django.template.loader import render_to_string
-from django.urls import set_script_prefix
 
+from generation.asgi.refusals import send_refusal
 from generation.asgi.types import STREAMED, Message, Receive, Scope, Send, wait_for_disconnect
-from generation.parameters import ErrorCode
+from generation.parameters import ErrorCode, RequestRefused
 
 PIECE_BYTES = 64 * 1024
 MAX_OF_USER = 4
@@ -26,6 +25,7 @@ MAX_OF_USER = 4
 MAX_OF_FILE = 32
 """Responses with the same file at a time. A page shows a picture once, but many may open a share link at the same time."""
 
+_TOO_MANY = "Too many downloads at a time; wait until one of those that are running has ended, then try again."
 _THREADS = 4
 _MAX_BYTES_IN_MEMORY = 256 * 1024
 """A larger body is put into a temporary file while it is sent. Most pages are smaller."""
@@ -83,7 +83,7 @@ class Transfers:
     ) -> None:
         with self._counted(getattr(streamed, "transfer_limit", None)) as is_allowed:
             if not is_allowed:
-                await self._refuse(scope, send)
+                await send_refusal(scope, RequestRefused(ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY), send)
             elif scope["method"] == "HEAD":
                 await send(start)
                 await send({"type": "http.response.body", "body": b""})
@@ -100,19 +100,6 @@ class Transfers:
                 await send({"type": "http.response.body", "body": b""})
         finally:
             disconnect.cancel()
-
-    async def _refuse(self, scope: Scope, send: Send) -> None:
-        code = ErrorCode.TOO_MANY_CONNECTIONS
-        body: bytes = await self._run(_refusal_page, scope["root_path"])
-        headers = {
-            "content-type": "text/html; charset=utf-8",
-            "content-length": str(len(body)),
-            "cache-control": "no-store",
-            **code.retry_headers(),
-        }
-        encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": code.status, "headers": encoded})
-        await send({"type": "http.response.body", "body": body})
 
     @contextmanager
     def _counted(self, limit: Limit | None) -> Iterator[bool]:
@@ -132,11 +119,6 @@ class Transfers:
 
     async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
-
-
-def _refusal_page(root_path: str) -> bytes:
-    set_script_prefix(f"{root_path}/")
-    return render_to_string("too_many_downloads.html").encode()
 
 
 def _write(file: IO[bytes], parts: Sequence[bytes]) -> None:

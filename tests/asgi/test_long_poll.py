@@ -9,11 +9,12 @@ from uuid import UUID
 
 import pytest
 from django.db import connections
+from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiToken, User
 from generation.asgi import long_poll, slots, sse, subscriptions
-from generation.asgi.types import Message, Receive, Scope, Send
+from generation.asgi.types import GENERATION_ID, Message, Receive, Scope, Send
 from generation.broker import progress
 from generation.models import Generation, State
 from tests.support.jobs import claimed
@@ -112,11 +113,13 @@ def test_a_slow_client_gets_all_events_before_the_end() -> None:
         output = ""
 
         async def request_record(is_open: bool) -> list[Message]:
-            body = {
-                "origin": "http://testserver/",
-                "record": {"state": next(states), "waiting": None},
-                "access": {"user_id": 1},
+            record = {
+                "state": next(states),
+                "waiting": None,
+                "created": "2026-01-01T00:00:00Z",
+                "parameters": {"output_format": "png"},
             }
+            body = {"origin": "http://testserver/", "record": record, "access": {"user_id": 1}}
             return [{"status": 200, "headers": []}, {"body": json.dumps(body).encode()}]
 
         async def send(message: Message) -> None:
@@ -147,7 +150,7 @@ def test_a_slow_download_does_not_block_other_requests(monkeypatch: pytest.Monke
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"some", "more_body": scope["path"] == "/download"})
+        await send({"type": "http.response.body", "body": b"some"})
 
     async def scenario() -> None:
         middleware = long_poll.LongPollMiddleware(application)
@@ -191,24 +194,57 @@ def test_a_held_client_gets_its_answer_after_a_short_outage(
         has_id = names_the_generation or current_status != 503
         headers = [(b"x-generation-id", generation_id)] if has_id else []
         await send({"type": "http.response.start", "status": current_status, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
+        access = {"user_id": 1, "token_id": 1}
+        await send({"type": "http.response.body", "body": json.dumps(access).encode()})
 
-    async def scenario() -> list[Message]:
-        sent: list[Message] = []
-        bodies = iter([{"type": "http.request", "body": b"", "more_body": False}])
+    start = asyncio.run(submit(long_poll.LongPollMiddleware(application), prefer))
+    assert start["status"] == status
 
-        async def receive() -> Message:
-            if body := next(bodies, None):
-                return body
-            await asyncio.Event().wait()
-            raise AssertionError("the client does not disconnect")
 
-        async def send(message: Message) -> None:
-            sent.append(message)
+def test_a_user_has_a_bounded_number_of_held_clients(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.LIMITS = True
+    monkeypatch.setattr(subscriptions, "MAX_OF_USER", 1)
 
-        path, headers = "/image-to-image", [(b"prefer", prefer)] if prefer else []
-        scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
-        await long_poll.LongPollMiddleware(application)(scope, receive, send)
-        return sent
+    async def scenario() -> None:
+        is_accepted = asyncio.Event()
 
-    assert [message["status"] for message in asyncio.run(scenario()) if "status" in message] == [status]
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            is_post = scope["method"] == "POST"
+            headers = [(b"x-generation-id", str(scope.get(GENERATION_ID, "")).encode())]
+            await send({"type": "http.response.start", "status": 202 if is_post else 200, "headers": headers})
+            await send({"type": "http.response.body", "body": json.dumps({"user_id": 1}).encode()})
+            is_accepted.set()
+
+        middleware = long_poll.LongPollMiddleware(application)
+        held = asyncio.create_task(submit(middleware))
+        await is_accepted.wait()
+        refusal = await submit(middleware)
+        assert (refusal["status"], dict(refusal["headers"])[b"retry-after"]) == (429, b"5")
+        assert (await submit(middleware, b"respond-async"))["status"] == 200
+        held.cancel()
+        await asyncio.wait([held])
+        assert (await submit(middleware, b"wait=1"))["status"] == 200
+
+    asyncio.run(scenario())
+
+
+async def submit(middleware: long_poll.LongPollMiddleware, prefer: bytes = b"") -> Message:
+    """Send an empty submission, and return the start of the response. The client does not disconnect."""
+    starts: list[Message] = []
+    bodies = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Message:
+        if body := next(bodies, None):
+            return body
+        await asyncio.Event().wait()
+        raise AssertionError("the client does not disconnect")
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            starts.append(message)
+
+    headers = [(b"prefer", prefer)] if prefer else []
+    scope = {"type": "http", "method": "POST", "path": "/image-to-image", "headers": headers, "query_string": b""}
+    await middleware(scope, receive, send)
+    (start,) = starts
+    return start

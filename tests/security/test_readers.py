@@ -28,7 +28,7 @@ from accounts.models import User
 from tests.support.generations import make_generation
 generation = make_generation(User.objects.get(username="alice"))
 image = generation.images.get()
-image.file = default_storage.save("test/large.png", ContentFile(os.urandom({FILE_BYTES})))
+image.file = default_storage.save(f"test/{{generation.pk}}/large.png", ContentFile(os.urandom({FILE_BYTES})))
 image.save()
 print(json.dumps([str(generation.pk), image.file.url]))
 """

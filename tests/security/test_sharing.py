@@ -74,7 +74,7 @@ def test_signed_addresses_end_with_the_account(client: Client, alice: User, bob:
     assert client.get(other.images.get().file.url).status_code == 200
     # Staff look at what a suspended user made.
     client.force_login(charlie)
-    assert client.get(addresses[0]).content == storage.read(str(generation.input))
+    assert client.get(addresses[0]).getvalue() == storage.read(str(generation.input))
 
 
 def test_what_was_not_checked_is_veiled_until_a_reviewer_found_it_safe(

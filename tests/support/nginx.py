@@ -20,8 +20,9 @@ needs_nginx = pytest.mark.skipif(
 )
 """With the variable `CI`, tests without nginx fail instead."""
 
+# The tests may run as root, whose files no other user can read; else `user` has no effect.
 _MAIN = """
-daemon off; pid nginx.pid; worker_processes 1; error_log error.log; events {{ worker_connections 1024; }}
+user root; daemon off; pid nginx.pid; worker_processes 1; error_log error.log; events {{ worker_connections 1024; }}
 http {{
     access_log off;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
@@ -31,8 +32,11 @@ http {{
 
 
 @contextmanager
-def nginx(folder: Path, upstream: str) -> Iterator[str]:
-    """Serve the site in front of `upstream`, an address with port, and yield its URL. Logs are in `folder`."""
+def nginx(folder: Path, upstream: str, stored_files: Path | None = None) -> Iterator[str]:
+    """Serve the site in front of `upstream`, an address with port, and yield its URL. Logs are in `folder`.
+
+    With `stored_files`, a directory, its location of stored files is included.
+    """
     port = free_port()
     site = (ROOT / "deploy" / "nginx.conf").read_text()
     secure = site[site.index("server {\n    listen 443") :]
@@ -46,6 +50,12 @@ def nginx(folder: Path, upstream: str) -> Iterator[str]:
     for old, new in changes.items():
         assert old in site, old
         site = site.replace(old, new)
+    if stored_files:
+        begin = site.index("    # location /stored-files/ {")
+        end = site.index("    # }\n", begin) + len("    # }\n")
+        location = re.sub(r"^    # ", "    ", site[begin:end], flags=re.MULTILINE)
+        assert "/var/lib/dreamsite/media/" in location
+        site = site[:begin] + location.replace("/var/lib/dreamsite/media/", f"{stored_files}/") + site[end:]
     (folder / "nginx.conf").write_text(_MAIN.format(site=site))
     process = subprocess.Popen(["nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"])
     try:
