@@ -29,7 +29,7 @@ from tests.support.generations import make_generation
 SECRET = "alices very own words"
 PUBLIC = {
     *("shared", "shared-picture", "shared-input", "shared-preview", "shared-album-picture", "shared-album-thumbnail"),
-    "account-deleted",
+    *("report", "report-album-picture", "account-deleted"),
 }
 """Addresses without sign-in: their random part gives access."""
 
