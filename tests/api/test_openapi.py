@@ -1,5 +1,6 @@
 """The OpenAPI document and its page."""
 
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -7,10 +8,10 @@ import httpx
 import pytest
 from django.core.management import call_command
 from jsonschema import Draft202012Validator
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from generation.parameters import ErrorCode, ImageToImageParameters, bounds
-from tests.support.browser import chromium, needs_chromium
+from tests.support.browser import needs_chromium
 from tests.support.pictures import photo
 from tests.support.service import Service
 
@@ -85,9 +86,8 @@ def test_every_response_documents_request_id_and_rate_limit(document: Any) -> No
 
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_requests_nothing_from_other_hosts(service: Service, scheme: Any) -> None:
-    with chromium() as browser:
-        page = browser.new_page(color_scheme=scheme)
+def test_the_page_requests_nothing_from_other_hosts(service: Service, browser: Browser, scheme: Any) -> None:
+    with closing(browser.new_page(color_scheme=scheme)) as page:
         urls: list[str] = []
         page.on("request", lambda request: urls.append(request.url))
         page.goto(f"{service.url}/docs")
@@ -97,9 +97,8 @@ def test_the_page_requests_nothing_from_other_hosts(service: Service, scheme: An
 
 
 @needs_chromium
-def test_the_page_can_send_its_example_request(service: Service, alices_key: str) -> None:
-    with chromium() as browser:
-        page = browser.new_page()
+def test_the_page_can_send_its_example_request(service: Service, browser: Browser, alices_key: str) -> None:
+    with closing(browser.new_page()) as page:
         page.goto(f"{service.url}/docs")
         page.get_by_role("button", name="Authorize").click()
         page.locator(".auth-container input").fill(alices_key)

@@ -31,9 +31,9 @@ def test_a_small_file_with_many_pixels_takes_no_memory_of_the_web_process(web: W
     dry_run(web, "alice", pictures.photo(32, 32))
     web.reset_peak_memory()
     before = web.memory()
-    with web.serving_others(), ThreadPoolExecutor(4) as pool:
-        responses = list(pool.map(lambda _: dry_run(web, "alice", bomb), range(4)))
-    assert {response.status_code for response in responses} == {200}
+    with web.serving_others():
+        response = dry_run(web, "alice", bomb)
+    assert response.status_code == 200
     assert web.peak_memory() - before < 60 * MEGABYTE
 
 

@@ -24,6 +24,8 @@ for _name in (
     "WAIT_SECONDS",
     "HF_TOKEN",
     "HF_HUB_OFFLINE",
+    # Each of the many processes would compile the project again.
+    "PYTHONDONTWRITEBYTECODE",
 ):
     os.environ.pop(_name, None)
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="dreamsite-test-")

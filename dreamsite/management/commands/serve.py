@@ -19,7 +19,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.http.request import validate_host
 
 from accounts.models import ApiToken, User
-from dreamsite import embedded_redis, health
+from dreamsite import checks, embedded_redis, health
 from dreamsite.host_names import WILDCARDS, host_names, url_host
 from dreamsite.supervisor import Child, Supervisor
 from dreamsite.worker_setup import WorkerSetup, worker_setups
@@ -35,6 +35,7 @@ _SAMPLE = settings.BASE_DIR / "dreamsite" / "static" / "sample.jpg"
 
 class Command(BaseCommand):
     help = "Migrate the database, and run Redis, the web process, the workers and the reaper; restart what ends."
+    requires_system_checks = [checks.SETTINGS]
 
     def handle(self, *args: Any, **options: Any) -> None:
         lock = _lock(settings.DATA_DIR / "serve.lock")
