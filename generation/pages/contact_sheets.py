@@ -213,7 +213,7 @@ def _extension(contact_sheet: ContactSheet, cells: Sequence[Cell]) -> str:
     field = contact_sheet.columns["field"]
     more = ", ".join(contact_sheets.more_values(field, contact_sheet.columns["values"]))
     query = {"from": generation.pk, "mode": "exact", "columns_field": field, "columns": more}
-    return f"{reverse('home')}?{urlencode(query)}"
+    return f"{reverse('home')}?{urlencode(query)}#contact-sheet"
 
 
 def _axis_values(contact_sheet: ContactSheet) -> tuple[list[str], list[str]]:

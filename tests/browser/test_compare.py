@@ -119,7 +119,7 @@ def test_a_share_link_is_created_copied_opened_and_revoked(
     check_everywhere(look)
     picture = look.locator(".after img")
     expect(picture).to_have_css("filter", re.compile("blur"))
-    look.get_by_text("flagged").click()
+    look.get_by_role("figure").get_by_text("flagged").click()
     expect(picture).to_have_css("filter", "none")
     assert picture.evaluate("i => i.naturalWidth") == 96
     assert look.locator(".before img").evaluate("i => i.naturalWidth") == 96

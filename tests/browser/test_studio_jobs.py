@@ -88,6 +88,13 @@ def test_three_jobs_at_once_on_a_phone(phone: Page, service: Service) -> None:
     phone.evaluate(HIDE, False)
     assert phone.title() == "Studio · Dreamsite"
 
+    phone.evaluate("scrollTo(0, 0)")
+    with service.paused_worker():
+        phone.get_by_role("button", name="Generate").click()
+        expect(jobs.first).to_have_class("job queued")
+    expect(jobs.first).to_have_class("job succeeded")
+    phone.wait_for_function("document.querySelector('.job .frames').getBoundingClientRect().bottom < 800")
+
 
 def test_what_is_wrong_in_a_folded_field_is_shown(phone: Page) -> None:
     phone.locator("#prompt").fill("make it night")

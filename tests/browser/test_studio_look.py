@@ -374,6 +374,9 @@ def test_the_studio_names_its_keys_where_there_are_keys(
 @needs_chromium
 def test_it_needs_no_scripts(open_studio: Callable[..., Page], service: Service) -> None:
     page = open_studio(java_script_enabled=False)
+    button = page.get_by_role("button", name="Show parameters").bounding_box()
+    assert button
+    assert button["height"] < 48, "one line"
     page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
     page.get_by_label("What should happen to it?").fill("without scripts")
     page.locator("#num_inference_steps").fill("1")

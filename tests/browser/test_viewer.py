@@ -185,7 +185,18 @@ def test_the_arrows_go_through_rows_and_columns_of_a_contact_sheet(
         expect(viewer.get_by_role("status")).to_have_text(re.compile(f"Prompt {name}"))
     expect(viewer.get_by_role("button", name="Picture below")).to_be_hidden()
     viewer.locator(".flagged .reveal").click()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.keyboard.press("c")
+    above = viewer.get_by_role("button", name="Picture above").bounding_box()
+    left = viewer.get_by_role("button", name="Previous picture").bounding_box()
+    assert above
+    assert left
+    for caption in viewer.locator("figcaption").all():
+        box = caption.bounding_box()
+        assert box
+        assert left["x"] + left["width"] <= box["x"] < box["x"] + box["width"] <= above["x"], "no step covers a name"
     page.keyboard.press("Escape")
+    page.set_viewport_size({"width": 1440, "height": 900})
     last = page.get_by_role("link", name="Prompt hats, Seed 2")
     expect(last).to_be_focused()
     expect(last.locator("img")).to_have_css("filter", "none")

@@ -354,10 +354,16 @@ def test_a_sheet_says_what_its_cells_share_and_how_to_go_on(signed_in: Client, a
     first = Generation.objects.get(cell=0)
     assert f'data-studio="/?from={first.pk}&amp;mode=exact"' in page
     extend = f"/?from={first.pk}&amp;mode=exact&amp;columns_field=seed&amp;columns=5%2C+7%2C+9%2C+11"
-    assert f'href="{extend}"' in page
+    assert f'href="{extend}#contact-sheet"' in page
     form = signed_in.get(extend.replace("&amp;", "&")).content.decode()
     assert re.search(r'<textarea id="columns"[^>]*>5, 7, 9, 11</textarea>', form)
     assert re.search(r'<option value="seed"\s+selected', form)
+    assert re.search(r'id="adjust"[^>]* aria-expanded="true"', form), "phones fold the sheet away otherwise"
+    assert re.search(r'id="contact-sheet"[^>]* open', form)
+    assert (
+        'aria-expanded="false"'
+        in signed_in.get(extend.partition("&amp;columns")[0].replace("&amp;", "&")).content.decode()
+    )
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ function updateCount() {
   }
   const count = boxes().filter((box) => box.checked).length + unseen().length;
   for (const label of document.querySelectorAll("[data-count]")) label.textContent = `${count} selected`;
+  for (const button of document.querySelectorAll("#selection [value=compare]")) button.disabled = count !== 2;
 }
 
 /** With shift, a click sets all boxes between this one and the one clicked before. */

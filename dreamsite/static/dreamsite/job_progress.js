@@ -13,6 +13,8 @@ const REQUEST_MS = 15_000;
 const jobs = document.getElementById("jobs");
 const waitingForStream = [];
 let openStreams = 0;
+// The job that was added last, until its user does something else. It stays in view while it grows.
+let watched = null;
 
 const announcement = Object.assign(document.createElement("p"), { className: "hidden" });
 announcement.setAttribute("role", "status");
@@ -32,10 +34,17 @@ function showStatus(job, ...parts) {
   job.querySelector("[data-status]")?.replaceChildren(...parts);
 }
 
-/** Show a job as one that waits or one that runs: its HTML has both looks. */
+function bringIntoView(job) {
+  const reducesMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  job.scrollIntoView({ block: "nearest", behavior: reducesMotion ? "auto" : "smooth" });
+}
+
+/** Show a job as one that waits or one that runs, which is larger: its HTML has both looks. */
 function showState(job, state) {
+  if (job.classList.contains(state)) return;
   job.classList.toggle("queued", state === "queued");
   job.classList.toggle("running", state === "running");
+  if (job === watched) bringIntoView(job);
 }
 
 /** Follow jobs, the first ones first. Those beyond MAX_STREAMS wait until another one has ended. */
@@ -208,9 +217,11 @@ export function showJob(html) {
 /** Add a job above the others, and bring it into view. */
 export function addJob(job) {
   jobs.prepend(job);
-  const reducesMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  job.scrollIntoView({ block: "nearest", behavior: reducesMotion ? "auto" : "smooth" });
+  watched = job;
+  bringIntoView(job);
 }
+
+for (const type of ["wheel", "pointerdown", "keydown"]) addEventListener(type, () => (watched = null), { passive: true });
 
 document.addEventListener("submit", async (event) => {
   const form = event.target.closest("[data-cancel]");
