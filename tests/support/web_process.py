@@ -26,7 +26,7 @@ OTHERS_ADDRESS = "127.0.0.2"
 DESCRIPTORS = 1024
 """How many files it may have open: few, as on many systems, so that an attack need not be large."""
 
-_MAX_WAIT_SECONDS = 5.0
+_MAX_WAIT_SECONDS = 30.0
 """How long the others may wait for one answer. Alone they wait some milliseconds; the rest is for a busy machine."""
 
 _PAUSE_SECONDS = 0.05
