@@ -8,6 +8,7 @@ from accounts.models import User
 from generation.models import Album
 from tests.support.browser import check_everywhere, needs_chromium, sign_in
 from tests.support.generations import make_generation
+from tests.support.service import wait_until
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
@@ -50,7 +51,7 @@ def test_a_selection_becomes_an_album_that_is_shared(
     page.get_by_role("button", name="Create link").click()
     expect(page.get_by_role("button", name="Copy the link")).to_be_focused()
     address = f"{live_server.url}/s/{album.share_links.get().code}"
-    page.wait_for_function("async (link) => (await navigator.clipboard.readText()) === link", arg=address)
+    wait_until(lambda: page.evaluate("navigator.clipboard.readText()") == address, "the copy")
 
     assert context.browser is not None
     visitor = context.browser.new_context()
@@ -60,7 +61,7 @@ def test_a_selection_becomes_an_album_that_is_shared(
     expect(look.get_by_role("heading", level=1)).to_have_text("Best of")
     pictures = look.locator(".shared-pictures img")
     expect(pictures).to_have_count(2)
-    look.wait_for_function("[...document.images].every((image) => image.naturalWidth)")
+    wait_until(lambda: look.evaluate("[...document.images].every((image) => image.naturalWidth)"), "the pictures")
     pictures.first.click()
     viewer = look.get_by_role("dialog", name="Picture")
     expect(viewer.get_by_alt_text("Picture 1")).to_be_visible()

@@ -16,6 +16,7 @@ from tests.support.browser import (
 )
 from tests.support.generations import make_generation
 from tests.support.pictures import scene
+from tests.support.service import wait_until
 
 CLIP = "getComputedStyle(document.querySelector('.before')).clipPath"
 
@@ -110,7 +111,7 @@ def test_a_share_link_is_created_copied_opened_and_revoked(
     page.get_by_role("button", name="Create link").click()
     expect(page.get_by_role("button", name="Copy the link")).to_be_focused()
     address = f"{live_server.url}/s/{generation.share_links.get().code}"
-    page.wait_for_function("async (link) => (await navigator.clipboard.readText()) === link", arg=address)
+    wait_until(lambda: page.evaluate("navigator.clipboard.readText()") == address, "the copy")
 
     assert context.browser is not None
     visitor = context.browser.new_context()

@@ -92,9 +92,9 @@ def test_a_token_is_copied_and_revoked(page: Page, context: BrowserContext, alic
     page.get_by_role("button", name="Create token").click()
     raw = page.locator("#raw").inner_text()
     page.get_by_role("button", name="Copy the token").click()
-    page.wait_for_function("async (raw) => (await navigator.clipboard.readText()) === raw", arg=raw)
+    wait_until(lambda: page.evaluate("navigator.clipboard.readText()") == raw, "the copy")
     page.get_by_role("button", name="Copy the commands").click()
-    page.wait_for_function("async () => (await navigator.clipboard.readText()).startsWith('curl')")
+    wait_until(lambda: page.evaluate("navigator.clipboard.readText()").startswith("curl"), "the copy")
     assert f"Bearer {raw}" in page.evaluate("navigator.clipboard.readText()")
 
     page.reload()
@@ -189,14 +189,14 @@ def test_going_back_restores_the_scroll_position(page: Page, alice: User, monkey
     link = page.locator(f"#to-{generations[12].pk}")
     scroll_to_end(page, 60)
     link.scroll_into_view_if_needed()
-    page.wait_for_function(POSITION_STORED)
+    wait_until(lambda: page.evaluate(POSITION_STORED), "the position")
     box = link.bounding_box()
     link.click()
     page.wait_for_url(f"**/history/{generations[12].pk}/")
     for return_to_history in (page.go_back, page.reload):
         return_to_history()
         expect(link).to_be_in_viewport()
-        page.wait_for_function(POSITION_STORED)
+        wait_until(lambda: page.evaluate(POSITION_STORED), "the position")
         wait_until(lambda: link.bounding_box() == box, "the position of before")
 
 

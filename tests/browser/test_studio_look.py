@@ -123,7 +123,7 @@ def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., 
     page.keyboard.press("s")
     expect(job.get_by_role("button", name="Copy the link")).to_be_focused()
     address = job.get_by_role("link", name="Open the link").evaluate("link => link.href")
-    page.wait_for_function("async (link) => (await navigator.clipboard.readText()) === link", arg=address)
+    wait_until(lambda: page.evaluate("navigator.clipboard.readText()") == address, "the copy")
     assert httpx.get(address, timeout=WAIT_SECONDS).status_code == 200
     check_everywhere(page)
     job.get_by_role("button", name="Revoke").click()
