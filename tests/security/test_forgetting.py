@@ -1,13 +1,14 @@
 """Deleted for good: no word and no pixel of a deleted generation is left in any file of the service."""
 
+import io
 import json
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
+from PIL import Image
 
-from tests.support.pictures import photo
 from tests.support.service import Service, wait_until
 
 _EXPORT = (
@@ -31,12 +32,19 @@ def word() -> str:
     return "".join(secrets.choice("bcdfghjklmnpqrstvwxz") for _ in range(24))
 
 
+def noise() -> bytes:
+    """Return a picture that no other test sends, so that no other generation has its pixels."""
+    file = io.BytesIO()
+    Image.frombytes("RGB", (128, 128), secrets.token_bytes(3 * 128 * 128)).save(file, "PNG")
+    return file.getvalue()
+
+
 def generate(service: Service, client: httpx.Client, words: list[str]) -> tuple[str, bytes]:
     """Make a generation whose preview is watched and whose answer is kept. Return its id and a part of the preview."""
     prompt, negative_prompt = words
     fields = {"prompt": prompt, "negative_prompt": negative_prompt, "num_inference_steps": "4"}
     headers = {"Idempotency-Key": secrets.token_hex(8)}
-    files = {"image": photo(128, 128)}
+    files = {"image": noise()}
     preview = b""
     with service.paused_worker():
         accepted = client.post(
