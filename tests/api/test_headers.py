@@ -260,7 +260,8 @@ def test_fifty_posts_over_http_and_the_headers_of_a_429(limited_service: Service
     assert (statuses.count(202) + statuses.count(200), statuses.count(429)) == (3, 47)
     refusal = next(answer for answer in answers if answer.status_code == 429)
     assert refusal.json()["detail"]["code"] == "too_many_requests"
-    assert refusal.headers["ratelimit-limit"] == "3"
+    # Which of the two limits is reached depends on the order: of accepted requests, or of sent pictures, twice as many.
+    assert refusal.headers["ratelimit-limit"] in ("3", "6")
     assert refusal.headers["ratelimit-remaining"] == "0"
     assert refusal.headers["retry-after"] == refusal.headers["ratelimit-reset"]
     assert 1 <= int(refusal.headers["retry-after"]) <= 61
