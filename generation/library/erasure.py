@@ -2,21 +2,18 @@
 
 `secure_delete` overwrites what is deleted in the database's pages. Two places are left to `step`:
 
-- FTS5 marks entries as deleted, and drops them when segments are merged. From SQLite 3.42 on it can delete at once, which
-  the migration of the index asks for.
+- FTS5 marks entries as deleted, and drops them when segments are merged. From SQLite 3.42 on it can delete at once; the
+  migration that creates the index sets its option `secure-delete` then.
 - The write-ahead log has pages as they were, until it is truncated.
 
 PostgreSQL does both by itself, in its own time: autovacuum, and the recycling of its log.
 """
 
-import sqlite3
 from typing import Any
 
 from django.db import OperationalError, connection
 
 from generation.models import PendingErasure
-
-INDEX_DELETES_AT_ONCE = sqlite3.sqlite_version_info >= (3, 42)
 
 _MERGED_PAGES = 500
 """Pages of the index, of 4 kB, that one step may write."""
@@ -45,9 +42,10 @@ def _merge_index() -> bool:
     is_first = not PendingErasure.objects.filter(is_merging=True).exists()
     if is_first:
         PendingErasure.objects.update(is_merging=True)
-    if INDEX_DELETES_AT_ONCE:
-        return True
     with connection.cursor() as cursor:
+        # The index knows, not the version of SQLite: an index that an older one created lacks the option.
+        if cursor.execute("SELECT v FROM generation_words_config WHERE k = 'secure-delete' AND v").fetchone():
+            return True
         before = _total_changes(cursor)
         pages = -_MERGED_PAGES if is_first else _MERGED_PAGES
         cursor.execute("INSERT INTO generation_words (generation_words, rank) VALUES ('merge', %s)", [pages])
