@@ -45,9 +45,13 @@ class KnownUser:
 
 @dataclass
 class Caller:
-    """For whom a request counts. `user` is None while only the address is known."""
+    """For whom a request counts. `user` is None while only the address is known.
+
+    `credential` is the digest of the token, or of a page's session; empty without.
+    """
 
     address: str
+    credential: bytes
     user: KnownUser | None
 
     @property
@@ -70,14 +74,14 @@ class Callers:
         """Return the caller of a request."""
         client = scope.get("client")
         address = counted_address(client[0]) if client else None
-        return Caller(address or "", self._users.get(_credential(scope)))
-
-    def learn(self, scope: Scope, caller: Caller) -> None:
-        """Remember whose the credential of an answered request is, if a view told it."""
         credential = _credential(scope)
-        if caller.user and credential:
-            self._users[credential] = caller.user
-            self._users.move_to_end(credential)
+        return Caller(address or "", credential, self._users.get(credential))
+
+    def learn(self, caller: Caller) -> None:
+        """Remember whose the credential of an answered request is, if a view told it."""
+        if caller.user and caller.credential:
+            self._users[caller.credential] = caller.user
+            self._users.move_to_end(caller.credential)
             if len(self._users) > _MAX_KNOWN:
                 self._users.popitem(last=False)
 

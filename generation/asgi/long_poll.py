@@ -91,7 +91,7 @@ class LongPollMiddleware:
         try:
             await self._serve({**scope, CALLER: caller}, incoming, send)
         finally:
-            self._callers.learn(scope, caller)
+            self._callers.learn(caller)
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         while True:

@@ -43,7 +43,7 @@ def send(callers: Callers, request: Scope, user: User | None = None) -> str:
     key = caller.key
     if user:
         caller.identify(user)
-    callers.learn(request, caller)
+    callers.learn(caller)
     return key
 
 
