@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -20,34 +18,9 @@ from generation.models import Generation, State
 from tests.support.jobs import claimed
 from tests.support.servers import EmbeddedRedis
 from tests.support.service import WAIT_SECONDS
+from tests.support.subscriptions import run
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
-
-Scenario = Callable[[subscriptions.Subscriptions], Awaitable[None]]
-
-
-def run(scenario: Scenario) -> None:
-    async def with_subscriptions() -> None:
-        registry = subscriptions.Subscriptions()
-        registry.start()
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await wait_until_listening(registry)
-                await scenario(registry)
-        finally:
-            await registry.stop()
-
-    asyncio.run(with_subscriptions())
-
-
-async def wait_until_listening(registry: subscriptions.Subscriptions) -> None:
-    """Publish events until one arrives: a stream is read from when the connection is open."""
-    generation_id = uuid7()
-    with registry.final_event(generation_id) as final:
-        while not final.is_set():
-            await asyncio.to_thread(progress.publish, generation_id, State.SUCCEEDED)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(final.wait(), 0.1)
 
 
 def test_an_event_wakes_only_the_client_of_its_generation() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from generation.asgi import sse, subscriptions
 from generation.asgi.types import Message
 from generation.broker import progress
 from generation.parameters import RequestRefused
-from tests.support.service import WAIT_SECONDS
+from tests.support.subscriptions import run
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db(transaction=True)]
 
@@ -60,22 +60,6 @@ class Stream:
     async def wait_for(self, text: str) -> None:
         while text not in self.output:
             await asyncio.sleep(0.01)
-
-
-Scenario = Callable[[subscriptions.Subscriptions], Awaitable[None]]
-
-
-def run(scenario: Scenario) -> None:
-    async def with_subscriptions() -> None:
-        registry = subscriptions.Subscriptions()
-        registry.start()
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await scenario(registry)
-        finally:
-            await registry.stop()
-
-    asyncio.run(with_subscriptions())
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any) -> None:

@@ -1,10 +1,8 @@
 """Limits of users: exact under any number of simultaneous requests, and explained by each refusal."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connections
 from django.utils import timezone
 from pytest_django import Settings
 from uuid_utils.compat import uuid7
@@ -18,7 +16,7 @@ from generation.models import (
 )
 from generation.parameters import ErrorCode
 from tests.support.generations import unnamed_files
-from tests.support.jobs import claim, claimed, submit
+from tests.support.jobs import claim, claimed, submit, submit_at_once
 
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 
@@ -127,17 +125,5 @@ def test_yesterday_does_not_count(token: ApiToken, settings: Settings) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_fifty_at_once_do_not_exceed_a_limit(token: ApiToken, settings: Settings) -> None:
     settings.USER_MAX_QUEUED = 7
-
-    def attempt(_: int) -> bool:
-        try:
-            submit(token)
-        except OverLimit:
-            return False
-        finally:
-            connections.close_all()
-        return True
-
-    with ThreadPoolExecutor(16) as pool:
-        accepted = list(pool.map(attempt, range(50)))
-    assert (sum(accepted), Generation.objects.count()) == (7, 7)
+    assert (submit_at_once(token, 50), Generation.objects.count()) == (7, 7)
     assert unnamed_files() == []

@@ -1,12 +1,11 @@
 """The bytes that are stored for a user: what rows say is what lies in the storage, and a limit like cost."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import BytesIO
 
 import pytest
 from django.core.files.storage import default_storage
-from django.db import connection, connections
+from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -22,7 +21,7 @@ from generation.models import Generation, RetentionRule
 from generation.parameters import ErrorCode
 from generation.worker import execution
 from tests.support.generations import existing, files_of, make_generation, unnamed_files
-from tests.support.jobs import claimed, submit
+from tests.support.jobs import claimed, submit, submit_at_once
 from tests.support.pictures import photo
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("redis", "tiny_edit")]
@@ -133,19 +132,7 @@ def test_a_limit_of_the_user_overrides_the_setting_and_an_upload_is_not_decoded(
 def test_many_at_once_do_not_exceed_the_limit(alices: ApiToken, settings: Settings) -> None:
     first = submit(alices)
     settings.USER_MAX_BYTES = 5 * (first.input_bytes + first.output_bytes)
-
-    def attempt(_: int) -> bool:
-        try:
-            submit(alices)
-        except OverLimit:
-            return False
-        finally:
-            connections.close_all()
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        accepted = sum(pool.map(attempt, range(20)))
-    assert accepted == 4
+    assert submit_at_once(alices, 20) == 4
     assert limits.stored_bytes(alices.user) == settings.USER_MAX_BYTES
     assert unnamed_files() == []
 

@@ -1,15 +1,18 @@
 """Generations in the queue, without a worker process."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import BytesIO
 
+from django.db import connections
 from django.utils import timezone
 from PIL import Image
 
 from accounts.models import ApiToken
 from generation.images.uploads import read_upload
 from generation.jobs import queue, submission
+from generation.jobs.limits import OverLimit
 from generation.models import GeneratedImage, Generation
 from generation.parameters import ImageToImageParameters
 
@@ -21,6 +24,22 @@ def submit(token: ApiToken, **fields: str) -> Generation:
     picture = read_upload(png, max_pixels=10_000)
     parameters = ImageToImageParameters.from_form({"prompt": "make it night", **fields})
     return submission.submit(submission.build(submission.Request(token.user, token, parameters, picture)), picture)
+
+
+def submit_at_once(token: ApiToken, count: int) -> int:
+    """Submit `count` requests in threads, and return how many were accepted; limits may refuse the others."""
+
+    def attempt(_: int) -> bool:
+        try:
+            submit(token)
+        except OverLimit:
+            return False
+        finally:
+            connections.close_all()
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        return sum(pool.map(attempt, range(count)))
 
 
 def claim(worker: str = "worker-1", pool: str = "default", warm: Sequence[str] = ()) -> Generation | None:
