@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts import audit
-from accounts.models import User
+from accounts.models import AuditEntry, User
 
 _MARK = "changes_nothing"
 
@@ -29,8 +29,8 @@ def audit_middleware(
         user = request.user
         if not (isinstance(user, User) and user.is_staff):
             return get_response(request)
-        entries: list[object] = []
-        token = audit.recorded.set(entries)  # type: ignore[arg-type]
+        entries: list[AuditEntry] = []
+        token = audit.recorded.set(entries)
         try:
             response = get_response(request)
         finally:

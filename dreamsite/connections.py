@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from accounts import request_ids
 from accounts.addresses import counted_address
 from dreamsite.stalled_readers import DropStalledReaders
+from generation.asgi.counting import counted
 from generation.asgi.refusals import error_content
 from generation.asgi.types import Application, Receive, Scope, Send, send_json
 from generation.parameters import ErrorCode
@@ -240,7 +241,7 @@ class Connection(DropStalledReaders, HttpToolsProtocol):
             "content-type": "application/json",
             "content-length": str(len(content)),
             "cache-control": "no-store",
-            "x-request-id": uuid4().hex,
+            "x-request-id": request_ids.new(),
             "connection": "close",
             **code.retry_headers(),
         }
@@ -266,12 +267,7 @@ def requests_per_address(application: Application) -> Application:
             content = error_content(scope["path"], code, _TOO_MANY_CONNECTIONS)
             await send_json(send, code.status, content, {**code.retry_headers(), "Connection": "close"})
             return
-        running[address] += 1
-        try:
+        with counted(running, address):
             await application(scope, receive, send)
-        finally:
-            running[address] -= 1
-            if not running[address]:
-                del running[address]
 
     return bounded

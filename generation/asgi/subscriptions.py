@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from accounts.access import Access, still_valid
 from accounts.requests import parse_uuid
+from generation.asgi.counting import counted
 from generation.broker import progress
 from generation.jobs import forecast, queue
 from generation.models import FINAL_STATES, Generation, State
@@ -115,13 +116,8 @@ class Subscriptions:
         """Count a request of this caller as held within the context. Raises `RequestRefused` if there are too many."""
         if settings.LIMITS and self._held_of[caller] >= MAX_OF_USER:
             raise RequestRefused(ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY_HELD)
-        self._held_of[caller] += 1
-        try:
+        with counted(self._held_of, caller):
             yield
-        finally:
-            self._held_of[caller] -= 1
-            if not self._held_of[caller]:
-                del self._held_of[caller]
 
     def hold(self, generation_id: UUID, event: asyncio.Event, access: Access) -> None:
         """Set this final event also when the access of its client ends. Raises `RequestRefused` if too many are held."""

@@ -15,6 +15,7 @@ from typing import IO, Any
 from django.conf import settings
 from django.http import StreamingHttpResponse
 
+from generation.asgi.counting import counted
 from generation.asgi.refusals import send_refusal
 from generation.asgi.types import STREAMED, Message, Receive, Scope, Send, wait_for_disconnect
 from generation.parameters import ErrorCode, RequestRefused
@@ -109,13 +110,8 @@ class Transfers:
         elif self._open[limit.key] >= limit.most:
             yield False
         else:
-            self._open[limit.key] += 1
-            try:
+            with counted(self._open, limit.key):
                 yield True
-            finally:
-                self._open[limit.key] -= 1
-                if not self._open[limit.key]:
-                    del self._open[limit.key]
 
     async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
