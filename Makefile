@@ -1,8 +1,11 @@
 # Two commands do everything: `make run` and `make test`.
-PYTHON ?= python3.11
+# The newest Python that starts and can make environments: a name alone may be left over, or lack what Debian packs apart.
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c "import ensurepip" >/dev/null 2>&1 && echo $$python && break; done)
 BIN = .venv/bin
+UV = build/uv/bin/uv
 
-.PHONY: run test chaos bench evaluate screenshots models lint requirements audit clean
+.PHONY: run test chaos rolling container bench evaluate screenshots models lint wheel requirements check-requirements audit clean
 
 run: .venv/run
 	$(BIN)/python manage.py serve
@@ -12,6 +15,12 @@ test: .venv/dev
 
 chaos: .venv/dev
 	$(BIN)/python -m tests.tools.chaos $(ARGS)
+
+rolling: .venv/dev
+	$(BIN)/python -m tests.tools.rolling $(ARGS)
+
+container: .venv/dev
+	$(BIN)/python -m tests.tools.container $(ARGS)
 
 bench: .venv/dev
 	$(BIN)/python -m tests.tools.bench $(ARGS)
@@ -37,33 +46,58 @@ lint: .venv/dev
 
 # Installed once, and again whenever what is pinned has changed: wheels alone, each with a hash, but for torch.
 INSTALL = $(BIN)/pip install --quiet --only-binary :all:
+ifdef TORCH
+# A build of torch that the package index does not have; uv knows PyTorch's own indexes.
+INSTALL_TORCH = $(UV) pip install --quiet --no-config --python .venv --only-binary :all: --torch-backend $(TORCH)
+.venv/run .venv/dev: | $(UV)
+else
+INSTALL_TORCH = $(INSTALL)
+endif
 
 .venv/run: requirements/run.txt requirements/torch.txt | .venv/bin/pip
-	@echo "Installing into .venv; the first time this takes a minute or two."
+	@echo "Installing into .venv; README says how much is downloaded the first time."
 	$(INSTALL) --no-deps --require-hashes --requirement requirements/run.txt
-	$(INSTALL) --requirement requirements/torch.txt
+	$(INSTALL_TORCH) --requirement requirements/torch.txt
 	touch $@
 
 .venv/dev: requirements/dev.txt requirements/torch.txt | .venv/bin/pip
-	@echo "Installing into .venv; the first time this takes a minute or two."
+	@echo "Installing into .venv; README says how much is downloaded the first time."
 	$(INSTALL) --no-deps --require-hashes --requirement requirements/dev.txt
-	$(INSTALL) --requirement requirements/torch.txt
+	$(INSTALL_TORCH) --requirement requirements/torch.txt
 	touch .venv/run $@
 
 .venv/bin/pip:
+	@test -n "$(PYTHON)" || { echo "No Python from 3.11 to 3.14 with venv was found; set PYTHON to one."; exit 1; }
 	$(PYTHON) -m venv .venv
 
+# The wheel, in build/wheel/.
+wheel: .venv/dev
+	$(BIN)/python -m hatchling build --target wheel --directory build/wheel
+
 # Pin what pyproject.toml asks for, for every platform. `make requirements UPGRADE=--upgrade` takes the newest releases.
-LOCK = build/uv/bin/uv pip compile --quiet $(UPGRADE)
+LOCK = $(UV) pip compile --quiet $(UPGRADE)
 LOCK_PROJECT = $(LOCK) pyproject.toml --constraints requirements/torch.txt
 
-requirements: build/uv/bin/uv
+requirements: $(UV)
 	$(LOCK_PROJECT) --output-file requirements/run.txt
 	$(LOCK_PROJECT) --extra dev --constraints requirements/run.txt --output-file requirements/dev.txt
 	$(LOCK_PROJECT) --extra gpu --constraints requirements/run.txt --output-file requirements/gpu.txt
+	$(LOCK_PROJECT) --extra observability --constraints requirements/run.txt --output-file requirements/observability.txt
 	$(LOCK) --group audit --output-file requirements/audit.txt
 
-build/uv/bin/uv:
+# Whether what is pinned has a wheel for each Python on each platform. dev has what run and observability have.
+check-requirements: $(UV)
+	@set -e; for python in 3.11 3.12 3.13 3.14; do \
+	for platform in x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin; do \
+		for name in dev gpu audit; do \
+			MACOSX_DEPLOYMENT_TARGET=14.0 $(UV) pip install --quiet --no-config --dry-run --target build/none --no-deps \
+				--only-binary :all: --python-version $$python --python-platform $$platform \
+				--requirement requirements/$$name.txt --requirement requirements/torch.txt; \
+		done; \
+		echo "Python $$python, $$platform: wheels of everything"; \
+	done; done
+
+$(UV):
 	$(PYTHON) -m venv build/uv
 	build/uv/bin/pip install --quiet uv==0.13.9
 

@@ -1,21 +1,40 @@
 """The forms of the account pages."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import BaseUserCreationForm, SetPasswordForm
 from django.utils import timezone
 
-from accounts import usernames
+from accounts import mail, usernames
 from accounts.confirmation import ConfirmPasswordForm
 from accounts.models import ApiToken, User
 
 
+def revoke_tokens_field(help_text: str) -> forms.BooleanField:
+    return forms.BooleanField(label="Revoke my API tokens, too", initial=True, required=False, help_text=help_text)
+
+
 class SignUpForm(BaseUserCreationForm[User]):
+    """A name and a password; with mail an address, too, which is the account's once it is confirmed."""
+
+    address = forms.EmailField(
+        label="E-mail address (optional)",
+        required=False,
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+        help_text="Without one, only an administrator can help if you lose your password.",
+    )
+
     class Meta:
         model = User
         fields = ("username",)
         help_texts = {"username": "At most 150 letters of one script, digits and @ . + - _"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not mail.is_on():
+            del self.fields["address"]
 
     def clean_username(self) -> str:
         name: str = self.cleaned_data["username"]
@@ -27,12 +46,7 @@ class ChangePasswordForm(ConfirmPasswordForm, SetPasswordForm):  # type: ignore[
     """The old password, a new one, and whether the tokens end."""
 
     always = True
-    revoke_tokens = forms.BooleanField(
-        label="Revoke my API tokens, too",
-        initial=True,
-        required=False,
-        help_text="Untick it if only you know the old password. Programs need new tokens then.",
-    )
+    revoke_tokens = revoke_tokens_field("Untick it if only you know the old password. Programs need new tokens then.")
     field_order = ("password", "new_password1", "new_password2", "revoke_tokens")
 
 

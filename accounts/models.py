@@ -63,6 +63,12 @@ class User(AbstractUser):
     folded_username = FoldedUsername(max_length=450, unique=True, editable=False)
 
     blur_flagged = models.BooleanField("blur flagged pictures", default=True)
+    tells_recipe = models.BooleanField(
+        "downloads tell their recipe",
+        default=False,
+        db_default=False,
+        help_text="Prompt and settings, in their credentials.",
+    )
     theme = models.CharField(
         max_length=5, choices=[("auto", "system"), ("light", "light"), ("dark", "dark")], default="auto"
     )
@@ -70,8 +76,17 @@ class User(AbstractUser):
         max_length=200, blank=True, help_text="The model that the studio starts with. Empty: the default model."
     )
 
+    notify_of_tokens = models.BooleanField(default=True)
+    notify_of_exports = models.BooleanField(default=True)
+    notify_of_alerts = models.BooleanField(default=True)
+    alerts_mailed = models.DateTimeField(
+        null=True, editable=False, help_text="When the last mail about alerts was noted."
+    )
+
     class Meta(AbstractUser.Meta):
         permissions: ClassVar = [("suspend_user", "Can suspend user")]
+        # Every claim looks for them.
+        indexes: ClassVar = [models.Index(fields=["id"], condition=models.Q(max_running=0), name="may_run_nothing")]
 
     def clean(self) -> None:
         super().clean()
@@ -185,8 +200,34 @@ class ApiToken(models.Model):
             security_log.log("token.revoke", user=self.user.get_username(), token=self.prefix)
 
 
-class SignUpAttempt(models.Model):
-    """A submission of the sign-up page, for `accounts.sign_ups` to count: digests of its address and network."""
+class OutgoingMail(LeasedJob):
+    """A mail that is to be sent, and for a while after it was: see `accounts.mail`."""
+
+    class Kind(models.TextChoices):
+        """What it is about: the name of its template, and what the setting EMAIL_NOTICES calls it."""
+
+        # No mail yet, but a request for links of `PASSWORD_RESET`, of which only the address is known.
+        FORGOTTEN_PASSWORD = "forgotten_password"
+        PASSWORD_RESET = "password_reset"
+        CONFIRMATION = "confirmation"
+        # To the address that the user had.
+        CHANGED_ADDRESS = "changed_address"
+        TOKEN = "tokens"
+        EXPORT = "exports"
+        ALERTS = "alerts"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    user = models.ForeignKey(User, models.CASCADE, null=True, related_name="mails")
+    address = models.EmailField(blank=True, help_text="The recipient. Empty: the address that the user has then.")
+    details = models.JSONField(default=dict, help_text="What its template needs, without secrets.")
+
+    class Meta:
+        ordering = ("created", "id")
+
+
+class Attempt(models.Model):
+    """A submission of a page that is open to anybody, for `accounts.attempts` to count: digests of address and network."""
 
     when = models.DateTimeField(default=timezone.now, db_index=True)
     address = models.CharField(max_length=64, db_index=True)

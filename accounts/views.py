@@ -1,6 +1,5 @@
 """Sign-in, sign-up and the page of a user's tokens."""
 
-import math
 from typing import Any
 
 from django.conf import settings
@@ -9,18 +8,18 @@ from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from accounts import lockout, security_log, sign_ups, usernames
+from accounts import attempts, lockout, mail, security_log, usernames
 from accounts.forms import ChangePasswordForm, NewTokenForm, SignUpForm
-from accounts.models import ApiToken
+from accounts.models import ApiToken, OutgoingMail
+from accounts.refused_attempts import too_many_attempts
 from accounts.requests import current_user
 
 
@@ -47,7 +46,7 @@ class SignIn(LoginView):
         return super().form_invalid(form)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(sign_up=settings.SIGN_UP, **kwargs)
+        return super().get_context_data(sign_up=settings.SIGN_UP, sends_mail=mail.is_on(), **kwargs)
 
 
 @never_cache
@@ -61,14 +60,20 @@ def sign_up(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return render(request, "accounts/sign_up.html", {"form": SignUpForm()})
     try:
-        sign_ups.count_attempt(request.META.get("REMOTE_ADDR", ""))
-    except sign_ups.TooManyAttempts as error:
-        return _too_many_sign_ups(request, error)
+        attempts.count("sign-up", request.META.get("REMOTE_ADDR", ""), settings.SIGN_UP_ATTEMPTS)
+    except attempts.TooManyAttempts as error:
+        security_log.log("account.refuse")
+        return too_many_attempts(request, error, "too_many_sign_ups.html")
     form = SignUpForm(request.POST)
     if not form.is_valid() or not _save(form):
         return render(request, "accounts/sign_up.html", {"form": form})
     user = form.instance
     security_log.log("account.create", user=user.username)
+    if address := form.cleaned_data.get("address"):
+        mail.ask_to_confirm(user, address)
+        messages.success(
+            request, f"A mail with a link is on its way to {address}. Open the link to confirm the address."
+        )
     login(request, user, "django.contrib.auth.backends.ModelBackend")
     response = redirect(settings.LOGIN_REDIRECT_URL)
     lockout.remember_device(response, user)
@@ -83,13 +88,6 @@ def _save(form: SignUpForm) -> bool:
         form.add_error("username", usernames.TAKEN)
         return False
     return True
-
-
-def _too_many_sign_ups(request: HttpRequest, error: sign_ups.TooManyAttempts) -> HttpResponse:
-    security_log.log("account.refuse")
-    page = render(request, "accounts/too_many_sign_ups.html", {"end": error.end}, status=429)
-    page["Retry-After"] = str(max(1, math.ceil((error.end - timezone.now()).total_seconds())))
-    return page
 
 
 @never_cache
@@ -123,7 +121,9 @@ def tokens(request: HttpRequest) -> HttpResponse:
     form = NewTokenForm(request, request.POST if request.method == "POST" else None)
     new_token, raw_token = None, ""
     if form.is_valid():
-        new_token, raw_token = ApiToken.objects.issue(user, form.cleaned_data["name"], form.expires())
+        with transaction.atomic():
+            new_token, raw_token = ApiToken.objects.issue(user, form.cleaned_data["name"], form.expires())
+            mail.notify(OutgoingMail.Kind.TOKEN, user, name=new_token.name, prefix=new_token.prefix)
         form = NewTokenForm(request)
     return render(
         request,

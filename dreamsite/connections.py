@@ -19,8 +19,10 @@ from accounts import request_ids
 from accounts.addresses import counted_address
 from dreamsite.stalled_readers import DropStalledReaders
 from generation.asgi.counting import counted
-from generation.asgi.refusals import error_content
+from generation.asgi.refusals import error_content, with_error_code
+from generation.asgi.request_counter import OTHER
 from generation.asgi.types import Application, Receive, Scope, Send, send_json
+from generation.broker import counters
 from generation.parameters import ErrorCode
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -236,6 +238,8 @@ class Connection(DropStalledReaders, HttpToolsProtocol):
         self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def _answer(self, code: ErrorCode, message: str) -> None:
+        counters.add(counters.REFUSALS, code)
+        counters.add(counters.REQUESTS, OTHER, str(code.status))
         content = json.dumps(error_content(self.url.decode("latin-1"), code, message)).encode()
         headers = {
             "content-type": "application/json",
@@ -265,7 +269,8 @@ def requests_per_address(application: Application) -> Application:
         if running[address] >= settings.CONNECTIONS_PER_ADDRESS:
             code = ErrorCode.TOO_MANY_CONNECTIONS
             content = error_content(scope["path"], code, _TOO_MANY_CONNECTIONS)
-            await send_json(send, code.status, content, {**code.retry_headers(), "Connection": "close"})
+            headers = {**code.retry_headers(), "Connection": "close"}
+            await send_json(with_error_code(send, code), code.status, content, headers)
             return
         with counted(running, address):
             await application(scope, receive, send)

@@ -1,12 +1,13 @@
-"""`/ready`: whether all parts of the service are available. The ASGI middleware answers `/health`."""
+"""`/ready`: whether all parts of the service are available, and how requests arrive. The ASGI middleware answers `/health`."""
 
 import secrets
 from collections.abc import Callable, Iterator
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.core.signing import BadSignature, TimestampSigner
 from django.db import connection
-from django.http import HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -14,6 +15,10 @@ from generation.broker import workers
 from generation.broker.connection import eviction_policy, redis_client
 from generation.images import disk
 from generation.models import DiffusionModel
+from generation.models.schema import pending_migrations
+
+SEEN_SIGNER = TimestampSigner(salt="dreamsite.health.seen_request")
+_SEEN_SECONDS = 60
 
 
 @never_cache
@@ -42,6 +47,25 @@ def _warnings() -> Iterator[str]:
             yield f"The disk of {found.folder} is nearly full: {found.space}"
 
 
+@never_cache
+@require_safe
+def seen_request(request: HttpRequest) -> JsonResponse:
+    """Answer how a request arrived, after the proxies on its way; for `manage.py doctor`, which signs its address."""
+    try:
+        SEEN_SIGNER.unsign(request.GET.get("sign", ""), max_age=_SEEN_SECONDS)
+    except BadSignature:
+        raise Http404 from None
+    return JsonResponse(
+        {
+            "scheme": request.scheme,
+            "host": request.get_host(),
+            "path": request.path,
+            "address": request.META.get("REMOTE_ADDR", ""),
+            "forwarded_for": request.headers.get("X-Forwarded-For", ""),
+        }
+    )
+
+
 def missing() -> list[str]:
     """Return the names of the parts that are not available."""
     return [name for name, is_available in CHECKS.items() if not _succeeds(is_available)]
@@ -51,6 +75,11 @@ def _database() -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return True
+
+
+def _migrations() -> bool:
+    # Newer code must wait for `manage.py migrate`; older code goes on beside a newer database.
+    return not pending_migrations()
 
 
 def _redis() -> bool:
@@ -75,6 +104,7 @@ def _worker() -> bool:
 
 CHECKS: dict[str, Callable[[], bool]] = {
     "database": _database,
+    "migrations": _migrations,
     "redis": _redis,
     "storage": _storage,
     "disk": _disk,

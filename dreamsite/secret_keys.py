@@ -15,6 +15,11 @@ def checked(setting: str, key: str) -> str:
     return key
 
 
+def given_or_created(setting: str, key: str, path: Path) -> str:
+    """Return the key of a setting, or, if that is empty, the one in this file. Raises `SystemExit` as both do."""
+    return checked(setting, key) if key else created_once(path)
+
+
 def created_once(path: Path) -> str:
     """Return the key in this file. The link that creates it is atomic, so that two first starts use the same key.
 

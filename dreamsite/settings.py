@@ -3,22 +3,30 @@
 Every variable is listed in docs/settings.md; a test compares the two. All state is in DATA_DIR.
 """
 
+import logging
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import django_stubs_ext
 import environ
 
-from dreamsite import secret_keys
+from dreamsite import __version__, secret_keys
 from dreamsite.host_names import host_names
+from dreamsite.mail_server import mail_settings
 from generation.asgi.paths import API_PATHS
 
 # Makes Django's generic classes, such as ModelAdmin, accept their type argument at run time.
 django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+# Only wheels have the templates in this package. In a checkout they lie beside manage.py.
+_PACKAGED_TEMPLATES = BASE_DIR / "dreamsite" / "templates"
+IS_CHECKOUT = not _PACKAGED_TEMPLATES.is_dir()
+
+VERSION = __version__
 
 
 class _Env(environ.Env):
@@ -27,15 +35,32 @@ class _Env(environ.Env):
     def get_value(self, var: str, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().get_value(var, *args, **kwargs)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, ZoneInfoNotFoundError):
             raise SystemExit(f"{var}={os.environ.get(var)!r} is not a valid value; see docs/settings.md.") from None
 
 
 env = _Env()  # type: ignore[no-untyped-call]
 
 
+def _log_level(name: str) -> str:
+    """Return the name of a level, in whatever case, as logging has it. Raises ValueError."""
+    if name.upper() not in logging.getLevelNamesMapping():
+        raise ValueError
+    return name.upper()
+
+
+def _default_data_dir() -> Path:
+    """Return `data` in a checkout, else a directory that is the same wherever a command is started.
+
+    https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    if IS_CHECKOUT:
+        return BASE_DIR / "data"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "dreamsite"
+
+
 def _data_dir() -> Path:
-    path = Path(env.str("DATA_DIR", default=str(BASE_DIR / "data"))).resolve()
+    path = Path(env.str("DATA_DIR", default="") or _default_data_dir()).resolve()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
@@ -50,9 +75,7 @@ def _data_dir() -> Path:
 DATA_DIR = _data_dir()
 # Signs sessions and cookies; what a fallback has signed still counts.
 _shared_key = env.str("SECRET_KEY", default="")
-SECRET_KEY = (
-    secret_keys.checked("SECRET_KEY", _shared_key) if _shared_key else secret_keys.created_once(DATA_DIR / "secret_key")
-)
+SECRET_KEY = secret_keys.given_or_created("SECRET_KEY", _shared_key, DATA_DIR / "secret_key")
 SECRET_KEY_FALLBACKS = [
     secret_keys.checked("A key of SECRET_KEY_FALLBACKS", key) for key in env.list("SECRET_KEY_FALLBACKS", default=[])
 ]
@@ -64,6 +87,10 @@ elif _shared_key:
     URL_SECRET_KEYS = [SECRET_KEY, *SECRET_KEY_FALLBACKS]
 else:
     URL_SECRET_KEYS = [secret_keys.created_once(DATA_DIR / "url_secret_key")]
+# Watermarks are written and read with this key. It has nothing to do with the others, which may change.
+WATERMARK_KEY = secret_keys.given_or_created(
+    "WATERMARK_KEY", env.str("WATERMARK_KEY", default=""), DATA_DIR / "watermark_key"
+)
 DEBUG = env.bool("DEBUG", default=False)
 
 # Addresses.
@@ -82,7 +109,7 @@ if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
     # Monitoring requests it without the proxy.
-    SECURE_REDIRECT_EXEMPT = [rf"^{URL_PREFIX}/ready$".replace("^/", "^")]
+    SECURE_REDIRECT_EXEMPT = [rf"^{URL_PREFIX}/(ready|metrics)$".replace("^/", "^")]
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = HSTS_SUBDOMAINS
     SECURE_HSTS_PRELOAD = HSTS_PRELOAD
@@ -94,6 +121,16 @@ if HTTPS:
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=["127.0.0.1", "::1"] if HTTPS else [])
 # Whom to tell about a vulnerability: addresses such as mailto:security@example.org, in /.well-known/security.txt.
 SECURITY_CONTACT = env.list("SECURITY_CONTACT", default=[])
+# Where browsers find the site, for links in mails.
+SITE_URL = env.str("SITE_URL", default="").rstrip("/")
+# What the site calls itself and looks like.
+SITE_NAME = env.str("SITE_NAME", default="Dreamsite").strip()
+SITE_LOGO = env.str("SITE_LOGO", default="")
+SITE_ACCENT = env.str("SITE_ACCENT", default="")
+# Who may read `/metrics`: whoever has the token, and the addresses of these networks.
+_metrics_token = env.str("METRICS_TOKEN", default="")
+METRICS_TOKEN = secret_keys.checked("METRICS_TOKEN", _metrics_token) if _metrics_token else ""
+METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=[])
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
@@ -153,7 +190,7 @@ APPEND_SLASH = True
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [BASE_DIR / "templates" if IS_CHECKOUT else _PACKAGED_TEMPLATES],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -161,6 +198,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
+            "builtins": ["dreamsite.templatetags.brand"],
         },
     },
 ]
@@ -219,30 +257,38 @@ FILE_UPLOAD_PERMISSIONS = 0o640 if X_ACCEL_REDIRECT else 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o750 if X_ACCEL_REDIRECT else 0o700
 S3_BUCKET = env.str("S3_BUCKET", default="")
 S3_PUBLIC_ENDPOINT_URL = env.str("S3_PUBLIC_ENDPOINT_URL", default="")
+# How buckets are reached; all but the name of the bucket.
+S3_OPTIONS: dict[str, Any] = {
+    "endpoint_url": env.str("S3_ENDPOINT_URL", default="") or None,
+    "public_endpoint_url": S3_PUBLIC_ENDPOINT_URL,
+    "region_name": env.str("S3_REGION", default="us-east-1"),
+    "access_key": env.str("S3_ACCESS_KEY", default="") or None,
+    "secret_key": env.str("S3_SECRET_KEY", default="") or None,
+    "addressing_style": env.str("S3_ADDRESSING_STYLE", default="auto"),
+    "querystring_auth": True,
+    "querystring_expire": URL_EXPIRY_SECONDS,
+    "default_acl": None,
+    "file_overwrite": True,
+    # Larger ones are read from a temporary file.
+    "max_memory_size": 256 * 1024,
+}
 _default_storage: dict[str, Any] = {"BACKEND": "generation.images.storage.SignedFileSystemStorage"}
 if S3_BUCKET:
     _default_storage = {
         "BACKEND": "generation.images.s3.SharedS3Storage",
-        "OPTIONS": {
-            "bucket_name": S3_BUCKET,
-            "endpoint_url": env.str("S3_ENDPOINT_URL", default="") or None,
-            "public_endpoint_url": S3_PUBLIC_ENDPOINT_URL,
-            "region_name": env.str("S3_REGION", default="us-east-1"),
-            "access_key": env.str("S3_ACCESS_KEY", default="") or None,
-            "secret_key": env.str("S3_SECRET_KEY", default="") or None,
-            "addressing_style": env.str("S3_ADDRESSING_STYLE", default="auto"),
-            "querystring_auth": True,
-            "querystring_expire": URL_EXPIRY_SECONDS,
-            "default_acl": None,
-            "file_overwrite": True,
-            # Larger ones are read from a temporary file.
-            "max_memory_size": 256 * 1024,
-        },
+        "OPTIONS": {"bucket_name": S3_BUCKET, **S3_OPTIONS},
     }
 STORAGES = {
     "default": _default_storage,
     "staticfiles": {"BACKEND": "dreamsite.url_prefix.PrefixedStaticFilesStorage"},
 }
+# Backups: where the reaper keeps them, how many, and how often it makes one.
+_backup_to = env.str("BACKUP_TO", default="")
+# As `manage.py backup` names it: the rows of backups, and the lease of that which is made, are of one place.
+BACKUP_TO = str(Path(_backup_to).resolve()) if _backup_to.startswith("/") else _backup_to.rstrip("/")
+BACKUP_HOURS = env.float("BACKUP_HOURS", default=24.0)
+BACKUP_KEEP = env.int("BACKUP_KEEP", default=7)
+BACKUP_PASSPHRASE = env.str("BACKUP_PASSPHRASE", default="")
 STATIC_URL = "/static/"
 # Served from the source directories, so that collectstatic is not needed.
 WHITENOISE_USE_FINDERS = True
@@ -266,13 +312,13 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {
-    "TITLE": "Dreamsite",
+    "TITLE": SITE_NAME,
     "DESCRIPTION": (
         "A self-hosted image-to-image service, wire-compatible with Livepeer's AI gateway: post a picture and a prompt, "
         "get pictures back.\n\nEvery call needs an API token: `Authorization: Bearer dream_…`. The body of an error is "
         "a list of wrong fields for status 422, and a message with a `code` for all others."
     ),
-    "VERSION": "0.1.0",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.0",
     "TAGS": [
         {"name": "generate", "description": "Generate pictures."},
@@ -298,6 +344,8 @@ AUTH_PASSWORD_VALIDATORS = [
 SIGN_UP = env.bool("SIGN_UP", default=False)
 # A day, from an address; from its network five times as many.
 SIGN_UP_ATTEMPTS = env.int("SIGN_UP_ATTEMPTS", default=20)
+PASSWORD_RESET_ATTEMPTS = env.int("PASSWORD_RESET_ATTEMPTS", default=20)
+PASSWORD_RESET_TIMEOUT = 3600
 # django-axes locks sign-in for a while after too many wrong passwords.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=10)
@@ -312,6 +360,13 @@ AXES_VERBOSE = False
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"
+
+# Mail.
+EMAIL_URL = env.str("EMAIL_URL", default="")
+globals().update(mail_settings(EMAIL_URL))
+EMAIL_TIMEOUT = 10
+EMAIL_FROM = env.str("EMAIL_FROM", default="")
+EMAIL_NOTICES = env.list("EMAIL_NOTICES", default=["tokens", "exports", "alerts"])
 
 # Workers and the engine. Where WORKERS or THREADS is 0, `dreamsite.worker_setup` decides by the GPUs and cores of the machine.
 WORKERS = env.int("WORKERS", default=0)
@@ -331,6 +386,16 @@ REVIEW_SAMPLE = env.float("REVIEW_SAMPLE", default=0.01)
 REVIEW_UNCHECKED_SAMPLE = env.float("REVIEW_UNCHECKED_SAMPLE", default=0.05)
 CONFIRMED_PICTURES = env.str("CONFIRMED_PICTURES", default="owner")
 
+# Whether results carry a watermark. Staff can switch it off for single models.
+WATERMARK = env.bool("WATERMARK", default=True)
+
+# Content credentials: signed manifests in every picture that is sent, of C2PA. Without the files, key and certificates are the
+# site's own, which follow from WATERMARK_KEY.
+CONTENT_CREDENTIALS = env.bool("CONTENT_CREDENTIALS", default=True)
+C2PA_CERTIFICATES = env.str("C2PA_CERTIFICATES", default="")
+C2PA_PRIVATE_KEY = env.str("C2PA_PRIVATE_KEY", default="")
+C2PA_TIMESTAMP_URL = env.str("C2PA_TIMESTAMP_URL", default="")
+
 # Leases, in seconds: how long a claim lasts without renewal, and how long a run without progress is renewed.
 LEASE_SECONDS = env.float("LEASE_SECONDS", default=15.0)
 STALL_SECONDS = env.float("STALL_SECONDS", default=300.0)
@@ -338,6 +403,8 @@ MAX_ATTEMPTS = 3
 # Seconds that a stopping worker may finish its work, and that any request may run.
 DRAIN_SECONDS = env.float("DRAIN_SECONDS", default=60.0)
 MAX_SECONDS = env.float("MAX_SECONDS", default=3600.0)
+# Whether a request that repeats an earlier one of its user, seed included, is answered with the pictures that are kept.
+REUSE_RESULTS = env.bool("REUSE_RESULTS", default=True)
 # Pictures of different requests in one batch. On a CPU, a batch is not faster than its pictures one by one.
 MAX_BATCH = env.int("MAX_BATCH", default=1)
 
@@ -346,6 +413,8 @@ LIMITS = env.bool("LIMITS", default=True)
 USER_MAX_RUNNING = env.int("USER_MAX_RUNNING", default=4)
 USER_MAX_QUEUED = env.int("USER_MAX_QUEUED", default=100)
 USER_MAX_PER_MINUTE = env.int("USER_MAX_PER_MINUTE", default=60)
+# Of an address, since no account is needed.
+VERIFICATIONS_PER_MINUTE = env.int("VERIFICATIONS_PER_MINUTE", default=10)
 USER_MAX_DAILY_COST = env.float("USER_MAX_DAILY_COST", default=5000.0)
 USER_MAX_BYTES = env.int("USER_MAX_BYTES", default=8 * 1024**3)
 MAX_QUEUE = env.int("MAX_QUEUE", default=1000)
@@ -356,23 +425,30 @@ QUEUE_TARGET_SECONDS = env.float("QUEUE_TARGET_SECONDS", default=120.0)
 
 LANGUAGE_CODE = "en-us"
 FORMAT_MODULE_PATH = "dreamsite.formats"
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = str(env.get_value("TIME_ZONE", cast=ZoneInfo, default="UTC"))
 USE_TZ = True
 SECURITY_LOG = env.str("SECURITY_LOG", default="")
-_security_handler: dict[str, Any] = {"class": "logging.StreamHandler", "formatter": "json"}
+_security_handler: dict[str, Any] = {"class": "logging.StreamHandler", "formatter": "security"}
 if SECURITY_LOG:
     # Notices when another program has moved the file away, and begins a new one.
     _security_handler |= {"class": "logging.handlers.WatchedFileHandler", "filename": SECURITY_LOG, "delay": True}
+# Lines for people, or JSON for programs.
+LOG_FORMAT = env.str("LOG_FORMAT", default="line")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"request_id": {"()": "accounts.request_ids.AddRequestId"}},
     "formatters": {
         "line": {"format": "{asctime} {levelname} [{request_id}] {name}: {message}", "style": "{"},
-        "json": {"()": "accounts.security_log.JsonLines"},
+        "json": {"()": "accounts.json_log.JsonFormatter"},
+        "security": {"()": "accounts.security_log.JsonLines"},
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "json" if LOG_FORMAT == "json" else "line",
+            "filters": ["request_id"],
+        },
         "security": _security_handler,
     },
     # Errors of clients are in their responses; only the service's own failures are logged.
@@ -383,5 +459,9 @@ LOGGING = {
         "uvicorn.error": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL", "propagate": False},
     },
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="WARNING")},
+    "root": {"handlers": ["console"], "level": env.get_value("LOG_LEVEL", cast=_log_level, default="WARNING")},
 }
+
+# With the extra `observability`: where spans and reports of errors are sent. Without a value nothing of it is imported.
+OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
+SENTRY_DSN = env.str("SENTRY_DSN", default="")

@@ -16,6 +16,7 @@ OWN_PATHS = {
     "accounts",
     "admin",
     "albums",
+    "brand",
     "deleted",
     "docs",
     "generations",
@@ -24,11 +25,14 @@ OWN_PATHS = {
     "image-to-image",
     "links",
     "loras",
+    "manifest.webmanifest",
     "media",
+    "metrics",
     "models",
     "openapi.json",
     "ready",
     "s",
+    "service-worker.js",
     "settings",
     "sheets",
     "static",
@@ -37,6 +41,7 @@ OWN_PATHS = {
     "trash",
     "usage",
     "v1",
+    "verify",
 }
 """The first segments of the site's own paths. With one of them as a prefix, nobody could tell whether a path has it.
 

@@ -4,9 +4,14 @@ import os
 import platform
 import re
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
+
+WORKER_GRACE = settings.DRAIN_SECONDS + 30.0
+"""How long a worker may take to end after SIGTERM, in seconds."""
 
 _LIST_SECONDS = 30.0
 """Without the persistence mode, the driver first wakes each GPU."""
@@ -20,7 +25,7 @@ class WorkerSetup:
 
     `number` counts the workers of its pool from 1. `gpu` is what CUDA_VISIBLE_DEVICES must be, so that the worker sees its
     GPU alone; None leaves it as it is. `neighbours` are the other workers of this machine, which share its memory;
-    `gpu_neighbours` those among them that share the GPU.
+    `gpu_neighbours` those among them that share the GPU. `is_on_cpu` says that the driver lists no GPU and the setting none.
     """
 
     pool: str
@@ -29,6 +34,16 @@ class WorkerSetup:
     threads: int
     neighbours: int
     gpu_neighbours: int
+    is_on_cpu: bool
+
+    @property
+    def name(self) -> str:
+        return f"worker {self.number} of {self.pool}" + (f" on {self.gpu}" if self.gpu else "")
+
+
+def can_fork(setups: Sequence[WorkerSetup]) -> bool:
+    """Return whether these workers can be forks of one process: only on the CPU, and on macOS its libraries forbid it."""
+    return sys.platform == "linux" and all(setup.is_on_cpu for setup in setups)
 
 
 def worker_setups(device: str) -> list[WorkerSetup]:
@@ -58,6 +73,7 @@ def worker_setups(device: str) -> list[WorkerSetup]:
             threads=threads,
             neighbours=len(workers) - 1,
             gpu_neighbours=len(range(index % devices, len(workers), devices)) - 1,
+            is_on_cpu=not gpus and not _is_single_gpu(device),
         )
         for index, (pool, number) in enumerate(workers)
     ]

@@ -40,6 +40,8 @@ def describe(row: DiffusionModel, is_warm: bool | None = None, is_downloaded: bo
         is_downloaded=is_downloaded,
         cost_weight=row.cost_weight,
         sizes=Sizes(min_side=traits.min_side, max_side=traits.max_side, max_pixels=traits.max_pixels),
+        needs_mask=traits.needs_mask,
+        max_images=1 + traits.max_references,
         parameters={name: _parameter(name, traits, limits) for name in MODEL_FIELDS},
         loras=loras,
         examples=row.examples,

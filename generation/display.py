@@ -18,6 +18,7 @@ from generation.models import GeneratedImage, Generation, State
 from generation.models.review import DECIDED
 from generation.parameters import ErrorCode
 from generation.recipes import Recipe, traits_of
+from generation.responses import Verification
 
 PARAMETERS = {
     "num_inference_steps": "Steps",
@@ -34,6 +35,19 @@ PARAMETERS = {
 
 SHARED = ("negative_prompt", "num_inference_steps", "guidance_scale", "image_guidance_scale", "strength", "loras")
 """The request fields that a shared recipe shows."""
+
+_SOURCE_TYPES = {
+    "compositeWithTrainedAlgorithmicMedia": "changed by a model",
+    "trainedAlgorithmicMedia": "made by a model",
+    "algorithmicallyEnhanced": "enhanced by a program",
+    "digitalCapture": "taken by a digital camera",
+    "computationalCapture": "taken by a digital camera, from several exposures",
+    "digitalCreation": "drawn with a program",
+    "humanEdits": "edited by a person",
+    "composite": "composed of several pictures",
+    "screenCapture": "a screenshot",
+}
+"""IPTC's terms for the kind of origin (https://cv.iptc.org/newscodes/digitalsourcetype), in words."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,8 @@ def state(generation: Generation) -> str:
             if generation.cancel_requested:
                 return "stopping"
             return "generating" if generation.attempt < 2 else f"generating, attempt {generation.attempt}"
+        case State.SUCCEEDED if generation.reused_from_id:
+            return "succeeded at once, with pictures of an earlier request"
         case State.SUCCEEDED:
             return "succeeded" if duration is None else f"succeeded in {seconds(duration)}"
         case State.CANCELED:
@@ -182,6 +198,23 @@ def parameters(generation: Generation, names: Iterable[str] = PARAMETERS) -> lis
     return result
 
 
+def mask(generation: Generation) -> tuple[str, str] | None:
+    """Return what its mask lets change, and what becomes of the rest; None without a mask."""
+    if generation.open_share is None:
+        return None
+    is_exact = generation.outside_mask == "identical"
+    rest = "the rest is the input's, pixel by pixel" if is_exact else "the rest is the input's, encoded again"
+    return f"{_percent(generation.open_share)} may change", rest
+
+
+def _percent(share: float) -> str:
+    """Return a share that is neither nothing nor all, in words."""
+    percent = round(100 * share)
+    if percent < 1:
+        return "less than 1 %"
+    return "more than 99 %" if percent > 99 else f"{percent} %"
+
+
 def error_sentence(item: Mapping[str, Any]) -> str:
     """Return an item of `error_items` as a sentence for a form."""
     message: str = item["msg"]
@@ -199,6 +232,14 @@ def safety(image: GeneratedImage) -> str:
     return result if image.nsfw_score is None else f"{result}, score {image.nsfw_score:.2f}"
 
 
+def watermark(images: Sequence[GeneratedImage]) -> str:
+    """Return which pictures of a generation carry a watermark."""
+    count = sum(image.has_watermark for image in images)
+    if count in (0, len(images)):
+        return "yes" if count else "none"
+    return f"in {count} of {len(images)} pictures"
+
+
 def timings(generation: Generation) -> list[Part]:
     """Return the time in the queue and in each phase of the run, in order; an empty list before the end of the run."""
     phases: dict[str, float] = {}
@@ -214,6 +255,49 @@ def timings(generation: Generation) -> list[Part]:
         for name, duration in phases.items()
         if duration >= 0.005
     ]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What made the pictures of a generation, as labels and values, and the digests of its files by their paths."""
+
+    facts: list[tuple[str, str]]
+    files: list[tuple[str, str]]
+
+
+def receipt(generation: Generation) -> Receipt | None:
+    """Return the receipt of a generation; None if none was recorded."""
+    values = generation.receipt
+    if values is None:
+        return None
+    sizes = sorted(set(values["batch_sizes"]))
+    facts = [
+        ("Software", ", ".join(f"{name} {version}" for name, version in values["packages"].items())),
+        ("Pipeline", values["pipeline"]),
+        ("Scheduler", values["scheduler"]),
+        ("Number type", values["dtype"]),
+        ("Device", values["device"]),
+        ("Threads", str(values["threads"])),
+        ("Memory plan", values["memory_plan"]),
+        ("Safety checker", values["safety_checker"]),
+        ("Watermark", "on" if values["watermark"] else "off"),
+        ("Batch size", ", ".join(map(str, sizes))),
+    ]
+    return Receipt(facts, [*values["files"].items(), *values["loras"].items()])
+
+
+def proof(row: Generation) -> str:
+    """Return what a proof has found, or how far it is, as a sentence."""
+    if row.error_message:
+        return f"Not proved: {row.error_message}"
+    if row.comparison is None:
+        return f"Being made again: {state(row)}."
+    differing = [each for each in row.comparison["pictures"] if not each["identical"]]
+    if not differing:
+        return "Bit-exact: made again, all pixels are the same."
+    psnr = min(each["psnr"] for each in differing)
+    largest = max(each["largest_difference"] for each in differing)
+    return f"Not bit-exact: PSNR {psnr:g} dB, the largest difference is {largest} of 255."
 
 
 def seconds(duration: float) -> str:
@@ -254,3 +338,18 @@ def _value(value: Any) -> str:
             return f"{value:g}"
         case _:
             return str(value) or "none"
+
+
+def verified(told: Verification) -> str:
+    """Return the heading over what is told of where a picture comes from."""
+    if told.origin == "here":
+        return "Made here, deleted" if told.deleted else "Made here, changed since" if told.altered else "Made here"
+    if told.origin == "elsewhere":
+        return "Signed elsewhere"
+    return "Changed since it was signed" if told.altered else "Origin not known"
+
+
+def digital_source_type(address: str) -> str:
+    """Return what a term of IPTC says of a picture: in words, or its own name if it is another one."""
+    name = address.rpartition("/")[2]
+    return _SOURCE_TYPES.get(name, name)

@@ -15,8 +15,10 @@ class Family(StrEnum):
     """The kind of pipeline a model needs. The values are stored in the database."""
 
     STABLE_DIFFUSION = "stable-diffusion"
+    SD_INPAINT = "stable-diffusion-inpaint"
     DEPTH = "stable-diffusion-depth"
     SDXL = "sdxl"
+    SDXL_INPAINT = "sdxl-inpaint"
     TURBO = "turbo"
     SDXL_TURBO = "sdxl-turbo"
     LIGHTNING = "lightning"
@@ -28,6 +30,7 @@ class Family(StrEnum):
     SD3 = "stable-diffusion-3"
     FLUX = "flux"
     FLUX_SCHNELL = "flux-schnell"
+    FLUX_FILL = "flux-fill"
     FLUX_KONTEXT = "flux-kontext"
     FLUX2 = "flux2"
     FLUX2_KLEIN = "flux2-klein"
@@ -78,6 +81,7 @@ _TRUE_CFG: dict[str, Any] = {
 }
 _SDXL: dict[str, Any] = {
     "pipeline": "StableDiffusionXLImg2ImgPipeline",
+    "inpaint_pipeline": "StableDiffusionXLInpaintPipeline",
     "min_side": 768,
     "max_side": 2048,
     "area": MEGAPIXEL,
@@ -100,7 +104,14 @@ _PIX2PIX: dict[str, Any] = {
 FAMILY_TRAITS: dict[Family, Traits] = {
     Family.STABLE_DIFFUSION: Traits(
         models="Stable Diffusion 1 and 2, and their fine-tunes",
+        inpaint_pipeline="StableDiffusionInpaintPipeline",
         recommended={"guidance_scale": 7.5, "num_inference_steps": 30},
+    ),
+    Family.SD_INPAINT: Traits(
+        models="Stable Diffusion 1 and 2 for inpainting",
+        pipeline="StableDiffusionInpaintPipeline",
+        needs_mask=True,
+        recommended={"guidance_scale": 7.5, "strength": 1, "num_inference_steps": 30},
     ),
     Family.DEPTH: Traits(models="stable-diffusion-2-depth", pipeline="StableDiffusionDepth2ImgPipeline"),
     Family.SDXL: Traits(
@@ -108,8 +119,20 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         **_SDXL,
         recommended={"guidance_scale": 6, "num_inference_steps": 30},
     ),
-    Family.TURBO: Traits(models="sd-turbo", **_TURBO),
-    Family.SDXL_TURBO: Traits(models="sdxl-turbo", **_TURBO, pipeline="StableDiffusionXLImg2ImgPipeline"),
+    Family.SDXL_INPAINT: Traits(
+        models="SDXL for inpainting",
+        **{**_SDXL, "pipeline": "StableDiffusionXLInpaintPipeline", "inpaint_pipeline": ""},
+        needs_mask=True,
+        # Its card says that strength 1 does not work well.
+        recommended={"guidance_scale": 8, "strength": 0.99, "num_inference_steps": 20},
+    ),
+    Family.TURBO: Traits(models="sd-turbo", **_TURBO, inpaint_pipeline="StableDiffusionInpaintPipeline"),
+    Family.SDXL_TURBO: Traits(
+        models="sdxl-turbo",
+        **_TURBO,
+        pipeline="StableDiffusionXLImg2ImgPipeline",
+        inpaint_pipeline="StableDiffusionXLInpaintPipeline",
+    ),
     Family.LIGHTNING: Traits(
         models="SDXL-Lightning",
         **_SDXL,
@@ -161,6 +184,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="SD 3, SD 3.5 medium and large",
         **{**_FLOW, "gpu_dtype": "float16", "prompt_tokens": 256},
         pipeline="StableDiffusion3Img2ImgPipeline",
+        inpaint_pipeline="StableDiffusion3InpaintPipeline",
         can_compile=False,
         recommended={"guidance_scale": 4.5, "num_inference_steps": 28},
     ),
@@ -168,6 +192,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="FLUX.1 dev, Krea dev",
         **_FLOW,
         pipeline="FluxImg2ImgPipeline",
+        inpaint_pipeline="FluxInpaintPipeline",
         **_EMBEDDED_GUIDANCE,
         without_effect=_EMBEDDED,
         latents=LatentLayout.PATCHES,
@@ -177,16 +202,29 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="FLUX.1 schnell",
         **{**_FLOW, "prompt_tokens": 256},
         pipeline="FluxImg2ImgPipeline",
+        inpaint_pipeline="FluxInpaintPipeline",
         guidance=Guidance.NONE,
         without_effect=_UNGUIDED,
         constants={"max_sequence_length": 256},
         latents=LatentLayout.PATCHES,
         recommended={"num_inference_steps": 4, "strength": 0.75},
     ),
+    Family.FLUX_FILL: Traits(
+        models="FLUX.1 Fill dev",
+        **_FLOW,
+        pipeline="FluxFillPipeline",
+        needs_mask=True,
+        **_EMBEDDED_GUIDANCE,
+        without_effect=_EMBEDDED,
+        latents=LatentLayout.PATCHES,
+        recommended={"guidance_scale": 30, "strength": 1, "num_inference_steps": 50},
+    ),
     Family.FLUX_KONTEXT: Traits(
         models="FLUX.1 Kontext dev",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="FluxKontextPipeline",
+        inpaint_pipeline="FluxKontextInpaintPipeline",
+        max_references=2,
         image_use=ImageUse.CONDITION,
         **_EMBEDDED_GUIDANCE,
         arguments={"area": "max_area"},
@@ -198,6 +236,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="FLUX.2 dev",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="Flux2Pipeline",
+        max_references=5,
         image_use=ImageUse.REFERENCES,
         **_EMBEDDED_GUIDANCE,
         latents=LatentLayout.NORMALIZED_PATCHES,
@@ -207,6 +246,8 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="FLUX.2 klein",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED},
         pipeline="Flux2KleinPipeline",
+        inpaint_pipeline="Flux2KleinInpaintPipeline",
+        max_references=3,
         image_use=ImageUse.REFERENCES,
         guidance=Guidance.NONE,
         forced={"guidance_scale": 1},
@@ -217,6 +258,8 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="FLUX.2 klein base",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | {"negative_prompt"}},
         pipeline="Flux2KleinPipeline",
+        inpaint_pipeline="Flux2KleinInpaintPipeline",
+        max_references=3,
         image_use=ImageUse.REFERENCES,
         latents=LatentLayout.NORMALIZED_PATCHES,
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
@@ -225,6 +268,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="FLUX.2 klein kv",
         **{**_FLOW_EDITOR, "without_effect": _EDITOR | _UNGUIDED},
         pipeline="Flux2KleinKVPipeline",
+        max_references=3,
         image_use=ImageUse.REFERENCES,
         guidance=Guidance.NONE,
         latents=LatentLayout.NORMALIZED_PATCHES,
@@ -241,6 +285,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="Qwen-Image, 2512",
         **_FLOW | _TRUE_CFG,
         pipeline="QwenImageImg2ImgPipeline",
+        inpaint_pipeline="QwenImageInpaintPipeline",
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
     ),
     Family.QWEN_IMAGE_EDIT: Traits(
@@ -254,6 +299,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="Qwen-Image-Edit-2509, 2511",
         **_FLOW_EDITOR | _TRUE_CFG | _WHOLE_PROMPT,
         pipeline="QwenImageEditPlusPipeline",
+        max_references=2,
         image_use=ImageUse.REFERENCES,
         recommended={"guidance_scale": 4, "num_inference_steps": 40},
     ),
@@ -270,6 +316,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="Z-Image",
         **_FLOW,
         pipeline="ZImageImg2ImgPipeline",
+        inpaint_pipeline="ZImageInpaintPipeline",
         **_IMAGE_BY_IMAGE,
         recommended={"guidance_scale": 4, "num_inference_steps": 30},
     ),
@@ -277,6 +324,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="Z-Image-Turbo",
         **_FLOW,
         pipeline="ZImageImg2ImgPipeline",
+        inpaint_pipeline="ZImageInpaintPipeline",
         guidance=Guidance.NONE,
         without_effect=_UNGUIDED,
         forced={"guidance_scale": 0},
@@ -286,6 +334,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="Z-Image-Omni, Z-Image-Edit",
         **_FLOW_EDITOR,
         pipeline="ZImageOmniPipeline",
+        max_references=2,
         image_use=ImageUse.REFERENCES,
         **_IMAGE_BY_IMAGE,
         recommended={"guidance_scale": 4, "num_inference_steps": 50},
@@ -304,9 +353,10 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="OmniGen v1",
         **{**_FLOW_EDITOR, **_WHOLE_PROMPT, "without_effect": frozenset({"strength", "negative_prompt", "loras"})},
         pipeline="OmniGenPipeline",
+        max_references=2,
         image_use=ImageUse.REFERENCES,
         arguments={"image": "input_images", "image_guidance_scale": "img_guidance_scale"},
-        prompt_template="<img><|image_1|></img> {prompt}",
+        picture_name="<img><|image_{number}|></img> ",
         packages=("torchvision",),
         can_compile=False,
         recommended={"guidance_scale": 2.5, "image_guidance_scale": 1.6, "num_inference_steps": 50},
@@ -315,6 +365,7 @@ FAMILY_TRAITS: dict[Family, Traits] = {
         models="FIBO-Edit",
         **{**_FLOW_EDITOR, "prompt_tokens": 3000, "side_multiple": 32},
         pipeline="BriaFiboEditPipeline",
+        max_references=2,
         image_use=ImageUse.REFERENCES,
         prompt_template='{{"edit_instruction": {prompt_json}}}',
         constants={"_auto_resize": False},

@@ -75,7 +75,9 @@ def _single_file_of_flux(model_id: str, header: Header, names: Collection[str]) 
     if "distilled_guidance_layer.in_proj.bias" in names:
         raise UnsupportedModel("It is Chroma; take its repository in diffusers format.")
     if channels != {64}:
-        raise UnsupportedModel("It is FLUX.1 Fill, Depth or Canny, which needs a mask or a control picture.")
+        raise UnsupportedModel(
+            "It is FLUX.1 Fill, Depth or Canny; of these, the repository of Fill in diffusers format can be run."
+        )
     if not any(name.startswith("guidance_in.") for name in names):
         return Family.FLUX_SCHNELL
     # Nothing in the file tells it from FLUX.1 dev.
@@ -87,7 +89,7 @@ def _single_file_of_unet(header: Header) -> Family:
         raise UnsupportedModel("It has no autoencoder; take the whole checkpoint.")
     channels = header[_DENOISER_PREFIX + _UNET_INPUT][1]
     if channels == 9:
-        raise UnsupportedModel("It is an inpainting model, which needs a mask; requests do not have one.")
+        raise UnsupportedModel("It is an inpainting model; take its repository in diffusers format.")
     if "conditioner.embedders.1.model.positional_embedding" in header:
         if channels == 4:
             return Family.SDXL
@@ -108,18 +110,20 @@ def _config(configs: Configs, part: str, key: str) -> Any:
 
 
 def _stable_diffusion(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:
-    _require_no_mask(configs)
+    if _fills_in(configs):
+        return Family.SD_INPAINT
     return Family.TURBO if _config(configs, "scheduler", "timestep_spacing") == "trailing" else Family.STABLE_DIFFUSION
 
 
 def _sdxl(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:
-    _require_no_mask(configs)
+    if _fills_in(configs):
+        return Family.SDXL_INPAINT
     return Family.SDXL_TURBO if _config(configs, "scheduler", "timestep_spacing") == "trailing" else Family.SDXL
 
 
-def _require_no_mask(configs: Configs) -> None:
-    if _config(configs, "unet", "in_channels") == 9:
-        raise UnsupportedModel("It is an inpainting model, which needs a mask; requests do not have one.")
+def _fills_in(configs: Configs) -> bool:
+    """Return whether the UNet reads the mask and the latents of the masked picture beside its own."""
+    return bool(_config(configs, "unet", "in_channels") == 9)
 
 
 def _flux(model_id: str, index: Mapping[str, Any], configs: Configs) -> Family:
@@ -140,9 +144,11 @@ Detect = Callable[[str, Mapping[str, Any], Configs], Family]
 _FAMILIES: dict[str, Family | Detect] = {
     "StableDiffusionPipeline": _stable_diffusion,
     "StableDiffusionImg2ImgPipeline": _stable_diffusion,
+    "StableDiffusionInpaintPipeline": _stable_diffusion,
     "StableDiffusionDepth2ImgPipeline": Family.DEPTH,
     "StableDiffusionXLPipeline": _sdxl,
     "StableDiffusionXLImg2ImgPipeline": _sdxl,
+    "StableDiffusionXLInpaintPipeline": _sdxl,
     "LatentConsistencyModelPipeline": Family.LCM,
     "LatentConsistencyModelImg2ImgPipeline": Family.LCM,
     "StableDiffusionInstructPix2PixPipeline": Family.INSTRUCT_PIX2PIX,
@@ -156,6 +162,7 @@ _FAMILIES: dict[str, Family | Detect] = {
     "StableDiffusion3Img2ImgPipeline": Family.SD3,
     "FluxPipeline": _flux,
     "FluxImg2ImgPipeline": _flux,
+    "FluxFillPipeline": Family.FLUX_FILL,
     "FluxKontextPipeline": Family.FLUX_KONTEXT,
     "Flux2Pipeline": Family.FLUX2,
     "Flux2KleinPipeline": _klein,
@@ -179,7 +186,6 @@ _FAMILIES: dict[str, Family | Detect] = {
 }
 
 _TEXT_ONLY = "makes pictures from text alone; diffusers has no pipeline that starts it from a picture"
-_NEEDS_MASK = "is an inpainting pipeline, which needs a mask; requests do not have one"
 _UNTRIED = "was not tried here yet"
 
 REASONS = {
@@ -192,9 +198,6 @@ REASONS = {
             "SanaPipeline", "StableCascadeCombinedPipeline",
         ),
         _TEXT_ONLY,
-    ),
-    **dict.fromkeys(
-        ("FluxFillPipeline", "StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"), _NEEDS_MASK
     ),
     "KandinskyV22Pipeline": "is only the decoder of Kandinsky 2.2; use a repository of the combined pipeline",
     "QwenImageLayeredPipeline": "takes a picture apart into layers instead of changing it",

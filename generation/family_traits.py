@@ -69,7 +69,10 @@ class StepSource(StrEnum):
 class Traits(BaseModel):
     """The rules of a family or model.
 
-    `models` names those that a family is for. `pipeline` is the class of diffusers that is loaded. `without_effect` are
+    `models` names those that a family is for. `pipeline` is the class of diffusers that is loaded, `inpaint_pipeline` the one
+    that is called with its networks for a mask; without one, the engine composites the latents after each step. Models with
+    `needs_mask` are made to fill in a part, and do nothing without a mask. `max_references` is how many pictures beside the
+    first the model reads. `without_effect` are
     request fields that it ignores; `forced` are values that replace those of the request; `recommended` are the best values
     to request. `guidance_slope` maps the API's guidance scale g to `1 + slope * (g - 1)` for the model. Without
     `guides_each_image`, all images of a call have the same guidance scale. With `needs_picture_guidance`, the pipeline guides
@@ -80,21 +83,24 @@ class Traits(BaseModel):
     `area` are made whatever size is requested, and if there are `sizes`, pairs of width and height, only those: the picture
     is padded to the nearest of their aspect ratios.
 
-    `arguments` are the pipeline's names of request fields, where they differ, and of `area`, width x height.
-    `constants` are arguments with the same value in each call. `prompt_template` makes the model's prompt: `{prompt}` is
-    the user's, `{prompt_json}` the same as JSON.
-    `empty_negative_prompt` stands for no negative prompt. `min_steps` is the least number of steps that works. With
-    `trained_steps`, steps are chosen among those that the model was trained with, of which `strength` leaves a share.
-    `prompt_tokens` is how many tokens of a prompt are read, None if the tokenizer tells. `output` is the attribute of the
-    pipeline's answer that has the pictures. `gpu_dtype` is the number type on GPUs. `packages` are installed beside
-    diffusers. `can_cache_steps` is true where diffusers' first-block cache works, `can_compile` where diffusers
-    names the blocks of the denoiser that are compiled once for all.
+    `arguments` are the pipeline's names of request fields, where they differ, and of `area`, width x height. `constants`
+    are arguments with the same value in each call. `prompt_template` makes the model's prompt: `{prompt}` is the user's,
+    `{prompt_json}` the same as JSON. `picture_name` precedes it for each picture, with its `{number}` from 1.
+    `empty_negative_prompt` stands for no negative prompt. `min_steps` is the least number of steps that works, `max_steps`
+    the most that is of use. With `trained_steps`, steps are chosen among those that the model was trained with, of which
+    `strength` leaves a share. `prompt_tokens` is how many tokens of a prompt are read, None if the tokenizer tells.
+    `output` is the attribute of the pipeline's answer that has the pictures. `gpu_dtype` is the number type on GPUs.
+    `packages` are installed beside diffusers. `can_cache_steps` is true where diffusers' first-block cache works,
+    `can_compile` where diffusers names the blocks of the denoiser that are compiled once for all.
     """
 
     model_config = ConfigDict(frozen=True)
 
     models: str = ""
     pipeline: str = "StableDiffusionImg2ImgPipeline"
+    inpaint_pipeline: str = ""
+    needs_mask: bool = False
+    max_references: int = 0
     image_use: ImageUse = ImageUse.START
     step_rule: StepRule = StepRule.ROUND_DOWN
     guidance: Guidance = Guidance.CLASSIFIER_FREE
@@ -104,6 +110,7 @@ class Traits(BaseModel):
     arguments: Mapping[str, str] = {}
     constants: Mapping[str, Any] = {}
     prompt_template: str = "{prompt}"
+    picture_name: str = ""
     prompt_tokens: int | None = None
     empty_negative_prompt: str = ""
     without_effect: frozenset[str] = frozenset({"image_guidance_scale"})
@@ -111,6 +118,7 @@ class Traits(BaseModel):
     guidance_slope: float = 1.0
     recommended: dict[str, int | float] = {}
     min_steps: int = 1
+    max_steps: int | None = None
     trained_steps: int | None = None
     side_multiple: int = 8
     min_side: int = 512

@@ -86,6 +86,7 @@ class ErrorCode(StrEnum):
     ALREADY_FINISHED = "already_finished", 409, "it has ended and cannot be canceled"
     ON_HOLD = "on_hold", 409, "it is on legal hold and cannot be deleted now"
     NOT_FINISHED = "not_finished", 409, "it is queued or running and cannot be deleted; cancel it first"
+    NOT_PROVABLE = "not_provable", 409, "it has no pictures, or what they were made from was removed"
     CANCELED = "canceled", 409, "its user canceled it"
     DELETED = "deleted", 410, "its user deleted it"
     UPLOAD_TOO_LARGE = (
@@ -271,6 +272,27 @@ class ImageToImageParameters(BaseModel):
         str,
         Field(max_length=2000, description="Where to fetch the picture, instead of `image`, if the server allows it."),
     ] = ""
+    mask_invert: Annotated[bool, Field(description="Change what the mask leaves out, and keep what it marks.")] = False
+    mask_feather: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=512,
+            description="Over how many pixels of the picture, inside the mask, the change fades in from its edge. "
+            "Default: 0.4 % of the longer side.",
+            examples=[4],
+        ),
+    ] = None
+    mask_padding: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=4096,
+            description="Draw only what the mask marks and this many pixels around it, at the model's full size, and put "
+            "it back. Default: the whole picture is drawn.",
+            examples=[32],
+        ),
+    ] = None
     output_format: Annotated[OutputFormat, Field(description="How the pictures are encoded: png, jpeg or webp.")] = (
         OutputFormat.PNG
     )

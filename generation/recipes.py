@@ -9,16 +9,19 @@ import hashlib
 import json
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from generation import prompt_syntax
 from generation.families import FAMILY_TRAITS, Family
-from generation.family_traits import Guidance, ImageUse, StepRule, Traits
+from generation.family_traits import Guidance, ImageUse, Traits
+from generation.inpainting import Box, Inpainting, inpaint
 from generation.memory import NO_OPTIONS, MemoryOptions
 from generation.parameters import RANDOM_SEED, ImageToImageParameters, InvalidField, OutputFormat
+from generation.sizes import enlargement, fit, nearest
+from generation.steps import effective_strength, executed_steps, keep_to_trained_steps
 
 BUNDLED_OWNER = "dreamsite"
 """The first part of the names of bundled models and LoRAs."""
@@ -64,8 +67,9 @@ RANDOM_SEED_WARNING = f"seed {RANDOM_SEED} means a random seed, as if none were 
 class Recipe(BaseModel):
     """All values that determine the result.
 
-    `width` and `height` are those of the result, in pixels. The model draws it `scale` times as large, at least 1, where it
-    cannot make such small pictures.
+    `width` and `height` are those of what is drawn for the result, in pixels. The model draws it `scale` times as large, at
+    least 1, where it cannot make such small pictures. Without a mask it is the result; with one it is fitted into the part
+    `inpainting.box` of the upload. `references` is the number of further pictures that the model reads.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,6 +87,13 @@ class Recipe(BaseModel):
     width: int
     height: int
     scale: float = 1.0
+    inpainting: Inpainting | None = None
+    references: int = 0
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Return width and height of the result: with a mask those of the upload."""
+        return self.inpainting.size if self.inpainting else (self.width, self.height)
 
     @property
     def drawn_size(self) -> tuple[int, int]:
@@ -94,7 +105,7 @@ class Recipe(BaseModel):
         """Return width and height of what the model makes: the drawn picture, padded to sides that the model supports."""
         traits = traits_of(self.model)
         if traits.sizes:
-            return _nearest((self.width, self.height), traits.sizes)
+            return nearest((self.width, self.height), traits.sizes)
         drawn = self.drawn_size
         # No longer side is below `min_side` unless staff allow only smaller pictures.
         least = min(traits.min_side, max(drawn))
@@ -104,12 +115,16 @@ class Recipe(BaseModel):
     @property
     def executed_steps(self) -> int:
         """Return the steps that the pipeline runs."""
-        return max(1, _executed_steps(self.num_inference_steps, self.strength, traits_of(self.model).step_rule))
+        return max(1, executed_steps(self.num_inference_steps, self.strength, traits_of(self.model).step_rule))
 
     def cost(self, weight: float) -> float:
-        """Return executed steps x megapixels that the model makes x images x the model's cost weight."""
+        """Return executed steps x megapixels that the model makes x images x the model's cost weight.
+
+        A reference counts as half of what is made: a step reads one picture beside the one that it makes anyway.
+        """
         width, height = self.canvas_size
-        return self.executed_steps * width * height / 1e6 * len(self.seeds) * weight
+        pictures = len(self.seeds) * (1 + self.references / 2)
+        return self.executed_steps * width * height / 1e6 * pictures * weight
 
     @property
     def is_guided(self) -> bool:
@@ -137,6 +152,8 @@ class Recipe(BaseModel):
             "model": self.model.model_dump(mode="json"),
             "loras": sorted([lora.id, lora.revision, lora.weight_name, lora.weight] for lora in self.loras),
             "size": [self.width, self.height, self.scale],
+            "is_inpainted": self.inpainting is not None,
+            "has_references": self.references > 0,
             "steps": self.num_inference_steps,
             "strength": self.strength if traits.has_strength else None,
             "guided": self.is_guided,
@@ -158,9 +175,12 @@ def _recommend(family: Family, **values: float) -> Traits:
 MODEL_TRAITS = {
     "dreamsite/tiny-edit": FAMILY_TRAITS[Family.INSTRUCT_PIX2PIX].model_copy(
         update={
-            # 7.5, which SDKs always send, becomes 1.7475: the guidance scale of the measurements in the model card.
-            "guidance_slope": 0.115,
-            "recommended": {"guidance_scale": 7.5, "image_guidance_scale": 1.5, "num_inference_steps": 20},
+            # Distilled to few steps of one pass each.
+            "guidance": Guidance.NONE,
+            "without_effect": frozenset({"strength", "guidance_scale", "image_guidance_scale", "negative_prompt"}),
+            "forced": {"guidance_scale": 1, "image_guidance_scale": 1},
+            "max_steps": 2,
+            "recommended": {"num_inference_steps": 2},
             "side_multiple": 16,
             "min_side": 128,
             "max_side": 512,
@@ -168,6 +188,8 @@ MODEL_TRAITS = {
     ),
     "dreamsite/tiny-redraw": FAMILY_TRAITS[Family.STABLE_DIFFUSION].model_copy(
         update={
+            # The pipeline for masks refuses its latents of 12 channels.
+            "inpaint_pipeline": "",
             # 7.5 becomes 1.91: the guidance scale of the measurements in the model card.
             "guidance_slope": 0.14,
             "recommended": {"guidance_scale": 7.5, "strength": 0.9, "num_inference_steps": 25},
@@ -222,19 +244,25 @@ def plan(
     loras: Sequence[LoraReference],
     size: tuple[int, int],
     limits: Limits = NO_LIMITS,
+    open_box: Box | None = None,
+    references: int = 0,
 ) -> tuple[Recipe, list[str]]:
     """Return the recipe of this request for this model, and warnings for the user.
 
-    `size` is width and height of the upright input picture, in pixels. Raises `InvalidField` if a value exceeds a limit of
-    staff, or if strength and steps leave no step to run.
+    `size` is width and height of the upright input picture, in pixels, `open_box` what of it the mask lets change, None
+    without a mask, `references` the number of further pictures. Raises `InvalidField` if a value exceeds a limit of staff, if
+    strength and steps leave no step to run, if the model needs a mask, or if it does not read so many pictures.
     """
     traits = clamp(traits_of(model), limits)
-    _check_limits(parameters, model, traits, limits)
     values = _effective_values(parameters, traits)
+    images = parameters.num_images_per_prompt
+    _check_limits(
+        {"num_inference_steps": values["num_inference_steps"], "num_images_per_prompt": images}, model, traits, limits
+    )
+    _check_pictures(model, traits, has_mask=open_box is not None, references=references)
     warnings = [_no_effect(name, model, traits) for name in sorted(traits.without_effect & parameters.model_fields_set)]
-    if values["num_inference_steps"] > parameters.num_inference_steps and "num_inference_steps" not in traits.forced:
-        steps = f"{parameters.num_inference_steps} was raised to {traits.min_steps}"
-        warnings.append(f"num_inference_steps {steps}, the least that {model.id} works with.")
+    if "num_inference_steps" not in traits.forced:
+        warnings += _steps_warnings(parameters, values["num_inference_steps"], model)
     if "output_quality" in parameters.model_fields_set and parameters.output_format is OutputFormat.PNG:
         warnings.append("output_quality has no effect on png, which is lossless.")
 
@@ -243,14 +271,22 @@ def plan(
             warnings += prompt_syntax.warnings(name, getattr(parameters, name))
 
     if traits.has_strength:
-        values["strength"], strength_warnings = _effective_strength(
-            parameters.strength, values["num_inference_steps"], model, traits
+        values["strength"], strength_warnings = effective_strength(
+            parameters.strength, values["num_inference_steps"], model.id, traits
         )
         warnings += strength_warnings
     if traits.trained_steps:
-        warnings += _keep_to_trained_steps(values, traits.trained_steps, model)
+        warnings += keep_to_trained_steps(values, traits.trained_steps, model.id)
 
-    fitted = fit(size, traits)
+    inpainting = None
+    if open_box is not None:
+        inpainting = inpaint(size, open_box, parameters.mask_feather, parameters.mask_padding)
+    else:
+        warnings += [
+            f"{name} has no effect without a mask."
+            for name in ("mask_feather", "mask_invert", "mask_padding")
+            if getattr(parameters, name) is not ImageToImageParameters.model_fields[name].default
+        ]
     seed = parameters.seed
     if seed is None:
         seed = secrets.randbelow(_GENERATOR_SEEDS - parameters.num_images_per_prompt)
@@ -262,18 +298,51 @@ def plan(
         model=model,
         loras=() if "loras" in traits.without_effect else tuple(loras),
         seeds=tuple(range(seed, seed + parameters.num_images_per_prompt)),
-        width=fitted[0],
-        height=fitted[1],
-        scale=enlargement(fitted, traits),
+        references=references,
+        **_drawn(size, inpainting, traits),
         **values,
     )
     return recipe, warnings + _size_warnings(size, recipe, traits)
 
 
-def _check_limits(parameters: ImageToImageParameters, model: ModelReference, traits: Traits, limits: Limits) -> None:
-    for name in ("num_inference_steps", "num_images_per_prompt"):
+def _check_pictures(model: ModelReference, traits: Traits, *, has_mask: bool, references: int) -> None:
+    if traits.needs_mask and not has_mask:
+        raise InvalidField("mask", f"{model.id} fills in a part of a picture: send a mask that marks it", "missing")
+    if references > traits.max_references:
+        if traits.max_references:
+            allowed = f"reads at most {traits.max_references} further pictures: send no more"
+        else:
+            allowed = "reads one picture: send no further ones, or choose a model that reads several"
+        raise InvalidField("images[]", f"{model.id} {allowed}")
+
+
+def _drawn(size: tuple[int, int], inpainting: Inpainting | None, traits: Traits) -> dict[str, Any]:
+    """Return the fields of a recipe that say what is drawn for an upload of this size.
+
+    A part around a mask is drawn at the model's full size, however small it is.
+    """
+    part = inpainting.drawn_part if inpainting else size
+    fitted = fit(part, traits)
+    scale = enlargement(fitted, traits)
+    if part != size:
+        scale = max(scale, min(traits.max_side / max(fitted), math.sqrt(traits.area / (fitted[0] * fitted[1]))))
+    return {"width": fitted[0], "height": fitted[1], "scale": scale, "inpainting": inpainting}
+
+
+def _steps_warnings(parameters: ImageToImageParameters, steps: int, model: ModelReference) -> list[str]:
+    """Return what to tell of steps that the rules of the model changed; nothing if the request left them to the default."""
+    requested = parameters.num_inference_steps
+    if steps > requested:
+        return [f"num_inference_steps {requested} was raised to {steps}, the least that {model.id} works with."]
+    if steps < requested and "num_inference_steps" in parameters.model_fields_set:
+        return [f"num_inference_steps {requested} was lowered to {steps}: {model.id} has no use for more."]
+    return []
+
+
+def _check_limits(values: Mapping[str, int], model: ModelReference, traits: Traits, limits: Limits) -> None:
+    for name, value in values.items():
         allowed = max_allowed(name, traits, limits)
-        if allowed is not None and getattr(parameters, name) > allowed:
+        if allowed is not None and value > allowed:
             raise InvalidField(name, f"Input should be a number from 1 to {allowed} for {model.id}", "less_than_equal")
 
 
@@ -283,7 +352,8 @@ def _effective_values(parameters: ImageToImageParameters, traits: Traits) -> dic
     values: dict[str, Any] = parameters.model_dump(include=names)
     values["guidance_scale"] = round(1 + traits.guidance_slope * (parameters.guidance_scale - 1), 6)
     values.update(traits.forced)
-    values["num_inference_steps"] = max(int(values["num_inference_steps"]), traits.min_steps)
+    steps = int(values["num_inference_steps"])
+    values["num_inference_steps"] = max(min(steps, traits.max_steps or steps), traits.min_steps)
     return values
 
 
@@ -293,18 +363,31 @@ def largest_size(model: ModelReference, limits: Limits = NO_LIMITS) -> tuple[int
     return fit((traits.max_side, traits.max_side), traits)
 
 
-def refit(recipe: Recipe, size: tuple[int, int], limits: Limits = NO_LIMITS) -> tuple[Recipe, list[str]]:
-    """Return the recipe adapted to the size of a picture that was unknown when it was planned, and warnings."""
+def refit(
+    recipe: Recipe,
+    parameters: ImageToImageParameters,
+    size: tuple[int, int],
+    limits: Limits = NO_LIMITS,
+    open_box: Box | None = None,
+) -> tuple[Recipe, list[str]]:
+    """Return the recipe adapted to the size of a picture that was unknown when it was planned, and warnings.
+
+    `open_box` is what its mask lets change of it, None without a mask.
+    """
     traits = clamp(traits_of(recipe.model), limits)
-    width, height = fit(size, traits)
-    changes = {"width": width, "height": height, "scale": enlargement((width, height), traits)}
-    recipe = recipe.model_copy(update=changes)
+    inpainting = inpaint(size, open_box, parameters.mask_feather, parameters.mask_padding) if open_box else None
+    recipe = recipe.model_copy(update=_drawn(size, inpainting, traits))
     return recipe, _size_warnings(size, recipe, traits)
 
 
 def _size_warnings(size: tuple[int, int], recipe: Recipe, traits: Traits) -> list[str]:
-    """Return warnings about a result of another size than the input, and about one that is drawn larger than it is."""
-    warnings = []
+    """Return warnings about a result of another size than the input, and about one that is drawn larger than it is.
+
+    With a mask the result has the size of the input, and what is drawn fits into it.
+    """
+    warnings: list[str] = []
+    if recipe.inpainting:
+        return warnings
     if (recipe.width, recipe.height) != size:
         most = f"{traits.max_side} pixels a side"
         if max(recipe.width, recipe.height) < traits.max_side:
@@ -323,97 +406,6 @@ def _size_warnings(size: tuple[int, int], recipe: Recipe, traits: Traits) -> lis
             f"since {recipe.model.id} {least}."
         )
     return warnings
-
-
-def fit(size: tuple[int, int], traits: Traits) -> tuple[int, int]:
-    """Return the largest width and height up to `size` within `max_side` and `area`, with the same aspect ratio.
-
-    If the model makes only some sizes, they are within the nearest one.
-    """
-    width, height = size
-    if traits.sizes:
-        most = _nearest(size, traits.sizes)
-        scale = min(1.0, traits.max_side / max(size), most[0] / width, most[1] / height)
-        return max(1, round(width * scale)), max(1, round(height * scale))
-    if width * height <= traits.area and max(size) <= traits.max_side:
-        return size
-    side_scale, area_scale = traits.max_side / max(size), math.sqrt(traits.area / (width * height))
-    if side_scale <= area_scale:
-        return max(1, round(width * side_scale)), max(1, round(height * side_scale))
-    return max(1, int(width * area_scale)), max(1, int(height * area_scale))
-
-
-def enlargement(size: tuple[int, int], traits: Traits) -> float:
-    """Return how many times as large the model draws a result of this size, which `fit` returned; at least 1.
-
-    The shorter side has `min_side` then, as far as `max_side` and `area` allow; they have priority. `side_multiple` does not
-    matter, since the engine pads the picture to it and crops the result.
-    """
-    if traits.sizes:
-        width, height = _nearest(size, traits.sizes)
-        return min(width / size[0], height / size[1])
-    area_scale = math.sqrt(traits.area / (size[0] * size[1]))
-    if traits.has_fixed_area:
-        return max(1.0, area_scale)
-    return max(1.0, min(traits.min_side / min(size), traits.max_side / max(size), area_scale))
-
-
-def _nearest(size: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the size with the nearest aspect ratio."""
-    return min(sizes, key=lambda one: abs(one[0] / one[1] - size[0] / size[1]))
-
-
-def _executed_steps(steps: int, strength: float, rule: StepRule) -> int:
-    """Return how many of `steps` a pipeline runs with this strength, as `get_timesteps` of diffusers computes it."""
-    match rule:
-        case StepRule.ROUND_DOWN:
-            return min(int(steps * strength), steps)
-        case StepRule.ROUND_UP:
-            return steps - int(max(steps - min(steps * strength, steps), 0))
-        case StepRule.ALL:
-            return steps
-
-
-def _keep_to_trained_steps(values: dict[str, Any], trained: int, model: ModelReference) -> list[str]:
-    """Change strength and steps to what the schedule of the training has, as LCM's scheduler requires; return warnings."""
-    warnings, strength, steps = [], values["strength"], values["num_inference_steps"]
-    if int(trained * strength) < 1:
-        values["strength"] = 1 / trained
-        warnings.append(f"strength {strength:g} was raised to {1 / trained:g}, the least that {model.id} works with.")
-    most = int(trained * values["strength"])
-    if steps > most:
-        values["num_inference_steps"] = most
-        with_strength = f"works with at strength {values['strength']:g}"
-        warnings.append(f"num_inference_steps {steps} was lowered to {most}, the most that {model.id} {with_strength}.")
-    return warnings
-
-
-def _effective_strength(strength: float, steps: int, model: ModelReference, traits: Traits) -> tuple[float, list[str]]:
-    """Return a strength with at least one step that starts from the picture, and warnings.
-
-    Raises `InvalidField` if rounding down leaves no step, unless the model has few steps anyway. Where steps are rounded
-    up and none is left out, the run would start from noise alone, so lower the strength by as little as leaves one out.
-    """
-    executed = _executed_steps(steps, strength, traits.step_rule)
-    if traits.step_rule is StepRule.ROUND_UP and executed == steps > 1:
-        lower = (steps - 1) / steps
-        while _executed_steps(steps, lower, traits.step_rule) == steps:  # rounding
-            lower = math.nextafter(lower, 0)
-        warning = f"strength {strength:g} was lowered to {lower:g}: with {steps} steps, more would ignore the picture."
-        return lower, [warning]
-    if executed >= 1:
-        return strength, []
-    minimum = 1 / steps
-    while _executed_steps(steps, minimum, traits.step_rule) < 1:  # rounding: 49 * (1 / 49) is below 1
-        minimum = math.nextafter(minimum, 1)
-    if traits.guidance is Guidance.NONE:  # distilled to few steps
-        return minimum, [f"strength {strength} was raised to {minimum:g}, so that one step of {steps} remains."]
-    # Rounded up, so that what is told is accepted.
-    allowed = f"from {math.ceil(minimum * 1e4) / 1e4:g} to 1" if traits.step_rule is StepRule.ROUND_DOWN else "above 0"
-    more = ", or more steps" if strength > 0 else ""
-    raise InvalidField(
-        "strength", f"strength {strength:g} leaves none of {steps} steps for {model.id}: use a strength {allowed}{more}"
-    )
 
 
 def _no_effect(name: str, model: ModelReference, traits: Traits) -> str:

@@ -24,12 +24,16 @@ class Media(BaseModel):
 
 
 class ImageResponse(BaseModel):
-    """The response of `POST /image-to-image`. `id`, `model_id` and `warnings` are additions to Livepeer's API."""
+    """The response of `POST /image-to-image`. What follows `images` are additions to Livepeer's API."""
 
     images: list[Media]
     id: UUID = Field(description="The id of the generation; `GET /generations/{id}` has its record.")
     model_id: str = Field(description="The model that made the pictures.")
     warnings: list[str] = Field(description="What was changed or had no effect.")
+    reused_from: UUID | None = Field(
+        None,
+        description="The generation whose pictures were answered again, without a run and at no cost. Else absent.",
+    )
 
 
 class GeneratedMedia(Media):
@@ -39,6 +43,22 @@ class GeneratedMedia(Media):
     height: int = Field(description="Pixels.")
     nsfw_score: float | None = Field(description="0 to 1. Null if the picture was not checked.")
     checked: bool = Field(description="Whether a safety checker has scored the picture.")
+    watermark: bool = Field(description="Whether the picture carries the watermark of this service.")
+
+
+class InputMedia(BaseModel):
+    """An input picture of a record."""
+
+    url: str | None = Field(description="Its address as stored; needs no token. Null if it was removed.")
+    width: int = Field(description="Pixels of the upload.")
+    height: int = Field(description="Pixels of the upload.")
+
+
+class MaskMedia(BaseModel):
+    """The mask of a record, in the size of the input: white may change."""
+
+    url: str | None = Field(description="Its address; needs no token. Null if it was removed.")
+    open_share: float = Field(description="How much of the picture may change, above 0 to 1.")
 
 
 class Failure(BaseModel):
@@ -54,6 +74,52 @@ class Timings(BaseModel):
     queued: float | None = Field(description="From its acceptance to its first start.")
     running: float | None = Field(description="From its first start to its end.")
     phases: dict[str, float] = Field(description="Seconds by phase of the run, such as denoising or decoding.")
+
+
+class Receipt(BaseModel):
+    """What made the pictures of a generation. The digests are SHA-256."""
+
+    packages: dict[str, str] = Field(
+        description="The versions of this service and of the libraries that decide pixels."
+    )
+    pipeline: str = Field(description="The class of diffusers.")
+    scheduler: str = Field(description="The class of diffusers.")
+    dtype: str = Field(description="The type of numbers that it was computed in, such as bfloat16.")
+    device: str = Field(description="The processor or card, and the instructions that torch used on a processor.")
+    threads: int = Field(description="Threads of the processor.")
+    memory_plan: str = Field(description="How the model was placed: whole, offloaded, quantized.")
+    safety_checker: str = Field(description="The checker that is set, and from where it flags if that is set.")
+    files: dict[str, str] = Field(description="The digest of each file of the model, weights and configuration.")
+    loras: dict[str, str] = Field(description="The digest of the file of each LoRA.")
+    watermark: bool = Field(description="Whether results were to carry a watermark. The pictures say which of them do.")
+    batch_sizes: list[int] = Field(description="For each picture, how many pictures were made in one call with it.")
+
+
+class PictureComparison(BaseModel):
+    """A picture that was made again, compared with that of the first time."""
+
+    identical: bool = Field(description="Whether all pixels are the same.")
+    psnr: float | None = Field(description="Peak signal-to-noise ratio in decibels. Null for identical pictures.")
+    largest_difference: int = Field(description="Of a colour of a pixel, 0 to 255.")
+
+
+class Difference(BaseModel):
+    """What differs between two receipts; null where one of them has none."""
+
+    name: str = Field(description="A field of the receipt, such as `dtype`, or the name of a package, file or LoRA.")
+    then: str | None
+    now: str | None
+
+
+class Proof(BaseModel):
+    """What a generation that was made again proves."""
+
+    of: UUID = Field(description="The generation whose pictures it is compared with.")
+    identical: bool | None = Field(description="Whether all pictures are bit-exact. Null until `succeeded`.")
+    pictures: list[PictureComparison] = Field(description="In the order of the pictures. Empty until `succeeded`.")
+    differences: list[Difference] | None = Field(
+        description="What of the receipts differs. Null until `succeeded`, or if there is none of the first time."
+    )
 
 
 class Waiting(BaseModel):
@@ -83,6 +149,12 @@ class GenerationRecord(BaseModel):
     model_id: str = Field(description="The model that generates the pictures.")
     parameters: dict[str, Any] = Field(description="The fields of the request, with defaults.")
     effective: dict[str, Any] = Field(description="The values that the model runs with.")
+    inputs: list[InputMedia] = Field(description="The picture, once it is there, and the further ones.")
+    mask: MaskMedia | None = Field(description="Null without a mask.")
+    outside_mask: Literal["identical", "re-encoded"] | None = Field(
+        description="The pixels that may not change: in a png exactly those of the input; in a jpeg or webp the same, but "
+        "encoded anew. Null without a mask."
+    )
     images: list[GeneratedMedia] = Field(description="Empty until `succeeded`.")
     warnings: list[str] = Field(description="What was changed or had no effect.")
     error: Failure | None = Field(description="Null unless `failed` or `canceled`.")
@@ -97,6 +169,11 @@ class GenerationRecord(BaseModel):
     started: datetime | None
     finished: datetime | None
     timings: Timings
+    receipt: Receipt | None = Field(description="What made the pictures. Null until `succeeded`, or if not recorded.")
+    reused_from: UUID | None = Field(
+        description="The generation whose pictures were answered again, without a run and at no cost. Null otherwise."
+    )
+    proof: Proof | None = Field(description="What it has found of another generation. Null if it is no proof.")
 
 
 class DryRun(BaseModel):
@@ -107,6 +184,9 @@ class DryRun(BaseModel):
     cost: Cost = Field(description="What would count against the daily limit.")
     warnings: list[str]
     waiting: Waiting = Field(description="Its queue position and estimates, if it were sent now.")
+    reused_from: UUID | None = Field(
+        None, description="The generation whose pictures would be answered, at no cost. Else absent."
+    )
 
 
 class ImageResponseOrDryRun(RootModel[ImageResponse | DryRun]):
@@ -119,6 +199,47 @@ class GenerationPage(BaseModel):
     next: str | None = Field(description="The page of older records. Null on the last page.")
     previous: str | None = Field(description="The page of newer records. Null on the first page.")
     results: list[GenerationRecord]
+
+
+class ContentCredentials(BaseModel):
+    """What the content credentials of a file (C2PA) claim. Whether to believe it depends on the signer."""
+
+    state: Literal["own", "foreign", "altered", "invalid", "unreadable"] = Field(
+        description="own: intact, signed by this site. foreign: intact, signed by others. altered: the file was changed since "
+        "it was signed. invalid: unusable for another reason, such as an expired certificate. unreadable: damaged, or kept "
+        "outside of the file."
+    )
+    signer: str = Field(description="The name in the certificate. Empty if unknown.")
+    generator: str = Field(description="The software that wrote them. Empty if unknown.")
+    signed: datetime | None = Field(description="Null if they do not say when.")
+    digital_source_type: str = Field(
+        description="The IPTC term for the kind of origin, as its address. Empty if unknown."
+    )
+
+
+class Verification(BaseModel):
+    """What a file tells of where the picture comes from. Nothing tells by whom."""
+
+    origin: Literal["here", "elsewhere", "unknown"] = Field(
+        description="here: this site made it. elsewhere: others say that they did, in intact content credentials. unknown: "
+        "nothing tells."
+    )
+    evidence: Literal["content_credentials", "watermark"] | None = Field(
+        description="What tells the origin. Null if it is unknown."
+    )
+    altered: bool | None = Field(
+        description="Whether the file was changed since it was made or signed. Null if nothing tells."
+    )
+    deleted: bool = Field(description="Whether it was made here and has been deleted.")
+    model_id: str | None = Field(description="The model that made it here. Null if unknown.")
+    made: datetime | None = Field(description="When it was made here, by its recipe the first time. Null if unknown.")
+    generation: UUID | None = Field(description="The generation that the content credentials of this site name.")
+    index: int | None = Field(description="Which of its pictures, from 0.")
+    seed: int | None = Field(description="The seed that they name.")
+    recipe: dict[str, Any] | None = Field(description="Prompt and settings, if their owner has them told. Else null.")
+    content_credentials: ContentCredentials | None = Field(description="Null if the file has none.")
+    summary: str = Field(description="All of this in a sentence or two.")
+    unknown: list[str] = Field(description="What cannot be told, in sentences.")
 
 
 class APIError(BaseModel):
@@ -215,6 +336,8 @@ class ModelDescription(BaseModel):
     )
     cost_weight: float = Field(description="The cost of a step of one megapixel.")
     sizes: Sizes
+    needs_mask: bool = Field(description="Whether requests must have a `mask`. All models take one.")
+    max_images: int = Field(description="How many pictures it reads: `image`, and further ones in `images[]`.")
     parameters: dict[str, ParameterDescription] = Field(
         description="The fields whose effect or bounds depend on the model."
     )

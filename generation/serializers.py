@@ -18,7 +18,11 @@ from generation.responses import (
     Failure,
     GeneratedMedia,
     GenerationRecord,
+    InputMedia,
+    MaskMedia,
     Progress,
+    Proof,
+    Receipt,
     Timings,
     Waiting,
 )
@@ -37,12 +41,14 @@ def record(generation: Generation, absolute: Absolute, token_id: int | None) -> 
         _waiting([generation]),
         _progress([generation]),
         lambda image: image_url(generation, image, absolute),
+        absolute,
         _events_url(generation, absolute, token_id),
     )
 
 
 def records(generations: Sequence[Generation], absolute: Absolute, token_id: int | None) -> list[dict[str, Any]]:
-    """Return the records of several generations, with a constant number of queries if users and images are prefetched.
+    """Return the records of several generations, with a constant number of queries if all that they name is prefetched: users,
+    images, references and environments.
 
     The URLs are never data URLs: with all pictures the response would be too large.
     """
@@ -53,6 +59,7 @@ def records(generations: Sequence[Generation], absolute: Absolute, token_id: int
             waiting,
             progress,
             lambda image: absolute(image.file.url),
+            absolute,
             _events_url(generation, absolute, token_id),
         )
         for generation in generations
@@ -64,6 +71,7 @@ def _record(
     waiting: dict[UUID, Waiting],
     progress: dict[UUID, Progress],
     url: Callable[[GeneratedImage], str],
+    absolute: Absolute,
     events_url: str | None,
 ) -> dict[str, Any]:
     failure = None
@@ -75,6 +83,9 @@ def _record(
         model_id=generation.model_id,
         parameters=generation.parameters,
         effective=generation.effective_values,
+        inputs=_inputs(generation, absolute),
+        mask=_mask(generation, absolute),
+        outside_mask=generation.outside_mask,
         images=[
             GeneratedMedia(
                 url=url(image),
@@ -84,6 +95,7 @@ def _record(
                 height=image.height,
                 nsfw_score=image.nsfw_score,
                 checked=image.is_checked,
+                watermark=image.has_watermark,
             )
             for image in generation.images.all()
         ],
@@ -97,7 +109,31 @@ def _record(
         started=generation.started,
         finished=generation.finished,
         timings=Timings(queued=generation.queued_seconds, running=generation.running_seconds, phases=generation.phases),
+        receipt=Receipt(**generation.receipt) if generation.receipt else None,
+        reused_from=generation.reused_from_id,
+        proof=Proof(**generation.proof) if generation.proof else None,
     ).model_dump(mode="json")
+
+
+def _inputs(generation: Generation, absolute: Absolute) -> list[InputMedia]:
+    inputs = []
+    if generation.input_sha256:
+        width, height = generation.input_width, generation.input_height
+        inputs.append(InputMedia(url=_file_url(generation.input, absolute), width=width, height=height))
+    for reference in generation.references.all():
+        url = _file_url(reference.file, absolute)
+        inputs.append(InputMedia(url=url, width=reference.width, height=reference.height))
+    return inputs
+
+
+def _mask(generation: Generation, absolute: Absolute) -> MaskMedia | None:
+    if generation.open_share is None:
+        return None
+    return MaskMedia(url=_file_url(generation.mask, absolute), open_share=generation.open_share)
+
+
+def _file_url(file: Any, absolute: Absolute) -> str | None:
+    return absolute(file.url) if file else None
 
 
 def _waiting(generations: Sequence[Generation]) -> dict[UUID, Waiting]:

@@ -27,7 +27,7 @@ from tests.support.browser import chromium, new_context
 from tests.support.generations import bundled_model
 from tests.support.hub import ModelHub, model_hub
 from tests.support.servers import EmbeddedRedis, QuietHandler
-from tests.support.service import Service
+from tests.support.service import METRICS_TOKEN, Service
 
 # Real hashes cost half a second each, and no test here is about them.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -86,6 +86,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings = {"MAX_UPLOAD_BYTES": "1000000", "LEASE_SECONDS": "5", "DRAIN_SECONDS": "60", "WAIT_SECONDS": "180"}
     # A proxy of the tests is believed as nginx on the same host would be.
     settings["TRUSTED_PROXIES"] = "127.0.0.1"
+    settings |= {"METRICS_NETWORKS": "127.0.0.1", "METRICS_TOKEN": METRICS_TOKEN}
     # All tests come from one address.
     settings["CONNECTIONS_PER_ADDRESS"] = "0"
     with Service(tmp_path_factory.mktemp("d"), **settings) as service:

@@ -50,6 +50,7 @@ def megabytes(directory: Path) -> float:
 if __name__ == "__main__":
     parser = stage_parser(__doc__)
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--unet", default="unet", help="which UNet in the work directory")
     options = parser.parse_args()
-    assemble(options.work, options.directory)
+    assemble(options.work, options.directory, options.unet)
     say(f"{options.directory}: {megabytes(options.directory):.1f} MB")

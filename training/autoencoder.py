@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.distributed import Budget, Training, launch, rank, seed_of
+from training.distributed import Budget, Training, launch, rank, seed_of, working_dtype
 from training.edits import EDITS, apply
 from training.filters import Picture
 from training.patches import load_patches
@@ -78,7 +78,7 @@ def train(work: Path, budget: Budget, decoder_only: bool = False) -> None:
     torch.manual_seed(0)
     # Latents were computed with the saved averaged weights, so training the decoder starts with those, not the checkpoint.
     result: Any = AutoencoderTiny.from_pretrained(work / "autoencoder") if decoder_only else make_autoencoder()
-    autoencoder = copy.deepcopy(result).to(memory_format=torch.channels_last).bfloat16()
+    autoencoder = copy.deepcopy(result).to(working_dtype()).to(memory_format=torch.channels_last)
     trained = ["decoder"] if decoder_only else ["encoder", "decoder"]
     autoencoder.encoder.requires_grad_(not decoder_only)
     checkpoint = work / ("decoder.pt" if decoder_only else "autoencoder.pt")
@@ -96,7 +96,7 @@ def train(work: Path, budget: Budget, decoder_only: bool = False) -> None:
             )
             batch.append(apply(names[random.integers(len(names))], crop) if random.random() < 0.6 else crop)
         pictures = to_tensor(np.stack(batch))
-        latents = autoencoder.encode(pictures.bfloat16()).latents
+        latents = autoencoder.encode(pictures.to(working_dtype())).latents
         # With a little noise, similar latents give similar pictures, since the UNet's latents are never exact.
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step * 64 + rank())).to(latents)
         output = autoencoder.decode(latents + 0.04 * noise).sample.float()

@@ -1,4 +1,4 @@
-"""Training on CPUs: several processes of one thread each, computing in bfloat16 with float32 master weights.
+"""Training on CPUs: several processes of one thread each, computing in `working_dtype` with float32 master weights.
 
 Two processes of one thread do nearly twice the work of one process of two threads, and other work on the machine slows only
 one of them. Convolutions in pure bfloat16 are three to six times as fast as in float32 if the CPU supports it; autocast loses
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
+from generation.engine.devices import choose_dtype
 from training.stages import say
 
 KEEP_MEMORY = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=8589934592:glibc.malloc.hugetlb=1"
@@ -215,6 +216,11 @@ def launch(train: Callable[..., None], processes: int, *arguments: Any) -> None:
         spawn(_enter, (processes, meeting, train, arguments), processes)
 
 
+def working_dtype() -> torch.dtype:
+    """Return the number type to compute in: bfloat16 where this CPU is faster with it, else float32."""
+    return choose_dtype("auto", torch.device("cpu"), faithful_in_bfloat16=True)
+
+
 def rank() -> int:
     """Return the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
@@ -245,7 +251,7 @@ def _in_memory_order(tensor: Tensor) -> Tensor:
 
 def _orthogonal(matrix: Tensor) -> Tensor:
     """Return the nearest matrix with singular values of about 1, by five Newton-Schulz steps with Muon's coefficients."""
-    x = matrix.bfloat16()
+    x = matrix.to(working_dtype())
     tall = x.shape[0] > x.shape[1]
     x = (x.T if tall else x) / (matrix.norm() + 1e-7)
     for _ in range(5):

@@ -1,10 +1,9 @@
 """The edits that the model learns, as functions of a picture, (height, width, 3) float32 in 0..1.
 
-They are deterministic: random drops or flakes have the picture's pixels as seed. Grids have periods of 8 or 16 px from the
-upper left corner, since a value of the UNet's coarsest level is 16 px of the picture.
+They are deterministic and local, so that a network can learn them: flakes and drops lie where the picture says. Grids have
+periods of 8 or 16 px from the upper left corner, since a value of the UNet's coarsest level is 16 px of the picture.
 """
 
-import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from training.filters import (
     Picture,
     blur,
+    box,
     cells,
     edges,
     gradient_map,
@@ -64,14 +64,13 @@ def oil(picture: Picture) -> Picture:
 
 
 def van_gogh(picture: Picture) -> Picture:
-    """Starry night: strokes along the edges (line integral convolution), dark ones blue, bright ones yellow, with ridges."""
-    strokes = saturate(smear(picture, 7), 1.5)
+    """Starry night: strokes along the edges (line integral convolution), dark ones blue, bright ones yellow, with bristles."""
+    strokes = saturate(smear(picture, 7, luma(picture)), 1.5)
     brightness = luma(strokes)[..., None]
     warmth = smoothstep(brightness, 0.3, 0.7)
     tint = _tuple(0.6, 0.85, 1.35) * (1 - warmth) + _tuple(1.15, 1, 0.55) * warmth
     paint = (_tuple(0.05, 0.2, 0.6) * (1 - warmth) + _tuple(1, 0.85, 0.25) * warmth) * (0.55 + 0.7 * brightness)
-    ridges = 0.08 * np.sin(2 * np.pi * 9 * blur(luma(picture), 1.5))[..., None]
-    return 0.45 * strokes * tint + 0.55 * paint + ridges
+    return (0.45 * strokes * tint + 0.55 * paint) * (1 + 0.3 * _strokes(picture)[..., None])
 
 
 def watercolour(picture: Picture) -> Picture:
@@ -205,22 +204,24 @@ def sunset(picture: Picture) -> Picture:
 
 
 def snow(picture: Picture) -> Picture:
-    """Winter: colours gone, bright areas covered with white, flakes."""
+    """Winter: colours gone, bright areas covered with white, flakes large and small."""
     cold = saturate(picture, 0.25) * _tuple(0.92, 0.98, 1.06)
     cover = 0.72 * smoothstep(blur(luma(picture), 1.0), 0.18, 0.62)[..., None]
-    flakes = (_chance(picture) < 0.006).astype(np.float32)
-    flakes = np.clip(7 * blur(flakes, 1.1), 0, 1)[..., None]
-    return (cold * (1 - cover) + _tuple(0.93, 0.96, 1) * cover) * (1 - flakes) + flakes
+    ground = (cold * (1 - cover) + _tuple(0.93, 0.96, 1) * cover) * 0.86
+    large, small = _places(picture)
+    flakes = np.clip(18 * blur(large, 1.6) + 5 * blur(small, 0.9), 0, 1)[..., None]
+    return ground * (1 - flakes) + flakes
 
 
 def rain(picture: Picture) -> Picture:
     """A grey wet day: dark and dull, with slanting streaks."""
     dull = np.clip(saturate(blur(picture, 0.8), 0.4), 0, 1) ** 1.15 * _tuple(0.62, 0.68, 0.74) + 0.06
-    drops = (_chance(picture) < 0.004).astype(np.float32)
+    large, small = _places(picture)
+    drops = large + 0.4 * small
     streaks = sum(
-        (shift(drops, 2 * step, -step) + shift(drops, 2 * step + 1, -step) for step in range(8)), np.zeros_like(drops)
+        (shift(drops, 2 * step + half, -step) for step in range(-4, 4) for half in (0, 1)), np.zeros_like(drops)
     )
-    return dull + 0.18 * np.clip(blur(streaks, 0.5), 0, 1)[..., None]
+    return dull + 0.34 * np.clip(blur(streaks, 0.5), 0, 1)[..., None]
 
 
 def fog(picture: Picture) -> Picture:
@@ -304,10 +305,36 @@ def _squares(picture: Picture, side: int) -> Picture:
     return rows // side * (picture.shape[1] // side + 1) + columns // side
 
 
-def _chance(picture: Picture) -> Picture:
-    """Return a random number in 0..1 for each pixel, the same for the same picture."""
-    seed = zlib.crc32((picture * 255).astype(np.uint8).tobytes())
-    return np.random.default_rng(seed).random(picture.shape[:2], np.float32)
+def _places(picture: Picture) -> tuple[Picture, Picture]:
+    """Return where flakes or drops lie, 1 there and else 0: large ones, and small ones.
+
+    Each square of 16 px has a small one in its darkest quarter, and one in its brightest quarter, which is large if the
+    square is brighter than those around it. So the places are irregular and yet can be learned.
+    """
+    height, width = picture.shape[:2]
+    padded = np.pad(luma(picture), [(0, -height % 16), (0, -width % 16)], mode="edge")
+    rows, columns = padded.shape[0] // 16, padded.shape[1] // 16
+    quarters = (
+        padded.reshape(rows, 2, 8, columns, 2, 8).mean(axis=(2, 5)).transpose(0, 2, 1, 3).reshape(rows, columns, 4)
+    )
+    squares = quarters.mean(axis=2)
+    places = np.zeros((2, *padded.shape), np.float32)
+    row, column = np.indices((rows, columns))
+    for quarter, size, offset in (
+        (quarters.argmax(axis=2), np.where(squares > box(squares, 1), 0, 1), (4, 4)),
+        (quarters.argmin(axis=2), 1, (2, 6)),
+    ):
+        below, right = np.divmod(quarter, 2)
+        places[size, 16 * row + 8 * below + offset[0], 16 * column + 8 * right + offset[1]] = 1
+    return places[0, :height, :width], places[1, :height, :width]
+
+
+def _strokes(picture: Picture) -> Picture:
+    """Return the bristles of strokes along the edges, -1 to 1: a pattern that repeats every 16 px, smeared."""
+    pattern = np.random.default_rng(1889).normal(size=(16, 16)).astype(np.float32)
+    height, width = picture.shape[:2]
+    tiled = np.tile(pattern, (height // 16 + 1, width // 16 + 1))[:height, :width]
+    return np.clip(1.6 * smear(tiled, 7, luma(picture)), -1, 1)
 
 
 EDITS: dict[str, Callable[[Picture], Picture]] = {

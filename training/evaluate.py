@@ -22,9 +22,11 @@ from training.card import Figure, hold_against_card
 from training.distributed import launch, rank, world
 from training.edits import EDITS, apply
 from training.filters import Picture
-from training.instructions import HELD_OUT, NEUTRAL_HELD_OUT, PROMPTS
+from training.instructions import HELD_OUT, LANGUAGES, NEUTRAL_HELD_OUT, NEUTRAL_OF_CARD, PROMPTS
 from training.photos import load
 from training.stages import say, stage_parser
+from training.words import INSTRUCTIONS, misunderstood, prototypes_of
+from training.words import load as load_in_float32
 
 _TOGETHER = 5  # the layer outputs of so few fit into a core's cache
 
@@ -33,13 +35,12 @@ class Settings(NamedTuple):
     """The parameters of a run."""
 
     steps: int
-    guidance: float
-    image_guidance: float = 1.5
+    guidance: float = 1
+    image_guidance: float = 1
 
 
-RECOMMENDED = Settings(20, 1.7475)
-# The effective values of the API's defaults: a guidance scale of 7.5 is 1 + 0.115 * 6.5 for this model.
-CONTRACT = Settings(100, 1.7475)
+RECOMMENDED = Settings(2)
+"""What the service makes of every request for tiny-edit that does not ask for fewer steps."""
 
 
 @dataclass
@@ -199,14 +200,14 @@ def autoencoder_psnr(pipeline: StableDiffusionInstructPix2PixPipeline, photos: d
 def measure(directory: Path, work: Path, side: int) -> list[Figure]:
     """Return all rows of the card, each process with its share of the photos. Slow measurements use fewer photos."""
     pipeline, photos = load_model(directory), middles(work, side)
-    few, fewer = (dict(list(photos.items())[::step]) for step in (3, 7))
+    few = dict(list(photos.items())[::3])
     full = tally(pipeline, photos, PROMPTS, RECOMMENDED)
     say("recognised least: " + ", ".join(f"{name} {100 * np.mean(hits):.0f} %" for name, hits in _worst(full)))
     words = [
-        tally(pipeline, few, {name: pair[which] for name, pair in HELD_OUT.items()}, RECOMMENDED) for which in (0, 1)
+        tally(pipeline, few, {name: pair[which] for name, pair in HELD_OUT["en"].items()}, RECOMMENDED)
+        for which in (0, 1)
     ]
-    contract = tally(pipeline, fewer, PROMPTS, CONTRACT)
-    kept = tally_kept(pipeline, few, NEUTRAL_HELD_OUT, RECOMMENDED)
+    kept = tally_kept(pipeline, few, NEUTRAL_OF_CARD, RECOMMENDED)
     say("kept least: " + ", ".join(f"{said} {100 * np.mean(hits):.0f} %" for said, hits in _worst(kept)))
     say(_speed(directory, next(iter(middles(work, 256).values()))))
     return [
@@ -216,8 +217,6 @@ def measure(directory: Path, work: Path, side: int) -> list[Figure]:
         Figure("PSNR to the classical target", float(np.mean(full.psnr)), 0.3, "dB"),
         Figure("PSNR of the autoencoder, 256 px", autoencoder_psnr(pipeline, middles(work, 256)), 0.3, "dB"),
         Figure("wordings never trained on, by pixels", (words[0].nearest + words[1].nearest) / 2, 2.0, "%"),
-        Figure("the API's defaults (100 steps, guidance 7.5), by pixels", contract.nearest, 2.0, "%"),
-        Figure("PSNR to the classical target at the API's defaults", float(np.mean(contract.psnr)), 0.3, "dB"),
         Figure("photo nearest if no known edit is named", kept.nearest, 3.0, "%"),
         Figure("PSNR to the photo if no known edit is named", float(np.mean(kept.psnr)), 0.5, "dB"),
     ]
@@ -226,21 +225,45 @@ def measure(directory: Path, work: Path, side: int) -> list[Figure]:
 def _speed(directory: Path, photo: Picture) -> str:
     begin = time.monotonic()
     pipeline = load_model(directory)
-    parts = [f"loaded in {time.monotonic() - begin:.2f} s"]
-    for settings in (RECOMMENDED, CONTRACT):
-        seconds = []
-        for _ in range(3):
-            begin = time.monotonic()
-            list(edit_all(pipeline, photo, ["make it night"], settings))
-            seconds.append(time.monotonic() - begin)
-        parts.append(f"{settings.steps} steps at 256 px in {min(seconds):.2f} s")
-    return ", ".join(parts) + ", on one thread"
+    loaded, seconds = time.monotonic() - begin, []
+    for _ in range(3):
+        begin = time.monotonic()
+        list(edit_all(pipeline, photo, ["make it night"], RECOMMENDED))
+        seconds.append(time.monotonic() - begin)
+    return f"loaded in {loaded:.2f} s, {RECOMMENDED.steps} steps at 256 px in {min(seconds):.2f} s, on one thread"
+
+
+def understood(directory: Path) -> dict[str, tuple[float, float]]:
+    """Return by language the shares in percent of held-out wordings of edits, and of none, nearest to their own prototype.
+
+    This needs no photo: a wording is understood if the UNet gets the vector of its edit.
+    """
+    pipeline = load_in_float32(directory)
+    parts = (
+        pipeline.tokenizer,
+        pipeline.text_encoder,
+        pipeline.unet.add_embedding,
+        prototypes_of(pipeline, INSTRUCTIONS),
+    )
+
+    def share(wordings: list[tuple[int, str]]) -> float:
+        return 100 * (1 - len(misunderstood(*parts, wordings)) / len(wordings))
+
+    return {
+        language: (
+            share([(list(EDITS).index(name), text) for name, pair in HELD_OUT[language].items() for text in pair]),
+            share([(len(EDITS), text) for text in NEUTRAL_HELD_OUT[language]]),
+        )
+        for language in LANGUAGES
+    }
 
 
 def report(directory: Path, work: Path, side: int) -> None:
-    """Print the table, and exit with the differences from the card."""
+    """Print the table and what is understood of each language, and exit with the differences from the card."""
     rows = measure(directory, work, side)
     if rank() == 0:
+        for language, (named, neutral) in understood(directory).items():
+            say(f"understood, {language}: {named:.0f} % of wordings, {neutral:.0f} % of wordings of no edit")
         hold_against_card(directory, rows)
 
 

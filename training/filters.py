@@ -104,13 +104,14 @@ def kuwahara(picture: Picture, radius: int) -> Picture:
     return total / weights[..., None]
 
 
-def smear(picture: Picture, steps: int) -> Picture:
-    """Average along the edges: line integral convolution (Cabral and Leedom 1993) of the picture with its tangents."""
-    brightness = blur(luma(picture), 1)
+def smear(picture: Picture, steps: int, brightness: Picture) -> Picture:
+    """Average along the edges of `brightness` (height, width): line integral convolution (Cabral and Leedom 1993)."""
+    brightness = blur(brightness, 1)
     across, down = sobel(brightness)
     # The structure tensor's smaller eigenvector runs along the edge; smoothing the tensor gives long coherent strokes.
     xx, yy, xy = blur(across * across, 2.5), blur(down * down, 2.5), blur(across * down, 2.5)
-    angle = 0.5 * np.arctan2(2 * xy, xx - yy) + np.pi / 2
+    # In flat areas the strokes lie level, rather than along noise.
+    angle = 0.5 * np.arctan2(2 * xy, xx - yy - 3e-4) + np.pi / 2
     right, below = np.cos(angle), np.sin(angle)
     height, width = brightness.shape
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)

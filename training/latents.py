@@ -14,7 +14,7 @@ from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 
 from training.autoencoder import to_tensor
-from training.distributed import launch, rank, world
+from training.distributed import launch, rank, working_dtype, world
 from training.edits import EDITS, apply
 from training.filters import Picture
 from training.patches import load_patches
@@ -37,7 +37,10 @@ def compute(work: Path, minutes: float) -> None:
     """Write the missing blocks within the time, sizes in turn."""
     end = time.monotonic() + 60 * minutes
     autoencoder = (
-        AutoencoderTiny.from_pretrained(work / "autoencoder").to(memory_format=torch.channels_last).bfloat16().eval()
+        AutoencoderTiny.from_pretrained(work / "autoencoder")
+        .to(working_dtype())
+        .to(memory_format=torch.channels_last)
+        .eval()
     )
     (work / "latents").mkdir(exist_ok=True)
     blocks = [

@@ -15,7 +15,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
-from training.distributed import Budget, Training, launch, seed_of
+from training.distributed import Budget, Training, launch, seed_of, working_dtype
 from training.filters import Picture, blur, cells, luma, saturate
 from training.latents import encode
 from training.patches import load_patches
@@ -63,11 +63,11 @@ def train(style: str, base: Path, work: Path, budget: Budget, rank: int = 4) -> 
     """Train in this process, together with the others. The base model's weights do not change."""
     draw, prompts = STYLES[style]
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(base)
-    unet, autoencoder = pipeline.unet, pipeline.vae.to(memory_format=torch.channels_last).bfloat16()
+    unet, autoencoder = pipeline.unet, pipeline.vae.to(working_dtype()).to(memory_format=torch.channels_last)
     unet.requires_grad_(False)
     torch.manual_seed(0)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=_LAYERS))
-    unet.to(memory_format=torch.channels_last).bfloat16()
+    unet.to(working_dtype()).to(memory_format=torch.channels_last)
     (work / "loras").mkdir(exist_ok=True)
     training = Training({"unet": unet}, 2e-3, work / "loras" / f"{style}.pt", warmup=20, decay=0.99)
 

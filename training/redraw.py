@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from training import emoji
 from training.assemble import assemble, megabytes
 from training.autoencoder import CHANNELS
-from training.distributed import Budget, launch, seed_of
+from training.distributed import Budget, launch, seed_of, working_dtype
 from training.latents import encode
 from training.networks import make_unet
 from training.patches import load_patches
 from training.stages import say, unet_parser
-from training.unet import denoising_loss, learn, step_from_noisier
+from training.unet import begin_as_identity, denoising_loss, learn, step_from_noisier
 from training.words import Language, WordVectors, teach
 
 # Height and width in pixels; the number of pictures of each emoji on white, and on other backgrounds.
@@ -68,7 +68,7 @@ _ASKINGS = [
 ]
 _OTHERS = ["a picture", "something", "a nice one", "anything", "draw something", "surprise me", "whatever you like"]
 _WORDS, _MINUTES_OF_WORDS = "words-redraw.pt", 3
-_HELD_OUT = "would you sketch a small {} for me"
+_UNSEEN = "would you sketch a small {} for me"
 
 
 def language_of(names: list[str]) -> Language:
@@ -82,9 +82,11 @@ def language_of(names: list[str]) -> Language:
             wording = sentences[random.integers(len(sentences))].format(wording)
         return wording
 
-    held_out = [(number, _HELD_OUT.format(name)) for number, name in enumerate(names)]
+    development = [(number, _UNSEEN.format(name)) for number, name in enumerate(names)]
     words = [other for name in names for other in emoji.CALLED[name]]
-    return Language(_WORDS, len(names), random_wording, 0.1, [*words, *_SENTENCES, *_ASKINGS], held_out)
+    return Language(
+        _WORDS, len(names), random_wording, 0.1, [*words, *_SENTENCES, *_ASKINGS], development, random_wording
+    )
 
 
 def draw_on_white(picture: NDArray[np.uint8], shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.uint8]:
@@ -130,7 +132,7 @@ def compute_latents(work: Path) -> None:
     Their shape is (emoji, pictures, channels, height / 4, width / 4); without the first axis in `redraw-photos-…`.
     """
     autoencoder: Any = AutoencoderTiny.from_pretrained(work / "autoencoder")
-    autoencoder.to(memory_format=torch.channels_last).bfloat16()
+    autoencoder.to(working_dtype()).to(memory_format=torch.channels_last)
     _, pictures = emoji.load_drawn(work)
     photos = load_patches(work, 128)
     for number, (shape, white, others) in enumerate(_SHAPES):
@@ -191,7 +193,7 @@ def train(work: Path, budget: Budget, batch: int, rate: float, channels: tuple[i
         return loss_of
 
     torch.manual_seed(0)
-    unet = make_unet(channels, CHANNELS)
+    unet = begin_as_identity(make_unet(channels, CHANNELS))
     learn(work, budget, rate, unet, language_of(names), _WORDINGS, loss_with, "-redraw")
 
 

@@ -52,12 +52,11 @@ if __name__ == "__main__":
     parser.add_argument("--photos", nargs="+", default=["chelsea", "leMusee", "grace-hopper"])
     parser.add_argument("--edits", nargs="+", default=list(EDITS))
     parser.add_argument("--side", type=int, default=128)
-    parser.add_argument("--guidance", type=float, default=RECOMMENDED.guidance)
     parser.add_argument("--steps", type=int, default=RECOMMENDED.steps)
     parser.add_argument("--targets", action="store_true")
     parser.add_argument("--columns", type=int, default=99, help="break lines after so many pictures")
     options = parser.parse_args()
-    wanted = Settings(options.steps, options.guidance)
+    wanted = Settings(options.steps)
     drawn = draw_sheet(
         options.directory, options.work, options.photos, options.edits, options.side, wanted, options.targets
     )

@@ -20,7 +20,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from training.distributed import Budget, Training, launch, seed_of
+from training.distributed import Budget, Training, launch, seed_of, working_dtype
 from training.edits import EDITS
 from training.latents import Latents, load_latents
 from training.networks import make_scheduler, make_text_encoder, make_unet
@@ -43,7 +43,7 @@ class Shares(NamedTuple):
     unchanged: float = 0.08
 
 
-_SHARES = Shares()
+_GUIDED = Shares()
 
 
 def draw_timesteps(count: int, random: np.random.Generator) -> Tensor:
@@ -70,9 +70,11 @@ def x0_loss(output: Tensor, noisy: Tensor, targets: Tensor, signal: Tensor) -> T
 class Batches:
     """Draws training samples from the latents: every sixth batch of 256 px, the others crops of 96 px."""
 
-    def __init__(self, work: Path, vectors: WordVectors, size: int, often: Sequence[str] = ()) -> None:
+    def __init__(
+        self, work: Path, vectors: WordVectors, size: int, often: Sequence[str] = (), shares: Shares = _GUIDED
+    ) -> None:
         self.edits, self.neutral, self.no_words = vectors
-        self.size = size
+        self.size, self.shares = size, shares
         self.often = [list(EDITS).index(name) for name in often]
         self.small, self.large = load_latents(work, 128), load_latents(work, 256)
 
@@ -100,7 +102,7 @@ class Batches:
         target, wording = others[which], int(random.integers(len(self.neutral)))
         text_vectors = self.edits[latents.edits[index, which], wording]
         chance = random.random()
-        wordless, imageless, bare, unchanged = np.cumsum(_SHARES)
+        wordless, imageless, bare, unchanged = np.cumsum(self.shares)
         if chance < wordless or imageless <= chance < bare:
             text_vectors = self.no_words[0]
         if wordless <= chance < bare:
@@ -149,11 +151,17 @@ def step_from_noisier(
     distance = (999 - timesteps[:count]).clip(max=furthest) * torch.from_numpy(random.random(count))
     noisier = timesteps[:count] + distance.long()
     conditions_ahead = [latents[:count] for latents in conditions]
-    output, noisy, signal = _predict(
-        unet, noisier, clean[:count], noise[:count], conditions_ahead, text_vectors[:count]
-    )
-    remaining = signal.sqrt() * output + (1 - signal).sqrt() * noisy
-    return torch.cat([_estimate(output, noisy, signal), clean[count:]]), torch.cat([remaining, noise[count:]])
+    estimate, remaining = denoise(unet, noisier, clean[:count], noise[:count], conditions_ahead, text_vectors[:count])
+    return torch.cat([estimate, clean[count:]]), torch.cat([remaining, noise[count:]])
+
+
+@torch.no_grad()
+def denoise(
+    unet: nn.Module, timesteps: Tensor, clean: Tensor, noise: Tensor, conditions: Sequence[Tensor], text_vectors: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the UNet's estimates of the clean latents and of the noise, from which a sampler makes its next latents."""
+    output, noisy, signal = _predict(unet, timesteps, clean, noise, conditions, text_vectors)
+    return _estimate(output, noisy, signal), signal.sqrt() * output + (1 - signal).sqrt() * noisy
 
 
 def _predict(
@@ -162,8 +170,9 @@ def _predict(
     """Return the predicted v, the noisy latents from which it was predicted, and the cumulative alphas, (n, 1, 1, 1)."""
     signal = _SIGNALS[timesteps].view(-1, 1, 1, 1)
     noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
-    inputs = torch.cat([noisy, *conditions], 1).bfloat16().contiguous(memory_format=torch.channels_last)
-    return unet(inputs, timesteps, text_vectors.bfloat16()).sample.float(), noisy, signal
+    dtype = working_dtype()
+    inputs = torch.cat([noisy, *conditions], 1).to(dtype).contiguous(memory_format=torch.channels_last)
+    return unet(inputs, timesteps, text_vectors.to(dtype)).sample.float(), noisy, signal
 
 
 def _estimate(output: Tensor, noisy: Tensor, signal: Tensor) -> Tensor:
@@ -181,11 +190,10 @@ def learn(
     loss_with: Callable[[nn.Module, WordVectors], Callable[[int], Tensor]],
     suffix: str = "",
 ) -> None:
-    """Train an untrained UNet on the wordings of a language. Writes unet and text_encoder with the suffix to `work`.
+    """Train a UNet on the wordings of a language. Writes unet and text_encoder with the suffix to `work`.
 
     `loss_with` gets the UNet and the result of `word_vectors`, and returns the function that computes the loss of a step.
     """
-    begin_as_identity(result)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     text_encoder = make_text_encoder(len(tokenizer))
     embedding: Any = result.add_embedding
@@ -193,7 +201,7 @@ def learn(
     unet: Any = copy.deepcopy(result)
     # The text vectors of `Batches` are embedded already.
     unet.add_embedding = nn.Identity()
-    unet.to(memory_format=torch.channels_last).bfloat16()
+    unet.to(working_dtype()).to(memory_format=torch.channels_last)
     training = Training({"unet": unet}, rate, work / f"unet{suffix}.pt", warmup=50, muon=True)
 
     def save() -> None:
@@ -230,15 +238,19 @@ def train(
         return loss_of
 
     torch.manual_seed(0)
-    learn(work, budget, rate, make_unet(channels), INSTRUCTIONS, wordings, loss_with)
+    learn(work, budget, rate, begin_as_identity(make_unet(channels)), INSTRUCTIONS, wordings, loss_with)
 
 
-def begin_as_identity(unet: UNet2DConditionModel) -> None:
-    """Set the last convolutions of residual blocks and of the output to zero, which makes the first steps more effective."""
+def begin_as_identity(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """Set the last convolutions of residual blocks and of the output to zero, which makes the first steps more effective.
+
+    Returns the UNet.
+    """
     for name, module in unet.named_modules():
         if isinstance(module, nn.Conv2d) and name.endswith(("conv2", "conv_out")):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    return unet
 
 
 if __name__ == "__main__":

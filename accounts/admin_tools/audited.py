@@ -8,11 +8,14 @@ from django.http import HttpRequest
 
 from accounts import audit
 
-_SECRET_FIELDS = frozenset({"password", "password1", "password2", "usable_password"})
+_HIDDEN_FIELDS = frozenset(
+    {"password", "password1", "password2", "usable_password", "email", "first_name", "last_name"}
+)
+"""Secrets, and what says who a user is: the log outlives the account."""
 
 
 class AuditedAdminMixin:
-    """A ModelAdmin that records what its forms change, with the values before and after; passwords only by name."""
+    """A ModelAdmin that records what its forms change, with the values before and after; hidden fields only by name."""
 
     def save_related(self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)  # type: ignore[misc]
@@ -38,6 +41,6 @@ def _action(row: Model, verb: str) -> str:
 
 
 def _masked(name: str, value: Any) -> Any:
-    if name in _SECRET_FIELDS:
+    if name in _HIDDEN_FIELDS:
         return "(not shown)"
     return list(value) if isinstance(value, QuerySet) else value

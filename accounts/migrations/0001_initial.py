@@ -46,6 +46,10 @@ class Migration(migrations.Migration):
                 ('blur_flagged', models.BooleanField(default=True, verbose_name='blur flagged pictures')),
                 ('theme', models.CharField(choices=[('auto', 'system'), ('light', 'light'), ('dark', 'dark')], default='auto', max_length=5)),
                 ('default_model', models.CharField(blank=True, help_text='The model that the studio starts with. Empty: the default model.', max_length=200)),
+                ('notify_of_tokens', models.BooleanField(default=True)),
+                ('notify_of_exports', models.BooleanField(default=True)),
+                ('notify_of_alerts', models.BooleanField(default=True)),
+                ('alerts_mailed', models.DateTimeField(editable=False, help_text='When the last mail about alerts was noted.', null=True)),
                 ('groups', models.ManyToManyField(blank=True, help_text='The groups this user belongs to. A user will get all permissions granted to each of their groups.', related_name='user_set', related_query_name='user', to='auth.group', verbose_name='groups')),
                 ('user_permissions', models.ManyToManyField(blank=True, help_text='Specific permissions for this user.', related_name='user_set', related_query_name='user', to='auth.permission', verbose_name='user permissions')),
             ],
@@ -135,7 +139,24 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='SignUpAttempt',
+            name='OutgoingMail',
+            fields=[
+                ('created', models.DateTimeField(default=django.utils.timezone.now)),
+                ('finished', models.DateTimeField(blank=True, null=True)),
+                ('lease_expires', models.DateTimeField(blank=True, null=True)),
+                ('attempt', models.PositiveIntegerField(default=0, help_text='Incremented by every claim. Updates of an earlier attempt have no effect.')),
+                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('kind', models.CharField(choices=[('forgotten_password', 'Forgotten Password'), ('password_reset', 'Password Reset'), ('confirmation', 'Confirmation'), ('changed_address', 'Changed Address'), ('tokens', 'Token'), ('exports', 'Export'), ('alerts', 'Alerts')], max_length=20)),
+                ('address', models.EmailField(blank=True, help_text='The recipient. Empty: the address that the user has then.', max_length=254)),
+                ('details', models.JSONField(default=dict, help_text='What its template needs, without secrets.')),
+                ('user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='mails', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'ordering': ('created', 'id'),
+            },
+        ),
+        migrations.CreateModel(
+            name='Attempt',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('when', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),

@@ -41,7 +41,7 @@ class ErrorResponse(Response):
     def __init__(self, code: ErrorCode, message: str, items: Sequence[dict[str, Any]] = ()) -> None:
         body = {"detail": items, "code": code} if items else error_body(code, message)
         super().__init__(body, code.status, headers=code.retry_headers())
-        self.code = code
+        self.error_code = code
         self.message = message
         self.invalid_fields = items
         if not items:
@@ -130,7 +130,9 @@ def _json_error(request: HttpRequest, code: ErrorCode, message: str) -> HttpResp
 def _json(request: HttpRequest, code: ErrorCode, message: str) -> JsonResponse:
     body = error_content(request.path_info, code, message)
     headers = {"Cache-Control": "no-store", **code.retry_headers()}
-    return JsonResponse(body, status=code.status, headers=headers)
+    response = JsonResponse(body, status=code.status, headers=headers)
+    response.error_code = code  # type: ignore[attr-defined]
+    return response
 
 
 def _is_for_api(request: HttpRequest) -> bool:

@@ -18,7 +18,9 @@ from generation.api import charsets
 from generation.images import data_urls
 from generation.parameters import ErrorCode, RequestRefused
 
-_PICTURES = ("image", "image[]")
+_PICTURES = ("image", "image[]", "images", "images[]", "mask")
+"""The fields that are pictures: one, or several as `name[]`."""
+
 _CHARSET = "_charset_"
 _FILENAME = re.compile(r";\s*filename\*?\s*=", re.IGNORECASE)
 _MAX_HEADER_BYTES = 256 * 1024

@@ -1,8 +1,8 @@
-"""The multipart form of `POST /image-to-image`: its fields and picture, validated."""
+"""The multipart form of `POST /image-to-image`: its fields and pictures, validated."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import IO
 
 from django.conf import settings
 from pydantic import ValidationError
@@ -10,20 +10,23 @@ from rest_framework.request import Request
 
 from generation.api.form_parts import form_parts
 from generation.images import remote
-from generation.images.uploads import Upload, read_upload
+from generation.images.inputs import InputFiles, Inputs, read_files
 from generation.parameters import ImageToImageParameters, InvalidField, InvalidForm, error_items, missing
 
 _MAX_LISTED_FIELDS = 10
 _MAX_LISTED_CHARACTERS = 50
+_REFERENCES = ("images", "images[]")
+_PICTURES = ("image", "mask", *_REFERENCES)
+_AS_FILE = "Send the picture as a file of multipart/form-data, or as a data URL in base64"
 _NOT_A_FORM = "Field required; send the fields as multipart/form-data"
 
 
 @dataclass(frozen=True)
 class Form:
-    """A valid request. `picture` is None if the request has an `image_url` instead."""
+    """A valid request."""
 
     parameters: ImageToImageParameters
-    picture: Upload | None
+    inputs: Inputs
     warnings: Sequence[str]
 
 
@@ -37,24 +40,41 @@ def read_form(request: Request) -> Form:
     if not parts.is_form:
         raise InvalidForm([{**missing(name), "msg": _NOT_A_FORM} for name in ("prompt", "image")])
     texts = {name: str(text) for name, text in parts.texts.items()}
-    files: dict[str, Any] = dict(parts.files.items())
     errors = [
         InvalidField(name, "Input should be a valid string", "string_type")
         for name in ImageToImageParameters.model_fields
-        if name in files
+        if name in parts.files
     ]
-    file = None
+    errors += misplaced_texts(texts)
+    picture = None
     try:
-        file = find_image(texts, files)
+        picture = find_image(texts, parts.files.get("image"))
     except InvalidField as error:
         errors.append(error)
-    unknown_files = set(files) - {"image", *ImageToImageParameters.model_fields}
+    references = [file for name in _REFERENCES for file in parts.files.getlist(name)]
+    unknown_files = set(parts.files) - {*_PICTURES, *ImageToImageParameters.model_fields}
     form = validate({**dict.fromkeys(unknown_files, ""), **texts}, errors)
-    return replace(form, picture=decode_image(file))
+    return decode(form, InputFiles(picture, parts.files.get("mask"), references))
+
+
+def misplaced_texts(texts: Mapping[str, str]) -> list[InvalidField]:
+    """Return an error for each field beside `image` that has a text where a picture belongs."""
+    return [InvalidField(name, _AS_FILE) for name in _PICTURES if name != "image" and texts.get(name)]
+
+
+def decode(form: Form, files: InputFiles) -> Form:
+    """Return the form with its pictures. Raises `InvalidField` for one that cannot be decoded."""
+    inputs, warnings = read_files(
+        files,
+        max_pixels=settings.MAX_UPLOAD_PIXELS,
+        mask_invert=form.parameters.mask_invert,
+        is_stored=not form.parameters.dry_run,
+    )
+    return replace(form, inputs=inputs, warnings=[*form.warnings, *warnings])
 
 
 def validate(texts: Mapping[str, str], errors: Sequence[InvalidField]) -> Form:
-    """Return the form with these texts, and no picture, since that is decoded only if all else is valid.
+    """Return the form with these texts, and no pictures, since those are decoded only if all else is valid.
 
     Raises `InvalidForm` with `errors` and the errors in the texts, `image` last.
     """
@@ -70,34 +90,29 @@ def validate(texts: Mapping[str, str], errors: Sequence[InvalidField]) -> Form:
     items += [error.item for error in errors if error.item["loc"][1] == "image"]
     if items or parameters is None:
         raise InvalidForm(items)
-    return Form(parameters, None, _unknown_field_warnings(set(texts) - {"image", *ImageToImageParameters.model_fields}))
+    unknown = set(texts) - {*_PICTURES, *ImageToImageParameters.model_fields}
+    return Form(parameters, Inputs(), _unknown_field_warnings(unknown))
 
 
-def find_image(texts: Mapping[str, str], files: Mapping[str, Any]) -> IO[bytes] | None:
+def find_image(texts: Mapping[str, str], file: IO[bytes] | None) -> IO[bytes] | None:
     """Return the file of the picture of a form, None if it is to be fetched. Raises `InvalidField`."""
     if texts.get("image_url"):
         if not settings.FETCH_IMAGE_URLS:
             raise InvalidField(
                 "image_url", "Fetching pictures by URL is disabled on this server; send the picture itself as image"
             )
-        if "image" in files:
+        if file:
             raise InvalidField("image_url", "Send either image or image_url")
         try:
             remote.check(texts["image_url"])
         except remote.RemoteRefused as error:
             raise InvalidField("image_url", error.message) from None
         return None
-    if "image" in files:
-        file: IO[bytes] = files["image"]
+    if file:
         return file
     if texts.get("image"):
-        raise InvalidField("image", "Send the picture as a file of multipart/form-data, or as a data URL in base64")
+        raise InvalidField("image", _AS_FILE)
     raise InvalidField("image", missing("image")["msg"], "missing")
-
-
-def decode_image(file: IO[bytes] | None) -> Upload | None:
-    """Return the picture in a file, None without one. Raises `InvalidField`."""
-    return read_upload(file, max_pixels=settings.MAX_UPLOAD_PIXELS) if file else None
 
 
 def _unknown_field_warnings(names: Iterable[str]) -> list[str]:

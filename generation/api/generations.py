@@ -38,7 +38,8 @@ class GenerationList(JsonView):
         if filters.prompt is not None:
             rows = rows.filter(prompt__icontains=filters.prompt)
         pages = _Pages(filters.limit)
-        page = pages.paginate_queryset(rows.select_related("user").prefetch_related("images"), request)
+        rows = rows.select_related("user").prefetch_related("images", "references", "environment")
+        page = pages.paginate_queryset(rows, request)
         links = {"next": pages.get_next_link(), "previous": pages.get_previous_link()}
         response = _conditional_response(
             request, {**links, "results": records(page or [], request.build_absolute_uri, current_token(request).pk)}
@@ -119,7 +120,11 @@ class _Pages(CursorPagination):
 
 def get_generation(request: Request, generation_id: UUID) -> Generation:
     """Return a generation of the token's user. Raises `Http404`, or `RequestRefused` if it is deleted or in the trash."""
-    rows = Generation.objects.filter(user=current_user(request)).select_related("user").prefetch_related("images")
+    rows = (
+        Generation.objects.filter(user=current_user(request))
+        .select_related("user", "environment")
+        .prefetch_related("images", "references")
+    )
     generation: Generation | None = rows.filter(pk=generation_id).first()
     if generation is None:
         raise Http404

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_safe
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
-from pydantic import Field, GetJsonSchemaHandler
+from pydantic import BaseModel, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 from generation.images.kinds import ALLOWED
@@ -76,6 +76,16 @@ class Body_genImageToImage(ImageToImageParameters):  # noqa: N801  a published n
     """A picture and the parameters. A field that is missing or empty has its default."""
 
     image: bytes = Field(description=f"The picture: {ALLOWED}, recognised by its content.")
+    mask: bytes = Field(
+        b"",
+        description="What of the picture may change, as a picture of any of these kinds: white, or opaque where some of it is "
+        "transparent. All else stays as it is, and the result has the size of the picture. Default: all may change.",
+    )
+    references: list[bytes] = Field(
+        [],
+        alias="images[]",
+        description="Further pictures, for models that read several: see `max_images` of `GET /models`.",
+    )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -86,8 +96,16 @@ class Body_genImageToImage(ImageToImageParameters):  # noqa: N801  a published n
                 # Forms have no null: an optional field can be left out, and has no default to document.
                 field |= field.pop("anyOf")[0]
                 del field["default"]
-        schema["properties"] = {"prompt": fields.pop("prompt"), "image": fields.pop("image"), **fields}
+        del fields["mask"]["default"]
+        first = {name: fields.pop(name) for name in ("prompt", "image", "mask", "images[]")}
+        schema["properties"] = {**first, **fields}
         return schema
+
+
+class Body_verifyPicture(BaseModel):  # noqa: N801  named like the other
+    """A picture of anybody."""
+
+    image: bytes = Field(description=f"The file as you have it: {ALLOWED}, recognised by its content.")
 
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -108,7 +126,8 @@ def _add_common_headers(operation: dict[str, Any]) -> None:
     operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-Id"})
     for status, response in operation["responses"].items():
         headers = response.setdefault("headers", {})
+        knows_user = "security" in operation and status != "401"
         for name in _HEADERS:
-            if status < "400" if name == "X-Should-Retry" else status == "401" and name.startswith("RateLimit"):
+            if status < "400" if name == "X-Should-Retry" else name.startswith("RateLimit") and not knows_user:
                 continue
             headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})

@@ -40,7 +40,17 @@ RECORD = {
         "width": 256,
         "height": 256,
     },
-    "images": [{**MEDIA, "width": 256, "height": 256, "nsfw_score": 0.000475, "checked": True}],
+    "inputs": [
+        {
+            "url": f"http://127.0.0.1:8000/media/inputs/2026/11/22/{ID}.webp"
+            "?expires=1795959648&signature=0d1c5f3e8e7b5f4d2c6a9b1e0f7a6d5c4b3a29180f7e6d5c4b3a2918f0e1d2c3",
+            "width": 256,
+            "height": 256,
+        }
+    ],
+    "mask": None,
+    "outside_mask": None,
+    "images": [{**MEDIA, "width": 256, "height": 256, "nsfw_score": 0.000475, "checked": True, "watermark": True}],
     "warnings": WARNINGS,
     "error": None,
     "cost": 1.31072,
@@ -55,11 +65,30 @@ RECORD = {
         "running": 34.258179,
         "phases": {"encoding": 0.5506, "denoising": 32.8676, "decoding": 0.6102, "safety": 0.1258, "storing": 0.09},
     },
+    "receipt": {
+        "packages": {"dreamsite": "1.0.0", "torch": "2.13.0+cpu", "diffusers": "0.42.0", "transformers": "5.1.0"},
+        "pipeline": "StableDiffusionInstructPix2PixPipeline",
+        "scheduler": "DPMSolverMultistepScheduler",
+        "dtype": "float32",
+        "device": "AMD EPYC, AVX512",
+        "threads": 1,
+        "memory_plan": "whole",
+        "safety_checker": "opennsfw",
+        "files": {
+            "unet/diffusion_pytorch_model.safetensors": "fbbc476eb61b0192b8e58c3555104340643f51ceaf79585699307a96843165f8"
+        },
+        "loras": {},
+        "watermark": True,
+        "batch_sizes": [1],
+    },
+    "reused_from": None,
+    "proof": None,
 }
 RUNNING: dict[str, Any] = {
     **RECORD,
     "state": "running",
     "images": [],
+    "receipt": None,
     "finished": None,
     "progress": {
         "phase": "denoising",
@@ -71,6 +100,41 @@ RUNNING: dict[str, Any] = {
     "events_url": f"http://127.0.0.1:8000/generations/{ID}/events?token_id=3"
     "&expires=1795350306&signature=0c25e8a1c6a3e1b4a9f5f0c4f1f0d1e7d1c5b6e5f0f4a3c2b1a09f8e7d6c5b4a",
     "timings": {"queued": 0.061462, "running": None, "phases": {}},
+}
+PROOF: dict[str, Any] = {
+    **RUNNING,
+    "inputs": [],
+    "warnings": [],
+    "proof": {"of": "01a2032b-0c1a-7d10-b6f1-5f0f6a3b7c20", "identical": None, "pictures": [], "differences": None},
+}
+VERIFICATION: dict[str, Any] = {
+    "origin": "here",
+    "evidence": "content_credentials",
+    "altered": False,
+    "deleted": False,
+    "model_id": MODEL,
+    "made": "2026-11-22T12:11:58Z",
+    "generation": ID,
+    "index": 0,
+    "seed": 7,
+    "recipe": None,
+    "content_credentials": {
+        "state": "own",
+        "signer": "Dreamsite 5f0c2a91",
+        "generator": "Dreamsite 1.0.0",
+        "signed": "2026-11-22T12:11:58Z",
+        "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia",
+    },
+    "summary": f"This site made it on 22 November 2026 with {MODEL}. The file is as this site signed it.",
+    "unknown": [
+        "Who made it: that is told to nobody.",
+        "What was asked for: only its owner can have that told.",
+    ],
+}
+MISSING_PICTURE = {
+    "loc": ["body", "image"],
+    "msg": "Send a picture as the file image of multipart/form-data",
+    "type": "missing",
 }
 INVALID_FIELDS = [
     {"loc": ["body", "prompt"], "msg": "Field required", "type": "missing"},
@@ -96,15 +160,17 @@ TINY_EDIT: dict[str, Any] = {
     "is_downloaded": True,
     "cost_weight": 1.0,
     "sizes": {"min_side": 128, "max_side": 512, "max_pixels": 262144},
+    "needs_mask": False,
+    "max_images": 1,
     "parameters": {
         "loras": _parameter(""),
         "strength": _parameter(0.8, 0, 1, has_effect=False),
-        "guidance_scale": _parameter(7.5, 0, 50, recommended=7.5),
-        "image_guidance_scale": _parameter(1.5, 0, 50, recommended=1.5),
-        "negative_prompt": _parameter(""),
+        "guidance_scale": _parameter(7.5, 0, 50, has_effect=False, forced=1),
+        "image_guidance_scale": _parameter(1.5, 0, 50, has_effect=False, forced=1),
+        "negative_prompt": _parameter("", has_effect=False),
         "safety_check": _parameter(True),
         "seed": _parameter(None, RANDOM_SEED, MAX_SEED),
-        "num_inference_steps": _parameter(100, 1, 200, recommended=20),
+        "num_inference_steps": _parameter(100, 1, 200, recommended=2),
         "num_images_per_prompt": _parameter(1, 1, 10),
     },
     "loras": ["dreamsite/banknote", "dreamsite/knitted"],
@@ -121,7 +187,9 @@ TINY_REDRAW = {
         **TINY_EDIT["parameters"],
         "loras": _parameter("", has_effect=False),
         "strength": _parameter(0.8, 0, 1, recommended=0.9),
+        "guidance_scale": _parameter(7.5, 0, 50, recommended=7.5),
         "image_guidance_scale": _parameter(1.5, 0, 50, has_effect=False),
+        "negative_prompt": _parameter(""),
         "num_inference_steps": _parameter(100, 1, 200, recommended=25),
     },
     "loras": [],

@@ -6,7 +6,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from pydantic import BaseModel
 
 from generation.api import openapi_examples as examples
-from generation.api.openapi import Body_genImageToImage
+from generation.api.openapi import Body_genImageToImage, Body_verifyPicture
 from generation.filters import GenerationFilters
 from generation.parameters import MESSAGES, ErrorCode
 from generation.responses import (
@@ -17,6 +17,7 @@ from generation.responses import (
     ImageResponseOrDryRun,
     LoraList,
     ModelList,
+    Verification,
 )
 
 
@@ -186,6 +187,12 @@ IMAGE_TO_IMAGE: dict[str, Any] = {
             OpenApiParameter.HEADER,
             description="Identifies this request for 24 hours: a retry with the same key gets the same generation.",
         ),
+        OpenApiParameter(
+            "Cache-Control",
+            {"type": "string", "examples": ["no-cache"]},
+            OpenApiParameter.HEADER,
+            description="`no-cache` makes the pictures although those of an earlier request of yours are the same.",
+        ),
         header(
             "Preference-Applied",
             "The applied preferences of `Prefer`.",
@@ -354,6 +361,37 @@ CANCELLATION: dict[str, Any] = {
     "parameters": _COMMON_HEADERS,
 }
 
+PROOF: dict[str, Any] = {
+    **CANCELLATION,
+    "operation_id": "proveGeneration",
+    "summary": "Make a generation again, and compare",
+    "responses": {
+        202: OpenApiResponse(
+            GenerationRecord, "The proof is queued, or was already.", [OpenApiExample("proof", examples.PROOF)]
+        ),
+        400: problem_response(
+            "You may not use its model now.",
+            "There is no such model here; leave model_id empty for the default model.",
+            ErrorCode.UNKNOWN_MODEL,
+        ),
+        401: _INVALID_TOKEN,
+        404: GENERATION["responses"][404],
+        409: problem_response(
+            "It cannot be made again.",
+            "Its pictures were removed, so there is nothing to compare with.",
+            ErrorCode.NOT_PROVABLE,
+        ),
+        410: _DELETED,
+        429: IMAGE_TO_IMAGE["responses"][429],
+        500: GENERATION["responses"][500],
+        503: IMAGE_TO_IMAGE["responses"][503],
+    },
+    "parameters": [
+        header("Location", "The address of the proof's record.", [202], format="uri"),
+        *_COMMON_HEADERS,
+    ],
+}
+
 
 MODELS: dict[str, Any] = {
     "operation_id": "listModels",
@@ -385,4 +423,46 @@ LORAS: dict[str, Any] = {
             [OpenApiExample("one", {"loras": [{"id": "someone/watercolour", "models": [examples.MODEL]}]})],
         ),
     },
+}
+
+VERIFICATION: dict[str, Any] = {
+    "operation_id": "verifyPicture",
+    "tags": ["verify"],
+    "summary": "Where a picture comes from",
+    "auth": [],
+    "request": {"multipart/form-data": Body_verifyPicture},
+    "responses": {
+        200: OpenApiResponse(
+            Verification, "What the file tells.", [OpenApiExample("made_here", examples.VERIFICATION)]
+        ),
+        **{status: IMAGE_TO_IMAGE["responses"][status] for status in (408, 413, 415, 431)},
+        400: problem_response(
+            "The form cannot be read.",
+            "The form cannot be read: it is damaged or cut short; let an HTTP library make it.",
+            ErrorCode.MALFORMED_REQUEST,
+        ),
+        422: OpenApiResponse(
+            HTTPValidationError,
+            "There is no picture, or one that cannot be read.",
+            [OpenApiExample("missing", {"detail": [examples.MISSING_PICTURE], "code": ErrorCode.INVALID_FIELDS.value})],
+        ),
+        429: problem_response(
+            "You have reached a limit.",
+            "You have had 10 pictures verified within a minute, the maximum; try again in 6 seconds.",
+            ErrorCode.TOO_MANY_REQUESTS,
+            ErrorCode.TOO_MANY_UPLOADS,
+        ),
+        500: GENERATION["responses"][500],
+        503: problem_response(
+            "Try again.",
+            "The service is receiving as many requests as it has room for; try again in 5 seconds.",
+            ErrorCode.UPLOADS_FULL,
+            ErrorCode.UNAVAILABLE,
+        ),
+    },
+    "parameters": [
+        header("Accept-Encoding", "How bodies may be compressed.", [415]),
+        header("Retry-After", _RETRY_AFTER, [408, 429, 503], type="integer"),
+        header("Retry-After", _RETRY_AFTER, [500], False, type="integer"),
+    ],
 }

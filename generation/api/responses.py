@@ -51,8 +51,14 @@ def _images_body(generation: Generation, absolute: Absolute) -> dict[str, Any]:
         Media(url=image_url(generation, image, absolute), seed=image.seed, nsfw=image.nsfw)
         for image in generation.images.all()
     ]
-    content = ImageResponse(images=images, id=generation.pk, model_id=generation.model_id, warnings=generation.warnings)
-    body = content.model_dump(mode="json")
+    content = ImageResponse(
+        images=images,
+        id=generation.pk,
+        model_id=generation.model_id,
+        warnings=generation.warnings,
+        reused_from=generation.reused_from_id,
+    )
+    body = content.model_dump(mode="json", exclude_none=True)
     # Data URLs are too large to store, and are the same each time.
     return body if embeds_images(generation) else idempotency.first_answer(generation, body)
 
@@ -65,5 +71,7 @@ def dry_run_response(generation: Generation, expected: forecast.Forecast) -> Res
         cost=generation.cost,
         warnings=generation.warnings,
         waiting=expected.waiting,
+        reused_from=generation.reused_from_id,
     )
-    return Response(content.model_dump(mode="json"))
+    is_new = generation.reused_from_id is None
+    return Response(content.model_dump(mode="json", exclude={"reused_from"} if is_new else None))

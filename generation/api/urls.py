@@ -6,6 +6,8 @@ from generation.api import (
     events,
     generations,
     openapi,
+    proofs,
+    verify,
     views,
 )
 from generation.api.openai import edits
@@ -19,6 +21,7 @@ urlpatterns = [
     path("generations/<uuid:generation_id>", generations.GenerationDetail.as_view(), name="generation-record"),
     path("generations/<uuid:generation_id>/images/<int:number>", generations.GenerationImage.as_view()),
     path("generations/<uuid:generation_id>/cancel", generations.Cancellation.as_view(), name="cancellation"),
+    path("generations/<uuid:generation_id>/prove", proofs.Prove.as_view(), name="proof"),
     path(paths.GENERATION_EVENTS, events.GenerationEvents.as_view(), name="generation-events"),
     path(paths.GENERATION_ANSWER, views.HeldAnswer.as_view()),
     path(paths.IMAGE_EDITS, edits.ImageEdits.as_view(), name="image-edits"),
@@ -29,6 +32,7 @@ urlpatterns = [
     path("v1/models/<path:model_id>", openai_models.Model.as_view(), name="openai-model"),
     path("models", catalog.Models.as_view(), name="models"),
     path("loras", catalog.Loras.as_view(), name="loras"),
+    path(paths.VERIFY, verify.Verify.as_view(), name="verify"),
     path("openapi.json", openapi.openapi, name="openapi"),
     path("docs", TemplateView.as_view(template_name="generation/api_docs.html"), name="docs"),
 ]

@@ -23,7 +23,7 @@ from accounts.requests import current_token
 from generation.api import openapi_operations
 from generation.api.forms import Form, read_form
 from generation.api.responses import dry_run_response, generation_response
-from generation.asgi.preferences import parse_cancel_after
+from generation.asgi.preferences import asks_anew, parse_cancel_after
 from generation.asgi.types import ADMISSION, BODY_REFUSAL, CALLER, GENERATION_ID, IS_ANSWER
 from generation.jobs import idempotency, limits, queue, submission
 from generation.models import Generation
@@ -93,7 +93,7 @@ class Submission(JsonView):
         if form.parameters.dry_run:
             draft = build()
             return dry_run_response(draft, submission.estimate(draft))
-        generation = submission.submit_once(lambda: [build()], form.picture, self._idempotent(request, key, form))
+        generation = submission.submit_once(lambda: [build()], form.inputs, self._idempotent(request, key, form))
         if GENERATION_ID in scope:
             # The ASGI layer requests the answer later: a record with its forecast would be wasted.
             token = current_token(request)
@@ -113,8 +113,7 @@ class Submission(JsonView):
         if not key:
             return None
         token = current_token(request)
-        picture = f"{form.picture.sha256} {form.picture.size}" if form.picture else ""
-        fingerprint = idempotency.fingerprint(request.path_info, form.parameters, picture)
+        fingerprint = idempotency.fingerprint(request.path_info, form.parameters, form.inputs.digest)
         return idempotency.IdempotentRequest(token.user, token, key, fingerprint)
 
     def _build(self, request: Request, form: Form, generation_id: UUID | None) -> Generation:
@@ -124,10 +123,11 @@ class Submission(JsonView):
                 token.user,
                 token,
                 form.parameters,
-                form.picture,
+                form.inputs,
                 generation_id=generation_id,
                 cancel_after=parse_cancel_after(request.headers.get("Cancel-After", "")),
                 warnings=form.warnings,
+                is_anew=asks_anew(request.headers.get("Cache-Control", "")),
             )
         )
 
@@ -165,7 +165,7 @@ class HeldAnswer(JsonView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _generation(self, generation_id: UUID) -> Generation:
-        rows = Generation.objects.select_related("user").prefetch_related("images")
+        rows = Generation.objects.select_related("user").prefetch_related("images", "references")
         generation: Generation | None = rows.filter(pk=generation_id).first()
         if generation is None:
             raise Http404

@@ -36,7 +36,8 @@ _MAX_MEMBERS = 100
 
 def max_bytes(scope: Scope) -> int:
     """Return how large the request's body may be, in bytes, compressed or not."""
-    return settings.MAX_UPLOAD_BYTES if paths.takes_pictures(scope["method"], scope["path"]) else MAX_FORM_BYTES
+    has_picture = paths.takes_pictures(scope["method"], scope["path"]) or paths.verifies(scope["method"], scope["path"])
+    return settings.MAX_UPLOAD_BYTES if has_picture else MAX_FORM_BYTES
 
 
 def declared_size(scope: Scope) -> int | None:
@@ -50,7 +51,9 @@ def declared_size(scope: Scope) -> int | None:
 def needs_admission(scope: Scope) -> bool:
     """Return whether to ask whose request this is before its body is read: whether that is large, but not too large."""
     size = declared_size(scope)
-    return max_bytes(scope) > MAX_FORM_BYTES and (size is None or MAX_FORM_BYTES < size <= max_bytes(scope))
+    return paths.takes_pictures(scope["method"], scope["path"]) and (
+        size is None or MAX_FORM_BYTES < size <= max_bytes(scope)
+    )
 
 
 async def read(scope: Scope, receive: Receive, body: IO[bytes], share: Share) -> int:

@@ -13,14 +13,20 @@ MAX_BODIES = 32
 MAX_BODIES_OF_ONE = 8
 """The same for one user, or for an address whose user is not known."""
 
+MAX_VERIFIED = 8
+MAX_VERIFIED_OF_ONE = 2
+"""The same for pictures that anybody sends to have them verified."""
+
 _FULL = "The service is receiving as many requests as it has room for; try again in {} seconds."
 _FULL_OF_ONE = "You are sending {:,} bytes at a time, the maximum; wait for the answers to some requests."
 
 
 class BodyBudget:
-    """Counts the bytes that are held for each owner."""
+    """Counts the bytes that are held for each owner: as many as so many of the largest bodies have."""
 
-    def __init__(self) -> None:
+    def __init__(self, bodies: int = MAX_BODIES, bodies_of_one: int = MAX_BODIES_OF_ONE) -> None:
+        self._bodies = bodies
+        self._bodies_of_one = bodies_of_one
         self._held: Counter[str] = Counter()
         self._total = 0
 
@@ -31,11 +37,11 @@ class BodyBudget:
     def hold(self, owner: str, size: int) -> None:
         """Hold `size` bytes more, or fewer if it is negative. Raises `Refusal` if that would be too many."""
         largest = settings.MAX_UPLOAD_BYTES
-        if size > 0 and self._total + size > MAX_BODIES * largest:
+        if size > 0 and self._total + size > self._bodies * largest:
             code = ErrorCode.UPLOADS_FULL
             raise Refusal(code, _FULL.format(code.retry_after))
-        if size > 0 and self._held[owner] + size > MAX_BODIES_OF_ONE * largest:
-            raise Refusal(ErrorCode.TOO_MANY_UPLOADS, _FULL_OF_ONE.format(MAX_BODIES_OF_ONE * largest))
+        if size > 0 and self._held[owner] + size > self._bodies_of_one * largest:
+            raise Refusal(ErrorCode.TOO_MANY_UPLOADS, _FULL_OF_ONE.format(self._bodies_of_one * largest))
         self._held[owner] += size
         self._total += size
         if not self._held[owner]:

@@ -102,6 +102,13 @@ class Callers:
                 )
                 raise limits.OverLimit(ErrorCode.TOO_MANY_REQUESTS, message, limit, 0, wait)
 
+    def count_verification(self, caller: Caller) -> None:
+        """Count a picture that is to be verified. Raises `OverLimit` if it is one too many."""
+        limit = settings.VERIFICATIONS_PER_MINUTE
+        if settings.LIMITS and limit and (wait := self._rates.take(f"{caller.key} verify", limit, limit / 60)):
+            message = f"You have had {limit} pictures verified within a minute, the maximum; {_again(wait)}"
+            raise limits.OverLimit(ErrorCode.TOO_MANY_REQUESTS, message, limit, 0, wait)
+
 
 class Rates:
     """Token buckets, each as the time at which it will be full again (the generic cell rate algorithm)."""

@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from accounts.access import Access
 from generation.asgi import bodies, paths, sse
-from generation.asgi.body_budget import BodyBudget
+from generation.asgi.body_budget import MAX_VERIFIED, MAX_VERIFIED_OF_ONE, BodyBudget
 from generation.asgi.callers import Callers
 from generation.asgi.preferences import Preferences, parse_prefer
 from generation.asgi.refusals import send_refusal
@@ -57,6 +57,7 @@ class LongPollMiddleware:
         self._slots = Slots()
         self._subscriptions = Subscriptions()
         self._budget = BodyBudget()
+        self._verified = BodyBudget(MAX_VERIFIED, MAX_VERIFIED_OF_ONE)
         self._transfers = Transfers()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -113,12 +114,16 @@ class LongPollMiddleware:
                 for message in response:
                     await send(message)
                 return
+        is_verified = paths.verifies(scope["method"], scope["path"])
         with ExitStack() as held:
-            share = held.enter_context(self._budget.share(scope[CALLER].key))
+            budget = self._verified if is_verified else self._budget
+            share = held.enter_context(budget.share(scope[CALLER].key))
             # A file without a name: nothing of it is left if the process is killed.
             body = held.enter_context(tempfile.SpooledTemporaryFile(max_size=bodies.CHUNK_BYTES))
             size, refusal = 0, None
             try:
+                if is_verified:
+                    self._callers.count_verification(scope[CALLER])
                 size = await bodies.read(scope, incoming, body, share)
             except ConnectionAbortedError:
                 return
@@ -223,6 +228,9 @@ class LongPollMiddleware:
         return messages
 
     def _slot(self, scope: Scope) -> AbstractAsyncContextManager[None]:
+        if paths.verifies(scope["method"], scope["path"]) and not scope.get(BODY_REFUSAL):
+            # All who send such pictures are one caller, so that users never wait for more than two of them.
+            return self._slots.slot(paths.VERIFY, has_picture=True)
         has_picture = paths.takes_pictures(scope["method"], scope["path"])
         return self._slots.slot(scope[CALLER].key, has_picture=has_picture)
 

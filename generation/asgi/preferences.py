@@ -1,4 +1,4 @@
-"""The request headers `Cancel-After` and `Prefer` (RFC 7240)."""
+"""The request headers `Cancel-After`, `Prefer` (RFC 7240) and `Cache-Control` (RFC 9111)."""
 
 import re
 from dataclasses import dataclass
@@ -23,6 +23,12 @@ def parse_cancel_after(header: str) -> timedelta | None:
             "Cancel-After", "Send a time with its unit, up to 7 days, such as 90s, 2m or 1h", place="header"
         )
     return period
+
+
+def asks_anew(cache_control: str) -> bool:
+    """Return whether a `Cache-Control` header refuses an answer that is kept."""
+    directives = {part.partition("=")[0].strip().lower() for part in cache_control.split(",")}
+    return not directives.isdisjoint({"no-cache", "no-store"})
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class Subscriptions:
         self._held: dict[asyncio.Event, Access] = {}
         self._held_of: Counter[str] = Counter()
         self._subscriptions: defaultdict[UUID, set[Subscription]] = defaultdict(set)
+        self._streams_of: Counter[int] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
         pool = BlockingConnectionPool.from_url(
@@ -128,13 +129,12 @@ class Subscriptions:
     def admit(self, generation_id: UUID, subscription: Subscription, access: Access) -> None:
         """Release the subscription when the access of its client ends. Raises `RequestRefused` if there are too many."""
         subscription.access = access
-        if not settings.LIMITS:
-            return
-        of_user = sum(
-            other.access is not None and other.access.user_id == access.user_id
-            for other in chain.from_iterable(self._subscriptions.values())
+        self._streams_of[access.user_id] += 1
+        is_too_many = (
+            self._streams_of[access.user_id] > MAX_OF_USER
+            or len(self._subscriptions[generation_id]) > MAX_OF_GENERATION
         )
-        if of_user > MAX_OF_USER or len(self._subscriptions[generation_id]) > MAX_OF_GENERATION:
+        if settings.LIMITS and is_too_many:
             raise RequestRefused(ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY_STREAMS)
 
     async def is_valid(self, access: Access) -> bool:
@@ -152,6 +152,10 @@ class Subscriptions:
         try:
             yield subscription
         finally:
+            if access := subscription.access:
+                self._streams_of[access.user_id] -= 1
+                if not self._streams_of[access.user_id]:
+                    del self._streams_of[access.user_id]
             self._subscriptions[generation_id].remove(subscription)
             if not self._subscriptions[generation_id]:
                 del self._subscriptions[generation_id]

@@ -27,6 +27,12 @@ IS_ANSWER = "dreamsite.answer"
 STREAM_IS_OPEN = "dreamsite.stream_is_open"
 """The client's event stream is open already: its signed address may have expired since."""
 
+ERROR_CODE = "dreamsite.error_code"
+"""The key of the message that begins an error: its `ErrorCode`, for the counters."""
+
+ROUTE = "dreamsite.route"
+"""The key of the message that begins Django's response: the route, which has no ids, for the names of spans."""
+
 STREAMED = "dreamsite.streamed"
 """The key of a message of `DjangoHandler` with a streamed response, whose body is still to be sent."""
 

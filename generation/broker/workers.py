@@ -30,8 +30,9 @@ class WorkerInfo:
     """A worker's entry in the registry.
 
     Memory is in bytes, `started` a Unix time, `models` the loaded ones, `plans` their memory plans in words by model,
-    `missing` the enabled ones whose weights are not on the host's disk. `problem` is a sentence on why the default model is
-    not loaded, or nothing can be stored; else empty. `seconds_since_heartbeat` is measured by Redis's clock.
+    `missing` the enabled ones whose weights are not on the host's disk, `environments` the digests of what each loaded one
+    computes with, without LoRAs, and `loras` the SHA-256 of the files of all loaded LoRAs. `problem` is a sentence on why the
+    default model is not loaded, or nothing can be stored; else empty. `seconds_since_heartbeat` is measured by Redis's clock.
     """
 
     name: str
@@ -45,6 +46,8 @@ class WorkerInfo:
     models: list[str] = field(default_factory=list)
     plans: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    environments: dict[str, str] = field(default_factory=dict)
+    loras: list[str] = field(default_factory=list)
     is_drained: bool = False
     problem: str = ""
     seconds_since_heartbeat: float = 0.0

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -11,14 +11,18 @@ import torch
 from PIL import Image
 
 from generation.engine.autoencoders import autoencoder_of
-from generation.engine.canvas import Box, fit_back, pad
+from generation.engine.canvas import fit_back, pad, pad_mask
+from generation.engine.compositing import KeptPicture, outside_kept
 from generation.engine.errors import ModelFailed
 from generation.engine.guidance import per_image, sound_guidance
+from generation.engine.masks import MaskedPicture, in_cells
 from generation.engine.observation import results_observed
-from generation.engine.pipelines import WarmPipeline
+from generation.engine.pipelines import WarmPipeline, arguments_of
 from generation.engine.progress import ProgressSlice
 from generation.engine.prompts import readable, truncation_warnings
+from generation.engine.references import beside, within
 from generation.family_traits import ImageUse, StepSource, Traits
+from generation.inpainting import Box
 from generation.recipes import Recipe, traits_of
 
 _OVERFLOW = "The model's numbers overflowed. Ask an administrator to set another DTYPE, such as bfloat16."
@@ -27,13 +31,18 @@ _NOT_FINITE = (
     "administrator must fetch them again."
 )
 
+_MASK = "mask_image"
+
 CallPreviewSink = Callable[[Callable[[], list[Image.Image]]], None]
 """Like `progress.PreviewSink`, for one call: the function makes one small picture per image job, or an empty list."""
 
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image of a call, with its own seed and guidance. The picture is drawn in the part `box` of `canvas`, the input."""
+    """One image of a call, with its own seed and guidance. The picture is drawn in the part `box` of `canvas`, the input.
+
+    With a mask, `masked` is the upload that the drawn part is pasted into, and `mask` its mask on the canvas, black and white.
+    """
 
     recipe: Recipe
     seed: int
@@ -41,12 +50,34 @@ class ImageJob:
     box: Box
     guidance_scale: float
     image_guidance_scale: float
+    masked: MaskedPicture | None = None
+    mask: Image.Image | None = None
+    references: Sequence[Image.Image] = ()
 
 
-def prepare(warm: WarmPipeline, recipe: Recipe, picture: Image.Image) -> tuple[list[ImageJob], list[str]]:
-    """Return one image job per seed of the recipe, and warnings about values without effect."""
+def prepare(
+    warm: WarmPipeline,
+    recipe: Recipe,
+    picture: Image.Image,
+    mask: Image.Image | None = None,
+    references: Sequence[Image.Image] = (),
+) -> tuple[list[ImageJob], list[str]]:
+    """Return one image job per seed of the recipe, and warnings about values without effect.
+
+    Raises ValueError if the recipe needs a mask or references and they are missing.
+    """
     traits = traits_of(recipe.model)
+    if len(references) != recipe.references:
+        raise ValueError(f"the recipe has {recipe.references} references, not {len(references)}")
+    masked = canvas_mask = None
+    if recipe.inpainting:
+        if mask is None or not recipe.inpainting.size == picture.size == mask.size:
+            raise ValueError(f"the recipe needs a picture and a mask of {recipe.inpainting.size} pixels")
+        masked = MaskedPicture(picture.convert("RGB"), mask, recipe.inpainting)
+        picture, mask = masked.part
+        canvas_mask = pad_mask(mask, recipe)
     canvas, box = pad(picture, recipe)
+    scaled = [within(reference.convert("RGB"), canvas.width * canvas.height) for reference in references]
     guidance, image_guidance, warnings = sound_guidance(recipe)
     warnings += truncation_warnings(warm.pipe, "prompt", recipe.prompt, traits.prompt_tokens)
     if recipe.negative_prompt and "negative_prompt" not in traits.without_effect:
@@ -55,7 +86,11 @@ def prepare(warm: WarmPipeline, recipe: Recipe, picture: Image.Image) -> tuple[l
         else:
             minimum = f"{traits.guides_above:g}"
             warnings.append(f"negative_prompt had no effect, since it needs a guidance_scale above {minimum}.")
-    return [ImageJob(recipe, seed, canvas, box, guidance, image_guidance) for seed in recipe.seeds], warnings
+    jobs = [
+        ImageJob(recipe, seed, canvas, box, guidance, image_guidance, masked, canvas_mask, scaled)
+        for seed in recipe.seeds
+    ]
+    return jobs, warnings
 
 
 def call(
@@ -65,7 +100,10 @@ def call(
 
     Raises `ModelFailed` if the latents overflow, and any error of diffusers.
     """
-    pipe, traits = warm.pipe, traits_of(jobs[0].recipe.model)
+    shared, traits = jobs[0].recipe, traits_of(jobs[0].recipe.model)
+    # The pipelines of diffusers for masks read one picture.
+    pipe = warm.inpainter if shared.inpainting and not shared.references else warm.pipe
+    names = arguments_of(pipe)
 
     def before_first_step(*_: object) -> None:
         hook.remove()
@@ -89,31 +127,34 @@ def call(
         return {}
 
     def make_previews() -> list[Image.Image]:
-        return warm.previews.make([(job.canvas.size, job.box) for job in jobs])
+        made = warm.previews.make([(job.canvas.size, job.box) for job in jobs])
+        return [job.masked.preview(small) if job.masked else small for job, small in zip(jobs, made, strict=False)]
 
     report(0, 1, "encoding")
     hook = warm.denoiser.register_forward_pre_hook(before_first_step)
     steps_of_scheduler = traits.step_source is StepSource.SCHEDULER
     try:
-        with (
-            torch.inference_mode(),
-            torch.random.fork_rng(devices=[]),
-            nullcontext() if on_preview is None else warm.previews.recording(),
-            scheduler_steps(pipe.scheduler, after_step) if steps_of_scheduler else nullcontext(),
-            finite_decoding(pipe, warm.dtype),
-        ):
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]), ExitStack() as contexts:
+            if shared.inpainting and _MASK not in names:
+                kept = [KeptPicture(job.canvas, job.mask, job.seed) for job in jobs if job.mask]
+                contexts.enter_context(outside_kept(pipe, traits.latents, kept))
+            if on_preview is not None:
+                contexts.enter_context(warm.previews.recording())
+            if steps_of_scheduler:
+                contexts.enter_context(scheduler_steps(pipe.scheduler, after_step))
+            contexts.enter_context(finite_decoding(pipe, warm.dtype))
             # Some pipelines also draw from the global generator (OmniGen, JoyImage).
             torch.manual_seed(jobs[0].seed)
             # CPU generators, so that all devices start from the same noise.
             generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
-            arguments = _arguments(warm, jobs, traits)
+            arguments = _arguments(pipe, jobs, traits, names)
             if not steps_of_scheduler:
                 arguments["callback_on_step_end"] = on_step_end
-            if "prior_callback_on_step_end" in warm.arguments:  # to be canceled there too
+            if "prior_callback_on_step_end" in names:  # to be canceled there too
                 arguments["prior_callback_on_step_end"] = on_prior_step_end
             arguments["generator"] = generators[0] if traits.image_use is ImageUse.REFERENCES else generators
             images: list[Image.Image] = getattr(pipe(**arguments), traits.output)
-        return [fit_back(image, job.recipe, job.box) for image, job in zip(images, jobs, strict=True)]
+        return [_finish(image, job) for image, job in zip(images, jobs, strict=True)]
     finally:
         hook.remove()
         # After an error, offloaded parts and the residuals of a step cache would be left for the next call.
@@ -122,6 +163,12 @@ def call(
         autoencoder = autoencoder_of(pipe)
         if autoencoder.dtype != warm.dtype:
             autoencoder.to(warm.dtype)
+
+
+def _finish(image: Image.Image, job: ImageJob) -> Image.Image:
+    """Return the result from what the model drew."""
+    drawn = fit_back(image, job.recipe, job.box)
+    return job.masked.paste(drawn) if job.masked else drawn
 
 
 def scheduler_steps(
@@ -151,14 +198,14 @@ def finite_decoding(pipe: Any, dtype: torch.dtype) -> AbstractContextManager[Non
     return results_observed(autoencoder_of(pipe), "decode", check)
 
 
-def _arguments(warm: WarmPipeline, jobs: Sequence[ImageJob], traits: Traits) -> dict[str, Any]:
-    """Return the arguments for this pipeline: a list where images may differ, one value where they agree."""
+def _arguments(pipe: Any, jobs: Sequence[ImageJob], traits: Traits, names: frozenset[str]) -> dict[str, Any]:
+    """Return the arguments with these names for this pipeline: a list where images may differ, else one value."""
     shared, canvas = jobs[0].recipe, jobs[0].canvas
 
     def read(text: str) -> str:
-        return readable(warm.pipe, text, traits.prompt_tokens)
+        return readable(pipe, text, traits.prompt_tokens)
 
-    prompts: Any = [_model_prompt(read(job.recipe.prompt), traits) for job in jobs]
+    prompts: Any = [_model_prompt(read(job.recipe.prompt), traits, 1 + len(job.references)) for job in jobs]
     negative_prompts: Any = [read(job.recipe.negative_prompt) or traits.empty_negative_prompt for job in jobs]
     if not any(negative_prompts):
         # Empty ones would switch off the zero embedding that SDXL was trained with.
@@ -169,20 +216,30 @@ def _arguments(warm: WarmPipeline, jobs: Sequence[ImageJob], traits: Traits) -> 
     arguments = {
         "prompt": prompts,
         "negative_prompt": negative_prompts,
-        "image": [job.canvas for job in jobs],
+        "image": _images(jobs, traits),
         "width": canvas.width,
         "height": canvas.height,
         "area": canvas.width * canvas.height,
-        "strength": shared.strength,
+        # The pipelines for masks of models that edit would start from the picture.
+        "strength": shared.strength if traits.has_strength else 1.0,
         "num_inference_steps": shared.num_inference_steps,
         "guidance_scale": per_image([job.guidance_scale for job in jobs]),
         "image_guidance_scale": per_image([job.image_guidance_scale for job in jobs]),
         "output_type": "pil",
     }
+    if _MASK in names:
+        arguments[_MASK] = [in_cells(job.mask, pipe.vae_scale_factor) for job in jobs if job.mask]
     named = {traits.arguments.get(name, name): value for name, value in arguments.items()}
-    known = {name: value for name, value in named.items() if name in warm.arguments and value is not None}
+    known = {name: value for name, value in named.items() if name in names and value is not None}
     return known | dict(traits.constants)
 
 
-def _model_prompt(prompt: str, traits: Traits) -> str:
-    return traits.prompt_template.format(prompt=prompt, prompt_json=json.dumps(prompt))
+def _images(jobs: Sequence[ImageJob], traits: Traits) -> list[Image.Image]:
+    if traits.image_use is ImageUse.REFERENCES:
+        return [picture for job in jobs for picture in (job.canvas, *job.references)]
+    return [beside(job.canvas, job.references) for job in jobs]
+
+
+def _model_prompt(prompt: str, traits: Traits, pictures: int) -> str:
+    names = "".join(traits.picture_name.format(number=number + 1) for number in range(pictures))
+    return names + traits.prompt_template.format(prompt=prompt, prompt_json=json.dumps(prompt))

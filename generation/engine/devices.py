@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from generation.engine.allocation import return_freed_memory
 from generation.engine.errors import DeviceMissing
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 _GPU_SHARE = 0.7
 _HOST_SHARE = 0.4
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CGROUP_USAGE = Path("/sys/fs/cgroup/memory.stat")
 _NO_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
 _RECOVERABLE = (*_NO_MEMORY, "no kernel image", "invalid argument", "invalid configuration")
 _CUDA_ERRORS = (
@@ -109,8 +111,9 @@ def card_memory(device: torch.device, neighbours: int) -> int | None:
 
 
 def release_memory(device: torch.device) -> None:
-    """Return unreferenced memory to the device."""
+    """Return unreferenced memory to the device, and to the system."""
     gc.collect()
+    return_freed_memory()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
@@ -151,6 +154,25 @@ def _host_memory() -> int:
     with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
         host = min(host, int(_CGROUP_LIMIT.read_text()))
     return host
+
+
+def available_memory() -> int:
+    """Return the bytes that the host, or the container, can still give; 0 where the system does not tell, as on macOS.
+
+    What only keeps files counts as available.
+    """
+    try:
+        available = 1024 * _read_field(Path("/proc/meminfo"), "MemAvailable:")
+    except OSError:
+        return 0
+    with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
+        available = min(available, int(_CGROUP_LIMIT.read_text()) - _read_field(_CGROUP_USAGE, "anon"))
+    return available
+
+
+def _read_field(path: Path, name: str) -> int:
+    lines = (line.split() for line in path.read_text().splitlines())
+    return next(int(words[1]) for words in lines if words[0] == name)
 
 
 @cache

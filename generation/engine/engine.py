@@ -1,24 +1,33 @@
 """The engine: makes the pictures of recipes. A worker creates one Engine; only what says so is thread-safe."""
 
 import logging
+import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from PIL import Image
 
 from generation.engine import catalog, safety
-from generation.engine.calls import (
-    CallPreviewSink,
-    ImageJob,
-    call,
-    prepare,
+from generation.engine.allocation import keep_freed_memory
+from generation.engine.batches import (
+    BatchItem,
+    CallEntry,
+    CallPlace,
+    ItemRun,
+    MadeImages,
+    Picture,
+    Receipt,
+    Result,
+    call_preview_sink,
+    engine_error,
+    without_failed,
 )
+from generation.engine.calls import call, prepare
 from generation.engine.devices import (
     DTYPES,
     card_memory,
@@ -30,28 +39,18 @@ from generation.engine.devices import (
     name_of,
     release_memory,
 )
-from generation.engine.errors import (
-    DeviceLost,
-    EngineError,
-    ModelFailed,
-    ModelNotDownloaded,
-    OutOfMemory,
-    first_cause,
-)
+from generation.engine.errors import DeviceLost, EngineError, ModelNotDownloaded, first_cause
 from generation.engine.pipelines import (
     WarmPipeline,
     WarmPipelines,
     expected_warnings_ignored,
     silence_libraries,
 )
-from generation.engine.progress import (
-    OnStep,
-    Preview,
-    PreviewSink,
-    Progress,
-    ProgressSlice,
-)
+from generation.engine.progress import OnStep, PreviewSink, Progress, ProgressSlice
+from generation.engine.read_ahead import read_ahead
+from generation.engine.receipts import environment
 from generation.family_traits import ImageUse
+from generation.inpainting import Inpainting
 from generation.recipes import ModelReference, Recipe, traits_of
 from generation.repositories.files import FLOAT16
 
@@ -94,41 +93,13 @@ class EngineSettings:
             raise ValueError(f"threads must be 1 or more, not {self.threads}")
 
 
-@dataclass(frozen=True)
-class BatchItem:
-    """One request of a batch: a recipe and an RGB picture of any size."""
-
-    recipe: Recipe
-    picture: Image.Image
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One resulting picture. Without a safety check `checker` is empty, and `score` and `threshold` are None."""
-
-    image: Image.Image
-    seed: int
-    nsfw: bool = False
-    score: float | None = None
-    checker: str = ""
-    threshold: float | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """The pictures of a recipe in the order of its seeds, warnings for the user, and seconds by phase."""
-
-    pictures: list[Picture]
-    warnings: list[str]
-    timings: dict[str, float]
-
-
 class Engine:
     """The warm models with their LoRAs, and the safety checker."""
 
     def __init__(self, settings: EngineSettings) -> None:
         silence_libraries()
         torch.set_num_threads(settings.threads)
+        keep_freed_memory()
         self._settings = settings
         self._device = choose_device(settings.device)
         self.device = name_of(self._device)
@@ -147,6 +118,7 @@ class Engine:
             card=card_memory(self._device, settings.gpu_neighbours),
         )
         self._safety_checker: safety.SafetyChecker | None = None
+        self._safety_lock = threading.Lock()
 
     @property
     def warm_models(self) -> list[str]:
@@ -157,6 +129,16 @@ class Engine:
     def fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each loaded model by its id, least recently used first."""
         return self._pipelines.fingerprints
+
+    @property
+    def environments(self) -> dict[str, dict[str, Any]]:
+        """Return what each loaded model computes with, by its id, without LoRAs. Safe to call from any thread."""
+        return {model: self._environment(warm) for model, warm in self._pipelines.unchanged.items()}
+
+    @property
+    def loaded_loras(self) -> list[str]:
+        """Return the SHA-256 of the files of all loaded LoRAs. Safe to call from any thread."""
+        return sorted({digest for warm in self._pipelines.unchanged.values() for digest in warm.loras.all_digests})
 
     @property
     def memory_plans(self) -> dict[str, str]:
@@ -183,9 +165,27 @@ class Engine:
             log.debug("%s cannot be looked up", model.id, exc_info=True)
         return True
 
+    def read_ahead(self, model: ModelReference) -> None:
+        """Read the weights of this model into memory if they are on disk and there is room. Safe to call from any thread."""
+        try:
+            if read_ahead(catalog.find_model(model, self._settings.models_dir)):
+                log.info("read the weights of %s into memory", model.id)
+        except Exception:
+            # Whatever is wrong with its files, loading it tells.
+            log.debug("the weights of %s cannot be read", model.id, exc_info=True)
+
     def evict(self, model_id: str) -> bool:
         """Unload this model; return whether it was loaded."""
         return self._pipelines.drop(model_id)
+
+    def load(self, model: ModelReference) -> None:
+        """Load the model, and run nothing; in an engine with one thread that leaves no other one. Raises `EngineError`."""
+        with expected_warnings_ignored():
+            self._pipelines.get(model)
+
+    def take_over(self, other: "Engine") -> None:
+        """Use the models that another engine has loaded, if they are on this one's device."""
+        self._pipelines.take_over(other._pipelines)
 
     def warm(self, model: ModelReference) -> None:
         """Load the model and the safety checker, and run few steps of the smallest size. Raises what `run` raises."""
@@ -205,16 +205,26 @@ class Engine:
             width=side,
             height=side,
         )
-        self.run(recipe, Image.new("RGB", (side, side), "grey"), lambda done, of, phase: None)
+        picture, mask = Image.new("RGB", (side, side), "grey"), None
+        if traits.needs_mask:
+            inpainting = Inpainting(size=picture.size, box=(0, 0, side, side), feather=0)
+            recipe, mask = recipe.model_copy(update={"inpainting": inpainting}), Image.new("L", picture.size, "white")
+        self.run(recipe, picture, lambda done, of, phase: None, mask=mask)
 
     def run(
-        self, recipe: Recipe, picture: Image.Image, on_step: OnStep, on_preview: PreviewSink | None = None
+        self,
+        recipe: Recipe,
+        picture: Image.Image,
+        on_step: OnStep,
+        on_preview: PreviewSink | None = None,
+        *,
+        mask: Image.Image | None = None,
     ) -> Result:
-        """Make the pictures of this recipe from an RGB picture of any size.
+        """Make the pictures of this recipe from an RGB picture of any size, and its mask as `BatchItem` has it.
 
         Raises what `on_step` raised, within one step and without decoding, an `EngineError`, or `DeviceLost`.
         """
-        (result,) = self.run_batch([BatchItem(recipe, picture)], on_step, on_preview)
+        (result,) = self.run_batch([BatchItem(recipe, picture, mask)], on_step, on_preview)
         if isinstance(result, EngineError):
             raise result
         return result
@@ -222,7 +232,13 @@ class Engine:
     def run_batch(
         self, items: Sequence[BatchItem], on_step: OnStep, on_preview: PreviewSink | None = None
     ) -> list[Result | EngineError]:
-        """Make the pictures of all items, if possible in one call, and return the result or the error of each item.
+        """Make the images of all items, and finish them. Raises what these two raise."""
+        return self.finish(self.make_images(items, on_step, on_preview), on_step)
+
+    def make_images(
+        self, items: Sequence[BatchItem], on_step: OnStep, on_preview: PreviewSink | None = None
+    ) -> MadeImages:
+        """Make the images of all items on the device, if possible in one call.
 
         If memory is short, retry in halves; if the call fails otherwise, retry item by item, so that a bad item fails
         alone, and then image by image, for pipelines that make one at a time. Steps and timings are those of the whole
@@ -233,46 +249,72 @@ class Engine:
         if len({item.recipe.batch_key for item in items}) != 1:
             raise ValueError("the items of a batch must have one batch_key")
         progress = Progress(on_step, on_preview)
+        runs = [ItemRun(item.recipe) for item in items]
         try:
             with expected_warnings_ignored():
-                results = self._run(items, progress)
+                self._run(items, runs, progress)
         except Exception as error:
             if error is progress.raised:
                 raise
-            results = [_engine_error(error, items[0].recipe.model)] * len(items)
-        for result in results:
-            if isinstance(result, EngineError) and is_device_lost(result):
-                raise DeviceLost(f"The device {self.device} failed: {first_cause(result)}.") from result
-        return results
+            for run in runs:
+                run.error = engine_error(error, run.recipe.model)
+        self._require_device(runs)
+        return MadeImages(runs, progress.of, progress.finish())
 
-    def _run(self, items: Sequence[BatchItem], progress: Progress) -> list[Result | EngineError]:
+    def finish(self, made: MadeImages, on_step: OnStep) -> list[Result | EngineError]:
+        """Check the safety of these images, and return the result or the error of each item.
+
+        Safe to call from any thread, while another one makes the next images. Raises what `on_step` raised, or `DeviceLost`.
+        """
+        progress = Progress(on_step)
+        for run in made.runs:
+            if run.error is None:
+                with run.errors_caught(progress):
+                    run.pictures = self._check_safety(run, made.steps, progress)
+        self._require_device(made.runs)
+        timings = made.timings | progress.finish()
+        return [run.error or Result(run.pictures, run.warnings, timings, run.receipt) for run in made.runs]
+
+    def _require_device(self, runs: Sequence[ItemRun]) -> None:
+        """Raise `DeviceLost` if one of these items failed by it."""
+        for run in runs:
+            if run.error is not None and is_device_lost(run.error):
+                raise DeviceLost(f"The device {self.device} failed: {first_cause(run.error)}.") from run.error
+
+    def _environment(self, warm: WarmPipeline) -> dict[str, Any]:
+        settings = self._settings
+        limit = "" if settings.safety_threshold is None else f" from {settings.safety_threshold:g}"
+        return {
+            **environment(warm.pipe, warm.dtype, self._device, warm.plan, warm.files, settings.threads),
+            "safety_checker": f"{settings.safety_checker}{limit}",
+        }
+
+    def _run(self, items: Sequence[BatchItem], runs: Sequence[ItemRun], progress: Progress) -> None:
+        """Set the warnings, and the images or the error, of each run."""
         shared = items[0].recipe
         steps = shared.executed_steps
         progress(0, steps, "loading")
         warm = self._pipelines.get(shared.model)
-        runs = [_ItemRun(item.recipe) for item in items]
         with warm.loras.applied(shared.loras) as warnings:
             self._pipelines.trim()
+            made_with = self._environment(warm) | {"loras": warm.loras.digests(shared.loras)}
             for run, item in zip(runs, items, strict=True):
+                run.receipt = Receipt(made_with, [])
                 with run.errors_caught(progress):
-                    run.jobs, run.warnings = prepare(warm, item.recipe, item.picture)
+                    run.jobs, own_warnings = prepare(warm, item.recipe, item.picture, item.mask, item.references)
+                    run.warnings = [*warnings, *own_warnings]
             self._make_images(warm, runs, steps, progress)
-        for run in runs:
-            if run.error is None:
-                with run.errors_caught(progress):
-                    run.pictures = self._check_safety(run, progress)
-        timings = progress.finish()
-        return [run.error or Result(run.pictures, warnings + run.warnings, timings) for run in runs]
 
-    def _make_images(self, warm: WarmPipeline, runs: Sequence["_ItemRun"], steps: int, progress: Progress) -> None:
+    def _make_images(self, warm: WarmPipeline, runs: Sequence[ItemRun], steps: int, progress: Progress) -> None:
         """Set the images or the error of each run: in one call of the pipeline if possible, else in several."""
         entries = [
-            _CallEntry(run, job, item, image) for item, run in enumerate(runs) for image, job in enumerate(run.jobs)
+            CallEntry(run, job, item, image) for item, run in enumerate(runs) for image, job in enumerate(run.jobs)
         ]
-        has_references = traits_of(runs[0].recipe.model).image_use is ImageUse.REFERENCES
+        recipe = runs[0].recipe
+        has_references = recipe.references > 0 or traits_of(recipe.model).image_use is ImageUse.REFERENCES
         pending = [[entry] for entry in entries] if has_references else [entries]
         calls = 0
-        while pending := _without_failed(pending):
+        while pending := without_failed(pending):
             entries, *later = pending
             report = ProgressSlice(progress, calls * steps, steps, (calls + len(pending)) * steps)
             error = self._call(warm, entries, report)
@@ -281,25 +323,26 @@ class Engine:
                 pending = smaller
                 continue
             if error:
-                entries[0].run.error = _engine_error(error, entries[0].run.recipe.model)
+                entries[0].run.error = engine_error(error, entries[0].run.recipe.model)
             pending = later
             calls += 1
 
-    def _call(self, warm: WarmPipeline, entries: Sequence["_CallEntry"], report: ProgressSlice) -> Exception | None:
+    def _call(self, warm: WarmPipeline, entries: Sequence[CallEntry], report: ProgressSlice) -> Exception | None:
         """Make the images of one call. Return the error it failed with, but raise what `on_step` or a lost device raised."""
         try:
             images = call(
-                warm, [entry.job for entry in entries], report, _call_preview_sink(entries, report.progress.on_preview)
+                warm, [entry.job for entry in entries], report, call_preview_sink(entries, report.progress.on_preview)
             )
         except Exception as error:
             if error is report.progress.raised or is_device_lost(error):
                 raise
             return error
-        for entry, image in zip(entries, images, strict=True):
+        for position, (entry, image) in enumerate(zip(entries, images, strict=True)):
             entry.run.images.append(image)
+            entry.run.receipt.calls.append(CallPlace(len(entries), position))
         return None
 
-    def _split(self, pending: Sequence[list["_CallEntry"]], error: Exception) -> list[list["_CallEntry"]]:
+    def _split(self, pending: Sequence[list[CallEntry]], error: Exception) -> list[list[CallEntry]]:
         """Return smaller calls to try instead of the pending ones, after the first failed; empty if it cannot be split."""
         failed, *later = pending
         # The frames of the failed call still hold its tensors.
@@ -320,16 +363,20 @@ class Engine:
         log.warning("a call for %d images failed, retrying in %d calls: %r", len(failed), len(smaller), error)
         return [*smaller, *later]
 
-    def _check_safety(self, run: "_ItemRun", progress: Progress) -> list[Picture]:
+    def _check_safety(self, run: ItemRun, steps: int, progress: Progress) -> list[Picture]:
+        """Return the pictures of a run. `steps` are those of the whole batch, which are done."""
         seeds = run.recipe.seeds
         if not run.recipe.safety_check:
             return [Picture(image, seed) for image, seed in zip(run.images, seeds, strict=True)]
-        progress(progress.of, progress.of, "safety")
-        if self._safety_checker is None:
-            self._safety_checker = self._load_safety_checker()
+        progress(steps, steps, "safety")
+        # Two threads check when a model is warmed while a batch is finished.
+        with self._safety_lock:
+            if self._safety_checker is None:
+                self._safety_checker = self._load_safety_checker()
+            results = self._safety_checker(run.images)
         return [
             Picture(image, seed, result.nsfw, result.score, result.checker, result.threshold)
-            for image, seed, result in zip(run.images, seeds, self._safety_checker(run.images), strict=True)
+            for image, seed, result in zip(run.images, seeds, results, strict=True)
         ]
 
     def _load_safety_checker(self) -> safety.SafetyChecker:
@@ -339,69 +386,3 @@ class Engine:
         find = catalog.find_safety_checker if settings.offline else catalog.download_safety_checker
         directory = find(settings.models_dir)
         return safety.stable_diffusion(settings.safety_threshold, directory, self._device)
-
-
-@dataclass(eq=False)
-class _ItemRun:
-    """The state of one batch item: its image jobs, then its images, then the checked pictures; or its error."""
-
-    recipe: Recipe
-    jobs: list[ImageJob] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    images: list[Image.Image] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    error: EngineError | None = None
-
-    @contextmanager
-    def errors_caught(self, progress: Progress) -> Iterator[None]:
-        """Store an exception within this context as the error of this item, unless `on_step` raised it."""
-        try:
-            yield
-        except Exception as error:
-            if error is progress.raised:
-                raise
-            self.error = _engine_error(error, self.recipe.model)
-
-
-class _CallEntry(NamedTuple):
-    """An image job of a call and the run it belongs to; `item` and `image` are indices, as in `Preview`."""
-
-    run: _ItemRun
-    job: ImageJob
-    item: int
-    image: int
-
-
-def _without_failed(calls: Sequence[Sequence[_CallEntry]]) -> list[list[_CallEntry]]:
-    """Return the calls without the entries of failed items, and without empty calls."""
-    remaining = ([entry for entry in entries if entry.run.error is None] for entries in calls)
-    return [entries for entries in remaining if entries]
-
-
-def _call_preview_sink(entries: Sequence[_CallEntry], on_preview: PreviewSink | None) -> CallPreviewSink | None:
-    """Adapt `on_preview` to one call. Its errors are logged and do not end the run."""
-    if on_preview is None:
-        return None
-
-    def on_call_preview(make: Callable[[], list[Image.Image]]) -> None:
-        try:
-            on_preview(
-                lambda: [Preview(entry.item, entry.image, small) for entry, small in zip(entries, make(), strict=False)]
-            )
-        except Exception:
-            log.warning("cannot show previews", exc_info=True)
-
-    return on_call_preview
-
-
-def _engine_error(error: Exception, model: ModelReference) -> EngineError:
-    """Return the error as an `EngineError` with a message for the user; the original becomes its cause."""
-    if isinstance(error, EngineError):
-        return error
-    engine_error = (
-        OutOfMemory()
-        if is_out_of_memory(error)
-        else ModelFailed(f"Model '{model.id}' failed while it was making the pictures.")
-    )
-    engine_error.__cause__ = error
-    return engine_error

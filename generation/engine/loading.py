@@ -1,6 +1,7 @@
 """Load the pipeline of a model: from a directory in diffusers format, with or without a single file."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -12,6 +13,7 @@ from generation.engine.processors import load_processors, load_text_processors
 from generation.family_detection import detect_family, detect_single_file, read_configuration
 from generation.memory import PACKAGES, WHOLE, MemoryPlan
 from generation.recipes import ModelReference
+from generation.repositories.files import EVERY_COMPONENT, files_to_read
 from generation.weight_files import count_checkpoint, count_parameters, read_header
 
 
@@ -30,13 +32,24 @@ def count_weights(weights: Weights, parameter_bytes: int) -> dict[str, int]:
     parameters = count_parameters(weights.pipeline)
     parameters.pop("safety_checker", None)
     if weights.denoiser is not None:
-        name = _denoiser_name(_index(weights))
+        name = denoiser_name(_index(weights))
         parameters[name] = (
             weights.denoiser.stat().st_size // parameter_bytes
             if weights.denoiser.suffix == ".gguf"
             else sum(count_checkpoint(weights.denoiser).values())
         )
     return parameters
+
+
+def files_loaded(weights: Weights) -> dict[str, Path]:
+    """Return the files that `load` reads, weights and configuration, by their paths in the model."""
+    directory, index = weights.pipeline, _index(weights)
+    without = denoiser_name(index) if weights.denoiser else EVERY_COMPONENT if weights.checkpoint else ""
+    names = [str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()]
+    files = {name: directory / name for name in files_to_read(names, index, without, weights.variant)}
+    if weights.single_file is not None:
+        files[weights.single_file.name] = weights.single_file
+    return files
 
 
 def load(
@@ -51,7 +64,7 @@ def load(
         parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     parts |= load_processors(weights.pipeline)
     if weights.denoiser is not None:
-        parts[_denoiser_name(index)] = _load_denoiser(weights, index, dtype)
+        parts[denoiser_name(index)] = _load_denoiser(weights, index, dtype)
     pipeline = getattr(diffusers, spec.pipeline)
     if weights.checkpoint is not None:
         pipe = pipeline.from_single_file(
@@ -87,12 +100,12 @@ def _index(weights: Weights) -> dict[str, Any]:
     return index
 
 
-def _denoiser_name(index: dict[str, Any]) -> str:
+def denoiser_name(index: dict[str, Any]) -> str:
     return "unet" if "unet" in index else "transformer"
 
 
 def _load_denoiser(weights: Weights, index: dict[str, Any], dtype: torch.dtype) -> Any:
-    name = _denoiser_name(index)
+    name = denoiser_name(index)
     is_gguf = weights.denoiser is not None and weights.denoiser.suffix == ".gguf"
     return getattr(diffusers, index[name][1]).from_single_file(
         str(weights.denoiser),

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from generation.engine.devices import is_out_of_memory
 from generation.engine.digests import check_digests
 from generation.engine.errors import LoraFailed
+from generation.engine.receipts import sha256_of
 from generation.recipes import LoraReference
 
 MAX_LOADED = 12
@@ -24,11 +25,12 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class _Adapter:
-    """A loaded LoRA: its adapter name in peft, and how many of its tensors the model uses."""
+    """A loaded LoRA: its adapter name in peft, how many of its tensors the model uses, and the SHA-256 of its file."""
 
     name: str
     used: int
     tensors: int
+    digest: str
 
 
 class Loras:
@@ -73,8 +75,17 @@ class Loras:
             if self._adapters:
                 self._pipe.disable_lora()
 
+    @property
+    def all_digests(self) -> list[str]:
+        """Return the SHA-256 of the files of all loaded LoRAs. Safe to call from any thread."""
+        return [adapter.digest for adapter in list(self._adapters.values())]
+
+    def digests(self, loras: Sequence[LoraReference]) -> dict[str, str]:
+        """Return the SHA-256 of the files of these loaded LoRAs by id."""
+        return {lora.id: self._adapters[_key(lora)].digest for lora in loras}
+
     def _adapter(self, lora: LoraReference) -> _Adapter:
-        key = (lora.id, lora.revision, lora.weight_name)
+        key = _key(lora)
         if key not in self._adapters:
             self._adapters[key] = self._load(lora)
         self._adapters.move_to_end(key)
@@ -85,6 +96,7 @@ class Loras:
     def _load(self, lora: LoraReference) -> _Adapter:
         file = self._find(lora)
         check_digests(file)
+        digest = sha256_of(file)
         try:
             with safe_open(file, framework="pt") as tensors:
                 tensor_count = sum(not key.endswith("alpha") for key in tensors.keys())  # noqa: SIM118  not a mapping
@@ -104,13 +116,17 @@ class Loras:
         if used == 0:
             self._unload_all()
             raise _incompatible(lora)
-        return _Adapter(name, used, tensor_count)
+        return _Adapter(name, used, tensor_count, digest)
 
     def _unload_all(self) -> None:
         # A failed load may leave parts of a LoRA in any network; only unloading all LoRAs removes them reliably.
         self._adapters.clear()
         if hasattr(self._pipe, "unload_lora_weights"):
             self._pipe.unload_lora_weights()
+
+
+def _key(lora: LoraReference) -> _Key:
+    return lora.id, lora.revision, lora.weight_name
 
 
 def _incompatible(lora: LoraReference) -> LoraFailed:

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from generation.engine.fingerprint import fingerprint
 from generation.engine.loading import check_support, count_weights, load
 from generation.engine.loras import Loras
 from generation.engine.previews import Previews
+from generation.engine.receipts import digests_of_model
 from generation.family_detection import UnsupportedModel
 from generation.family_traits import StepSource, Traits
 from generation.memory import PACKAGES, WHOLE, MemoryPlan, Quantization, choose_plan, is_over_budget
@@ -59,8 +61,13 @@ def expected_warnings_ignored() -> Iterator[None]:
         yield
 
 
+def arguments_of(pipe: Any) -> frozenset[str]:
+    """Return the names of the arguments of a call of this pipeline."""
+    return frozenset(inspect.signature(pipe.__call__).parameters)
+
+
 class WarmPipeline:
-    """A loaded pipeline with its LoRAs, previews, denoising network, fingerprint and the names of its arguments.
+    """A loaded pipeline with its LoRAs, previews, denoising network, fingerprint and the digests of its files.
 
     Raises TypeError if the pipeline lacks an argument that its family's rules need.
     """
@@ -76,17 +83,31 @@ class WarmPipeline:
         self.pipe = pipe
         self.dtype = dtype
         self.fingerprint = ""
+        self.files: dict[str, str] = {}
         self.plan = plan
         self.denoiser: torch.nn.Module = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
-        self.arguments = frozenset(inspect.signature(pipe.__call__).parameters)
+        self._traits = traits
         self.loras = Loras(pipe, find, can_load=plan.quantization is not Quantization.FP8)
         self.previews = Previews(pipe, traits.latents)
         needed = {traits.arguments.get(name, name) for name in _NEEDED_ARGUMENTS} | set(traits.constants)
         if traits.step_source is StepSource.CALLBACK:
             needed.add("callback_on_step_end")
-        missing = needed - self.arguments
+        missing = needed - arguments_of(pipe)
         if missing:
             raise TypeError(f"{type(pipe).__name__} is not supported: it has no argument {', '.join(sorted(missing))}")
+
+    @cached_property
+    def inpainter(self) -> Any:
+        """Return the pipeline for masks with the same networks, scheduler and hooks; the pipeline itself if there is none."""
+        if not self._traits.inpaint_pipeline:
+            return self.pipe
+        pipeline = getattr(diffusers, self._traits.inpaint_pipeline)
+        parts = dict(self.pipe.config) | self.pipe.components
+        names = inspect.signature(pipeline.__init__).parameters
+        # `from_pipe` would also convert the networks to another number type.
+        inpainter = pipeline(**{name: part for name, part in parts.items() if name in names})
+        inpainter.set_progress_bar_config(disable=True)
+        return inpainter
 
     @property
     def size(self) -> int:
@@ -101,7 +122,7 @@ class WarmPipeline:
 
 
 class WarmPipelines:
-    """Pipelines by model, least recently used first. Other threads may read `models` and `plans`.
+    """Pipelines by model, least recently used first. Other threads may read `models`, `plans` and `unchanged`.
 
     Together at most `budget` bytes on the device and, of those that are offloaded, `host_budget` in the host's memory, unless
     it is only one. `card` is what one may have on the GPU while it works; None for devices without memory of their own.
@@ -132,19 +153,29 @@ class WarmPipelines:
     @property
     def fingerprints(self) -> dict[str, str]:
         """Return the fingerprints of the warm models by id, without those whose files have changed since they were loaded."""
-        return {model.id: warm.fingerprint for model, warm in self._warm.items() if not self._has_changed(model)}
+        return {model: warm.fingerprint for model, warm in self.unchanged.items()}
+
+    @property
+    def unchanged(self) -> dict[str, WarmPipeline]:
+        """Return the warm models by id, without those whose files have changed since they were loaded."""
+        return {model.id: warm for model, warm in list(self._warm.items()) if not self._has_changed(model, warm)}
 
     @property
     def plans(self) -> dict[str, str]:
         """Return the memory plan of each warm model by its id, in words."""
         return {model.id: str(warm.plan) for model, warm in list(self._warm.items())}
 
+    def take_over(self, other: "WarmPipelines") -> None:
+        """Use the pipelines of another cache, if they are on this one's device."""
+        if other._device == self._device:
+            self._warm |= other._warm
+
     def get(self, model: ModelReference) -> WarmPipeline:
         """Return the pipeline of this model; load it if necessary, as it is after a change of its files.
 
         Raises `ModelFailed`, or `ModelTooLarge` if it does not fit even alone.
         """
-        if model in self._warm and self._has_changed(model):
+        if model in self._warm and self._has_changed(model, self._warm[model]):
             # Weights on the CPU are mapped from the files: what is written over them changes or ends the process.
             log.warning("the files of %s have changed, loading it again", model.id)
             self.drop(model.id)
@@ -180,9 +211,8 @@ class WarmPipelines:
             release_memory(self._device)
         return bool(revisions)
 
-    def _has_changed(self, model: ModelReference) -> bool:
+    def _has_changed(self, model: ModelReference, warm: WarmPipeline) -> bool:
         """Return whether the files of a warm model are other ones than those that were loaded, or missing."""
-        warm = self._warm[model]
         try:
             weights = find_model(model, self._models_dir)
             return fingerprint(weights, warm.dtype, self._device, warm.plan) != warm.fingerprint
@@ -227,11 +257,11 @@ class WarmPipelines:
             raise ModelFailed(f"Model '{model.id}' is set to 4 bit, which needs an NVIDIA GPU.")
         while True:
             try:
-                # Before they are read: of files that change meanwhile, the fingerprint must not be that of the later ones.
-                read = fingerprint(weights, dtype, self._device, plan)
+                # Before they are loaded: of files that change meanwhile, these must not be those of the later ones.
+                read, files = fingerprint(weights, dtype, self._device, plan), digests_of_model(weights)
                 pipe = load(model, weights, self._device, dtype, plan)
                 warm = WarmPipeline(pipe, dtype, traits, lambda lora: find_lora(lora, self._models_dir), plan)
-                warm.fingerprint = read
+                warm.fingerprint, warm.files = read, files
                 return warm
             except Exception as error:
                 if not is_out_of_memory(error):

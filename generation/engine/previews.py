@@ -8,7 +8,6 @@ against the scaled-down pictures was 19.0 dB. A map fitted to these 33 pictures,
 """
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from PIL import Image
 from torch.nn import functional
 
 from generation.engine.autoencoders import autoencoder_of, encode
-from generation.engine.canvas import Box
+from generation.engine.layouts import unpack
 from generation.engine.observation import results_observed
 from generation.family_traits import LatentLayout
+from generation.inpainting import Box
 
 log = logging.getLogger(__name__)
 
@@ -111,38 +111,6 @@ class _Step:
         if prediction_type == "v_prediction":
             return signal * sample - noise * output
         return (sample - noise * output) / signal
-
-
-def unpack(latents: torch.Tensor, layout: LatentLayout, canvas: tuple[int, int], pipe: Any) -> torch.Tensor:
-    """Return latents of this layout with the autoencoder's shape (images, channels, height, width).
-
-    `canvas` is the width and height of the pictures in pixels. Latents of another shape are returned as they are.
-    """
-    if layout is LatentLayout.CHANNELS_LAST:
-        return latents[:, 0].movedim(-1, 1)
-    if layout is LatentLayout.AFTER_REFERENCE:
-        return latents[:, -1, :, 0]
-    if layout is LatentLayout.SPATIAL:
-        return latents[:, :, 0] if latents.ndim == 5 and latents.shape[2] == 1 else latents
-    if latents.ndim == 3:
-        rows, columns = _grid(latents.shape[1], canvas)
-        latents = latents.transpose(1, 2).reshape(len(latents), -1, rows, columns)
-    if layout is LatentLayout.CELLS:
-        return latents
-    if layout is LatentLayout.NORMALIZED_PATCHES:
-        norm = pipe.vae.bn
-        deviation = torch.sqrt(norm.running_var + pipe.vae.config.batch_norm_eps)
-        latents = latents * deviation.view(1, -1, 1, 1).to(latents) + norm.running_mean.view(1, -1, 1, 1).to(latents)
-    return functional.pixel_shuffle(latents, 2)
-
-
-def _grid(cells: int, canvas: tuple[int, int]) -> tuple[int, int]:
-    """Return rows and columns with this product, of all the ones nearest to the canvas's aspect ratio."""
-    width, height = canvas
-    rows = [number for number in range(1, cells + 1) if cells % number == 0]
-    return min(
-        ((row, cells // row) for row in rows), key=lambda grid: abs(math.log(grid[0] * width / (grid[1] * height)))
-    )
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Decode uploads in processes of their own, with limits: start `generation.images.decoder_program`, and ask it.
+"""Decode and examine uploads in processes of their own, with limits: start `generation.images.decoder_program`, and ask it.
 
 Nothing that comes back is trusted: a file that takes over its decoder cannot make this process do more than read pixels.
 """
@@ -9,15 +9,19 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from PIL import Image
 
 from generation.images import decoder_program
 from generation.images.kinds import FORMATS
+from generation.images.manifests import Mark
 from generation.images.sizes import MAX_INPUT_SIDE, MAX_SIDE
 from generation.parameters import InvalidField
+
+_Answer = TypeVar("_Answer")
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,30 +33,61 @@ _SECONDS = decoder_program.SECONDS + 10.0
 
 _MAX_HEADER_BYTES = 10_000
 
+_MAX_MARK_BYTES = 100_000
+"""What a mark tells may have two prompts, six bytes for each character."""
+
 _TOO_MUCH = (
     "The picture takes too much time or memory to decode; reduce it, or save it again as JPEG or PNG, and send that"
 )
 
 
 class DecodedPicture(NamedTuple):
-    """A picture of mode RGB, the upright size of the upload before any reduction, and its format, of `kinds.FORMATS`."""
+    """A picture of mode RGB, or 1 for a mask; the upright size of the upload before any reduction; its format, of
+    `kinds.FORMATS`; and whether some of it is transparent.
+    """
 
     picture: Image.Image
     size: tuple[int, int]
     format: str
+    is_transparent: bool
 
 
-def decode(content: bytes, max_pixels: int) -> DecodedPicture:
-    """Decode an upload as `generation.images.decoding` does, in a new process.
+def decode(content: bytes, max_pixels: int, max_side: int = MAX_INPUT_SIDE, *, is_mask: bool = False) -> DecodedPicture:
+    """Decode an upload as `generation.images.decoding.decode` does, in a new process.
 
     Raises `InvalidField` on `image`, also if the process ends without an answer: it failed, or reached one of its limits.
     """
-    with _decodings, _program.connect() as connection:
+    options = {"max_pixels": max_pixels, "max_side": max_side, "is_mask": is_mask}
+    with _decodings:
+        return _ask("decode", max_pixels, options, content, lambda answer: _read(answer, max_side, is_mask=is_mask))
+
+
+def read_mark(content: bytes, max_pixels: int, anchors: Sequence[str], serial_numbers: Sequence[str]) -> Mark | None:
+    """Read the content credentials of a file of anybody as `generation.images.manifests.mark` does, in a new process.
+
+    Raises `InvalidField` on `image` if the process ends without an answer.
+    """
+    options = {"anchors": anchors, "serial_numbers": serial_numbers}
+
+    def read(answer: IO[bytes]) -> Mark | None:
+        found = json.loads(answer.readline(_MAX_MARK_BYTES))["mark"]
+        return Mark.model_validate(found) if found else None
+
+    return _ask("mark", max_pixels, options, content, read)
+
+
+def _ask(
+    task: str, max_pixels: int, options: dict[str, Any], content: bytes, read: Callable[[IO[bytes]], _Answer]
+) -> _Answer:
+    """Have a new process do a task of the program, and return what `read` makes of its answer."""
+    request = {"task": task, "max_pixels": max_pixels, "options": options}
+    with _program.connect() as connection:
         try:
-            connection.sendall(max_pixels.to_bytes(decoder_program.SIZE_BYTES) + content)
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            connection.sendall(content)
             connection.shutdown(socket.SHUT_WR)
             with connection.makefile("rb") as answer:
-                return _read(answer)
+                return read(answer)
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise InvalidField("image", _TOO_MUCH) from error
 
@@ -71,7 +106,7 @@ class _Program:
         self._control: socket.socket | None = None
 
     def connect(self) -> socket.socket:
-        """Return a connection to a new process that decodes one upload."""
+        """Return a connection to a new process for one upload."""
         ours, its = socket.socketpair()
         ours.settimeout(_SECONDS)
         with its, self._lock:
@@ -110,17 +145,19 @@ class _Program:
         self._control = None
 
 
-def _read(answer: IO[bytes]) -> DecodedPicture:
+def _read(answer: IO[bytes], max_side: int, *, is_mask: bool) -> DecodedPicture:
     """Read an answer of the program. Raises `InvalidField` if it is a refusal, other errors if it is none at all."""
     header = json.loads(answer.readline(_MAX_HEADER_BYTES))
     if "refusal" in header:
         raise InvalidField("image", str(header["refusal"]))
     if header["format"] not in FORMATS:
         raise ValueError("unknown format")
-    width, height = _sides(header["reduced"], MAX_INPUT_SIDE)
+    width, height = _sides(header["reduced"], max_side)
+    # A mask has a bit for each pixel, and whole bytes for each row.
+    mode, row_bytes = ("1", -(-width // 8)) if is_mask else ("RGB", 3 * width)
     # Raises ValueError if there are too few.
-    picture = Image.frombytes("RGB", (width, height), answer.read(width * height * 3))
-    return DecodedPicture(picture, _sides(header["size"], MAX_SIDE), header["format"])
+    picture = Image.frombytes(mode, (width, height), answer.read(row_bytes * height))
+    return DecodedPicture(picture, _sides(header["size"], MAX_SIDE), header["format"], header["is_transparent"] is True)
 
 
 def _sides(value: list[int], maximum: int) -> tuple[int, int]:

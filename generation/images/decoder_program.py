@@ -1,4 +1,4 @@
-"""A program that decodes uploads, each in a new process with limits, for `generation.images.decoder`.
+"""A program that decodes and examines uploads, each in a new process with limits, for `generation.images.decoder`.
 
 It has loaded all decoders once, and forks: so a new process costs some milliseconds, and none sees the pictures of another. Its
 standard input is a unix socket, over which it is sent the connections on which uploads come.
@@ -14,7 +14,8 @@ import socket
 import sys
 import time
 import warnings
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 SECONDS = 60.0
 """How long a picture may take on a busy machine."""
@@ -25,9 +26,6 @@ CPU_SECONDS = 10
 BASE_MEMORY = 300_000_000
 MEMORY_PER_PIXEL = 20
 """Bytes of address space. A WebP needs 16 a pixel, a grey PNG with a transparent one 13, others less."""
-
-SIZE_BYTES = 8
-"""Of the number before an upload: the pixels that it may have, big-endian."""
 
 _POLL_SECONDS = 1.0
 
@@ -78,7 +76,8 @@ def _load_decoders() -> None:
     """Import all that decoding uses, since its processes cannot open files."""
     from PIL import AvifImagePlugin, Image
 
-    import generation.images.decoding  # noqa: F401
+    import generation.images.decoding
+    import generation.images.manifests  # noqa: F401
 
     Image.init()
     # A thread of each processor would take more memory, and gain nothing where two pictures are decoded at a time.
@@ -97,36 +96,57 @@ def _reap(deadlines: dict[int, float]) -> None:
 
 
 def _answer_and_exit(connection: socket.socket) -> NoReturn:
-    """Decode the upload on a connection within the limits, answer on it, and end the process.
+    """Do with the upload on a connection what is asked, within the limits, answer on it, and end the process.
 
-    What comes is `SIZE_BYTES` with the pixels that the picture may have, and the upload. The answer is a line of JSON with
-    either `refusal`, the message, or `size`, the upright width and height, `format`, and `reduced`, width and height of
-    the pixels of mode RGB, which follow. Without memory, or after any other failure, there is no answer.
+    What comes is a line of JSON with the `task`, `max_pixels`, by which the memory is limited, and the `options` of one of the
+    functions below, and the upload. The answer is a line of JSON, and for `decode` pixels. Without memory, or after any other
+    failure, there is no answer.
     """
     try:
         # Libraries that write there shall not fill the log.
         os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
         with connection.makefile("rb") as stream:
-            max_pixels = int.from_bytes(stream.read(SIZE_BYTES))
-            limit(max_pixels)
+            request = json.loads(stream.readline())
+            limit(request["max_pixels"])
             upload = stream.read()
-        for part in _answer(upload, max_pixels):
+        header, pixels = _TASKS[request["task"]](upload, **request["options"])
+        for part in (json.dumps(header).encode() + b"\n", pixels):
             connection.sendall(part)
     finally:
         os._exit(0)
 
 
-def _answer(upload: bytes, max_pixels: int) -> tuple[bytes, bytes]:
+def _decode(upload: bytes, **options: Any) -> tuple[dict[str, Any], bytes]:
+    """Decode as `generation.images.decoding.decode` does, which has the options.
+
+    The header has either `refusal`, the message, or `size`, the upright width and height, `format`, `is_transparent`, and
+    `reduced`, width and height of the pixels of mode RGB, or 1 for a mask, which follow.
+    """
     from generation.images.decoding import decode
     from generation.parameters import InvalidField
 
     try:
-        decoded = decode(upload, max_pixels)
+        decoded = decode(upload, **options)
     except InvalidField as error:
-        return json.dumps({"refusal": error.message}).encode() + b"\n", b""
-    header = {"size": decoded.size, "reduced": decoded.picture.size, "format": decoded.format}
-    return json.dumps(header).encode() + b"\n", decoded.picture.tobytes()
+        return {"refusal": error.message}, b""
+    header = {
+        "size": decoded.size,
+        "reduced": decoded.picture.size,
+        "format": decoded.format,
+        "is_transparent": decoded.is_transparent,
+    }
+    return header, decoded.picture.tobytes()
 
+
+def _read_mark(upload: bytes, anchors: Sequence[str], serial_numbers: Sequence[str]) -> tuple[dict[str, Any], bytes]:
+    """Read content credentials as `generation.images.manifests.mark` does; the header has `mark`."""
+    from generation.images.manifests import mark
+
+    found = mark(upload, anchors, serial_numbers)
+    return {"mark": found and found.model_dump(mode="json")}, b""
+
+
+_TASKS: dict[str, Callable[..., tuple[dict[str, Any], bytes]]] = {"decode": _decode, "mark": _read_mark}
 
 if __name__ == "__main__":
     with socket.socket(fileno=sys.stdin.fileno()) as control:

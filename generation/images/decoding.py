@@ -17,6 +17,9 @@ from generation.images.colours import to_srgb
 from generation.images.sizes import MAX_INPUT_SIDE, check_size, too_large
 from generation.parameters import InvalidField
 
+_HALF = 128
+"""The least opacity or lightness, of 255, that a mask counts."""
+
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,21 +33,34 @@ _TRANSPOSITIONS = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture of mode RGB to store; the upright size of the upload before any reduction; its format, of `kinds.FORMATS`."""
+    """A picture to store, of mode RGB, or 1 for a mask; the upright size of the upload before any reduction; its format, of
+    `kinds.FORMATS`; and whether some of it is transparent.
+    """
 
     picture: Image.Image
     size: tuple[int, int]
     format: str
+    is_transparent: bool
 
 
-def decode(content: bytes, max_pixels: int) -> Decoded:
-    """Decode an upload; of an animation the first frame.
+@dataclass(frozen=True)
+class _Options:
+    """How to decode: see `decode`."""
+
+    max_pixels: int
+    max_side: int
+    is_mask: bool
+
+
+def decode(content: bytes, max_pixels: int, max_side: int = MAX_INPUT_SIDE, *, is_mask: bool = False) -> Decoded:
+    """Decode an upload; of an animation the first frame. A picture with a longer side is reduced to `max_side`.
 
     `max_pixels` limits width times height, and is checked by the header before anything is decoded; Pillow's own limit is 178
-    million. Raises `InvalidField` on `image` or `MemoryError`, and nothing else, for any bytes.
+    million. With `is_mask`, what is left is which pixels are opaque, or if all are, which are light: at least half. Raises
+    `InvalidField` on `image` or `MemoryError`, and nothing else, for any bytes.
     """
     try:
-        return _read(_prepared(content, max_pixels), max_pixels)
+        return _read(_prepared(content, max_pixels), _Options(max_pixels, max_side, is_mask))
     except (InvalidField, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -67,58 +83,66 @@ def _prepared(content: bytes, max_pixels: int) -> bytes:
     return content
 
 
-def _read(content: bytes, max_pixels: int) -> Decoded:
+def _read(content: bytes, options: _Options) -> Decoded:
     try:
-        return _read_whole(content, max_pixels)
+        return _read_whole(content, options)
     except OSError:
         ends = jpeg.with_ends(content) if content.startswith(jpeg.START) else None
         if ends is None:
             raise
-        first, second = (_read_whole(ended, max_pixels) for ended in ends)
+        first, second = (_read_whole(ended, options) for ended in ends)
         if first != second:
             raise
         return first
 
 
-def _read_whole(content: bytes, max_pixels: int) -> Decoded:
+def _read_whole(content: bytes, options: _Options) -> Decoded:
     if heif.is_heic(content):
-        source = heif.open_heic(content, max_pixels)
+        source = heif.open_heic(content, options.max_pixels)
         size = source.size
-        return Decoded(_to_rgb(source, content), size, "HEIF")
+        picture, is_transparent = _convert(source, content, options)
+        return Decoded(picture, size, "HEIF", is_transparent)
     with Image.open(io.BytesIO(content), formats=kinds.PILLOW_FORMATS) as source:
-        check_size(source.size, max_pixels)
+        check_size(source.size, options.max_pixels)
         # MPO is a JPEG with several views, as phones write it; other programs read its first view as JPEG.
         kind = "JPEG" if source.format == "MPO" else str(source.format)
         if kind == "JPEG":
             jpeg.check_scans(content)
-        picture, size = _decode(source, content)
-    return Decoded(picture, size, kind)
+        return _decode(source, content, kind, options)
 
 
-def _decode(source: Image.Image, content: bytes) -> tuple[Image.Image, tuple[int, int]]:
-    """Return the picture to store, and the upright size before it was reduced."""
+def _decode(source: Image.Image, content: bytes, kind: str, options: _Options) -> Decoded:
     width, height = source.size
-    scale = min(1.0, MAX_INPUT_SIDE / max(source.size))
+    scale = min(1.0, options.max_side / max(source.size))
     # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is large enough.
     source.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
     # Pillow turns a TIFF when it loads it, by XMP if there is no other orientation.
     source.info.pop("xmp", None)
     source.load()
     orientation = _orientation(source)
-    picture = _to_rgb(source, content)
+    picture, is_transparent = _convert(source, content, options)
     if orientation in _TRANSPOSITIONS:
         picture = picture.transpose(_TRANSPOSITIONS[orientation])
-    return picture, (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+    size = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+    return Decoded(picture, size, kind, is_transparent)
 
 
-def _to_rgb(source: Image.Image, content: bytes) -> Image.Image:
-    """Return the picture in sRGB, mode RGB, reduced and without metadata."""
+def _convert(source: Image.Image, content: bytes, options: _Options) -> tuple[Image.Image, bool]:
+    """Return the picture in sRGB, mode RGB, or the mask, mode 1; and whether some of it is transparent.
+
+    It is reduced and without metadata.
+    """
     picture = _to_eight_bit(source)
     # When reducing, Hamming is as sharp as bicubic and takes little more than half the time.
-    picture.thumbnail((MAX_INPUT_SIDE, MAX_INPUT_SIDE), Image.Resampling.HAMMING)
-    picture = _on_white(to_srgb(picture, source, content))
+    picture.thumbnail((options.max_side, options.max_side), Image.Resampling.HAMMING)
+    is_transparent = picture.mode == "RGBA" and picture.getchannel("A").getextrema() != (255, 255)
+    if options.is_mask:
+        decides = picture.getchannel("A") if is_transparent else picture.convert("RGB").convert("L")
+        picture = decides.point(lambda value: 255 if value >= _HALF else 0, "1")
+    else:
+        picture = _on_white(to_srgb(picture, source, content))
     picture.info.clear()
-    return picture
+    return picture, is_transparent
 
 
 def _orientation(source: Image.Image) -> int:
@@ -127,6 +151,9 @@ def _orientation(source: Image.Image) -> int:
     Not Pillow's `getexif`, which reads XMP if EXIF has none, unlike browsers; nor `ImageOps.exif_transpose`, which rewrites the
     whole EXIF block, and fails if any part of that is damaged.
     """
+    if source.format == "WEBP":
+        # Chromium turns no WebP, so that a mask that is painted in the studio would not fit.
+        return 1
     exif = Image.Exif()
     try:
         exif.load(source.info.get("exif", b""))

@@ -2,13 +2,29 @@
 
 import base64
 from io import BytesIO
+from typing import Any
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from generation.images import credentials
+from generation.images.credentials import DIGITAL_SOURCE_TYPE, File
 from generation.parameters import OutputFormat
 
 DOWNLOAD_QUALITY = 95
 """Quality of JPEG and WebP files that are converted from another format, 1 to 100."""
+
+_PNG_LEVEL = 4
+"""zlib's level: a photo takes less than half the time that it takes at level 6, which is Pillow's, and 3 to 8 % more bytes."""
+
+_XMP_OF_PNG = "XML:com.adobe.xmp"
+
+_XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ Iptc4xmpExt:DigitalSourceType="{DIGITAL_SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
+"""What IPTC's photo metadata standard 2025.1 says of pictures that a model made."""
 
 _SUFFIXES = {OutputFormat.PNG: ".png", OutputFormat.JPEG: ".jpg", OutputFormat.WEBP: ".webp"}
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
@@ -25,8 +41,15 @@ def media_type(name: str) -> str:
 
 
 def encode(picture: Image.Image, format_: OutputFormat, quality: int) -> bytes:
-    """Encode an RGB picture. `quality`, 0 to 100, applies to JPEG and WebP; PNG is lossless."""
-    options = {} if format_ is OutputFormat.PNG else {"quality": quality}
+    """Encode an RGB picture that a model made, and say so in XMP.
+
+    `quality`, 0 to 100, applies to JPEG and WebP; PNG is lossless.
+    """
+    options: dict[str, Any] = {"quality": quality, "xmp": _XMP.encode()}
+    if format_ is OutputFormat.PNG:
+        text = PngInfo()
+        text.add_itxt(_XMP_OF_PNG, _XMP)
+        options = {"compress_level": _PNG_LEVEL, "pnginfo": text}
     file = BytesIO()
     picture.save(file, format_.upper(), **options)
     return file.getvalue()
@@ -42,7 +65,8 @@ def convert(content: bytes, name: str, format_: OutputFormat) -> bytes:
     """Convert a file of this name that `encode` wrote. If it has the format already, it is returned unchanged."""
     if name.endswith(suffix(format_)):
         return content
-    return encode(decode(content), format_, DOWNLOAD_QUALITY)
+    converted = encode(decode(content), format_, DOWNLOAD_QUALITY)
+    return credentials.derive(converted, _TYPES[suffix(format_)], "c2pa.transcoded", File(content, media_type(name)))
 
 
 def data_url(content: bytes, name: str) -> str:

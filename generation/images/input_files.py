@@ -1,10 +1,17 @@
-"""How inputs are stored: without loss where that is not many times the upload, else as a JPEG of high quality."""
+"""How inputs are stored: without loss where that is not many times the upload, else as a JPEG of high quality.
+
+With a mask, all pixels are stored: those that may not change are in the result.
+"""
 
 import io
+import threading
+from dataclasses import replace
+from typing import IO
 
 from PIL import Image
 
-from generation.images.uploads import InputFile, Upload
+from generation.images.sizes import MAX_INPUT_SIDE, MAX_SIDE
+from generation.images.uploads import InputFile, Upload, read_upload
 
 MAX_GROWTH = 2
 """How many times the bytes of its upload a file without loss may have."""
@@ -14,9 +21,26 @@ ALWAYS_LOSSLESS_BYTES = 256 * 1024
 
 _JPEG_QUALITY = 95
 
+_MAX_WEBP_PIXELS = 16_000_000
+"""Above, WebP would take a gigabyte of memory, and from 16,384 pixels a side it is impossible; PNG takes twice the time."""
+
+_whole_pictures = threading.BoundedSemaphore(1)
+"""One at a time in this process, since a picture of 50 megapixels has 200 MB."""
+
+
+def read_whole(upload: IO[bytes], *, max_pixels: int) -> Upload:
+    """Read an upload as `read_upload` does, and make the file that keeps all its pixels."""
+    with _whole_pictures:
+        whole = read_upload(upload, max_pixels=max_pixels, max_side=MAX_SIDE)
+        picture = whole.picture
+        is_large = picture.width * picture.height > _MAX_WEBP_PIXELS or max(picture.size) >= 16_384
+        stored = InputFile(_encode_png(picture), ".png") if is_large else InputFile(encode_lossless(picture), ".webp")
+        picture.thumbnail((MAX_INPUT_SIDE, MAX_INPUT_SIDE))
+    return replace(whole, stored=stored)
+
 
 def encode_input(upload: Upload) -> InputFile:
-    """Encode the picture of an upload without metadata. A stored input that is used again is kept as it is, byte by byte."""
+    """Encode the picture of an upload without metadata. What is stored already stays as it is, byte by byte."""
     if upload.stored:
         return upload.stored
     lossless = InputFile(encode_lossless(upload.picture), ".webp")
@@ -31,6 +55,12 @@ def encode_lossless(picture: Image.Image) -> bytes:
     encoded = io.BytesIO()
     # For lossless WebP, quality means effort: the default takes ten times as long at 2048 x 1536 and saves nothing.
     picture.save(encoded, "WEBP", lossless=True, method=0, quality=0, icc_profile=b"", exif=b"", xmp=b"")
+    return encoded.getvalue()
+
+
+def _encode_png(picture: Image.Image) -> bytes:
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG", compress_level=1)
     return encoded.getvalue()
 
 

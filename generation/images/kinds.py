@@ -23,6 +23,8 @@ _UNSUPPORTED = (
         "a HEIF file of another kind than HEIC and AVIF",
     ),
     (re.compile(rb".{4}ftyp(?!avi[fs])|\x1aE\xdf\xa3", re.DOTALL), "a video"),
+    # Chromium 150 does not show it. pillow-jxl-plugin 1.3.8, the one decoder with wheels for all platforms here, is under the
+    # GPL, tells the size only after decoding, gives the last frame of an animation, and loses shades by some profiles.
     (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "a JPEG XL picture"),
     (re.compile(rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  "), "a JPEG 2000 picture"),
     (re.compile(rb"8BPS"), "a Photoshop document"),

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 from unicodedata import bidirectional
 
@@ -62,8 +61,8 @@ def draw(
     rows: Sequence[str],
     size: tuple[int, int],
     cells: Iterable[Image.Image | str],
-) -> bytes:
-    """Return a PNG of `heading` above a grid whose cells have this size.
+) -> Image.Image:
+    """Return a picture of `heading` above a grid whose cells have this size.
 
     `cells` are pictures, or words in place of one, row by row; they are taken one at a time. A row whose name is empty
     has no label. Long names are wrapped and cut.
@@ -95,9 +94,7 @@ def draw(
         else:
             pen.rectangle((*place, place[0] + width - 1, place[1] + height - 1), fill=_EMPTY)
             write(_wrapped(cell, font, width - 2 * _GAP), place[0] + _GAP, place[1] + _GAP, _MUTED)
-    file = BytesIO()
-    sheet.save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    return sheet
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

@@ -1,11 +1,14 @@
 """Files in an S3 bucket: private objects behind presigned URLs."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from storages.backends.s3 import S3Storage
+
+from generation.images.storage import StoredFile
 
 
 class SharedS3Storage(S3Storage):
@@ -17,6 +20,9 @@ class SharedS3Storage(S3Storage):
     `public_endpoint_url` is the address of the same server for browsers, if it is not `endpoint_url`: a presigned URL is valid
     only for the host that was signed (Signature Version 4 signs the header Host).
     """
+
+    bucket_name: str
+    location: str
 
     def __init__(
         self, *, endpoint_url: str | None, public_endpoint_url: str, addressing_style: str, **options: Any
@@ -43,6 +49,16 @@ class SharedS3Storage(S3Storage):
         if self._for_browsers is not None:
             return self._for_browsers.url(name, *args, **options)
         return str(super().url(name, *args, **options))  # type: ignore[no-untyped-call]
+
+    def files_below(self, folder: str = "") -> Iterator[StoredFile]:
+        """Iterate over all objects whose names begin with this folder. The key must have the right to list the bucket."""
+        start = f"{self.location.strip('/')}/" if self.location else ""
+        pages = self.connection.meta.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket_name, Prefix=f"{start}{folder}/" if folder else start
+        )
+        for page in pages:
+            for found in page.get("Contents", []):
+                yield StoredFile(found["Key"].removeprefix(start), found["Size"], found["LastModified"])
 
 
 def _client_config(addressing_style: str) -> Config:

@@ -4,13 +4,17 @@ A signed URL needs no token, cannot be guessed, and expires.
 """
 
 import logging
-from collections.abc import Iterable
-from datetime import datetime
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO
 from uuid import UUID
 
 from django.conf import settings
-from django.core.files.base import ContentFile
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.urls import reverse
 
@@ -29,8 +33,28 @@ class StorageFailed(Refusal):
         super().__init__(ErrorCode.STORAGE_FAILED, MESSAGES[ErrorCode.STORAGE_FAILED])
 
 
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in a storage: its name there, its bytes, and when it was written."""
+
+    name: str
+    size: int
+    written: datetime
+
+
 class SignedFileSystemStorage(FileSystemStorage):
     """Files under MEDIA_ROOT. A URL has an expiry and a signature over file name and expiry."""
+
+    def files_below(self, folder: str = "") -> Iterator[StoredFile]:
+        """Iterate over all files in a folder of the storage and in those below it."""
+        for directory, _, names in os.walk(self.path(folder)):
+            for name in names:
+                path = Path(directory, name)
+                # It may be deleted meanwhile.
+                with suppress(FileNotFoundError):
+                    found = path.stat()
+                    written = datetime.fromtimestamp(found.st_mtime, UTC)
+                    yield StoredFile(path.relative_to(self.location).as_posix(), found.st_size, written)
 
     def url(self, name: str | None) -> str:
         query = signatures.signed_query(SIGNED_KIND, str(name), settings.URL_EXPIRY_SECONDS)
@@ -61,6 +85,15 @@ def read(name: str) -> bytes:
     except Exception as error:
         raise StorageFailed from error
     return content
+
+
+def copy(name: str, copied: str) -> None:
+    """Copy a stored file piece by piece. Raises `StorageFailed` for any error of the backend."""
+    with open_file(name) as file:
+        try:
+            default_storage.save(copied, File(file))
+        except Exception as error:
+            raise StorageFailed from error
 
 
 def open_file(name: str) -> IO[bytes]:

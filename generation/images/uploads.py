@@ -11,6 +11,7 @@ from typing import IO
 from PIL import Image
 
 from generation.images import decoder, kinds
+from generation.images.sizes import MAX_INPUT_SIDE
 from generation.parameters import InvalidField
 
 THUMBNAIL_SIDE = 392
@@ -33,7 +34,7 @@ class Upload:
 
     `picture` is upright, mode RGB in sRGB, without metadata, at most `MAX_INPUT_SIDE` pixels on its long side; `size`
     is width and height of the upright upload before any reduction; `sha256` is the hex digest of the uploaded bytes, `length`
-    their number; `format` is one of `generation.images.kinds.FORMATS`. `stored` is the file, if it is a stored input.
+    their number; `format` is one of `generation.images.kinds.FORMATS`. `stored` is the file to store, if there is one already.
     """
 
     picture: Image.Image
@@ -44,8 +45,8 @@ class Upload:
     stored: InputFile | None = None
 
 
-def read_upload(upload: IO[bytes], *, max_pixels: int) -> Upload:
-    """Check and decode an upload; of an animation the first frame.
+def read_upload(upload: IO[bytes], *, max_pixels: int, max_side: int = MAX_INPUT_SIDE) -> Upload:
+    """Check and decode an upload; of an animation the first frame. A longer side is reduced to `max_side`.
 
     `max_pixels` limits width times height, and is checked by the header before anything is decoded. Raises `InvalidField` on
     `image`, and nothing else, for any bytes.
@@ -54,8 +55,14 @@ def read_upload(upload: IO[bytes], *, max_pixels: int) -> Upload:
     content = upload.read()
     if not content:
         raise InvalidField("image", f"The file is empty; send a {kinds.ALLOWED} picture")
-    picture, size, kind = decoder.decode(content, max_pixels)
-    return Upload(picture, size, hashlib.sha256(content).hexdigest(), kind, len(content))
+    decoded = decoder.decode(content, max_pixels, max_side)
+    digest = hashlib.sha256(content).hexdigest()
+    return Upload(decoded.picture, decoded.size, digest, decoded.format, len(content))
+
+
+def raw_bytes(width: int, height: int) -> int:
+    """Return the bytes of a picture of this size and its thumbnail without compression."""
+    return 3 * (width * height + min(width, THUMBNAIL_SIDE) * min(height, THUMBNAIL_SIDE))
 
 
 def thumbnail(picture: Image.Image, side: int) -> bytes:

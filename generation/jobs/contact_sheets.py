@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from itertools import product
@@ -13,7 +13,8 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from accounts.models import User
-from generation.images.uploads import Upload
+from generation.images.inputs import Inputs
+from generation.inpainting import Box
 from generation.jobs import idempotency, queue, submission
 from generation.models import FINAL_STATES, ContactSheet, Generation
 from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField, Priority, Refusal, error_items
@@ -110,43 +111,49 @@ def _is_valid(field: str, value: str) -> bool:
 def submit_once(
     user: User,
     fields: Mapping[str, str],
-    picture: Upload,
+    inputs: Inputs,
     grid: Grid,
     source_id: int | None = None,
     idempotent: idempotency.IdempotentRequest | None = None,
+    warnings: Sequence[str] = (),
 ) -> ContactSheet:
-    """Submit all cells of a sheet, or none. For `fields` and errors see `drafts` and `submission.submit_once`."""
+    """Submit all cells of a sheet, or none. For `fields` and errors see `drafts` and `submission.submit_once`.
+
+    `warnings` are about the inputs.
+    """
 
     def build() -> list[Generation]:
         rows = grid.rows.as_json if grid.rows else None
         sheet = ContactSheet(user=user, columns=grid.columns.as_json, rows=rows)
-        generations = drafts(user, fields, picture, grid)
+        generations = drafts(user, fields, inputs, grid)
         for cell, generation in enumerate(generations):
             generation.contact_sheet, generation.cell, generation.source_id = sheet, cell, source_id
+            generation.warnings = [*warnings, *generation.warnings]
         return generations
 
-    return cast(ContactSheet, submission.submit_once(build, picture, idempotent).contact_sheet)
+    return cast(ContactSheet, submission.submit_once(build, inputs, idempotent).contact_sheet)
 
 
 def drafts(
     user: User,
     fields: Mapping[str, str],
-    picture: Upload | None,
+    inputs: Inputs,
     grid: Grid,
     size: tuple[int, int] | None = None,
+    open_box: Box | None = None,
 ) -> list[Generation]:
     """Return the unsaved generations of a sheet, row by row. `fields` are the fields of the request that they share.
 
-    Each makes one picture at low priority, with the same seed unless it varies. `size` is that of a picture that is not
-    sent yet, if it is known. Raises `InvalidField`, for an axis if one of its values is wrong, and what `submission.build`
-    raises.
+    Each makes one picture at low priority, with the same seed unless it varies. `size` and `open_box` are those of pictures
+    that are not sent yet, if they are known. Raises `InvalidField`, for an axis if one of its values is wrong, and what
+    `submission.build` raises.
     """
     shared = {**fields, "num_images_per_prompt": "1", "priority": Priority.LOW}
     seed = secrets.randbelow(_SEEDS)
     resolve = cache(submission.resolve_model)
     generations = []
     for parameters in [_parameters({**shared, **varied}, grid) for varied in grid.cells()]:
-        request = _request(user, parameters, seed, picture, size)
+        request = replace(_request(user, parameters, seed, inputs), size=size, open_box=open_box)
         try:
             generation = submission.build(request, resolve)
         except Refusal as error:
@@ -171,16 +178,14 @@ def _parameters(fields: Mapping[str, str], grid: Grid) -> ImageToImageParameters
         raise grid.locate(error) from None
 
 
-def _request(
-    user: User, parameters: ImageToImageParameters, seed: int, picture: Upload | None, size: tuple[int, int] | None
-) -> submission.Request:
+def _request(user: User, parameters: ImageToImageParameters, seed: int, inputs: Inputs) -> submission.Request:
     """Return the request of a cell; `seed` is for cells that have none."""
     warnings = []
     if parameters.seed is None:
         if "seed" in parameters.model_fields_set:
             warnings.append(RANDOM_SEED_WARNING)
         parameters = parameters.model_copy(update={"seed": seed})
-    return submission.Request(user, None, parameters, picture, size=size, warnings=warnings)
+    return submission.Request(user, None, parameters, inputs, warnings=warnings)
 
 
 def _first_error(error: ValidationError) -> InvalidField:

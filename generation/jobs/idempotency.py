@@ -82,9 +82,9 @@ def read(header: str) -> str:
     return key
 
 
-def fingerprint(path: str, parameters: ImageToImageParameters, picture: str) -> str:
+def fingerprint(path: str, parameters: ImageToImageParameters, pictures: str) -> str:
     """Return a digest of a request: SHA-256, hexadecimal."""
-    content = [path.rstrip("/"), parameters.model_dump(mode="json"), picture]
+    content = [path.rstrip("/"), parameters.model_dump(mode="json"), pictures]
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

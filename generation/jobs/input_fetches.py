@@ -63,8 +63,7 @@ def charge(user: User, seconds: float) -> None:
     """Add the time of an attempt to its user's usage, whatever came of it."""
     with transaction.atomic():
         share = limits.lock_user(user)
-        share.decayed_usage = fair_share.charge(share.decayed_usage, COST_PER_SECOND * seconds, timezone.now())
-        share.save(update_fields=["decayed_usage"])
+        share.set_usage(fair_share.charge(share.decayed_usage, COST_PER_SECOND * seconds, timezone.now()))
 
 
 def _free(now: datetime) -> QuerySet[InputFetch]:

@@ -108,11 +108,14 @@ def lock_user(user: User) -> UserShare:
     return UserShare.objects.select_for_update().get(user=user)
 
 
-def check(user: User, cost: float, requests: int = 1, added_bytes: int = 0) -> None:
-    """Check that this user may add `requests` more requests of this total cost and so many bytes now. Raises `OverLimit`."""
+def check(user: User, cost: float, requests: int = 1, added_bytes: int = 0, *, queued: int | None = None) -> None:
+    """Check that this user may add `requests` more requests of this total cost and so many bytes now. Raises `OverLimit`.
+
+    `queued` of them are to wait for a worker, by default all.
+    """
     limits = user_limits(user)
     now = timezone.now()
-    _check_queued(user, limits, requests)
+    _check_queued(user, limits, requests if queued is None else queued)
     _check_rate(user, requests)
     _check_cost(user, limits, cost, requests, now)
     _check_bytes(user, limits, added_bytes)

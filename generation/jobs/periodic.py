@@ -10,6 +10,8 @@ from itertools import chain, repeat
 from django.db import InterfaceError, OperationalError, connections
 from redis import RedisError
 
+from generation.broker import counters
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,3 +52,11 @@ def periodically(
     finally:
         ended.set()
         thread.join(join_seconds)
+
+
+@contextmanager
+def counters_flushed() -> Iterator[None]:
+    """Move the counters of this process to Redis while the block runs, and what is left at its end."""
+    with periodically("counters", counters.FLUSH_SECONDS, counters.flush):
+        yield
+    counters.flush()

@@ -1,4 +1,4 @@
-"""The queue: claim, renew, finish, fail, cancel, release, requeue. The only module that changes a row's state.
+"""The queue: claim, renew, finish, fail, cancel, release, requeue. The only module that changes the state of a stored row.
 
 The row is the truth. A claim is a lease with an attempt number, and every later change of the row is fenced by both.
 """
@@ -6,6 +6,7 @@ The row is the truth. A claim is a lease with an attempt number, and every later
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
@@ -15,15 +16,18 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Case, Count, F, PositiveBigIntegerField, Q, QuerySet, When
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from accounts.models import User
-from generation.broker import progress, queues
+from generation.broker import counters, progress, queues
 from generation.images import disk
-from generation.jobs import fair_share, limits
+from generation.jobs import fair_share, limits, user_queues
 from generation.library import files
+from generation.library.stored_inputs import RESERVED_BYTES
 from generation.models import (
     FINAL_STATES,
+    Environment,
     GeneratedImage,
     Generation,
     InputFetch,
@@ -55,43 +59,77 @@ def claim(pool: str, worker: str, warm: Mapping[str, str] = {}, lacking: Collect
     """
     if disk.is_full() or PausedPool.objects.filter(pk=pool).exists():
         return []
-    full = _users_at_limit()
-    with transaction.atomic():
-        while batch := _pick(pool, warm, lacking, full):
-            shares = _lock_shares(batch)
-            allowed = _within_limits(batch)
+    full: set[int] = set()
+    while True:
+        with transaction.atomic():
+            pick = _pick(pool, warm, lacking, full)
+            if not pick.shares:
+                return []
+            allowed = _within_limits(pick.batch)
             for generation in allowed:
-                _lease_to(generation, worker, shares[generation.user_id])
+                _lease_to(generation, worker, pick.shares[generation.user_id])
             if allowed:
-                _count_affinity_skips(allowed[0], list(warm))
-                for generation in allowed:
-                    transaction.on_commit(partial(_publish_start, generation))
+                if pick.has_passed_older and allowed[0] == pick.batch[0]:
+                    _count_affinity_skips(allowed[0], list(warm))
+                transaction.on_commit(partial(_announce_start, allowed))
                 return allowed
-            # Another worker has claimed the last rows that these users' limits allow.
-            full |= {generation.user_id for generation in batch}
-    return []
+        # Another worker has claimed the last rows that these users have, or that their limits allow. Most claims serve the
+        # first user that they find, so who else is at a limit is asked for only now.
+        full |= {generation.user_id for generation in pick.batch} | _users_at_limit()
 
 
-def _publish_start(generation: Generation) -> None:
-    progress.publish(generation.pk, "started", {"attempt": generation.attempt})
+def _announce_start(batch: Sequence[Generation]) -> None:
+    pool = batch[0].pool
+    counters.observe(counters.BATCHES, sum(generation.image_count for generation in batch), pool)
+    for generation in batch:
+        counters.add(counters.CLAIMED, pool)
+        if generation.attempt == 1 and (seconds := generation.queued_seconds) is not None:
+            counters.observe(counters.QUEUE_WAIT, max(0.0, seconds), pool)
+        progress.publish(generation.pk, "started", {"attempt": generation.attempt})
 
 
-def _pick(pool: str, warm: Mapping[str, str], lacking: Collection[str], full: set[int]) -> list[Generation]:
-    """Return the next row and those that can share its batch, locked; on PostgreSQL other claims skip locked rows."""
-    rows = Generation.objects.in_claim_order(pool, list(warm), timezone.now()).exclude(user__in=full)
-    rows = rows.exclude(model__in=lacking)
-    waiting = rows.select_related("user", "model").select_for_update(skip_locked=True, of=("self",))
-    leader = waiting.first()
-    if leader is None:
-        return []
+@dataclass(frozen=True)
+class _Pick:
+    """The next row and those that can share its batch, locked, after the locked shares of their users.
+
+    Without shares if no user has a row to claim; without rows if another worker has claimed the user's last one meanwhile.
+    """
+
+    shares: dict[int, UserShare] = field(default_factory=dict)
+    batch: list[Generation] = field(default_factory=list)
+    has_passed_older: bool = False
+    """Whether the first row goes before older ones of its user, since its model is loaded."""
+
+
+def _pick(pool: str, warm: Mapping[str, str], lacking: Collection[str], full: set[int]) -> _Pick:
+    known = Generation.objects.exclude(model__in=lacking)
+    turn = user_queues.next_turn(known.claimable(pool, timezone.now()), pool, full)
+    if turn is None:
+        return _Pick()
+    shares = {turn.share.pk: turn.share}
+    rows = turn.rows.select_related("user", "model").select_for_update(of=("self",)).order_by("pk")
+    oldest = rows.first()
+    if oldest is None:
+        return _Pick(shares)
+    leader = oldest
+    if warm and not oldest.goes_first(warm):
+        leader = rows.warm(list(warm)).first() or oldest
     batch = [leader]
     room = settings.MAX_BATCH - leader.image_count
     if room > 0 and leader.batch_key and leader.model.may_batch(warm.get(leader.model_id, "")):
-        for follower in waiting.filter(batch_key=leader.batch_key).exclude(pk=leader.pk)[: settings.MAX_BATCH]:
+        same = (
+            known.filter(batch_key=leader.batch_key)
+            .exclude(pk=leader.pk)
+            .in_claim_order(pool, list(warm), timezone.now())
+        )
+        full = full | _users_at_limit()
+        shares |= user_queues.lock_others(same, pool, {*full, *shares}, settings.MAX_BATCH)
+        followers = same.filter(user__in=shares).select_related("user", "model")
+        for follower in followers.select_for_update(skip_locked=True, of=("self",))[: settings.MAX_BATCH]:
             if follower.image_count <= room:
                 batch.append(follower)
                 room -= follower.image_count
-    return batch
+    return _Pick(shares, batch, leader != oldest and leader.model_id in warm)
 
 
 def _users_at_limit() -> set[int]:
@@ -108,22 +146,15 @@ def _users_at_limit() -> set[int]:
     return full | set(User.objects.filter(max_running=0).values_list("pk", flat=True))
 
 
-def _lock_shares(batch: Sequence[Generation]) -> dict[int, UserShare]:
-    """Lock the shares of the batch's users until the transaction ends. Return them by user.
-
-    Every claim locks rows first and then shares in the order of users, so that no two claims wait for each other.
-    """
-    users = sorted({generation.user for generation in batch}, key=lambda user: user.pk)
-    return {user.pk: limits.lock_user(user) for user in users}
-
-
 def _within_limits(batch: Sequence[Generation]) -> list[Generation]:
     """Return the rows that their users' limits of running generations allow. Call it under the locks of their shares."""
     free: dict[int, float] = {}
     for user in {generation.user for generation in batch}:
         limit = limits.user_limits(user).running
-        running = Generation.objects.filter(user=user, state=State.RUNNING).count()
-        free[user.pk] = math.inf if limit is None else limit - running
+        if limit is None:
+            free[user.pk] = math.inf
+        else:
+            free[user.pk] = limit - Generation.objects.filter(user=user, state=State.RUNNING).count()
     allowed = []
     for generation in batch:
         if free[generation.user_id] > 0:
@@ -142,14 +173,11 @@ def _lease_to(generation: Generation, worker: str, share: UserShare) -> None:
     generation.save(update_fields=["state", "attempt", "started", "lease_expires", "worker"])
     if generation.attempt == 1:
         # A later attempt, after a release or a crash, is free.
-        share.decayed_usage = fair_share.charge(share.decayed_usage, generation.cost, now)
-        share.save(update_fields=["decayed_usage"])
+        share.set_usage(fair_share.charge(share.decayed_usage, generation.cost, now))
 
 
 def _count_affinity_skips(leader: Generation, warm: Sequence[str]) -> None:
-    """Count a skip for the user's older rows of cold models, if this row was claimed before them for its warm model."""
-    if leader.model_id not in warm:
-        return
+    """Count a skip for the user's older rows of cold models: this row was claimed before them for its warm model."""
     older = Generation.objects.filter(
         state=State.QUEUED, pool=leader.pool, user=leader.user, priority=leader.priority, pk__lt=leader.pk
     ).exclude(model_id__in=warm)
@@ -180,8 +208,14 @@ def finish(
     warnings: Sequence[str],
     phases: dict[str, float],
     output_bytes: int,
+    environment: dict[str, Any] | None = None,
+    calls: Sequence[Sequence[int]] = (),
+    comparison: dict[str, Any] | None = None,
 ) -> bool:
     """End it as succeeded, with its pictures, in one fenced transaction. `output_bytes` are those of all their files.
+
+    `environment` and `calls` are its receipt: see `Environment` and `Generation.calls`. A proof has a `comparison` instead of
+    pictures.
 
     Return False if another attempt has claimed the row, or if it has ended otherwise. A row whose lease expired is finished
     if no other attempt has claimed it since. Calling it again, after a broken connection, returns True if the first call was
@@ -197,17 +231,31 @@ def finish(
             finished=timezone.now(),
             lease_expires=None,
             warnings=[*generation.warnings, *warnings],
+            run_warnings=len(warnings),
             phases=phases,
             output_bytes=output_bytes,
+            environment=Environment.objects.of(environment) if environment else None,
+            calls=calls or None,
+            comparison=comparison,
             is_flagged=any(image.nsfw for image in images),
         )
         if has_row:
             GeneratedImage.objects.bulk_create(images)
             files.unstage(generation)
     if has_row:
+        _count_success(images, phases)
         progress.publish(generation.pk, State.SUCCEEDED)
         return True
     return Generation.objects.filter(pk=generation.pk, attempt=generation.attempt, state=State.SUCCEEDED).exists()
+
+
+def _count_success(images: Sequence[GeneratedImage], phases: Mapping[str, float]) -> None:
+    counters.add(counters.FINISHED, State.SUCCEEDED, "none")
+    for phase, seconds in phases.items():
+        counters.observe(counters.PHASES, seconds, phase)
+    for image in images:
+        found = "unchecked" if not image.is_checked else "flagged" if image.is_flagged_by_checker else "unflagged"
+        counters.add(counters.PICTURES, found)
 
 
 def fail(generation: Generation, code: ErrorCode, message: str, share_done: float) -> bool:
@@ -230,8 +278,7 @@ def _end_early(generation: Generation, state: State, code: ErrorCode, message: s
     if has_ended and generation.started:
         with transaction.atomic():
             share = limits.lock_user(generation.user)
-            share.decayed_usage = fair_share.refund(share.decayed_usage, generation.cost - cost, generation.started)
-            share.save(update_fields=["decayed_usage"])
+            share.set_usage(fair_share.refund(share.decayed_usage, generation.cost - cost, generation.started))
     return has_ended
 
 
@@ -293,15 +340,31 @@ def end(
         lease_expires=None,
         error_code=code,
         error_message=message,
-        input_bytes=Case(When(input="", then=0), default=F("input_bytes"), output_field=PositiveBigIntegerField()),
+        input_bytes=Case(
+            When(input="", then=Greatest(F("input_bytes") - RESERVED_BYTES, 0)),
+            default=F("input_bytes"),
+            output_field=PositiveBigIntegerField(),
+        ),
         output_bytes=0,
         **fields,
     )
     if has_ended:
         # One that runs still counts for its user's limit; its process ends it.
         InputFetch.objects.filter(generation=generation_id, lease_expires=None).delete()
+        counters.add(counters.FINISHED, state, code)
         progress.publish(generation_id, state)
     return bool(has_ended)
+
+
+def wake_for_users(batch: Sequence[Generation]) -> None:
+    """Wake workers for the queued rows of this ended batch's users who had reached their limit of running rows."""
+    for user in {generation.user for generation in batch}:
+        rows = Generation.objects.filter(user=user)
+        limit = limits.user_limits(user).running
+        ended = sum(generation.user_id == user.pk for generation in batch)
+        if limit is not None and rows.filter(state=State.RUNNING).count() + ended >= limit:
+            for pool in rows.filter(state=State.QUEUED).order_by().values_list("pool", flat=True).distinct():
+                queues.try_wake_workers(pool)
 
 
 def finished_ids(ids: Sequence[UUID]) -> list[UUID]:

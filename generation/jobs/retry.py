@@ -1,7 +1,8 @@
-"""Retry: a new generation with the picture, the parameters and the seeds of one that is finished."""
+"""Retry: a new generation with the pictures, the parameters and the seeds of one that is finished."""
 
+from accounts.models import ApiToken
 from generation.jobs import submission
-from generation.library.stored import StoredPicture
+from generation.library.stored import stored_inputs
 from generation.models import Generation
 from generation.parameters import ErrorCode, Refusal
 
@@ -10,8 +11,8 @@ class RetryRefused(Refusal):
     """A generation that cannot be retried."""
 
 
-def retry(generation: Generation) -> Generation:
-    """Submit a new generation of the same user, which counts against their limits, and return it.
+def retry(generation: Generation, token: ApiToken | None) -> Generation:
+    """Submit a new generation of the same user, which counts against their limits, and return it. It is made anew.
 
     Raises `RetryRefused`, and any other `Refusal` of a submission.
     """
@@ -22,8 +23,15 @@ def retry(generation: Generation) -> Generation:
     parameters = generation.get_parameters()
     if not (generation.input or parameters.image_url):
         raise RetryRefused(ErrorCode.NOT_FOUND, "it has no picture")
+    others = [reference.file for reference in generation.references.all()]
+    if generation.mask_sha256:
+        others.append(generation.mask)
+    if not all(others):
+        # The picture may be fetched again, but without these the result would be another.
+        raise RetryRefused(ErrorCode.NOT_FOUND, "its mask or further pictures were removed")
     if (seeds := generation.recipe.get("seeds")) and parameters.seed is None:
         parameters = parameters.model_copy(update={"seed": seeds[0]})
-    picture = StoredPicture(generation, None).read() if generation.input else None
-    request = submission.Request(generation.user, generation.token, parameters, picture, source_id=generation.source_id)
-    return submission.submit(submission.build(request), picture)
+    inputs = stored_inputs(generation)
+    source_id = generation.source_id
+    request = submission.Request(generation.user, token, parameters, inputs, source_id=source_id, is_anew=True)
+    return submission.submit(submission.build(request), inputs)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -12,29 +12,35 @@ from django.utils import timezone
 from redis import RedisError
 from uuid_utils.compat import uuid7
 
-from accounts import request_ids
+from accounts import request_ids, traces
 from accounts.models import ApiToken, User
-from generation.broker import queues
+from generation.broker import counters, progress, queues
 from generation.broker.connection import redis_client
 from generation.images import disk, storage
-from generation.images.input_files import encode_input
-from generation.images.sizes import MAX_INPUT_SIDE
-from generation.images.uploads import THUMBNAIL_SIDE, InputFile, Upload, thumbnail
+from generation.images.credentials import MOST_MARK_BYTES
+from generation.images.inputs import Inputs
+from generation.images.uploads import raw_bytes
+from generation.inpainting import Box
 from generation.jobs import (
     downloads,
     forecast,
     idempotency,
     input_fetches,
     limits,
+    reuse,
+    user_queues,
 )
 from generation.library import files, search
+from generation.library.stored_inputs import RESERVED_BYTES, EncodedInputs
 from generation.models import (
     DiffusionModel,
+    GeneratedImage,
     Generation,
     InputFetch,
     Lora,
     LoraUse,
     PriorityLevel,
+    ReferencePicture,
     State,
 )
 from generation.parameters import (
@@ -54,7 +60,7 @@ from generation.recipes import (
 )
 
 ModelAndLoras = tuple[DiffusionModel, list[LoraReference]]
-_MAX_REQUEST_ID = 64
+MAX_REQUEST_ID = 64
 _PRIORITY_LEVELS = {
     Priority.LOW: PriorityLevel.LOW,
     Priority.NORMAL: PriorityLevel.NORMAL,
@@ -81,36 +87,43 @@ class Suspended(RequestRefused):
 class Request:
     """A request for pictures, validated. Without a token it comes from the studio; without a picture, `image_url` is fetched.
 
-    `size` is the size in pixels of a picture that is not sent yet, if it is known. `warnings` come from reading the request.
-    `source_id` is the id of the stored result that is used as the picture, if it is one.
+    `size` is the size in pixels of a picture that is not sent yet, and `open_box` what of it a mask that is not sent either
+    lets change, if they are known. `warnings` come from reading the request. `source_id` is the id of the stored result that
+    is used as the picture, if it is one. With `is_anew` the pictures are made although the same ones are kept.
     """
 
     user: User
     token: ApiToken | None
     parameters: ImageToImageParameters
-    picture: Upload | None
+    inputs: Inputs
     size: tuple[int, int] | None = None
+    open_box: Box | None = None
     generation_id: UUID | None = None
     cancel_after: timedelta | None = None
     warnings: Sequence[str] = ()
     source_id: int | None = None
+    is_anew: bool = False
 
 
 def build(request: Request, resolve: Callable[[User, str, str], ModelAndLoras] | None = None) -> Generation:
     """Return the unsaved generation of a request. `resolve` may be a cached `resolve_model`, for many requests.
 
-    Raises `RequestRefused` or `InvalidField` for what cannot be done.
+    If the same pictures are kept, it has ended already, and is answered with them: see `reuse`. Raises `RequestRefused` or
+    `InvalidField` for what cannot be done.
     """
-    user, parameters, picture = request.user, request.parameters, request.picture
+    user, parameters, inputs = request.user, request.parameters, request.inputs
     if parameters.priority is Priority.HIGH and not user.is_staff:
         raise InvalidField("priority", "high is for staff; choose low or normal")
     model, loras = (resolve or resolve_model)(user, parameters.model_id, parameters.loras)
-    size = picture.size if picture else request.size or largest_size(model.reference(), model.limits())
-    recipe, warnings = plan(parameters, model.reference(), loras, size, model.limits())
+    size = inputs.picture.size if inputs.picture else request.size or largest_size(model.reference(), model.limits())
+    open_box = inputs.mask.open_box(size) if inputs.mask else request.open_box
+    recipe, warnings = plan(
+        parameters, model.reference(), loras, size, model.limits(), open_box, len(inputs.references)
+    )
     if settings.SAFETY_CHECK == "required" and not recipe.safety_check:
         recipe = recipe.model_copy(update={"safety_check": True})
         warnings.append("safety_check has no effect: this service checks all pictures.")
-    return Generation(
+    draft = Generation(
         id=request.generation_id or uuid7(),
         user=user,
         token=request.token,
@@ -121,31 +134,34 @@ def build(request: Request, resolve: Callable[[User, str, str], ModelAndLoras] |
         priority=_PRIORITY_LEVELS[parameters.priority],
         cost=recipe.cost(model.cost_weight),
         # Only pictures of one size share a batch.
-        batch_key=recipe.batch_key if picture else "",
+        batch_key=recipe.batch_key if inputs.picture else "",
         deadline=timezone.now() + request.cancel_after if request.cancel_after else None,
         prompt=parameters.prompt,
-        parameters=parameters.model_dump(mode="json", exclude={"dry_run"}),
+        parameters=_stored_parameters(parameters, inputs),
         recipe=recipe.model_dump(mode="json"),
-        input_bytes=_MOST_INPUT_BYTES if parameters.image_url else 0,
+        input_bytes=RESERVED_BYTES if parameters.image_url and not inputs.picture else 0,
         output_bytes=_most_output_bytes(recipe),
         warnings=[*request.warnings, *warnings],
-        request_id=request_ids.current()[:_MAX_REQUEST_ID],
+        request_id=request_ids.current()[:MAX_REQUEST_ID],
         client_request_id=request_ids.of_client(),
-        **(_input_fields(picture) if picture else {}),
+        traceparent=traces.current(),
+        result_key=reuse.result_key(recipe, parameters, inputs),
+        **_input_fields(inputs),
     )
+    if settings.REUSE_RESULTS and draft.result_key and parameters.seed is not None and not request.is_anew:
+        reuse.answer(draft)
+    return draft
+
+
+def _stored_parameters(parameters: ImageToImageParameters, inputs: Inputs) -> dict[str, Any]:
+    """Return the fields of the request. A mask is stored as it is meant, so that it means the same when it is used again."""
+    fields = parameters.model_dump(mode="json", exclude={"dry_run"})
+    return fields | {"mask_invert": False} if inputs.mask else fields
 
 
 def _most_output_bytes(recipe: Recipe) -> int:
-    """Return about the most bytes of the results and their thumbnails: as if nothing were compressed."""
-    return len(recipe.seeds) * _raw_bytes(recipe.width, recipe.height)
-
-
-def _raw_bytes(width: int, height: int) -> int:
-    """Return the bytes of a picture of this size and its thumbnail without compression."""
-    return 3 * (width * height + min(width, THUMBNAIL_SIDE) * min(height, THUMBNAIL_SIDE))
-
-
-_MOST_INPUT_BYTES = _raw_bytes(MAX_INPUT_SIDE, MAX_INPUT_SIDE)
+    """Return about the most bytes of the results and their thumbnails, as if nothing were compressed, and of their marks."""
+    return len(recipe.seeds) * (raw_bytes(*recipe.result_size) + 2 * MOST_MARK_BYTES)
 
 
 def resolve_model(user: User, model_id: str, loras: str) -> ModelAndLoras:
@@ -156,7 +172,7 @@ def resolve_model(user: User, model_id: str, loras: str) -> ModelAndLoras:
 
 def submit_once(
     drafts: Callable[[], Sequence[Generation]],
-    picture: Upload | None,
+    inputs: Inputs,
     idempotent: idempotency.IdempotentRequest | None = None,
 ) -> Generation:
     """Submit what `drafts` returns, unless this idempotent request was submitted before. Return its first generation.
@@ -165,20 +181,20 @@ def submit_once(
     """
     if idempotent and (earlier := idempotent.earlier()):
         return earlier
-    return submit_together(drafts(), picture, idempotent)
+    return submit_together(drafts(), inputs, idempotent)
 
 
-def submit(generation: Generation, picture: Upload | None) -> Generation:
+def submit(generation: Generation, inputs: Inputs) -> Generation:
     """Submit one generation. Raises as `submit_together` does."""
-    return submit_together([generation], picture)
+    return submit_together([generation], inputs)
 
 
 def submit_together(
     generations: Sequence[Generation],
-    picture: Upload | None,
+    inputs: Inputs,
     idempotent: idempotency.IdempotentRequest | None = None,
 ) -> Generation:
-    """Store the input, queue all of these generations of one user and picture, or none, and wake workers. Return the first.
+    """Store the inputs, queue all of these generations of one user and pictures, or none, and wake workers. Return the first.
 
     Their contact sheet, if they have one, is saved with them. Where another process submitted the same idempotent request
     meanwhile, return the first generation of that one. Raises `OverLimit`, `QueueFull`, `DiskFull`, `NotDownloaded`,
@@ -188,17 +204,23 @@ def submit_together(
         # Before the files are stored: a refused request should cost no upload. Limits are checked again under the lock.
         redis_client().ping()
         disk.check()
-        limits.check_queue_capacity(len(generations))
-        _check_downloaded(generations)
+        queued = [generation for generation in generations if not generation.is_final]
+        limits.check_queue_capacity(len(queued))
+        _check_downloaded(queued)
         if len(generations) > 1:
             _check_limits(generations)
-        _store(generations, picture, idempotent)
+        _store(generations, inputs, idempotent)
     except _Duplicate as duplicate:
         return duplicate.generation
     except (RedisError, DatabaseError, storage.StorageFailed) as error:
         raise Unavailable from error
     for generation in generations:
-        queues.try_wake_workers(generation.pool)
+        counters.add(counters.SUBMITTED, generation.pool, "studio" if generation.in_studio else "api")
+        if generation.is_final:
+            counters.add(counters.FINISHED, generation.state, "none")
+            progress.publish(generation.pk, generation.state)
+        else:
+            queues.try_wake_workers(generation.pool)
     return generations[0]
 
 
@@ -215,14 +237,17 @@ def estimate_together(generations: Sequence[Generation]) -> list[forecast.Foreca
     try:
         redis_client().ping()
         disk.check()
-        limits.check_queue_capacity(len(generations))
-        _check_downloaded(generations)
+        queued = [generation for generation in generations if not generation.is_final]
+        limits.check_queue_capacity(len(queued))
+        _check_downloaded(queued)
         _check_active(generations[0].user)
         _check_limits(generations)
-        forecasts = forecast.of_drafts(generations)
+        forecasts = forecast.of_drafts(queued)
     except (RedisError, DatabaseError) as error:
         raise Unavailable from error
-    return [forecasts[generation.pk] for generation in generations]
+    now = timezone.now()
+    at_once = forecast.Forecast(1, "It is answered at once, with pictures of an earlier request.", now, now)
+    return [forecasts.get(generation.pk, at_once) for generation in generations]
 
 
 class _Duplicate(Exception):
@@ -233,16 +258,22 @@ class _Duplicate(Exception):
         self.generation = generation
 
 
-def _store(
-    generations: Sequence[Generation], picture: Upload | None, idempotent: idempotency.IdempotentRequest | None
-) -> None:
+def _store(generations: Sequence[Generation], inputs: Inputs, idempotent: idempotency.IdempotentRequest | None) -> None:
     try:
-        if picture is not None:
-            encoded = _EncodedInput.of(picture)
-            for generation in generations:
-                _store_files(generation, encoded)
+        encoded = EncodedInputs.of(inputs)
+        references, images = [], []
+        for generation in generations:
+            kept = generation.reused_from
+            made = reuse.images(generation, kept) if kept else []
+            names = [name for image in made for name in image.file_names]
+            references += encoded.store(generation, results=names)
+            if kept:
+                reuse.copy_files(made, kept)
+            images += made
         with transaction.atomic():
             _insert(generations, idempotent)
+            ReferencePicture.objects.bulk_create(references)
+            GeneratedImage.objects.bulk_create(images)
             files.unstage(*generations)
     except DatabaseError:
         # It is unknown whether the rows were committed: the reaper finds out.
@@ -253,7 +284,7 @@ def _store(
 
 
 def _insert(generations: Sequence[Generation], idempotent: idempotency.IdempotentRequest | None) -> None:
-    limits.lock_user(generations[0].user)
+    share = limits.lock_user(generations[0].user)
     _check_active(generations[0].user)
     if idempotent and (earlier := idempotent.earlier()):
         raise _Duplicate(earlier)
@@ -262,6 +293,7 @@ def _insert(generations: Sequence[Generation], idempotent: idempotency.Idempoten
         generations[0].contact_sheet.save(force_insert=True)
     for generation in generations:
         _insert_row(generation)
+    user_queues.add(share, [generation for generation in generations if not generation.is_final])
     if idempotent:
         idempotent.remember(generations[0])
 
@@ -280,11 +312,14 @@ def _check_downloaded(generations: Sequence[Generation]) -> None:
 def _check_limits(generations: Sequence[Generation]) -> None:
     cost = sum(generation.cost for generation in generations)
     added_bytes = sum(generation.input_bytes + generation.output_bytes for generation in generations)
-    limits.check(generations[0].user, cost, len(generations), added_bytes)
+    queued = sum(not generation.is_final for generation in generations)
+    limits.check(generations[0].user, cost, len(generations), added_bytes, queued=queued)
 
 
 def _insert_row(generation: Generation) -> None:
     generation.save(force_insert=True)
+    if generation.proves_id:
+        return
     if not generation.input and generation.parameters["image_url"]:
         InputFetch.objects.create(generation=generation)
     LoraUse.objects.bulk_create(
@@ -294,54 +329,33 @@ def _insert_row(generation: Generation) -> None:
     search.index(generation)
 
 
-@dataclass(frozen=True)
-class _EncodedInput:
-    """The input as it is stored, and the content of its thumbnail."""
-
-    picture: InputFile
-    thumbnail: bytes
-
-    @classmethod
-    def of(cls, picture: Upload) -> Self:
-        return cls(encode_input(picture), thumbnail(picture.picture, THUMBNAIL_SIDE))
-
-
-def _store_files(generation: Generation, encoded: _EncodedInput, fetch: InputFetch | None = None) -> None:
-    """Stage and store the files of an input, for its submission or its fetch. Raises `StorageFailed`."""
-    folder = f"inputs/{generation.created:%Y/%m/%d}/{generation.pk}"
-    # As with outputs: an attempt that lost its lease must not write over the input that a later one fetched.
-    name = f"{folder}-{fetch.attempt}" if fetch else folder
-    names = [f"{name}{encoded.picture.suffix}", f"{name}-small.webp"]
-    files.stage(names, fetch or generation)
-    generation.input.name = storage.store(names[0], encoded.picture.content)
-    generation.input_thumbnail.name = storage.store(names[1], encoded.thumbnail)
-    generation.input_bytes = len(encoded.picture.content) + len(encoded.thumbnail)
+def _input_fields(inputs: Inputs) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if picture := inputs.picture:
+        width, height = picture.size
+        fields = {"input_sha256": picture.sha256, "input_format": picture.format}
+        fields |= {"input_width": width, "input_height": height}
+    if mask := inputs.mask:
+        fields |= {"mask_sha256": mask.sha256, "open_share": mask.open_share}
+    return fields
 
 
-def _input_fields(picture: Upload) -> dict[str, Any]:
-    return {
-        "input_sha256": picture.sha256,
-        "input_format": picture.format,
-        "input_width": picture.size[0],
-        "input_height": picture.size[1],
-    }
-
-
-def attach_input(fetch: InputFetch, picture: Upload, recipe: Recipe, warnings: Sequence[str]) -> bool:
+def attach_input(fetch: InputFetch, inputs: Inputs, recipe: Recipe, warnings: Sequence[str]) -> bool:
     """Store the fetched input of a queued row, and let workers claim it. Return False if it has ended, or the lease is lost.
 
-    Raises `StorageFailed`.
+    `inputs` are the fetched picture and the mask in its size. Raises `StorageFailed`.
     """
-    generation = fetch.generation
-    _store_files(generation, _EncodedInput.of(picture), fetch)
+    generation: Generation = fetch.generation
+    unfitted = generation.mask_file_names
+    EncodedInputs.of(inputs).store(generation, fetch)
     fields = {
-        **_input_fields(picture),
-        "input": generation.input.name,
-        "input_thumbnail": generation.input_thumbnail.name,
+        **_input_fields(inputs),
+        **{name: getattr(generation, name).name for name in ("input", "input_thumbnail", "mask", "mask_thumbnail")},
         "input_bytes": generation.input_bytes,
         "output_bytes": _most_output_bytes(recipe),
         "recipe": recipe.model_dump(mode="json"),
         "batch_key": recipe.batch_key,
+        "result_key": reuse.result_key(recipe, generation.get_parameters(), inputs),
         "cost": recipe.cost(generation.model.cost_weight),
         "warnings": [*generation.warnings, *warnings],
     }
@@ -350,8 +364,10 @@ def attach_input(fetch: InputFetch, picture: Upload, recipe: Recipe, warnings: S
         is_attached = input_fetches.finish(fetch) and bool(rows.update(**fields))
         if is_attached:
             files.unstage(fetch)
+            replaced = files.delete_later(unfitted if inputs.mask else [])
     if not is_attached:
         files.discard(fetch)
         return False
+    files.delete_now(replaced)
     queues.try_wake_workers(generation.pool)
     return True

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from io import BytesIO
+from typing import IO, Any
 
 from django.utils.text import slugify
 from zipstream import ZipStream
 
-from generation.images import storage
+from generation.images import credentials, encoding, storage
 from generation.models import GeneratedImage, Generation
 
 RECIPES = "recipes.json"
@@ -30,9 +31,11 @@ class Picture:
 
 
 def pictures(generation: Generation) -> list[Picture]:
-    """Return the input, if there is one, and the results in order; prefetch `images`."""
+    """Return the inputs and the results in order, as far as they are stored; prefetch `images` and `references`."""
     stem = _stem(generation)
-    files = [("input", str(generation.input.name))] if generation.input else []
+    inputs = {"input": generation.input, "mask": generation.mask}
+    inputs |= {f"input-{reference.index + 2}": reference.file for reference in generation.references.all()}
+    files = [(name, str(file.name)) for name, file in inputs.items() if file]
     files += [(f"{image.index + 1}", str(image.file.name)) for image in generation.images.all() if image.file]
     return [Picture(f"{stem}-{part}.{stored.rpartition('.')[2]}", stored) for part, stored in files]
 
@@ -41,6 +44,17 @@ def picture_of(image: GeneratedImage) -> Picture:
     """Return one result, named as by `pictures`."""
     stored = str(image.file.name)
     return Picture(f"{_stem(image.generation)}-{image.index + 1}.{stored.rpartition('.')[2]}", stored)
+
+
+def told_recipe(generation: Generation) -> dict[str, Any]:
+    """Return what files tell of a recipe whose owner wants that, as JSON types."""
+    return {
+        "model_id": generation.model_id,
+        "parameters": generation.parameters,
+        "effective": generation.effective_values,
+        "loras": generation.recipe["loras"],
+        "seeds": generation.recipe["seeds"],
+    }
 
 
 def recipe(generation: Generation) -> dict[str, Any]:
@@ -53,11 +67,7 @@ def recipe(generation: Generation) -> dict[str, Any]:
         "is_favourite": generation.is_favourite,
         "state": str(generation.state),
         "error": {"code": generation.error_code, "msg": generation.error_message} if generation.error_code else None,
-        "model_id": generation.model_id,
-        "parameters": generation.parameters,
-        "effective": generation.effective_values,
-        "loras": generation.recipe["loras"],
-        "seeds": generation.recipe["seeds"],
+        **told_recipe(generation),
         "warnings": generation.warnings,
         "cost": generation.cost,
         "input": {
@@ -67,6 +77,14 @@ def recipe(generation: Generation) -> dict[str, Any]:
             "width": generation.input_width,
             "height": generation.input_height,
         },
+        "mask": _mask(generation, names),
+        "further_inputs": [
+            {
+                "file": names.get(str(reference.file.name)),
+                **{name: getattr(reference, name) for name in ("sha256", "format", "width", "height")},
+            }
+            for reference in generation.references.all()
+        ],
         "images": [
             {
                 "file": names.get(str(image.file.name)),
@@ -76,6 +94,7 @@ def recipe(generation: Generation) -> dict[str, Any]:
                 "nsfw": image.nsfw,
                 "nsfw_score": image.nsfw_score,
                 "checker": image.checker,
+                "watermark": image.has_watermark,
             }
             for image in generation.images.all()
         ],
@@ -87,6 +106,19 @@ def recipe(generation: Generation) -> dict[str, Any]:
             "running": generation.running_seconds,
             "phases": generation.phases,
         },
+        "receipt": generation.receipt,
+        "proof": generation.proof,
+        "reused_from": generation.reused_from_id and str(generation.reused_from_id),
+    }
+
+
+def _mask(generation: Generation, names: dict[str, str]) -> dict[str, Any] | None:
+    if not generation.mask_sha256:
+        return None
+    return {
+        "file": names.get(str(generation.mask.name)),
+        "sha256": generation.mask_sha256,
+        "open_share": generation.open_share,
     }
 
 
@@ -101,7 +133,7 @@ def stream_zip(generations: Iterable[Generation]) -> Iterator[bytes]:
         recipes.append(recipe(generation))
         for picture in pictures(generation):
             try:
-                file = storage.open_file(picture.stored)
+                file = _open(picture, generation)
             except storage.StorageFailed:
                 missing.append(picture.name)
                 continue
@@ -111,6 +143,19 @@ def stream_zip(generations: Iterable[Generation]) -> Iterator[bytes]:
     listing = json.dumps({"generations": recipes, "missing": missing}, indent=2, ensure_ascii=False)
     stream.add(listing.encode(), RECIPES)
     yield from stream.finalize()
+
+
+def _open(picture: Picture, generation: Generation) -> IO[bytes]:
+    """Return the file of a picture. Raises `StorageFailed`."""
+    is_result = any(picture.stored == str(image.file.name) for image in generation.images.all())
+    if generation.user.tells_recipe and is_result:
+        return BytesIO(told(picture.read(), picture.stored, generation))
+    return storage.open_file(picture.stored)
+
+
+def told(content: bytes, name: str, generation: Generation) -> bytes:
+    """Return the content of a result, a file of this name, with its recipe in its credentials."""
+    return credentials.tell(content, encoding.media_type(name), told_recipe(generation))
 
 
 def _stem(generation: Generation) -> str:

@@ -95,8 +95,8 @@ def _tombstone(rows: QuerySet[Generation]) -> FileDeletion | None:
 
 
 def files_of(row: Generation) -> list[str]:
-    """Return the names of all its files; prefetch `images`."""
-    names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
+    """Return the names of all its files; prefetch `images` and `references`."""
+    names = row.input_file_names
     for image in row.images.all():
         names += image.file_names
     return names
@@ -117,11 +117,11 @@ def _empty(row: Generation) -> None:
     row.deleted = timezone.now()
     row.prompt = row.error_message = row.title = row.note = ""
     row.is_favourite = False
-    row.parameters = _without_words(row.parameters)
-    row.recipe = _without_words(row.recipe)
+    row.parameters = without_words(row.parameters)
+    row.recipe = without_words(row.recipe)
     # Warnings quote the client's field names.
     row.warnings = []
-    row.input.name = row.input_thumbnail.name = ""
+    row.input.name = row.input_thumbnail.name = row.mask.name = row.mask_thumbnail.name = ""
     row.input_bytes = row.output_bytes = 0
     row.save(
         update_fields=[
@@ -136,12 +136,15 @@ def _empty(row: Generation) -> None:
             "warnings",
             "input",
             "input_thumbnail",
+            "mask",
+            "mask_thumbnail",
             "input_bytes",
             "output_bytes",
         ]
     )
     search.index(row)
     Report.objects.filter(image__generation=row).delete()
+    row.references.update(file="", thumbnail="")
     row.images.update(file="", thumbnail="", original="", original_thumbnail="")
     row.share_links.all().delete()
     row.album_entries.all().delete()
@@ -170,5 +173,6 @@ def _empty_sheet(sheet: ContactSheet) -> None:
     sheet.save(update_fields=["columns", "rows"])
 
 
-def _without_words(fields: dict[str, object]) -> dict[str, object]:
+def without_words(fields: dict[str, object]) -> dict[str, object]:
+    """Return stored parameters or a stored recipe without what its user wrote."""
     return fields | {name: "" for name in _WORDS if name in fields}

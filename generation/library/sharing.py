@@ -17,7 +17,8 @@ from accounts import security_log
 from accounts.models import User
 from generation.images import storage
 from generation.images.blur import blurred
-from generation.images.encoding import decode, encode
+from generation.images.credentials import File, derive
+from generation.images.encoding import decode, encode, media_type
 from generation.library import albums
 from generation.models import Album, GeneratedImage, Generation, ShareLink
 from generation.parameters import OutputFormat
@@ -143,9 +144,13 @@ def preview(image: GeneratedImage) -> bytes:
 
     Raises `StorageFailed`.
     """
-    picture = decode(storage.read(str(image.file)))
+    name = str(image.file)
+    content = storage.read(name)
+    picture = decode(content)
     picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    return encode(blurred(picture) if image.is_veiled else picture, OutputFormat.JPEG, _PREVIEW_QUALITY)
+    encoded = encode(blurred(picture) if image.is_veiled else picture, OutputFormat.JPEG, _PREVIEW_QUALITY)
+    action = "c2pa.filtered" if image.is_veiled else "c2pa.resized"
+    return derive(encoded, "image/jpeg", action, File(content, media_type(name)))
 
 
 def preview_size(image: GeneratedImage) -> tuple[int, int]:

@@ -123,7 +123,11 @@ def _delete_batch(job: AccountDeletion, user: User) -> bool:
     )
     finished = Generation.objects.filter(user=user, state__in=FINAL_STATES, legal_hold=False).exclude(just_canceled)
     with transaction.atomic():
-        rows = list(finished.order_by("pk").select_for_update(of=("self",)).prefetch_related("images")[:_BATCH_SIZE])
+        rows = list(
+            finished.order_by("pk")
+            .select_for_update(of=("self",))
+            .prefetch_related("images", "references")[:_BATCH_SIZE]
+        )
         ids = [row.pk for row in rows]
         names = [name for row in rows for name in deletion.files_of(row)]
         file_deletion = files.delete_later(names)

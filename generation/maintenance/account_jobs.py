@@ -1,6 +1,6 @@
 """Long jobs about whole accounts. They run in a thread of their own, so that the reaper does not wait for them."""
 
-from accounts import lockout, sign_ups
+from accounts import attempts, lockout, mail
 from accounts.leased_jobs import ShouldStop
 from accounts.models import AccountDeletion
 from generation.maintenance import account_deletion, data_export
@@ -20,5 +20,6 @@ def run_all(should_stop: ShouldStop) -> bool:
     data_export.prune()
     account_deletion.prune()
     lockout.prune()
-    sign_ups.prune()
+    attempts.prune()
+    mail.prune()
     return deletion is not None or export is not None

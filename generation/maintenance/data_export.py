@@ -22,9 +22,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from accounts import security_log
+from accounts import mail, security_log
 from accounts.leased_jobs import LEASE, ShouldStop
-from accounts.models import DataExport, User
+from accounts.models import DataExport, OutgoingMail, User
 from generation.images import storage
 from generation.jobs.periodic import periodically
 from generation.library import archive, files
@@ -148,6 +148,7 @@ def _store(export: DataExport, path: Path) -> bool:
         is_finished = export.finish(state=DataExport.State.SUCCEEDED, done=F("of"), file=stored, size=size)
         if is_finished:
             files.unstage(export)
+            mail.notify(OutgoingMail.Kind.EXPORT, export.user)
     if not is_finished:
         files.discard(export)
     return is_finished
@@ -208,7 +209,15 @@ _LINK_FIELDS = (
 _CONTACT_SHEET_FIELDS = ("id", "created", "columns", "rows")
 _ACCOUNT_FIELDS = (
     *("username", "first_name", "last_name", "email", "date_joined", "last_login", "is_staff"),
-    *("blur_flagged", "theme", "default_model"),
+    *(
+        "blur_flagged",
+        "tells_recipe",
+        "theme",
+        "default_model",
+        "notify_of_tokens",
+        "notify_of_exports",
+        "notify_of_alerts",
+    ),
     *("max_running", "max_queued", "max_per_minute", "max_daily_cost", "max_bytes"),
 )
 
@@ -230,7 +239,7 @@ def _album(album: Album) -> dict[str, Any]:
 
 def _generations(user: User) -> Iterator[Generation]:
     """Iterate over all generations of the user, oldest first, including trashed and deleted ones."""
-    rows = Generation.objects.filter(user=user).order_by("pk").prefetch_related("images")
+    rows = Generation.objects.filter(user=user).order_by("pk").prefetch_related("images", "references", "environment")
     page = list(rows[:_PAGE_SIZE])
     while page:
         yield from page

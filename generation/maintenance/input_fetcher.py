@@ -12,11 +12,14 @@ from io import BytesIO
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections
 
-from accounts import request_ids
+from accounts import traces
 from generation.images import remote
+from generation.images.input_files import read_whole
+from generation.images.inputs import Inputs, fitted
 from generation.images.storage import StorageFailed
 from generation.images.uploads import read_upload
 from generation.jobs import input_fetches, queue, submission
+from generation.library.stored import stored_mask
 from generation.models import Generation, InputFetch, State
 from generation.parameters import MESSAGES, ErrorCode, InvalidField
 from generation.recipes import refit
@@ -55,7 +58,7 @@ class InputFetcher:
 
 def run(fetch: InputFetch) -> None:
     """Fetch, check and store a picture, so that workers may claim its generation, or end that as failed."""
-    with request_ids.bind(fetch.generation.request_id):
+    with traces.continued(fetch.generation):
         if fetch.generation.state != State.QUEUED:
             # It ended, and the process that had the fetch died.
             input_fetches.finish(fetch)
@@ -87,9 +90,18 @@ def _fetch(fetch: InputFetch) -> None:
     try:
         url = generation.get_parameters().image_url
         content = remote.fetch(url, max_bytes=settings.MAX_UPLOAD_BYTES, seconds=_SECONDS, allow=is_allowed)
-        picture = read_upload(BytesIO(content), max_pixels=settings.MAX_UPLOAD_PIXELS)
-        recipe, warnings = refit(generation.get_recipe(), picture.size, generation.model.limits())
-        submission.attach_input(fetch, picture, recipe, warnings)
+        mask = stored_mask(generation)
+        read = read_whole if mask else read_upload
+        picture = read(BytesIO(content), max_pixels=settings.MAX_UPLOAD_PIXELS)
+        inputs, mask_warnings = fitted(Inputs(picture, mask))
+        recipe, warnings = refit(
+            generation.get_recipe(),
+            generation.get_parameters(),
+            picture.size,
+            generation.model.limits(),
+            inputs.mask.open_box(picture.size) if inputs.mask else None,
+        )
+        submission.attach_input(fetch, inputs, recipe, [*mask_warnings, *warnings])
     except remote.RemoteRefused as error:
         _refuse(fetch, error.message)
     except InvalidField as error:

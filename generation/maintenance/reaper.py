@@ -10,13 +10,14 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from accounts import request_ids
-from generation.broker import lock, queues
+from accounts import traces
+from generation.broker import counters, lock, queues
 from generation.jobs import (
     backlog,
     control,
     idempotency,
     queue,
+    user_queues,
 )
 from generation.library import deletion, erasure, files
 from generation.maintenance import retention
@@ -51,7 +52,9 @@ def reap(abandoned: timedelta = _ABANDONED) -> int:
         idempotency.purge()
         quarantine.apply_all()
         control.expire()
-        backlog.sample()
+        if backlog.sample():
+            # Once a minute: it reads all that waits.
+            user_queues.repair()
         retention.step_all()
         _wake_for_queued()
         return reaped
@@ -61,7 +64,8 @@ def _reap_leases() -> int:
     """Requeue rows with expired leases. End those with a cancel request, and those that lost `MAX_ATTEMPTS` workers."""
     expired = Generation.objects.filter(state=State.RUNNING, lease_expires__lt=timezone.now())
     reaped = 0
-    for generation in expired.only("id", "attempt", "crash_count", "pool", "state", "cancel_requested", "request_id"):
+    fields = ("id", "attempt", "crash_count", "pool", "state", "cancel_requested", "request_id", "traceparent")
+    for generation in expired.only(*fields):
         lease = Generation.objects.lease(generation).filter(lease_expires__lt=timezone.now())
         if generation.cancel_requested:
             code = ErrorCode.CANCELED
@@ -74,8 +78,9 @@ def _reap_leases() -> int:
             # If it is canceled at this moment, the next round ends it.
             is_reaped = queue.requeue(lease)
         if is_reaped:
-            with request_ids.bind(generation.request_id):
+            with traces.continued(generation):
                 logger.warning("generation %s lost its worker in attempt %d", generation.pk, generation.attempt)
+            counters.add(counters.LOST_WORKERS)
             reaped += 1
     return reaped
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Min, ProtectedError, Q, QuerySet
+from django.db.models import Exists, F, Min, OuterRef, ProtectedError, Q, QuerySet
 from django.utils import timezone
 
 from accounts import audit
@@ -19,6 +19,7 @@ from generation.library import deletion, files, search
 from generation.models import (
     FINAL_STATES,
     Generation,
+    ReferencePicture,
     RetentionRule,
     first_id,
 )
@@ -75,7 +76,9 @@ def _removable(rule: RetentionRule) -> Q:
     ended = Q(state=rule.state) if rule.state else Q(state__in=FINAL_STATES)
     match rule.what:
         case RetentionRule.What.UPLOADS:
-            return ended & Q(legal_hold=False, deleted=None) & ~Q(input="")
+            has_reference = Exists(ReferencePicture.objects.filter(generation=OuterRef("pk")).exclude(file=""))
+            has_upload = ~Q(input="", mask="") | Q(has_reference)
+            return ended & Q(legal_hold=False, deleted=None) & has_upload
         case RetentionRule.What.CONTENT:
             return ended & Q(legal_hold=False, deleted=None)
         case _:
@@ -143,12 +146,13 @@ def _remove(rule: RetentionRule, row: Generation) -> bool:
 
 
 def _remove_upload(row: Generation) -> bool:
-    """Remove the uploaded picture but not its digest and size. Returns False if it was removed before or is on hold."""
-    names = [str(file.name) for file in (row.input, row.input_thumbnail) if file]
+    """Remove the uploads but not their digests and sizes. Returns False if they were removed before or are on hold."""
+    names = row.input_file_names
     with transaction.atomic():
-        rows = Generation.objects.filter(pk=row.pk, input=row.input.name, legal_hold=False)
-        if not rows.update(input="", input_thumbnail="", input_bytes=0):
+        rows = Generation.objects.filter(pk=row.pk, input=row.input.name, mask=row.mask.name, legal_hold=False)
+        if not rows.update(input="", input_thumbnail="", mask="", mask_thumbnail="", input_bytes=0):
             return False
+        row.references.update(file="", thumbnail="")
         file_deletion = files.delete_later(names)
     files.delete_now(file_deletion)
     return True

@@ -2,6 +2,7 @@
 
 from generation.models.albums import Album, AlbumEntry
 from generation.models.aliases import ModelAlias, ModelAliasQuerySet
+from generation.models.backups import Backup
 from generation.models.contact_sheets import ContactSheet, ContactSheetQuerySet
 from generation.models.diffusion import (
     REPOSITORY,
@@ -11,11 +12,12 @@ from generation.models.diffusion import (
     LoraQuerySet,
     RepositoryModel,
 )
+from generation.models.environments import Environment
+from generation.models.generated_images import GeneratedImage
 from generation.models.generations import (
     FINAL_STATES,
     ID_SLACK,
     MAX_AFFINITY_SKIPS,
-    GeneratedImage,
     Generation,
     GenerationQuerySet,
     LoraUse,
@@ -30,11 +32,13 @@ from generation.models.queue import (
     PausedPool,
     QueueSample,
     RunTiming,
+    UserQueue,
     UserShare,
     WorkerCommand,
     WorkerCommandQuerySet,
     amount,
 )
+from generation.models.references import ReferencePicture
 from generation.models.retention import RetentionRule
 from generation.models.search_index import EntryField, Match, SearchEntry
 from generation.models.share_links import ShareLink
@@ -48,11 +52,13 @@ __all__ = [
     "REPOSITORY",
     "Album",
     "AlbumEntry",
+    "Backup",
     "ContactSheet",
     "ContactSheetQuerySet",
     "DiffusionModel",
     "DiffusionModelQuerySet",
     "EntryField",
+    "Environment",
     "FileDeletion",
     "GeneratedImage",
     "Generation",
@@ -69,6 +75,7 @@ __all__ = [
     "PendingErasure",
     "PriorityLevel",
     "QueueSample",
+    "ReferencePicture",
     "RepositoryModel",
     "RetentionRule",
     "RunTiming",
@@ -77,6 +84,7 @@ __all__ = [
     "SharedFile",
     "StagedFiles",
     "State",
+    "UserQueue",
     "UserShare",
     "WorkerCommand",
     "WorkerCommandQuerySet",

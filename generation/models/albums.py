@@ -9,7 +9,8 @@ from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from generation.models.generations import GeneratedImage, Generation
+from generation.models.generated_images import GeneratedImage
+from generation.models.generations import Generation
 
 
 class AlbumQuerySet(models.QuerySet["Album"]):

@@ -150,6 +150,11 @@ class DiffusionModel(RepositoryModel):
         blank=True,
         help_text="A prompt that the studio shows while none is written. Empty: what suits its family.",
     )
+    watermark = models.BooleanField(
+        default=True,
+        db_default=True,
+        help_text="Whether its pictures carry the watermark. Off: they are as the model makes them, bit for bit.",
+    )
     offload = models.CharField(
         max_length=10,
         blank=True,
@@ -239,6 +244,11 @@ class DiffusionModel(RepositoryModel):
             compile_repeated_blocks=self.compile_repeated_blocks,
         )
         return ModelReference(id=self.id, revision=self.revision, family=Family(self.family), memory=memory)
+
+    @property
+    def has_watermark(self) -> bool:
+        """Return whether its results get a watermark: by the settings, and as staff say."""
+        return bool(settings.WATERMARK) and self.watermark
 
     def may_batch(self, fingerprint: str) -> bool:
         """Return whether `verify_batching` found that batches give the same pictures as single runs.

@@ -1,11 +1,8 @@
-"""Generations and their pictures. The row is authoritative; only `generation.jobs.queue` changes its state."""
+"""Generations. The row is authoritative; only `generation.jobs.queue` changes its state."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from hashlib import sha256
-from random import random
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
 from django.conf import settings
@@ -15,11 +12,12 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from accounts import traces
 from generation.filters import GenerationFilters, HistoryFilters
 from generation.models.diffusion import DiffusionModel, Lora
-from generation.models.review import Review
-from generation.parameters import ErrorCode, ImageToImageParameters
-from generation.recipes import Recipe, traits_of
+from generation.models.environments import Environment
+from generation.parameters import ErrorCode, ImageToImageParameters, OutputFormat
+from generation.recipes import Recipe
 
 _NOT_IN_EFFECTIVE_VALUES = {"model", "loras", "prompt", "negative_prompt", "safety_check"}
 
@@ -56,10 +54,14 @@ class PriorityLevel(models.IntegerChoices):
 FINAL_STATES = (State.SUCCEEDED, State.FAILED, State.CANCELED)
 
 
+def _is_warm(warm: Sequence[str]) -> Q:
+    return Q(model_id__in=warm) | Q(affinity_skips__gte=MAX_AFFINITY_SKIPS)
+
+
 class GenerationQuerySet(models.QuerySet["Generation"]):
     def owned_by(self, user: Any) -> Self:
-        """Return the generations of this user that are neither deleted nor in the trash."""
-        return self.filter(user=user, deleted=None, trashed=None)
+        """Return the generations of this user that are neither deleted nor in the trash, without proofs."""
+        return self.filter(user=user, deleted=None, trashed=None, proves=None)
 
     def trashed_by(self, user: Any) -> Self:
         """Return the user's trash. `generation.library.deletion` decides which of it can be restored."""
@@ -69,17 +71,27 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Return the row if this attempt still holds the lease, else nothing. Workers make every change through this query."""
         return self.filter(pk=generation.pk, state=State.RUNNING, attempt=generation.attempt)
 
-    def in_claim_order(self, pool: str, warm: Sequence[str], now: datetime) -> Self:
-        """Return the queued rows of this pool, the next to claim first, by the rule of `generation.jobs.fair_share`."""
-        cold = Case(When(Q(model_id__in=warm) | Q(affinity_skips__gte=MAX_AFFINITY_SKIPS), then=0), default=1)
+    def claimable(self, pool: str, now: datetime) -> Self:
+        """Return the queued rows of this pool that a worker may claim."""
         rows = self.filter(Q(deadline=None) | Q(deadline__gt=now), pool=pool, state=State.QUEUED, cancel_requested=None)
         # Without what still waits for its input.
-        rows = rows.filter(input_fetch=None)
-        return rows.annotate(
+        return rows.filter(input_fetch=None)
+
+    def warm(self, warm: Sequence[str]) -> Self:
+        """Return the rows that go before others of their user: for a warm model, or skipped often enough."""
+        return self.filter(_is_warm(warm))
+
+    def in_claim_order(self, pool: str, warm: Sequence[str], now: datetime) -> Self:
+        """Return the queued rows of this pool, the next to claim first, by the rule of `generation.jobs.fair_share`.
+
+        All of them are sorted: `generation.jobs.user_queues` finds the first one by indexes.
+        """
+        rows = self.claimable(pool, now).annotate(
             is_returned=Case(When(attempt__gt=0, then=1), default=0),
             decayed_usage=Coalesce("user__share__decayed_usage", Value(0.0)),
-            is_cold=cold,
-        ).order_by("-is_returned", "-priority", "decayed_usage", "is_cold", "id")
+            is_cold=Case(When(_is_warm(warm), then=0), default=1),
+        )
+        return rows.order_by("-is_returned", "-priority", "decayed_usage", "is_cold", "id")
 
     def filtered_by(self, filters: GenerationFilters | HistoryFilters) -> Self:
         """Apply the filters for state, model, time and flag."""
@@ -139,6 +151,25 @@ class Generation(models.Model):
     parameters = models.JSONField(help_text="The validated request.")
     recipe = models.JSONField(help_text="The values that the model runs with.")
     warnings = models.JSONField(default=list)
+    # These may be null, since SQLite would write the whole table again for a new column that may not.
+    run_warnings = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="How many of the warnings, the last ones, came from the run."
+    )
+    result_key = models.CharField(
+        max_length=32,
+        null=True,
+        blank=True,
+        help_text="Equal for requests of the same pictures. Empty: not known before a picture was fetched.",
+    )
+    reused_from = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
+        help_text="The generation whose pictures were answered again, without a run.",
+    )
 
     # Edited by the user.
     title = models.CharField(max_length=200, blank=True)
@@ -168,8 +199,13 @@ class Generation(models.Model):
     input_width = models.PositiveIntegerField(default=0)
     input_height = models.PositiveIntegerField(default=0)
 
+    mask = models.FileField(max_length=200, blank=True, help_text="White may change. PNG of two values.")
+    mask_thumbnail = models.FileField(max_length=200, blank=True)
+    mask_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the stored mask.")
+    open_share = models.FloatField(null=True, blank=True, help_text="How much of the input may change, 0 to 1.")
+
     # What it takes of its user's limit. Before the files are stored, the most that they may take.
-    input_bytes = models.PositiveBigIntegerField(default=0, help_text="Of the input and its thumbnail.")
+    input_bytes = models.PositiveBigIntegerField(default=0, help_text="Of the inputs, the mask and their thumbnails.")
     output_bytes = models.PositiveBigIntegerField(default=0, help_text="Of the results and their thumbnails.")
 
     created = models.DateTimeField(default=timezone.now)
@@ -186,9 +222,30 @@ class Generation(models.Model):
         "on legal hold", default=False, help_text="Prevents any deletion of its data until staff lift the hold."
     )
     phases = models.JSONField(default=dict, help_text="Seconds by phase.")
+    environment = models.ForeignKey(
+        Environment, models.PROTECT, null=True, blank=True, related_name="+", db_index=False, help_text="What made it."
+    )
+    proves = models.ForeignKey(
+        "self",
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="proofs",
+        db_index=False,
+        help_text="The generation that it makes again, to compare.",
+    )
+    comparison = models.JSONField(null=True, blank=True, help_text="What a proof has found.")
+    calls = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="For each picture: how many were made in one call with it, and which of them it was, from 0.",
+    )
     request_id = models.CharField(max_length=64, blank=True, help_text="The `X-Request-Id` of the request.")
     client_request_id = models.CharField(
         max_length=64, blank=True, help_text="The id that the client gave the request."
+    )
+    traceparent = models.CharField(
+        max_length=traces.LENGTH, blank=True, help_text="What continues the trace of the request."
     )
 
     attempt = models.PositiveIntegerField(
@@ -216,7 +273,11 @@ class Generation(models.Model):
             models.Index(fields=["pool", "id"], condition=Q(state="queued"), name="queued"),
             models.Index(fields=["lease_expires"], condition=Q(state="running"), name="leased"),
             models.Index(fields=["user"], condition=Q(state="running"), name="running"),
-            models.Index(fields=["user"], condition=Q(state="queued"), name="waiting"),
+            models.Index(fields=["user", "pool", "priority", "id"], condition=Q(state="queued"), name="waiting"),
+            models.Index(fields=["pool", "id"], condition=Q(state="queued", attempt__gt=0), name="returned"),
+            models.Index(
+                fields=["pool", "batch_key", "user"], condition=Q(state="queued") & ~Q(batch_key=""), name="batches"
+            ),
             models.Index(fields=["deadline"], condition=Q(state="queued"), name="deadlines"),
             models.Index(fields=["state", "-id"], name="by_state"),
             models.Index(fields=["user", "state", "-id"], name="history_by_state"),
@@ -231,6 +292,14 @@ class Generation(models.Model):
             ),
             models.Index(fields=["-id"], condition=Q(legal_hold=True), name="on_hold"),
             models.Index(fields=["source"], condition=Q(source__isnull=False), name="derived"),
+            models.Index(
+                fields=["user", "result_key", "-id"],
+                condition=Q(state="succeeded", result_key__isnull=False),
+                name="results",
+            ),
+            # For the deletion of what was reused.
+            models.Index(fields=["reused_from"], condition=Q(reused_from__isnull=False), name="reused"),
+            models.Index(fields=["proves", "-id"], condition=Q(proves__isnull=False), name="proofs"),
             models.Index(
                 fields=["contact_sheet", "cell"], condition=Q(contact_sheet__isnull=False), name="contact_sheet"
             ),
@@ -250,6 +319,10 @@ class Generation(models.Model):
 
     def __str__(self) -> str:
         return f"{'deleted' if self.deleted else self.prompt[:60]} ({self.id})"
+
+    def goes_first(self, warm: Collection[str]) -> bool:
+        """Return whether it is one of the rows that `GenerationQuerySet.warm` finds."""
+        return self.model_id in warm or self.affinity_skips >= MAX_AFFINITY_SKIPS
 
     @property
     def is_final(self) -> bool:
@@ -287,6 +360,17 @@ class Generation(models.Model):
         return first.nsfw if first else self.has_flagged_input
 
     @property
+    def mask_file_names(self) -> list[str]:
+        """Return the files of the mask."""
+        return [str(file.name) for file in (self.mask, self.mask_thumbnail) if file]
+
+    @property
+    def input_file_names(self) -> list[str]:
+        """Return all files of the inputs: picture, mask, references and their thumbnails; prefetch `references`."""
+        names = [str(file.name) for file in (self.input, self.input_thumbnail) if file] + self.mask_file_names
+        return names + [name for reference in self.references.all() for name in reference.file_names]
+
+    @property
     def image_count(self) -> int:
         """Return the number of requested images."""
         return len(self.recipe["seeds"])
@@ -298,9 +382,52 @@ class Generation(models.Model):
         return Recipe.model_validate(self.recipe)
 
     @property
+    def is_part(self) -> bool:
+        """Whether a mask lets only a part of the input change."""
+        return self.open_share is not None
+
+    @property
+    def outside_mask(self) -> Literal["identical", "re-encoded"] | None:
+        """Return what becomes of the pixels that may not change; None without a mask."""
+        if not self.is_part:
+            return None
+        return "identical" if self.get_parameters().output_format is OutputFormat.PNG else "re-encoded"
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        return self.get_recipe().result_size
+
+    @property
     def effective_values(self) -> dict[str, Any]:
         """Return the numeric values that the model runs with, as JSON types."""
         return self.get_recipe().model_dump(mode="json", exclude=_NOT_IN_EFFECTIVE_VALUES)
+
+    @property
+    def receipt(self) -> dict[str, Any] | None:
+        """Return what made its pictures, as JSON types; None if that was not recorded. Select or prefetch `environment`."""
+        if self.environment is None:
+            return None
+        return {**self.environment.values, "batch_sizes": [size for size, _ in self.calls or ()]}
+
+    @property
+    def places_beside(self) -> tuple[int, int]:
+        """Return how many pictures its call of the pipeline made before its own ones, and after them.
+
+        None at all where its pictures were made in several calls, as when memory is short.
+        """
+        images = self.image_count
+        size, position = (self.calls or [[images, 0]])[0]
+        is_one_call = self.calls == [[size, position + index] for index in range(images)]
+        return (position, size - position - images) if is_one_call else (0, 0)
+
+    @property
+    def proof(self) -> dict[str, Any] | None:
+        """Return what it proves and has found, as JSON types; None if it is no proof."""
+        if self.proves_id is None:
+            return None
+        found = self.comparison or {"pictures": [], "differences": None}
+        identical = all(each["identical"] for each in found["pictures"]) if self.comparison else None
+        return {"of": str(self.proves_id), "identical": identical, **found}
 
     @property
     def queued_seconds(self) -> float | None:
@@ -323,109 +450,3 @@ class LoraUse(models.Model):
             models.UniqueConstraint(fields=["generation", "lora"], name="unique_lora_per_generation")
         ]
         indexes: ClassVar = [models.Index(fields=["user", "lora", "-generation"], name="history_by_lora")]
-
-
-class GeneratedImageQuerySet(models.QuerySet["GeneratedImage"]):
-    def shown_to_strangers(self) -> Self:
-        """Return the pictures that share links may show: the one rule of everything that others than the owner see.
-
-        Left out are those of suspended or leaving users, those deleted, in the trash or on legal hold, and those that a
-        reviewer confirmed or escalated.
-        """
-        is_kept = Q(generation__deleted=None, generation__trashed=None, generation__legal_hold=False)
-        shown = self.filter(is_kept, generation__user__is_active=True)
-        return shown.exclude(file="").exclude(review__in=(Review.CONFIRMED, Review.ESCALATED))
-
-    def unveiled(self) -> Self:
-        """Return the pictures that strangers see without a veil: see `GeneratedImage.is_veiled`."""
-        return self.filter(~Q(checker="") | Q(review=Review.SAFE), nsfw=False)
-
-    def await_review_if_unchecked(self) -> int:
-        """Let reviewers see those that neither a checker nor a reviewer has seen, since others may see them now."""
-        return self.filter(checker="", review=Review.NONE).update(review=Review.UNCHECKED)
-
-
-class GeneratedImage(models.Model):
-    """A picture of a generation. Flagged ones are stored unchanged; they are hidden when served."""
-
-    generation = models.ForeignKey(Generation, models.CASCADE, related_name="images", db_index=False)
-    index = models.PositiveSmallIntegerField()
-    seed = models.BigIntegerField(db_index=True)
-    file = models.FileField(max_length=200)
-    thumbnail = models.FileField(max_length=200)
-    width = models.PositiveIntegerField()
-    height = models.PositiveIntegerField()
-    nsfw = models.BooleanField(
-        default=False, help_text="The checker's result, or the reviewer's decision if there is one."
-    )
-    nsfw_score = models.FloatField(null=True, blank=True, help_text="From 0 to 1. Empty: not checked.")
-    checker = models.CharField(max_length=50, blank=True, help_text="Empty: not checked.")
-    threshold = models.FloatField(null=True, blank=True)
-    review = models.CharField(max_length=10, choices=Review.choices, default=Review.NONE, blank=True)
-    is_sample = models.BooleanField("sample", default=False, help_text="Chosen at random for review.")
-    quarantined = models.DateTimeField(
-        null=True, blank=True, help_text="When the links from before the confirmation stopped working."
-    )
-    # The picture itself while `file` is a placeholder: see `generation.moderation.quarantine`.
-    original = models.FileField(max_length=200, blank=True)
-    original_thumbnail = models.FileField(max_length=200, blank=True)
-
-    objects: ClassVar[Any] = GeneratedImageQuerySet.as_manager()
-
-    class Meta:
-        ordering = ("index",)
-        constraints: ClassVar = [models.UniqueConstraint(fields=["generation", "index"], name="unique_image_index")]
-        indexes: ClassVar = [
-            models.Index(fields=["review", "is_sample", "generation"], condition=~Q(review=""), name="in_review"),
-            models.Index(fields=["nsfw_score", "id"], condition=Q(review="waiting"), name="lowest_scores"),
-        ]
-
-    def __str__(self) -> str:
-        return f"image {self.index} of {self.generation_id}"
-
-    @property
-    def is_checked(self) -> bool:
-        return self.checker != ""
-
-    @property
-    def original_names(self) -> tuple[str, str]:
-        """Return the files of the picture and its thumbnail, even while placeholders replace them."""
-        return str((self.original or self.file).name), str((self.original_thumbnail or self.thumbnail).name)
-
-    @property
-    def file_names(self) -> list[str]:
-        """Return all files of this row."""
-        return [str(file.name) for file in (self.file, self.thumbnail, self.original, self.original_thumbnail) if file]
-
-    @property
-    def extension(self) -> str:
-        """Return the extension of the file's name, such as `png`."""
-        return str(self.file.name).rpartition(".")[2]
-
-    @property
-    def is_veiled(self) -> bool:
-        """Return whether strangers see it blurred at first: it is flagged, or neither a checker nor a reviewer saw it."""
-        return self.nsfw or not (self.is_checked or self.review == Review.SAFE)
-
-    @property
-    def is_flagged_by_checker(self) -> bool:
-        """Return whether the checker flagged the picture, regardless of reviews."""
-        return self.nsfw_score is not None and self.threshold is not None and self.nsfw_score >= self.threshold
-
-    @property
-    def recipe_digest(self) -> str:
-        """Return a digest of all that decides the pixels: input, model, values and seed.
-
-        It is the same whoever asks for the picture, with however many others, and whatever fields without effect say.
-        """
-        recipe = self.generation.get_recipe()
-        without_effect = traits_of(recipe.model).without_effect
-        values = recipe.model_dump(mode="json", exclude={"model", "seeds", "safety_check", *without_effect})
-        parts = [self.generation.input_sha256, recipe.model.id, recipe.model.revision, self.seed, values]
-        return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-    def await_review(self, share: float) -> None:
-        """Mark an unsaved image for review if it is flagged, and a random `share` (0 to 1) of the others."""
-        self.is_sample = not self.nsfw and random() < share  # noqa: S311  not a secret
-        if self.nsfw or self.is_sample:
-            self.review = Review.WAITING

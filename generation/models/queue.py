@@ -1,4 +1,4 @@
-"""Rows of the queue other than generations: usage, run times, idempotency keys, paused pools, samples, worker commands."""
+"""Rows of the queue other than generations: usage, queues of users, run times, idempotency keys, pauses, samples, commands."""
 
 import math
 from typing import ClassVar, Self
@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from generation.models.diffusion import DiffusionModel
-from generation.models.generations import Generation
+from generation.models.generations import Generation, PriorityLevel
 
 
 class UserShare(models.Model):
@@ -17,6 +17,31 @@ class UserShare(models.Model):
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="share")
     decayed_usage = models.FloatField(default=0.0)
+
+    def set_usage(self, decayed_usage: float) -> None:
+        """Change the usage, also where claims look for the next user. Call it under the lock of the row."""
+        self.decayed_usage = decayed_usage
+        self.save(update_fields=["decayed_usage"])
+        self.queues.update(decayed_usage=decayed_usage)
+
+
+class UserQueue(models.Model):
+    """The new requests of a user that wait in a pool with one priority: see `generation.jobs.user_queues`.
+
+    Users whose requests wait always have it; it stays for a while when they no longer do.
+    """
+
+    share = models.ForeignKey(UserShare, models.CASCADE, related_name="queues", db_index=False)
+    pool = models.CharField(max_length=50)
+    priority = models.SmallIntegerField(choices=PriorityLevel.choices)
+    decayed_usage = models.FloatField(help_text="The usage of its user's share, repeated for the index.")
+
+    class Meta:
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["share", "pool", "priority"], name="unique_queue_of_user")
+        ]
+        indexes: ClassVar = [models.Index(fields=["pool", "-priority", "decayed_usage", "id"], name="next_user")]
 
 
 class RunTiming(models.Model):

@@ -21,6 +21,7 @@ from PIL import Image
 
 from generation.images import encoding, storage
 from generation.images.blur import blurred
+from generation.images.credentials import File, derive
 from generation.library import files
 from generation.models import GeneratedImage, StagedFiles
 from generation.models.review import IN_REVIEW, Review
@@ -68,7 +69,7 @@ def _move_out(image: GeneratedImage) -> None:
     if settings.CONFIRMED_PICTURES != "owner":
         covers = [secret("cover.webp"), secret("cover.webp")]
         fields = {"original": names[0], "original_thumbnail": names[1], "file": covers[0], "thumbnail": covers[1]}
-        contents += [_placeholder(content) for content in contents]
+        contents += [_placeholder(name, content) for name, content in zip(names, contents, strict=True)]
         names += covers
     staged = files.stage(names)
     for name, content in zip(names, contents, strict=True):
@@ -104,9 +105,10 @@ def _secret_name(generation_id: UUID, name: str) -> str:
     return f"outputs/confirmed/{generation_id}/{token_urlsafe(24)}{PurePosixPath(name).suffix}"
 
 
-def _placeholder(content: bytes) -> bytes:
+def _placeholder(name: str, content: bytes) -> bytes:
     """Return a picture of the same size that is blurred beyond recognition, or grey."""
     picture = encoding.decode(content)
     is_grey = settings.CONFIRMED_PICTURES == "block"
     placeholder = Image.new("RGB", picture.size, _GREY) if is_grey else blurred(picture)
-    return encoding.encode(placeholder, OutputFormat.WEBP, _QUALITY)
+    encoded = encoding.encode(placeholder, OutputFormat.WEBP, _QUALITY)
+    return derive(encoded, "image/webp", "c2pa.filtered", File(content, encoding.media_type(name)))

@@ -121,7 +121,9 @@ def _compare(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponse:
 
 def _download(request: HttpRequest, rows: QuerySet[Generation]) -> HttpResponseBase:
     """Return a zip of the pictures and recipes, newest first."""
-    generations = list(rows.order_by("-pk").prefetch_related("images"))
+    generations = list(
+        rows.order_by("-pk").select_related("user").prefetch_related("images", "references", "environment")
+    )
     name = f"dreamsite-{timezone.localtime():%Y-%m-%d-%H%M}.zip"
     headers = {"Content-Disposition": attachment(name)}
     response = StreamingHttpResponse(archive.stream_zip(generations), content_type="application/zip", headers=headers)

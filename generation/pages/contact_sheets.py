@@ -18,13 +18,14 @@ from PIL import Image
 from accounts.requests import current_user
 from generation import display
 from generation.broker import progress
-from generation.images import encoding, labelled_grid, storage
+from generation.images import credentials, encoding, labelled_grid, storage
 from generation.images.blur import blurred
 from generation.jobs import contact_sheets
 from generation.library import deletion
 from generation.models import ContactSheet, GeneratedImage, Generation, State
 from generation.pages.caching import revalidated
 from generation.pages.trash import offer_undo
+from generation.parameters import OutputFormat
 from generation.recipes import traits_of
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ def picture(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
     columns, rows = _axis_values(contact_sheet)
     fixed = " · ".join(_written(name, value) for name, value in _fixed_values(contact_sheet, first))
     try:
-        content = labelled_grid.draw(
+        sheet = labelled_grid.draw(
             fixed,
             _axis_labels(contact_sheet.columns["field"], columns),
             _axis_labels(contact_sheet.rows["field"], rows) if contact_sheet.rows else rows,
@@ -165,6 +166,7 @@ def picture(request: HttpRequest, contact_sheet_id: UUID) -> HttpResponse:
         logger.exception("a picture cannot be read")
         messages.error(request, "The pictures cannot be read now, so nothing was downloaded; try again in a minute.")
         return redirect("sheet", contact_sheet.pk)
+    content = credentials.compose(encoding.encode(sheet, OutputFormat.PNG, 0), "image/png")
     response = HttpResponse(content, content_type="image/png")
     response["Content-Disposition"] = f'attachment; filename="contact-sheet-{contact_sheet.created:%Y-%m-%d-%H%M}.png"'
     return response
@@ -202,6 +204,8 @@ def _fixed_values(contact_sheet: ContactSheet, generation: Generation) -> list[t
     fixed = [(LABELS[name], value) for name, value in texts.items() if name not in varied]
     names = [name for name in display.SHARED if name not in varied | traits_of(recipe.model).without_effect]
     shared = display.parameters(generation, names)
+    if mask := display.mask(generation):
+        fixed.append(("Mask", mask[0]))
     return fixed + [(parameter.label, parameter.value) for parameter in shared if parameter.value != "none"]
 
 

@@ -15,17 +15,18 @@ from django_htmx.http import HttpResponseClientRefresh
 from accounts.requests import came_from, current_user, whole_number
 from generation import display
 from generation.images import encoding
-from generation.jobs import queue
+from generation.jobs import queue, retry
 from generation.library.related import Related, related_to
 from generation.maintenance import retention
 from generation.models import GeneratedImage, Generation, State
-from generation.pages import compare
+from generation.pages import compare, proofs
 from generation.pages.albums import menu_context
 from generation.pages.caching import revalidated
 from generation.pages.downloads import FORMATS, NAMES
 from generation.pages.history_query import parse_query
 from generation.pages.notes import NoteForm
 from generation.pages.sharing import share_context
+from generation.parameters import Refusal
 
 
 @revalidated
@@ -38,7 +39,9 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     filters also apply to the links to the previous and the next generation.
     """
     row = get_object_or_404(
-        Generation.objects.owned_by(request.user).select_related("user", "token", "source").prefetch_related("images"),
+        Generation.objects.owned_by(request.user)
+        .select_related("user", "token", "source", "environment", "model")
+        .prefetch_related("images", "references"),
         pk=generation_id,
     )
     if "HX-Request" in request.headers:
@@ -54,8 +57,13 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     context = _status_context(row) | {
         "recipe": row.get_recipe(),
         "parameters": display.parameters(row),
+        "mask_words": display.mask(row),
+        "references": list(row.references.all()),
         "timings": [(part, display.seconds(part.seconds)) for part in display.timings(row)],
+        "receipt": display.receipt(row),
+        "is_receipt_open": "receipt" in request.GET,
         "images": [(image, display.safety(image)) for image in images],
+        "watermark": display.watermark(images),
         "result": result,
         "related": related,
         "notes_form": NoteForm(instance=row),
@@ -69,6 +77,7 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         context["upload_expiry"] = retention.upload_expiry(row)
     if result:
         context |= _result_context(request, row, result, images, related)
+        context |= proofs.context(row)
     return render(request, "generation/generation.html", context)
 
 
@@ -80,6 +89,19 @@ def cancel(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     if not queue.cancel(row):
         messages.info(request, "It had ended already, so nothing was canceled.")
     return redirect(came_from(request) or reverse("generation", args=[row.pk]))
+
+
+@login_required
+@require_POST
+def anew(request: HttpRequest, generation_id: UUID) -> HttpResponse:
+    """Make one of the user's generations again, as a new one, and show that."""
+    row = get_object_or_404(Generation.objects.owned_by(request.user), pk=generation_id)
+    try:
+        new = retry.retry(row, None)
+    except Refusal as refusal:
+        messages.error(request, refusal.message)
+        return redirect("generation", row.pk)
+    return redirect("generation", new.pk)
 
 
 def _status_context(row: Generation) -> dict[str, Any]:

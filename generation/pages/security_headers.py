@@ -52,7 +52,7 @@ def _policy(connections: str = "'self'", forms: str = "'self'") -> str:
     bucket = f" {_bucket_origin()}" if settings.S3_BUCKET else ""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; "
-        f"img-src 'self' data: blob:{bucket}; connect-src {connections}; "
+        f"img-src 'self' data: blob:{bucket}; connect-src {connections}; manifest-src 'self'; "
         f"form-action {forms}; base-uri 'none'; frame-ancestors 'none'"
     )
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from django.views.decorators.http import require_safe
 from accounts.requests import whole_number
 from generation import display
 from generation.images import encoding, storage
-from generation.library import albums, sharing
+from generation.library import albums, archive, sharing
 from generation.models import Album, GeneratedImage, Generation, ShareLink
 from generation.pages import compare
 from generation.pages.files import file_response
@@ -55,7 +56,11 @@ def shared_picture(request: HttpRequest, code: str) -> HttpResponseBase:
     image = link and sharing.image_of(link)
     if not link or not image:
         return _no_picture()
-    response = _stored(request, str(image.file))
+    name = str(image.file)
+    if link.with_recipe and link.generation:
+        response = _served(request, f"{name}:recipe", partial(_told, link.generation, name))
+    else:
+        response = _stored(request, name)
     if link.with_download and "download" in request.GET:
         extension = str(image.file).rpartition(".")[2]
         response["Content-Disposition"] = f'attachment; filename="picture.{extension}"'
@@ -148,6 +153,11 @@ def _preview(image: GeneratedImage) -> HttpResponse:
 
 def _stored(request: HttpRequest, name: str) -> HttpResponseBase:
     return _served(request, name, lambda: file_response(name, encoding.media_type(name)))
+
+
+def _told(generation: Generation, name: str) -> HttpResponse:
+    content = archive.told(storage.read(name), name, generation)
+    return HttpResponse(content, content_type=encoding.media_type(name))
 
 
 def _served(request: HttpRequest, identity: str, make: Callable[[], HttpResponseBase]) -> HttpResponseBase:

@@ -15,7 +15,7 @@ from accounts.admin_tools.confirm_actions import Action
 from accounts.admin_tools.csv_export import csv_response
 from accounts.refusals import StaffRefusal
 from accounts.requests import current_user
-from generation.jobs import queue, retry
+from generation.jobs import proofs, queue, retry
 from generation.library import deletion
 from generation.maintenance import retention
 from generation.models import Generation
@@ -26,7 +26,8 @@ from generation.staff.permissions import can_operate
 
 _CSV_COLUMNS = (
     *("id", "created", "user", "model", "state", "error_code", "seeds", "pictures", "flagged"),
-    *("highest score", "review", "cost", "queued seconds", "running seconds", "input_sha256", "request_id", "prompt"),
+    *("highest score", "review", "cost", "queued seconds", "running seconds"),
+    *("input_sha256", "mask_sha256", "reference_sha256", "request_id", "prompt"),
 )
 _MAX_QUERY = 500
 
@@ -34,7 +35,17 @@ _MAX_QUERY = 500
 class GenerationActions(admin.ModelAdmin[Generation]):
     """The actions of the list of generations; each requires its own permission."""
 
-    actions = ("retry", "cancel", "hold", "lift_hold", "delete_permanently", "mark_safe", "confirm_flag", "export")
+    actions = (
+        "retry",
+        "prove",
+        "cancel",
+        "hold",
+        "lift_hold",
+        "delete_permanently",
+        "mark_safe",
+        "confirm_flag",
+        "export",
+    )
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         # Django's permission to change generations, which has no other use, as no page edits one.
@@ -53,7 +64,7 @@ class GenerationActions(admin.ModelAdmin[Generation]):
     def retry(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
         def apply(generation: Generation) -> str:
             try:
-                new = retry.retry(generation)
+                new = retry.retry(generation, generation.token)
             except Refusal as refusal:
                 raise StaffRefusal(refusal.message) from refusal
             audit.record(request.user, "generation.retry", generation, None, {"made": new})
@@ -65,6 +76,22 @@ class GenerationActions(admin.ModelAdmin[Generation]):
         )
         action = Action("retry", "Retry", description, apply, "queued again")
         return confirm_actions.run(self, request, queryset, action)
+
+    @admin.action(description="Prove (make again and compare)", permissions=["cancel"])
+    def prove(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
+        def apply(generation: Generation) -> str:
+            try:
+                proof = proofs.submit(generation, current_user(request))
+            except Refusal as refusal:
+                raise StaffRefusal(refusal.message) from refusal
+            audit.record(request.user, "generation.prove", generation, None, {"proof": proof})
+            return ""
+
+        description = (
+            "Each is made again, and compared with its pictures; nothing else is kept. It counts towards your own "
+            "limits. The result is on the page of the generation."
+        )
+        return confirm_actions.run(self, request, queryset, Action("prove", "Prove", description, apply, "queued"))
 
     @admin.action(description="Cancel", permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponseBase | None:
@@ -134,7 +161,7 @@ class GenerationActions(admin.ModelAdmin[Generation]):
             "chosen": "all" if request.POST.get("select_across") == "1" else selected,
         }
         audit.record(request.user, "generation.export", "selection", None, after)
-        rows = map(_csv_row, queryset.iterator(chunk_size=500))
+        rows = map(_csv_row, queryset.prefetch_related("references").iterator(chunk_size=500))
         return csv_response(f"generations-{timezone.now():%Y%m%d-%H%M}.csv", _CSV_COLUMNS, rows)
 
 
@@ -174,5 +201,7 @@ def _csv_row(generation: Generation) -> Sequence[Any]:
         *(len(images), sum(image.nsfw for image in images), max(scores, default=None)),
         " ".join(sorted({image.review for image in images if image.review})),
         *(generation.cost, generation.queued_seconds, generation.running_seconds),
-        *(generation.input_sha256, generation.request_id, generation.prompt),
+        *(generation.input_sha256, generation.mask_sha256),
+        " ".join(reference.sha256 for reference in generation.references.all()),
+        *(generation.request_id, generation.prompt),
     )

@@ -22,7 +22,7 @@ from accounts.admin_tools.strict_lookups import StrictLookupsMixin
 from accounts.requests import whole_number
 from generation import display
 from generation.library import search, sharing
-from generation.models import Generation
+from generation.models import Generation, ReferencePicture, State
 from generation.staff import generation_filters as filters
 from generation.staff import timeline
 from generation.staff.asked_and_used import comparisons
@@ -121,17 +121,27 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
             index = (whole_number(request.GET.get("picture", ""), len(images)) or 1) - 1
             context |= {
                 "images": [(image, display.safety(image)) for image in images],
+                "watermark": display.watermark(images),
                 "result": images[index] if images else None,
                 "number": index + 1,
                 "state": display.state(generation),
+                "mask_words": display.mask(generation),
+                "references": list(generation.references.all()),
+                "has_blurred_input": generation.has_flagged_input,
                 "comparisons": comparisons(generation),
                 "timings": [(part.name, display.seconds(part.seconds)) for part in display.timings(generation)],
                 "events": timeline.events(generation),
+                "proofs": [(proof, display.proof(proof)) for proof in generation.proofs.select_related("user")],
                 "share_links": sharing.links_showing(generation, live=True),
                 "may_view_tokens": _may_view_tokens(request),
                 "recorded": [
                     (name, dumps(value, indent=1, ensure_ascii=False))
-                    for name, value in (("Request", generation.parameters), ("Recipe", generation.recipe))
+                    for name, value in (
+                        ("Request", generation.parameters),
+                        ("Recipe", generation.recipe),
+                        ("Receipt", generation.receipt),
+                    )
+                    if value is not None
                 ],
                 **self._actions(request, generation),
             }
@@ -147,6 +157,8 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
 
     @admin.display(description="prompt")
     def short_prompt(self, generation: Generation) -> str:
+        if generation.proves_id:
+            return f"proof of {generation.proves_id}"
         return "deleted" if generation.deleted else Truncator(generation.prompt).chars(_PROMPT_CHARACTERS)
 
     @admin.display(description="user")
@@ -190,6 +202,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
         is_whole = generation.deleted is None
         return {
             "can_retry": is_whole and generation.is_final and self.has_cancel_permission(request),
+            "can_prove": is_whole and generation.state == State.SUCCEEDED and self.has_cancel_permission(request),
             "can_cancel": not generation.is_final and self.has_cancel_permission(request),
             "can_hold": is_whole and self.has_operate_permission(request),
             "can_delete": is_whole
@@ -208,7 +221,9 @@ def _id_or_digest(word: str) -> Q | None:
     """Return the condition for a word that is an id or a SHA-256 digest, else None."""
     with suppress(ValueError):
         return Q(pk=UUID(word))
-    if _SHA256.fullmatch(word.lower()):
-        # The second condition lets the database use the partial index of rows with an input.
-        return Q(input_sha256=word.lower()) & ~Q(input_sha256="")
+    if _SHA256.fullmatch(digest := word.lower()):
+        # The exclusion lets the database use the partial index of rows with an input; an OR of both would use no index.
+        inputs = Generation.objects.exclude(input_sha256="").filter(input_sha256=digest).order_by().values("pk")
+        references = ReferencePicture.objects.filter(sha256=digest).order_by().values("generation")
+        return Q(pk__in=inputs.union(references, all=True))
     return None

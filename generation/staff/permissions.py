@@ -11,7 +11,7 @@ from django_htmx.http import HttpResponseClientRefresh
 
 View = Callable[..., HttpResponseBase]
 
-_OPERATE = "generation.operate"
+OPERATE = "generation.operate"
 
 
 def permission_required(permission: str) -> Callable[[View], View]:
@@ -40,13 +40,13 @@ def permission_required(permission: str) -> Callable[[View], View]:
     return decorator
 
 
-operators_only = permission_required(_OPERATE)
+operators_only = permission_required(OPERATE)
 reviewers_only = permission_required("generation.review_generation")
 
 
 def can_operate(request: HttpRequest) -> bool:
     """Return whether the user has the permission to operate the service."""
-    return bool(request.user.has_perm(_OPERATE))
+    return bool(request.user.has_perm(OPERATE))
 
 
 class OperatorsOnlyMixin:

@@ -13,8 +13,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.audit_middleware import changes_nothing
 from accounts.requests import current_user, parse_uuid
+from generation import display
 from generation.images import storage
-from generation.models import GeneratedImage
+from generation.models import GeneratedImage, Generation, ReferencePicture
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import review, review_queue
 from generation.staff.permissions import reviewers_only
@@ -144,11 +145,21 @@ def release(request: HttpRequest) -> HttpResponse:
 @reviewers_only
 @require_safe
 def picture(request: HttpRequest, image_id: int, which: str) -> HttpResponse:
-    """Serve the `input`, the `result` or its `thumbnail` to reviewers only, by a path that needs their session."""
+    """Serve a picture to reviewers only, by a path that needs their session.
+
+    It is the `input`, the `mask`, the `reference-0` or further, the `result` or its `thumbnail`.
+    """
     image = get_object_or_404(_pictures(), pk=image_id)
     record_view(request, image.generation)
     file, thumbnail = image.original_names
-    names = {"input": str(image.generation.input.name), "result": file, "thumbnail": thumbnail}
+    generation = image.generation
+    names = {
+        "input": str(generation.input.name),
+        "mask": str(generation.mask.name),
+        "result": file,
+        "thumbnail": thumbnail,
+    }
+    names |= {name: str(reference.file.name) for name, reference in _references(generation)}
     if (name := names.get(which)) is None:
         raise Http404
     try:
@@ -172,6 +183,8 @@ def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review_queu
     return {
         "image": image,
         "generation": image.generation,
+        "mask_words": display.mask(image.generation),
+        "references": _references(image.generation),
         "claim": claim,
         "next_key": uuid4(),
         "filters": filters,
@@ -183,6 +196,12 @@ def _item(image: GeneratedImage, claim: ReviewClaim | None, filters: review_queu
         "previous_decisions": list(ReviewDecision.objects.filter(image=image)[:5]),
         "reasons": Reason.choices,
     }
+
+
+def _references(generation: Generation) -> list[tuple[str, ReferencePicture]]:
+    """Return the further pictures of a request that are still stored, each with its name for `picture`."""
+    rows = generation.references.all()
+    return [(f"reference-{reference.index}", reference) for reference in rows if reference.file]
 
 
 def _pictures() -> Any:

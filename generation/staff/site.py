@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -50,14 +51,18 @@ class Tab:
 
 
 class StaffSite(AdminSite):
-    site_header = "Dreamsite"
-    site_title = "Dreamsite"
     index_title = "Overview"
     # The lists need the width; tabs and breadcrumbs lead to the other tables.
     enable_nav_sidebar = False
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
-        return {**super().each_context(request), "tabs": tabs(request) if self.has_permission(request) else []}
+        return {
+            **super().each_context(request),
+            "site_header": settings.SITE_NAME,
+            "site_title": settings.SITE_NAME,
+            "version": settings.VERSION,
+            "tabs": tabs(request) if self.has_permission(request) else [],
+        }
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:  # type: ignore[override]
         # The site's own page bounds guesses of the old password.

@@ -1,8 +1,13 @@
 """Whether a worker process takes work."""
 
+import logging
 import time
 
 from django.conf import settings
+
+from generation.engine.errors import DeviceLost
+
+logger = logging.getLogger(__name__)
 
 _SAME_SIGNAL_SECONDS = 1.0
 """A supervisor and the supervisor above it may both send the same signal."""
@@ -23,6 +28,11 @@ class DrainState:
     @property
     def is_stopping(self) -> bool:
         return self.has_lost_device or self._stop_requested is not None
+
+    def lose_device(self, error: DeviceLost) -> None:
+        """End the process's work, since no later run could use the device."""
+        logger.critical("%s This worker ends, and its supervisor starts another one", error)
+        self.has_lost_device = True
 
     def request_stop(self) -> None:
         """Handle a stop signal: the first one drains, another one a second later or more forces the release."""

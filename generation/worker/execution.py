@@ -1,40 +1,32 @@
-"""One attempt at a batch of claimed generations: load the inputs, run the engine, store the pictures.
+"""One attempt at a batch of claimed generations: load the inputs, make the images, then finish them in another thread.
 
 Each generation ends in one way: succeeded, failed, canceled, released, abandoned, or lost to another attempt.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import timedelta
-from functools import partial, wraps
-from io import BytesIO
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from uuid import UUID
 
-from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from PIL import Image
 from redis import RedisError
 
-from accounts import request_ids
+from accounts import traces
+from generation import tracing
 from generation.broker.progress import ControlFlags, Progress, publish, report
-from generation.engine.engine import (
-    BatchItem,
-    Engine,
-    Picture,
-    Result,
-)
+from generation.engine.batches import BatchItem, MadeImages
+from generation.engine.engine import Engine
 from generation.engine.errors import DeviceLost, EngineError
 from generation.engine.progress import Preview
-from generation.images import encoding, storage
-from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
+from generation.images import encoding
 from generation.jobs import forecast, queue
-from generation.library import files
-from generation.models import GeneratedImage, Generation
-from generation.parameters import MESSAGES, ErrorCode, OutputFormat
+from generation.models import Generation
+from generation.parameters import ErrorCode, OutputFormat
+from generation.worker.batch_member import BatchMember
+from generation.worker.finishing import Finisher
 from generation.worker.lease_keeper import LeaseKeeper
 
 logger = logging.getLogger(__name__)
@@ -42,11 +34,7 @@ logger = logging.getLogger(__name__)
 _REDIS_PAUSE_SECONDS = 5.0
 _PREVIEW_SECONDS = 1.0
 _PREVIEW_QUALITY = 60
-_DATABASE_RETRY_SECONDS = 600.0
-_MAX_PAUSE_SECONDS = 2.0
-
-P = ParamSpec("P")
-T = TypeVar("T")
+_FINISHER_WAIT_SECONDS = 1.0
 
 
 class WorkerStopping(Exception):
@@ -57,180 +45,83 @@ class BatchEmpty(Exception):
     """Ends a run at a step: every generation of the batch is canceled or lost."""
 
 
-def run(batch: Sequence[Generation], engine: Engine, should_release: Callable[[], bool]) -> None:
-    """Run a claimed batch until each generation has ended, or release it at the step where `should_release` is true.
+def run(batch: Sequence[Generation], engine: Engine, should_release: Callable[[], bool], finisher: Finisher) -> None:
+    """Make the images of a claimed batch, and leave it to the finisher until each generation has ended.
 
-    Raises `DeviceLost`; what had not ended then has lost its worker.
+    It is released at the step where `should_release` is true. Raises `DeviceLost`; what had not ended then has lost its worker.
     """
-    with request_ids.bind(*(generation.request_id for generation in batch)):
-        _BatchRun(batch, should_release).run(engine)
-
-
-def _with_request_id(
-    method: Callable[Concatenate["_BatchMember", P], T],
-) -> Callable[Concatenate["_BatchMember", P], T]:
-    """Let the log lines of a method carry the request id of its generation alone."""
-
-    @wraps(method)
-    def call(member: "_BatchMember", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with request_ids.bind(member.generation.request_id):
-            return method(member, *args, **kwargs)
-
-    return call
-
-
-class _BatchMember:
-    """A claimed generation: its input, its deadline and its end. Every change of the row is fenced by the attempt.
-
-    While the database is away, changes are retried for `_DATABASE_RETRY_SECONDS`; then they raise its last error.
-    """
-
-    def __init__(self, generation: Generation) -> None:
-        self.generation = generation
-        self.id: UUID = generation.pk
-        latest = timezone.now() + timedelta(seconds=settings.MAX_SECONDS)
-        self.deadline = min(latest, generation.deadline) if generation.deadline else latest
-
-    @_with_request_id
-    def load_input(self) -> BatchItem | None:
-        """Return what the engine needs. None: there is no readable input, so it failed."""
-        generation = self.generation
-        try:
-            return BatchItem(generation.get_recipe(), Image.open(BytesIO(storage.read(str(generation.input.name)))))
-        except storage.StorageFailed:
-            logger.exception("the input of generation %s cannot be read", self.id)
-            self.fail(0.0, ErrorCode.STORAGE_FAILED)
-        except Exception:
-            logger.exception("the input of generation %s cannot be understood", self.id)
-            self.fail(0.0, ErrorCode.INTERNAL)
-        return None
-
-    @_with_request_id
-    def store(self, result: Result | EngineError, share_done: float) -> dict[str, float]:
-        """Store the pictures and finish, or fail. Return the seconds of each phase, empty without pictures."""
-        if isinstance(result, EngineError):
-            logger.warning("generation %s failed: %r", self.id, result.__cause__ or result)
-            self.fail(share_done, result.code, result.message)
-            return {}
-        start = time.perf_counter()
-        images = self._images(result.pictures)
-        self._save(queue.flag_confirmed, images)
-        names = [name for image in images for name in (str(image.file.name), str(image.thumbnail.name))]
-        self._save(partial(files.stage, names))
-        output_bytes = 0
-        try:
-            for image, picture in zip(images, result.pictures, strict=True):
-                output_bytes += self._store_image(image, picture.image)
-        except storage.StorageFailed:
-            logger.exception("the pictures of generation %s cannot be stored", self.id)
-            self._save(files.discard)
-            self.fail(1.0, ErrorCode.STORAGE_FAILED)
-            return {}
-        timings = {**result.timings, "storing": time.perf_counter() - start}
-        phases = {phase: round(seconds, 4) for phase, seconds in timings.items()}
-        if not self._save(queue.finish, images, result.warnings, phases, output_bytes):
-            logger.warning(
-                "attempt %d of generation %s came too late; its result is dropped", self.generation.attempt, self.id
-            )
-            self._save(files.discard)
-            return {}
-        return phases
-
-    @_with_request_id
-    def fail(self, share_done: float, code: ErrorCode, message: str = "") -> None:
-        """End it as failed, with the message of the code unless there is another. `share_done` is as in `cancel`."""
-        self._save(queue.fail, code, message or MESSAGES[code], share_done)
-
-    @_with_request_id
-    def cancel(self, code: ErrorCode, share_done: float) -> None:
-        """End it as canceled; `share_done` is how much of the run was done, 0 to 1."""
-        self._save(queue.finish_canceled, code, share_done)
-
-    @_with_request_id
-    def release(self) -> None:
-        self._save(queue.release)
-
-    @_with_request_id
-    def abandon(self) -> None:
-        self._save(queue.abandon)
-
-    @_with_request_id
-    def log_lost_lease(self) -> None:
-        logger.warning("attempt %d of generation %s lost its lease", self.generation.attempt, self.id)
-
-    def _images(self, pictures: Sequence[Picture]) -> list[GeneratedImage]:
-        """Return the unsaved rows of these pictures, with the names of their files."""
-        generation = self.generation
-        stem = partial(storage.output_stem, self.id, generation.created, generation.attempt)
-        suffix = encoding.suffix(generation.get_parameters().output_format)
-        return [
-            GeneratedImage(
-                generation=generation,
-                index=index,
-                seed=picture.seed,
-                file=f"{stem(index)}{suffix}",
-                thumbnail=f"{stem(index)}-small.webp",
-                width=picture.image.width,
-                height=picture.image.height,
-                nsfw=picture.nsfw,
-                nsfw_score=picture.score,
-                checker=picture.checker,
-                threshold=picture.threshold,
-            )
-            for index, picture in enumerate(pictures)
-        ]
-
-    def _store_image(self, image: GeneratedImage, picture: Image.Image) -> int:
-        """Store the files of a picture and publish its event. Return their bytes. Raises `StorageFailed`."""
-        parameters = self.generation.get_parameters()
-        content = encoding.encode(picture, parameters.output_format, parameters.output_quality)
-        storage.store(str(image.file.name), content)
-        small = thumbnail(picture, THUMBNAIL_SIDE)
-        storage.store(str(image.thumbnail.name), small)
-        data = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
-        publish(self.id, "image", {**data, "attempt": self.generation.attempt})
-        return len(content) + len(small)
-
-    def _save(self, change: Callable[Concatenate[Generation, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return `change(generation, ...)`, retried while the database is away. Raises its last error."""
-        end = time.monotonic() + _DATABASE_RETRY_SECONDS
-        pause = 0.1
-        while True:
-            try:
-                return change(self.generation, *args, **kwargs)
-            except (OperationalError, InterfaceError) as error:
-                if time.monotonic() > end:
-                    raise
-                logger.warning("the database cannot be reached; trying again: %r", error)
-            time.sleep(pause)
-            pause = min(2 * pause, _MAX_PAUSE_SECONDS)
-            close_old_connections()
+    batch_run = _BatchRun(batch, engine, should_release, finisher)
+    # What has lost a worker may lose another one, and must not take a second batch with it.
+    is_alone = any(generation.crash_count for generation in batch)
+    with traces.continued(*batch):
+        if batch_run.make_images(is_alone):
+            finisher.start(batch_run.finish)
+    if is_alone:
+        finisher.wait()
 
 
 class _BatchRun:
-    """A run of the engine with a batch: between its steps it reports progress and ends what must not go on."""
+    """A run of the engine with a batch: between its steps it reports progress and ends what must not go on.
 
-    def __init__(self, batch: Sequence[Generation], should_release: Callable[[], bool]) -> None:
+    Two threads run it, one after the other: `make_images`, then `finish`.
+    """
+
+    def __init__(
+        self, batch: Sequence[Generation], engine: Engine, should_release: Callable[[], bool], finisher: Finisher
+    ) -> None:
         self._batch = batch
+        self._engine = engine
         self._should_release = should_release
+        self._finisher = finisher
         self._leases = LeaseKeeper(batch)
-        members = [_BatchMember(generation) for generation in batch]
+        self._kept_leases = ExitStack()
+        self._phases = tracing.Phases()
+        members = [BatchMember(generation, self._phases, finisher.database_is_away) for generation in batch]
         self._active = {member.id: member for member in members}
         """The members that have not ended."""
-        self._members: list[_BatchMember] = []
-        """The members that the engine runs, in its order."""
-        self._step, self._of = 0, 1
+        self._members: list[BatchMember | None] = []
+        """The members that the engine runs, in its order; None for what only fills the call of a proof."""
+        self._made = MadeImages([], 1, {})
+        self._step, self._of, self._phase = 0, 1, "loading"
         self._start = time.monotonic()
+        self._made_at: float | None = None
         self._preview_ids: frozenset[UUID] = frozenset()
         self._last_preview = 0.0
         self._redis_retry = 0.0
 
-    def run(self, engine: Engine) -> None:
-        try:
-            with self._leases.keep():
-                phases = self._run(engine)
+    def make_images(self, is_alone: bool) -> bool:
+        """Make the images, and wait until the finisher is free. Return whether there is something to finish.
+
+        With `is_alone`, wait for the finisher before, too. Raises `DeviceLost`.
+        """
+        with self._ended_by_errors(), ExitStack() as leases:
+            leases.enter_context(self._leases.keep())
+            if is_alone:
+                self._wait_for_finisher()
+                self._start = time.monotonic()
+            if items := self._load_inputs():
+                self._made = self._engine.make_images(items, self._on_step, self._on_preview)
+                self._made_at = time.monotonic()
+                self._wait_for_finisher()
+                self._kept_leases = leases.pop_all()
+                return True
+        return False
+
+    def finish(self) -> None:
+        """Check the safety of the images and store them. Raises `DeviceLost`."""
+        with traces.continued(*self._batch), self._ended_by_errors():
+            with self._kept_leases:
+                phases = self._finish()
             if phases and len(self._members) == len(self._batch):
                 _record_timings(self._batch, phases)
+        # No worker was woken while a limit kept them from starting.
+        queue.wake_for_users(self._batch)
+
+    @contextmanager
+    def _ended_by_errors(self) -> Iterator[None]:
+        """End the members that have not ended if an error ends this block. Raises `DeviceLost`."""
+        try:
+            yield
         except WorkerStopping:
             for member in self._active.values():
                 member.release()
@@ -245,31 +136,49 @@ class _BatchRun:
             for member in self._active.values():
                 member.fail(self._share_done(member), ErrorCode.INTERNAL)
 
-    def _run(self, engine: Engine) -> dict[str, float]:
-        """Load, run and store the batch. Return the seconds of each phase. Raises `WorkerStopping` or `BatchEmpty`."""
-        items = []
+    def _load_inputs(self) -> list[BatchItem]:
+        """Return what the engine needs of each member that has a readable input. The others have failed."""
+        items: list[BatchItem] = []
         for member in list(self._active.values()):
-            item = member.load_input()
-            if item is None:
+            loaded, own = member.load_input()
+            if not loaded:
                 del self._active[member.id]
-            else:
-                self._members.append(member)
-                items.append(item)
-        results = engine.run_batch(items, self._on_step, self._on_preview) if items else []
-        shares_done = {member.id: self._share_done(member) for member in self._members}
+            self._members += [member if index == own else None for index in range(len(loaded))]
+            items += loaded
+        return items
+
+    def _wait_for_finisher(self) -> None:
+        """Wait until the batch before this one is finished; if that hangs, its own leases end the process.
+
+        Raises `WorkerStopping` or `BatchEmpty`.
+        """
+        while not self._finisher.wait(_FINISHER_WAIT_SECONDS):
+            self._on_step(self._step, self._of, self._phase)
+
+    def _finish(self) -> dict[str, float]:
+        """Return the seconds of each phase, empty without pictures. Raises `WorkerStopping` or `BatchEmpty`."""
+        finished = zip(self._members, self._engine.finish(self._made, self._on_step), strict=True)
+        results = [(member, result) for member, result in finished if member is not None]
+        shares_done = {
+            member.id: self._share_done(member) for member, error in results if isinstance(error, EngineError)
+        }
         phases: dict[str, float] = {}
-        for member, result in zip(self._members, results, strict=True):
+        for member, result in results:
             if member.id in self._active:
                 self._on_step(self._of, self._of, "storing")
             if member.id in self._active:
-                phases = member.store(result, shares_done[member.id])
+                if isinstance(result, EngineError):
+                    member.fail_by(result, shares_done[member.id])
+                else:
+                    phases = member.store(result, self._leases.record_progress)
                 del self._active[member.id]
         return phases
 
     def _on_step(self, step: int, of: int, phase: str) -> None:
         """Report progress, and end members that are canceled, late or lost. Raises `WorkerStopping` or `BatchEmpty`."""
-        self._step, self._of = step, of
+        self._step, self._of, self._phase = step, of, phase
         self._leases.record_progress(phase)
+        self._phases.enter(phase)
         if phase != "storing" and self._should_release():
             raise WorkerStopping
         now = timezone.now()
@@ -289,12 +198,12 @@ class _BatchRun:
         if not self._active:
             raise BatchEmpty
 
-    def _share_done(self, member: _BatchMember) -> float:
+    def _share_done(self, member: BatchMember) -> float:
         """Return how much of its run a member has used, 0 to 1: by the steps, or by the time if that is more.
 
         Only the time tells of a long loading. Without a recorded run of the model, or a database, the steps alone count.
         """
-        seconds = (time.monotonic() - self._start) / len(self._batch)
+        seconds = ((self._made_at or time.monotonic()) - self._start) / len(self._batch)
         usual = None
         with suppress(OperationalError, InterfaceError):
             usual = forecast.RunTimeEstimator().run_seconds(member.generation.get_recipe())
@@ -307,7 +216,7 @@ class _BatchRun:
         self._last_preview = time.monotonic()
         for preview in make():
             member = self._members[preview.item]
-            if member.id in self._preview_ids & self._active.keys():
+            if member is not None and member.id in self._preview_ids & self._active.keys():
                 data = {"index": preview.image, "step": self._step, "of": self._of}
                 publish(member.id, "preview", {**data, "image": _data_url(preview.picture)})
 

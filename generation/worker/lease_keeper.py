@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from accounts import request_ids
+from accounts import traces
 from generation.jobs import queue
 from generation.jobs.periodic import periodically
 from generation.jobs.queue import LeaseStatus
@@ -47,7 +47,7 @@ class LeaseKeeper:
             logger.critical("generation %s makes no progress; this worker ends", self._batch[0].pk)
             os._exit(1)
         for generation in self._batch:
-            with request_ids.bind(generation.request_id):
+            with traces.continued(generation):
                 self._renew(generation)
 
     def _renew(self, generation: Generation) -> None:

@@ -24,20 +24,23 @@ from rq.worker_registration import clean_worker_registry
 
 from generation.broker import queues, workers
 from generation.broker.workers import WorkerInfo
-from generation.engine.engine import Engine, EngineSettings
+from generation.engine.engine import Engine
 from generation.engine.errors import DeviceLost, EngineError
 from generation.images import disk
 from generation.jobs import control, queue
-from generation.jobs.periodic import periodically
+from generation.jobs.periodic import counters_flushed, periodically
 from generation.maintenance import reaper
-from generation.models import DiffusionModel, Generation, State
+from generation.models import DiffusionModel, Environment, Generation, State
 from generation.worker import execution
 from generation.worker.control import CommandRunner
 from generation.worker.drain import DrainState
+from generation.worker.finishing import Finisher
+from generation.worker.next_model import NextModel
 
 logger = logging.getLogger(__name__)
 
 REAP_SECONDS = 2.0
+_READ_AHEAD_SECONDS = 5.0
 _REDIS_PAUSE_SECONDS = 1.0
 _DATABASE_PAUSE_SECONDS = 1.0
 _LEAVE_SECONDS = 0.5
@@ -53,13 +56,20 @@ class WorkerSession:
         self.engine = engine
         self.drain_state = drain_state
         self.commands = CommandRunner()
+        self.finisher = Finisher(self._lose_device)
         self._started = started
         self._problem = problem
         self._missing: list[str] = []
         self._is_registered = False
 
+    def _lose_device(self, error: DeviceLost) -> None:
+        self.drain_state.lose_device(error)
+        # This worker may be waiting for work.
+        queues.try_wake_workers(self.name)
+
     def drain(self) -> None:
-        """Take no work, and leave the pool's wake-ups to other workers."""
+        """Finish what was made, take no work, and leave the pool's wake-ups to other workers."""
+        self.finisher.wait()
         self.drain_state.is_drained = True
 
     def resume(self) -> None:
@@ -80,6 +90,10 @@ class WorkerSession:
             models=self.engine.warm_models,
             plans=self.engine.memory_plans,
             missing=self._find_missing(),
+            environments={
+                model: Environment.objects.digest(values) for model, values in self.engine.environments.items()
+            },
+            loras=self.engine.loaded_loras,
             is_drained=self.drain_state.is_drained,
             problem=_DISK_PROBLEM if disk.is_full() else "" if self.engine.warm_models else self._problem,
         )
@@ -107,7 +121,7 @@ class WorkerSession:
         return []
 
     def run_pending(self) -> None:
-        """Run the commands for this worker, then batches of its pool until none is queued.
+        """Run the commands for this worker, then batches of its pool until none is queued. The last may not be finished.
 
         Raises `DeviceLost` and database errors.
         """
@@ -117,6 +131,9 @@ class WorkerSession:
                 # The wake-up may be one of the pool's: pass it on.
                 queues.try_wake_workers(self.pool)
                 return
+            if self.finisher.database_is_away.is_set():
+                # Its lease may have expired, so this worker could claim what it has made and only needs to store.
+                self.finisher.wait()
             lacking = self._find_lacking()
             batch = queue.claim(self.pool, self.name, self.engine.fingerprints, lacking)
             if not batch:
@@ -125,7 +142,7 @@ class WorkerSession:
                     queues.try_wake_workers(self.pool)
                     time.sleep(_LEAVE_SECONDS)
                 return
-            execution.run(batch, self.engine, self.drain_state.should_release)
+            execution.run(batch, self.engine, self.drain_state.should_release, self.finisher)
 
 
 class WarmWorker(SimpleWorker):
@@ -197,19 +214,22 @@ class WarmWorker(SimpleWorker):
         self.session.drain_state.request_stop()
 
 
-def run(pool: str, engine_settings: EngineSettings) -> None:
-    """Load the engine and the default model, then work until SIGTERM or SIGINT.
-
-    Ends the process with status 1 when its device is lost. Raises `DeviceMissing`.
-    """
+def run(pool: str, engine: Engine) -> None:
+    """Load the default model, then work until SIGTERM or SIGINT. Ends the process with status 1 when its device is lost."""
     started = time.time()
-    engine = Engine(engine_settings)
     drain_state = DrainState()
     problem = ""
     with _device_watched(drain_state):
         problem = _warm_default(pool, engine)
     connections.close_all()
-    with periodically("reaping", REAP_SECONDS, reaper.reap), suppress(StopRequested):
+    next_model = NextModel(pool, engine)
+    with (
+        counters_flushed(),
+        periodically("reaping", REAP_SECONDS, reaper.reap),
+        # Reading a large file may take long, and a stopping worker need not wait for it.
+        periodically("reading ahead", _READ_AHEAD_SECONDS, next_model.read_ahead, join_seconds=0.0),
+        suppress(StopRequested),
+    ):
         while not drain_state.is_stopping:
             _work_until_redis_is_lost(WorkerSession(pool, engine, drain_state, started, problem))
     if drain_state.has_lost_device:
@@ -235,12 +255,11 @@ def _run_pending(session: WorkerSession) -> None:
 
 @contextmanager
 def _device_watched(drain_state: DrainState) -> Iterator[None]:
-    """End this block and the process's work when the device is lost, since no later run could use it."""
+    """End this block and the process's work when the device is lost."""
     try:
         yield
     except DeviceLost as error:
-        logger.critical("%s This worker ends, and its supervisor starts another one", error)
-        drain_state.has_lost_device = True
+        drain_state.lose_device(error)
 
 
 def _warm_default(pool: str, engine: Engine) -> str:
@@ -277,9 +296,9 @@ def _work_until_redis_is_lost(session: WorkerSession) -> None:
 
 @contextmanager
 def _registered(session: WorkerSession) -> Iterator[None]:
-    """Keep the worker registered by heartbeats. At the end remove it, and fail its unfinished commands."""
+    """Keep the worker registered by heartbeats. At the end let it finish, remove it, and fail its unfinished commands."""
     try:
-        with periodically("heartbeat", workers.HEARTBEAT_SECONDS, session.send_heartbeat):
+        with periodically("heartbeat", workers.HEARTBEAT_SECONDS, session.send_heartbeat), session.finisher:
             yield
     finally:
         # After the last heartbeat, which would write the entry again.

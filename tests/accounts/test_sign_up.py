@@ -9,8 +9,8 @@ from django.db import IntegrityError
 from django.test import Client
 from django.utils import timezone
 
-from accounts import sign_ups, usernames
-from accounts.models import SignUpAttempt, User
+from accounts import attempts, usernames
+from accounts.models import Attempt, User
 from generation.maintenance import account_jobs
 
 PAGE = "/accounts/sign-up"
@@ -76,7 +76,7 @@ def test_an_address_is_refused_after_its_attempts_and_others_are_not(db: None, s
         assert answer.status_code == 429
     assert 86_000 < int(answer["Retry-After"]) <= 86_400
     assert "Too many new accounts" in answer.content.decode()
-    assert SignUpAttempt.objects.count() == 2
+    assert Attempt.objects.count() == 2
     assert not User.objects.filter(username="emil").exists()
     assert sign_up("emil", "192.0.2.2").status_code == 302
     assert Client(REMOTE_ADDR="192.0.2.1").get(PAGE).status_code == 200
@@ -89,34 +89,31 @@ def test_an_address_is_refused_after_its_attempts_and_others_are_not(db: None, s
         ([f"2001:db8:0:{number}::1" for number in range(10)], "2001:db8:1::1"),
     ],
 )
-def test_a_network_is_refused_after_five_times_as_many(db: None, settings: Any, same: list[str], other: str) -> None:
-    settings.SIGN_UP_ATTEMPTS = 1
-    for address in same[: sign_ups.NETWORK_FACTOR]:
-        sign_ups.count_attempt(address)
-    with pytest.raises(sign_ups.TooManyAttempts):
-        sign_ups.count_attempt(same[-1])
-    sign_ups.count_attempt(other)
+def test_a_network_is_refused_after_five_times_as_many(db: None, same: list[str], other: str) -> None:
+    for address in same[: attempts.NETWORK_FACTOR]:
+        attempts.count("sign-up", address, 1)
+    with pytest.raises(attempts.TooManyAttempts):
+        attempts.count("sign-up", same[-1], 1)
+    attempts.count("sign-up", other, 1)
 
 
-def test_addresses_of_a_64_network_are_one(db: None, settings: Any) -> None:
-    settings.SIGN_UP_ATTEMPTS = 1
-    sign_ups.count_attempt("2001:db8::1")
-    with pytest.raises(sign_ups.TooManyAttempts):
-        sign_ups.count_attempt("2001:db8::ffff:2")
-    sign_ups.count_attempt("2001:db8:0:1::1")
+def test_addresses_of_a_64_network_are_one(db: None) -> None:
+    attempts.count("sign-up", "2001:db8::1", 1)
+    with pytest.raises(attempts.TooManyAttempts):
+        attempts.count("sign-up", "2001:db8::ffff:2", 1)
+    attempts.count("sign-up", "2001:db8:0:1::1", 1)
+    attempts.count("another page", "2001:db8::1", 1)
 
 
-def test_attempts_end_after_a_day_and_are_removed(db: None, settings: Any) -> None:
-    settings.SIGN_UP_ATTEMPTS = 1
-    sign_ups.count_attempt("192.0.2.1")
-    SignUpAttempt.objects.update(when=timezone.now() - timedelta(days=1))
-    sign_ups.count_attempt("192.0.2.1")
-    assert SignUpAttempt.objects.count() == 2
+def test_attempts_end_after_a_day_and_are_removed(db: None) -> None:
+    attempts.count("sign-up", "192.0.2.1", 1)
+    Attempt.objects.update(when=timezone.now() - timedelta(days=1))
+    attempts.count("sign-up", "192.0.2.1", 1)
+    assert Attempt.objects.count() == 2
     account_jobs.run_all(lambda: False)
-    assert SignUpAttempt.objects.count() == 1
+    assert Attempt.objects.count() == 1
 
 
-def test_without_a_limit_nothing_is_counted(db: None, settings: Any) -> None:
-    settings.SIGN_UP_ATTEMPTS = 0
-    sign_ups.count_attempt("192.0.2.1")
-    assert not SignUpAttempt.objects.exists()
+def test_without_a_limit_nothing_is_counted(db: None) -> None:
+    attempts.count("sign-up", "192.0.2.1", 0)
+    assert not Attempt.objects.exists()

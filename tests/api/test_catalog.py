@@ -18,7 +18,7 @@ from generation.capabilities import MODEL_FIELDS
 from generation.families import Family
 from generation.models import DiffusionModel, Lora
 from generation.parameters import ImageToImageParameters, InvalidField
-from generation.recipes import plan
+from generation.recipes import plan, traits_of
 from tests.support.environment import ROOT
 from tests.support.service import Service, wait_until
 from tests.support.workers import register_worker
@@ -138,7 +138,8 @@ def test_loras_are_listed_with_the_models_that_allow_them(api: Client) -> None:
 @pytest.mark.usefixtures("redis", "several_models")
 def test_each_model_has_its_own_recommended_and_forced_values(api: Client) -> None:
     listed = {name: model["parameters"] for name, model in models(api).items()}
-    assert listed[TINY]["guidance_scale"]["recommended"] == 7.5
+    assert (listed[TINY]["guidance_scale"]["has_effect"], listed[TINY]["guidance_scale"]["forced"]) == (False, 1)
+    assert listed[TINY]["num_inference_steps"]["recommended"] == 2
     assert listed["someone/diffusion"]["num_inference_steps"]["recommended"] == 30
     assert listed["someone/diffusion"]["strength"]["recommended"] is None
     turbo, lightning = listed["stabilityai/sd-turbo"], listed["ByteDance/SDXL-Lightning-4step"]
@@ -158,7 +159,7 @@ def test_each_model_has_its_own_recommended_and_forced_values(api: Client) -> No
 
 @pytest.mark.usefixtures("redis", "several_models")
 def test_limits_of_staff_reduce_the_bounds(api: Client) -> None:
-    DiffusionModel.objects.filter(pk=TINY).update(max_steps=4, max_side=100)
+    DiffusionModel.objects.filter(pk=TINY).update(max_steps=1, max_side=100)
     DiffusionModel.objects.filter(pk="ByteDance/SDXL-Lightning-4step").update(max_steps=2)
     listed = models(api)
     small = listed["someone/small"]
@@ -166,7 +167,7 @@ def test_limits_of_staff_reduce_the_bounds(api: Client) -> None:
     assert (steps["default"], steps["minimum"], steps["maximum"]) == (100, 1, 20)
     assert small["parameters"]["num_images_per_prompt"]["maximum"] == 2
     assert small["sizes"] == {"min_side": 200, "max_side": 200, "max_pixels": 200**2}
-    assert listed[TINY]["parameters"]["num_inference_steps"]["recommended"] == 4
+    assert listed[TINY]["parameters"]["num_inference_steps"]["recommended"] == 1
     assert listed[TINY]["sizes"] == {"min_side": 100, "max_side": 100, "max_pixels": 100**2}
     assert listed["ByteDance/SDXL-Lightning-4step"]["parameters"]["num_inference_steps"]["maximum"] == 200
 
@@ -180,7 +181,8 @@ def test_descriptions_match_what_happens_to_a_request(api: Client) -> None:
 
         def warnings(row: DiffusionModel = row, **fields: Any) -> str:
             parameters = ImageToImageParameters(**{"prompt": "x", "num_inference_steps": 8, **fields})
-            return " ".join(plan(parameters, row.reference(), [], (200, 200), row.limits())[1])
+            open_box = (0, 0, 200, 200) if traits_of(row.reference()).needs_mask else None
+            return " ".join(plan(parameters, row.reference(), [], (200, 200), row.limits(), open_box)[1])
 
         for field, description in model["parameters"].items():
             if field == "loras":

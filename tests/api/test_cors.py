@@ -1,14 +1,22 @@
 """Pages of other origins: the API, event streams and pictures, in the browser and over HTTP."""
 
+import json
+import re
+from contextlib import ExitStack
 from io import BytesIO
+from pathlib import Path
 from uuid import uuid4
 
+import boto3
 import httpx
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from tests.support import pictures
 from tests.support.browser import WAIT_MILLISECONDS, needs_chromium
+from tests.support.bucket_cors import bucket_with_cors
+from tests.support.environment import ROOT
+from tests.support.servers import s3_server
 from tests.support.service import Service
 
 POST = """async ([url, token]) => {
@@ -144,3 +152,36 @@ def test_there_are_no_cors_headers_by_default(service: Service) -> None:
     assert (answer.status_code, answer.headers["allow"]) == (204, "POST, OPTIONS")
     assert not [name for name in answer.headers if name.startswith("access-control")]
     assert "vary" not in answer.headers
+
+
+@needs_chromium
+def test_the_documented_rule_lets_pages_read_pictures_from_a_bucket(
+    other_origin: str, browser: Browser, tmp_path: Path
+) -> None:
+    (rules,) = re.findall(r"```json\n(\[.*?\])\n```", (ROOT / "docs" / "operate.md").read_text(), re.DOTALL)
+    fields = {"prompt": "make it night", "num_inference_steps": "1"}
+    with ExitStack() as stack:
+        s3 = stack.enter_context(s3_server())
+        bucket = stack.enter_context(bucket_with_cors(s3.url))
+        environment = {
+            **{"S3_BUCKET": s3.bucket, "S3_ENDPOINT_URL": s3.url, "S3_ADDRESSING_STYLE": "path"},
+            **{"S3_ACCESS_KEY": s3.access_key, "S3_SECRET_KEY": s3.secret_key, "S3_PUBLIC_ENDPOINT_URL": bucket},
+            **{"CORS_ORIGINS": other_origin, "WAIT_SECONDS": "180"},
+        }
+        service = stack.enter_context(Service(tmp_path, **environment))
+        with service.client() as client:
+            made = client.post("/image-to-image", data=fields, files={"image": pictures.photo(64, 64)}).json()
+        url = made["images"][0]["url"]
+        assert url.startswith(f"{bucket}/{s3.bucket}/")
+        redirect = f"{service.url}/generations/{made['id']}/images/0"
+        bearer = {"Authorization": f"Bearer {service.token}", "X-Stainless-Lang": "js"}
+        page = open_page(browser, other_origin)
+        assert page.evaluate(FETCH_PICTURE, [redirect, bearer]) == "TypeError"
+        credentials = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
+        api = boto3.client("s3", endpoint_url=bucket, region_name="us-east-1", **credentials)
+        # Raises for a rule that is not of S3's form.
+        api.put_bucket_cors(Bucket=s3.bucket, CORSConfiguration={"CORSRules": json.loads(rules)})
+        pixel = page.evaluate(FETCH_PICTURE, [url, {}])
+        assert isinstance(pixel, list)
+        assert page.evaluate(FETCH_PICTURE, [redirect, bearer]) == pixel
+        assert page.evaluate(LOAD_PICTURE, url) == pixel

@@ -28,9 +28,11 @@ def api(service: Service, alices_key: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def post(api: httpx.Client, body: bytes, content_type: str = CONTENT_TYPE) -> httpx.Response:
+def post(
+    api: httpx.Client, body: bytes, content_type: str = CONTENT_TYPE, path: str = "/image-to-image"
+) -> httpx.Response:
     headers = {"Content-Type": content_type, "Prefer": "respond-async"}
-    return api.post("/image-to-image", content=body, headers=headers)
+    return api.post(path, content=body, headers=headers)
 
 
 def prompt_of(api: httpx.Client, body: bytes, content_type: str = CONTENT_TYPE) -> str:
@@ -120,10 +122,11 @@ def test_labels_mean_what_browsers_mean_by_them() -> None:
     ],
     ids=range(9),
 )
-def test_a_picture_needs_no_name(api: httpx.Client, disposition: str, headers: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("path", ["/image-to-image", "/v1/images/edits"])
+def test_a_picture_needs_no_name(api: httpx.Client, path: str, disposition: str, headers: tuple[str, ...]) -> None:
     lines = [line.format(length=len(PICTURE)) for line in headers]
     body = multipart(part(disposition, PICTURE, *lines), NIGHT, DRY_RUN)
-    assert post(api, body).status_code == 200
+    assert post(api, body, path=path).status_code == 200
 
 
 def test_a_file_chooser_without_a_file_is_an_absent_field(api: httpx.Client) -> None:

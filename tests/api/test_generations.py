@@ -24,6 +24,7 @@ from generation.models import (
     State,
 )
 from tests.support.generations import (
+    ENVIRONMENT,
     existing,
     files_of,
     make_generation,
@@ -259,9 +260,10 @@ def test_the_number_of_queries_does_not_grow_with_the_page(api: Client, alice: U
         assert all(record["waiting"]["estimated_finish"] for record in records if record["state"] == "queued")
         assert all(record["progress"]["estimated_finish"] for record in records if record["state"] == "running")
     assert len(records) == 24
-    # The token and its rate limit; the rows and their images; for queued ones their users, the state of the pool, the queue and
-    # the inputs of its simulation, run times and running ones; for running ones run times again. No model has to be loaded.
-    assert counted == [11, 11]
+    # The token and its rate limit; the rows, their images, further inputs and receipts; for queued ones their users, the
+    # state of the pool, the queue and the inputs of its simulation, run times and running ones; for running ones run times
+    # again. No model has to be loaded.
+    assert counted == [13, 13]
 
 
 def test_a_page_of_finished_generations_needs_no_forecast(
@@ -270,7 +272,7 @@ def test_a_page_of_finished_generations_needs_no_forecast(
     for _ in range(5):
         make_generation(alice, num_images_per_prompt=2)
     page(api)
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(6):
         assert len(page(api, limit=100)["results"]) == 5
 
 
@@ -280,6 +282,13 @@ def test_a_record_in_a_list_equals_the_single_record(api: Client, alice: User, s
     settings.IMAGE_URLS = "data"
     assert api.get(path_of(generation)).json()["images"][0]["url"].startswith("data:")
     assert page(api)["results"][0]["images"][0]["url"].startswith("http://testserver/media/")
+
+
+def test_the_record_has_the_receipt_of_what_was_made(api: Client, alice: User) -> None:
+    receipt = api.get(path_of(make_generation(alice, num_images_per_prompt=2))).json()["receipt"]
+    assert receipt == {**ENVIRONMENT, "batch_sizes": [2, 2]}
+    for state in (State.QUEUED, State.FAILED):
+        assert api.get(path_of(make_generation(alice, state))).json()["receipt"] is None
 
 
 def test_an_unchanged_response_is_304(api: Client, alice: User, tiny_edit: DiffusionModel) -> None:

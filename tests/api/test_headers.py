@@ -26,8 +26,8 @@ from generation.engine.engine import Engine, EngineSettings
 from generation.images import storage
 from generation.jobs import limits, queue
 from generation.models import DiffusionModel, Generation
-from generation.worker import execution
 from tests.support import pictures
+from tests.support.execution import run_batch
 from tests.support.generations import make_generation
 from tests.support.jobs import submit
 from tests.support.service import WAIT_SECONDS, Service, wait_until
@@ -139,7 +139,7 @@ def test_log_lines_of_web_and_worker_have_the_request_id(service: Service, alice
     generation = answer.headers["x-generation-id"]
     refused = f"[{first} client:{turned_away}] generation.api.errors: request refused, service unavailable"
     wait_until(lambda: refused in service.output)
-    line = f"[{second}] generation.worker.execution: the pictures of generation {generation} cannot be stored"
+    line = f"[{second}] generation.worker.batch_member: the pictures of generation {generation} cannot be stored"
     wait_until(lambda: line in service.output)
 
 
@@ -164,7 +164,7 @@ def test_log_lines_of_a_batch_have_all_its_ids_and_others_their_own(
 
     keep = Keep()
     keep.addFilter(request_ids.AddRequestId())
-    logger = logging.getLogger("generation.worker.execution")
+    logger = logging.getLogger("generation.worker")
     logger.addHandler(keep)
 
     def break_down() -> bool:
@@ -172,7 +172,7 @@ def test_log_lines_of_a_batch_have_all_its_ids_and_others_their_own(
 
     try:
         engine = Engine(EngineSettings(models_dir=tmp_path, dtype="float32", offline=True))
-        execution.run(batch, engine, break_down)
+        run_batch(batch, engine, break_down)
     finally:
         logger.removeHandler(keep)
     assert written == [

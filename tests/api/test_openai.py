@@ -19,11 +19,12 @@ from pytest_django import Settings
 
 from accounts.models import User
 from generation.models import DiffusionModel, ModelAlias
-from tests.support import node
-from tests.support.pictures import photo
+from tests.support import heif, node
+from tests.support.pictures import encoded, photo
 from tests.support.service import WAIT_SECONDS, Service
 
 PICTURE = ("cat.png", photo(320, 200), "image/png")
+EMPTY_MASK = encoded(Image.new("RGB", (320, 200)))
 DATA_URL = f"data:image/png;base64,{base64.b64encode(PICTURE[1]).decode()}"
 
 
@@ -68,18 +69,26 @@ def test_pictures_are_returned_in_the_response_and_fit_the_size(images: openai.r
     assert (picture.format, picture.size) == ("WEBP", (256, 160))
 
 
+def test_a_photo_of_a_phone_is_edited(images: openai.resources.Images) -> None:
+    photo_of_phone = ("IMG_0001.HEIC", heif.heic_grid(2, 3, heif.rotation(1)), "image/heic")
+    answer = images.edit(image=photo_of_phone, prompt="make it night", extra_body={"num_inference_steps": 1})
+    assert answer.data
+    picture = base64.b64decode(str(answer.data[0].b64_json))
+    assert Image.open(io.BytesIO(picture)).size == (192, 128)
+
+
 def test_the_default_of_steps_is_recommended_by_the_model(
     images: openai.resources.Images, service: Service, alices_key: str
 ) -> None:
     raw = images.with_raw_response.edit(image=PICTURE, prompt="make it night", size="256x256")
     with service.client(alices_key) as client:
         record = client.get(f"/generations/{raw.headers['X-Generation-Id']}").json()
-    assert record["effective"]["num_inference_steps"] == 20
+    assert record["effective"]["num_inference_steps"] == 2
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("redis")
-@pytest.mark.parametrize(("most", "steps"), [(None, 20), (200, 20), (8, 8)])
+@pytest.mark.parametrize(("most", "steps"), [(None, 2), (200, 2), (1, 1)])
 def test_the_default_of_steps_respects_the_limit_of_staff(
     tiny_edit: DiffusionModel, client: Client, alices_token: str, most: int | None, steps: int
 ) -> None:
@@ -115,13 +124,14 @@ def test_json_may_have_an_address_where_pictures_are_fetched(
     [
         ({"size": "huge"}, "size", "512x512"),
         ({"n": 11}, "n", "from 1 to 10"),
-        ({"mask": PICTURE}, "mask", "mask is not supported"),
-        ({"markup": PICTURE}, "markup", "markup is not supported"),
+        ({"mask": ("mask.png", EMPTY_MASK, "image/png")}, "mask", "in white, or as the transparent part"),
+        ({"mask": ("mask.png", b"no picture", "image/png")}, "mask", "looks like a text file"),
+        ({"markup": PICTURE}, "markup", "Not supported"),
         ({"background": "transparent"}, "background", "opaque"),
         ({"output_compression": 101}, "output_compression", "from 0 to 100"),
         ({"output_format": "gif"}, "output_format", "webp"),
         ({"stream": True}, "stream", "events"),
-        ({"image": [PICTURE, PICTURE]}, "image", "one picture"),
+        ({"image": [PICTURE, PICTURE]}, "images[]", "reads one picture"),
         ({"model": "someone/unheard-of"}, "model", "dreamsite/tiny-redraw, chatgpt-image-latest"),
         ({"model": "a\0b"}, "model", "no such model"),
         ({"response_format": "pigeon"}, "response_format", "b64_json"),
@@ -183,13 +193,18 @@ def test_a_request_may_be_json(service: Service, alices_key: str, picture: dict[
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
-        ({"images": [{"image_url": DATA_URL}] * 2}, "image", "one picture"),
+        ({"images": [{"image_url": DATA_URL}] * 2}, "images[]", "reads one picture"),
         ({"images": []}, "image", "required"),
         ({"images": [{"file_id": "file-1"}]}, "image", "no stored files"),
         ({"images": [{"image_url": 7}]}, "image", "data:image/png"),
         ({"images": [{"image_url": "data:image/png;base64,A"}]}, "image", "data URL"),
         ({"images": [{"image_url": "https://example.com/a.png"}]}, "image_url", "disabled"),
-        ({"images": [{"image_url": DATA_URL}], "mask": {"image_url": DATA_URL}}, "mask", "not supported"),
+        ({"images": [{"image_url": DATA_URL}], "mask": {"file_id": "file-1"}}, "mask", "no stored files"),
+        (
+            {"images": [{"image_url": DATA_URL}], "mask": {"image_url": "https://example.com/a.png"}},
+            "mask",
+            "not fetched",
+        ),
         ({"images": [{"image_url": DATA_URL}], "prompt": ["x"]}, "prompt", "valid string"),
         ({"images": [{"image_url": DATA_URL}], "prompt": True}, "prompt", "valid string"),
         ({"images": [{"image_url": DATA_URL}], "negative_prompt": 5}, "negative_prompt", "valid string"),
@@ -268,7 +283,11 @@ def test_a_request_that_takes_long_is_not_retried(service: Service, alices_key: 
         pytest.raises(openai.UnprocessableEntityError, match="is not finished yet") as error,
     ):
         client.images.edit(
-            image=PICTURE, prompt="x", extra_body={"num_inference_steps": 200}, extra_headers={"Prefer": "wait=1"}
+            image=PICTURE,
+            prompt="x",
+            model="dreamsite/tiny-redraw",
+            extra_body={"num_inference_steps": 200},
+            extra_headers={"Prefer": "wait=1"},
         )
     assert error.value.code == "not_finished"
     with service.client(alices_key) as api:
@@ -309,6 +328,60 @@ def test_a_model_is_described_whether_its_slash_is_escaped_or_not(
 
 def test_every_image_model_that_the_sdk_names_is_an_alias(client_of_alice: openai.OpenAI) -> None:
     assert set(get_args(ImageModel)) <= {model.id for model in client_of_alice.models.list()}
+
+
+CHANGE_MODELS = """
+from django.contrib.auth.models import Group
+from accounts.models import User
+from generation.models import DiffusionModel, ModelAlias
+
+redraw = DiffusionModel.objects.get(pk="dreamsite/tiny-redraw")
+painters, _ = Group.objects.get_or_create(name="painters")
+"""
+
+
+def test_an_alias_of_another_model_than_the_default_runs_that(
+    images: openai.resources.Images, service: Service, alices_key: str
+) -> None:
+    change = CHANGE_MODELS + 'ModelAlias.objects.get_or_create(name="sora-image", model=redraw)'
+    service.manage("shell", "--no-imports", "-c", change)
+    try:
+        raw = images.with_raw_response.edit(
+            image=PICTURE, prompt="a rocket", model="sora-image", size="256x256", extra_body={"num_inference_steps": 2}
+        )
+    finally:
+        service.query("DELETE FROM generation_modelalias WHERE name = 'sora-image'")
+    assert "sora-image is an alias of dreamsite/tiny-redraw here." in raw.http_response.json()["warnings"]
+    with service.client(alices_key) as client:
+        record = client.get(f"/generations/{raw.headers['X-Generation-Id']}").json()
+    assert record["model_id"] == "dreamsite/tiny-redraw"
+
+
+def test_a_reserved_model_is_named_to_its_group_alone(service: Service, alices_key: str, bobs_key: str) -> None:
+    reserve = """
+model = DiffusionModel.objects.create(id="someone/reserved", family="stable-diffusion", enabled=True)
+model.allowed_groups.add(painters)
+User.objects.get(username="alice").groups.add(painters)
+"""
+    service.manage("shell", "--no-imports", "-c", CHANGE_MODELS + reserve)
+    seen = {}
+    try:
+        for key in (alices_key, bobs_key):
+            with openai.OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=0) as client:
+                seen[key] = "someone/reserved" in {model.id for model in client.models.list()}
+                if seen[key]:
+                    assert client.models.retrieve("someone/reserved").owned_by == "someone"
+                    continue
+                with pytest.raises(openai.NotFoundError) as error:
+                    client.models.retrieve("someone/reserved")
+                with pytest.raises(openai.BadRequestError) as refused:
+                    client.images.edit(image=PICTURE, prompt="x", model="someone/reserved")
+    finally:
+        delete = 'DiffusionModel.objects.get(pk="someone/reserved").delete()'
+        service.manage("shell", "--no-imports", "-c", CHANGE_MODELS + delete)
+    assert seen == {alices_key: True, bobs_key: False}
+    assert "someone/reserved" not in error.value.message
+    assert (refused.value.param, refused.value.code) == ("model", "unknown_model")
 
 
 @pytest.mark.django_db

@@ -13,7 +13,7 @@ from tests.support.service import Service
 
 LORA = '<lora:style:0.8> in prompt has no effect; name LoRAs in loras, such as {"owner/name": 0.8}.'
 WEIGHT = "(night:1.3) in prompt is syntax of other programs, and plain text here."
-AVOID = "((blurry)) in negative_prompt is syntax of other programs, and plain text here."
+IGNORED = "negative_prompt has no effect on dreamsite/tiny-edit."
 FIELDS = {
     "prompt": "(night:1.3), <lora:style:0.8>, (day:0.5)",
     "negative_prompt": "((blurry))",
@@ -26,7 +26,7 @@ def test_the_api_warns(service: Service, alices_key: str) -> None:
     files = {"image": pictures.photo(128, 128)}
     with service.client(alices_key) as client:
         made = client.post("/image-to-image", data={**FIELDS, "num_images_per_prompt": "2"}, files=files).json()
-        assert made["warnings"] == [LORA, WEIGHT, AVOID, RANDOM_SEED_WARNING]
+        assert made["warnings"] == [IGNORED, LORA, WEIGHT, RANDOM_SEED_WARNING]
         record = client.get(f"/generations/{made['id']}").json()
         assert record["parameters"]["seed"] is None
         seeds = [image["seed"] for image in made["images"]]
@@ -46,7 +46,7 @@ def test_the_api_warns(service: Service, alices_key: str) -> None:
 def test_the_studio_warns(client: Client, alice: User) -> None:
     client.force_login(alice)
     estimate = client.post("/studio/estimate", {**FIELDS, "width": "128", "height": "128"}).json()
-    assert (estimate["warnings"], estimate["errors"]) == ([LORA, WEIGHT, AVOID, RANDOM_SEED_WARNING], {})
+    assert (estimate["warnings"], estimate["errors"]) == ([IGNORED, LORA, WEIGHT, RANDOM_SEED_WARNING], {})
 
 
 @pytest.mark.parametrize(

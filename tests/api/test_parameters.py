@@ -46,6 +46,9 @@ def test_absent_fields_have_the_defaults_of_livepeers_api() -> None:
         "output_quality": 90,
         "response_format": None,
         "dry_run": False,
+        "mask_invert": False,
+        "mask_feather": None,
+        "mask_padding": None,
     }
 
 

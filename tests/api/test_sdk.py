@@ -67,8 +67,9 @@ def test_a_wrong_value_is_the_sdks_own_error(service: Service, alices_key: str) 
 
 
 def test_a_long_request_is_an_sdk_error_with_the_record(service: Service, alices_key: str) -> None:
+    headers = {"Prefer": "respond-async", "Cache-Control": "no-cache"}
     with sdk(service, alices_key) as livepeer, pytest.raises(errors.SDKError) as caught:
-        livepeer.generate.image_to_image(request=request(), http_headers={"Prefer": "respond-async"})
+        livepeer.generate.image_to_image(request=request(), http_headers=headers)
     assert caught.value.status_code == 202
     generation_id = json.loads(caught.value.body)["id"]
     with service.client(alices_key) as client:
@@ -93,7 +94,7 @@ class Statuses:
 
 
 def test_a_client_that_retries_after_a_timeout_gets_one_generation(service: Service, alices_key: str) -> None:
-    headers = {"Idempotency-Key": "a client with little patience"}
+    headers = {"Idempotency-Key": "a client with little patience", "Cache-Control": "no-cache"}
     recorder = Statuses()
     with (
         service.client(alices_key) as client,

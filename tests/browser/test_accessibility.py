@@ -1,18 +1,18 @@
 """Every page checked by axe-core against WCAG 2.2 AA, in light and dark, wide and narrow; none breaks its own policy."""
 
 import shutil
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.contrib.admin.utils import quote
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext
 from pytest_django.live_server_helper import LiveServer
 
+from accounts import email_links
 from accounts.models import ApiToken, AuditEntry, User
 from generation.jobs import control
 from generation.library import albums, deletion, sharing
@@ -27,17 +27,15 @@ from generation.models import (
 from generation.models.review import Review
 from generation.moderation import review
 from generation.repositories.files import BUNDLED
+from tests.support.accessibility import problems_of, violations
 from tests.support.browser import needs_chromium, record_refusals, sign_in
 from tests.support.generations import make_generation
 from tests.support.workers import register_worker
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
 
-WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
 VIEWS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1440, "light"), (1440, "dark"), (390, "light"))
 STAFF_VIEWS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1440, "light"), (390, "dark"))
-DJANGOS_OWN = {"exclude": [[".selector"], [".datetime"]]}
-"""Widgets of Django's own admin, which axe skips: selection lists and dates."""
 
 
 def pages(alice: User) -> Iterator[str]:
@@ -66,8 +64,15 @@ def pages(alice: User) -> Iterator[str]:
     albums.add(album, [whole.pk])
     of_album = sharing.share_album(album, None, with_recipe=True)
     yield from ("/albums/", f"/albums/{album.pk}/", f"/history/?album={album.pk}", "/links/", f"/s/{of_album.code}")
+    yield from (
+        "/accounts/password/forgotten",
+        "/accounts/password/reset/x/x",
+        "/accounts/email",
+        "/accounts/email/unknown",
+        f"/accounts/email/{email_links.code(alice, 'a@example.org')}",
+    )
     yield from ("/settings/delete", "/accounts/password", "/history/unknown/")
-    yield from (f"/s/{link.code}", f"/s/{link.code}/report", "/s/unknown")
+    yield from (f"/s/{link.code}", f"/s/{link.code}/report", "/s/unknown", "/verify")
 
 
 def staff_pages(alice: User, charlie: User) -> Iterator[str]:
@@ -107,27 +112,12 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
     yield from ("/admin/accounts/user/", f"/admin/accounts/user/{alice.pk}/change/", "/admin/accounts/apitoken/")
 
 
-def violations(page: Page) -> list[str]:
-    """Return the serious and critical violations on the open page, with their elements."""
-    problems = Axe().run(page, context=DJANGOS_OWN, options=WCAG).response["violations"]
-    return [
-        f"{page.url} {violation['id']}: {[node['html'][:200] for node in violation['nodes']]}"
-        for violation in problems
-        if violation["impact"] in ("serious", "critical")
-    ]
-
-
-def problems_of(page: Page, views: Sequence[tuple[int, Literal["light", "dark"]]]) -> list[str]:
-    """Return the serious violations on the open page in each of these widths and colour schemes."""
-    problems = []
-    for width, scheme in views:
-        page.set_viewport_size({"width": width, "height": 900})
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        problems += [f"{width} {scheme} {violation}" for violation in violations(page)]
-    return problems
-
-
-def test_axe_finds_nothing_serious(context: BrowserContext, alice: User, live_server: LiveServer) -> None:
+def test_axe_finds_nothing_serious(
+    context: BrowserContext, alice: User, live_server: LiveServer, settings: Any
+) -> None:
+    settings.EMAIL_URL = "smtp://127.0.0.1"
+    alice.email = "alice@example.org"
+    alice.save()
     addresses = list(pages(alice))
     page = context.new_page()
     refusals = record_refusals(page)

@@ -3,12 +3,14 @@
 import re
 
 import pytest
+from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation.library import sharing
-from generation.models import Generation
+from generation.models import Generation, State
+from tests.support.accessibility import problems_of
 from tests.support.browser import (
     check_everywhere,
     needs_chromium,
@@ -207,3 +209,42 @@ def test_it_works_without_scripts(context: BrowserContext, alice: User, live_ser
     plain.get_by_role("button", name="Undo").click()
     expect(plain.locator(".tile")).to_have_count(2)
     plain.close()
+
+
+def half(width: int = 96, height: int = 64) -> Image.Image:
+    """A mask that is open at the left."""
+    mask = Image.new("L", (width, height))
+    mask.paste(255, (0, 0, width // 2, height))
+    return mask
+
+
+def test_a_mask_is_shown_over_the_pictures_and_used_again(page: Page, alice: User, live_server: LiveServer) -> None:
+    generation = make_generation(alice, mask=half(), mask_feather=2, references=[scene(48, 48)])
+    sign_in(page)
+    tile = page.locator(f"#tile-{generation.pk}")
+    expect(tile.locator(".tag")).to_have_text("part")
+    expect(tile.locator(".mask")).to_have_css("opacity", "0")
+    tile.hover()
+    expect(tile.locator(".mask")).to_have_css("opacity", "0.72")
+    open_page(page, live_server, generation)
+    expect(page.locator(".facts").first).to_contain_text("50 % may change the rest is the input's, pixel by pixel")
+    expect(page.get_by_role("region", name="Further pictures").get_by_role("img")).to_have_count(1)
+    expect(page.locator(".after .open-part")).to_be_hidden()
+    page.keyboard.press("m")
+    expect(page.get_by_role("button", name="Mask")).to_have_attribute("aria-pressed", "true")
+    for side in (".before", ".after"):
+        expect(page.locator(f"{side} .open-part")).to_be_visible()
+    check_everywhere(page)
+    assert problems_of(page, ((1440, "dark"), (390, "light"))) == []
+
+    page.get_by_role("link", name="Use with mask").click()
+    expect(page.get_by_text("Result of make it night")).to_be_visible()
+    expect(page.locator("#mask-input")).to_contain_text("50 % may change.")
+    expect(page.locator("#drop .mask-canvas")).to_be_visible()
+    page.goto(f"{live_server.url}/?from={generation.pk}&mode=remix")
+    expect(page.locator("#mask-input")).to_contain_text("50 % may change.")
+    expect(page.locator("#mask_feather")).to_have_value("2")
+
+    failed = make_generation(alice, State.FAILED, mask=half())
+    open_page(page, live_server, failed)
+    expect(page.locator(".waiting .open-part")).to_be_visible()

@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
@@ -17,6 +18,7 @@ from generation.models.review import Review, ReviewClaim, ReviewDecision
 from generation.moderation import review
 from tests.support.browser import WAIT_MILLISECONDS, needs_chromium
 from tests.support.generations import make_generation
+from tests.support.pictures import scene
 from tests.support.roles import REVIEWERS, staff
 from tests.support.service import wait_until
 
@@ -197,6 +199,7 @@ def test_a_kept_view_stays_for_the_session_of_its_reviewer(
     expect(closely).to_have_count(2)
     expect(closely.first).to_have_css("filter", "grayscale(1)")
     page.keyboard.press("Escape")
+    expect(closely).to_have_count(0)
     page.keyboard.press("c")
     page.keyboard.press("f")
     expect(closely.first).to_have_css("filter", "none")
@@ -329,3 +332,22 @@ def test_a_reviewer_whose_session_ended_is_asked_to_sign_in(
     page.wait_for_url("**/admin/login/?next=/admin/review/")
     assert ReviewDecision.objects.count() == 1
     page.context.close()
+
+
+def test_a_reviewer_sees_the_mask_and_all_pictures_of_the_request(
+    browser: Browser, live_server: LiveServer, alice: User
+) -> None:
+    mask = Image.new("L", (96, 64))
+    mask.paste(255, (0, 0, 24, 64))
+    make_generation(alice, flagged=[0], mask=mask, references=[scene(40, 40), scene(60, 40)])
+    page = desk(browser, live_server, "dora")
+    expect(page.locator("#desk .facts")).to_contain_text("25 % may change; the rest is the input's, pixel by pixel")
+    overlay = page.locator("#desk .before .open-part")
+    expect(overlay).to_be_hidden()
+    page.keyboard.press("m")
+    expect(overlay).to_be_visible()
+    expect(overlay).to_have_js_property("naturalWidth", 96)
+    further = page.get_by_alt_text(re.compile("^Further picture "))
+    expect(further).to_have_count(2)
+    expect(further.last).to_have_js_property("naturalWidth", 60)
+    expect(further.last).to_have_css("filter", "blur(28px) grayscale(1)")

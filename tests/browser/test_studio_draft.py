@@ -8,7 +8,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation.models import DiffusionModel, Generation
-from tests.support.browser import check_everywhere, needs_chromium, sign_out
+from tests.support.browser import check_everywhere, needs_chromium, send_sign_in, sign_out
 from tests.support.generations import make_generation
 from tests.support.pictures import photo
 
@@ -22,9 +22,7 @@ PROMPT = "#prompt"  # its label depends on the model of the draft
 
 
 def sign_in(page: Page, name: str = "alice") -> None:
-    page.get_by_label("Username").fill(name)
-    page.get_by_label("Password").fill(f"{name}-password")
-    page.keyboard.press("Enter")
+    send_sign_in(page, name)
     expect(page.locator(PROMPT)).to_be_visible()
     page.wait_for_load_state()  # earlier the scripts do not run
 
@@ -204,5 +202,5 @@ def test_without_the_cookies_nothing_is_lost(context: BrowserContext, alice: Use
     expect(page.get_by_role("alert")).to_contain_text("Your browser refuses the cookies of this site.")
     page.unroute_all()
     generate.click()
-    expect(page.locator(".job")).to_have_count(1)
+    expect(page.locator(".job[data-generation]")).to_have_count(1)
     assert Generation.objects.get().prompt == "a cat by night"

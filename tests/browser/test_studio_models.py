@@ -8,7 +8,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation.models import DiffusionModel, RunTiming
-from tests.support.browser import check_everywhere, needs_chromium, new_context
+from tests.support.browser import check_everywhere, needs_chromium, new_context, open_studio
 from tests.support.generations import make_generation
 from tests.support.pictures import photo
 
@@ -22,15 +22,6 @@ def page(browser: Browser) -> Page:
     return new_context(browser).new_page()
 
 
-def open_studio(page: Page, live_server: LiveServer) -> None:
-    page.goto(live_server.url)
-    page.get_by_label("Username").fill("alice")
-    page.get_by_label("Password").fill("alice-password")
-    page.keyboard.press("Enter")
-    page.wait_for_url(f"{live_server.url}/")
-    page.wait_for_load_state()
-
-
 def test_a_first_visit_explains_itself(
     page: Page, live_server: LiveServer, tiny_edit: DiffusionModel, alice: User
 ) -> None:
@@ -40,7 +31,7 @@ def test_a_first_visit_explains_itself(
     assert (
         page.get_by_alt_text("An island").evaluate("picture => picture.decode().then(() => picture.naturalWidth)") > 0
     )
-    open_studio(page, live_server)
+    open_studio(page, live_server.url)
     expect(page.get_by_text(PURPOSE)).to_be_visible()
     expect(page.locator(".samples img")).to_have_count(3)
     expect(page.locator(".ideas li")).to_have_count(6)
@@ -73,7 +64,7 @@ def test_a_model_says_what_it_does_and_what_it_wants(
         id="some/turbo", family="turbo", enabled=True, summary="Redraws <b>fast</b>.", placeholder="a red barn"
     )
     RunTiming.objects.create(model_id="some/turbo", pixels=512 * 512, images=1, step_seconds=1.5, other_seconds=1)
-    open_studio(page, live_server)
+    open_studio(page, live_server.url)
     expect(page.get_by_label("What should happen to it?")).to_have_attribute(
         "placeholder", "make it a snowy winter day"
     )
@@ -103,16 +94,18 @@ def test_a_model_says_what_it_does_and_what_it_wants(
 def test_sliders_lead_back_to_what_is_recommended(
     page: Page, live_server: LiveServer, tiny_edit: DiffusionModel, alice: User
 ) -> None:
-    open_studio(page, live_server)
+    DiffusionModel.objects.create(id="some/sd", family="stable-diffusion", enabled=True)
+    open_studio(page, live_server.url)
+    page.locator("#model_id").select_option("some/sd")
     steps, guidance = page.locator("#num_inference_steps"), page.locator("#guidance_scale")
     expect(page.locator('[data-slider="guidance_scale"] .ends')).to_have_text("freercloser to the words")
     guidance.fill("12")
     page.get_by_role("button", name="Quick").click()
-    expect(steps).to_have_value("10")
+    expect(steps).to_have_value("15")
     expect(guidance).to_have_value("7.5")
     guidance.fill("3")
     page.get_by_role("button", name="Recommended").click()
-    expect(steps).to_have_value("20")
+    expect(steps).to_have_value("30")
     expect(guidance).to_have_value("7.5")
     guidance.fill("3")
     page.get_by_label("Guidance: ").first.dblclick()

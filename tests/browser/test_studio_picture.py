@@ -126,7 +126,7 @@ def test_pictures_of_ones_own_are_dragged_in_from_every_page(
     expect(picture).to_have_value("1")
     page.locator("#prompt").fill("made from a dragged one")
     page.keyboard.press("Control+Enter")
-    expect(page.locator(".job")).to_be_visible()
+    expect(page.locator(".job[data-generation]")).to_be_visible()
     made = Generation.objects.get(prompt="made from a dragged one")
     assert made.source == first.images.get(index=1)
 

@@ -11,6 +11,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import User
 from generation.models import ContactSheet, DiffusionModel, Generation
+from tests.support import browser as browser_support
 from tests.support.browser import check_everywhere, needs_chromium, new_context
 from tests.support.pictures import encoded, photo, scene
 
@@ -33,12 +34,7 @@ def open_studio(browser: Browser, live_server: LiveServer, alice: User) -> Itera
         context = new_context(browser, width, **options)
         contexts.append(context)
         page = context.new_page()
-        page.goto(live_server.url)
-        page.get_by_label("Username").fill("alice")
-        page.get_by_label("Password").fill("alice-password")
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url(f"{live_server.url}/")
-        page.wait_for_load_state()
+        browser_support.open_studio(page, live_server.url)
         return page
 
     yield open_
@@ -139,6 +135,11 @@ def test_phones_send_what_the_model_takes(open_studio: Callable[..., Page]) -> N
     check_everywhere(page)
 
     page.get_by_label("Send the original").uncheck()
+    page.set_input_files("#mask", {"name": "mask.png", "mimeType": "image/png", "buffer": photo(60, 80)})
+    expect(sizes).to_contain_text("with a mask the result keeps all pixels.")
+    expect(page.get_by_label("Send the original")).to_be_hidden()
+    page.get_by_role("button", name="Remove mask").tap()
+
     picture.putalpha(Image.effect_noise(picture.size, 60))
     choose(page, "cut out.png", encoded(picture))
     expect(sizes).to_contain_text("886 × 665")

@@ -19,12 +19,14 @@ pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.ma
 def test_forms_from_before_the_sign_in_still_work(page: Page, alice: User, live_server: LiveServer) -> None:
     generation = make_generation(alice)
     sign_in(page)
+    star = page.locator(f"#tile-{generation.pk} .star")
+    expect(star).to_be_visible()  # the page has loaded before the session ends
     other = page.context.new_page()
     other.goto(f"{live_server.url}/history/")
     sign_out(other)
     other.goto(f"{live_server.url}/history/")
     sign_in(other)
-    page.locator(f"#tile-{generation.pk} .star").click()
-    expect(page.locator(f"#tile-{generation.pk} .star")).to_have_attribute("aria-pressed", "true")
+    star.click()
+    expect(star).to_have_attribute("aria-pressed", "true")
     assert Generation.objects.get(pk=generation.pk).is_favourite
     sign_out(page)

@@ -15,13 +15,9 @@ from PIL import Image
 from pytest_django import Settings
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from generation.engine.batches import BatchItem, Result
 from generation.engine.catalog import find_model
-from generation.engine.engine import (
-    BatchItem,
-    Engine,
-    EngineSettings,
-    Result,
-)
+from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import EngineError, LoraFailed, ModelFailed, ModelNotDownloaded, OutOfMemory
 from generation.engine.fingerprint import fingerprint
 from generation.engine.guidance import PerImage, per_image

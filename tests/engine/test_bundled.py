@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch.nn import functional
 
-from generation.engine.engine import Engine, EngineSettings
+from generation.engine.engine import Engine
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters
 from generation.recipes import LoraReference, ModelReference, plan
@@ -22,16 +22,11 @@ from tests.support.tiny_models import TINY_EDIT, TINY_REDRAW
 from training.classifier import GUIDANCE
 from training.edits import EDITS
 from training.emoji import CALLED
-from training.evaluate import CONTRACT
-from training.instructions import NEUTRAL_HELD_OUT
+from training.evaluate import RECOMMENDED
+from training.instructions import NEUTRAL_OF_CARD
 from training.lora import STYLES
 from training.tokenizer import token_ids
 from training.words import INSTRUCTIONS, load, prototypes_of
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return Engine(EngineSettings(models_dir=tmp_path_factory.mktemp("models"), offline=True))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +60,7 @@ def error(one: NDArray[np.float64], other: Image.Image | NDArray[np.float64]) ->
 
 
 def test_an_edit_follows_its_prompt(engine: Engine, photo: Image.Image) -> None:
-    result = make(engine, TINY_EDIT, photo, "make it black and white", num_inference_steps=6)
+    result = make(engine, TINY_EDIT, photo, "make it black and white", num_inference_steps=2)
     assert np.ptp(result, axis=2).mean() < 0.25 * np.ptp(np.asarray(photo, float), axis=2).mean()
 
 
@@ -74,12 +69,12 @@ def test_the_editor_distinguishes_its_examples_from_unknown_words() -> None:
     examples = DiffusionModel.objects.get(pk="dreamsite/tiny-edit").example_prompts.splitlines()
     pipeline = load(BUNDLED / "tiny-edit")
     with torch.no_grad():
-        tokens = torch.tensor([token_ids(pipeline.tokenizer, text) for text in [*examples, *NEUTRAL_HELD_OUT]])
+        tokens = torch.tensor([token_ids(pipeline.tokenizer, text) for text in [*examples, *NEUTRAL_OF_CARD]])
         vectors = pipeline.unet.add_embedding(pipeline.text_encoder(tokens)[0])
     prototypes = prototypes_of(pipeline, INSTRUCTIONS, 50)
     nearest = functional.cosine_similarity(vectors[:, None], prototypes[None], dim=2).argmax(1).tolist()
     assert nearest[: len(examples)] == list(range(len(EDITS)))
-    assert nearest[len(examples) :].count(len(EDITS)) >= 0.8 * len(NEUTRAL_HELD_OUT)
+    assert nearest[len(examples) :].count(len(EDITS)) >= 0.8 * len(NEUTRAL_OF_CARD)
 
 
 @pytest.mark.django_db
@@ -92,21 +87,15 @@ def test_the_redrawer_knows_its_examples() -> None:
 @pytest.mark.parametrize(("style", "prompt"), [("banknote", "make it a banknote"), ("knitted", "make it knitted")])
 def test_a_lora_makes_its_style(engine: Engine, photo: Image.Image, style: str, prompt: str) -> None:
     lora = LoraReference(id=f"dreamsite/{style}", revision="", weight_name="", weight=1.0)
-    result = make(engine, TINY_EDIT, photo, prompt, loras=[lora], num_inference_steps=8)
+    result = make(engine, TINY_EDIT, photo, prompt, loras=[lora], num_inference_steps=2)
     draw, _ = STYLES[style]
     expected = 255 * np.clip(draw(np.asarray(photo, np.float32) / 255), 0, 1)
     assert error(result, expected) < 0.6 * error(result, photo)
 
 
-@pytest.mark.parametrize("guidance", [7.5, 20])
-def test_a_hundred_steps_resemble_twenty(engine: Engine, photo: Image.Image, guidance: float) -> None:
-    few, many = (
-        make(engine, TINY_EDIT, photo, "make it night", num_inference_steps=steps, guidance_scale=guidance)
-        for steps in (20, 100)
-    )
-    assert error(many, few) < 8 * guidance
-    # The borders differed when estimates were clipped.
-    assert error(many[-4:], few[-4:]) < 500
+def test_one_step_resembles_two(engine: Engine, photo: Image.Image) -> None:
+    one, two = (make(engine, TINY_EDIT, photo, "make it night", num_inference_steps=steps) for steps in (1, 2))
+    assert error(one, two) < 60
 
 
 def test_the_prompt_decides_the_motif(engine: Engine) -> None:
@@ -143,7 +132,8 @@ def test_a_bundled_model_is_small_and_has_a_card_without_traces_of_its_machine(n
     assert "build/" not in settings
 
 
-def test_training_measures_with_the_guidance_of_the_service() -> None:
+def test_training_measures_with_the_guidance_and_steps_of_the_service() -> None:
     request = ImageToImageParameters(prompt="a penguin")
-    for model, measured in ((TINY_EDIT, CONTRACT.guidance), (TINY_REDRAW, GUIDANCE)):
+    for model, measured in ((TINY_EDIT, RECOMMENDED.guidance), (TINY_REDRAW, GUIDANCE)):
         assert plan(request, model, [], (128, 128))[0].guidance_scale == pytest.approx(measured)
+    assert plan(request, TINY_EDIT, [], (128, 128))[0].num_inference_steps == RECOMMENDED.steps

@@ -12,8 +12,9 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
+from generation.engine.batches import Result
 from generation.engine.catalog import find_model
-from generation.engine.engine import Engine, EngineSettings, Result
+from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import ModelFailed, ModelNotDownloaded
 from generation.engine.loading import load
 from generation.engine.pipelines import WarmPipeline, expected_warnings_ignored

@@ -22,16 +22,19 @@ from PIL import Image, ImageOps
 
 from generation.engine import previews
 from generation.engine.autoencoders import autoencoder_of, scale
-from generation.engine.engine import BatchItem, Engine, EngineSettings, Result
+from generation.engine.batches import BatchItem, Receipt, Result
+from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import ModelFailed
 from generation.engine.observation import results_observed
 from generation.engine.pipelines import expected_warnings_ignored
-from generation.engine.progress import Preview
+from generation.engine.progress import OnStep, Preview, PreviewSink
 from generation.families import FAMILY_TRAITS, Family
 from generation.family_detection import REASONS, UnsupportedModel, detect_family, read_configuration
 from generation.family_traits import ImageUse
+from generation.inpainting import Box
 from generation.parameters import ImageToImageParameters
-from generation.recipes import Limits, LoraReference, ModelReference, Recipe, fit, plan, traits_of
+from generation.recipes import Limits, LoraReference, ModelReference, Recipe, plan, traits_of
+from generation.sizes import fit
 from tests.support.pictures import scene
 from tests.support.twin_loras import save_twin_lora
 from tests.support.twins import TWINS, save_twin
@@ -41,6 +44,8 @@ Pixels = NDArray[np.int16]
 
 SIDE = 128
 PICTURE = scene(SIDE, SIDE)
+OPEN_BOX = (32, 24, 96, 80)
+"""What the masks here let change."""
 FIELDS: dict[str, Any] = {
     "strength": 0.4,
     "guidance_scale": 2.0,
@@ -56,7 +61,6 @@ DECLARED = dict(FAMILY_TRAITS)
 """Before `less_work` changes some."""
 
 REFUSED = {
-    "sd-inpainting": "needs a mask",
     "flux-depth": "needs a control picture",
     "sana": "from text alone",
 }
@@ -74,6 +78,19 @@ def less_work() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
+
+
+def ignore(done: int, of: int, phase: str) -> None:
+    pass
+
+
+def mask_of(recipe: Recipe, open_box: Box | None = None) -> Image.Image | None:
+    """Return a mask for this recipe, if it has one, that is white in `open_box` or else everywhere."""
+    if recipe.inpainting is None:
+        return None
+    mask = Image.new("L", recipe.inpainting.size)
+    mask.paste(255, open_box or (0, 0, *mask.size))
+    return mask
 
 
 @dataclass
@@ -113,23 +130,37 @@ class Driver:
         with expected_warnings_ignored():
             return self.engine._pipelines.get(self.model).pipe
 
-    def plan(self, size: tuple[int, int] = PICTURE.size, **fields: Any) -> tuple[Recipe, list[str]]:
+    def plan(
+        self, size: tuple[int, int] = PICTURE.size, open_box: Box | None = None, references: int = 0, **fields: Any
+    ) -> tuple[Recipe, list[str]]:
         """Return what `plan` does of a request with the contract's default strength."""
+        if self.traits.needs_mask:
+            open_box = open_box or (0, 0, *size)
         values = {"prompt": "make it night", "num_inference_steps": 4, "seed": 7, "safety_check": False}
         parameters = ImageToImageParameters(**values | fields)
         loras = [self.lora] if parameters.loras else []
-        return plan(parameters, self.model, loras, size, Limits(side=max(size)))
+        return plan(parameters, self.model, loras, size, Limits(side=max(size)), open_box, references)
 
     def recipe(self, **fields: Any) -> Recipe:
         return self.plan(**fields)[0]
 
+    def make(
+        self,
+        recipe: Recipe,
+        picture: Image.Image = PICTURE,
+        on_step: OnStep = ignore,
+        on_preview: PreviewSink | None = None,
+    ) -> Result:
+        """Run a recipe; a model that needs a mask gets one that is white everywhere, if the request has none."""
+        return self.engine.run(recipe, picture, on_step, on_preview, mask=mask_of(recipe))
+
     def run(self, picture: Image.Image = PICTURE, **fields: Any) -> Pixels:
-        return pixels_of(self.engine.run(self.recipe(**fields), picture, ignore))
+        return pixels_of(self.make(self.recipe(**fields), picture))
 
     @cached_property
     def plain(self) -> Observed:
         """Return the run that others are compared with."""
-        run = Observed(self.recipe(), Result([], [], {}))
+        run = Observed(self.recipe(), Result([], [], {}, Receipt({}, [])))
 
         def tell(done: int, of: int, phase: str) -> None:
             if phase == "denoising":
@@ -150,17 +181,13 @@ class Driver:
             results_observed(self.pipe.scheduler, "step", count_step),
             results_observed(autoencoder_of(self.pipe), "decode", keep_latents),
         ):
-            run.result = self.engine.run(run.recipe, PICTURE, tell, lambda make: run.previews.extend(make()))
+            run.result = self.make(run.recipe, PICTURE, tell, lambda make: run.previews.extend(make()))
         return run
 
 
 @pytest.fixture(scope="module", params=DRIVEN)
 def driver(request: pytest.FixtureRequest, models_dir: Path) -> Driver:
     return Driver(request.param, models_dir)
-
-
-def ignore(done: int, of: int, phase: str) -> None:
-    pass
 
 
 def pixels_of(result: Result, image: int = 0) -> Pixels:
@@ -198,7 +225,10 @@ def test_each_image_is_what_its_seed_gives_alone_beside_any_neighbour(driver: Dr
     if other.batch_key != recipe.batch_key:
         other = driver.recipe()
     calls: list[int] = []
-    items = [BatchItem(recipe, PICTURE), BatchItem(other, ImageOps.invert(PICTURE))]
+    items = [
+        BatchItem(recipe, PICTURE, mask_of(recipe)),
+        BatchItem(other, ImageOps.invert(PICTURE), mask_of(other)),
+    ]
     first, second = driver.engine.run_batch(items, lambda done, of, phase: calls.append(of // recipe.executed_steps))
     assert isinstance(first, Result)
     assert isinstance(second, Result)
@@ -211,11 +241,48 @@ def test_a_picture_of_257_x_391_is_neither_refused_nor_stretched(driver: Driver)
     recipe, _ = driver.plan((257, 391), num_inference_steps=2)
     decoded: list[Any] = []
     with results_observed(autoencoder_of(driver.pipe), "decode", lambda _, result: decoded.append(result)):
-        result = driver.engine.run(recipe, scene(257, 391), ignore)
-    assert result.pictures[0].image.size == fit((257, 391), driver.traits)
+        result = driver.make(recipe, scene(257, 391))
+    assert result.pictures[0].image.size == ((257, 391) if driver.traits.needs_mask else fit((257, 391), driver.traits))
     assert recipe.width / recipe.height == pytest.approx(257 / 391, rel=0.01)
     pictures = decoded[-1][0] if isinstance(decoded[-1], tuple) else decoded[-1].sample
     assert (pictures.shape[-1], pictures.shape[-2]) == recipe.canvas_size, "it is padded to what the model makes"
+
+
+def test_a_mask_changes_what_is_inside_as_much_as_without_one_and_nothing_outside(driver: Driver) -> None:
+    """Two requests of a batch with other pictures, masks and seeds are as alone."""
+
+    def request(picture: Image.Image, open_box: Box, seed: int) -> BatchItem:
+        recipe = driver.recipe(open_box=open_box, seed=seed, mask_feather=0)
+        return BatchItem(recipe, picture, mask_of(recipe, open_box))
+
+    one, other = request(PICTURE, OPEN_BOX, 7), request(ImageOps.invert(PICTURE), (0, 64, 64, SIDE), 8)
+    both = [result for result in driver.engine.run_batch([one, other], ignore) if isinstance(result, Result)]
+    alone = driver.engine.run(other.recipe, other.picture, ignore, mask=other.mask)
+    assert difference(pixels_of(both[1]), pixels_of(alone)) < 1
+    inpainter = driver.engine._pipelines.get(driver.model).inpainter
+    assert all(part is driver.pipe.components[name] for name, part in inpainter.components.items() if part is not None)
+    for item, result in zip((one, other), both, strict=True):
+        before, after = np.asarray(item.picture, np.int16), pixels_of(result)
+        inside = np.asarray(item.mask) > 0
+        assert np.array_equal(after[~inside], before[~inside])
+        if not driver.traits.needs_mask:
+            plain = driver.run(item.picture, seed=item.recipe.seeds[0])
+            assert difference(after[inside], before[inside]) > 0.7 * difference(plain[inside], before[inside])
+
+
+def test_a_further_picture_is_read(driver: Driver) -> None:
+    """Beside a mask, too."""
+    if not driver.traits.max_references:
+        pytest.skip("reads one picture")
+    recipe = driver.recipe(open_box=OPEN_BOX, references=1, num_inference_steps=2)
+    mask = mask_of(recipe, OPEN_BOX)
+    with_one, with_other = (
+        driver.engine.run_batch([BatchItem(recipe, PICTURE, mask, [reference])], ignore)[0]
+        for reference in (scene(150, 90), ImageOps.invert(scene(150, 90)))
+    )
+    assert isinstance(with_one, Result)
+    assert isinstance(with_other, Result)
+    assert difference(pixels_of(with_one), pixels_of(with_other)) > 0
 
 
 def test_it_stops_within_a_step_with_a_lora_and_neither_leaves_a_trace(driver: Driver) -> None:
@@ -234,7 +301,7 @@ def test_it_stops_within_a_step_with_a_lora_and_neither_leaves_a_trace(driver: D
 
     plain = driver.plain.pixels
     with pytest.raises(Stop):
-        driver.engine.run(recipe, PICTURE, stop)
+        driver.make(recipe, PICTURE, stop)
     assert np.array_equal(plain, driver.run())
 
 

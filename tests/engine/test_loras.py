@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from generation.engine.batches import Result
 from generation.engine.catalog import DEFAULT_LORA_FILE, find_lora
-from generation.engine.engine import Engine, EngineSettings, Result
+from generation.engine.engine import Engine, EngineSettings
 from generation.engine.errors import LoraFailed
 from generation.engine.loras import MAX_LOADED, Loras
 from generation.engine.pipelines import expected_warnings_ignored

@@ -12,23 +12,20 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from generation.engine.canvas import Box
-from generation.engine.engine import (
-    BatchItem,
-    Engine,
-    EngineSettings,
-    Result,
-)
+from generation.engine.batches import BatchItem, Result
+from generation.engine.engine import Engine, EngineSettings
 from generation.engine.pipelines import expected_warnings_ignored
 from generation.engine.previews import Previews, fit, render
 from generation.engine.progress import Preview
 from generation.families import Family
+from generation.inpainting import Box
 from generation.recipes import ModelReference, Recipe
 from generation.repositories.files import BUNDLED
 from tests.support.environment import ROOT
 from tests.support.pictures import scene
 from tests.support.tiny_models import (
     TINY_EDIT,
+    TINY_REDRAW,
     diffusers,
     local,
     save_instruct_pix2pix,
@@ -136,18 +133,19 @@ def same_pixels(one: Result, other: Result) -> bool:
 
 def test_previews_resemble_the_picture_the_more_the_later(engine: Engine) -> None:
     viewer = Viewer()
-    request = recipe(prompt="make it black and white", num_inference_steps=8, width=256, height=256)
+    request = recipe(TINY_REDRAW, prompt="a red apple", num_inference_steps=8, width=192, height=192)
     result = engine.run(request, cat(), ignore, viewer)
     assert len(viewer.steps) == 7, "the last step is followed by the picture itself"
     likeness = [psnr(preview.picture, result.pictures[0].image) for (preview,) in viewer.steps]
-    assert likeness[0] > 13, "noise has a likeness of 8 dB"
+    assert likeness[0] > 11, "noise has a likeness of 8 dB"
     assert likeness[-1] > 17
     assert likeness[-1] > likeness[0] + 1
 
 
 def test_each_preview_shows_its_item_and_image_without_padding(engine: Engine) -> None:
     viewer = Viewer()
-    size: dict[str, Any] = {"width": 150, "height": 107}  # padded to 160 x 128
+    # Padded to 160 x 128.
+    size: dict[str, Any] = {"width": 150, "height": 107, "guidance_scale": 1.0, "image_guidance_scale": 1.0}
     items = [
         BatchItem(recipe(seeds=(1, 2), **size), cat()),
         BatchItem(recipe(prompt="leave it as it is", seeds=(3,), **size), ImageOps.invert(cat())),
@@ -164,7 +162,7 @@ def test_each_preview_shows_its_item_and_image_without_padding(engine: Engine) -
     engine.run(recipe(seeds=(2,), **size), cat(), ignore, alone)
     likeness = [psnr(one.picture, alone.steps[-1][0].picture) for one in viewer.steps[-1]]
     assert likeness[1] > 45
-    assert sorted(likeness)[-2] < 35
+    assert sorted(likeness)[-2] < 42
 
 
 def test_previews_keep_their_places_where_images_are_made_in_several_calls(

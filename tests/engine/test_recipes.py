@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 
 from generation.families import FAMILY_TRAITS, Family
 from generation.family_traits import Traits
+from generation.inpainting import Box, Inpainting
 from generation.parameters import ImageToImageParameters, InvalidField
-from generation.recipes import NO_LIMITS, Limits, LoraReference, ModelReference, Recipe, fit, plan, refit, traits_of
+from generation.recipes import NO_LIMITS, Limits, LoraReference, ModelReference, Recipe, plan, refit, traits_of
+from generation.sizes import fit
 
 TINY = ModelReference(id="dreamsite/tiny-edit", revision="", family=Family.INSTRUCT_PIX2PIX)
+REDRAW = ModelReference(id="dreamsite/tiny-redraw", revision="", family=Family.STABLE_DIFFUSION)
+PIX2PIX = ModelReference(id="someone/pix2pix", revision="", family=Family.INSTRUCT_PIX2PIX)
 DIFFUSION = ModelReference(id="someone/diffusion", revision="", family=Family.STABLE_DIFFUSION)
 TURBO = ModelReference(id="stabilityai/sd-turbo", revision="", family=Family.TURBO)
 SDXL_TURBO = ModelReference(id="stabilityai/sdxl-turbo", revision="", family=Family.SDXL_TURBO)
@@ -26,16 +30,40 @@ DOTS = LoraReference(id="someone/dots", revision="", weight_name="", weight=0.5)
 
 
 def make(
-    model: ModelReference, size: tuple[int, int] = (512, 512), limits: Limits | None = None, **fields: str
+    model: ModelReference,
+    size: tuple[int, int] = (512, 512),
+    limits: Limits | None = None,
+    open_box: Box | None = None,
+    references: int = 0,
+    **fields: str,
 ) -> tuple[Recipe, list[str]]:
     parameters = ImageToImageParameters.from_form({"prompt": "make it night", **fields})
-    return plan(parameters, model, [], size, limits or NO_LIMITS)
+    return plan(parameters, model, [], size, limits or NO_LIMITS, open_box, references)
 
 
 def test_the_api_guidance_is_mapped_onto_the_bundled_models_scale() -> None:
-    assert make(TINY)[0].guidance_scale == pytest.approx(1.7475)
-    assert make(TINY, guidance_scale="1")[0].guidance_scale == 1
+    assert make(REDRAW)[0].guidance_scale == pytest.approx(1.91)
+    assert make(REDRAW, guidance_scale="1")[0].guidance_scale == 1
     assert make(DIFFUSION, guidance_scale="7.5")[0].guidance_scale == 7.5
+
+
+def test_the_defaults_of_the_contract_are_few_steps_of_one_pass_on_the_model_that_is_distilled() -> None:
+    recipe, warnings = make(TINY)
+    assert (recipe.num_inference_steps, recipe.is_guided, warnings) == (2, False, [])
+    recipe, warnings = make(TINY, num_inference_steps="100", guidance_scale="7.5", image_guidance_scale="1.5")
+    assert (recipe.num_inference_steps, recipe.is_guided) == (2, False)
+    assert warnings == [
+        "guidance_scale has no effect on dreamsite/tiny-edit; it always runs with 1.",
+        "image_guidance_scale has no effect on dreamsite/tiny-edit; it always runs with 1.",
+        "num_inference_steps 100 was lowered to 2: dreamsite/tiny-edit has no use for more.",
+    ]
+    assert make(TINY, num_inference_steps="1")[0].num_inference_steps == 1
+
+
+def test_steps_that_are_lowered_exceed_no_limit_of_staff() -> None:
+    assert make(TINY, limits=Limits(num_inference_steps=20), num_inference_steps="100")[0].num_inference_steps == 2
+    with pytest.raises(InvalidField, match="from 1 to 1 "):
+        make(TINY, limits=Limits(num_inference_steps=1), num_inference_steps="100")
 
 
 def test_a_parameter_that_was_sent_and_has_no_effect_is_named() -> None:
@@ -75,7 +103,7 @@ def test_strength_and_steps_must_leave_a_step() -> None:
     ):
         make(FLUX, strength="0", num_inference_steps="4")
     assert make(FLUX, strength="0.001", num_inference_steps="4")[0].executed_steps == 1
-    assert make(TINY, strength="0.1", num_inference_steps="4")[0].num_inference_steps == 4
+    assert make(TINY, strength="0.1", num_inference_steps="2")[0].num_inference_steps == 2
 
 
 @given(steps=st.integers(1, 200), strength=st.floats(0, 1))
@@ -126,10 +154,10 @@ def test_seeds_with_ignored_high_bits_are_warned_about() -> None:
 def test_limits_of_staff_are_named_with_the_allowed_values() -> None:
     limits = Limits(num_inference_steps=20, num_images_per_prompt=2, side=256)
     with pytest.raises(InvalidField, match="from 1 to 20"):
-        make(TINY, limits=limits, num_inference_steps="21")
+        make(REDRAW, limits=limits, num_inference_steps="21")
     with pytest.raises(InvalidField, match="from 1 to 2 "):
-        make(TINY, limits=limits, num_inference_steps="5", num_images_per_prompt="3")
-    recipe, warnings = make(TINY, (512, 256), limits, num_inference_steps="20")
+        make(TINY, limits=limits, num_inference_steps="2", num_images_per_prompt="3")
+    recipe, warnings = make(TINY, (512, 256), limits, num_inference_steps="2")
     assert (recipe.width, recipe.height) == (256, 128)
     assert "512 x 256 pixels was fitted to 256 x 128" in warnings[0]
 
@@ -177,17 +205,45 @@ def test_small_pictures_are_drawn_as_large_as_the_model_can(
     assert (warning in warnings) == (drawn != (recipe.width, recipe.height))
 
 
+def test_a_part_is_drawn_at_the_full_size_of_the_model_and_put_back_into_the_upload() -> None:
+    recipe, warnings = make(TINY, (4000, 3000), open_box=(1000, 2900, 1100, 2950), mask_padding="70")
+    assert recipe.inpainting == Inpainting(size=(4000, 3000), box=(930, 2830, 1170, 3000), feather=16)
+    assert recipe.result_size == (4000, 3000)
+    assert (recipe.width, recipe.height) == (240, 170)
+    assert max(recipe.drawn_size) == 512
+    assert warnings == []
+    whole, _ = make(TINY, (4000, 3000), open_box=(1000, 2900, 1100, 2950), mask_feather="3")
+    assert whole.inpainting == Inpainting(size=(4000, 3000), box=(0, 0, 4000, 3000), feather=3)
+    assert whole.drawn_size == (512, 384)
+    assert whole.batch_key != make(TINY, (4000, 3000))[0].batch_key
+    assert make(TINY, mask_padding="3")[1] == ["mask_padding has no effect without a mask."]
+
+
+def test_a_model_that_needs_a_mask_and_one_that_reads_one_picture_say_so() -> None:
+    with pytest.raises(InvalidField, match="send a mask that marks it") as caught:
+        make(ModelReference(id="someone/fill", revision="", family=Family.FLUX_FILL))
+    assert caught.value.item["loc"] == ["body", "mask"]
+    with pytest.raises(InvalidField, match="reads one picture: send no further ones"):
+        make(TINY, references=1)
+    klein = ModelReference(id="someone/klein", revision="", family=Family.FLUX2_KLEIN)
+    assert make(klein, references=2)[0].cost(1) == pytest.approx(2 * make(klein)[0].cost(1))
+    with pytest.raises(InvalidField, match="at most 3 further pictures"):
+        make(klein, references=4)
+
+
 @pytest.mark.parametrize("family", Family)
 @settings(max_examples=20)
 @given(size=st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)), side=st.none() | st.integers(64, 4096))
 def test_every_size_fits_and_is_charged_as_it_is_made(family: Family, size: tuple[int, int], side: int | None) -> None:
     model = ModelReference(id="someone/model", revision="", family=family)
-    recipe, _ = make(model, size, Limits(side=side), num_inference_steps="20")
     traits = traits_of(model)
+    open_box = (0, 0, *size) if traits.needs_mask else None
+    recipe, _ = make(model, size, Limits(side=side), open_box, num_inference_steps="20")
     longest = max(recipe.width, recipe.height)
     assert longest <= min(traits.max_side, side or traits.max_side, max(size))
     assert recipe.width * recipe.height <= traits.area
-    assert refit(recipe, size, Limits(side=side))[0] == recipe
+    parameters = ImageToImageParameters.from_form({"prompt": "make it night"})
+    assert refit(recipe, parameters, size, Limits(side=side), open_box)[0] == recipe
     assert all(side % traits.side_multiple == 0 for side in recipe.canvas_size)
     made = math.prod(recipe.canvas_size)
     assert recipe.cost(2.0) == pytest.approx(2 * recipe.executed_steps * made / 1e6)
@@ -232,7 +288,7 @@ def test_what_each_image_of_a_call_may_have_of_its_own_is_not_in_the_batch_key(
         (TINY, {"width": 128}),
         (TINY, {"height": 128}),
         (TINY, {"num_inference_steps": 7}),
-        (TINY, {"guidance_scale": 1, "image_guidance_scale": 1}),
+        (PIX2PIX, {"guidance_scale": 1, "image_guidance_scale": 1}),
         (DIFFUSION, {"guidance_scale": 1, "image_guidance_scale": 3}),
         (DIFFUSION, {"negative_prompt": "snow"}),
         (DIFFUSION, {"strength": 0.3}),
@@ -257,5 +313,5 @@ def test_the_batch_key_has_the_loras_with_their_weights_in_any_order() -> None:
 
 
 def test_the_batch_key_is_the_same_in_every_process_and_after_storing() -> None:
-    assert make(DIFFUSION)[0].batch_key == "da439ee76052baaa"
+    assert make(DIFFUSION)[0].batch_key == "cabbb554efabc306"
     assert make(DIFFUSION)[0].batch_key == Recipe.model_validate(make(DIFFUSION)[0].model_dump(mode="json")).batch_key

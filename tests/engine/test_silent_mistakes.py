@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from generation.engine.batches import Result
 from generation.engine.devices import choose_dtype
-from generation.engine.engine import Engine, EngineSettings, Result
+from generation.engine.engine import Engine, EngineSettings
 from generation.engine.prompts import truncation_warnings
 from generation.families import FAMILY_TRAITS, Family
 from generation.family_traits import StepRule
@@ -31,7 +32,8 @@ ROUNDED_UP = [family for family in Family if FAMILY_TRAITS[family].step_rule is 
 
 def planned(family: Family, size: tuple[int, int] = (1024, 1024), **fields: Any) -> tuple[Recipe, list[str]]:
     model = ModelReference(id="someone/model", revision="", family=family)
-    return plan(ImageToImageParameters(prompt="make it night", **fields), model, [], size)
+    open_box = (0, 0, *size) if FAMILY_TRAITS[family].needs_mask else None
+    return plan(ImageToImageParameters(prompt="make it night", **fields), model, [], size, open_box=open_box)
 
 
 @pytest.mark.parametrize("family", ROUNDED_UP)

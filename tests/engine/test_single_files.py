@@ -159,7 +159,7 @@ def test_the_header_tells_the_family(header: Header, id_: str, family: Family) -
         (GUIDED_FLUX | {"img_in.weight": (3072, 384)}, "Fill, Depth or Canny"),
         (GUIDED_FLUX | {"distilled_guidance_layer.in_proj.bias": (1,)}, "Chroma"),
         ({SD35_BLOCK.format(0): (1,)}, "Stable Diffusion 3 medium"),
-        (with_unet(9, CLIP), "needs a mask"),
+        (with_unet(9, CLIP), "an inpainting model"),
         (with_unet(5, CLIP), "5 channels"),
         (with_unet(4), "Stable Diffusion 2"),
         (with_unet(8, SDXL_TEXT), "for editing"),

@@ -232,3 +232,12 @@ def test_the_orientation_of_xmp_is_not_applied_in_a_jpeg_without_a_resolution() 
     start = content.index(b"JFIF") - 4
     (length,) = struct.unpack(">H", content[start + 2 : start + 4])
     assert read(content[:start] + content[start + 2 + length :]).size == (64, 48)
+
+
+@pytest.mark.parametrize("base", [{}, {"icc_profile": pictures.rgb_profile()}])
+def test_a_photo_with_a_gain_map_is_its_base_picture(base: dict[str, bytes]) -> None:
+    plain = pictures.photo(96, 64, "JPEG", **base)
+    gain_map = pictures.encoded(Image.linear_gradient("L").resize((48, 32)), "JPEG")
+    upload = read(camera_files.ultra_hdr(plain, gain_map))
+    assert (upload.format, upload.size) == ("JPEG", (96, 64))
+    assert upload.picture == read(plain).picture

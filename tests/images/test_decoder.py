@@ -185,7 +185,7 @@ decoder_program.limit(1_000_000)
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
-HEADER = {"size": [2, 1], "reduced": [2, 1], "format": "PNG"}
+HEADER = {"size": [2, 1], "reduced": [2, 1], "format": "PNG", "is_transparent": False}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_an_answer_of_a_decoder_that_a_file_took_over_is_refused(
 
 def test_an_answer_is_read() -> None:
     with answering(json.dumps(HEADER).encode() + b"\n123456") as connection, connection.makefile("rb") as stream:
-        assert decoder._read(stream).picture.tobytes() == b"123456"
+        assert decoder._read(stream, 2048, is_mask=False).picture.tobytes() == b"123456"
 
 
 @contextmanager

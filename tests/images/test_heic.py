@@ -77,6 +77,10 @@ def test_the_transparent_part_of_a_heic_becomes_white() -> None:
     assert near(squares(heif.heic_with_alpha()), [heif.RED, white, heif.BLUE, white])
 
 
+def test_a_heic_with_a_gain_map_is_its_base_picture() -> None:
+    assert squares(heif.heic_with_gain_map()) == squares(heif.heic())
+
+
 @pytest.mark.parametrize("bits", [10, 12])
 def test_a_heic_of_more_than_8_bits_is_not_clipped(bits: int) -> None:
     ramp = Image.linear_gradient("L").rotate(90).resize((256, 64))

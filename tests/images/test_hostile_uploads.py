@@ -94,6 +94,8 @@ def test_a_picture_without_pixels_is_refused(format_: str, size: tuple[int, int]
         (heif.heic(brand=b"hevc").replace(b"heicmiaf", b"hevcmiaf"), "HEIF file of another kind than HEIC and AVIF"),
         (b"%PDF-1.7\n", "PDF"),
         (b"8BPS" + bytes(60), "Photoshop"),
+        (b"\xff\x0a\xf8\x01" + bytes(60), "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60), "JPEG XL"),
         (b"hello", "a text"),
         (b"hello world " * 20, "a text"),
         (pictures.postscript(), "a text"),

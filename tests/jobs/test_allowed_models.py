@@ -31,8 +31,15 @@ for name in ("tests/swirl", "tests/gone"):
 """
 
 
+# Their requests name them, so they cannot be deleted.
+DISABLE = """
+from generation.models import DiffusionModel, Lora
+for kind in (DiffusionModel, Lora): kind.objects.filter(pk__startswith="tests/").update(enabled=False)
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
-def allowed(service: Service) -> None:
+def allowed(service: Service) -> Iterator[None]:
     """A small Stable Diffusion model, one that cannot be loaded, a LoRA of the bundled model, and a missing LoRA."""
     models_dir = service.data_dir / "models"
     save_stable_diffusion(models_dir, "tests/tiny-sd")
@@ -41,6 +48,20 @@ def allowed(service: Service) -> None:
     pipe = diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(BUNDLED / "tiny-edit", safety_checker=None)
     save_lora(models_dir, "tests/swirl", pipe)
     service.manage("shell", "-v", "0", "-c", ALLOW)
+    yield
+    # Other modules list the models of this service.
+    service.manage("shell", "-v", "0", "-c", DISABLE)
+
+
+@pytest.fixture
+def unmarked(service: Service) -> Iterator[None]:
+    """The bundled model without watermarks, which say of pictures of another request that they are others."""
+    rows = (
+        'from generation.models import DiffusionModel; rows = DiffusionModel.objects.filter(pk="dreamsite/tiny-edit")'
+    )
+    service.manage("shell", "-v", "0", "-c", f"{rows}; rows.update(watermark=False)")
+    yield
+    service.manage("shell", "-v", "0", "-c", f"{rows}; rows.update(watermark=True)")
 
 
 @pytest.fixture
@@ -78,7 +99,7 @@ def test_an_enabled_model_is_used_with_its_own_rules(api: httpx.Client) -> None:
     assert nothing_to_do.json()["detail"][0]["loc"] == ["body", "strength"]
 
 
-def test_a_lora_works_and_does_not_leak_into_the_next_request(api: httpx.Client) -> None:
+def test_a_lora_works_and_does_not_leak_into_the_next_request(api: httpx.Client, unmarked: None) -> None:
     plain = pixels(post(api))
     styled = pixels(post(api, loras='{"tests/swirl": 1}'))
     assert styled != plain
@@ -115,8 +136,7 @@ def test_a_default_model_that_cannot_be_loaded_fails_only_its_own_requests(servi
     change = "from generation.models import DiffusionModel as M; M.objects.update(is_default=False);"
     service.manage("shell", "-v", "0", "-c", f"{change} M.objects.filter(pk='tests/broken').update(is_default=True)")
     try:
-        (worker,) = service.children("manage.py worker")
-        os.kill(worker, signal.SIGKILL)
+        os.kill(service.worker(), signal.SIGKILL)
         assert pixels(post(api, model_id="dreamsite/tiny-edit"))
         assert problem(post(api)) == (500, "model_failed", "Model 'tests/broken' could not be loaded.")
         assert "the default model tests/broken cannot be loaded" in service.output

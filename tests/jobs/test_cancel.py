@@ -161,7 +161,14 @@ def test_staff_cancel_from_the_admin(client: Client, token: ApiToken, charlie: U
 
 def post_asynchronously(service: Service, **headers: str) -> httpx.Response:
     """Send a request with a long run, and do not wait for its pictures."""
-    fields = {"prompt": "make it night", "num_inference_steps": "200", "num_images_per_prompt": "4", "seed": "7"}
+    fields = {
+        "prompt": "a whale",
+        "model_id": "dreamsite/tiny-redraw",
+        "strength": "1",
+        "num_inference_steps": "200",
+        "num_images_per_prompt": "4",
+        "seed": "7",
+    }
     headers = {"Prefer": "respond-async", **headers}
     with service.client() as client:
         return client.post("/image-to-image", data=fields, files={"image": pictures.photo(256, 256)}, headers=headers)
@@ -199,7 +206,7 @@ def test_the_api_explains_and_cancels_and_the_worker_stays_warm(service: Service
         lambda: "It is next, as soon as a worker is free." in str(record(service, second["id"])["waiting"]),
         "the heartbeat that lists the model",
     )
-    worker = service.child("manage.py worker")
+    worker = service.worker()
 
     answer = cancel(service, second["id"])
     assert (answer.status_code, answer.json()["state"]) == (200, "canceled")
@@ -214,7 +221,7 @@ def test_the_api_explains_and_cancels_and_the_worker_stays_warm(service: Service
 
     done = submit_to(service)
     wait_until(lambda: record(service, done)["state"] == "succeeded", "the next request")
-    assert service.child("manage.py worker") == worker
+    assert service.worker() == worker
     late = cancel(service, done)
     assert (late.status_code, late.json()["detail"]["code"]) == (409, "already_finished")
     assert "succeeded already" in late.json()["detail"]["msg"]

@@ -32,13 +32,13 @@ from tests.support.browser import (
     chromium,
     needs_chromium,
 )
-from tests.support.generations import make_generation, unnamed_files
-from tests.support.pictures import photo
+from tests.support.generations import half_mask, make_generation, unnamed_files
+from tests.support.pictures import encoded, photo
 from tests.support.service import Service
 from tests.support.workers import register_worker
 
-TINY = "dreamsite/tiny-edit"
-FIELDS = {"prompt": "make it night", "model_id": TINY, "num_inference_steps": "20", "contact_sheet": "1"}
+REDRAW = "dreamsite/tiny-redraw"
+FIELDS = {"prompt": "make it night", "model_id": REDRAW, "num_inference_steps": "20", "contact_sheet": "1"}
 GRID = {"columns_field": "guidance_scale", "columns": "2, 4 7.5", "rows_field": "num_inference_steps", "rows": "5;10"}
 
 
@@ -80,6 +80,22 @@ def test_it_works(signed_in: Client, alice: User) -> None:
     studio = signed_in.get("/").content.decode()
     assert "6, 6 remaining" in studio
     assert "data-events" not in studio, "the studio does not show single cells"
+
+
+def test_each_cell_has_the_mask(signed_in: Client) -> None:
+    mask = SimpleUploadedFile("mask.png", encoded(half_mask(96, 64)), "image/png")
+    answer = explore(signed_in, mask=mask, mask_invert="true", mask_padding="0", columns="2, 4", rows="5")
+    assert "<small>Mask</small> 50 % may change" in signed_in.get(answer["Location"]).content.decode()
+    cells = list(Generation.objects.all())
+    assert len({cell.mask.name for cell in cells}) == 2, "each may be deleted on its own"
+    for cell in cells:
+        stored = Image.open(BytesIO(storage.read(str(cell.mask.name))))
+        assert (stored.size, stored.getbbox()) == ((96, 64), (0, 32, 96, 64))
+        assert cell.parameters["mask_invert"] is False
+        inpainting = cell.get_recipe().inpainting
+        assert inpainting
+        assert inpainting.box == (0, 32, 96, 64)
+    assert unnamed_files() == []
 
 
 def test_prompts_and_seeds_vary_too(signed_in: Client) -> None:
@@ -135,7 +151,7 @@ def test_scripts_get_the_address_of_the_sheet(signed_in: Client) -> None:
         ({"rows_field": "guidance_scale"}, "rows", "This varies along the columns already", 422),
         ({"columns": "1,51"}, "columns", "Input should be a number from 0 to 50", 422),
         ({"rows": "five"}, "rows", "Input should be a whole number.", 422),
-        ({"rows_field": "strength", "rows": "0.5"}, "rows", "strength has no effect on dreamsite/tiny-edit", 422),
+        ({"rows_field": "image_guidance_scale", "rows": "2"}, "rows", "image_guidance_scale has no effect on", 422),
         ({"columns_field": "seed", "columns": " ".join(map(str, range(37)))}, "columns", "at most 36 pictures", 422),
         (
             {"columns_field": "seed", "columns": " ".join(map(str, range(19)))},
@@ -161,17 +177,17 @@ def test_invalid_axes_are_explained_beside_them(
 
 def test_cost_and_duration_are_estimated(
     signed_in: Client,
-    tiny_edit: DiffusionModel,
     settings: Settings,
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    tiny_edit.run_timings.create(pixels=196_608, images=1, step_seconds=0.1, other_seconds=1)
-    form = {**FIELDS, **GRID, "width": "512", "height": "384"}
-    register_worker("here-1", models=[TINY])
+    redraw = DiffusionModel.objects.get(pk=REDRAW)
+    redraw.run_timings.create(pixels=27_648, images=1, step_seconds=0.1, other_seconds=1)
+    form = {**FIELDS, **GRID, "width": "192", "height": "144"}
+    register_worker("here-1", models=[REDRAW])
     estimate = signed_in.post("/studio/estimate", form).json()
     # Three of 5 steps and three of 10, one after the other.
-    assert estimate["sheet"] == "about 10 s · starts at once · costs 8.85 of the 5000 left today"
-    assert "costs 3.93" in estimate["words"], "of the single request, as ever"
+    assert estimate["sheet"] == "about 10 s · starts at once · costs 0.995 of the 5000 left today"
+    assert "costs 0.442" in estimate["words"], "of the single request, as ever"
     assert signed_in.post("/studio/estimate", FIELDS).json()["sheet"] == ""
     many = {**form, "columns_field": "seed", "columns": " ".join(map(str, range(18)))}
     for fields in (form, many):
@@ -182,15 +198,15 @@ def test_cost_and_duration_are_estimated(
         ({"columns": ""}, "Write values with commas between, such as 2, 4, 7.5."),
         ({"columns": "1,51"}, "Input should be a number from 0 to 50."),
         (
-            {"rows_field": "strength", "rows": "1"},
-            "strength has no effect on dreamsite/tiny-edit; choose another parameter.",
+            {"rows_field": "image_guidance_scale", "rows": "1"},
+            "image_guidance_scale has no effect on dreamsite/tiny-redraw; choose another parameter.",
         ),
     ]:
         assert signed_in.post("/studio/estimate", {**form, **fields}).json()["sheet"] == words
     settings.USER_MAX_QUEUED = 5
     estimate = signed_in.post("/studio/estimate", form).json()
     assert "These are 6 requests, and 5 more of at most 5 can be queued" in estimate["sheet"]
-    assert "costs 3.93" in estimate["words"]
+    assert "costs 0.442" in estimate["words"]
     assert not Generation.objects.exists()
     assert not ContactSheet.objects.exists()
 
@@ -272,7 +288,7 @@ def test_a_trashed_sheet_is_not_listed(signed_in: Client) -> None:
 def test_the_remaining_cells_are_canceled_together(signed_in: Client) -> None:
     explore(signed_in)
     sheet = ContactSheet.objects.get()
-    queue.claim("default", "here-1", {TINY: ""})
+    queue.claim("default", "here-1", {REDRAW: ""})
     answer = signed_in.post(f"/sheets/{sheet.pk}/cancel", follow=True)
     states = list(sheet.generations.order_by("cell").values_list("state", "cancel_requested"))
     assert [state for state, _ in states] == ["running"] + ["canceled"] * 5
@@ -293,14 +309,16 @@ def test_a_sheet_fills_while_one_looks(service: Service) -> None:
         page.wait_for_url(f"{service.url}/")  # until its scripts run
         page.set_input_files("#image", {"name": "a.png", "mimeType": "image/png", "buffer": photo(64, 64)})
         page.get_by_label("What should happen to it?").fill("make it night")
-        page.locator("#num_inference_steps").fill("20")
+        # Long enough to be canceled.
+        page.locator("#model_id").select_option(REDRAW)
+        page.locator("#num_inference_steps").fill("150")
         page.get_by_text("Contact sheet", exact=True).click()
         page.locator("#columns_field").select_option("Seed")
         page.locator("#columns").fill("1, 2")
         page.locator("#rows_field").select_option("Prompt")
         page.locator("#rows").fill("make it night\nmake it snow")
         expect(page.locator("#cells")).to_have_text("4 pictures")
-        expect(page.locator("#sheet-estimate")).to_contain_text("costs 1.31")
+        expect(page.locator("#sheet-estimate")).to_contain_text("costs 8.8")
         page.get_by_role("button", name="Create contact sheet").click()
         page.wait_for_url("**/sheets/**")
         expect(page.get_by_role("heading", level=1)).to_have_text("Seed × prompt")
@@ -350,7 +368,7 @@ def made_sheet(user: User) -> ContactSheet:
 def test_a_sheet_says_what_its_cells_share_and_how_to_go_on(signed_in: Client, alice: User) -> None:
     page = signed_in.get(f"/sheets/{made_sheet(alice).pk}/").content.decode()
     shared = re.sub(r"<.*?>|\s+", " ", page.partition('"fixed-values">')[2].partition("</p>")[0]).split()
-    assert " ".join(shared) == "Model dreamsite/tiny-edit Steps 20 Guidance 7.5 Image guidance 1.5"
+    assert " ".join(shared) == "Model dreamsite/tiny-edit Steps 20"
     first = Generation.objects.get(cell=0)
     assert f'data-studio="/?from={first.pk}&amp;mode=exact"' in page
     extend = f"/?from={first.pk}&amp;mode=exact&amp;columns_field=seed&amp;columns=5%2C+7%2C+9%2C+11"
@@ -411,7 +429,9 @@ def test_labels_that_cannot_be_drawn_are_numbered(signed_in: Client, alice: User
 
     def drawn(*prompts: str) -> bytes:
         ContactSheet.objects.filter(pk=sheet.pk).update(columns={"field": "prompt", "values": prompts})
-        return signed_in.get(f"/sheets/{sheet.pk}/sheet.png").content
+        content = signed_in.get(f"/sheets/{sheet.pk}/sheet.png").content
+        assert b"c2pa" in content
+        return encoding.decode(content).tobytes()
 
     drawable = "été, größer: 7.5 × “ñ”, сделай ночь"
     assert labelled_grid.can_write(drawable)

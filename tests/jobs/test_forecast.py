@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, User
 from generation.broker import progress
+from generation.images.inputs import Inputs
 from generation.jobs import forecast, submission
 from generation.jobs.forecast import Forecast
 from generation.models import (
@@ -32,8 +33,8 @@ def token(alice: User) -> ApiToken:
 
 @pytest.fixture
 def timing(tiny_edit: DiffusionModel) -> RunTiming:
-    """Return a timing of 0.1 s per step of one picture of 128 x 128, and of 1 s for everything else."""
-    return RunTiming.objects.create(model_id=MODEL, pixels=128 * 128, images=1, step_seconds=0.1, other_seconds=1.0)
+    """Return a timing of 1 s per step of one picture of 128 x 128, and of 1 s for all else."""
+    return RunTiming.objects.create(model_id=MODEL, pixels=128 * 128, images=1, step_seconds=1.0, other_seconds=1.0)
 
 
 def of_queued(generation: Generation) -> Forecast:
@@ -55,7 +56,7 @@ def is_later(seconds: float, end: datetime, before: datetime) -> bool:
 
 def test_it_works(token: ApiToken, timing: RunTiming) -> None:
     register_worker("worker-1", models=[MODEL])
-    first, second = (submit(token, num_inference_steps="20") for _ in range(2))
+    first, second = (submit(token, num_inference_steps="2") for _ in range(2))
     expected = of_queued(second)
     assert (expected.position, expected.reason) == (2, "1 request runs before it.")
     assert ends_in(3.0 * scale(first), first)
@@ -69,19 +70,19 @@ def scale(generation: Generation) -> float:
 def test_two_workers_share_the_queue(token: ApiToken, timing: RunTiming) -> None:
     for name in ("worker-1", "worker-2"):
         register_worker(name, models=[MODEL])
-    rows = [submit(token, num_inference_steps="20") for _ in range(4)]
+    rows = [submit(token, num_inference_steps="2") for _ in range(4)]
     assert ends_in(6.0 * scale(rows[3]), rows[3])
 
 
 def test_a_running_generation_counts_with_its_remaining_time(token: ApiToken, timing: RunTiming) -> None:
     register_worker("worker-1", models=[MODEL])
     running = claimed(token)
-    progress.report([running.pk], progress.Progress(75, 100, "denoising"))
-    queued = submit(token, num_inference_steps="20")
-    assert ends_in((11.0 * 0.25 + 3.0) * scale(queued), queued)
+    progress.report([running.pk], progress.Progress(3, 4, "denoising"))
+    queued = submit(token, num_inference_steps="2")
+    assert ends_in((3.0 * 0.25 + 3.0) * scale(queued), queued)
     before = timezone.now()
     finish = forecast.of_running([running], progress.latest([running.pk]))[running.pk]
-    assert is_later(11.0 * 0.25 * scale(running), finish, before)
+    assert is_later(3.0 * 0.25 * scale(running), finish, before)
 
 
 def test_positions_are_in_claim_order(token: ApiToken, bob: User, timing: RunTiming) -> None:
@@ -114,11 +115,11 @@ def test_without_recorded_timings_there_is_no_estimate(token: ApiToken) -> None:
 
 
 def test_timings_are_moving_averages(token: ApiToken) -> None:
-    row = submit(token, num_inference_steps="10")
+    row = submit(token, num_inference_steps="2")
     forecast.record([row], {"denoising": 2.0, "encoding": 0.1, "decoding": 0.1, "safety": 0.1, "storing": 0.1})
     forecast.record([row], {"loading": 4.0, "denoising": 4.0, "decoding": 0.4})
     timing = RunTiming.objects.get()
-    assert timing.step_seconds == pytest.approx(0.2 + 0.3 * 0.2)
+    assert timing.step_seconds == pytest.approx(1.0 + 0.3 * 1.0)
     assert timing.other_seconds == pytest.approx(0.4)
     assert DiffusionModel.objects.get(pk=MODEL).load_seconds == 4.0
 
@@ -126,7 +127,7 @@ def test_timings_are_moving_averages(token: ApiToken) -> None:
 def test_a_cold_model_adds_its_loading_time(token: ApiToken, timing: RunTiming) -> None:
     DiffusionModel.objects.filter(pk=MODEL).update(load_seconds=30.0)
     register_worker("worker-1", models=["someone/else"])
-    row = submit(token, num_inference_steps="20")
+    row = submit(token, num_inference_steps="2")
     assert ends_in(30.0 + 3.0 * scale(row), row)
 
 
@@ -139,7 +140,7 @@ def test_estimates_move_with_time(token: ApiToken, timing: RunTiming) -> None:
 
 def drafts_of(user: User, count: int) -> list[Generation]:
     parameters = ImageToImageParameters(prompt="make it night", num_inference_steps=20)
-    request = submission.Request(user, None, parameters, None, size=(128, 128))
+    request = submission.Request(user, None, parameters, Inputs(), size=(128, 128))
     return [submission.build(request) for _ in range(count)]
 
 
@@ -149,14 +150,14 @@ def test_an_estimate_writes_nothing_and_is_what_a_submission_gets(
     register_worker("worker-1", models=[MODEL])
     bobs = ApiToken.objects.issue(bob, "laptop")[0]
     for waiting in (token, bobs, bobs, token):
-        submit(waiting, num_inference_steps="20")
+        submit(waiting, num_inference_steps="2")
     drafts = drafts_of(bob, 3)
     with CaptureQueriesContext(connection) as queries:
         estimates = submission.estimate_together(drafts)
     statements = [query["sql"].split(maxsplit=1)[0].upper() for query in queries]
     assert statements
     assert set(statements) == {"SELECT"}
-    submission.submit_together(drafts, None)
+    submission.submit_together(drafts, Inputs())
     forecasts = forecast.of_queued(drafts)
     for draft, estimated in zip(drafts, estimates, strict=True):
         queued = forecasts[draft.pk]

@@ -11,6 +11,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import ApiToken
+from generation.images.inputs import Inputs
 from generation.images.uploads import Upload
 from generation.jobs import idempotency, submission
 from generation.models import (
@@ -101,8 +102,8 @@ class TestRows:
         parameters = ImageToImageParameters(prompt=prompt)
         digest = idempotency.fingerprint("/image-to-image", parameters, picture.sha256)
         idempotent = idempotency.IdempotentRequest(token.user, token, key, digest)
-        request = submission.Request(token.user, token, parameters, picture)
-        return submission.submit_once(lambda: [submission.build(request)], picture, idempotent)
+        request = submission.Request(token.user, token, parameters, Inputs(picture))
+        return submission.submit_once(lambda: [submission.build(request)], Inputs(picture), idempotent)
 
     def test_the_loser_of_a_race_stores_nothing(self, alices: ApiToken) -> None:
         first = self.submit(alices)

@@ -56,15 +56,15 @@ def test_requests_per_minute_are_limited(token: ApiToken, settings: Settings) ->
 
 
 def test_daily_cost_is_limited(token: ApiToken, settings: Settings) -> None:
-    cost = submit(token, num_inference_steps="10").cost
-    settings.USER_MAX_DAILY_COST = cost * 2.5
-    submit(token, num_inference_steps="10")
-    error = refusal_of(token, num_inference_steps="10")
+    cost = submit(token, num_inference_steps="2").cost
+    settings.USER_MAX_DAILY_COST = cost * 2.75
+    submit(token, num_inference_steps="2")
+    error = refusal_of(token, num_inference_steps="2")
     assert error.code is ErrorCode.COST_EXCEEDED
-    assert error.remaining == pytest.approx(cost * 0.5)
+    assert error.remaining == pytest.approx(cost * 0.75)
     assert error.reset <= 24 * 3600 + 1
     assert (error.headers["Retry-After"], error.headers["X-Should-Retry"]) == (str(error.reset), "false")
-    submit(token, num_inference_steps="4")
+    submit(token, num_inference_steps="1")
 
 
 def test_failed_generations_cost_what_they_used_and_unstarted_ones_nothing(token: ApiToken) -> None:

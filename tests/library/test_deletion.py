@@ -29,9 +29,11 @@ from generation.recipes import Recipe
 from tests.support.generations import (
     existing,
     files_of,
+    half_mask,
     make_generation,
     unnamed_files,
 )
+from tests.support.pictures import scene
 from tests.support.service import (
     Service,
     generate_two,
@@ -78,7 +80,10 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
         "negative_prompt": "zebra",
         "image_url": "https://zebra.example/zebra.png",
     }
-    generation = make_generation(alices.user, state, token=alices, num_images_per_prompt=2, flagged=[1], **words)
+    inputs: dict[str, Any] = {"mask": half_mask(96, 64), "references": [scene(32, 32), scene(32, 48)]}
+    generation = make_generation(
+        alices.user, state, token=alices, num_images_per_prompt=2, flagged=[1], **inputs, **words
+    )
     Generation.objects.filter(pk=generation.pk).update(
         cost=3.5, warnings=["zebra is no field"], error_message="zebra" if generation.error_code else ""
     )
@@ -90,6 +95,7 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     redis_client().xadd(stream, {"prompt": "zebra"})
     names = files_of(generation)
     assert existing(names) == names
+    assert len(names) == (12 if state == State.SUCCEEDED else 8)
 
     assert api.delete(path_of(generation)).status_code == 204
     assert existing(names) == []
@@ -109,6 +115,9 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     assert [(image.nsfw, image.file.name, image.thumbnail.name) for image in row.images.all()] == (
         [(False, "", ""), (True, "", "")] if state == State.SUCCEEDED else []
     )
+    assert (row.mask_sha256, row.open_share) == (generation.mask_sha256, 0.5)
+    assert row.input_file_names == []
+    assert [reference.sha256 for reference in row.references.all()] == [f"{0:064x}", f"{1:064x}"]
     key.refresh_from_db()
     assert (key.generation, key.answer) == (row, "")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from accounts.models import User
 from generation.filters import HistoryFilters
+from generation.images.inputs import Inputs
 from generation.images.uploads import read_upload
 from generation.jobs import submission
 from generation.library import (
@@ -190,12 +191,10 @@ def test_many_generations_are_indexed_together(alice: User) -> None:
 
 @pytest.mark.usefixtures("redis")
 def test_submissions_are_indexed_and_dry_runs_are_not(alices: Any) -> None:
-    picture = read_upload(io.BytesIO(photo()), max_pixels=1_000_000)
+    inputs = Inputs(read_upload(io.BytesIO(photo()), max_pixels=1_000_000))
     for prompt in ("submitted words", "estimated words"):
-        draft = submission.build(
-            submission.Request(alices.user, alices, ImageToImageParameters(prompt=prompt), picture)
-        )
-        (submission.submit(draft, picture) if prompt.startswith("submitted") else submission.estimate(draft))
+        draft = submission.build(submission.Request(alices.user, alices, ImageToImageParameters(prompt=prompt), inputs))
+        (submission.submit(draft, inputs) if prompt.startswith("submitted") else submission.estimate(draft))
     assert len(search_ids(alices.user, "words")) == 1
     assert len(search_ids(alices.user, "submitted")) == 1
 

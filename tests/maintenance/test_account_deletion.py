@@ -39,12 +39,14 @@ from generation.models import (
     GeneratedImage,
     Generation,
     IdempotencyKey,
+    ReferencePicture,
     ShareLink,
     StagedFiles,
     State,
 )
 from generation.parameters import ErrorCode
-from tests.support.generations import make_generation, unnamed_files
+from tests.support.generations import half_mask, make_generation, unnamed_files
+from tests.support.pictures import scene
 
 PAGE = "/settings/delete"
 PASSWORD = {"password": "alice-password"}
@@ -77,7 +79,8 @@ def before(db: None) -> set[str]:
 def create_everything(user: User) -> None:
     """Give an account one row of everything."""
     token, _ = ApiToken.objects.issue(user, "laptop")
-    generation = make_generation(user, token=token, num_images_per_prompt=2, prompt="a secret picture")
+    inputs: dict[str, Any] = {"mask": half_mask(96, 64), "references": [scene(32, 32)]}
+    generation = make_generation(user, token=token, num_images_per_prompt=2, prompt="a secret picture", **inputs)
     make_generation(user, State.FAILED)
     deletion.delete(make_generation(user))
     Generation.objects.filter(pk=make_generation(user).pk).update(trashed=timezone.now())
@@ -137,7 +140,7 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
     assert receipt(client, address) == {
         "requests": 4,
         "pictures": 3,
-        "files": 3 * 2 + 2 * 3,
+        "files": 3 * 2 + 2 * 3 + 2 * 2,
         "token": 1,
         "share links": 2,
         "contact sheet": 1,
@@ -158,6 +161,7 @@ def test_it_works(client: Client, alice: User, bob: User, charlie: User, before:
         DataExport,
         StagedFiles,
         FileDeletion,
+        ReferencePicture,
         AccessAttempt,
     ):
         assert not model.objects.exists()
@@ -269,7 +273,7 @@ def test_the_job_may_be_killed_at_any_moment(
     account_jobs.run_all(never_stop)
     job = AccountDeletion.objects.get()
     assert job.finished
-    assert (job.counts["generations"], job.counts["files"]) == (4, 12)
+    assert (job.counts["generations"], job.counts["files"]) == (4, 16)
     reaper.reap(abandoned=timedelta(0))
     assert files() == before
     assert unnamed_files() == []

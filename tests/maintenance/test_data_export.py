@@ -28,7 +28,8 @@ from generation.models import (
     ShareLink,
     State,
 )
-from tests.support.generations import make_generation, unnamed_files
+from tests.support.generations import half_mask, make_generation, unnamed_files
+from tests.support.pictures import scene
 
 PAGE = "/settings/export"
 
@@ -57,10 +58,11 @@ def download(client: Client, export: DataExport) -> bytes:
 
 @pytest.mark.django_db(transaction=True)
 def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any) -> None:
-    generation = make_generation(alice, token=alices, num_images_per_prompt=2)
+    inputs: dict[str, Any] = {"mask": half_mask(96, 64), "references": [scene(32, 32)]}
+    generation = make_generation(alice, token=alices, num_images_per_prompt=2, **inputs)
     trashed = make_generation(alice, prompt="make it snow")
     Generation.objects.filter(pk=trashed.pk).update(trashed=timezone.now(), title="Ümläut", note="<b>")
-    deleted = make_generation(alice)
+    deleted = make_generation(alice, **inputs)
     deletion.delete(deleted)
     make_generation(alice, State.FAILED)
     ShareLink.objects.create(user=generation.user, generation=generation, code="c" * 43)
@@ -96,8 +98,11 @@ def test_it_works(client: Client, alice: User, alices: ApiToken, tiny_edit: Any)
     assert recipes[2]["deleted"]
     files = {image["file"] for recipe in recipes for image in recipe["images"] if image["file"]}
     files |= {recipe["input"]["file"] for recipe in recipes if recipe["input"]["file"]}
+    files |= {recipes[0]["mask"]["file"], recipes[0]["further_inputs"][0]["file"]}
     assert pictures == files
-    assert len(pictures) == 3 + 2 + 1
+    assert len(pictures) == 5 + 2 + 1
+    assert (recipes[2]["mask"]["file"], recipes[2]["further_inputs"][0]["file"]) == (None, None)
+    assert recipes[1]["mask"] is None
 
 
 def run_export(user: User) -> DataExport:

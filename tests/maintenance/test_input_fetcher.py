@@ -5,6 +5,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from hashlib import sha256
+from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
@@ -14,13 +16,15 @@ from PIL import Image
 
 from accounts.models import ApiToken
 from generation.images import storage
+from generation.images.inputs import Inputs
+from generation.images.masks import Mask
 from generation.jobs import forecast, input_fetches, limits, queue, submission
-from generation.library import files
+from generation.library import deletion, files
 from generation.maintenance import input_fetcher, reaper
 from generation.maintenance.input_fetcher import InputFetcher
 from generation.models import Generation, InputFetch, StagedFiles, State, UserShare
 from generation.parameters import ErrorCode, ImageToImageParameters
-from tests.support.generations import unnamed_files
+from tests.support.generations import existing, files_of, unnamed_files
 from tests.support.jobs import claim
 from tests.support.pictures import photo
 from tests.support.remotes import WAIT_SECONDS, Server, answer, serving
@@ -31,9 +35,17 @@ PICTURE = photo(64, 64)
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis", "tiny_edit")]
 
 
-def request(token: ApiToken, url: str) -> Generation:
-    parameters = ImageToImageParameters(prompt="make it night", image_url=url, num_inference_steps=2, seed=3)
-    return submission.submit(submission.build(submission.Request(token.user, token, parameters, None)), None)
+def request(token: ApiToken, url: str, mask: Mask | None = None, **fields: Any) -> Generation:
+    parameters = ImageToImageParameters(prompt="make it night", image_url=url, num_inference_steps=2, seed=3, **fields)
+    inputs = Inputs(mask=mask)
+    return submission.submit(submission.build(submission.Request(token.user, token, parameters, inputs)), inputs)
+
+
+def small_mask() -> Mask:
+    """A mask of a quarter of the width and of the height of `PICTURE`: in that, (16, 16, 32, 32) may change."""
+    picture = Image.new("1", (16, 16))
+    picture.paste(255, (4, 4, 8, 8))
+    return Mask(picture)
 
 
 def fetch_next() -> None:
@@ -94,6 +106,42 @@ def test_it_is_fetched_before_a_worker_claims_it(alices: ApiToken, client: Clien
     assert limits.stored_bytes(alices.user) == generation.input_bytes + generation.output_bytes
     assert "was drawn at 128 x 128 pixels and scaled back to 64 x 64" in generation.warnings[-1]
     assert unnamed_files() == []
+
+
+@pytest.mark.usefixtures("_loopback")
+@pytest.mark.parametrize(("padding", "box"), [(None, (0, 0, 64, 64)), (4, (12, 12, 36, 36))])
+def test_a_mask_is_fitted_to_what_is_fetched(alices: ApiToken, padding: int | None, box: tuple[int, ...]) -> None:
+    with serving(answer(PICTURE)) as server:
+        waiting = request(alices, server.url, small_mask(), mask_padding=padding)
+        unfitted = waiting.mask_file_names
+        assert existing(unfitted) == unfitted
+        fetch_next()
+    generation = Generation.objects.get()
+    assert claim() == generation
+    stored = storage.read(str(generation.mask.name))
+    mask = Image.open(io.BytesIO(stored))
+    assert (mask.mode, mask.size, mask.getbbox()) == ("1", (64, 64), (16, 16, 32, 32))
+    assert (generation.mask_sha256, generation.open_share) == (sha256(stored).hexdigest(), 1 / 16)
+    recipe = generation.get_recipe()
+    assert recipe.inpainting
+    assert (recipe.inpainting.box, recipe.result_size) == (box, (64, 64))
+    assert generation.warnings[-1] == "The mask of 16 x 16 pixels was fitted to the picture of 64 x 64."
+    names = files_of(generation)
+    assert existing(names) == names
+    assert generation.input_bytes == sum(default_storage.size(name) for name in names)
+    assert (existing(unfitted), unnamed_files()) == ([], [])
+
+
+@pytest.mark.usefixtures("_loopback")
+def test_the_mask_of_what_cannot_be_fetched_is_deleted_with_its_request(alices: ApiToken) -> None:
+    with serving(answer(b"<html>")) as server:
+        failed = request(alices, server.url, small_mask())
+        fetch_next()
+    assert state_of(failed) == (State.FAILED, ErrorCode.IMAGE_URL_REFUSED)
+    names = failed.input_file_names
+    assert existing(names) == names == failed.mask_file_names
+    assert deletion.delete(failed)
+    assert (existing(names), unnamed_files()) == ([], [])
 
 
 def test_a_private_address_is_refused(alices: ApiToken) -> None:

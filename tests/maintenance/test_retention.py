@@ -20,8 +20,9 @@ from generation.models import (
     RetentionRule,
     State,
 )
-from tests.support.generations import make_generation, unnamed_files
+from tests.support.generations import existing, files_of, half_mask, make_generation, unnamed_files
 from tests.support.html import squeeze
+from tests.support.pictures import scene
 
 PAGE = "/admin/operations/retention/"
 
@@ -51,12 +52,14 @@ def operator(client: Client, bob: User) -> Client:
 
 
 def test_what_each_kind_of_rule_removes(alice: User) -> None:
-    old, young = create_old(alice, 31), create_old(alice, 29)
-    names = [str(old.input.name), str(old.input_thumbnail.name)]
+    inputs: dict[str, Any] = {"mask": half_mask(96, 64), "references": [scene(32, 32)]}
+    old, young = create_old(alice, 31, **inputs), create_old(alice, 29, **inputs)
+    names = files_of(old)[:6]
     assert retention.step(rule(RetentionRule.What.UPLOADS), 10) == 1
     old.refresh_from_db()
-    assert not old.input
-    assert not any(default_storage.exists(name) for name in names)
+    assert (old.input_file_names, old.input_bytes, old.open_share) == ([], 0, 0.5)
+    assert existing(names) == []
+    assert existing(files_of(young)) == files_of(young)
     assert default_storage.exists(str(old.images.get().file.name))
     assert (old.prompt, old.deleted) == ("make it night", None)
 
@@ -67,6 +70,19 @@ def test_what_each_kind_of_rule_removes(alice: User) -> None:
     assert retention.step(rule(RetentionRule.What.ROWS), 10) == 1
     assert list(Generation.objects.all()) == [young]
     assert unnamed_files() == []
+
+
+def test_a_rule_of_uploads_removes_inputs_whose_picture_was_never_fetched(alice: User) -> None:
+    masked = create_old(alice, 31, State.FAILED, mask=half_mask(96, 64))
+    referencing = create_old(alice, 31, State.FAILED, references=[scene(32, 32)])
+    Generation.objects.update(input="", input_thumbnail="")
+    names = [*files_of(masked)[2:], *files_of(referencing)[2:]]
+    assert existing(names) == names
+    uploads = rule(RetentionRule.What.UPLOADS)
+    assert retention.preview(uploads).count == 2
+    assert retention.step(uploads, 10) == 2
+    assert existing(names) == []
+    assert retention.preview(uploads).count == 0
 
 
 def test_a_rule_applies_to_one_or_all_final_states(alice: User) -> None:

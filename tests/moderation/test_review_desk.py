@@ -12,7 +12,9 @@ from accounts.models import User
 from generation.models import Generation, ShareLink
 from generation.models.review import Reason, Review, ReviewClaim, ReviewDecision
 from generation.moderation import review, review_queue
+from tests.support.generations import half_mask
 from tests.support.html import squeeze
+from tests.support.pictures import scene
 from tests.support.review import DESK, ago, flagged, scored
 
 
@@ -142,7 +144,7 @@ def test_the_number_of_queries_is_constant(desk: Client, alice: User) -> None:
         with CaptureQueriesContext(connection) as queries:
             desk.get(DESK)
         counted.append(len(queries))
-    assert counted[0] == counted[1] <= 30
+    assert counted[0] == counted[1] <= 31
 
 
 def test_a_removed_upload_is_not_shown_as_failed(desk: Client, alice: User) -> None:
@@ -152,6 +154,22 @@ def test_a_removed_upload_is_not_shown_as_failed(desk: Client, alice: User) -> N
     page = desk.get(DESK, {"image": image.pk}).content.decode()
     assert f"{DESK}{image.pk}/input" not in page
     assert "The upload was removed." in page
+
+
+def test_masks_and_further_pictures_are_shown_until_they_are_removed(desk: Client, alice: User) -> None:
+    image = flagged(alice, mask=half_mask(96, 64), references=[scene(32, 48)])
+    page = desk.get(DESK).content.decode()
+    assert "50 % may change" in page
+    for which in ("mask", "reference-0"):
+        assert f"{DESK}{image.pk}/{which}" in page
+        assert desk.get(f"{DESK}{image.pk}/{which}")["Content-Type"].startswith("image/")
+    assert desk.get(f"{DESK}{image.pk}/reference-1").status_code == 404
+    image.generation.references.update(file="", thumbnail="")
+    Generation.objects.update(mask="", mask_thumbnail="")
+    page = desk.get(DESK).content.decode()
+    for which in ("mask", "reference-0"):
+        assert f"{DESK}{image.pk}/{which}" not in page
+        assert desk.get(f"{DESK}{image.pk}/{which}").status_code == 404
 
 
 def test_the_status_renews_claims_and_counts(desk: Client, dora: User, alice: User, erin: User) -> None:

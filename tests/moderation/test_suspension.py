@@ -9,7 +9,8 @@ import pytest
 
 from accounts.models import ApiToken, User
 from generation.api.errors import answer_exception
-from generation.images.uploads import Upload, read_upload
+from generation.images.inputs import Inputs
+from generation.images.uploads import read_upload
 from generation.jobs import contact_sheets, submission
 from generation.models import (
     ContactSheet,
@@ -26,21 +27,21 @@ from tests.support.pictures import photo
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 
 
-def picture() -> Upload:
-    return read_upload(BytesIO(photo()), max_pixels=1_000_000)
+def inputs() -> Inputs:
+    return Inputs(read_upload(BytesIO(photo()), max_pixels=1_000_000))
 
 
 def build(token: ApiToken) -> Generation:
     return submission.build(
-        submission.Request(token.user, token, ImageToImageParameters(prompt="make it night"), picture())
+        submission.Request(token.user, token, ImageToImageParameters(prompt="make it night"), inputs())
     )
 
 
 def test_a_request_that_was_authenticated_before_is_refused(alices: ApiToken, charlie: User) -> None:
-    queued, late = submission.submit(build(alices), picture()), build(alices)
+    queued, late = submission.submit(build(alices), inputs()), build(alices)
     assert suspension.suspend(alices.user, by=charlie) == 1
     with pytest.raises(submission.Suspended) as refused:
-        submission.submit(late, picture())
+        submission.submit(late, inputs())
     with pytest.raises(submission.Suspended):
         submission.estimate(late)
     answer = answer_exception(refused.value, {})
@@ -55,7 +56,7 @@ def test_a_contact_sheet_is_refused_too(alice: User, charlie: User) -> None:
     assert columns
     suspension.suspend(User.objects.get(pk=alice.pk), by=charlie)
     with pytest.raises(submission.Suspended):
-        contact_sheets.submit_once(alice, {"prompt": "make it night"}, picture(), contact_sheets.Grid(columns, None))
+        contact_sheets.submit_once(alice, {"prompt": "make it night"}, inputs(), contact_sheets.Grid(columns, None))
     assert not Generation.objects.exists()
     assert not ContactSheet.objects.exists()
     assert unnamed_files() == []
@@ -66,6 +67,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from django.db import connection, connections, transaction
 from accounts.models import User
+from generation.images.inputs import Inputs
 from generation.images.uploads import read_upload
 from generation.jobs import submission
 from generation.models import Generation
@@ -75,7 +77,7 @@ from tests.support.service import wait_until
 
 alice = User.objects.create_user("alice")
 admin = User.objects.create_superuser("admin")
-picture = read_upload(BytesIO(open("dreamsite/static/sample.jpg", "rb").read()), max_pixels=50_000_000)
+inputs = Inputs(read_upload(BytesIO(open("dreamsite/static/sample.jpg", "rb").read()), max_pixels=50_000_000))
 
 def suspend():
     try:
@@ -85,14 +87,15 @@ def suspend():
 
 def waits_for_a_lock():
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        # Not pg_stat_activity, which tells a transaction of the connections when it first asked alone.
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return cursor.fetchone()[0]
 
 with ThreadPoolExecutor(1) as pool:
     with transaction.atomic():
         # It has seen that its user is active, and is not committed yet.
         parameters = ImageToImageParameters(prompt="make it night")
-        submission.submit(submission.build(submission.Request(alice, None, parameters, picture)), picture)
+        submission.submit(submission.build(submission.Request(alice, None, parameters, inputs)), inputs)
         suspended = pool.submit(suspend)
         wait_until(lambda: suspended.done() or waits_for_a_lock(), "the suspension's wait for the lock")
         print("waits" if not suspended.done() else "does not wait")

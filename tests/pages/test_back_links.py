@@ -129,7 +129,7 @@ def test_the_arrows_keep_the_filters(
     history = content(signed_in, f"/history/?{query}")
     assert re.findall(r'id="to-[^"]+" href="([^"]+)"', history) == [address_of(one, query) for one in reversed(matches)]
     # With both words and filters, each neighbour takes one more query, to plan the search.
-    with django_assert_max_num_queries(13 if "q=" in query else 11):
+    with django_assert_max_num_queries(15 if "q=" in query else 13):
         page = content(signed_in, address_of(middle, query))
     assert neighbours(page) == (address_of(newest, query), address_of(oldest, query))
     assert f'href="/history/?{query}" data-key="u"' in page

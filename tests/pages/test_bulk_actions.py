@@ -19,7 +19,8 @@ from generation.images import storage
 from generation.library import archive
 from generation.models import Generation, State
 from generation.pages import bulk_actions
-from tests.support.generations import make_generation
+from tests.support.generations import half_mask, make_generation
+from tests.support.pictures import scene
 
 
 @pytest.fixture
@@ -97,10 +98,11 @@ def test_other_users_cannot_change_favourites(client: Client, alice: User, bob: 
 
 
 def test_an_archive_holds_every_picture_and_its_recipe(alice: User) -> None:
-    first = make_generation(alice, num_images_per_prompt=2, flagged=[1], negative_prompt="people")
+    inputs: dict[str, Any] = {"mask": half_mask(96, 64), "references": [scene(32, 48)]}
+    first = make_generation(alice, num_images_per_prompt=2, flagged=[1], negative_prompt="people", **inputs)
     Generation.objects.filter(pk=first.pk).update(title="Städte bei Nacht", note="for the wall")
     failed = make_generation(alice, State.FAILED, prompt="!!!")
-    rows = Generation.objects.filter(user=alice).prefetch_related("images").order_by("pk")
+    rows = Generation.objects.filter(user=alice).prefetch_related("images", "references").order_by("pk")
     with zipfile.ZipFile(io.BytesIO(b"".join(archive.stream_zip(rows)))) as file:
         assert file.testzip() is None
         recipes = json.loads(file.read(archive.RECIPES))
@@ -109,13 +111,20 @@ def test_an_archive_holds_every_picture_and_its_recipe(alice: User) -> None:
         assert names == {
             archive.RECIPES,
             one["input"]["file"],
+            one["mask"]["file"],
+            one["further_inputs"][0]["file"],
             two["input"]["file"],
             *(i["file"] for i in one["images"]),
         }
         stem = f"{first.created:%Y-%m-%d}-stadte-bei-nacht-{first.pk.hex[-8:]}"
         assert one["images"][1]["file"] == f"{stem}-2.png"
+        assert file.read(f"{stem}-mask.png") == storage.read(str(first.mask))
+        assert file.read(f"{stem}-input-2.webp") == storage.read(str(first.references.get().file))
         assert file.read(f"{stem}-1.png") == storage.read(str(first.images.all()[0].file))
     assert (one["id"], one["title"], one["note"]) == (str(first.pk), "Städte bei Nacht", "for the wall")
+    assert one["mask"]["open_share"] == 0.5
+    assert (one["further_inputs"][0]["width"], one["further_inputs"][0]["height"]) == (32, 48)
+    assert (two["mask"], two["further_inputs"]) == (None, [])
     assert one["seeds"] == [1207, 1208]
     assert one["parameters"]["negative_prompt"] == "people"
     assert one["effective"]["width"] == 96

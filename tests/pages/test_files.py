@@ -52,7 +52,7 @@ def test_nginx_sends_what_the_web_process_would(
     image = make_generation(alice).images.get()
     secret = storage.store("test/secret.txt", b"secret")
     with (
-        nginx(tmp_path, live_server.url.removeprefix("http://"), Path(settings.MEDIA_ROOT)) as url,
+        nginx(tmp_path, live_server.url.removeprefix("http://"), stored_files=Path(settings.MEDIA_ROOT)) as url,
         httpx.Client(base_url=url) as client,
     ):
         own = client.get(image.file.url)

@@ -16,7 +16,7 @@ from generation import display
 from generation.images import storage
 from generation.library import deletion, related
 from generation.models import ContactSheet, GeneratedImage, Generation, State
-from tests.support.generations import make_generation
+from tests.support.generations import ENVIRONMENT, make_generation
 from tests.support.html import squeeze
 from tests.support.pictures import scene
 
@@ -230,6 +230,36 @@ def test_results_are_downloaded_in_the_chosen_format(signed_in: Client, alice: U
         assert max(ImageStat.Stat(difference).mean) < 4
 
 
+def test_the_page_shows_the_receipt(signed_in: Client, alice: User) -> None:
+    made = html(signed_in, make_generation(alice))
+    assert "<summary>Receipt</summary>" in made
+    assert "<dt>Software</dt><dd>dreamsite 1.0.0, torch 2.13.0+cpu, diffusers 0.42.0</dd>" in made
+    assert f"<dt>unet/config.json</dt><dd><code>{ENVIRONMENT['files']['unet/config.json']}</code></dd>" in made
+    assert "Receipt" not in html(signed_in, make_generation(alice, State.FAILED))
+
+
+def test_the_page_says_that_it_was_answered_from_an_earlier_request(
+    signed_in: Client, alice: User, bob: User, client: Client
+) -> None:
+    earlier, again = make_generation(alice), make_generation(alice)
+    Generation.objects.filter(pk=again.pk).update(reused_from=earlier)
+    address = reverse("anew", args=[again.pk])
+    for page in (html(signed_in, again), squeeze(signed_in.get(reverse("job", args=[again.pk])).content.decode())):
+        assert f'<a href="{page_of(earlier)}">an earlier request</a>' in page
+        assert f'action="{address}"' in page
+    assert "succeeded at once, with pictures of an earlier request" in html(signed_in, again)
+    assert "Make it anew" not in html(signed_in, earlier)
+    made = Generation.objects.order_by("-pk").exclude(pk__in=(earlier.pk, again.pk))
+    assert signed_in.post(address)["Location"] == page_of(made.get())
+    assert (made.get().state, made.get().recipe["seeds"]) == (State.QUEUED, again.recipe["seeds"])
+    deletion.trash(Generation.objects.filter(pk=earlier.pk))
+    assert page_of(earlier) not in html(signed_in, again)
+    Generation.objects.filter(pk=again.pk).update(input="")
+    assert "it has no picture" in signed_in.post(address, follow=True).content.decode()
+    client.force_login(bob)
+    assert client.post(address).status_code == 404
+
+
 def test_other_downloads_are_404(client: Client, alice: User, bob: User) -> None:
     generation = make_generation(alice)
     address = reverse("download", args=[generation.pk, 1, "jpg"])
@@ -331,7 +361,6 @@ def test_the_page_shows_everything(signed_in: Client, alice: User) -> None:
         "<code>1208</code>",
         "not flagged, score 0.01",
         "flagged, score 0.93",
-        "the model runs with 1.7475",
         "no effect on this model",
         "strength has no effect on dreamsite/tiny-edit",
         "my laptop",
@@ -414,11 +443,11 @@ def test_the_page_takes_a_constant_number_of_queries(
     for count in (1, 8):
         generations += [make_generation(alice, num_images_per_prompt=count, token=token if count > 1 else None)]
         make_generation(alice)
-        with django_assert_num_queries(11):
+        with django_assert_num_queries(13):
             assert signed_in.get(page_of(generations[-1])).status_code == 200
     Generation.objects.filter(pk=generations[-1].pk).update(source=parent.images.get())
     # Any number of ancestors takes two more.
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(15):
         assert signed_in.get(page_of(generations[-1])).status_code == 200
 
 

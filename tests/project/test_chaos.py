@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import pictures
 from tests.tools import chaos
 from tests.tools.chaos import AcceptedRequest, ChaosRequest
 
@@ -36,7 +37,8 @@ def test_no_generation_or_file_is_lost_duplicated_or_left_over(tmp_path_factory:
     ],
 )
 def test_the_audit_finds(change: dict[str, Any], problem: str, tmp_path: Path) -> None:
-    for name, content in (("alice/1-0.png", b"dream"), ("bob/1-0.png", b"dream"), ("other/1-0.png", b"nightmare")):
+    dream, nightmare = pictures.photo(8, 8), pictures.photo(9, 9)
+    for name, content in (("alice/1-0.png", dream), ("bob/1-0.png", dream), ("other/1-0.png", nightmare)):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(content)
     (tmp_path / "bob.webp").touch()

@@ -19,6 +19,7 @@ from dreamsite import checks
 from tests.support.environment import ROOT
 from tests.support.nginx import needs_nginx, nginx
 from tests.support.servers import QuietHandler
+from tests.support.web_process import WebProcess
 
 DEPLOY = ROOT / "deploy"
 # The file as a shell reads it, but for what belongs to a host and what is to be filled in.
@@ -27,7 +28,7 @@ SECRET_KEY = "0123456789 abcdefghijklmnopqrstuvwxyz 0123456789 abcdefghijklmnopq
 
 ANSWERS = """
 from django.test import Client
-for path in ("/ready", "/tokens/"):
+for path in ("/ready", "/metrics", "/tokens/"):
     print(Client().get(path, headers={"host": "dream.example.org"}).status_code)
 secure = Client().get("/accounts/sign-in", headers={"host": "dream.example.org", "x-forwarded-proto": "https"})
 print(secure["Strict-Transport-Security"])
@@ -50,11 +51,38 @@ def test_production_settings_raise_no_warning(tmp_path: Path) -> None:
     assert output == "System check identified no issues (2 silenced)."
 
 
-def test_only_readiness_is_answered_without_tls_and_hsts_binds_this_name_alone(tmp_path: Path) -> None:
+def test_only_monitoring_is_answered_without_tls_and_hsts_binds_this_name_alone(tmp_path: Path) -> None:
     shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", ANSWERS]
     answers = run(*shell, DATA_DIR=str(tmp_path), HTTPS="on", ALLOWED_HOSTS="dream.example.org").split()
-    # It is not ready, since nothing runs, but it answers.
-    assert answers == ["503", "301", "max-age=31536000"]
+    # It is not ready, since nothing runs, and has no metrics to read, but it answers.
+    assert answers == ["503", "404", "301", "max-age=31536000"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "header"),
+    [
+        ({}, "max-age=31536000"),
+        ({"HSTS_SUBDOMAINS": "on"}, "max-age=31536000; includeSubDomains"),
+        ({"HSTS_SUBDOMAINS": "on", "HSTS_PRELOAD": "on"}, "max-age=31536000; includeSubDomains; preload"),
+    ],
+)
+def test_hsts_binds_more_if_asked_for(tmp_path: Path, asked: dict[str, str], header: str) -> None:
+    with WebProcess(tmp_path, HTTPS="on", **asked) as web, web.client() as client:
+        answer = client.get("/accounts/sign-in", headers={"X-Forwarded-Proto": "https"})
+        assert (answer.status_code, answer.headers["Strict-Transport-Security"]) == (200, header)
+        assert client.get("/accounts/sign-in").status_code == 301
+
+
+def test_preload_without_subdomains_stops_the_start(tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "manage.py", "serve"],
+        cwd=ROOT,
+        env={**os.environ, "DATA_DIR": str(tmp_path), "HTTPS": "on", "HSTS_PRELOAD": "on", "PORT": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 1
+    assert "HSTS_PRELOAD=True needs HSTS_SUBDOMAINS=on" in finished.stderr
 
 
 def test_every_variable_of_the_environment_is_a_setting() -> None:
@@ -109,6 +137,7 @@ def test_nginx_bounds_clients_and_logs_no_secrets(tmp_path: Path) -> None:
         threading.Thread(target=site.serve_forever, daemon=True).start()
         client.get("/media/outputs/a.png?expires=1796058018&signature=e88513fa1e08", headers={"User-Agent": "curl"})
         client.get("/s/kJ8fQ2xYbW/picture")
+        client.get("/accounts/password/reset/MQ/kJ8fQ2xYbW")
         assert client.get("/", headers={"Cookie": "x" * 40_000}).status_code == 400
         assert 429 in {client.get("/").status_code for _ in range(400)}
         site.shutdown()

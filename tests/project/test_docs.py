@@ -16,7 +16,9 @@ from django.contrib.auth.models import Group
 from django.core.management import get_commands, load_command_class
 from django.urls import resolve
 from django.utils.module_loading import import_string
+from opentelemetry.sdk import environment_variables
 
+from dreamsite import __version__
 from generation.api.events import ServerSentEvent
 from generation.families import FAMILY_TRAITS, Family
 from generation.memory import choose_plan
@@ -63,12 +65,17 @@ def unquoted(cell: str) -> str:
     return cell.strip("`*")
 
 
+def test_the_newest_version_of_the_changelog_is_the_one_in_the_code() -> None:
+    unreleased, newest, *_ = re.findall(r"^## (\S+)", page("CHANGELOG.md"), re.M)
+    assert (unreleased, newest) == ("Unreleased", __version__)
+
+
 # Tables
 
 
 def test_every_field_and_its_default_are_documented() -> None:
     rows = {unquoted(name): default for name, default, _ in tables(page("docs/api.md"), "field", "default", "meaning")}
-    assert rows.pop("image") == "required"
+    assert [rows.pop(name) for name in ("image", "mask", "images[]")] == ["required", "none", "none"]
     assert rows == {name: default_text(name, field) for name, field in ImageToImageParameters.model_fields.items()}
 
 
@@ -273,19 +280,20 @@ def test_every_variable_that_a_page_names_is_a_setting(name: str) -> None:
     if name in ("CONTRIBUTING.md", "docs/architecture.md"):
         return  # they name constants of the code, too
     variables = set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b", page(name)))
-    of_others = {"CUDA_VISIBLE_DEVICES"} | hub_variables()
+    # OpenTelemetry's SDK reads the variables that it names.
+    of_others = {"CUDA_VISIBLE_DEVICES"} | hub_variables() | set(vars(environment_variables))
     assert variables - of_others <= {variable for variable, _ in settings_with_defaults()}
 
 
 def test_every_make_target_that_is_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", page("Makefile"), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", page("Makefile"), re.M))
     texts = [
         *PAGES,
         ROOT / ".ci" / "run",
         *(path for top in ("tests", "training") for path in (ROOT / top).rglob("*.py")),
     ]
     for path in texts:
-        used = set(re.findall(r"(?:`|^)make (?:-C \S+ )?([a-z]+)\b", path.read_text(), re.M))
+        used = set(re.findall(r"(?:`|^)make (?:-C \S+ )?([a-z-]+)\b", path.read_text(), re.M))
         assert used <= targets, path
 
 

@@ -1,5 +1,6 @@
 """Rules of the project: layers, types, style, migrations, and no torch in the web process."""
 
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -53,3 +54,10 @@ def test_the_extra_that_errors_name_has_the_packages_of_all_families() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     installed = {requirement.partition(">=")[0] for requirement in extras["gpu"]}
     assert {package for traits in FAMILY_TRAITS.values() for package in traits.packages} <= installed
+
+
+@pytest.mark.parametrize(("name", "value"), [("LOG_LEVEL", "loud"), ("TIME_ZONE", "Mars/Olympus"), ("PORT", "http")])
+def test_a_setting_that_cannot_be_read_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"{name}='{value}' is not a valid value"):
+        runpy.run_path(str(ROOT / "dreamsite" / "settings.py"))

@@ -25,7 +25,7 @@ def read_pins(name: str) -> dict[str, list[tuple[Requirement, int]]]:
     return pins
 
 
-@pytest.mark.parametrize("name", ["run", "dev", "gpu", "audit"])
+@pytest.mark.parametrize("name", ["run", "dev", "gpu", "observability", "audit"])
 def test_all_files_but_torchs_have_hashes(name: str) -> None:
     pins = read_pins(name)
     assert pins
@@ -46,9 +46,9 @@ def test_what_is_asked_for_is_pinned_within_its_range() -> None:
                 assert requirement.specifier.contains(specifier.version), f"{name}: {pin} for {requirement}"
 
 
-def test_development_and_gpus_use_the_same_releases() -> None:
+def test_development_and_extras_use_the_same_releases() -> None:
     run = read_pins("run")
-    for name in ("dev", "gpu"):
+    for name in ("dev", "gpu", "observability"):
         assert {package: pins for package, pins in read_pins(name).items() if package in run} == run
 
 

@@ -19,9 +19,9 @@ LONG = "0123456789 abcdefghijklmnopqrstuvwxyz"
 PRINT = "from django.conf import settings; print(settings.SECRET_KEY, *settings.URL_SECRET_KEYS, sep='|')"
 
 
-def print_keys(data_dir: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def print_keys(data_dir: Path, code: str = PRINT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", PRINT],
+        [sys.executable, "-c", code],
         cwd=ROOT,
         env={
             **os.environ,
@@ -44,6 +44,7 @@ def keys(data_dir: Path, **environment: str) -> list[str]:
         ("SECRET_KEY", "SECRET_KEY"),
         ("SECRET_KEY_FALLBACKS", "A key of SECRET_KEY_FALLBACKS"),
         ("URL_SECRET_KEY", "URL_SECRET_KEY"),
+        ("WATERMARK_KEY", "WATERMARK_KEY"),
     ],
 )
 def test_a_key_of_less_than_32_bytes_is_refused_in_one_line(tmp_path: Path, variable: str, name: str) -> None:
@@ -64,6 +65,15 @@ def test_keys_are_created_once_and_differ(tmp_path: Path) -> None:
     assert keys(tmp_path) == first
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("secret_key", "url_secret_key")]
     assert modes == [0o600, 0o600]
+
+
+def test_watermarks_have_a_key_that_no_other_key_changes(tmp_path: Path) -> None:
+    code = "from django.conf import settings; print(settings.WATERMARK_KEY)"
+    key = print_keys(tmp_path, code).stdout.strip()
+    path = tmp_path / "watermark_key"
+    assert path.read_text() == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert print_keys(tmp_path, code, SECRET_KEY=LONG, URL_SECRET_KEY=LONG).stdout.strip() == key
 
 
 def test_hosts_that_share_a_key_agree_on_addresses(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+import yaml
 from playwright.sync_api import Error
 
 from tests.support import node, pictures
@@ -81,7 +82,12 @@ def make(service: Service, key: str, headers: dict[str, str], **fields: str) -> 
 
 def test_every_language_is_run() -> None:
     languages = {language for text in PAGES.values() for language, _ in FENCED.findall(text)}
-    assert languages - {"text"} == {"sh", "python", "js", "mjs", "json"}
+    assert languages - {"text"} == {"sh", "python", "js", "mjs", "json", "yaml"}
+
+
+@pytest.mark.parametrize("code", snippets("yaml"))
+def test_configuration_can_be_read(code: str) -> None:
+    assert yaml.safe_load(code)
 
 
 @pytest.mark.parametrize("code", snippets("sh"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from dreamsite.worker_setup import visible_gpus, worker_setups
+from dreamsite.worker_setup import can_fork, visible_gpus, worker_setups
 from tests.support.gpus import (
     FIRST_GPU,
     FIRST_INSTANCE,
@@ -102,6 +102,7 @@ def test_gpus_are_shared_out(
     ]
     assert texts == expected
     assert {setup.neighbours for setup in found} == {len(found) - 1}
+    assert can_fork(found) == (device == "cpu")
     assert {setup.threads for setup in found} == {max(1, len(os.sched_getaffinity(0)) // len(found))}
 
 
@@ -111,5 +112,6 @@ def test_without_gpus_two_workers_share_the_cores(monkeypatch: pytest.MonkeyPatc
     found = worker_setups("auto")
     assert len(found) == min(2, len(os.sched_getaffinity(0)))
     assert {setup.gpu for setup in found} == {None}
+    assert can_fork(found)
     settings.THREADS = 7
     assert {setup.threads for setup in worker_setups("auto")} == {7}

@@ -191,8 +191,8 @@ def test_what_cannot_be_loaded_is_refused_with_the_reason(
     with pytest.raises(UnsupportedModel, match="not complete: it has no files of its vae"):
         inspect_model(source, tmp_path, True)
     index = json.loads((directory / "model_index.json").read_text())
-    (directory / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxFillPipeline"}))
-    with pytest.raises(UnsupportedModel, match="needs a mask"):
+    (directory / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxControlPipeline"}))
+    with pytest.raises(UnsupportedModel, match="needs a control picture"):
         inspect_model(source, tmp_path, True)
     for text, says in [("{}", "names no pipeline"), ("[]", "damaged"), ("{", "damaged")]:
         (directory / "model_index.json").write_text(text)

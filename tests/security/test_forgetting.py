@@ -17,6 +17,25 @@ _EXPORT = (
 )
 
 
+# The bundled models read no further pictures, so what submission would store of one is stored here.
+_REFERENCE = """
+import io, os
+from PIL import Image
+from generation.images.inputs import Inputs
+from generation.images.uploads import read_upload
+from generation.library import files
+from generation.library.stored_inputs import EncodedInputs
+from generation.models import Generation
+file = io.BytesIO()
+Image.frombytes("RGB", (128, 128), os.urandom(3 * 128 * 128)).save(file, "PNG")
+generation = Generation.objects.get(pk="{}")
+inputs = Inputs(references=[read_upload(file, max_pixels=1 << 20)])
+(reference,) = EncodedInputs.of(inputs).store(generation)
+reference.save()
+files.unstage(generation)
+"""
+
+
 def found(directory: Path, markers: Iterable[bytes]) -> set[bytes]:
     """Return those markers that are in a file of the directory."""
     contents = []
@@ -39,12 +58,18 @@ def noise() -> bytes:
     return file.getvalue()
 
 
+def noise_mask() -> bytes:
+    file = io.BytesIO()
+    Image.frombytes("1", (128, 128), secrets.token_bytes(128 * 128 // 8)).save(file, "PNG")
+    return file.getvalue()
+
+
 def generate(service: Service, client: httpx.Client, words: list[str]) -> tuple[str, bytes]:
     """Make a generation whose preview is watched and whose answer is kept. Return its id and a part of the preview."""
     prompt, negative_prompt = words
-    fields = {"prompt": prompt, "negative_prompt": negative_prompt, "num_inference_steps": "4"}
+    fields = {"prompt": prompt, "negative_prompt": negative_prompt, "num_inference_steps": "2"}
     headers = {"Idempotency-Key": secrets.token_hex(8)}
-    files = {"image": noise()}
+    files = {"image": noise(), "mask": noise_mask()}
     preview = b""
     with service.paused_worker():
         accepted = client.post(
@@ -66,10 +91,11 @@ def test_nothing_of_a_deleted_generation_is_left(service: Service) -> None:
     words = [word(), word()]
     with service.client() as client:
         generation_id, preview = generate(service, client, words)
+        service.manage("shell", "-v", "0", "-c", _REFERENCE.format(generation_id))
         pixels = [
             content[len(content) // 2 :][:40] for content in map(Path.read_bytes, service.files_of(generation_id))
         ]
-        assert len(pixels) == 4
+        assert len(pixels) == 8
         # The index stores only what a word does not have in common with the one before it.
         markers = {*(marker[4:].encode() for marker in words), *pixels, preview}
         service.manage("shell", "-v", "0", "-c", _EXPORT)

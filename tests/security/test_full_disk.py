@@ -7,6 +7,7 @@ from pytest_django import Settings
 from accounts.models import ApiToken, User
 from generation.images import disk
 from generation.images.disk import DiskFull
+from generation.images.inputs import Inputs
 from generation.jobs import forecast, submission
 from generation.models import Generation
 from generation.parameters import ErrorCode, ImageToImageParameters
@@ -23,7 +24,7 @@ def test_nothing_is_accepted_or_started(alices: ApiToken, settings: Settings) ->
         submit(alices)
     assert (error.value.code, error.value.headers["Retry-After"]) == (ErrorCode.DISK_FULL, "300")
     parameters = ImageToImageParameters(prompt="make it night")
-    draft = submission.build(submission.Request(alices.user, alices, parameters, None))
+    draft = submission.build(submission.Request(alices.user, alices, parameters, Inputs()))
     with pytest.raises(DiskFull):
         submission.estimate(draft)
     assert (Generation.objects.count(), unnamed_files()) == (1, [])

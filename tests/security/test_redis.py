@@ -14,7 +14,6 @@ from redis import Redis
 from tests.support.service import Service, post, submit, wait_until
 
 JOB_ID = "11111111-2222-3333-4444-555555555555"
-WORKER = "manage.py worker"
 
 
 @pytest.fixture
@@ -36,18 +35,18 @@ def forge_job(redis: Any, marker: Path) -> None:
 
 
 def test_a_forged_job_calls_nothing_and_the_worker_goes_on(service: Service, redis: Any, tmp_path: Path) -> None:
-    marker, worker = tmp_path / "marker", service.child(WORKER)
+    marker, worker = tmp_path / "marker", service.worker()
     forge_job(redis, marker)
     redis.rpush("rq:queue:default", JOB_ID, "not an id", b"\xff", "")
     wait_until(lambda: not redis.llen("rq:queue:default"), "the end of the forged jobs")
     assert post(service).status_code == 200
     assert not marker.exists()
-    assert service.children(WORKER) == [worker]
+    assert service.workers() == [worker]
     assert not redis.exists(f"rq:job:{JOB_ID}")
 
 
 def test_the_worker_hears_no_commands_of_rq(service: Service, redis: Any) -> None:
-    worker = service.child(WORKER)
+    worker = service.worker()
     redis.set("rq:suspended", 1)
     try:
         for key in redis.smembers("rq:workers"):
@@ -57,7 +56,7 @@ def test_the_worker_hears_no_commands_of_rq(service: Service, redis: Any) -> Non
         assert post(service).status_code == 200
     finally:
         redis.delete("rq:suspended")
-    assert service.children(WORKER) == [worker]
+    assert service.workers() == [worker]
 
 
 def test_an_event_names_no_file_and_no_other_page(service: Service, redis: Any) -> None:
@@ -88,7 +87,7 @@ def test_an_event_names_no_file_and_no_other_page(service: Service, redis: Any) 
         with service.client() as client, client.stream("GET", f"/generations/{generation_id}/events") as response:
             lines = response.iter_lines()
             begin = "\n".join(line for line in iter(lambda: next(lines), "event: queued"))
-            os.kill(service.child(WORKER), signal.SIGCONT)
+            os.kill(service.worker(), signal.SIGCONT)
             text = begin + "\n".join(lines)
     assert "event: succeeded" in text
     assert text.count("event: image") == 1

@@ -19,7 +19,7 @@ from generation.library import deletion
 from generation.maintenance import data_export, retention
 from generation.models import Generation, RetentionRule
 from generation.parameters import ErrorCode
-from generation.worker import execution
+from tests.support.execution import run_batch
 from tests.support.generations import existing, files_of, make_generation, unnamed_files
 from tests.support.jobs import claimed, submit, submit_at_once
 from tests.support.pictures import photo
@@ -38,11 +38,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return Engine(EngineSettings(models_dir=tmp_path_factory.mktemp("models"), dtype="float32", offline=True))
 
 
+@pytest.mark.django_db(transaction=True)  # pictures are stored in another thread
 def test_before_the_end_a_request_counts_what_its_results_may_take(alices: ApiToken, engine: Engine) -> None:
     generation = submit(alices, num_inference_steps="1", num_images_per_prompt="2")
     reserved = limits.stored_bytes(alices.user)
     assert reserved == on_disk(alices.user) + generation.output_bytes
-    execution.run(queue.claim("default", "worker-1"), engine, lambda: False)
+    run_batch(queue.claim("default", "worker-1"), engine)
     assert len(existing(files_of(Generation.objects.get()))) == 6
     assert limits.stored_bytes(alices.user) == on_disk(alices.user) < reserved
 

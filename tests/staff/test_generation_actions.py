@@ -3,23 +3,26 @@
 import csv
 import re
 from datetime import UTC, datetime, timedelta
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils import timezone
+from PIL import Image
 
 from accounts.models import ApiToken, User
 from generation.images import storage
 from generation.jobs import queue, retry
 from generation.library import albums, deletion, sharing
-from generation.models import GeneratedImage, Generation, ShareLink, State
+from generation.maintenance import retention
+from generation.models import GeneratedImage, Generation, RetentionRule, ShareLink, State
 from generation.models.review import ReviewDecision
 from generation.staff import generation_filters
 from tests.support.admin import LIST, audited_changes, change_page, listed
-from tests.support.generations import make_generation
+from tests.support.generations import half_mask, make_generation
 from tests.support.html import squeeze
+from tests.support.pictures import scene
 from tests.support.roles import (
     OPERATORS,
     REVIEWERS,
@@ -77,9 +80,31 @@ def test_a_retry_is_a_new_generation_with_the_same_recipe(desk: Client, alice: U
 def test_a_retry_keeps_random_seeds_and_needs_no_token(alice: User) -> None:
     old = make_generation(alice, State.FAILED)
     old.parameters["seed"] = None
-    new = retry.retry(old)
+    new = retry.retry(old, old.token)
     assert new.token is None
     assert new.recipe["seeds"] == old.recipe["seeds"]
+
+
+def test_a_retry_has_the_mask(alice: User) -> None:
+    old = make_generation(alice, State.FAILED, mask=half_mask(96, 64), image_url="https://pictures.example/cat.png")
+    new = retry.retry(old, old.token)
+    assert new.recipe == old.recipe
+    assert new.open_share == 0.5
+    assert new.mask.name != old.mask.name
+    kept, copied = (Image.open(BytesIO(storage.read(str(row.mask.name)))).convert("L") for row in (old, new))
+    assert kept.tobytes() == copied.tobytes()
+    assert new.input_bytes == sum(len(storage.read(name)) for name in new.input_file_names)
+
+
+@pytest.mark.parametrize("inputs", [{"mask": half_mask(96, 64)}, {"references": [scene(32, 32)]}])
+def test_a_retry_without_the_mask_or_further_pictures_is_refused(alice: User, inputs: dict[str, Any]) -> None:
+    ten_days_ago = timezone.now() - timedelta(days=10)
+    url = "https://pictures.example/cat.png"
+    old = make_generation(alice, State.FAILED, image_url=url, created=ten_days_ago, **inputs)
+    assert retention.step(RetentionRule(what=RetentionRule.What.UPLOADS, days=9), 1)
+    old.refresh_from_db()
+    with pytest.raises(retry.RetryRefused, match="its mask or further pictures were removed"):
+        retry.retry(old, old.token)
 
 
 def test_impossible_retries_are_explained(desk: Client, alice: User) -> None:
@@ -202,7 +227,8 @@ def test_each_action_needs_its_own_permission(client: Client, alice: User) -> No
 
 
 def test_an_export_is_safe_to_open(desk: Client, alice: User) -> None:
-    first = make_generation(alice, prompt='=HYPERLINK("http://x")', num_images_per_prompt=2, flagged=[0])
+    inputs: dict[str, Any] = {"mask": half_mask(96, 64), "references": [scene(32, 32), scene(32, 48)]}
+    first = make_generation(alice, prompt='=HYPERLINK("http://x")', num_images_per_prompt=2, flagged=[0], **inputs)
     second = make_generation(alice, State.FAILED, prompt="a, \n b")
     form = {"action": "export", "_selected_action": [str(first.pk), str(second.pk)]}
     answer: Any = desk.post(LIST, form)
@@ -213,6 +239,8 @@ def test_an_export_is_safe_to_open(desk: Client, alice: User) -> None:
     assert rows[1]["prompt"] == '\'=HYPERLINK("http://x")'
     assert rows[0]["prompt"] == "a, \n b"
     assert (rows[1]["flagged"], rows[1]["highest score"], rows[1]["seeds"]) == ("1", "0.93", "1207 1208")
+    assert (rows[1]["mask_sha256"], rows[1]["reference_sha256"]) == (first.mask_sha256, f"{0:064x} {1:064x}")
+    assert (rows[0]["mask_sha256"], rows[0]["reference_sha256"]) == ("", "")
     entry = audited_changes().get()
     assert (entry.action, entry.after) == (
         "generation.export",

@@ -18,8 +18,9 @@ from generation.models import Generation, State
 from generation.staff import generation_filters
 from generation.staff.generations import GenerationAdmin
 from tests.support.admin import LIST, ROW, change_page, listed
-from tests.support.generations import make_generation
+from tests.support.generations import half_mask, make_generation
 from tests.support.html import squeeze
+from tests.support.pictures import scene
 from tests.support.roles import REVIEWERS
 from tests.support.roles import staff as create_staff
 
@@ -203,6 +204,9 @@ def test_a_search_finds_by_id_words_user_seed_and_file(staff: Client, alice: Use
     assert listed(staff, q="1999") == [snow.pk]
     assert listed(staff, q=str(2**63 - 1)) == [snow.pk]
     assert listed(staff, q=night.input_sha256.upper()) == [night.pk]
+    assert listed(staff, q=f"{night.input_sha256} bob") == []
+    referencing = make_generation(alice, references=[scene(32, 32), scene(32, 48)])
+    assert listed(staff, q=referencing.references.all()[1].sha256) == [referencing.pk]
 
 
 def test_no_search_reads_through_the_prompts(staff: Client, alice: User) -> None:
@@ -220,6 +224,24 @@ def test_unusual_searches_cause_no_error(staff: Client, alice: User, words: str)
     assert staff.get(LIST, {"q": words}, follow=True).status_code == 200
 
 
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_the_page_of_a_generation_shows_its_mask_and_further_pictures(
+    staff: Client, alice: User, is_removed: bool
+) -> None:
+    generation = make_generation(alice, mask=half_mask(96, 64), references=[scene(32, 48)])
+    reference = generation.references.get()
+    addresses = [file.url.replace("&", "&amp;").partition("?")[0] for file in (generation.mask, reference.thumbnail)]
+    if is_removed:
+        generation.references.update(file="", thumbnail="")
+        Generation.objects.filter(pk=generation.pk).update(mask="", mask_thumbnail="")
+    page = squeeze(staff.get(change_page(generation)).content.decode())
+    assert "50 % may change" in page
+    assert generation.mask_sha256 in page
+    assert "Further pictures" in page
+    assert ('<span class="muted">removed</span>' in page) == is_removed
+    assert [address in page for address in addresses] == [not is_removed] * 2
+
+
 def test_the_page_of_a_generation_shows_its_fields(staff: Client, alice: User) -> None:
     token, _ = ApiToken.objects.issue(alice, "my laptop")
     generation = make_generation(
@@ -232,14 +254,12 @@ def test_the_page_of_a_generation_shows_its_fields(staff: Client, alice: User) -
         "make it &lt;night&gt;",
         "my laptop",
         "denoising<b>1.9 s</b>",
-        '<th scope="row">Steps</th><td>20</td><td>20</td>',
+        '<tr class="different"><th scope="row">Steps</th><td>20</td><td>2<span class="tag">differs</span>',
         '<th scope="row">Seed</th><td>1207</td><td>1207 – 1208</td>',
-        (
-            '<tr class="different"><th scope="row">Guidance</th><td>9.5</td>'
-            f'<td>{recipe.guidance_scale:g}<span class="tag">differs</span></td>'
-        ),
+        '<tr class="unused"><th scope="row">Guidance</th><td>9.5</td><td>no effect</td>',
         '<tr class="unused"><th scope="row">Strength</th><td>0.8</td><td>no effect</td>',
         "<summary>Recipe as JSON</summary>",
+        "<summary>Receipt as JSON</summary>",
         f"&quot;guidance_scale&quot;: {recipe.guidance_scale}",
         generation.input_sha256,
         "flagged, score 0.93",
@@ -266,7 +286,7 @@ def test_the_page_of_a_generation_shows_its_fields(staff: Client, alice: User) -
 @pytest.mark.parametrize(
     ("state", "actions"),
     [
-        (State.SUCCEEDED, ["retry", "hold", "delete_permanently"]),
+        (State.SUCCEEDED, ["retry", "prove", "hold", "delete_permanently"]),
         (State.FAILED, ["retry", "hold", "delete_permanently"]),
         (State.RUNNING, ["cancel", "hold"]),
     ],
@@ -315,4 +335,4 @@ def test_the_page_takes_a_constant_number_of_queries(staff: Client, alice: User)
         with CaptureQueriesContext(connection) as queries:
             assert staff.get(change_page(generation)).status_code == 200
         counted.append(len(queries))
-    assert counted[0] == counted[1] <= 17
+    assert counted[0] == counted[1] <= 19

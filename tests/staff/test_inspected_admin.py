@@ -51,7 +51,7 @@ def test_a_model_is_saved_as_it_was_shown(staff: Client, hub: ModelHub, editor: 
         editor.commit[:12],
         "mit",
         "instruct-pix2pix, as its files tell",
-        "9.18 MB are fetched",
+        "11.6 MB are fetched",
         "unet 3.18 million",
     ):
         assert text in page
@@ -170,12 +170,12 @@ def test_a_gated_model_can_be_added_with_a_family_by_hand(staff: Client, hub: Mo
 
 def test_the_one_field_says_why_it_refuses(staff: Client, hub: ModelHub, editor: Repository) -> None:
     index = editor.directory / "model_index.json"
-    index.write_text(index.read_text().replace("StableDiffusionInstructPix2PixPipeline", "FluxFillPipeline"))
-    hub.add("someone/fill", editor.directory)
+    index.write_text(index.read_text().replace("StableDiffusionInstructPix2PixPipeline", "FluxControlPipeline"))
+    hub.add("someone/depth", editor.directory)
     for source, says in [
         ("sdxl", "Enter owner/name"),
         ("no/body", "The hub has no repository no/body"),
-        ("someone/fill", "FluxFillPipeline is an inpainting pipeline, which needs a mask"),
+        ("someone/depth", "FluxControlPipeline needs a control picture"),
         ("stabilityai/sd-turbo", 'stabilityai_2Fsd-turbo/change/?inspect=again">inspect it there</a>'),
     ]:
         assert says in staff.get(ADD, {"source": source}).content.decode()
@@ -268,7 +268,7 @@ def test_files_on_this_server_are_inspected_again(staff: Client, tiny_edit: Diff
     change = reverse("admin:generation_diffusionmodel_change", args=["dreamsite/tiny-edit"])
     assert "not known" in staff.get(change).content.decode()
     again = staff.get(change, {"inspect": "again"}).content.decode()
-    assert "9.18 MB on this server" in again
+    assert "11.6 MB on this server" in again
     assert "128 to 512 pixels a side, in multiples of 16, at most 0.25 megapixels" in again
     token = again.partition('name="inspection" value="')[2].partition('"')[0]
     form = model_form(family="instruct-pix2pix", enabled="on", inspection=token)

@@ -10,6 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import ApiToken, AuditEntry, User
+from generation.images.inputs import Inputs
 from generation.jobs.submission import Request, build
 from generation.memory import NO_OPTIONS, MemoryOptions, Offload, Quantization
 from generation.models import (
@@ -54,9 +55,9 @@ def test_a_model_of_a_group_does_not_exist_for_others(
     assert "someone/ink" in named(client, raw_painter, "/loras")
     assert TURBO not in named(client, raw_other, "/models")
     assert "someone/ink" not in named(client, raw_other, "/loras")
-    assert build(Request(alice, painter, parameters, None)).model_id == TURBO
+    assert build(Request(alice, painter, parameters, Inputs())).model_id == TURBO
     with pytest.raises(RequestRefused) as refusal:
-        build(Request(bob, other, parameters, None))
+        build(Request(bob, other, parameters, Inputs()))
     assert (refusal.value.code, refusal.value.message) == (
         "unknown_model",
         "There is no such model here; leave model_id empty for the default model.",

@@ -21,6 +21,7 @@ from generation.jobs import (
     control,
     forecast,
     queue,
+    user_queues,
 )
 from generation.models import (
     DiffusionModel,
@@ -310,6 +311,7 @@ def test_a_paused_pool_starts_nothing_and_gives_the_reason(operator: Client, ali
     register_worker()
     register_worker("here-1", models=[])
     waiting = make_generation(alice, State.QUEUED)
+    user_queues.repair()  # the row was not submitted
     page = operator.post(f"{PAGE}pools/default/pause", follow=True).content.decode()
     assert "The pool default is paused" in page
     assert "1 request waits in it" in page

@@ -56,6 +56,8 @@ def addresses() -> list[tuple[str, str]]:
             elif isinstance(pattern, URLPattern) and pattern.name and (address := _address(pattern, names)):
                 named_addresses.append((pattern.name, address))
 
+    # The project's addresses register the admin's classes when they are first read.
+    reverse("admin:index")
     walk(admin.site.get_urls(), "admin:")
     walk(review_urls.urlpatterns, "")
     walk(operations_urls.urlpatterns, "")

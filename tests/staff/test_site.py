@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import User
+from dreamsite import __version__
 from generation.models import Generation, State
 from generation.models.review import Review
 from generation.moderation import review
@@ -39,6 +40,15 @@ def test_the_tabs_are_those_that_the_user_may_open(client: Client, db: None) -> 
     ):
         client.force_login(staff("-".join(["dora", *groups]), *groups))
         assert [text for text, _ in tabs(client)] == expected
+
+
+def test_staff_alone_see_the_version(client: Client, db: None) -> None:
+    assert "Version" not in client.get("/admin/login/", follow=True).content.decode()
+    client.force_login(staff("dora"))
+    assert (
+        f'<footer id="footer"><p class="quiet">Version {__version__}</p></footer>'
+        in client.get("/admin/").content.decode()
+    )
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,24 @@ def job_states(page: Page) -> list[str]:
     return states
 
 
-def sign_in(page: Page, name: str = "alice") -> None:
+def send_sign_in(page: Page, name: str = "alice") -> None:
+    """Fill in and send the form of the page for signing in."""
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password").fill(f"{name}-password")
     page.get_by_role("button", name="Sign in").click()
+
+
+def sign_in(page: Page, name: str = "alice") -> None:
+    send_sign_in(page, name)
     page.wait_for_url(HISTORY)
+
+
+def open_studio(page: Page, url: str) -> None:
+    """Open the studio of the service at this address as alice, who is not signed in."""
+    page.goto(url)
+    send_sign_in(page)
+    page.wait_for_url(f"{url}/")
+    page.wait_for_load_state()  # earlier the scripts do not run
 
 
 def sign_out(page: Page) -> None:

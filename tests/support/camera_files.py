@@ -99,6 +99,39 @@ def xmp_orientation(orientation: int = 6) -> bytes:
     ) % orientation
 
 
+def ultra_hdr(base: bytes, gain_map: bytes) -> bytes:
+    """A JPEG with a gain map behind it, as Android writes it (Ultra HDR Image Format 1.1; ISO 21496-1:2025, Annex C)."""
+    described = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        b'<rdf:Description xmlns:Container="http://ns.google.com/photos/1.0/container/"'
+        b' xmlns:Item="http://ns.google.com/photos/1.0/container/item/"'
+        b' xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"><Container:Directory><rdf:Seq>'
+        b'<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="Primary" Item:Mime="image/jpeg"/></rdf:li>'
+        b'<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="GainMap" Item:Mime="image/jpeg"'
+        b' Item:Length="%d"/></rdf:li></rdf:Seq></Container:Directory></rdf:Description></rdf:RDF></x:xmpmeta>'
+    )
+    levels = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        b'<rdf:Description xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"'
+        b' hdrgm:GainMapMax="3" hdrgm:HDRCapacityMax="3"/></rdf:RDF></x:xmpmeta>'
+    )
+    version = (b"urn:iso:std:iso:ts:21496:-1\0", bytes(4))
+    gain_map = _with_segments(gain_map, (_XMP_OF_JPEG, levels), version)
+    return _with_segments(base, (_XMP_OF_JPEG, described % len(gain_map)), version) + gain_map
+
+
+_XMP_OF_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+def _with_segments(jpeg: bytes, *segments: tuple[bytes, bytes]) -> bytes:
+    """Return the JPEG with these segments at its beginning: XMP in APP1, others in APP2."""
+    added = b""
+    for name, data in segments:
+        marker = 0xE1 if name == _XMP_OF_JPEG else 0xE2
+        added += struct.pack(">2BH", 0xFF, marker, 2 + len(name + data)) + name + data
+    return jpeg[:2] + added + jpeg[2:]
+
+
 def with_wrong_checksum(png: bytes, name: bytes) -> bytes:
     """Return the PNG with one bit of the checksum of its first chunk of that name turned."""
     at = png.index(name)

@@ -56,6 +56,17 @@ def heic_with_alpha() -> bytes:
     return container([coded(), mask], [Reference(b"auxl", 2, [1])])
 
 
+def heic_with_gain_map() -> bytes:
+    """The four squares with a gain map, as phones of Apple write it, which ISO 21496-1:2025 describes as an item, too."""
+    kind = full_box(b"auxC", b"urn:com:apple:photo:2020:aux:hdrgainmap\0")
+    gain_map = Item(b"hvc1", _MASK_SLICES, [box(b"hvcC", _MASK_CONFIGURATION), extent(SIDE, SIDE), kind])
+    # Version, flags, headrooms, and minimum, maximum, gamma and offsets of the one channel (ISO 21496-1, Annex C).
+    rationals = struct.pack(">4I", 0, 1, 3, 1), struct.pack(">10I", 0, 1, 3, 1, 1, 1, 0, 1, 0, 1)
+    tone_mapped = Item(b"tmap", bytes(6) + b"".join(rationals), [extent(SIDE, SIDE), nclx(9, 16, 9)])
+    references = [Reference(b"auxl", 2, [1]), Reference(b"dimg", 3, [1, 2])]
+    return container([coded(), gain_map, tone_mapped], references)
+
+
 def heic_grid(columns: int, rows: int, *properties: bytes, size: tuple[int, int] | None = None) -> bytes:
     """The four squares over and over as a grid of tiles, as phones write large photos; `size` is what the grid says."""
     width, height = size or (columns * SIDE, rows * SIDE)

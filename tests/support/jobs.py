@@ -10,20 +10,30 @@ from django.utils import timezone
 from PIL import Image
 
 from accounts.models import ApiToken
-from generation.images.uploads import read_upload
+from generation.images.inputs import InputFiles, read_files
 from generation.jobs import queue, submission
 from generation.jobs.limits import OverLimit
 from generation.models import GeneratedImage, Generation
 from generation.parameters import ImageToImageParameters
+from tests.support.pictures import encoded
 
 
-def submit(token: ApiToken, **fields: str) -> Generation:
-    png = BytesIO()
-    Image.new("RGB", (32, 24), "teal").save(png, "PNG")
-    png.seek(0)
-    picture = read_upload(png, max_pixels=10_000)
+def submit(token: ApiToken, files: InputFiles | None = None, /, **fields: str) -> Generation:
+    """Submit a request with these files; by default the picture is one of 32 x 24 teal pixels."""
+    return _submit(token, files, fields, is_anew=False)
+
+
+def submit_anew(token: ApiToken, /, **fields: str) -> Generation:
+    """Submit a request that is made although its pictures are kept."""
+    return _submit(token, None, fields, is_anew=True)
+
+
+def _submit(token: ApiToken, files: InputFiles | None, fields: dict[str, str], *, is_anew: bool) -> Generation:
+    files = files or InputFiles(BytesIO(encoded(Image.new("RGB", (32, 24), "teal"))))
+    inputs, _ = read_files(files, max_pixels=1_000_000)
     parameters = ImageToImageParameters.from_form({"prompt": "make it night", **fields})
-    return submission.submit(submission.build(submission.Request(token.user, token, parameters, picture)), picture)
+    request = submission.Request(token.user, token, parameters, inputs, is_anew=is_anew)
+    return submission.submit(submission.build(request), inputs)
 
 
 def submit_at_once(token: ApiToken, count: int) -> int:

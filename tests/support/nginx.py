@@ -32,8 +32,8 @@ http {{
 
 
 @contextmanager
-def nginx(folder: Path, upstream: str, stored_files: Path | None = None) -> Iterator[str]:
-    """Serve the site in front of `upstream`, an address with port, and yield its URL. Logs are in `folder`.
+def nginx(folder: Path, *upstreams: str, stored_files: Path | None = None) -> Iterator[str]:
+    """Serve the site in front of `upstreams`, addresses with ports, and yield its URL. Logs are in `folder`.
 
     With `stored_files`, a directory, its location of stored files is included.
     """
@@ -42,10 +42,12 @@ def nginx(folder: Path, upstream: str, stored_files: Path | None = None) -> Iter
     secure = site[site.index("server {\n    listen 443") :]
     site = site[: site.index("server {\n    listen 80")] + re.sub(r"    ssl_\w+ .*\n", "", secure)
     changes = {
-        "server 127.0.0.1:8000;": f"server {upstream};",
+        "    server 127.0.0.1:8000;\n": "".join(f"    server {upstream} max_fails=0;\n" for upstream in upstreams),
         "    listen 443 ssl;": f"    listen 127.0.0.1:{port};",
         "    listen [::]:443 ssl;\n": "",
         "/var/log/nginx/": "",
+        # A busy machine may send fewer requests in a second than nginx lets through: only the burst counts here.
+        "rate=30r/s": "rate=1r/m",
     }
     for old, new in changes.items():
         assert old in site, old

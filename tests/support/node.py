@@ -1,4 +1,4 @@
-"""Node with the npm packages of `tests/support/npm/`: OpenAI's clients in JavaScript."""
+"""Node with the npm packages of `tests/support/npm/`: clients in JavaScript."""
 
 import fcntl
 import os
@@ -48,6 +48,6 @@ def _install() -> None:
         command = [str(_NODE), str(_NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         finished = subprocess.run(command, cwd=_FOLDER, capture_output=True, text=True, check=False)
         if finished.returncode and not os.environ.get("CI"):
-            pytest.skip("the npm packages of OpenAI's clients cannot be installed here")
+            pytest.skip("the npm packages of clients cannot be installed here")
         assert finished.returncode == 0, finished.stderr
         shutil.copy(wanted, installed)

@@ -32,7 +32,7 @@ def registered_workers(service: Service) -> list[dict[str, Any]]:
 def wait_for_worker(service: Service) -> None:
     """Wait until the worker that replaces a killed or stopped one has loaded its model and is registered."""
     wait_until(
-        lambda: {entry.get("pid") for entry in registered_workers(service)} & set(service.children("manage.py worker")),
+        lambda: {entry.get("pid") for entry in registered_workers(service)} & set(service.workers()),
         "the start of another worker",
     )
 

@@ -13,18 +13,19 @@ _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\
 class Proxy(ThreadingTCPServer):
     """Passes requests below `prefix` on, each on a connection of its own, and answers 404 to all others.
 
-    It removes the prefix from the path and names it in a header, or passes the path on as it is. `outside` has the paths of all
-    requests that were not below the prefix.
+    It removes the prefix from the path and names it in a header, or passes the path on as it is; `headers` are added. `outside`
+    has the paths of all requests that were not below the prefix.
     """
 
     daemon_threads = True
 
-    def __init__(self, target: str, prefix: str, *, removes: bool) -> None:
+    def __init__(self, target: str, prefix: str, *, removes: bool, headers: str = "") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         address = urlsplit(target)
         self.target = (str(address.hostname), int(address.port or 80))
         self.prefix = prefix
         self.removes = removes
+        self.headers = headers
         self.outside: list[str] = []
         self.origin = f"http://127.0.0.1:{self.server_address[1]}"
         self.url = self.origin + prefix
@@ -43,7 +44,7 @@ class _Handler(StreamRequestHandler):
             self.server.outside.append(path)
             self.wfile.write(_NOT_FOUND)
             return
-        headers = "Connection: close\r\n"
+        headers = "Connection: close\r\n" + self.server.headers
         if self.server.removes:
             path = path.removeprefix(self.server.prefix)
             headers += f"X-Forwarded-Prefix: {self.server.prefix}\r\n"
@@ -67,9 +68,9 @@ class _Handler(StreamRequestHandler):
 
 
 @contextmanager
-def proxy(target: str, prefix: str, *, removes: bool) -> Iterator[Proxy]:
+def proxy(target: str, prefix: str, *, removes: bool, headers: str = "") -> Iterator[Proxy]:
     """Run a proxy for the site `target` in a thread of its own."""
-    with Proxy(target, prefix, removes=removes) as server:
+    with Proxy(target, prefix, removes=removes, headers=headers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()

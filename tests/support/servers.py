@@ -45,15 +45,16 @@ class EmbeddedRedis:
 class RedisServer:
     """A Redis on a TCP port, which is the same after a restart. Its URL has only the rights that docs/operate.md names."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self._folder = folder
+        self._address = address
         self._port = free_port()
-        self.url = f"redis://dreamsite:PASSWORD@127.0.0.1:{self._port}/0"
+        self.url = f"redis://dreamsite:PASSWORD@{address}:{self._port}/0"
 
     def start(self) -> None:
         (rights,) = re.findall(r"^user (dreamsite .*)$", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE)
-        options = ["--bind", "127.0.0.1", "--port", str(self._port), "--user", *rights.split()]
-        self._process = subprocess.Popen([*embedded_redis.command(self._folder), *options])
+        options = ["--bind", self._address, "--port", str(self._port), "--protected-mode", "no", "--user"]
+        self._process = subprocess.Popen([*embedded_redis.command(self._folder), *options, *rights.split()])
         embedded_redis.wait_until_answering(self._folder)
 
     def kill(self) -> None:
@@ -62,21 +63,23 @@ class RedisServer:
 
 
 class S3Server:
-    """`rclone serve s3`: it checks signatures, and its bucket is a directory."""
+    """`rclone serve s3`: it checks signatures, and its buckets are directories, one for pictures and one for backups."""
 
     access_key = "dreamsite"
     secret_key = "a secret of the tests"
     bucket = "pictures"
+    backups = "backups"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.objects = folder / self.bucket
         self.objects.mkdir()
+        (folder / self.backups).mkdir()
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self.public_url = f"http://localhost:{port}"
+        self.url = f"http://{address}:{port}"
+        self.public_url = f"http://localhost:{port}" if address == "127.0.0.1" else self.url
         self._command = [
             str(Path(sysconfig.get_path("scripts")) / "rclone"),
-            *("serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"),
+            *("serve", "s3", str(folder), "--addr", f"{address}:{port}"),
             *("--auth-key", f"{self.access_key},{self.secret_key}"),
             # No configuration file, no log.
             *("--config", "", "--log-level", "CRITICAL"),
@@ -103,9 +106,9 @@ class S3Server:
 
 
 @contextmanager
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(address: str = "127.0.0.1") -> Iterator[RedisServer]:
     with tempfile.TemporaryDirectory(prefix="dreamsite-redis-") as folder:
-        server = RedisServer(Path(folder))
+        server = RedisServer(Path(folder), address)
         try:
             server.start()
             yield server
@@ -114,9 +117,9 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
+def s3_server(address: str = "127.0.0.1") -> Iterator[S3Server]:
     with tempfile.TemporaryDirectory(prefix="dreamsite-s3-") as folder:
-        server = S3Server(Path(folder))
+        server = S3Server(Path(folder), address)
         try:
             server.start()
             yield server
@@ -125,17 +128,27 @@ def s3_server() -> Iterator[S3Server]:
 
 
 class PostgreSQLServer:
-    """A PostgreSQL on a unix socket in this folder, with an empty database and at most 40 connections."""
+    """A PostgreSQL with an empty database and at most 40 connections, on a unix socket in this folder.
 
-    def __init__(self, folder: Path) -> None:
-        programs, user = _programs_and_user(folder)
+    With an `address` it also listens there, for the addresses that begin with the same three numbers. `programs` is the
+    directory of its programs, such as `pg_dump`.
+    """
+
+    def __init__(self, folder: Path, address: str = "") -> None:
+        self.programs, user = _programs_and_user(folder)
         data = str(folder / "data")
         self._run: dict[str, Any] = {"cwd": folder, **user}
         options = ["--username=postgres", "--auth=trust", "--encoding=utf8", "--no-sync"]
-        subprocess.run([str(programs / "initdb"), *options, data], check=True, stdout=subprocess.DEVNULL, **self._run)
-        self._command = [str(programs / "postgres"), "-D", data, "-k", str(folder), "-h", "", "-N", "40", "-F"]
+        subprocess.run(
+            [str(self.programs / "initdb"), *options, data], check=True, stdout=subprocess.DEVNULL, **self._run
+        )
+        if address:
+            with (folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {address}/24 trust\n")
+        options = ["-k", str(folder), "-h", address, "-N", "40", "-F"]
+        self._command = [str(self.programs / "postgres"), "-D", data, *options]
         self._log = folder / "log"
-        self.url = f"postgresql://postgres@/postgres?host={folder}"
+        self.url = f"postgresql://postgres@{address}/postgres" + ("" if address else f"?host={folder}")
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -149,9 +162,9 @@ class PostgreSQLServer:
 
 
 @contextmanager
-def postgresql() -> Iterator[PostgreSQLServer]:
+def postgresql(address: str = "") -> Iterator[PostgreSQLServer]:
     with tempfile.TemporaryDirectory(prefix="dreamsite-pg-") as name:
-        server = PostgreSQLServer(Path(name))
+        server = PostgreSQLServer(Path(name), address)
         server.start()
         try:
             yield server

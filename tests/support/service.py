@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,11 +19,14 @@ from typing import IO, Any
 
 import httpx
 
+from generation.recipes import MODEL_TRAITS
 from tests.support import pictures
 from tests.support.environment import ROOT
 
 WAIT_SECONDS = 180.0
 """The bound of every wait. It is so long that only what never happens reaches it."""
+
+METRICS_TOKEN = "a token that reads the metrics of the tests"
 
 _POLL_SECONDS = 0.05
 
@@ -31,8 +34,12 @@ _POLL_SECONDS = 0.05
 class Service:
     """A process of `serve`. `url`, `token` and `password` (of the administrator) are set once it is ready.
 
-    It starts with a migrated database, or with an empty DATA_DIR if `empty`.
+    It starts with a migrated database, or with an empty DATA_DIR if `empty`. `program` runs Dreamsite's commands, in
+    `directory`.
     """
+
+    program: Sequence[str | Path] = (sys.executable, "manage.py")
+    directory = ROOT
 
     def __init__(self, data_dir: Path, empty: bool = False, /, **environment: str) -> None:
         self.data_dir = data_dir
@@ -65,8 +72,8 @@ class Service:
     def start(self) -> None:
         """Start the process, and wait until it is ready."""
         self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "serve"],
-            cwd=ROOT,
+            [*self.program, "serve"],
+            cwd=self.directory,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -90,28 +97,26 @@ class Service:
 
     def children(self, name: str = "") -> list[int]:
         """Return the ids of the processes below `serve` whose command line contains `name`."""
-        ids = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                parent = int(stat.read_text().rpartition(")")[2].split()[1])
-                command = (stat.parent / "cmdline").read_text().replace("\0", " ")
-            except OSError:
-                continue
-            if parent == self.process.pid and name in command:
-                ids.append(int(stat.parent.name))
-        return ids
+        return children_of(self.process.pid, name)
+
+    def workers(self) -> list[int]:
+        """Return the ids of the workers: below `serve` on GPUs, on the CPU below the process that forks them."""
+        forked = [fork for parent in self.children("manage.py workers") for fork in children_of(parent)]
+        return [*self.children("manage.py worker "), *forked]
+
+    def worker(self) -> int:
+        """Return the id of the only worker, once there is one."""
+        return only(self.workers, "the only worker")
 
     def child(self, name: str) -> int:
         """Return the id of the only process below `serve` whose command line contains `name`, once there is one."""
-        wait_until(lambda: self.children(name), f"the start of {name}")
-        (process_id,) = self.children(name)
-        return process_id
+        return only(lambda: self.children(name), f"the only {name}")
 
     def manage(self, *arguments: str) -> str:
         """Return what a `manage.py` command on the same DATA_DIR prints."""
         finished = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
+            [*self.program, *arguments],
+            cwd=self.directory,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -134,7 +139,7 @@ class Service:
     @contextmanager
     def paused_worker(self) -> Iterator[None]:
         """Pause the only worker within this context."""
-        worker = self.child("manage.py worker")
+        worker = self.worker()
         try:
             self.pause(worker)
             yield
@@ -187,6 +192,20 @@ class Service:
             self.password, self.token = words["password"], words["API token"]
 
 
+def children_of(parent: int, name: str = "") -> list[int]:
+    """Return the ids of the processes below this one whose command line contains `name`, without those that ended."""
+    ids = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, found = stat.read_text().rpartition(")")[2].split()[:2]
+            command = (stat.parent / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+        if int(found) == parent and state != "Z" and name in command:
+            ids.append(int(stat.parent.name))
+    return ids
+
+
 @cache
 def migrated_database() -> Path:
     """Return a new service's database to copy: migrating takes about as long as the rest of a start of `serve`."""
@@ -211,6 +230,18 @@ def wait_while_progress(condition: Callable[[], object], progress: Callable[[], 
         if time.monotonic() - since > WAIT_SECONDS:
             raise AssertionError(f"{what} did not happen")
         time.sleep(_POLL_SECONDS)
+
+
+def only(process_ids: Callable[[], list[int]], what: str) -> int:
+    """Return the id of the only process of a list that changes, once there is exactly one."""
+    found: list[int] = []
+
+    def is_one() -> bool:
+        found[:] = process_ids()
+        return len(found) == 1
+
+    wait_until(is_one, what)
+    return found[0]
 
 
 @contextmanager
@@ -238,15 +269,30 @@ def send_form(client: httpx.Client, address: str, form: dict[str, str]) -> str:
     return client.post(address, data=form, headers={"Referer": str(client.base_url)}).raise_for_status().text
 
 
+def model_for(steps: int) -> str:
+    """Return a bundled model that runs so many steps: the default one has no use for many."""
+    most = MODEL_TRAITS["dreamsite/tiny-edit"].max_steps
+    return "dreamsite/tiny-edit" if most and steps <= most else "dreamsite/tiny-redraw"
+
+
 def post(service: Service, steps: int = 1, side: int = 128, images: int = 1, **headers: str) -> httpx.Response:
-    """Send a request of the administrator for pictures of `side` x `side` pixels. Keyword `cancel_after` is Cancel-After."""
-    fields = {"prompt": "make it night", "seed": "7", "num_inference_steps": steps, "num_images_per_prompt": images}
+    """Send a request of the administrator for pictures of `side` x `side` pixels. Keyword `cancel_after` is Cancel-After.
+
+    They are made, although the same ones may be kept.
+    """
+    fields: dict[str, Any] = {
+        "prompt": "make it night",
+        "model_id": model_for(steps),
+        "seed": "7",
+        "num_inference_steps": steps,
+        "num_images_per_prompt": images,
+    }
     with service.client() as client:
         return client.post(
             "/image-to-image",
             data=fields,
             files={"image": ("a.png", pictures.photo(side, side))},
-            headers={name.replace("_", "-"): value for name, value in headers.items()},
+            headers={"cache-control": "no-cache"} | {name.replace("_", "-"): value for name, value in headers.items()},
         )
 
 

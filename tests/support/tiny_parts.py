@@ -93,7 +93,7 @@ def clip_tokenizer() -> Any:
 
 def _clip_config(**changes: Any) -> Any:
     configuration = {
-        "vocab_size": 4000,  # at least what the bundled tokenizer has
+        "vocab_size": len(clip_tokenizer()),
         "max_position_embeddings": 32,
         "hidden_size": TEXT_WIDTH,
         "intermediate_size": 37,

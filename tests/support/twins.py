@@ -142,6 +142,20 @@ def sd_inpainting(directory: Path) -> None:
     _save(pipeline, directory)
 
 
+def sdxl_inpainting(directory: Path) -> None:
+    pipeline = diffusers.StableDiffusionXLInpaintPipeline(
+        unet=sdxl_unet(in_channels=9),
+        vae=autoencoder(force_upcast=True),
+        scheduler=diffusers.EulerDiscreteScheduler(),
+        text_encoder=clip(),
+        text_encoder_2=clip_with_projection(),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
+        add_watermarker=False,
+    )
+    _save(pipeline, directory)
+
+
 def sdxl_refiner(directory: Path) -> None:
     """It has only the second of SDXL's text encoders, and an aesthetic score in place of the target size."""
     pipeline = diffusers.StableDiffusionXLImg2ImgPipeline(
@@ -226,6 +240,11 @@ def flux_dev(directory: Path) -> None:
 def flux_schnell(directory: Path) -> None:
     """The class is FLUX.1 dev's; only the transformer's configuration tells that it has no guidance."""
     _save(diffusers.FluxPipeline(**_flux_parts(guidance_embeds=False)), directory)
+
+
+def flux_fill(directory: Path) -> None:
+    """Its transformer reads the latents of the masked picture and all pixels of the mask beside its own."""
+    _save(diffusers.FluxFillPipeline(**_flux_parts(in_channels=384)), directory)
 
 
 def flux_kontext(directory: Path) -> None:
@@ -413,8 +432,10 @@ TWINS: dict[str, Twin] = {
     "joyimage-edit": Twin(joyimage_edit, "jdopensource/JoyAI-Image-Edit-Diffusers"),
     "kandinsky5-edit": Twin(kandinsky5_edit, "kandinskylab/Kandinsky-5.0-I2I-Lite-sft-Diffusers"),
     "fibo-edit": Twin(fibo_edit, "briaai/Fibo-Edit"),
-    # To be refused: these need a mask, need a depth map, and take no picture.
     "sd-inpainting": Twin(sd_inpainting, "stable-diffusion-v1-5/stable-diffusion-inpainting"),
+    "sdxl-inpainting": Twin(sdxl_inpainting, "diffusers/stable-diffusion-xl-1.0-inpainting-0.1"),
+    "flux-fill": Twin(flux_fill, "black-forest-labs/FLUX.1-Fill-dev"),
+    # To be refused: these need a depth map, and take no picture.
     "flux-depth": Twin(flux_depth, "black-forest-labs/FLUX.1-Depth-dev"),
     "sana": Twin(sana, "Efficient-Large-Model/Sana_1600M_1024px_diffusers"),
 }

@@ -180,7 +180,9 @@ class WebProcess:
     def _answers(self, path: str) -> bool:
         assert self.process.poll() is None, "the web process has ended"
         try:
-            return httpx.get(self.url + path, timeout=WAIT_SECONDS).status_code == 200
+            # With HTTPS=on, only what comes through a proxy that says so is answered.
+            headers = {"X-Forwarded-Proto": "https"}
+            return httpx.get(self.url + path, headers=headers, timeout=WAIT_SECONDS).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -1,4 +1,4 @@
-"""`make bench`: measure the service's overhead, its queue, and the cost of waiting clients, previews and pages.
+"""`make bench`: measure the service's overhead, its device and queue, and the cost of waiting clients, previews and pages.
 
 `python -m tests.tools.bench NAME...` runs single parts.
 """
@@ -7,19 +7,21 @@ import statistics
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from io import BytesIO
-from typing import Any
 
 import httpx
-from PIL import Image
 
 from tests.support import pictures
-from tests.support.environment import ROOT
 from tests.tools import (
+    bare_pipeline,
+    bench_device,
+    bench_growth,
+    bench_masks,
     bench_pages,
+    bench_peers,
     bench_previews,
     bench_queue,
     bench_waiting,
+    bench_watermark,
 )
 from tests.tools.bench_queue import (
     Measurement,
@@ -28,9 +30,7 @@ from tests.tools.bench_queue import (
 )
 
 ROUNDS = 7
-STEPS = 20
 SIDE = 256
-API_GUIDANCE = 7.5
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def measure_overhead() -> Iterator[Measurement]:
     The pipeline's speed in two processes can differ by a few percent, which would count as overhead. So the time outside
     the worker's pipeline call is measured as well, from the timings that the worker reports.
     """
-    raw = raw_pipeline()
+    raw = bare_pipeline.load()
     upload = pictures.photo(SIDE, SIDE)
     service_times, bare_times, outside_times, extra_times = [], [], [], []
     with temporary_service(WAIT_SECONDS="600") as service, service.client() as client:
@@ -64,7 +64,7 @@ def measure_overhead() -> Iterator[Measurement]:
             outside_times.append(service_times[-1] - phases["encoding"] - phases["denoising"] - phases["decoding"])
             extra_times.append(phases["safety"] + phases["storing"])
     bare = statistics.median(bare_times)
-    yield f"{STEPS} steps at {SIDE} x {SIDE}, the bare pipeline", f"{bare:.3f} s"
+    yield f"{bare_pipeline.STEPS} steps at {SIDE} x {SIDE}, the bare pipeline", f"{bare:.3f} s"
     yield "the same through HTTP, queue and worker", f"{statistics.median(service_times):.3f} s"
     overhead = statistics.median(a - b for a, b in zip(service_times, bare_times, strict=True))
     yield "added (aim: under 3 % or 40 ms)", f"{overhead * 1000:.0f} ms, {overhead / bare:.1%}"
@@ -73,40 +73,9 @@ def measure_overhead() -> Iterator[Measurement]:
     yield "of which safety check and storing", f"{statistics.median(extra_times) * 1000:.0f} ms"
 
 
-def raw_pipeline() -> Callable[[bytes], Any]:
-    """Load the stock pipeline with the worker's settings (one thread, channels last). Return a function that runs it."""
-    import torch
-    from diffusers import StableDiffusionInstructPix2PixPipeline
-
-    from generation.engine.devices import choose_device, choose_dtype
-
-    device = choose_device("auto")
-    torch.set_num_threads(1)
-    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-        ROOT / "generation" / "engine" / "bundled" / "tiny-edit",
-        dtype=choose_dtype("auto", device, faithful_in_bfloat16=True),
-    ).to(device)
-    pipeline.set_progress_bar_config(disable=True)
-    for part in (pipeline.unet, pipeline.vae):
-        part.to(memory_format=torch.channels_last)
-
-    def run(upload: bytes) -> Any:
-        with torch.inference_mode():
-            return pipeline(
-                "make it night",
-                image=Image.open(BytesIO(upload)).convert("RGB"),
-                num_inference_steps=STEPS,
-                guidance_scale=1 + 0.115 * (API_GUIDANCE - 1),
-                image_guidance_scale=1.5,
-                generator=torch.Generator().manual_seed(7),
-            ).images[0]
-
-    return run
-
-
 def post(client: httpx.Client, upload: bytes) -> dict[str, float]:
     """Send a request, and return the seconds of its phases."""
-    form, image = request_form(STEPS), {"image": ("a.png", upload)}
+    form, image = request_form(bare_pipeline.STEPS), {"image": ("a.png", upload)}
     response = client.post("/image-to-image", data=form, files=image, timeout=600)
     record = client.get(f"/generations/{response.raise_for_status().json()['id']}").json()
     phases: dict[str, float] = record["timings"]["phases"]
@@ -121,6 +90,7 @@ def measure_seconds(call: Callable[[], object]) -> float:
 
 PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
     "overhead": measure_overhead,
+    "device": bench_device.measure_device,
     "start": bench_queue.measure_start,
     "claims": bench_queue.measure_claims,
     "loss": bench_queue.measure_loss,
@@ -129,7 +99,12 @@ PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
     "waiting": bench_waiting.measure_waiting,
     "crowd": bench_waiting.measure_crowd,
     "previews": bench_previews.measure_previews,
+    "masks": bench_masks.measure_masks,
+    "watermark": bench_watermark.measure_watermark,
+    "unmarked": bench_watermark.measure_unmarked,
     "pages": bench_pages.measure_pages,
+    "growth": bench_growth.measure_growth,
+    "peers": bench_peers.measure_peers,
 }
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from tests.support import servers
 from tests.support.environment import ROOT
@@ -24,6 +25,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from accounts.models import User
+from tests.tools.cpu_time import cpu_seconds
 
 page_set = json.loads(os.environ["PAGE_SET"])
 user, _ = User.objects.get_or_create(username=page_set["username"])
@@ -35,9 +37,9 @@ results = []
 for name, address in page_set["addresses"].items():
     times = []
     for _ in range(page_set["rounds"]):
-        start, cpu_start = time.perf_counter(), time.process_time()
+        start, cpu_start = time.perf_counter(), cpu_seconds()
         response = client.get(address)
-        times.append([time.perf_counter() - start, time.process_time() - cpu_start])
+        times.append([time.perf_counter() - start, cpu_seconds() - cpu_start])
         assert response.status_code == 200, response.status_code
     with CaptureQueriesContext(connection) as queries:
         client.get(address)
@@ -47,8 +49,15 @@ for name, address in page_set["addresses"].items():
 print(json.dumps(results))
 """
 
-PageResult = tuple[str, list[tuple[float, float]], int, int, dict[str, str]]
-"""Label, wall and CPU seconds of each round, number of queries, number of rows, and the slowest query."""
+
+class PageResult(NamedTuple):
+    """Label, wall and CPU seconds of each round, number of queries, number of rows, and the slowest query."""
+
+    name: str
+    times: list[tuple[float, float]]
+    queries: int
+    rows: int
+    slowest: dict[str, str]
 
 
 def measure_pages() -> Iterator[Measurement]:
@@ -63,7 +72,7 @@ def _measure(database: str, environment: Mapping[str, str]) -> Iterator[Measurem
         host = {**os.environ, "DATA_DIR": folder, "LOG_LEVEL": "ERROR", **environment}
         _manage(host, "migrate", "-v", "0")
         start = time.perf_counter()
-        _manage(host, "demo_data", "--generations", str(GENERATIONS), "--users", str(USERS))
+        add_generations(host, GENERATIONS)
         yield f"{database}: {GENERATIONS:,} generations seeded", f"{time.perf_counter() - start:.0f} s"
         for kind in ("history", "admin"):
             yield from _measure_pages_of(host, database, kind)
@@ -71,7 +80,7 @@ def _measure(database: str, environment: Mapping[str, str]) -> Iterator[Measurem
 
 def _measure_pages_of(environment: Mapping[str, str], database: str, kind: str) -> Iterator[Measurement]:
     counts = set()
-    for name, times, queries, rows, slowest in _page_results(environment, kind):
+    for name, times, queries, rows, slowest in page_results(environment, kind):
         counts.add(queries)
         wall, cpu = (statistics.median(column) * 1000 for column in zip(*times, strict=True))
         value = f"{wall:.0f} ms, CPU {cpu:.0f} ms; slowest query {float(slowest['time']) * 1000:.0f} ms"
@@ -79,13 +88,19 @@ def _measure_pages_of(environment: Mapping[str, str], database: str, kind: str) 
     yield f"{database}, {kind}: queries of a page", ", ".join(map(str, sorted(counts)))
 
 
-def _page_results(environment: Mapping[str, str], kind: str) -> list[PageResult]:
+def page_results(environment: Mapping[str, str], kind: str) -> list[PageResult]:
     """Request every page of `kind`, which is "history" or "admin"."""
     page_set = {"history": bench_history.page_set, "admin": bench_admin.page_set}[kind]()
     host = {**environment, "PAGE_SET": json.dumps({**page_set, "rounds": ROUNDS})}
-    results: list[PageResult]
-    results = json.loads(_manage(host, "shell", "-v", "0", "-c", SCRIPT).splitlines()[-1])
-    return results
+    return [
+        PageResult(*result) for result in json.loads(_manage(host, "shell", "-v", "0", "-c", SCRIPT).splitlines()[-1])
+    ]
+
+
+def add_generations(environment: Mapping[str, str], count: int) -> None:
+    """Add invented generations of the same users."""
+    options = ("--generations", str(count), "--users", str(USERS), "--beside-real-users")
+    _manage(environment, "demo_data", *options)
 
 
 def _manage(environment: Mapping[str, str], *arguments: str) -> str:

@@ -19,7 +19,7 @@ import httpx
 
 from tests.support import pictures, servers
 from tests.support.environment import ROOT
-from tests.support.service import Service, wait_until, wait_while_progress
+from tests.support.service import Service, model_for, wait_until, wait_while_progress
 from tests.tools.chaos import warm_workers
 
 Measurement = tuple[str, str]
@@ -38,6 +38,7 @@ MIXED_SIDES = (128, 192, 256)
 FILL = f"""
 import copy
 from accounts.models import User
+from generation.jobs import user_queues
 from generation.models import Generation, State
 from tests.support.generations import make_generation
 users = [User.objects.create_user(f"user {{number}}") for number in range({USERS})]
@@ -46,6 +47,7 @@ rows = [copy.copy(first) for _ in range({CLAIMS} - 1)]
 for number, row in enumerate(rows):
     row.pk, row.user = Generation._meta.pk.get_default(), users[number % {USERS}]
 Generation.objects.bulk_create(rows)
+user_queues.repair()
 """
 CLAIM = """
 import json, os, sys, time
@@ -64,7 +66,7 @@ print(json.dumps([times, ids]))
 def temporary_service(**environment: str) -> Iterator[Service]:
     with (
         tempfile.TemporaryDirectory(prefix="bench") as folder,
-        Service(Path(folder), CONNECTIONS_PER_ADDRESS="0", **environment) as service,
+        Service(Path(folder), CONNECTIONS_PER_ADDRESS="0", REUSE_RESULTS="off", **environment) as service,
     ):
         yield service
 
@@ -72,6 +74,7 @@ def temporary_service(**environment: str) -> Iterator[Service]:
 def request_form(steps: int, seed: int = 7, images: int = 1) -> dict[str, str]:
     return {
         "prompt": "make it night",
+        "model_id": model_for(steps),
         "seed": str(seed),
         "num_inference_steps": str(steps),
         "num_images_per_prompt": str(images),
@@ -122,7 +125,7 @@ def measure_loss() -> Iterator[Measurement]:
             generation_id = _submit(client, request_form(LONG_STEPS), 256)
             _wait_for(service, generation_id, "running", attempt=1)
             time.sleep(1)
-            os.kill(_busiest(warm_workers(service)), signal.SIGKILL)
+            os.kill(busiest(warm_workers(service)), signal.SIGKILL)
             start = time.monotonic()
             _wait_for(service, generation_id, "running", attempt=2)
             times.append(time.monotonic() - start)
@@ -253,7 +256,7 @@ def _time(service: Service, column: str, generation_id: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
-def _busiest(processes: Sequence[int]) -> int:
+def busiest(processes: Sequence[int]) -> int:
     """Return the process that uses the most CPU time now."""
     before = {process: _ticks(process) for process in processes}
     time.sleep(0.3)

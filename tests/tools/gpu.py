@@ -58,7 +58,7 @@ class Reporter:
         values = rest[len(model) :].strip("-]").replace("-", " = ", 1)
         check = name.removeprefix("test_").replace("_", " ") + (f": {values}" if values else "")
         checks = self.models.setdefault(model, ModelReport()).checks
-        if report.failed or report.when == "call":
+        if report.failed or (report.passed and report.when == "call"):
             lines = [line[1:].strip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
             checks[check] = "\n".join(lines) if report.failed else ""
 

@@ -6,7 +6,17 @@ from generation.families import FAMILY_TRAITS, Family
 from generation.family_detection import REASONS
 from generation.family_traits import MEGAPIXEL, Traits
 
-FAMILIES = ("family", "for", "fields without effect", "recommended", "pixels a side", "on GPUs", "packages")
+FAMILIES = (
+    "family",
+    "for",
+    "fields without effect",
+    "recommended",
+    "pixels a side",
+    "mask",
+    "pictures",
+    "on GPUs",
+    "packages",
+)
 LEFT_OUT = ("pipelines of diffusers", "why they cannot be run")
 
 
@@ -32,6 +42,8 @@ def _family(family: Family, traits: Traits) -> list[str]:
         ", ".join(f"`{name}`" for name in sorted(traits.without_effect)),
         values,
         _sides(traits),
+        _mask(traits),
+        str(1 + traits.max_references),
         traits.gpu_dtype,
         ", ".join(traits.packages),
     ]
@@ -46,6 +58,13 @@ def _sides(traits: Traits) -> str:
     if traits.has_fixed_area:
         return f"always {_megapixels(traits)} MP"
     return f"{traits.min_side} to {traits.max_side}, at most {_megapixels(traits)} MP"
+
+
+def _mask(traits: Traits) -> str:
+    if traits.needs_mask:
+        return "needed"
+    pipeline = traits.inpaint_pipeline.removesuffix("Pipeline")
+    return f"`{pipeline}`" if pipeline else "composited"
 
 
 def _megapixels(traits: Traits) -> str:

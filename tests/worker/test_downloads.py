@@ -181,7 +181,9 @@ def test_a_request_that_meets_a_worker_without_the_model_fails(
 ) -> None:
     # No worker is registered yet, so nobody knows.
     generation = submit(alices, model_id=model.pk, num_inference_steps="2")
-    new_session().run_pending()
+    session = new_session()
+    session.run_pending()
+    session.finisher.wait()
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == ("failed", "model_not_downloaded")
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import connection
 from django.utils import timezone
@@ -18,17 +20,19 @@ from generation.library import files
 from generation.maintenance import reaper
 from generation.models import (
     DiffusionModel,
+    Environment,
     Generation,
     RunTiming,
     State,
     UserShare,
 )
 from generation.parameters import ErrorCode
-from generation.worker import execution
+from generation.worker.lease_keeper import LeaseKeeper
+from tests.support.execution import run_batch
 from tests.support.generations import unnamed_files
 from tests.support.jobs import claim, expire, submit
 
-STEPS = "4"
+STEPS = "2"
 WARM = {"dreamsite/tiny-edit": "fingerprint"}
 
 pytestmark = [pytest.mark.usefixtures("redis", "tiny_edit"), pytest.mark.django_db(transaction=True)]
@@ -66,8 +70,8 @@ def output_files(generation: Generation) -> list[str]:
     return sorted(default_storage.listdir(folder)[1]) if default_storage.exists(folder) else []
 
 
-def submit_and_claim(token: ApiToken) -> Generation:
-    submit(token, num_inference_steps=STEPS)
+def submit_and_claim(token: ApiToken, **fields: str) -> Generation:
+    submit(token, num_inference_steps=STEPS, **fields)
     generation = claim()
     assert generation
     return generation
@@ -75,7 +79,7 @@ def submit_and_claim(token: ApiToken) -> Generation:
 
 def test_it_works(alices: ApiToken, engine: Engine) -> None:
     generation = submit_and_claim(alices)
-    execution.run([generation], engine, lambda: False)
+    run_batch([generation], engine)
     generation.refresh_from_db()
     assert generation.state == State.SUCCEEDED
     assert generation.phases.keys() >= {"encoding", "denoising", "decoding", "safety", "storing"}
@@ -84,17 +88,34 @@ def test_it_works(alices: ApiToken, engine: Engine) -> None:
     assert unnamed_files() == []
 
 
+def test_generations_that_were_made_with_the_same_share_one_environment(
+    alices: ApiToken, engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    for seed in ("1", "2"):
+        run_batch([submit_and_claim(alices, seed=seed)], engine)
+    first, second = Generation.objects.all()
+    assert first.environment == second.environment == Environment.objects.get()
+    assert first.calls == [[1, 0]]
+    assert first.receipt
+    assert first.receipt["batch_sizes"] == [1]
+    assert first.receipt["packages"]["dreamsite"] == settings.VERSION
+    other = Engine(EngineSettings(models_dir=tmp_path, dtype="bfloat16", offline=True))
+    run_batch([submit_and_claim(alices)], other)
+    assert Environment.objects.count() == 2
+
+
 def test_compatible_requests_of_several_users_are_one_batch(
     alices: ApiToken, bobs: ApiToken, engine: Engine, batching: None
 ) -> None:
     submit(alices, num_inference_steps=STEPS, prompt="make it night", num_images_per_prompt="2")
     submit(bobs, num_inference_steps=STEPS, prompt="pixel art", guidance_scale="3", seed="5")
-    submit(bobs, num_inference_steps="3")
+    submit(bobs, num_inference_steps="1")
     batch = queue.claim("default", "worker-1", WARM)
     assert len(batch) == 2
-    execution.run(batch, engine, lambda: False)
+    run_batch(batch, engine)
     assert states() == [State.SUCCEEDED, State.SUCCEEDED, State.QUEUED]
     assert [row.images.count() for row in Generation.objects.order_by("pk")] == [2, 1, 0]
+    assert [row.calls for row in Generation.objects.order_by("pk")] == [[[3, 0], [3, 1]], [[3, 2]], None]
 
 
 def test_a_batch_has_at_most_the_allowed_pictures(alices: ApiToken, batching: None, settings: Settings) -> None:
@@ -128,7 +149,7 @@ def test_a_model_whose_files_are_not_those_that_were_verified_is_not_batched(ali
 def test_canceling_one_of_a_batch_does_not_affect_the_others(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(3)]
     batch = queue.claim("default", "worker-1", WARM)
-    execution.run(batch, engine, at_step(4, lambda: queue.cancel(rows[1])))
+    run_batch(batch, engine, at_step(4, lambda: queue.cancel(rows[1])))
     assert states() == [State.SUCCEEDED, State.CANCELED, State.SUCCEEDED]
     assert output_files(rows[1]) == []
     rows[1].refresh_from_db()
@@ -138,7 +159,7 @@ def test_canceling_one_of_a_batch_does_not_affect_the_others(alices: ApiToken, e
 def test_a_request_with_a_missing_input_fails_alone(alices: ApiToken, engine: Engine, batching: None) -> None:
     rows = [submit(alices, num_inference_steps=STEPS) for _ in range(2)]
     storage.discard([str(rows[0].input.name)])
-    execution.run(queue.claim("default", "worker-1", WARM), engine, lambda: False)
+    run_batch(queue.claim("default", "worker-1", WARM), engine)
     assert states() == [State.FAILED, State.SUCCEEDED]
     assert Generation.objects.order_by("pk")[0].error_code == ErrorCode.STORAGE_FAILED
 
@@ -154,7 +175,7 @@ def test_a_run_that_fails_costs_the_time_that_it_used(
             model=model, pixels=10_000, images=1, step_seconds=usual_seconds, other_seconds=usual_seconds
         )
     submitted = submit(alices, model_id=model.pk, num_inference_steps=STEPS)
-    execution.run(queue.claim("default", "worker-1", WARM), engine, lambda: False)
+    run_batch(queue.claim("default", "worker-1", WARM), engine)
     failed = Generation.objects.get()
     assert failed.state == State.FAILED
     assert failed.cost == pytest.approx(share * submitted.cost)
@@ -165,7 +186,7 @@ def test_a_run_that_fails_costs_the_time_that_it_used(
 
 def test_a_stopping_worker_releases_its_batch(alices: ApiToken, engine: Engine) -> None:
     generation = submit_and_claim(alices)
-    execution.run([generation], engine, lambda: True)
+    run_batch([generation], engine, lambda: True)
     generation.refresh_from_db()
     assert (generation.state, generation.attempt, generation.crash_count) == (State.QUEUED, 1, 0)
 
@@ -178,22 +199,24 @@ def test_the_result_of_a_lost_lease_is_dropped(alices: ApiToken, engine: Engine,
         reaper.reap()
         assert claim("worker-2")
 
-    execution.run([generation], engine, at_step(4, lose_the_lease))
+    run_batch([generation], engine, at_step(4, lose_the_lease))
     generation.refresh_from_db()
     assert (generation.state, generation.attempt, generation.worker) == (State.RUNNING, 2, "worker-2")
     assert output_files(generation) == []
     assert unnamed_files() == []
 
 
-def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engine: Engine) -> None:
+def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engine: Engine, settings: Settings) -> None:
     """For example, the database was away for longer than the lease. No other attempt has begun, so the pictures count."""
+    # On a busy machine a renewal would find the lease lost.
+    settings.LEASE_SECONDS = 3600.0
     generation = submit_and_claim(alices)
 
     def expire_and_reap() -> None:
         expire(generation)
         reaper.reap()
 
-    execution.run([generation], engine, at_step(4, expire_and_reap))
+    run_batch([generation], engine, at_step(4, expire_and_reap))
     assert states() == [State.SUCCEEDED]
     assert output_files(generation) == ["1-0-small.webp", "1-0.png"]
 
@@ -201,9 +224,29 @@ def test_a_result_that_comes_before_the_next_claim_counts(alices: ApiToken, engi
 def test_finishing_twice_has_no_further_effect(alices: ApiToken, engine: Engine) -> None:
     """As if the connection broke at the commit: the second call returns True."""
     generation = submit_and_claim(alices)
-    execution.run([generation], engine, lambda: False)
+    run_batch([generation], engine)
     assert queue.finish(generation, [], [], {}, 100)
     assert generation.images.count() == 1
+
+
+def test_each_stored_picture_is_progress(alices: ApiToken, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several photos of many megapixels, made with a mask, take minutes to encode."""
+    order = []
+
+    def store(name: str, content: bytes) -> str:
+        order.append(name.rpartition("/")[2])
+        return default_storage.save(name, ContentFile(content))
+
+    def record(keeper: LeaseKeeper, phase: str) -> None:
+        order.append(phase)
+
+    generation = submit_and_claim(alices, num_images_per_prompt="2")
+    monkeypatch.setattr(storage, "store", store)
+    monkeypatch.setattr(LeaseKeeper, "record_progress", record)
+    run_batch([generation], engine)
+    first, second = (["storing", f"1-{index}.png", f"1-{index}-small.webp"] for index in (0, 1))
+    assert order[order.index("storing") :] == [*first, *second, "storing"]
+    assert states() == [State.SUCCEEDED]
 
 
 def test_files_of_an_attempt_that_died_while_storing_are_swept(alices: ApiToken) -> None:
@@ -255,7 +298,7 @@ def test_files_of_a_submission_that_died_are_swept_after_a_while(alices: ApiToke
 def test_no_run_exceeds_max_seconds(alices: ApiToken, engine: Engine, settings: Settings) -> None:
     settings.MAX_SECONDS = 0.0
     generation = submit_and_claim(alices)
-    execution.run([generation], engine, lambda: False)
+    run_batch([generation], engine)
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.CANCELED, ErrorCode.DEADLINE)
 
@@ -263,6 +306,6 @@ def test_no_run_exceeds_max_seconds(alices: ApiToken, engine: Engine, settings: 
 def test_a_deadline_stops_a_run(alices: ApiToken, engine: Engine) -> None:
     generation = submit_and_claim(alices)
     generation.deadline = timezone.now()
-    execution.run([generation], engine, lambda: False)
+    run_batch([generation], engine)
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.CANCELED, ErrorCode.DEADLINE)

@@ -24,7 +24,7 @@ from tests.support.service import (
     wait_until,
 )
 
-WORKER, WEB, REDIS = "manage.py worker", "manage.py web", "redis.sock"
+WEB, REDIS = "manage.py web", "redis.sock"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_only_the_worker_is_given_the_gpu(frail: Service) -> None:
     def environment(process_id: int) -> list[str]:
         return Path(f"/proc/{process_id}/environ").read_text().split("\0")
 
-    assert f"CUDA_VISIBLE_DEVICES={FIRST_GPU}" in environment(frail.child(WORKER))
+    assert f"CUDA_VISIBLE_DEVICES={FIRST_GPU}" in environment(frail.worker())
     assert not any(variable.startswith("CUDA_VISIBLE_DEVICES=") for variable in environment(frail.child(WEB)))
 
 
@@ -75,14 +75,14 @@ def test_a_worker_that_loses_its_device_ends_and_another_one_takes_over(frail: S
         failing = subprocess.run(command, cwd=ROOT, env=frail.environment, stderr=subprocess.PIPE, text=True)
         assert failing.returncode == 1
         assert "an illegal memory access was encountered. This worker ends" in failing.stderr
-        assert [entry["pid"] for entry in registered_workers(frail)] == [frail.child(WORKER)]
+        assert [entry["pid"] for entry in registered_workers(frail)] == [frail.worker()]
     assert pixels(frail, generation_id) == expected
     assert outputs(frail, generation_id) == ["2-0-small.webp", "2-0.png"]
 
 
 def test_a_killed_worker_loses_no_request(frail: Service) -> None:
     expected = pixels(frail, submit(frail, steps=10))
-    worker = frail.child(WORKER)
+    worker = frail.worker()
     generation_id = submit_and_pause(frail, worker)
     signal_paused(worker, signal.SIGKILL)
     assert pixels(frail, generation_id) == expected
@@ -96,7 +96,7 @@ def test_a_download_goes_on_after_its_worker_was_killed(frail: Service, hub: Mod
     (tmp_path / weights).write_bytes(os.urandom(1_000_000))
     commit = hub.add(name, tmp_path).commit
     frail.query("UPDATE generation_diffusionmodel SET revision = ? WHERE id = ?", commit, name)
-    worker = frail.child(WORKER)
+    worker = frail.worker()
     (entry,) = (entry for entry in registered_workers(frail) if entry["pid"] == worker)
     command = {
         **{"worker": entry["name"], "host": entry["host"], "pool": "default", "action": "download", "target": name},
@@ -119,7 +119,7 @@ def test_a_download_goes_on_after_its_worker_was_killed(frail: Service, hub: Mod
 
 
 def test_a_stopped_worker_releases_its_run(frail: Service) -> None:
-    worker = frail.child(WORKER)
+    worker = frail.worker()
     generation_id = submit_and_pause(frail, worker, steps=20)
     signal_paused(worker, signal.SIGTERM)
     wait_until(lambda: frail.state(generation_id) == "queued", "the release")
@@ -136,12 +136,12 @@ def test_ready_means_that_a_worker_of_this_start_is_warm(frail: Service) -> None
     frail.stop()
     frail.start()
     entries = [(entry["pid"], entry["models"]) for entry in registered_workers(frail)]
-    assert entries == [(frail.child(WORKER), ["dreamsite/tiny-edit"])]
+    assert entries == [(frail.worker(), ["dreamsite/tiny-edit"])]
     assert pixels(frail, submit(frail))
 
 
 def test_a_killed_redis_loses_no_request(frail: Service) -> None:
-    worker = frail.child(WORKER)
+    worker = frail.worker()
     generation_id = submit_and_pause(frail, worker)
     os.kill(frail.child(REDIS), signal.SIGKILL)
     os.kill(worker, signal.SIGCONT)
@@ -151,7 +151,7 @@ def test_a_killed_redis_loses_no_request(frail: Service) -> None:
 
 
 def test_a_worker_that_lost_redis_is_registered_once(frail: Service) -> None:
-    worker = frail.child(WORKER)
+    worker = frail.worker()
 
     def names() -> set[str]:
         return {entry["name"] for entry in registered_workers(frail) if entry["pid"] == worker}
@@ -173,7 +173,7 @@ def test_a_worker_that_lost_redis_is_registered_once(frail: Service) -> None:
 
 
 def test_a_worker_that_was_paused_until_its_lease_expired_goes_on_working(frail: Service) -> None:
-    worker = frail.child(WORKER)
+    worker = frail.worker()
     first = submit_and_pause(frail, worker)
     try:
         wait_until(lambda: frail.state(first) == "queued", "the end of the lease")
@@ -184,11 +184,11 @@ def test_a_worker_that_was_paused_until_its_lease_expired_goes_on_working(frail:
     assert pixels(frail, second)
     # The pictures of the first attempt count if they were stored before the second one began.
     assert len(outputs(frail, first)) == 2
-    assert frail.child(WORKER) == worker
+    assert frail.worker() == worker
 
 
 def test_a_worker_ends_though_redis_is_away(frail: Service) -> None:
-    worker = frail.child(WORKER)
+    worker = frail.worker()
     generation_id = submit_and_pause(frail, worker)
     os.kill(frail.child(REDIS), signal.SIGKILL)
     signal_paused(worker, signal.SIGTERM)
@@ -219,7 +219,7 @@ def test_an_impossible_data_dir_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_stopping_leaves_no_orphan(frail: Service) -> None:
     """The last of this module: it stops the service during a run, and starts it again."""
-    worker = frail.child(WORKER)
+    worker = frail.worker()
     generation_id = submit_and_pause(frail, worker)
     children = frail.children()
     assert len(children) == 4

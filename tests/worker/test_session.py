@@ -36,15 +36,17 @@ def session(engine: Engine) -> Iterator[WorkerSession]:
     session = WorkerSession("default", engine, DrainState(), time.time(), "")
     session.send_heartbeat()
     keep_fresh(session.name)
-    yield session
+    with session.finisher:
+        yield session
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
 def work(session: WorkerSession) -> WarmWorker:
-    """Run an RQ worker of the session until it ends or its queues are empty."""
+    """Run an RQ worker of the session until it ends or its queues are empty, and what it ran has been finished."""
     worker = WarmWorker(session)
     worker.work(logging_level="WARNING", burst=True)
+    session.finisher.wait()
     return worker
 
 
@@ -95,6 +97,7 @@ def test_a_request_is_left_to_the_worker_that_has_its_model(session: WorkerSessi
     assert queues.rq_queue("default").count >= 1
     workers.remove("other")
     session.run_pending()
+    session.finisher.wait()
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == (State.FAILED, ErrorCode.MODEL_NOT_DOWNLOADED)
 

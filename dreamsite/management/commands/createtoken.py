@@ -6,10 +6,11 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError, ProgrammingError
+from django.db import OperationalError, ProgrammingError, transaction
 from django.utils import timezone
 
-from accounts.models import ApiToken, User
+from accounts import mail
+from accounts.models import ApiToken, OutgoingMail, User
 from dreamsite import checks
 
 
@@ -46,5 +47,7 @@ class Command(BaseCommand):
         if not user.is_active:
             raise CommandError(f"The user {username!r} is not active; its tokens would be refused.")
         expires = timezone.now() + timedelta(days=days) if days is not None else None
-        _, raw = ApiToken.objects.issue(user, name, expires)
+        with transaction.atomic():
+            token, raw = ApiToken.objects.issue(user, name, expires)
+            mail.notify(OutgoingMail.Kind.TOKEN, user, name=token.name, prefix=token.prefix)
         self.stdout.write(raw)

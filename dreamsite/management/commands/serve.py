@@ -8,8 +8,9 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,11 @@ from django.http.request import validate_host
 from accounts.models import ApiToken, User
 from dreamsite import checks, embedded_redis, health
 from dreamsite.host_names import WILDCARDS, host_names, url_host
-from dreamsite.supervisor import Child, Supervisor
-from dreamsite.worker_setup import WorkerSetup, worker_setups
+from dreamsite.supervisor import Child, Supervisor, run_program
+from dreamsite.worker_setup import WORKER_GRACE, can_fork, worker_setups
 
 logger = logging.getLogger(__name__)
 
-_WORKER_GRACE = settings.DRAIN_SECONDS + 30.0
 _POLL_SECONDS = 0.2
 FIRST_SIGN_IN = "first_sign_in"
 """The file in DATA_DIR with the first administrator's password and API token, readable by the owner of the process."""
@@ -45,26 +45,27 @@ class Command(BaseCommand):
             try:
                 address = url_host(_local_address(settings.HOST))
                 self._start(supervisor, listener, f"http://{address}:{port}{settings.URL_PREFIX}")
-                while not supervisor.is_stopping:
-                    supervisor.restart_ended()
-                    time.sleep(_POLL_SECONDS)
+                supervisor.run()
             finally:
                 supervisor.stop()
 
     def _start(self, supervisor: Supervisor, listener: socket.socket, url: str) -> None:
         if settings.REDIS_EMBEDDED:
             embedded_redis.stop_orphan(settings.DATA_DIR)
-            supervisor.start([Child("redis", embedded_redis.command(settings.DATA_DIR))])
+            supervisor.start([Child("redis", partial(run_program, embedded_redis.command(settings.DATA_DIR)))])
             embedded_redis.wait_until_answering(settings.DATA_DIR)
         call_command("migrate", interactive=False, verbosity=0)
         self._create_administrator(url)
-        manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+        # The program that runs this one: manage.py, or the `dreamsite` of an installed wheel.
+        manage = [sys.executable, sys.argv[0]]
         listener.set_inheritable(True)
         supervisor.start(
             [
-                Child("web", [*manage, "web", "--fd", str(listener.fileno())], pass_fds=[listener.fileno()]),
-                Child("reaper", [*manage, "reaper"]),
-                *(_worker(manage, setup) for setup in worker_setups(settings.DEVICE)),
+                Child(
+                    "web", partial(run_program, [*manage, "web", "--fd", str(listener.fileno())], [listener.fileno()])
+                ),
+                Child("reaper", partial(run_program, [*manage, "reaper"])),
+                *_workers(manage),
             ]
         )
         while not supervisor.is_stopping:
@@ -97,7 +98,7 @@ class Command(BaseCommand):
             f"  API            {url}/docs\n\n"
             "When it is ready, try:\n\n"
             f"  curl {url}/image-to-image -H 'Authorization: Bearer {raw}' \\\n"
-            f"    -F prompt='make it night' -F num_inference_steps=20 -F image=@{sample}\n"
+            f"    -F prompt='make it night' -F image=@{sample}\n"
         )
         path = settings.DATA_DIR / FIRST_SIGN_IN
         path.touch(mode=0o600)
@@ -111,23 +112,23 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
-def _worker(manage: Sequence[str], setup: WorkerSetup) -> Child:
-    """Return a worker that runs with this setup. `manage` is the command that runs manage.py."""
-    options = [
-        f"--pool={setup.pool}",
-        f"--threads={setup.threads}",
-        f"--neighbours={setup.neighbours}",
-        f"--gpu-neighbours={setup.gpu_neighbours}",
-    ]
-    name = f"worker {setup.number} of {setup.pool}"
-    if setup.gpu is None:
-        return Child(name, [*manage, "worker", *options], grace=_WORKER_GRACE)
-    return Child(
-        f"{name} on {setup.gpu}",
-        [*manage, "worker", *options],
-        grace=_WORKER_GRACE,
-        environment={"CUDA_VISIBLE_DEVICES": setup.gpu},
-    )
+def _workers(manage: Sequence[str]) -> Iterator[Child]:
+    """Yield what runs the workers of this machine. `manage` is the command that runs Dreamsite's commands."""
+    setups = worker_setups(settings.DEVICE)
+    if can_fork(setups):
+        # Its own children have their grace first.
+        yield Child("workers", partial(run_program, [*manage, "workers"]), WORKER_GRACE + 10)
+        return
+    for setup in setups:
+        options = [
+            f"--pool={setup.pool}",
+            f"--threads={setup.threads}",
+            f"--neighbours={setup.neighbours}",
+            f"--gpu-neighbours={setup.gpu_neighbours}",
+        ]
+        environment = {} if setup.gpu is None else {"CUDA_VISIBLE_DEVICES": setup.gpu}
+        program = partial(run_program, [*manage, "worker", *options], environment=environment)
+        yield Child(setup.name, program, WORKER_GRACE)
 
 
 def _lock(path: Path) -> Any:

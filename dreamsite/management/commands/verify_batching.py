@@ -9,12 +9,14 @@ from django.core.management.base import BaseCommand, CommandError
 from PIL import Image
 
 from dreamsite.worker_setup import worker_setups
+from generation.images.differences import difference
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
 from generation.recipes import ModelReference, plan, traits_of
 
 if TYPE_CHECKING:
-    from generation.engine.engine import BatchItem, Engine
+    from generation.engine.batches import BatchItem
+    from generation.engine.engine import Engine
 
 MIN_PSNR = 40.0
 """Decibels. At 40 the values of a picture, 0 to 255, differ by 2.5 (root mean square), which is not visible.
@@ -103,9 +105,9 @@ class Command(BaseCommand):
             )
         worst = math.inf
         for number, (single, picture) in enumerate(zip(singles, batch.pictures, strict=True), start=1):
-            difference, psnr = _difference(single.pictures[0], picture)
+            largest, psnr = difference(single.pictures[0], picture)
             worst = min(worst, psnr)
-            self.stdout.write(f"picture {number}: largest difference {difference} of 255, PSNR {psnr:.1f} dB")
+            self.stdout.write(f"picture {number}: largest difference {largest} of 255, PSNR {psnr:.1f} dB")
         self.stdout.write(
             f"one by one {sum(single.seconds for single in singles):.1f} s, in a batch {batch.seconds:.1f} s"
         )
@@ -130,7 +132,7 @@ class _Run(NamedTuple):
 
 def _batch_items(model: ModelReference, count: int, steps: int) -> "list[BatchItem]":
     """Return requests that differ much in all that may differ within a batch, so that a mix-up is noticed."""
-    from generation.engine.engine import BatchItem
+    from generation.engine.batches import BatchItem
 
     photo = Image.open(_SAMPLE).convert("RGB")
     items = []
@@ -162,18 +164,6 @@ def _run(engine: "Engine", items: "list[BatchItem]") -> _Run:
         pictures.append(outcome.pictures[0].image)
         seconds = sum(outcome.timings.values()) - outcome.timings["loading"]
     return _Run(pictures, seconds, total_steps[-1])
-
-
-def _difference(one: Image.Image, other: Image.Image) -> tuple[int, float]:
-    """Return the largest difference of two pictures, 0 to 255, and their peak signal-to-noise ratio in decibels.
-
-    PSNR = 10 log10(255² / mean squared error), infinite for equal pictures.
-    """
-    import numpy as np
-
-    difference = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
-    error = float(np.mean(difference**2))
-    return int(np.abs(difference).max()), 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def _store(model: ModelReference, result: str) -> None:

@@ -25,6 +25,7 @@ class Command(BaseCommand):
         from dreamsite.asgi import application, long_poll
         from dreamsite.connections import IDLE_SECONDS, Connection, Connections, raise_descriptor_limit
         from generation.images import decoder
+        from generation.jobs.periodic import counters_flushed
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -58,4 +59,5 @@ class Command(BaseCommand):
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=10,
         )
-        Server(config).run(sockets=[socket.socket(fileno=fd)] if fd is not None else None)
+        with counters_flushed():
+            Server(config).run(sockets=[socket.socket(fileno=fd)] if fd is not None else None)

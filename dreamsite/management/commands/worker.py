@@ -2,6 +2,7 @@
 
 import gc
 from argparse import ArgumentParser
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -41,28 +42,24 @@ class Command(BaseCommand):
         if threads is not None and threads < 1:
             raise CommandError("--threads must be at least 1.")
         first = worker_setups(device)[0]
+        setup = replace(
+            first,
+            threads=threads or first.threads,
+            neighbours=first.neighbours if neighbours is None else neighbours,
+            gpu_neighbours=gpu_neighbours,
+        )
         # Garbage collections during the imports are a fifth of their time, and later ones need not search what stays.
         gc.disable()
         # Imported here: torch takes seconds to load, and only this command needs it.
-        from generation.engine.engine import EngineSettings
+        from dreamsite.worker_engine import engine_settings
+        from generation.engine.engine import Engine
         from generation.engine.errors import DeviceMissing
         from generation.worker import process
 
         gc.freeze()
         gc.enable()
 
-        engine_settings = EngineSettings(
-            models_dir=settings.MODELS_DIR,
-            device=device,
-            dtype=settings.DTYPE,
-            threads=threads or first.threads,
-            offline=settings.MODELS_OFFLINE,
-            neighbours=first.neighbours if neighbours is None else neighbours,
-            gpu_neighbours=gpu_neighbours,
-            safety_checker=settings.SAFETY_CHECKER,
-            safety_threshold=settings.SAFETY_THRESHOLD,
-        )
         try:
-            process.run(pool, engine_settings)
+            process.run(pool, Engine(engine_settings(setup, device)))
         except DeviceMissing as error:
             raise CommandError(str(error)) from None

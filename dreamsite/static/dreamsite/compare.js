@@ -21,6 +21,13 @@ const storedView = document.querySelector("[data-view]") ? read("compare") : nul
 show(VIEWS.includes(storedView) ? storedView : "slider");
 
 document.addEventListener("click", (event) => {
+  const toggle = event.target.closest("[data-mask-toggle]");
+  if (!toggle) return;
+  const isShown = document.querySelector(".compare").classList.toggle("showing-mask");
+  toggle.setAttribute("aria-pressed", String(isShown));
+});
+
+document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-view]");
   if (!button) return;
   show(button.dataset.view);

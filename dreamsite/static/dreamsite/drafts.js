@@ -1,22 +1,25 @@
 // Drafts of the studio in the browser's storage, for each account of each site of the host: fields as JSON, and chosen
 // files in IndexedDB, which takes files. Each tab has its own draft, and a new tab starts with the one that was written
 // last. Where storage is forbidden, nothing is kept. Signing out, from any page, forgets all of them.
+import { forgetReceived } from "./installed.js";
 import { keys, read, write } from "./storage.js";
 
 const PREFIX = "draft:";
 const SIGN_OUTS = "sign-outs";
-const FILES = "files";
-const MAX_FILES = 8;
+// The stores, and how much each keeps: files, or lists of files. A mask is small and changes often.
+const STORES = { pictures: 8, masks: 32, references: 8 };
 
-/** Run a request on the store of files and return its result; undefined where there is no store. */
-function onFiles(mode, request) {
+/** Run a request on one of the stores and return its result; undefined where there is none. */
+function onFiles(store, mode, request) {
   return new Promise((resolve) => {
-    const opening = indexedDB.open("dreamsite-drafts", 1);
-    opening.onupgradeneeded = () => opening.result.createObjectStore(FILES, { autoIncrement: true });
+    const opening = indexedDB.open("dreamsite-drafts", 2);
+    opening.onupgradeneeded = () => {
+      for (const name of Object.keys(STORES)) opening.result.createObjectStore(name, { autoIncrement: true });
+    };
     opening.onerror = () => resolve(undefined);
     opening.onsuccess = () => {
-      const transaction = opening.result.transaction(FILES, mode);
-      const running = request(transaction.objectStore(FILES));
+      const transaction = opening.result.transaction(store, mode);
+      const running = request(transaction.objectStore(store));
       const end = () => {
         opening.result.close();
         resolve(transaction.error ? undefined : running.result);
@@ -51,13 +54,13 @@ export function forget(account) {
   write(PREFIX + account, null);
 }
 
-export const readFile = (id) => onFiles("readonly", (files) => files.get(id));
+export const readFile = (store, id) => onFiles(store, "readonly", (files) => files.get(id));
 
-/** Store a file and return its id. Tabs do not say when they are closed, so the last MAX_FILES files are kept. */
-export const writeFile = (file) =>
-  onFiles("readwrite", (files) => {
+/** Store a file and return its id. Tabs do not say when they are closed, so the last files of each store are kept. */
+export const writeFile = (store, file) =>
+  onFiles(store, "readwrite", (files) => {
     const adding = files.add(file);
-    adding.onsuccess = () => files.delete(IDBKeyRange.upperBound(adding.result - MAX_FILES));
+    adding.onsuccess = () => files.delete(IDBKeyRange.upperBound(adding.result - STORES[store]));
     return adding;
   });
 
@@ -65,5 +68,6 @@ document.addEventListener("submit", (event) => {
   if (!event.target.matches("[data-sign-out]")) return;
   for (const key of keys()) if (key.startsWith(PREFIX)) write(key, null);
   write(SIGN_OUTS, String(Number(read(SIGN_OUTS)) + 1));
-  onFiles("readwrite", (files) => files.clear());
+  for (const store of Object.keys(STORES)) onFiles(store, "readwrite", (files) => files.clear());
+  forgetReceived();
 });

@@ -12,7 +12,8 @@ const isAccepted = (file) => isPicture(file, input.accept.split(","));
 let current = null;
 let lastChoice = 0;
 
-function showError(message) {
+/** Show what is wrong with the picture; an empty message removes it. */
+export function showError(message) {
   const errors = document.getElementById("image-errors");
   errors.replaceChildren(...(message ? [Object.assign(document.createElement("li"), { textContent: message })] : []));
   drop.classList.toggle("invalid", Boolean(message));

@@ -1,5 +1,7 @@
 // Phones, and browsers that are to save data, reduce the picture to what the chosen model takes before it is sent, unless
 // its user wants the original sent.
+import { createCanvas, isReadable, pixelsOf } from "./canvases.js";
+import { chosenMask } from "./mask_input.js";
 import { chosenPicture } from "./picture_input.js";
 
 const SMALL_BYTES = 500_000;
@@ -27,26 +29,15 @@ function fit(width, height, { max_side: maxSide, max_pixels: maxPixels }) {
 }
 
 function draw(source, width, height) {
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const canvas = createCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
   context.drawImage(source, 0, 0, width, height);
   return canvas;
 }
 
-const pixels = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-
-/** Return whether what is drawn can be read: browsers that hide who one is return noise instead. */
-function isReadable() {
-  const canvas = Object.assign(document.createElement("canvas"), { width: 8, height: 8 });
-  const context = canvas.getContext("2d");
-  context.fillStyle = "#fff";
-  context.fillRect(0, 0, 8, 4);
-  return pixels(canvas).every((value, index) => value === (index < 4 * 8 * 4 ? 255 : 0));
-}
-
 function isOpaque(canvas) {
-  const data = pixels(canvas);
+  const data = pixelsOf(canvas);
   for (let index = 3; index < data.length; index += 4) if (data[index] < 255) return false;
   return true;
 }
@@ -83,9 +74,12 @@ async function findReduced() {
   return reduced && { file: reduced, width, height };
 }
 
-/** Return what to send for the chosen file: a smaller one with its size, or null for the original. */
+/**
+ * Return what to send for the chosen file: a smaller one with its size, or null for the original. With a mask it is the
+ * original, whose pixels outside of the mask are those of the result.
+ */
 export async function reducedPicture() {
-  return box.checked ? null : findReduced();
+  return box.checked || chosenMask() ? null : findReduced();
 }
 
 async function show() {
@@ -95,6 +89,12 @@ async function show() {
   if (number !== lastShown) return;
   part.hidden = !reduced;
   if (!reduced) return;
+  box.parentElement.hidden = Boolean(chosenMask());
+  if (chosenMask()) {
+    part.querySelector("p").textContent =
+      `Sends ${words(file.size)} instead of ${words(reduced.file.size)}: with a mask the result keeps all pixels.`;
+    return;
+  }
   const [sent, other] = box.checked ? [file, reduced.file] : [reduced.file, file];
   const size = `${reduced.width} × ${reduced.height}`;
   const follows = box.checked ? `. The result is ${size} either way.` : `: ${size}, the size of the result.`;
@@ -102,7 +102,7 @@ async function show() {
 }
 
 export function startReduction() {
-  for (const type of ["picture", "change"]) form.addEventListener(type, show);
+  for (const type of ["picture", "mask", "change"]) form.addEventListener(type, show);
   // The box is outside of the form's element.
   box.addEventListener("change", () => form.dispatchEvent(new Event("change")));
   show();

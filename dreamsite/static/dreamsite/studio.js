@@ -128,10 +128,10 @@ startDraft();
 startReduction();
 startEstimates();
 form.addEventListener("submit", submit);
-form.addEventListener("input", clearErrors);
+document.addEventListener("input", clearErrors);
 form.addEventListener("click", useExamplePrompt);
-// The browser says what is wrong with a field only where the field can be seen.
-form.addEventListener("invalid", (event) => unfold(event.target), true);
+// The browser says what is wrong with a field only where the field can be seen. Those of the mask are not within the form.
+document.addEventListener("invalid", (event) => unfold(event.target), true);
 byId("adjust").addEventListener("click", ({ currentTarget }) =>
   showAdjustments(currentTarget.getAttribute("aria-expanded") === "false"),
 );

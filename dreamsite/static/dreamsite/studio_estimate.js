@@ -1,4 +1,5 @@
 // The studio's estimate: what the form as it is would cost and take, and the same request as a program sends it.
+import { chosenMask } from "./mask_input.js";
 import { reducedPicture } from "./picture_reduction.js";
 
 const form = document.getElementById("compose");
@@ -7,13 +8,19 @@ const byId = (id) => document.getElementById(id);
 const TYPING_PAUSE_MS = 350;
 let lastRequest = 0;
 
-/** Return the form without its picture: the estimate needs the picture's size and name only. */
+/** Return the form without its pictures: the estimate needs the picture's size and name, and the box around the mask. */
 async function formData() {
   const body = new FormData(form);
   const [file] = byId("image").files;
   if (file) {
     body.delete("image");
     body.append("filename", file.name);
+  }
+  body.delete("images[]");
+  const mask = chosenMask();
+  if (mask) {
+    body.delete("mask");
+    body.append("open_box", mask.box.join(","));
   }
   const { width, height } = (await reducedPicture()) ?? byId("drop").dataset;
   if (width) {
@@ -68,7 +75,7 @@ async function update() {
 
 export function startEstimates() {
   let timer = 0;
-  for (const type of ["input", "change", "picture", "end"]) {
+  for (const type of ["input", "change", "picture", "mask", "references", "end"]) {
     form.addEventListener(type, () => {
       clearTimeout(timer);
       timer = setTimeout(update, TYPING_PAUSE_MS);

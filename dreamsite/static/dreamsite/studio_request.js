@@ -1,5 +1,6 @@
 // The studio's form as it is sent. A picture is sent once, however often one generates from it: then the first generation
 // that was made of it names it.
+import { chosenMask } from "./mask_input.js";
 import { reducedPicture } from "./picture_reduction.js";
 import { post } from "./studio_upload.js";
 
@@ -15,7 +16,8 @@ async function pictureToSend() {
   const [file] = document.getElementById("image").files;
   if (!file) return { file: null, words: "" };
   const reduced = await reducedPicture();
-  const size = reduced ? `${reduced.width} ${reduced.height}` : "original";
+  // Without a mask, the server may keep a smaller picture than it was sent.
+  const size = reduced ? `${reduced.width} ${reduced.height}` : `original ${Boolean(chosenMask())}`;
   return { file: reduced?.file ?? file, words: `${file.name} ${file.size} ${file.lastModified} ${size}` };
 }
 

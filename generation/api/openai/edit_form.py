@@ -6,15 +6,15 @@ The fields are those of https://platform.openai.com/docs/api-reference/images/cr
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import IO
 
 from rest_framework.request import Request
 
 from generation.api.form_parts import FormParts, form_parts
-from generation.api.forms import Form, decode_image, find_image, validate
+from generation.api.forms import Form, decode, find_image, misplaced_texts, validate
 from generation.api.openai.json_body import json_parts
 from generation.api.openai.models import choose_model
 from generation.api.openai.shape import OUR_NAMES
+from generation.images.inputs import InputFiles
 from generation.images.uploads import Upload
 from generation.models import DiffusionModel
 from generation.parameters import ErrorCode, ImageToImageParameters, InvalidField, RequestRefused
@@ -38,7 +38,10 @@ _WITHOUT_EFFECT = {
 }
 """Fields of OpenAI that have no effect here: the values that ask for nothing else, and what to know of any other."""
 
-_OPENAI_ONLY = {"size", "stream", "background", "response_format", "mask", "markup", *_WITHOUT_EFFECT}
+_OPENAI_ONLY = {"size", "stream", "background", "response_format", "markup", *_WITHOUT_EFFECT}
+
+_PICTURES = ("image", "image[]", "images", "images[]")
+_SIZE_WITH_MASK = "size has no effect with a mask: the result has the size of the picture."
 
 
 def read_edit(request: Request) -> Form:
@@ -54,22 +57,29 @@ def read_edit(request: Request) -> Form:
         fields["model_id"] = model.pk
     fields.setdefault("num_inference_steps", _recommended_steps(model))
     fields["response_format"] = _RESPONSE_FORMATS.get(texts.get("response_format", "b64_json"), "")
+    # The first is the one that changes.
+    pictures = [file for name in _PICTURES for file in parts.files.getlist(name)]
     errors = list(_refused(texts, parts))
+    errors += misplaced_texts(texts)
     file = box = None
     warnings = [] if model_name in ("", model.pk) else [f"{model_name} is an alias of {model.pk} here."]
     warnings += _ineffective(texts)
     try:
         box = _box(texts.get("size", "auto"))
-        file = _find_picture(parts, texts)
+        file = find_image(texts, next(iter(pictures), None))
     except InvalidField as error:
         errors.append(error)
-    form = validate(fields, errors)
-    picture = decode_image(file)
-    if box:
-        picture = picture and _fit(picture, box)
-        if picture is None or picture.size != box:
-            warnings.append(_size_warning(picture, box))
-    return replace(form, picture=picture, warnings=[*warnings, *form.warnings])
+    references = pictures[1:] if file else pictures
+    form = decode(validate(fields, errors), InputFiles(file, parts.files.get("mask"), references, has_openai_mask=True))
+    inputs = form.inputs
+    if box and inputs.mask:
+        if inputs.picture is None or inputs.picture.size != box:
+            warnings.append(_SIZE_WITH_MASK)
+    elif box:
+        inputs = replace(inputs, picture=inputs.picture and _fit(inputs.picture, box))
+        if inputs.picture is None or inputs.picture.size != box:
+            warnings.append(_size_warning(inputs.picture, box))
+    return replace(form, inputs=inputs, warnings=[*warnings, *form.warnings])
 
 
 def _parts(request: Request) -> FormParts:
@@ -92,9 +102,8 @@ def _refused(texts: dict[str, str], parts: FormParts) -> Iterator[InvalidField]:
         yield InvalidField("stream", "Not supported; follow GET /generations/{id}/events instead")
     if texts.get("background", "auto") not in _OPAQUE:
         yield InvalidField("background", "Results are opaque; send auto or opaque")
-    for name in ("mask", "markup"):
-        if name in parts.files or name in texts:
-            yield InvalidField(name, f"A {name} is not supported; describe in the prompt what to change")
+    if "markup" in parts.files or "markup" in texts:
+        yield InvalidField("markup", "Not supported; send a mask, or describe in the prompt what to change")
 
 
 def _ineffective(texts: dict[str, str]) -> Iterator[str]:
@@ -102,14 +111,6 @@ def _ineffective(texts: dict[str, str]) -> Iterator[str]:
     for name, (neutral, instead) in _WITHOUT_EFFECT.items():
         if name in texts and texts[name] not in neutral:
             yield f"{name} has no effect: {instead}."
-
-
-def _find_picture(parts: FormParts, texts: dict[str, str]) -> IO[bytes] | None:
-    """Return the file of the picture; None if it is to be fetched. Raises `InvalidField`."""
-    pictures = [file for name in ("image", "image[]") for file in parts.files.getlist(name)]
-    if len(pictures) > 1:
-        raise InvalidField("image", "Send one picture")
-    return find_image(texts, {"image": pictures[0]} if pictures else {})
 
 
 def _recommended_steps(model: DiffusionModel) -> str:

@@ -50,7 +50,12 @@ class _EditFields(BaseModel):
 class EditForm(_EditFields):
     """The fields that OpenAI's clients send. All fields of `/image-to-image` are accepted as well."""
 
-    image: bytes = Field(description="One picture, without a mask. It may also be called `image[]`.")
+    image: bytes = Field(
+        description="The picture. With several, as `image[]`, the first changes, and the model reads the others, if it can."
+    )
+    mask: bytes = Field(
+        b"", description="What may change is transparent, or in a picture without transparent parts white."
+    )
 
 
 class PictureReference(BaseModel):
@@ -66,7 +71,10 @@ class PictureReference(BaseModel):
 class EditBody(_EditFields):
     """The same as JSON."""
 
-    images: list[PictureReference] = Field(min_length=1, max_length=1, description="One picture.")
+    images: list[PictureReference] = Field(
+        min_length=1, description="The picture, and further ones that the model reads, if it can, as data URLs."
+    )
+    mask: PictureReference | None = Field(None, description="What may change is transparent; as a data URL.")
 
 
 EDITS: dict[str, Any] = {

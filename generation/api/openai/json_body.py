@@ -27,19 +27,23 @@ def json_parts(body: bytes) -> FormParts:
     """
     fields = _load(body)
     references = [*_as_list(fields.pop("images", None)), *_as_list(fields.pop("image", None))]
-    if len(references) > 1:
-        raise InvalidField("image", "Send one picture")
+    mask = fields.pop("mask", None)
     texts = {name: _text(name, value) for name, value in fields.items() if value is not None}
     files: MultiValueDict[str, Any] = MultiValueDict()
-    for reference in references:
-        address = _address(reference)
-        if re.match("https?:", address, re.IGNORECASE):
+    for number, reference in enumerate(references):
+        address = _address("image", reference)
+        if _is_remote(address):
+            if number:
+                raise InvalidField("images", "Only the first picture is fetched; send the others as data URLs")
             texts["image_url"] = address
-            continue
-        try:
-            files.appendlist("image", io.BytesIO(data_urls.decode(address)))
-        except ValueError:
-            texts["image"] = address
+        else:
+            # With an address as the first, all that are sent are further ones.
+            _add("images" if "image_url" in texts else "image", address, texts, files)
+    if mask is not None:
+        address = _address("mask", mask)
+        if _is_remote(address):
+            raise InvalidField("mask", "Send the mask as a data URL; it is not fetched")
+        _add("mask", address, texts, files)
     if not _has_only_characters(texts):
         _malformed("it has half of a surrogate pair")
     return FormParts(MultiValueDict({name: [text] for name, text in texts.items()}), files)
@@ -64,14 +68,26 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _address(reference: Any) -> str:
+def _is_remote(address: str) -> bool:
+    return re.match("https?:", address, re.IGNORECASE) is not None
+
+
+def _add(name: str, address: str, texts: dict[str, str], files: MultiValueDict[str, Any]) -> None:
+    """Add the picture at a data URL to the files, anything else to the texts."""
+    try:
+        files.appendlist(name, io.BytesIO(data_urls.decode(address)))
+    except ValueError:
+        texts[name] = address
+
+
+def _address(field: str, reference: Any) -> str:
     """Return the data URL or address that refers to a picture, in one of the ways that clients write it."""
     match reference:
         case str(address) | {"image_url": str(address)} | {"image_url": {"url": str(address)}}:
             return address
         case {"file_id": str()}:
-            raise InvalidField("image", "There are no stored files here; send the picture in image_url")
-    raise InvalidField("image", 'Send the picture as {"image_url": "data:image/png;base64,…"}')
+            raise InvalidField(field, "There are no stored files here; send the picture in image_url")
+    raise InvalidField(field, 'Send the picture as {"image_url": "data:image/png;base64,…"}')
 
 
 def _text(name: str, value: Any) -> str:

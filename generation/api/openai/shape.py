@@ -66,9 +66,9 @@ def _error_body(response: ErrorResponse) -> dict[str, Any]:
     """Return the error body; for a list of fields, all messages joined, with the first field as `param`."""
     openai_names = {ours: theirs for theirs, ours in OUR_NAMES.items()}
     if not response.invalid_fields:
-        field = FIELDS.get(response.code)
+        field = FIELDS.get(response.error_code)
         param = openai_names.get(field, field) if field else None
-        return openai_error_body(response.status_code, response.message, response.code, param)
+        return openai_error_body(response.status_code, response.message, response.error_code, param)
     fields = [(openai_names.get(item["loc"][-1], item["loc"][-1]), item["msg"]) for item in response.invalid_fields]
     message = "; ".join(f"{field}: {text}" for field, text in fields)
-    return openai_error_body(response.status_code, message, response.code, fields[0][0])
+    return openai_error_body(response.status_code, message, response.error_code, fields[0][0])

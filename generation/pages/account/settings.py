@@ -1,8 +1,9 @@
-"""The settings of the user's account: theme, blurring of flagged pictures, and the studio's first model."""
+"""The settings of the user's account: theme, blurring of flagged pictures, the studio's first model, and notices by mail."""
 
 from typing import Any
 
 from django import forms
+from django.conf import settings as django_settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -10,7 +11,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts.models import User
+from accounts import mail
+from accounts.models import OutgoingMail, User
 from accounts.requests import current_user
 from generation.models import DiffusionModel
 
@@ -20,8 +22,13 @@ class SettingsForm(forms.ModelForm[User]):
 
     class Meta:
         model = User
-        fields = ("blur_flagged", "theme", "default_model")
+        fields = ("blur_flagged", "tells_recipe", "theme", "default_model", *mail.SWITCHES.values())
         widgets = {"theme": forms.RadioSelect}
+        labels = {
+            "notify_of_tokens": "Tell me of each new API token",
+            "notify_of_exports": "Tell me when an export of my data is ready",
+            "notify_of_alerts": "Tell me what needs attention of operators, at most once an hour",
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -32,9 +39,15 @@ class SettingsForm(forms.ModelForm[User]):
         self.fields["default_model"] = forms.ChoiceField(
             choices=[("", default_label), *((name, name) for name in models)], required=False
         )
+        for name in set(mail.SWITCHES.values()) - set(_offered_notices(self.instance)):
+            del self.fields[name]
         # A model that is not available any more is no choice; `_unavailable_model` names it on the page.
         if self.instance.default_model not in models:
             self.initial["default_model"] = ""
+
+    def notices(self) -> list[forms.BoundField]:
+        """Return the switches of notices by mail that the user has."""
+        return [self[name] for name in mail.SWITCHES.values() if name in self.fields]
 
 
 class ThemeForm(forms.ModelForm[User]):
@@ -57,7 +70,9 @@ def settings(request: HttpRequest) -> HttpResponse:
     # An invalid form has changed the instance, from which the page takes its theme.
     user.refresh_from_db(fields=["theme", "blur_flagged"])
     return render(
-        request, "accounts/settings.html", {"form": form, "unavailable_model": _unavailable_model(user, form)}
+        request,
+        "accounts/settings.html",
+        {"form": form, "unavailable_model": _unavailable_model(user, form), "sends_mail": mail.is_on()},
     )
 
 
@@ -70,6 +85,18 @@ def theme(request: HttpRequest) -> HttpResponse:
         return HttpResponse("theme is auto, light or dark", status=400, content_type="text/plain")
     User.objects.filter(pk=current_user(request).pk).update(theme=form.cleaned_data["theme"])
     return HttpResponse(status=204)
+
+
+def _offered_notices(user: User) -> list[str]:
+    """Return the fields of the notices that the user would get."""
+    if not mail.is_on() or not user.email:
+        return []
+    is_operator = user.is_staff and user.has_perm("generation.operate")
+    return [
+        field
+        for kind, field in mail.SWITCHES.items()
+        if kind in django_settings.EMAIL_NOTICES and (kind != OutgoingMail.Kind.ALERTS or is_operator)
+    ]
 
 
 def _unavailable_model(user: User, form: SettingsForm) -> str:

@@ -16,11 +16,14 @@ from django.views.decorators.http import require_POST
 from accounts.models import User
 from accounts.requests import current_user
 from generation import display
+from generation.images.inputs import Inputs
+from generation.inpainting import Box
 from generation.jobs import contact_sheets, limits, submission
 from generation.jobs.forecast import Forecast
 from generation.library.stored import StoredPicture
 from generation.models import Generation
 from generation.pages.studio import form, models, snippets
+from generation.pages.studio.form import StudioRequest
 from generation.parameters import ImageToImageParameters, Refusal
 
 _AT_ONCE = timedelta(seconds=1.5)
@@ -38,12 +41,12 @@ def estimate(request: HttpRequest) -> JsonResponse:
     try:
         # A picture is not decoded for its estimate; the page's script says its size.
         submitted = form.read(user, request.POST, MultiValueDict(), fields)
-        size = submitted.stored.size if submitted.stored else form.picture_size(request.POST)
+        size, open_box = _open_picture(submitted, request.POST)
         content |= _snippets(request, submitted.parameters, submitted.stored, request.POST.get("filename", ""))
-        draft = submission.build(submission.Request(user, None, submitted.parameters, None, size=size))
+        draft = submission.build(submission.Request(user, None, submitted.parameters, Inputs(), size, open_box))
         content["warnings"] = draft.warnings
         content["prompt_warnings"] = models.unknown_words(draft.model_id, draft.prompt)
-        content["sheet"] = _sheet_summary(user, request.POST, fields, size)
+        content["sheet"] = _sheet_summary(user, request.POST, fields, size, open_box)
         content["words"] = _summary(user, [draft], [submission.estimate(draft)], is_size_known=size is not None)
     except Refusal as refusal:
         content["errors"] = form.form_errors(refusal)
@@ -52,13 +55,24 @@ def estimate(request: HttpRequest) -> JsonResponse:
     return JsonResponse(content)
 
 
-def _sheet_summary(user: User, post: QueryDict, fields: Mapping[str, str], size: tuple[int, int] | None) -> str:
+def _open_picture(submitted: StudioRequest, post: QueryDict) -> tuple[tuple[int, int] | None, Box | None]:
+    """Return the size of the form's picture and what of it the mask lets change, as far as they are known."""
+    size = submitted.stored.size if submitted.stored else form.picture_size(post)
+    box = form.open_box(post)
+    if box and size:
+        box = (min(box[0], size[0] - 1), min(box[1], size[1] - 1), min(box[2], size[0]), min(box[3], size[1]))
+    return size, box if size else None
+
+
+def _sheet_summary(
+    user: User, post: QueryDict, fields: Mapping[str, str], size: tuple[int, int] | None, open_box: Box | None
+) -> str:
     """Return time and cost of the form's contact sheet, or its errors, as text; empty if the form has none."""
     try:
         grid = form.grid(post)
         if grid is None:
             return ""
-        cells = contact_sheets.drafts(user, fields, None, grid, size)
+        cells = contact_sheets.drafts(user, fields, Inputs(), grid, size, open_box)
         return _summary(user, cells, submission.estimate_together(cells), is_size_known=size is not None)
     except Refusal as refusal:
         return " ".join(message for messages in form.form_errors(refusal).values() for message in messages)

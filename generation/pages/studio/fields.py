@@ -17,7 +17,10 @@ SLIDERS = {"guidance_scale": 0.1, "image_guidance_scale": 0.05, "strength": 0.01
 """The fields with a slider, and the step of each."""
 
 TEXTS = ("prompt", "model_id", "negative_prompt", "seed", "num_images_per_prompt", "output_format", "output_quality")
-"""The other fields, without `safety_check`."""
+"""The other fields, without `safety_check` and `MASK_FIELDS`."""
+
+MASK_FIELDS = ("mask_invert", "mask_feather", "mask_padding")
+"""What a mask means and how it is used; without one they have no effect."""
 
 LORA_PREFIX = "lora:"
 """The field with the weight of a LoRA is named by this and the LoRA's id."""
@@ -78,7 +81,9 @@ def starting_values(model: ModelDescription) -> dict[str, str]:
 def values_of(generation: Generation) -> dict[str, str]:
     """Return the form's values for an earlier request, without its seed."""
     parameters = generation.get_parameters().model_dump(mode="json")
-    values = {name: _text(parameters[name]) for name in (*TEXTS, *SLIDERS, "safety_check") if name != "seed"}
+    values = {
+        name: _text(parameters[name]) for name in (*TEXTS, *SLIDERS, *MASK_FIELDS, "safety_check") if name != "seed"
+    }
     values["model_id"] = generation.model_id
     for lora in generation.get_recipe().loras:
         values[f"{LORA_PREFIX}{lora.id}"] = _text(lora.weight)
@@ -141,6 +146,8 @@ def model_behaviour_json(models: Sequence[ModelDescription]) -> dict[str, Any]:
             "images": model.parameters["num_images_per_prompt"].maximum,
             "sizes": model.sizes.model_dump(include={"max_side", "max_pixels"}),
             "examples": model.examples,
+            "needs_mask": model.needs_mask,
+            "max_references": model.max_images - 1,
         }
         for model in models
     }

@@ -10,7 +10,7 @@ from generation.recipes import BUNDLED_OWNER
 from generation.responses import ModelDescription
 
 IDEAS_MODEL = f"{BUNDLED_OWNER}/tiny-edit"
-"""The model that made the pictures of the ideas, with 20 steps and seed 7."""
+"""The model that made the pictures of the ideas, with the recommended steps and seed 7."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -14,12 +14,24 @@ from pydantic import ValidationError
 from accounts.models import User
 from accounts.requests import parse_uuid, whole_number
 from generation import display
+from generation.images import masks
+from generation.images.input_files import read_whole
+from generation.images.inputs import InputFiles, Inputs, fitted, read_references, usable
+from generation.images.masks import Mask
 from generation.images.sizes import MAX_SIDE
-from generation.images.uploads import Upload, read_upload
+from generation.images.uploads import read_upload
+from generation.inpainting import Box
 from generation.jobs import contact_sheets
-from generation.library.stored import StoredPicture, stored_picture
+from generation.library.stored import (
+    StoredPicture,
+    generation_with_mask,
+    generation_with_references,
+    stored_mask,
+    stored_picture,
+    stored_references,
+)
 from generation.models import GeneratedImage, Generation
-from generation.pages.studio.fields import LORA_PREFIX, SLIDERS, TEXTS, Errors
+from generation.pages.studio.fields import LORA_PREFIX, MASK_FIELDS, SLIDERS, TEXTS, Errors
 from generation.parameters import ImageToImageParameters, InvalidField, InvalidForm, Refusal, error_items
 
 _MAX_IMAGE_INDEX = 999
@@ -31,28 +43,44 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class StudioRequest:
-    """A validated form with an uploaded picture or a stored one."""
+    """A validated form. Each of its pictures is a file, or one that is stored for a generation: see `read`."""
 
     parameters: ImageToImageParameters
-    upload: Upload | None
+    files: InputFiles
     stored: StoredPicture | None
+    mask_of: Generation | None
+    references_of: Generation | None
 
-    def picture(self) -> Upload:
-        """Return the picture. Raises `StorageFailed`, and `InvalidField` without one."""
-        if self.upload:
-            return self.upload
-        if self.stored:
-            return self.stored.read()
-        raise InvalidField("image", _MESSAGES["image", "missing"], "missing")
+    def inputs(self) -> tuple[Inputs, list[str]]:
+        """Return the decoded pictures, and warnings. Raises `StorageFailed`, and `InvalidField`, such as without a picture."""
+        limit = settings.MAX_UPLOAD_PIXELS
+        mask = None
+        warnings: list[str] = []
+        sent = masks.read_mask(self.files.mask, max_pixels=limit) if self.files.mask else self._stored_mask()
+        if sent:
+            mask, warnings = usable(sent, mask_invert=self.parameters.mask_invert)
+        if self.files.picture:
+            picture = (read_whole if mask else read_upload)(self.files.picture, max_pixels=limit)
+        elif self.stored:
+            picture = self.stored.read(whole=mask is not None)
+        else:
+            raise InvalidField("image", _MESSAGES["image", "missing"], "missing")
+        references = stored_references(self.references_of) if self.references_of else []
+        references += read_references(self.files.references, max_pixels=limit)
+        inputs, more = fitted(Inputs(picture, mask, references))
+        return inputs, warnings + more
 
     @property
     def source_id(self) -> int | None:
-        return self.stored.source_id if self.stored and not self.upload else None
+        return self.stored.source_id if self.stored and not self.files.picture else None
+
+    def _stored_mask(self) -> Mask | None:
+        return stored_mask(self.mask_of) if self.mask_of else None
 
 
 def parameter_fields(post: QueryDict) -> dict[str, str]:
     """Return the fields of `ImageToImageParameters` from the fields of the form."""
-    texts = {name: str(post[name]).strip() for name in (*TEXTS, *SLIDERS, "safety_check") if name in post}
+    texts = {name: str(post[name]).strip() for name in (*TEXTS, *SLIDERS, *MASK_FIELDS, "safety_check") if name in post}
     weights = {
         name.removeprefix(LORA_PREFIX): _number(str(text))
         for name, text in post.items()
@@ -66,30 +94,32 @@ def parameter_fields(post: QueryDict) -> dict[str, str]:
 
 
 def read(user: User, post: QueryDict, files: MultiValueDict[str, Any], fields: Mapping[str, str]) -> StudioRequest:
-    """Validate the whole form; `fields` are its `parameter_fields`.
+    """Validate the whole form, but decode no picture; `fields` are its `parameter_fields`.
 
-    Raises `InvalidForm`, `InvalidField` for a picture that cannot be decoded, and `DoesNotExist` for one that is not the
-    user's.
+    A generation whose pictures are used is named by `from` or `source` (see `stored_choice`), by `mask_from` for its mask, and
+    by `images_from` for its further pictures, which come before those that are sent. Raises `InvalidForm`, and `DoesNotExist`
+    for a generation that is not the user's.
     """
     items: list[dict[str, Any]] = []
-    parameters = upload = stored = None
+    parameters = stored = mask_of = references_of = None
     try:
         parameters = ImageToImageParameters.from_form(fields)
     except ValidationError as error:
         items += error_items(error)
     except InvalidField as error:
         items += error.items
-    file = files.get("image")
+    sent = InputFiles(files.get("image"), files.get("mask"), files.getlist("images[]"))
     try:
-        stored = None if file else stored_choice(user, post)
+        stored = None if sent.picture else stored_choice(user, post)
+        if post.get("mask_from") and not sent.mask:
+            mask_of = generation_with_mask(user, _uuid(post["mask_from"]))
+        if post.get("images_from"):
+            references_of = generation_with_references(user, _uuid(post["images_from"]))
     except InvalidField as error:
         items += error.items
     if items or parameters is None:
         raise InvalidForm(items)
-    if file:
-        # Decoded only if all else is valid.
-        upload = read_upload(cast(BinaryIO, file), max_pixels=settings.MAX_UPLOAD_PIXELS)
-    return StudioRequest(parameters, upload, stored)
+    return StudioRequest(parameters, sent, stored, mask_of, references_of)
 
 
 def stored_choice(user: User, fields: Mapping[str, Any]) -> StoredPicture | None:
@@ -118,6 +148,15 @@ def picture_size(post: QueryDict) -> tuple[int, int] | None:
     """Return width and height of the picture in pixels, as the page's script sends them; None without valid ones."""
     width, height = (whole_number(str(post.get(name, "")), MAX_SIDE) for name in ("width", "height"))
     return (width, height) if width and height else None
+
+
+def open_box(post: QueryDict) -> Box | None:
+    """Return the box of what the mask lets change, in pixels of the picture, as the page's script sends it as `open_box`."""
+    edges = [whole_number(text, MAX_SIDE) for text in str(post.get("open_box", "")).split(",")]
+    match edges:
+        case [int(left), int(upper), int(right), int(lower)] if left < right and upper < lower:
+            return left, upper, right, lower
+    return None
 
 
 def form_errors(refusal: Refusal) -> Errors:

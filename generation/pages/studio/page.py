@@ -9,11 +9,12 @@ from django.shortcuts import render
 from django.utils.crypto import get_random_string
 
 from accounts.models import User
+from accounts.requests import parse_uuid
 from generation import capabilities
 from generation.images.kinds import ALLOWED
 from generation.jobs import contact_sheets
 from generation.library.stored import StoredPicture
-from generation.models import ContactSheet, DiffusionModel, Generation, State
+from generation.models import ContactSheet, DiffusionModel, Generation, GenerationQuerySet, State
 from generation.pages.contact_sheets import LABELS, title
 from generation.pages.security_headers import allow_other_sites
 from generation.pages.studio import fields, first_visit, form
@@ -69,7 +70,7 @@ def render_form(
 
     Values that are the starting values of `previous_model` become those of the selected model.
     """
-    context: dict[str, Any] = {"stored": stored, **_library_context(user)}
+    context: dict[str, Any] = {"stored": stored, **_stored_inputs(user, values, stored), **_library_context(user)}
     rows = list(DiffusionModel.objects.allowed_to(user).listed())
     models = [capabilities.describe(row) for row in rows]
     if models:
@@ -85,7 +86,7 @@ def render_form(
         context |= _form_context(models, model, values, errors)
         if not (context["jobs"] or context["recent"]):
             context |= first_visit.context(user, models)
-    context |= {"models": models, "errors": {**errors, "general": errors.get("", [])}}
+    context |= {"models": models, "errors": {**errors, **_named_errors(errors)}}
     response = render(request, "generation/studio.html", context, status=status)
     # A picture that is dragged from another site is read from there.
     allow_other_sites(response)
@@ -109,6 +110,7 @@ def _values_of_query(
     names = ["prompt", "model_id", "columns_field", "columns"]
     if stored:
         names += ["from", "source", "image"]
+    names += ["mask_from", "images_from"]
     values |= {name: str(query[name]) for name in names if query.get(name)}
     return values, stored, {}
 
@@ -119,7 +121,12 @@ def _values_of_generation(generation: Generation, mode: str) -> dict[str, str]:
         raise Generation.DoesNotExist
     seeds = generation.get_recipe().seeds
     seed = {"remix": "", "exact": str(seeds[0]), "vary": str(seeds[-1] + 1)}[mode]
-    return {**fields.values_of(generation), "seed": seed}
+    values = {**fields.values_of(generation), "seed": seed}
+    if generation.mask:
+        values["mask_from"] = str(generation.pk)
+    if generation.references.exclude(file="").exists():
+        values["images_from"] = str(generation.pk)
+    return values
 
 
 def _form_context(
@@ -150,6 +157,24 @@ def picture_context() -> dict[str, Any]:
     return {"accept": fields.accepted_files(), "kinds": ALLOWED, "max_bytes": settings.MAX_UPLOAD_BYTES}
 
 
+def _stored_inputs(user: User, values: Mapping[str, str], stored: StoredPicture | None) -> dict[str, Any]:
+    """Return the generations whose mask and whose further pictures the form's picture has, None without."""
+    if stored is None:
+        return {}
+    rows = Generation.objects.owned_by(user)
+    whole = rows.exclude(references__file="")
+    return {
+        "masked": _named(rows.exclude(mask=""), values.get("mask_from", "")),
+        "referenced": _named(whole.prefetch_related("references"), values.get("images_from", "")),
+    }
+
+
+def _named(rows: GenerationQuerySet, text: str) -> Generation | None:
+    """Return the generation whose id this text is, None if there is none in `rows`."""
+    generation_id = parse_uuid(text)
+    return rows.filter(pk=generation_id).first() if generation_id else None
+
+
 def _library_context(user: User) -> dict[str, Any]:
     """Return the user's unfinished and last generations, last prompts and last contact sheets."""
     rows = Generation.objects.owned_by(user)
@@ -162,6 +187,11 @@ def _library_context(user: User) -> dict[str, Any]:
         "recent": list(recent[:MAX_RECENT]),
         "sheets": [(sheet, title(sheet)) for sheet in sheets],
     }
+
+
+def _named_errors(errors: fields.Errors) -> fields.Errors:
+    """Return the errors whose fields have names that no template can write."""
+    return {"general": errors.get("", []), "references": errors.get("images[]", [])}
 
 
 def _has_effect(model: ModelDescription, name: str) -> bool:

@@ -11,12 +11,13 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import Access
 from accounts.models import User
 from accounts.requests import current_user
-from generation.images.uploads import Upload
+from generation.images.inputs import Inputs
 from generation.jobs import contact_sheets, idempotency, limits, submission
 from generation.library.stored import StoredPicture, picture_at
 from generation.models import ContactSheet, Generation
@@ -56,6 +57,16 @@ def job(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     return render(request, "generation/_job.html", {"generation": get_object_or_404(rows, pk=generation_id)})
 
 
+@csrf_exempt
+@never_cache
+def receive(request: HttpRequest) -> HttpResponse:
+    """Lead to the studio from where the browser takes shared pictures, if its service worker is gone and did not take one.
+
+    The request is not read: it has no CSRF token, since a phone makes it.
+    """
+    return redirect(f"{reverse('home')}?received")
+
+
 @never_cache
 @login_required
 @require_POST
@@ -84,7 +95,7 @@ def events(request: HttpRequest, generation_id: UUID) -> HttpResponse:
     """Answer with the record of one of the user's generations, from which the ASGI layer makes its stream of events."""
     if not request.user.is_authenticated:
         return JsonResponse({"detail": "Sign in again."}, status=403)
-    rows = Generation.objects.owned_by(request.user).select_related("user").prefetch_related("images")
+    rows = Generation.objects.owned_by(request.user).select_related("user").prefetch_related("images", "references")
     generation = get_object_or_404(rows, pk=generation_id)
     absolute = request.build_absolute_uri
     access = asdict(Access(generation.user_id, session_key=request.session.session_key))
@@ -112,9 +123,13 @@ def _submit(request: HttpRequest, user: User) -> HttpResponse:
         generation = _submit_generation(request, user, submitted)
     except Refusal as refusal:
         errors, status = form.form_errors(refusal), refusal.code.status
-        if is_scripted:
-            return JsonResponse({"errors": errors}, status=status)
-        return page.render_posted(request, user, errors, status=status)
+        response: HttpResponse = (
+            JsonResponse({"errors": errors}, status=status)
+            if is_scripted
+            else page.render_posted(request, user, errors, status=status)
+        )
+        response.error_code = refusal.code  # type: ignore[attr-defined]
+        return response
     if not is_scripted:
         return redirect("generation", generation.pk)
     generation = Generation.objects.prefetch_related("images").get(pk=generation.pk)
@@ -122,10 +137,12 @@ def _submit(request: HttpRequest, user: User) -> HttpResponse:
 
 
 def _submit_generation(request: HttpRequest, user: User, submitted: StudioRequest) -> Generation:
-    picture = submitted.picture()
-    details = submission.Request(user, None, submitted.parameters, picture, source_id=submitted.source_id)
-    idempotent = _idempotent(request, user, submitted, picture)
-    return submission.submit_once(lambda: [submission.build(details)], picture, idempotent)
+    inputs, warnings = submitted.inputs()
+    details = submission.Request(
+        user, None, submitted.parameters, inputs, warnings=warnings, source_id=submitted.source_id
+    )
+    idempotent = _idempotent(request, user, submitted, inputs)
+    return submission.submit_once(lambda: [submission.build(details)], inputs, idempotent)
 
 
 def _submit_sheet(
@@ -134,18 +151,17 @@ def _submit_sheet(
     grid = form.grid(request.POST)
     if grid is None:
         raise InvalidField("columns", "Choose what varies along the columns, and its values")
-    picture = submitted.picture()
-    idempotent = _idempotent(request, user, submitted, picture, f"{grid.columns} {grid.rows}")
-    return contact_sheets.submit_once(user, fields, picture, grid, submitted.source_id, idempotent)
+    inputs, warnings = submitted.inputs()
+    idempotent = _idempotent(request, user, submitted, inputs, f"{grid.columns} {grid.rows}")
+    return contact_sheets.submit_once(user, fields, inputs, grid, submitted.source_id, idempotent, warnings)
 
 
 def _idempotent(
-    request: HttpRequest, user: User, submitted: StudioRequest, picture: Upload, axes: str = ""
+    request: HttpRequest, user: User, submitted: StudioRequest, inputs: Inputs, axes: str = ""
 ) -> idempotency.IdempotentRequest | None:
     """Identify the request by the form's nonce and content, so that a double click submits it once. None without a nonce."""
     nonce = request.POST.get("key", "")[:64]
     if not nonce:
         return None
-    digest = f"{picture.sha256} {picture.size}"
-    fingerprint = idempotency.fingerprint(f"studio {nonce} {axes}", submitted.parameters, digest)
+    fingerprint = idempotency.fingerprint(f"studio {nonce} {axes}", submitted.parameters, inputs.digest)
     return idempotency.IdempotentRequest(user, None, fingerprint, fingerprint)

@@ -10,13 +10,16 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Value
 from django.utils import timezone
+from django.utils.timesince import timesince
 
+from accounts import mail
+from accounts.models import OutgoingMail
 from generation import display
 from generation.broker.connection import eviction_policy
 from generation.broker.workers import WorkerInfo
 from generation.images import disk
 from generation.jobs.backlog import PoolBacklog
-from generation.models import Generation, PausedPool, State, WorkerCommand, first_id
+from generation.models import Backup, Generation, PausedPool, State, WorkerCommand, first_id
 from generation.parameters import ErrorCode
 
 RECENT = timedelta(minutes=15)
@@ -28,6 +31,9 @@ _MIN_RATE_INCREASE = 0.05
 _SLOW_SECONDS = 1.0
 _MAX_FAILURES_READ = 200
 _MAX_COMMANDS_SHOWN = 5
+_LATE_BACKUPS = 2
+"""After so many times the interval between two backups the last one is too old."""
+_MAX_BACKUPS_READ = 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ def alerts(
     """Return the current alerts, the critical ones first. `workers` is None if Redis cannot be reached."""
     now = timezone.now()
     result = [*_redis(workers), *_database(), *_pools(workers, backlogs, list(paused), now), *_workers(workers or [])]
-    result += [*_failures(now), *_commands(now), *_disks()]
+    result += [*_failures(now), *_commands(now), *_disks(), *_backups(now), *_mail(now)]
     return sorted(result, key=lambda alert: not alert.is_critical)
 
 
@@ -161,6 +167,18 @@ def _commands(now: datetime) -> Iterator[Alert]:
         yield Alert(f"The command “{command}” failed on {command.worker}: {command.message}", False)
 
 
+def _mail(now: datetime) -> Iterator[Alert]:
+    """Yield an alert if mails wait although the reaper should have sent them."""
+    if not mail.is_on():
+        return
+    if count := OutgoingMail.objects.filter(finished=None, created__lt=now - RECENT).count():
+        yield Alert(
+            f"{count} mail{'s wait' if count != 1 else ' waits'} for more than {RECENT.total_seconds() / 60:.0f} minutes. "
+            "Check EMAIL_URL, the mail server and the log of the reaper; after a day they are dropped.",
+            False,
+        )
+
+
 def _disks() -> Iterator[Alert]:
     """Yield an alert for each disk that is nearly full."""
     data = [found.folder for found in disk.data_disks()]
@@ -183,3 +201,21 @@ def _disks() -> Iterator[Alert]:
                 "(MIN_FREE_DISK) requests are refused: remove files, or let retention rules remove more.",
                 False,
             )
+
+
+def _backups(now: datetime) -> Iterator[Alert]:
+    """Yield an alert if the scheduled backup fails, is late, or lacks something."""
+    if not settings.BACKUP_TO:
+        return
+    rows = list(Backup.objects.filter(place=settings.BACKUP_TO)[:_MAX_BACKUPS_READ])
+    last = next((row for row in rows if row.finished), None)
+    age = f"The last backup is {timesince(last.created, now)} old" if last else "There is no backup"
+    if failed := next((row for row in rows if not row.finished and row.problem), None):
+        yield Alert(f"{age}, and the next one fails: {failed.problem} It is tried again by itself.", False)
+    elif last and now - last.created > _LATE_BACKUPS * timedelta(hours=settings.BACKUP_HOURS):
+        yield Alert(
+            f"{age}; BACKUP_HOURS is {settings.BACKUP_HOURS:g}. Look whether `manage.py reaper` runs, and into its log.",
+            False,
+        )
+    elif last and last.problem:
+        yield Alert(f"The last backup is incomplete: {last.problem}", False)

@@ -1,0 +1,272 @@
+"""One generation of a batch: its input, its deadline, its pictures and its end."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial, wraps
+from io import BytesIO
+from typing import Concatenate, ParamSpec, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db.models.fields.files import FieldFile
+from django.utils import timezone
+from PIL import Image
+
+from accounts import traces
+from generation import tracing
+from generation.broker.progress import publish
+from generation.engine.batches import BatchItem, Picture, Receipt, Result
+from generation.engine.errors import EngineError
+from generation.images import credentials, encoding, storage
+from generation.images.credentials import File
+from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
+from generation.jobs import queue
+from generation.library import files
+from generation.models import GeneratedImage, Generation, State
+from generation.parameters import MESSAGES, ErrorCode
+from generation.worker import proofs, signing, watermarking
+
+logger = logging.getLogger(__name__)
+
+_DATABASE_RETRY_SECONDS = 600.0
+_MAX_PAUSE_SECONDS = 2.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _with_request_id(
+    method: Callable[Concatenate["BatchMember", P], T],
+) -> Callable[Concatenate["BatchMember", P], T]:
+    """Let the log lines of a method carry the ids of its generation alone."""
+
+    @wraps(method)
+    def call(member: "BatchMember", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with traces.continued(member.generation):
+            return method(member, *args, **kwargs)
+
+    return call
+
+
+class BatchMember:
+    """A claimed generation: its input, its deadline and its end. Every change of the row is fenced by the attempt.
+
+    While the database is away, changes are retried for `_DATABASE_RETRY_SECONDS`; then they raise its last error. Until one
+    succeeds, `database_is_away` is set.
+    """
+
+    def __init__(self, generation: Generation, phases: tracing.Phases, database_is_away: threading.Event) -> None:
+        self.generation = generation
+        self._database_is_away = database_is_away
+        self.id: UUID = generation.pk
+        self._phases = phases
+        self._storing: int | None = None
+        self._mask: Image.Image | None = None
+        self._source = File(b"", "")
+        latest = timezone.now() + timedelta(seconds=settings.MAX_SECONDS)
+        self.deadline = min(latest, generation.deadline) if generation.deadline else latest
+
+    @_with_request_id
+    def load_input(self) -> tuple[list[BatchItem], int]:
+        """Return what the engine needs, and which of these items is its own. None at all: it failed.
+
+        The other items are those of a proof: see `proofs`.
+        """
+        generation = self.generation.proves or self.generation
+        if generation.deleted:
+            self.fail(0.0, ErrorCode.DELETED)
+            return [], 0
+        try:
+            name = str(generation.input.name)
+            self._source = File(storage.read(name), encoding.media_type(name))
+            self._mask = _stored_picture(generation.mask).convert("L") if generation.mask else None
+            item = BatchItem(
+                generation.get_recipe(),
+                Image.open(BytesIO(self._source.content)),
+                self._mask,
+                [_stored_picture(reference.file) for reference in generation.references.all()],
+            )
+            return proofs.beside_others(item, generation) if self.generation.proves else ([item], 0)
+        except storage.StorageFailed:
+            logger.exception("the input of generation %s cannot be read", self.id)
+            self.fail(0.0, ErrorCode.STORAGE_FAILED)
+        except Exception:
+            logger.exception("the input of generation %s cannot be understood", self.id)
+            self.fail(0.0, ErrorCode.INTERNAL)
+        return [], 0
+
+    @_with_request_id
+    def store(self, result: Result, record_progress: Callable[[str], None]) -> dict[str, float]:
+        """Store the pictures and finish. Return the seconds of each phase, empty if that failed.
+
+        `record_progress` is called with the phase after each picture: a large one takes long to encode.
+        """
+        start, self._storing = time.perf_counter(), time.time_ns()
+        if self.generation.proves:
+            self._compare(self.generation.proves, result)
+            return {}
+        images = self._images(result.pictures)
+        self._save(queue.flag_confirmed, images)
+        is_marked = self._save(watermarking.is_wanted)
+        names = [name for image in images for name in (str(image.file.name), str(image.thumbnail.name))]
+        self._save(partial(files.stage, names))
+        output_bytes = 0
+        try:
+            for image, picture in zip(images, result.pictures, strict=True):
+                small = thumbnail(picture.image, THUMBNAIL_SIDE)
+                marked = watermarking.mark(image, picture.image, self._mask) if is_marked else picture.image
+                output_bytes += self._store_image(image, marked, small, result.receipt)
+                record_progress("storing")
+        except storage.StorageFailed:
+            logger.exception("the pictures of generation %s cannot be stored", self.id)
+            self._discard(names)
+            self.fail(1.0, ErrorCode.STORAGE_FAILED)
+            return {}
+        timings = {**result.timings, "storing": time.perf_counter() - start}
+        phases = {phase: round(seconds, 4) for phase, seconds in timings.items()}
+        environment, calls = {**result.receipt.environment, "watermark": is_marked}, result.receipt.calls
+        if not self._save(queue.finish, images, result.warnings, phases, output_bytes, environment, calls):
+            self._discard(names)
+            self._log_too_late()
+            return {}
+        self._trace(State.SUCCEEDED)
+        return phases
+
+    def _discard(self, names: Sequence[str]) -> None:
+        """Delete the files of these names, of this attempt alone, which no row will name."""
+        self._save(files.discard)
+        # If the lease was lost before they were stored, they may have been swept then, with their record.
+        self._save(lambda _: files.delete_now(files.delete_later(names)))
+
+    def _compare(self, original: Generation, result: Result) -> None:
+        """End a proof with the comparison of its pictures, which are not kept."""
+        is_marked = self._save(watermarking.is_wanted)
+        environment, calls = {**result.receipt.environment, "watermark": is_marked}, result.receipt.calls
+        try:
+            comparison = proofs.compare(original, result.pictures, self._mask, calls, environment)
+        except storage.StorageFailed:
+            logger.exception("the pictures of generation %s cannot be read", original.pk)
+            self.fail(1.0, ErrorCode.STORAGE_FAILED)
+            return
+        # The warnings quote the prompt, which a proof does not keep.
+        phases = {phase: round(seconds, 4) for phase, seconds in result.timings.items()}
+        if self._save(queue.finish, [], [], phases, 0, environment, calls, comparison):
+            self._trace(State.SUCCEEDED)
+        else:
+            self._log_too_late()
+
+    def _log_too_late(self) -> None:
+        attempt = self.generation.attempt
+        logger.warning("attempt %d of generation %s came too late; its result is dropped", attempt, self.id)
+        self._trace("lost")
+
+    @_with_request_id
+    def fail_by(self, error: EngineError, share_done: float) -> None:
+        """End it as failed by this error of the engine."""
+        logger.warning("generation %s failed: %r", self.id, error.__cause__ or error)
+        self.fail(share_done, error.code, error.message)
+
+    @_with_request_id
+    def fail(self, share_done: float, code: ErrorCode, message: str = "") -> None:
+        """End it as failed, with the message of the code unless there is another. `share_done` is as in `cancel`."""
+        self._save(queue.fail, code, message or MESSAGES[code], share_done)
+        self._trace(State.FAILED, code)
+
+    @_with_request_id
+    def cancel(self, code: ErrorCode, share_done: float) -> None:
+        """End it as canceled; `share_done` is how much of the run was done, 0 to 1."""
+        self._save(queue.finish_canceled, code, share_done)
+        self._trace(State.CANCELED)
+
+    @_with_request_id
+    def release(self) -> None:
+        self._save(queue.release)
+        self._trace("released")
+
+    @_with_request_id
+    def abandon(self) -> None:
+        self._save(queue.abandon)
+        self._trace("abandoned")
+
+    @_with_request_id
+    def log_lost_lease(self) -> None:
+        logger.warning("attempt %d of generation %s lost its lease", self.generation.attempt, self.id)
+        self._trace("lost")
+
+    def _trace(self, end: str, code: ErrorCode | None = None) -> None:
+        generation = self.generation
+        attributes = {
+            "dreamsite.generation_id": str(self.id),
+            "dreamsite.model": generation.model_id,
+            "dreamsite.pool": generation.pool,
+            "dreamsite.worker": generation.worker,
+            "dreamsite.attempt": generation.attempt,
+            "dreamsite.end": str(end),
+            **({"error.type": str(code)} if code else {}),
+        }
+        # The wait before another attempt began when the first one was lost, which the row does not say.
+        accepted = generation.created if generation.attempt == 1 else None
+        tracing.record_run(generation.traceparent, accepted, self._phases, self._storing, attributes)
+
+    def _images(self, pictures: Sequence[Picture]) -> list[GeneratedImage]:
+        """Return the unsaved rows of these pictures, with the names of their files."""
+        generation = self.generation
+        stem = partial(storage.output_stem, self.id, generation.created, generation.attempt)
+        suffix = encoding.suffix(generation.get_parameters().output_format)
+        return [
+            GeneratedImage(
+                generation=generation,
+                index=index,
+                seed=picture.seed,
+                file=f"{stem(index)}{suffix}",
+                thumbnail=f"{stem(index)}-small.webp",
+                width=picture.image.width,
+                height=picture.image.height,
+                nsfw=picture.nsfw,
+                nsfw_score=picture.score,
+                checker=picture.checker,
+                threshold=picture.threshold,
+            )
+            for index, picture in enumerate(pictures)
+        ]
+
+    def _store_image(self, image: GeneratedImage, picture: Image.Image, small: bytes, receipt: Receipt) -> int:
+        """Store a picture and its thumbnail, and publish its event. Return their bytes. Raises `StorageFailed`."""
+        parameters = self.generation.get_parameters()
+        content = encoding.encode(picture, parameters.output_format, parameters.output_quality)
+        origin, stored = signing.origin(image, receipt), 0
+        for name, file in ((str(image.file.name), content), (str(image.thumbnail.name), small)):
+            signed = credentials.sign(file, encoding.media_type(name), timezone.now(), origin, self._source)
+            storage.store(name, signed)
+            stored += len(signed)
+        data = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
+        publish(self.id, "image", {**data, "attempt": self.generation.attempt})
+        return stored
+
+    def _save(self, change: Callable[Concatenate[Generation, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return `change(generation, ...)`, retried while the database is away. Raises its last error."""
+        end = time.monotonic() + _DATABASE_RETRY_SECONDS
+        pause = 0.1
+        while True:
+            try:
+                result = change(self.generation, *args, **kwargs)
+            except (OperationalError, InterfaceError) as error:
+                self._database_is_away.set()
+                if time.monotonic() > end:
+                    raise
+                logger.warning("the database cannot be reached; trying again: %r", error)
+            else:
+                self._database_is_away.clear()
+                return result
+            time.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+            close_old_connections()
+
+
+def _stored_picture(file: FieldFile) -> Image.Image:
+    """Raises `StorageFailed`, and what Pillow raises for a damaged file."""
+    return Image.open(BytesIO(storage.read(str(file.name))))

@@ -1,0 +1,76 @@
+"""The run of a proof: make the pictures of a generation again, beside as many as the first time, and compare."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from generation.engine.batches import BatchItem, CallPlace, Picture
+from generation.images import encoding, storage
+from generation.images.differences import difference
+from generation.models import Generation
+from generation.worker import watermarking
+
+
+def beside_others(item: BatchItem, original: Generation) -> tuple[list[BatchItem], int]:
+    """Return the items of a call that has the size of the original's, and which of them is this one.
+
+    The number of the pictures in a call, and the place among them, may decide the last bits; what the others show does not.
+    """
+    before, after = original.places_beside
+    other = replace(item, recipe=item.recipe.model_copy(update={"seeds": item.recipe.seeds[:1]}))
+    return [*[other] * before, item, *[other] * after], before
+
+
+def compare(
+    original: Generation,
+    pictures: Sequence[Picture],
+    mask: Image.Image | None,
+    calls: Sequence[CallPlace],
+    environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the comparison of new pictures with the stored ones as JSON types: see `generation.responses.Proof`.
+
+    `mask`, of mode L, is that of the original. Raises `StorageFailed` if one cannot be read.
+    """
+    parameters = original.get_parameters()
+    compared = []
+    for image, picture in zip(original.images.all(), pictures, strict=True):
+        made = watermarking.marked_again(image, picture.image, mask)
+        content = encoding.encode(made, parameters.output_format, parameters.output_quality)
+        stored = storage.read(image.original_names[0])
+        largest, psnr = difference(encoding.decode(stored), encoding.decode(content))
+        compared.append(
+            {
+                "identical": largest == 0,
+                "psnr": None if math.isinf(psnr) else round(psnr, 2),
+                "largest_difference": largest,
+            }
+        )
+    then, now = original.receipt, {**environment, "batch_sizes": [place.size for place in calls]}
+    return {"pictures": compared, "differences": None if then is None else differences(then, now)}
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, str | None]]:
+    """Return what differs between two receipts: its name, and both values, None where there is none."""
+    before, after = _flat(then), _flat(now)
+    names = sorted(before.keys() | after.keys())
+    return [
+        {"name": name, "then": before.get(name), "now": after.get(name)}
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _flat(receipt: Mapping[str, Any]) -> dict[str, str]:
+    flat = {}
+    for name, value in receipt.items():
+        if isinstance(value, Mapping):
+            flat.update({part: str(one) for part, one in value.items()})
+        elif isinstance(value, list):
+            flat[name] = ", ".join(map(str, value))
+        else:
+            flat[name] = str(value)
+    return flat
