@@ -45,6 +45,8 @@ def signed_in(browser: Browser, service: Service, *, width: int = 1440, scripts:
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill(service.password)
     page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{service.url}/")
+    page.wait_for_load_state()  # earlier no script takes what is dropped
     return page
 
 

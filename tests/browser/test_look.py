@@ -268,6 +268,8 @@ def test_everything_works_without_scripts(
     page.get_by_role("link", name="Older").click()
     expect(page.locator(".tile")).to_have_count(1)
     page.locator(".tile > a").click()
+    expect(page.locator(".after")).to_be_visible()
+    page.wait_for_load_state()  # earlier the pictures may have other places
     expect(page.get_by_role("slider")).to_have_count(0)
     before, after = page.locator(".before").bounding_box(), page.locator(".after").bounding_box()
     assert before is not None
