@@ -1,10 +1,9 @@
-"""The registry of workers: one key for each, written with every heartbeat."""
+"""The registry of workers: one key for each, written with every heartbeat, and a set of their names."""
 
 import json
 import logging
 import socket
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
@@ -17,6 +16,9 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 3 * HEARTBEAT_SECONDS
 """A worker without a heartbeat for this long is stale."""
+
+_NAMES = "dreamsite:workers"
+"""The names of all: to scan the keys for those of workers takes longer the more generations have keys."""
 
 _KEY = "dreamsite:worker:"
 _LISTED_SECONDS = 3600
@@ -76,26 +78,39 @@ def new_name() -> str:
 
 def heartbeat(worker: WorkerInfo) -> None:
     """Write the worker's entry; call it every `HEARTBEAT_SECONDS`. Raises `RedisError`."""
-    redis_client().set(_KEY + worker.name, json.dumps(asdict(worker)), ex=_LISTED_SECONDS)
+    with redis_client().pipeline(transaction=False) as pipe:
+        pipe.set(_KEY + worker.name, json.dumps(asdict(worker)), ex=_LISTED_SECONDS)
+        pipe.sadd(_NAMES, worker.name)
+        pipe.execute()
 
 
 def remove(name: str) -> None:
     """Remove the entry of a worker that has ended. Raises `RedisError`."""
-    redis_client().delete(_KEY + name)
+    with redis_client().pipeline(transaction=False) as pipe:
+        pipe.delete(_KEY + name)
+        pipe.srem(_NAMES, name)
+        pipe.execute()
 
 
 def registered() -> list[WorkerInfo]:
     """Return all workers with a heartbeat within the last hour, by pool and name. Raises `RedisError`."""
-    keys = list(_keys())
+    members: Any = redis_client().smembers(_NAMES)
+    names: list[bytes] = list(members)
+    if not names:
+        return []
     with redis_client().pipeline(transaction=False) as pipe:
-        for key in keys:
+        for name in names:
             # Not GET, which fails for all if one of them has no text.
-            pipe.mget(key)
-            pipe.pttl(key)
+            pipe.mget(_KEY.encode() + name)
+            pipe.pttl(_KEY.encode() + name)
         replies: list[Any] = pipe.execute()
+    texts, ttls = [text for (text,) in replies[::2]], replies[1::2]
+    if gone := [name for name, text in zip(names, texts, strict=True) if text is None]:
+        # One that begins to send heartbeats again adds itself.
+        redis_client().srem(_NAMES, *gone)
     workers = [
         replace(worker, seconds_since_heartbeat=max(0.0, _LISTED_SECONDS - ttl / 1000))
-        for (text,), ttl in zip(replies[::2], replies[1::2], strict=True)
+        for text, ttl in zip(texts, ttls, strict=True)
         if text and (worker := _parse(text))
     ]
     return sorted(workers, key=lambda worker: (worker.pool, worker.name))
@@ -113,7 +128,3 @@ def _parse(text: bytes) -> WorkerInfo | None:
     except ValidationError as error:
         logger.warning("an entry of the registry of workers cannot be read: %s", error)
         return None
-
-
-def _keys() -> Iterable[Any]:
-    return redis_client().scan_iter(match=_KEY + "*", count=1000)

@@ -98,6 +98,7 @@ def test_an_event_names_no_file_and_no_other_page(service: Service, redis: Any) 
 
 def test_an_entry_that_no_worker_wrote_is_no_worker(service: Service, redis: Any) -> None:
     key = "dreamsite:worker:forged"
+    redis.sadd("dreamsite:workers", "forged")
     for text in ("[]", '{"name": "forged"}', b"\xff", '{"pid": "x"}'):
         redis.set(key, text, ex=600)
         assert httpx.get(f"{service.url}/ready").status_code == 200

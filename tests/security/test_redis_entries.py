@@ -59,6 +59,7 @@ def test_a_forged_entry_hides_no_worker(client: Client, charlie: User) -> None:
     for number, change in enumerate(forged):
         redis_client().set(f"dreamsite:worker:{number}", json.dumps(entry | {"name": "forged"} | change))
     redis_client().set("dreamsite:worker:deep", DEEP)
+    redis_client().sadd("dreamsite:workers", "list", "deep", "nobody", b"\xff", *range(len(forged)))
     assert [worker.name for worker in workers.registered()] == ["w"]
     client.force_login(charlie)
     assert client.get("/admin/operations/").status_code == 200
