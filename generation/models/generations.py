@@ -97,7 +97,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Apply the filters for state, model, time and flag."""
         rows = self
         if filters.state:
-            rows = rows.filter(state__in=filters.state) if filters.state[1:] else rows.filter(state=filters.state[0])
+            rows = rows.in_states(*filters.state)
         if filters.model_id is not None:
             rows = rows.filter(model_id=filters.model_id)
         # The bounds on the id are for the index, which has no other time.
@@ -111,7 +111,17 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
     def live(self) -> Self:
         """Return the queued and running rows, newest first."""
-        return self.filter(state__in=(State.QUEUED, State.RUNNING)).order_by("-pk")
+        return self.in_states(State.QUEUED, State.RUNNING).order_by("-pk")
+
+    def in_states(self, *states: str) -> Self:
+        """Return the rows in one of these states."""
+        if not states[1:]:
+            return self.filter(state=states[0])
+        rows = self.filter(state__in=states)
+        if set(states) == {State.QUEUED, State.RUNNING}:
+            # They are few. A plan in the order of pages would read all that have ended to find that there are no more.
+            return self.filter(pk__in=rows.order_by().values("pk"))
+        return rows
 
     def last_prompts(self, count: int, scanned: int = 200) -> list[str]:
         """Return the last different prompts, newest first, of the last `scanned` requests."""

@@ -507,3 +507,15 @@ def test_a_deleted_token_is_not_shown_as_the_studio(signed_in: Client, alice: Us
     generation = make_generation(alice, token=token)
     token.delete()
     assert "deleted token" in signed_in.get(f"/history/{generation.pk}/").content.decode()
+
+
+def test_what_is_unfinished_is_found_without_reading_what_has_ended(alice: User) -> None:
+    make_generation(alice, State.QUEUED)
+    for rows in (
+        Generation.objects.owned_by(alice).live(),
+        Generation.objects.owned_by(alice).in_states("running", "queued").order_by("-pk"),
+    ):
+        plan = rows[:12].explain()
+        assert "INDEX history_by_state (user_id=? AND state=?" in plan
+        assert "INDEX history " not in plan
+        assert [row.state for row in rows[:12]] == [State.QUEUED]
