@@ -45,7 +45,10 @@ def count(page: str, address: str, limit: int) -> None:
 
 def prune() -> None:
     """Delete attempts that no longer count."""
-    Attempt.objects.filter(when__lte=timezone.now() - WINDOW).delete()
+    expired = Attempt.objects.filter(when__lte=timezone.now() - WINDOW)
+    # Read first: a deletion waits for other writers, even if there is nothing to delete.
+    if expired.exists():
+        expired.delete()
 
 
 def _digest(page: str, address: str | None) -> str:

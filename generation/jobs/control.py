@@ -201,17 +201,25 @@ def expire() -> None:
     """
     now = timezone.now()
     lost = WorkerCommand.objects.filter(state=WorkerCommand.State.RUNNING, expires__lt=now)
-    again = lost.filter(action__in=DOWNLOADS, crash_count__lt=_MAX_CRASHES - 1)
-    _return(again, crash_count=F("crash_count") + 1)
-    _finish(lost.exclude(action__in=DOWNLOADS), WorkerCommand.State.FAILED, "The worker was lost.")
-    _finish(lost, WorkerCommand.State.FAILED, f"{_MAX_CRASHES} workers were lost during this download; see their logs.")
+    if lost.exists():
+        _end_lost(lost)
     waiting = list(WorkerCommand.objects.filter(state=WorkerCommand.State.WAITING))
     if waiting:
         alive = [info for info in workers.registered() if not info.is_stale]
         for command in waiting:
             _hand_over(command, alive)
     old = WorkerCommand.objects.filter(created__lt=now - _RETENTION)
-    old.exclude(pk__in=WorkerCommand.objects.opened().values("pk")).delete()
+    old = old.exclude(pk__in=WorkerCommand.objects.opened().values("pk"))
+    # Read first: a deletion waits for other writers, even if there is nothing to delete.
+    if old.exists():
+        old.delete()
+
+
+def _end_lost(lost: WorkerCommandQuerySet) -> None:
+    again = lost.filter(action__in=DOWNLOADS, crash_count__lt=_MAX_CRASHES - 1)
+    _return(again, crash_count=F("crash_count") + 1)
+    _finish(lost.exclude(action__in=DOWNLOADS), WorkerCommand.State.FAILED, "The worker was lost.")
+    _finish(lost, WorkerCommand.State.FAILED, f"{_MAX_CRASHES} workers were lost during this download; see their logs.")
 
 
 def _hand_over(command: WorkerCommand, alive: Sequence[WorkerInfo]) -> None:

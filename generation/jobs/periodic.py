@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError, connection, connections
 from redis import RedisError
 
 from generation.broker import counters
@@ -32,16 +32,25 @@ def periodically(
     ended = threading.Event()
 
     def run() -> None:
+        try:
+            repeat_until_ended()
+        finally:
+            connections.close_all()
+
+    def repeat_until_ended() -> None:
         for pause in chain([0.0] if at_once else [], repeat(seconds)):
             if ended.wait(pause):
                 return
+            is_done = False
             try:
                 task()
+                is_done = True
             except (RedisError, OperationalError, InterfaceError) as error:
                 logger.warning("%s: the database or Redis cannot be reached; trying again: %r", name, error)
             except Exception:
                 logger.exception("%s failed; trying again", name)
-            finally:
+            # SQLite reads its whole schema when it is opened, which can cost more than the task.
+            if not is_done or connection.vendor != "sqlite":
                 connections.close_all()
 
     # With the context of the caller, so that log lines carry its request ids.

@@ -4,6 +4,7 @@ Each round also empties the trash, applies retention rules and samples the backl
 """
 
 import logging
+from collections.abc import Iterator
 from datetime import timedelta
 
 from django.conf import settings
@@ -35,14 +36,15 @@ _ABANDONED = timedelta(minutes=10)
 """Longer than any submission takes."""
 
 
-def reap(abandoned: timedelta = _ABANDONED) -> int:
+def reap(abandoned: timedelta = _ABANDONED, *, only_if_due: bool = False) -> int:
     """Run one round, unless another process runs one. Return the number of expired leases.
 
+    With `only_if_due`, none is run right after that of another process, so that more workers do not run more rounds.
     Staged files of submissions that never finished are deleted at the age `abandoned`. Raises Django's database errors and
     `RedisError`; the next round continues.
     """
-    with lock.reaper_lock() as has_lock:
-        if not has_lock:
+    with lock.reaper_lock(only_if_due) as may_reap:
+        if not may_reap:
             return 0
         queue.cancel_expired()
         reaped = _reap_leases()
@@ -86,7 +88,16 @@ def _reap_leases() -> int:
 
 
 def _wake_for_queued() -> None:
-    waiting = Generation.objects.filter(state=State.QUEUED).exclude(pool__in=PausedPool.objects.values("pk"))
-    for pool in waiting.order_by().values_list("pool", flat=True).distinct():
-        if queues.rq_queue(pool).is_empty():
+    paused = set(PausedPool.objects.values_list("pk", flat=True))
+    for pool in _waiting_pools():
+        if pool not in paused and queues.rq_queue(pool).is_empty():
             queues.wake_workers(pool)
+
+
+def _waiting_pools() -> Iterator[str]:
+    """Yield the pools with queued generations. An index finds each of them, so that what waits is not read."""
+    pools = Generation.objects.filter(state=State.QUEUED).order_by("pool").values_list("pool", flat=True)
+    pool = pools.first()
+    while pool is not None:
+        yield pool
+        pool = pools.filter(pool__gt=pool).first()

@@ -111,7 +111,7 @@ def step(rule: RetentionRule, limit: int, restart: bool = False) -> int:
         # Only the first of two processes that start a round resets the count.
         RetentionRule.objects.filter(pk=rule.pk, started=rule.started).update(started=now, deleted_count=0)
         rule.last_id, rule.is_finished, rule.started, rule.deleted_count = None, False, now, 0
-    was_finished = rule.is_finished
+    was_at, was_finished = rule.last_id, rule.is_finished
     old = _old(rule, now).filter(pk__gt=rule.last_id) if rule.last_id else _old(rule, now)
     ids = list(old.order_by("pk").values_list("pk", flat=True)[:SCAN_LIMIT])
     # A finished rule still reads the rows that become old enough until its next round.
@@ -126,7 +126,9 @@ def step(rule: RetentionRule, limit: int, restart: bool = False) -> int:
     count = sum(_remove(rule, row) for row in rows)
     stored_rule = RetentionRule.objects.filter(pk=rule.pk)
     fields = {name: getattr(rule, name) for name in ("last_id", "is_finished", "started")}
-    stored_rule.update(**fields, deleted_count=F("deleted_count") + count)
+    # Most rounds find nothing, and a write would wait for other writers.
+    if count or (rule.last_id, rule.is_finished) != (was_at, was_finished):
+        stored_rule.update(**fields, deleted_count=F("deleted_count") + count)
     if count:
         rule.deleted_count = stored_rule.values_list("deleted_count", flat=True).first() or count
     # Once a round, even if its last step changes nothing; then for each step that changes something until the next round.

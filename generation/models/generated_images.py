@@ -12,6 +12,14 @@ from generation.models.generations import Generation
 from generation.models.review import Review
 from generation.recipes import traits_of
 
+NOT_MOVED = ~Q(file="") & (
+    Q(review="confirmed", quarantined=None) | (~Q(review="confirmed") & ~Q(review="") & ~Q(original=""))
+)
+"""The pictures whose files are not where their review wants them, as if moving them was interrupted; nearly none.
+
+The condition of a partial index: see `generation.moderation.quarantine`.
+"""
+
 
 class GeneratedImageQuerySet(models.QuerySet["GeneratedImage"]):
     def shown_to_strangers(self) -> Self:
@@ -69,6 +77,7 @@ class GeneratedImage(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["review", "is_sample", "generation"], condition=~Q(review=""), name="in_review"),
             models.Index(fields=["nsfw_score", "id"], condition=Q(review="waiting"), name="lowest_scores"),
+            models.Index(fields=["id"], condition=NOT_MOVED, name="not_moved"),
         ]
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 from PIL import Image
 
@@ -24,7 +24,8 @@ from generation.images.blur import blurred
 from generation.images.credentials import File, derive
 from generation.library import files
 from generation.models import GeneratedImage, StagedFiles
-from generation.models.review import IN_REVIEW, Review
+from generation.models.generated_images import NOT_MOVED
+from generation.models.review import Review
 from generation.parameters import OutputFormat
 
 logger = logging.getLogger(__name__)
@@ -52,9 +53,8 @@ def apply(image_id: int) -> bool:
 
 def apply_all() -> None:
     """Apply decisions that were not applied when they were made, a bounded number at once."""
-    is_pending = Q(review=Review.CONFIRMED, quarantined=None) | (~Q(review=Review.CONFIRMED) & ~Q(original=""))
-    rows = GeneratedImage.objects.filter(IN_REVIEW, is_pending).exclude(file="")
-    for image_id in list(rows.order_by().values_list("pk", flat=True)[:_AT_ONCE]):
+    rows = GeneratedImage.objects.filter(NOT_MOVED).order_by("pk")
+    for image_id in list(rows.values_list("pk", flat=True)[:_AT_ONCE]):
         if not apply(image_id):
             return
 

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 from django.conf import settings
@@ -225,7 +226,7 @@ def run(pool: str, engine: Engine) -> None:
     next_model = NextModel(pool, engine)
     with (
         counters_flushed(),
-        periodically("reaping", REAP_SECONDS, reaper.reap),
+        periodically("reaping", REAP_SECONDS, partial(reaper.reap, only_if_due=True)),
         # Reading a large file may take long, and a stopping worker need not wait for it.
         periodically("reading ahead", _READ_AHEAD_SECONDS, next_model.read_ahead, join_seconds=0.0),
         suppress(StopRequested),
