@@ -49,7 +49,13 @@ def page_set() -> dict[str, Any]:
     }
     pages = {name: f"/admin/generation/generation/?{query}" for name, query in queries.items()}
     pages["the overview"] = "/admin/"
+    pages["an old generation"] = "/admin/generation/generation/{oldest}/change/"
     pages["users"] = "/admin/accounts/user/"
+    pages["a user's name"] = "/admin/accounts/user/?q=demo-77"
+    pages["no user's name"] = "/admin/accounts/user/?q=xylophone"
+    pages["staff, of users"] = "/admin/accounts/user/?is_staff__exact=1"
+    pages["a user"] = "/admin/accounts/user/{user}/change/"
+    pages["tokens"] = "/admin/accounts/apitoken/"
     pages["the audit log"] = "/admin/accounts/auditentry/"
     pages["the review page"] = "/admin/review/"
     pages["a review batch"] = "/admin/review/batch/"

@@ -48,4 +48,11 @@ def page_set() -> dict[str, Any]:
         "a word of a title": "q=grandma",
     }
     addresses = {name: f"/history/?{query}" for name, query in queries.items()}
+    addresses["an old generation"] = "/history/{oldest}/"
+    addresses["the studio"] = "/"
+    addresses["usage of 90 days"] = "/usage/?days=90"
+    addresses["the trash"] = "/trash/"
+    addresses["albums"] = "/albums/"
+    addresses["links"] = "/links/"
+    addresses["settings"] = "/settings/"
     return {"username": "demo-1", "addresses": addresses, "row_html": "<article"}

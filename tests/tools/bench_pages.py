@@ -1,4 +1,4 @@
-"""Measure history and admin pages with a million generations, a tenth of them of one user, on both databases."""
+"""Measure history and admin pages and the API with a million generations, a tenth of them of one user, on both databases."""
 
 import json
 import os
@@ -12,42 +12,14 @@ from typing import NamedTuple
 
 from tests.support import servers
 from tests.support.environment import ROOT
-from tests.tools import bench_admin, bench_history
+from tests.tools import bench_admin, bench_api, bench_history
 from tests.tools.bench_queue import Measurement
 
 GENERATIONS = 1_000_000
 USERS = 1000
 ROUNDS = 5
-
-SCRIPT = """
-import json, os, time
-from django.db import connection
-from django.test import Client
-from django.test.utils import CaptureQueriesContext
-from accounts.models import User
-from tests.tools.cpu_time import cpu_seconds
-
-page_set = json.loads(os.environ["PAGE_SET"])
-user, _ = User.objects.get_or_create(username=page_set["username"])
-if page_set["username"] == "staff":
-    User.objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
-client = Client(SERVER_NAME="localhost")
-client.force_login(user)
-results = []
-for name, address in page_set["addresses"].items():
-    times = []
-    for _ in range(page_set["rounds"]):
-        start, cpu_start = time.perf_counter(), cpu_seconds()
-        response = client.get(address)
-        times.append([time.perf_counter() - start, cpu_seconds() - cpu_start])
-        assert response.status_code == 200, response.status_code
-    with CaptureQueriesContext(connection) as queries:
-        client.get(address)
-    slowest = max(queries.captured_queries, key=lambda query: float(query["time"]))
-    rows = response.content.count(page_set["row_html"].encode())
-    results.append([name, times, len(queries), rows, slowest])
-print(json.dumps(results))
-"""
+PAGE_SETS = {"history": bench_history.page_set, "admin": bench_admin.page_set, "api": bench_api.page_set}
+"""What is requested, by kind."""
 
 
 class PageResult(NamedTuple):
@@ -74,7 +46,7 @@ def _measure(database: str, environment: Mapping[str, str]) -> Iterator[Measurem
         start = time.perf_counter()
         add_generations(host, GENERATIONS)
         yield f"{database}: {GENERATIONS:,} generations seeded", f"{time.perf_counter() - start:.0f} s"
-        for kind in ("history", "admin"):
+        for kind in PAGE_SETS:
             yield from _measure_pages_of(host, database, kind)
 
 
@@ -89,12 +61,10 @@ def _measure_pages_of(environment: Mapping[str, str], database: str, kind: str) 
 
 
 def page_results(environment: Mapping[str, str], kind: str) -> list[PageResult]:
-    """Request every page of `kind`, which is "history" or "admin"."""
-    page_set = {"history": bench_history.page_set, "admin": bench_admin.page_set}[kind]()
-    host = {**environment, "PAGE_SET": json.dumps({**page_set, "rounds": ROUNDS})}
-    return [
-        PageResult(*result) for result in json.loads(_manage(host, "shell", "-v", "0", "-c", SCRIPT).splitlines()[-1])
-    ]
+    """Request every page of `kind`, one of `PAGE_SETS`."""
+    code = f"from tests.tools import page_requests; page_requests.measure({PAGE_SETS[kind]()!r}, {ROUNDS})"
+    printed = _manage(environment, "shell", "--no-imports", "-v", "0", "-c", code)
+    return [PageResult(*result) for result in json.loads(printed.splitlines()[-1])]
 
 
 def add_generations(environment: Mapping[str, str], count: int) -> None:
