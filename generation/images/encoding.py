@@ -1,6 +1,7 @@
 """Encoding of generated pictures to files and data URLs, and decoding of those files."""
 
 import base64
+import zlib
 from io import BytesIO
 from typing import Any
 
@@ -14,8 +15,9 @@ from generation.parameters import OutputFormat
 DOWNLOAD_QUALITY = 95
 """Quality of JPEG and WebP files that are converted from another format, 1 to 100."""
 
-_PNG_LEVEL = 4
-"""zlib's level: a photo takes less than half the time that it takes at level 6, which is Pillow's, and 3 to 8 % more bytes."""
+_PNG_STRATEGY = zlib.Z_RLE
+"""Of zlib: it looks for runs alone. A photo takes half the time that it takes at level 4, and as many bytes; a picture with
+much white takes a quarter more."""
 
 _XMP_OF_PNG = "XML:com.adobe.xmp"
 
@@ -49,7 +51,7 @@ def encode(picture: Image.Image, format_: OutputFormat, quality: int) -> bytes:
     if format_ is OutputFormat.PNG:
         text = PngInfo()
         text.add_itxt(_XMP_OF_PNG, _XMP)
-        options = {"compress_level": _PNG_LEVEL, "pnginfo": text}
+        options = {"compress_level": 1, "compress_type": _PNG_STRATEGY, "pnginfo": text}
     file = BytesIO()
     picture.save(file, format_.upper(), **options)
     return file.getvalue()

@@ -19,6 +19,9 @@ THUMBNAIL_SIDE = 392
 
 THUMBNAIL_QUALITY = 80
 
+_THUMBNAIL_METHOD = 2
+"""Of WebP, 0 to 6: it takes half the time of 4, which is the default, and 3 to 6 % more bytes."""
+
 
 @dataclass(frozen=True)
 class InputFile:
@@ -70,5 +73,5 @@ def thumbnail(picture: Image.Image, side: int) -> bytes:
     small = picture.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     encoded = io.BytesIO()
-    small.save(encoded, "WEBP", quality=THUMBNAIL_QUALITY, method=4, icc_profile=b"", exif=b"", xmp=b"")
+    small.save(encoded, "WEBP", quality=THUMBNAIL_QUALITY, method=_THUMBNAIL_METHOD, icc_profile=b"", exif=b"", xmp=b"")
     return encoded.getvalue()
