@@ -50,8 +50,7 @@ class CallPlace(NamedTuple):
     position: int
 
 
-@dataclass(frozen=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What made the pictures of a recipe: software, device, files (see `receipts`), and the call of each picture."""
 
     environment: dict[str, Any]

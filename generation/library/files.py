@@ -7,7 +7,7 @@ Each is recorded in the database first, so after a crash, or while the storage i
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from django.db import transaction
@@ -46,9 +46,9 @@ def unstage(*owners: Owner) -> None:
     _staged_by(*owners).delete()
 
 
-def discard(*owners: Owner) -> None:
-    """Delete staged files that no row will name."""
-    deletion = _mark_for_deletion(_staged_by(*owners))
+def discard(*owners: Owner, names: Sequence[str] = ()) -> None:
+    """Delete files that no row will name: what is staged, and `names`, whose record may have been swept meanwhile."""
+    deletion = _mark_for_deletion(_staged_by(*owners), names)
     if deletion:
         delete_now(deletion)
 
@@ -102,14 +102,13 @@ def _is_over(staged: StagedFiles, abandoned: timedelta) -> bool:
     return staged.attempt > 0 and (attempt > staged.attempt or state in FINAL_STATES)
 
 
-def _mark_for_deletion(rows: QuerySet[StagedFiles]) -> FileDeletion | None:
-    """Turn staged files into files to delete. None if they were unstaged meanwhile."""
+def _mark_for_deletion(rows: QuerySet[StagedFiles], names: Sequence[str] = ()) -> FileDeletion | None:
+    """Turn staged files, and `names`, into files to delete. None if there are none: they were unstaged meanwhile."""
     with transaction.atomic():
         staged = list(rows.select_for_update())
-        if not staged:
-            return None
         StagedFiles.objects.filter(pk__in=[row.pk for row in staged]).delete()
-        return delete_later(name for row in staged for name in row.names)
+        unnamed = {*names, *(name for row in staged for name in row.names)}
+        return delete_later(unnamed) if unnamed else None
 
 
 def _staged_by(*owners: Owner) -> QuerySet[StagedFiles]:

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from datetime import timedelta
 from functools import partial, wraps
 from io import BytesIO
@@ -19,7 +20,7 @@ from PIL import Image
 from accounts import traces
 from generation import tracing
 from generation.broker.progress import publish
-from generation.engine.batches import BatchItem, Picture, Receipt, Result
+from generation.engine.batches import BatchItem, ItemRun, Receipt, Result
 from generation.engine.errors import EngineError
 from generation.images import credentials, encoding, storage
 from generation.images.credentials import File
@@ -67,6 +68,8 @@ class BatchMember:
         self._storing: int | None = None
         self._mask: Image.Image | None = None
         self._source = File(b"", "")
+        self._images: list[GeneratedImage] = []
+        self._encoded: list[Future[watermarking.Encoded]] = []
         latest = timezone.now() + timedelta(seconds=settings.MAX_SECONDS)
         self.deadline = min(latest, generation.deadline) if generation.deadline else latest
 
@@ -100,61 +103,74 @@ class BatchMember:
         return [], 0
 
     @_with_request_id
+    def encode(self, made: ItemRun, encoder: Executor) -> None:
+        """Let the encoder begin with the files of these images, for `store`: they can be judged meanwhile."""
+        if self.generation.proves:
+            return
+        self._images = self._rows(made)
+        parameters = self.generation.get_parameters()
+        # Here, since it asks the database, which is not for the encoder's thread.
+        payloads = self._save(lambda _: [watermarking.payload(image) for image in self._images])
+        self._encoded = [
+            encoder.submit(watermarking.encode, picture, payload, self._mask, parameters)
+            for picture, payload in zip(made.images, payloads, strict=True)
+        ]
+
+    @_with_request_id
     def store(self, result: Result, record_progress: Callable[[str], None]) -> dict[str, float]:
-        """Store the pictures and finish. Return the seconds of each phase, empty if that failed.
+        """Store the pictures that `encode` began with, and finish. Return the seconds of each phase, empty if that failed.
 
         `record_progress` is called with the phase after each picture: a large one takes long to encode.
         """
         start, self._storing = time.perf_counter(), time.time_ns()
+        receipt = self._receipt(result)
         if self.generation.proves:
-            self._compare(self.generation.proves, result)
+            self._compare(self.generation.proves, result, receipt)
             return {}
-        images = self._images(result.pictures)
+        images = self._images
+        for image, picture in zip(images, result.pictures, strict=True):
+            image.nsfw, image.nsfw_score = picture.nsfw, picture.score
+            image.checker, image.threshold = picture.checker, picture.threshold
         self._save(queue.flag_confirmed, images)
-        is_marked = self._save(watermarking.is_wanted)
         names = [name for image in images for name in (str(image.file.name), str(image.thumbnail.name))]
         self._save(partial(files.stage, names))
         output_bytes = 0
         try:
-            for image, picture in zip(images, result.pictures, strict=True):
+            for image, picture, encoded in zip(images, result.pictures, self._encoded, strict=True):
                 small = thumbnail(picture.image, THUMBNAIL_SIDE)
-                marked = watermarking.mark(image, picture.image, self._mask) if is_marked else picture.image
-                output_bytes += self._store_image(image, marked, small, result.receipt)
+                content, image.watermark = encoded.result()
+                output_bytes += self._store_image(image, content, small, receipt)
                 record_progress("storing")
         except storage.StorageFailed:
             logger.exception("the pictures of generation %s cannot be stored", self.id)
-            self._discard(names)
+            self._save(partial(files.discard, names=names))
             self.fail(1.0, ErrorCode.STORAGE_FAILED)
             return {}
         timings = {**result.timings, "storing": time.perf_counter() - start}
         phases = {phase: round(seconds, 4) for phase, seconds in timings.items()}
-        environment, calls = {**result.receipt.environment, "watermark": is_marked}, result.receipt.calls
-        if not self._save(queue.finish, images, result.warnings, phases, output_bytes, environment, calls):
-            self._discard(names)
+        if not self._save(queue.finish, images, result.warnings, phases, output_bytes, *receipt):
+            self._save(partial(files.discard, names=names))
             self._log_too_late()
             return {}
         self._trace(State.SUCCEEDED)
         return phases
 
-    def _discard(self, names: Sequence[str]) -> None:
-        """Delete the files of these names, of this attempt alone, which no row will name."""
-        self._save(files.discard)
-        # If the lease was lost before they were stored, they may have been swept then, with their record.
-        self._save(lambda _: files.delete_now(files.delete_later(names)))
+    def _receipt(self, result: Result) -> Receipt:
+        """Return what made the pictures of a result, the watermark included."""
+        environment, calls = result.receipt
+        return Receipt({**environment, "watermark": watermarking.is_wanted(self.generation)}, calls)
 
-    def _compare(self, original: Generation, result: Result) -> None:
+    def _compare(self, original: Generation, result: Result, receipt: Receipt) -> None:
         """End a proof with the comparison of its pictures, which are not kept."""
-        is_marked = self._save(watermarking.is_wanted)
-        environment, calls = {**result.receipt.environment, "watermark": is_marked}, result.receipt.calls
         try:
-            comparison = proofs.compare(original, result.pictures, self._mask, calls, environment)
+            comparison = proofs.compare(original, result.pictures, self._mask, receipt)
         except storage.StorageFailed:
             logger.exception("the pictures of generation %s cannot be read", original.pk)
             self.fail(1.0, ErrorCode.STORAGE_FAILED)
             return
         # The warnings quote the prompt, which a proof does not keep.
         phases = {phase: round(seconds, 4) for phase, seconds in result.timings.items()}
-        if self._save(queue.finish, [], [], phases, 0, environment, calls, comparison):
+        if self._save(queue.finish, [], [], phases, 0, *receipt, comparison):
             self._trace(State.SUCCEEDED)
         else:
             self._log_too_late()
@@ -212,8 +228,8 @@ class BatchMember:
         accepted = generation.created if generation.attempt == 1 else None
         tracing.record_run(generation.traceparent, accepted, self._phases, self._storing, attributes)
 
-    def _images(self, pictures: Sequence[Picture]) -> list[GeneratedImage]:
-        """Return the unsaved rows of these pictures, with the names of their files."""
+    def _rows(self, made: ItemRun) -> list[GeneratedImage]:
+        """Return the unsaved rows of these images, with the names of their files."""
         generation = self.generation
         stem = partial(storage.output_stem, self.id, generation.created, generation.attempt)
         suffix = encoding.suffix(generation.get_parameters().output_format)
@@ -221,23 +237,17 @@ class BatchMember:
             GeneratedImage(
                 generation=generation,
                 index=index,
-                seed=picture.seed,
+                seed=seed,
                 file=f"{stem(index)}{suffix}",
                 thumbnail=f"{stem(index)}-small.webp",
-                width=picture.image.width,
-                height=picture.image.height,
-                nsfw=picture.nsfw,
-                nsfw_score=picture.score,
-                checker=picture.checker,
-                threshold=picture.threshold,
+                width=picture.width,
+                height=picture.height,
             )
-            for index, picture in enumerate(pictures)
+            for index, (picture, seed) in enumerate(zip(made.images, made.recipe.seeds, strict=True))
         ]
 
-    def _store_image(self, image: GeneratedImage, picture: Image.Image, small: bytes, receipt: Receipt) -> int:
+    def _store_image(self, image: GeneratedImage, content: bytes, small: bytes, receipt: Receipt) -> int:
         """Store a picture and its thumbnail, and publish its event. Return their bytes. Raises `StorageFailed`."""
-        parameters = self.generation.get_parameters()
-        content = encoding.encode(picture, parameters.output_format, parameters.output_quality)
         origin, stored = signing.origin(image, receipt), 0
         for name, file in ((str(image.file.name), content), (str(image.thumbnail.name), small)):
             signed = credentials.sign(file, encoding.media_type(name), timezone.now(), origin, self._source)

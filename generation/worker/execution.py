@@ -6,6 +6,7 @@ Each generation ends in one way: succeeded, failed, canceled, released, abandone
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from uuid import UUID
 
@@ -157,6 +158,17 @@ class _BatchRun:
 
     def _finish(self) -> dict[str, float]:
         """Return the seconds of each phase, empty without pictures. Raises `WorkerStopping` or `BatchEmpty`."""
+        encoder = ThreadPoolExecutor(1, "encoding")
+        try:
+            return self._judge_and_store(encoder)
+        finally:
+            encoder.shutdown(cancel_futures=True)
+
+    def _judge_and_store(self, encoder: Executor) -> dict[str, float]:
+        """Judge the pictures while the encoder makes their files, and store them. Return and raise as `_finish`."""
+        for member, made in zip(self._members, self._made.runs, strict=True):
+            if member is not None and member.id in self._active and made.error is None:
+                member.encode(made, encoder)
         finished = zip(self._members, self._engine.finish(self._made, self._on_step), strict=True)
         results = [(member, result) for member, result in finished if member is not None]
         shares_done = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from generation.engine.batches import BatchItem, CallPlace, Picture
+from generation.engine.batches import BatchItem, Picture, Receipt
 from generation.images import encoding, storage
 from generation.images.differences import difference
 from generation.models import Generation
@@ -28,12 +28,11 @@ def compare(
     original: Generation,
     pictures: Sequence[Picture],
     mask: Image.Image | None,
-    calls: Sequence[CallPlace],
-    environment: Mapping[str, Any],
+    receipt: Receipt,
 ) -> dict[str, Any]:
     """Return the comparison of new pictures with the stored ones as JSON types: see `generation.responses.Proof`.
 
-    `mask`, of mode L, is that of the original. Raises `StorageFailed` if one cannot be read.
+    `mask`, of mode L, is that of the original, `receipt` is new. Raises `StorageFailed` if a stored one cannot be read.
     """
     parameters = original.get_parameters()
     compared = []
@@ -49,7 +48,7 @@ def compare(
                 "largest_difference": largest,
             }
         )
-    then, now = original.receipt, {**environment, "batch_sizes": [place.size for place in calls]}
+    then, now = original.receipt, {**receipt.environment, "batch_sizes": [place.size for place in receipt.calls]}
     return {"pictures": compared, "differences": None if then is None else differences(then, now)}
 
 
