@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.core.cache import cache
 from django.db import transaction
-from django.db.models import Count, Max, QuerySet, Sum
+from django.db.models import Count, Max, QuerySet, Sum, prefetch_related_objects
 from django.utils import timezone
 from redis import RedisError
 
@@ -166,6 +166,8 @@ def of_drafts(generations: Sequence[Generation]) -> dict[UUID, Forecast]:
 def _forecasts(generations: Sequence[Generation], *, are_drafts: bool) -> dict[UUID, Forecast]:
     if not generations:
         return {}
+    # Else each of them would read its user.
+    prefetch_related_objects(generations, "user")
     all_workers = _ready_workers()
     running = _running_by_user(generations)
     paused = set(PausedPool.objects.values_list("pk", flat=True))

@@ -4,6 +4,7 @@ import math
 from datetime import datetime, timedelta
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -17,8 +18,10 @@ from generation.models import (
     DiffusionModel,
     Generation,
     RunTiming,
+    State,
 )
 from generation.parameters import ImageToImageParameters
+from tests.support.generations import make_generation
 from tests.support.jobs import claim, claimed, submit
 from tests.support.workers import register_worker
 
@@ -169,3 +172,16 @@ def duration(expected: Forecast) -> timedelta:
     assert expected.start
     assert expected.finish
     return expected.finish - expected.start
+
+
+def test_many_forecasts_take_no_more_queries_than_few(alice: User, bob: User) -> None:
+    register_worker()
+    made = [make_generation(user, State.QUEUED) for user in (alice, bob) for _ in range(10)]
+    counts = []
+    for number in (2, 20):
+        cache.clear()
+        rows = list(Generation.objects.filter(pk__in=[row.pk for row in made[:number]]))
+        with CaptureQueriesContext(connection) as queries:
+            assert len(forecast.of_queued(rows)) == number
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
