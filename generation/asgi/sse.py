@@ -86,6 +86,8 @@ async def serve(
                 asyncio.create_task(stream.run(current)),
                 asyncio.create_task(wait_for_disconnect(client.receive)),
             ]
+            # A stream may be open for hours: then the record would be most of its memory.
+            del response, current
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -130,6 +132,7 @@ class _Stream:
         is_final = record["state"] in FINAL_STATES
         waiting = record["waiting"]
         events = await self._first_events(record)
+        del current, record
         while True:
             for event in events:
                 self._last_id = event.id
