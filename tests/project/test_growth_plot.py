@@ -1,11 +1,11 @@
-"""The drawings of `make bench ARGS=growth`: what a fit calls a curve, and that every screen shows the lines."""
+"""The drawings of `make bench ARGS=growth`: what a fit calls a curve, that every screen shows the lines, and their page."""
 
 from xml.etree import ElementTree
 
 import pytest
 
 from dreamsite.accent import contrast
-from tests.tools import growth_plot
+from tests.tools import growth_page, growth_plot
 from tests.tools.growth_plot import Series
 
 SIZES = (10, 100, 1_000, 10_000, 100_000)
@@ -29,6 +29,19 @@ def test_a_fit_tells_where_a_cost_stops_being_flat() -> None:
     assert found.doubled_at == pytest.approx(5_000)
     assert found.cost(10_000_000) == pytest.approx(10_005)
     assert found.text("ms") == "linear, 5 ms at first, doubled at 5,000"
+
+
+@pytest.mark.parametrize("exponent", [0, 0.5, 1, 2])
+def test_an_exponent_is_that_of_the_largest_sizes(exponent: float) -> None:
+    points = [(10.0, 900.0), *((size, 3 * size**exponent) for size in SIZES[2:])]
+    assert growth_plot.exponent(points) == pytest.approx(exponent)
+
+
+def test_a_part_of_the_page_is_written_anew_and_the_others_stay() -> None:
+    page = "# Costs\n\n## Measured\n\nAs follows.\n\n### One\n\nold\n\n### Two\n\nkept\n"
+    written = growth_page.with_part(page, "One", "new\n\n| a |\n")
+    assert written == page.replace("old", "new\n\n| a |")
+    assert growth_page.with_part(written, "Three", "more\n") == written + "\n### Three\n\nmore\n"
 
 
 def test_every_series_is_a_line_with_a_marker_at_each_point_and_in_the_legend() -> None:

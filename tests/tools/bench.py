@@ -37,6 +37,8 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="NAME", help=f"{', '.join(PARTS)}; default: all")
     names = parser.parse_args().parts
+    if "growth" in names:
+        names[names.index("growth") : names.index("growth") + 1] = bench_growth.PARTS
     if unknown := set(names) - PARTS.keys():
         parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
     for name in names or PARTS:
@@ -103,7 +105,7 @@ PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
     "watermark": bench_watermark.measure_watermark,
     "unmarked": bench_watermark.measure_unmarked,
     "pages": bench_pages.measure_pages,
-    "growth": bench_growth.measure_growth,
+    **bench_growth.PARTS,
     "peers": bench_peers.measure_peers,
 }
 

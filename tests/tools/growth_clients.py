@@ -1,6 +1,6 @@
-"""What `tests.tools.bench_growth` measures of web processes: clients that are held, and event streams.
+"""Clients that `tests.tools.bench_growth_clients` and `bench_growth_workers` hold: event streams, and requests that wait.
 
-The clients are bare connections: a client library of their own number would take more of the machine than the service.
+They are bare connections: a client library of their own number would take more of the machine than the service.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -21,9 +21,8 @@ from tests.support import pictures
 from tests.support.environment import ROOT
 from tests.support.service import WAIT_SECONDS, wait_until
 
-HELD_SECONDS = 10.0
-PROBES = 40
-_CONNECTING = 100
+_PAUSE = 0.1
+_CONNECTING = 50
 """How many clients connect at a time."""
 
 
@@ -43,19 +42,6 @@ class WebProcesses:
         """Return the resident memory of all of them, in bytes."""
         pages = sum(int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in self.ids)
         return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-@dataclass(frozen=True)
-class Held:
-    """What was measured while clients were held: seconds of `/health` and of the way of an event, and shares for each client.
-
-    `cpu` is the share of one core that the web processes take for all of them, `memory` the bytes of one client.
-    """
-
-    health: list[float]
-    events: list[float]
-    cpu: float
-    memory: float
 
 
 @contextmanager
@@ -78,93 +64,102 @@ def web_processes(environment: Mapping[str, str], count: int) -> Iterator[WebPro
             process.wait(WAIT_SECONDS)
 
 
-async def hold_streams(web: WebProcesses, token: str, ids: Sequence[str], events: "subprocess.Popen[str]") -> Held:
-    """Hold an event stream of each of these generations. `events` is a process of `growth_queue.publish_events`."""
-    requests = [
-        f"GET /generations/{pk}/events?previews=0 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
-        for pk in ids
-    ]
-    return await _hold(web, requests, b"event: queued", list(zip(ids, range(len(ids)), strict=True)), events)
+class Held:
+    """The clients that are held, each with the id of its generation if that is known."""
+
+    def __init__(self, web: WebProcesses) -> None:
+        self._web = web
+        self._readers: list[asyncio.StreamReader] = []
+        self._writers: list[asyncio.StreamWriter] = []
+        self._ids: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    async def open_streams(self, token: str, ids: Sequence[str]) -> None:
+        """Open an event stream of each of these generations, and wait for its first event."""
+        head = f"HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+        requests = [f"GET /generations/{pk}/events?previews=0 {head}".encode() for pk in ids]
+        await self._open(requests, b"event: queued")
+        self._ids += ids
+
+    async def open_requests(self, token: str, count: int, is_queued: Callable[[int], bool]) -> None:
+        """Send so many requests for pictures, which no worker makes. `is_queued` says whether so many in all are."""
+        request = httpx.Request(
+            "POST",
+            f"http://localhost:{self._web.port}/image-to-image",
+            data={"prompt": "make it night", "num_inference_steps": "1"},
+            files={"image": ("a.png", pictures.photo(64, 64))},
+        )
+        body = request.read()
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        text = f"POST /image-to-image HTTP/1.1\r\n{head}Authorization: Bearer {token}\r\n\r\n".encode()
+        # A part at a time: the service refuses what would wait for Django for too long.
+        for begin in range(0, count, _CONNECTING):
+            await self._open([text + body] * min(_CONNECTING, count - begin), b"")
+            while not is_queued(len(self)):
+                await asyncio.sleep(_PAUSE)
+
+    async def _open(self, requests: Sequence[bytes], first: bytes) -> None:
+        gate = asyncio.Semaphore(_CONNECTING)
+
+        async def connect(request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            async with gate:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._web.port)
+                writer.write(request)
+                await writer.drain()
+                if first:
+                    await asyncio.wait_for(reader.readuntil(first), WAIT_SECONDS)
+                return reader, writer
+
+        for reader, writer in await asyncio.gather(*map(connect, requests)):
+            self._readers.append(reader)
+            self._writers.append(writer)
+
+    async def send_each_an_event(self, events: "subprocess.Popen[str]") -> list[float]:
+        """Return the seconds from the first publication until each client has its event, in order.
+
+        `events` is a process of `growth_workers.publish_events`.
+        """
+        assert events.stdin is not None
+        assert events.stdout is not None
+        # A stream begins with the last events of before.
+        mark = uuid4().hex
+        events.stdin.write(f"{mark} {' '.join(dict.fromkeys(self._ids))}\n")
+        events.stdin.flush()
+        ends = await self._read_all(mark.encode())
+        begin = float(await asyncio.to_thread(events.stdout.readline))
+        return [end - begin for end in ends]
+
+    async def read_answers(self) -> list[float]:
+        """Return when each held request has its answer, in order, as Unix times."""
+        return await self._read_all(b"\r\n\r\n")
+
+    async def _read_all(self, text: bytes) -> list[float]:
+        async def read(reader: asyncio.StreamReader) -> float:
+            await asyncio.wait_for(reader.readuntil(text), 10 * WAIT_SECONDS)
+            return time.time()
+
+        return sorted(await asyncio.gather(*map(read, self._readers)))
+
+    def close(self) -> None:
+        for writer in self._writers:
+            with suppress(OSError):
+                writer.close()
 
 
-async def hold_requests(web: WebProcesses, token: str, clients: int, count_rows: Callable[[], int]) -> Held:
-    """Hold so many requests for pictures, which no worker makes. `count_rows` returns how many there are."""
-    form = {"prompt": "make it night", "num_inference_steps": "1"}
-    request = httpx.Request(
-        "POST",
-        f"http://localhost:{web.port}/image-to-image",
-        data=form,
-        files={"image": ("a.png", pictures.photo(64, 64))},
-    )
-    body = request.read()
-    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    text = f"POST /image-to-image HTTP/1.1\r\n{head}Authorization: Bearer {token}\r\n\r\n"
-    before = count_rows()
-    return await _hold(web, [text.encode() + body] * clients, b"", [], None, lambda: count_rows() >= before + clients)
-
-
-async def _hold(
-    web: WebProcesses,
-    requests: Sequence[bytes],
-    first: bytes,
-    watched: Sequence[tuple[str, int]],
-    events: "subprocess.Popen[str] | None",
-    are_held: Callable[[], bool] = lambda: True,
-) -> Held:
-    """Send each request on a connection, wait for `first` in its response, and measure while all of them are held."""
-    memory = web.memory()
-    gate = asyncio.Semaphore(_CONNECTING)
-
-    async def connect(request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        async with gate:
-            reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
-            writer.write(request)
-            await writer.drain()
-            if first:
-                await asyncio.wait_for(reader.readuntil(first), WAIT_SECONDS)
-            return reader, writer
-
-    clients = await asyncio.gather(*map(connect, requests))
-    try:
-        while not are_held():
-            await asyncio.sleep(0.2)
-        grown = web.memory() - memory
-        cpu, begin = web.cpu_seconds(), time.monotonic()
-        await asyncio.sleep(HELD_SECONDS)
-        share = (web.cpu_seconds() - cpu) / (time.monotonic() - begin)
-        health = await _health(web.port)
-        ways = [await _way(clients[at][0], pk, events) for pk, at in watched[:PROBES]] if events else []
-        return Held(health, ways, share, max(0.0, grown / len(requests)))
-    finally:
-        for _, writer in clients:
-            writer.close()
-
-
-async def _health(port: int) -> list[float]:
-    """Return the seconds of requests of `/health` on new connections, one after another."""
-    seconds = []
-    for _ in range(PROBES):
+async def health(port: int, stop: asyncio.Event) -> list[float]:
+    """Return the seconds of requests of `/health` on new connections, one after another until `stop`, one at least."""
+    seconds: list[float] = []
+    while not seconds or not stop.is_set():
         begin = time.perf_counter()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert b" 200 " in await reader.readline()
         writer.close()
         seconds.append(time.perf_counter() - begin)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(_PAUSE)
     return seconds
-
-
-async def _way(reader: asyncio.StreamReader, generation_id: str, events: "subprocess.Popen[str]") -> float:
-    """Return the seconds from an event's publication until its client has it."""
-    assert events.stdin is not None
-    assert events.stdout is not None
-    # A stream begins with the last events of before.
-    mark = uuid4().hex
-    events.stdin.write(f"{generation_id} {mark}\n")
-    events.stdin.flush()
-    await asyncio.wait_for(reader.readuntil(mark.encode()), WAIT_SECONDS)
-    end = time.time()
-    return end - float(events.stdout.readline())
 
 
 def _answers(port: int) -> bool:

@@ -93,6 +93,12 @@ def fit(points: Sequence[tuple[float, float]]) -> Fit:
     return next((found for error, found in fits if error <= _CLOSE), min(fits, key=lambda pair: pair[0])[1])
 
 
+def exponent(points: Sequence[tuple[float, float]]) -> float:
+    """Return the power of the size by which costs grow over the three largest sizes: 0 if constant, 1 if linear."""
+    sizes, costs = np.log(np.array(points[-3:], dtype=float)).T
+    return float(np.polyfit(sizes, costs, 1)[0])
+
+
 def draw(title: str, size: str, cost: str, lines: Sequence[Series]) -> str:
     """Return an SVG of these series. `size` and `cost` are the names of the axes, with their units."""
     xs = _decades([x for line in lines for x, _ in line.points])

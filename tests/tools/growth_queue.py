@@ -1,32 +1,26 @@
-"""What `tests.tools.bench_growth` measures of the queue: `manage.py shell` calls the functions here."""
+"""What `tests.tools.bench_growth_queue` measures: `manage.py shell` calls the functions here."""
 
 import json
 import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from io import BytesIO
-from uuid import UUID
 
 from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
-from uuid_utils.compat import uuid7
 
-from accounts.models import ApiToken, User
-from generation.broker import progress
-from generation.broker import workers as registry
-from generation.broker.progress import Progress
+from accounts.models import User
 from generation.images.inputs import Inputs
 from generation.images.uploads import read_upload
 from generation.jobs import forecast, queue, submission
-from generation.models import Generation, PausedPool, RunTiming, State, UserQueue, UserShare
+from generation.models import Generation, RunTiming, State, UserQueue, UserShare
 from generation.parameters import ImageToImageParameters
 from tests.support import pictures
 from tests.support.generations import make_generation
 from tests.support.workers import register_worker
-from tests.tools.cpu_time import cpu_seconds
+from tests.tools.cpu_time import costs, least_cpu
 
 WARM = {"dreamsite/tiny-edit": ""}
 ROUNDS = 50
@@ -84,7 +78,7 @@ def _copy(first: Generation, count: int, users: list[int]) -> None:
 
 
 def measure_calls(waiting: int, users: int) -> None:
-    """Fill the queue, and print the wall and CPU seconds of each round by call, as JSON."""
+    """Fill the queue, and print the least CPU milliseconds of each call, as JSON."""
     fill(waiting, users)
     register_worker()
     user = User.objects.order_by("pk")[0]
@@ -114,21 +108,11 @@ def measure_calls(waiting: int, users: int) -> None:
         "submit": (submit, ROUNDS),
         "claim": (claim, min(ROUNDS, waiting)),
     }
-    _print({name: _costs(call, rounds) for name, (call, rounds) in calls.items()})
+    _print({name: least_cpu(call, rounds) for name, (call, rounds) in calls.items()})
 
 
 def _seconds(call: Callable[[], object], rounds: int) -> list[float]:
-    return [wall for wall, _ in _costs(call, rounds)]
-
-
-def _costs(call: Callable[[], object], rounds: int) -> list[tuple[float, float]]:
-    """Return the wall and the CPU seconds of each round; other load on the machine adds to the wall time only."""
-    costs = []
-    for _ in range(rounds):
-        wall, cpu = time.perf_counter(), cpu_seconds()
-        call()
-        costs.append((time.perf_counter() - wall, cpu_seconds() - cpu))
-    return costs
+    return [wall for wall, _ in costs(call, rounds)]
 
 
 def claim_at_once(number: int) -> None:
@@ -145,42 +129,6 @@ def claim_at_once(number: int) -> None:
     begin = time.time()
     seconds = _seconds(claim, number)
     _print({"begin": begin, "end": time.time(), "seconds": seconds, "ids": ids})
-
-
-def prepare_clients(waiting: int) -> None:
-    """Pause the pool and fill the queue of one user. Print a token of the user, and the ids."""
-    PausedPool.objects.get_or_create(pool="default", by="bench")
-    fill(waiting, 1)
-    _, token = ApiToken.objects.issue(User.objects.order_by("pk")[0], "bench")
-    _print({"token": token, "ids": [str(pk) for pk in Generation.objects.values_list("pk", flat=True)]})
-
-
-def simulate_workers(workers: int, rounds: int) -> None:
-    """Be `workers` workers that each report a step of a generation a second, for so many seconds.
-
-    Print the seconds of the reports, and those of reading the registry.
-    """
-    ids = [uuid7() for _ in range(workers)]
-    for number in range(workers):
-        register_worker(f"worker-{number}")
-    readings = _seconds(registry.ready, SLOW_ROUNDS)
-    print("ready", flush=True)  # noqa: T201
-    reports: list[float] = []
-    begin = time.monotonic()
-    for second in range(rounds):
-        for number, generation_id in enumerate(ids):
-            time.sleep(max(0.0, begin + second + number / workers - time.monotonic()))
-            reports += _seconds(partial(progress.report, [generation_id], Progress(second, rounds, "denoising")), 1)
-    _print({"a report of a worker": reports, "reading the registry": readings})
-
-
-def publish_events() -> None:
-    """Publish an event for each line that is read, which has the generation and a mark. Print when that began."""
-    for line in sys.stdin:
-        generation_id, mark = line.split()
-        moment = time.time()
-        progress.publish(UUID(generation_id), "progress", {"step": 1, "of": 2, "phase": "denoising", "mark": mark})
-        print(moment, flush=True)  # noqa: T201
 
 
 def _print(result: Mapping[str, object]) -> None:
