@@ -18,7 +18,7 @@ from generation.models import GeneratedImage, Generation, State
 from generation.models.review import DECIDED
 from generation.parameters import ErrorCode
 from generation.recipes import Recipe, traits_of
-from generation.responses import Verification
+from generation.responses import ContentCredentials, Verification
 
 PARAMETERS = {
     "num_inference_steps": "Steps",
@@ -238,6 +238,31 @@ def watermark(images: Sequence[GeneratedImage]) -> str:
     if count in (0, len(images)):
         return "yes" if count else "none"
     return f"in {count} of {len(images)} pictures"
+
+
+def upload_credentials(generation: Generation) -> list[tuple[str, str]]:
+    """Return what the content credentials of its uploads claim, each with the name of the picture; prefetch `references`."""
+    found = [("Its origin", generation.input_credentials)]
+    found += [(f"Origin of further picture {row.index + 1}", row.credentials) for row in generation.references.all()]
+    return [(name, credentials(ContentCredentials.model_validate(claims))) for name, claims in found if claims]
+
+
+def credentials(claims: ContentCredentials) -> str:
+    """Return what content credentials claim, and whether the picture is the one that was signed."""
+    if claims.state == "own":
+        return "made here, and unchanged since"
+    if claims.state == "unreadable":
+        return "content credentials that cannot be read"
+    day = f" on {claims.signed.day} {claims.signed:%B %Y}" if claims.signed else ""
+    signed = f"signed by {claims.signer or 'somebody without a name'}{day}"
+    kind = digital_source_type(claims.digital_source_type)
+    parts = [signed, f"with {claims.generator}" if claims.generator else "", kind]
+    ends = {
+        "foreign": "unchanged since",
+        "altered": "but it is not the picture that was signed",
+        "invalid": "but the signature is not valid",
+    }
+    return ", ".join(part for part in (*parts, ends[claims.state]) if part)
 
 
 def timings(generation: Generation) -> list[Part]:

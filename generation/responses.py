@@ -46,12 +46,29 @@ class GeneratedMedia(Media):
     watermark: bool = Field(description="Whether the picture carries the watermark of this service.")
 
 
+class ContentCredentials(BaseModel):
+    """What the content credentials of a file (C2PA) claim. Whether to believe it depends on the signer."""
+
+    state: Literal["own", "foreign", "altered", "invalid", "unreadable"] = Field(
+        description="own: intact, signed by this site. foreign: intact, signed by others. altered: the file was changed since "
+        "it was signed. invalid: unusable for another reason, such as an expired certificate. unreadable: damaged, or kept "
+        "outside of the file."
+    )
+    signer: str = Field(description="The name in the certificate. Empty if unknown.")
+    generator: str = Field(description="The software that wrote them. Empty if unknown.")
+    signed: datetime | None = Field(description="Null if they do not say when.")
+    digital_source_type: str = Field(
+        description="The IPTC term for the kind of origin, as its address. Empty if unknown."
+    )
+
+
 class InputMedia(BaseModel):
     """An input picture of a record."""
 
     url: str | None = Field(description="Its address as stored; needs no token. Null if it was removed.")
     width: int = Field(description="Pixels of the upload.")
     height: int = Field(description="Pixels of the upload.")
+    content_credentials: ContentCredentials | None = Field(description="Of the upload. Null if it had none.")
 
 
 class MaskMedia(BaseModel):
@@ -201,22 +218,6 @@ class GenerationPage(BaseModel):
     results: list[GenerationRecord]
 
 
-class ContentCredentials(BaseModel):
-    """What the content credentials of a file (C2PA) claim. Whether to believe it depends on the signer."""
-
-    state: Literal["own", "foreign", "altered", "invalid", "unreadable"] = Field(
-        description="own: intact, signed by this site. foreign: intact, signed by others. altered: the file was changed since "
-        "it was signed. invalid: unusable for another reason, such as an expired certificate. unreadable: damaged, or kept "
-        "outside of the file."
-    )
-    signer: str = Field(description="The name in the certificate. Empty if unknown.")
-    generator: str = Field(description="The software that wrote them. Empty if unknown.")
-    signed: datetime | None = Field(description="Null if they do not say when.")
-    digital_source_type: str = Field(
-        description="The IPTC term for the kind of origin, as its address. Empty if unknown."
-    )
-
-
 class Verification(BaseModel):
     """What a file tells of where the picture comes from. Nothing tells by whom."""
 
@@ -238,6 +239,9 @@ class Verification(BaseModel):
     seed: int | None = Field(description="The seed that they name.")
     recipe: dict[str, Any] | None = Field(description="Prompt and settings, if their owner has them told. Else null.")
     content_credentials: ContentCredentials | None = Field(description="Null if the file has none.")
+    source: ContentCredentials | None = Field(
+        description="Those of the upload that it was made of, as this site found them then. Null if it had none."
+    )
     summary: str = Field(description="All of this in a sentence or two.")
     unknown: list[str] = Field(description="What cannot be told, in sentences.")
 

@@ -119,10 +119,15 @@ def _inputs(generation: Generation, absolute: Absolute) -> list[InputMedia]:
     inputs = []
     if generation.input_sha256:
         width, height = generation.input_width, generation.input_height
-        inputs.append(InputMedia(url=_file_url(generation.input, absolute), width=width, height=height))
+        url, claims = _file_url(generation.input, absolute), generation.input_credentials
+        inputs.append(InputMedia(url=url, width=width, height=height, content_credentials=claims))
     for reference in generation.references.all():
         url = _file_url(reference.file, absolute)
-        inputs.append(InputMedia(url=url, width=reference.width, height=reference.height))
+        inputs.append(
+            InputMedia(
+                url=url, width=reference.width, height=reference.height, content_credentials=reference.credentials
+            )
+        )
     return inputs
 
 

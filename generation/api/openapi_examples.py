@@ -46,6 +46,13 @@ RECORD = {
             "?expires=1795959648&signature=0d1c5f3e8e7b5f4d2c6a9b1e0f7a6d5c4b3a29180f7e6d5c4b3a2918f0e1d2c3",
             "width": 256,
             "height": 256,
+            "content_credentials": {
+                "state": "foreign",
+                "signer": "Contoso Camera",
+                "generator": "Contoso Camera 7.1",
+                "signed": "2026-11-03T08:15:00Z",
+                "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture",
+            },
         }
     ],
     "mask": None,
@@ -125,6 +132,7 @@ VERIFICATION: dict[str, Any] = {
         "signed": "2026-11-22T12:11:58Z",
         "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia",
     },
+    "source": None,
     "summary": f"This site made it on 22 November 2026 with {MODEL}. The file is as this site signed it.",
     "unknown": [
         "Who made it: that is told to nobody.",

@@ -91,8 +91,14 @@ def _told(finding: Finding) -> dict[str, Any]:
     return {
         "told": told,
         "title": display.verified(told),
-        "claims": claims if claims and claims.state != "own" else None,
-        "source_type": display.digital_source_type(claims.digital_source_type) if claims else "",
+        "claims": [
+            (heading, found, display.digital_source_type(found.digital_source_type))
+            for heading, found in (
+                ("What its content credentials claim", claims if claims and claims.state != "own" else None),
+                ("What the upload claimed that it was made of", told.source),
+            )
+            if found
+        ],
         "recipe": [
             (label, parameters[name])
             for name, label in {"prompt": "Prompt", **display.PARAMETERS}.items()

@@ -16,8 +16,10 @@ from typing import IO, Any, NamedTuple, TypeVar
 from PIL import Image
 
 from generation.images import decoder_program
+from generation.images.certificates import KnownCertificate
+from generation.images.ingredients import MAX_ARCHIVE_BYTES, MAX_REDACTIONS, Ingredient
 from generation.images.kinds import FORMATS
-from generation.images.manifests import Mark
+from generation.images.manifests import Claims, Mark
 from generation.images.sizes import MAX_INPUT_SIDE, MAX_SIDE
 from generation.parameters import InvalidField
 
@@ -62,18 +64,50 @@ def decode(content: bytes, max_pixels: int, max_side: int = MAX_INPUT_SIDE, *, i
         return _ask("decode", max_pixels, options, content, lambda answer: _read(answer, max_side, is_mask=is_mask))
 
 
-def read_mark(content: bytes, max_pixels: int, anchors: Sequence[str], serial_numbers: Sequence[str]) -> Mark | None:
+def read_mark(content: bytes, max_pixels: int, known: Sequence[KnownCertificate]) -> Mark | None:
     """Read the content credentials of a file of anybody as `generation.images.manifests.mark` does, in a new process.
 
     Raises `InvalidField` on `image` if the process ends without an answer.
     """
-    options = {"anchors": anchors, "serial_numbers": serial_numbers}
 
     def read(answer: IO[bytes]) -> Mark | None:
         found = json.loads(answer.readline(_MAX_MARK_BYTES))["mark"]
         return Mark.model_validate(found) if found else None
 
-    return _ask("mark", max_pixels, options, content, read)
+    return _ask("mark", max_pixels, _trust(known), content, read)
+
+
+def read_ingredient(
+    content: bytes, max_pixels: int, known: Sequence[KnownCertificate]
+) -> tuple[Claims, Ingredient | None] | None:
+    """Read the content credentials of an upload as `generation.images.ingredients.read` does, in a new process.
+
+    If that ends without an answer they are unreadable.
+    """
+
+    def read(answer: IO[bytes]) -> tuple[Claims, Ingredient | None] | None:
+        header = json.loads(answer.readline(_MAX_MARK_BYTES))
+        if header["claims"] is None:
+            return None
+        claims, redacted = Claims.model_validate(header["claims"]), header["redacted"]
+        if redacted is None:
+            return claims, None
+        archive = answer.read(MAX_ARCHIVE_BYTES)
+        return claims, Ingredient(archive, [str(address) for address in redacted[:MAX_REDACTIONS]])
+
+    try:
+        with _decodings:
+            return _ask("ingredient", max_pixels, _trust(known), content, read)
+    except InvalidField:
+        return Claims(state="unreadable"), None
+
+
+def _trust(known: Sequence[KnownCertificate]) -> dict[str, Any]:
+    """Return how to know what this site has signed."""
+    return {
+        "anchors": [certificate.anchor for certificate in known],
+        "serial_numbers": [str(certificate.serial_number) for certificate in known],
+    }
 
 
 def _ask(

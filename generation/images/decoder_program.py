@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ MEMORY_PER_PIXEL = 20
 """Bytes of address space. A WebP needs 16 a pixel, a grey PNG with a transparent one 13, others less."""
 
 _POLL_SECONDS = 1.0
+
+_SMALL_STACK = 512 * 1024
+"""Bytes. What fits into it when it is read here does so in each thread that reads it again, which has eight megabytes."""
 
 
 def main(control: socket.socket) -> None:
@@ -77,6 +81,7 @@ def _load_decoders() -> None:
     from PIL import AvifImagePlugin, Image
 
     import generation.images.decoding
+    import generation.images.ingredients
     import generation.images.manifests  # noqa: F401
 
     Image.init()
@@ -146,7 +151,33 @@ def _read_mark(upload: bytes, anchors: Sequence[str], serial_numbers: Sequence[s
     return {"mark": found and found.model_dump(mode="json")}, b""
 
 
-_TASKS: dict[str, Callable[..., tuple[dict[str, Any], bytes]]] = {"decode": _decode, "mark": _read_mark}
+def _read_ingredient(
+    upload: bytes, anchors: Sequence[str], serial_numbers: Sequence[str]
+) -> tuple[dict[str, Any], bytes]:
+    """Read content credentials as `generation.images.ingredients.read` does.
+
+    The header has `claims`, and `redacted` if there is an ingredient, whose archive follows.
+    """
+    from generation.images import ingredients
+
+    found: list[Any] = []
+    threading.stack_size(_SMALL_STACK)
+    thread = threading.Thread(target=lambda: found.append(ingredients.read(upload, anchors, serial_numbers)))
+    thread.start()
+    thread.join()
+    (read,) = found
+    if read is None:
+        return {"claims": None, "redacted": None}, b""
+    claims, ingredient = read
+    redacted, archive = (ingredient.redacted, ingredient.archive) if ingredient else (None, b"")
+    return {"claims": claims.model_dump(mode="json"), "redacted": redacted}, archive
+
+
+_TASKS: dict[str, Callable[..., tuple[dict[str, Any], bytes]]] = {
+    "decode": _decode,
+    "mark": _read_mark,
+    "ingredient": _read_ingredient,
+}
 
 if __name__ == "__main__":
     with socket.socket(fileno=sys.stdin.fileno()) as control:

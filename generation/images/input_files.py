@@ -10,6 +10,8 @@ from typing import IO
 
 from PIL import Image
 
+from generation.images import credentials
+from generation.images.encoding import media_type
 from generation.images.sizes import MAX_INPUT_SIDE, MAX_SIDE
 from generation.images.uploads import InputFile, Upload, read_upload
 
@@ -36,13 +38,24 @@ def read_whole(upload: IO[bytes], *, max_pixels: int) -> Upload:
         is_large = picture.width * picture.height > _MAX_WEBP_PIXELS or max(picture.size) >= 16_384
         stored = InputFile(_encode_png(picture), ".png") if is_large else InputFile(encode_lossless(picture), ".webp")
         picture.thumbnail((MAX_INPUT_SIDE, MAX_INPUT_SIDE))
-    return replace(whole, stored=stored)
+    return replace(whole, stored=_with_credentials(stored, whole))
 
 
 def encode_input(upload: Upload) -> InputFile:
-    """Encode the picture of an upload without metadata. What is stored already stays as it is, byte by byte."""
-    if upload.stored:
-        return upload.stored
+    """Encode the picture of an upload, with its content credentials and no other metadata.
+
+    What is stored already stays as it is, byte by byte.
+    """
+    return upload.stored or _with_credentials(_encode(upload), upload)
+
+
+def _with_credentials(file: InputFile, upload: Upload) -> InputFile:
+    if upload.ingredient is None:
+        return file
+    return InputFile(credentials.keep(file.content, media_type(file.suffix), upload.ingredient), file.suffix)
+
+
+def _encode(upload: Upload) -> InputFile:
     lossless = InputFile(encode_lossless(upload.picture), ".webp")
     if len(lossless.content) <= max(ALWAYS_LOSSLESS_BYTES, MAX_GROWTH * upload.length):
         return lossless

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from generation.images import masks
+from generation.images.ingredients import MAX_KEPT_BYTES
 from generation.images.input_files import read_whole
 from generation.images.masks import Mask
 from generation.images.uploads import Upload, read_upload
@@ -34,6 +35,18 @@ class Inputs:
         """Return a text that is the same for the same pictures."""
         parts = [f"{upload.sha256} {upload.size}" for upload in (self.picture, *self.references) if upload]
         return " ".join(parts + ([self.mask.sha256] if self.mask else []))
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what is not kept of the pictures, each sentence once."""
+        uploads = [upload for upload in (self.picture, *self.references) if upload]
+        return list(dict.fromkeys(warning for upload in uploads for warning in upload.warnings))
+
+    @property
+    def most_kept_bytes(self) -> int:
+        """Return the most bytes that each result has of the content credentials of the pictures."""
+        uploads = [upload for upload in (self.picture, *self.references) if upload]
+        return MAX_KEPT_BYTES * sum(upload.claims is not None for upload in uploads)
 
 
 def read_files(

@@ -56,12 +56,11 @@ class Told(BaseModel):
     recipe: dict[str, Any] = {}
 
 
-class Mark(BaseModel):
-    """The content credentials of a file.
+class Claims(BaseModel):
+    """What the content credentials of a file claim.
 
     `own`: intact and by this site; `foreign`: intact and by others; `altered`: the file is not the one that was signed;
     `invalid`: not usable for another reason, such as an expired certificate; `unreadable`: damaged, or kept elsewhere.
-    All but `told` is what the file claims.
     """
 
     state: State
@@ -69,17 +68,27 @@ class Mark(BaseModel):
     generator: str = Field(default="", max_length=_MAX_CHARACTERS)
     signed: datetime | None = None
     digital_source_type: str = Field(default="", max_length=_MAX_CHARACTERS)
+
+
+class Mark(Claims):
+    """The content credentials of a file; and where they are of this site, what they tell of a result.
+
+    `source` is what the content credentials of the picture claim that a result, or a stored upload, was made of: those that
+    it had when it was sent here.
+    """
+
     told: Told | None = None
+    source: Claims | None = None
 
 
-def read(content: bytes, media_type: str, anchors: Sequence[str]) -> dict[str, Any] | None:
-    """Return C2PA's report on the manifest of a file, with certificates below `anchors` (PEM) trusted. None: it has none.
+def read(content: bytes, type_: str, anchors: Sequence[str]) -> dict[str, Any] | None:
+    """Return C2PA's report on the manifest of a file of this type, with those below `anchors` (PEM) trusted. None: it has none.
 
     Raises `c2pa.C2paError` if the manifest or the file cannot be read.
     """
     trust = {"trust": {"user_anchors": "".join(anchors)}} if anchors else {}
     with c2pa.Context(c2pa.Settings.from_dict(SETTINGS | trust)) as context:
-        reader = c2pa.Reader.try_create(media_type, BytesIO(content), context=context)
+        reader = c2pa.Reader.try_create(type_, BytesIO(content), context=context)
         if reader is None:
             return None
         with reader:
@@ -92,11 +101,11 @@ def mark(content: bytes, anchors: Sequence[str], serial_numbers: Sequence[str]) 
 
     Of this site is what was signed with a certificate of one of these serial numbers, which is below one of `anchors` (PEM).
     """
-    media_type = _media_type(content)
-    if media_type is None:
+    type_ = media_type(content)
+    if type_ is None:
         return None
     try:
-        report = read(content, media_type, anchors)
+        report = read(content, type_, anchors)
         return _judged(report, serial_numbers) if report else None
     # A stranger's report may have any shape.
     except (c2pa.C2paError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
@@ -105,67 +114,93 @@ def mark(content: bytes, anchors: Sequence[str], serial_numbers: Sequence[str]) 
 
 def _judged(report: dict[str, Any], serial_numbers: Sequence[str]) -> Mark:
     active = report["manifests"][report["active_manifest"]]
-    signature = active.get("signature_info", {})
-    actions = list(_actions(active))
-    return Mark(
-        state=_state(report, signature, serial_numbers),
+    told, source = _told(report, active, serial_numbers)
+    return Mark(**_claims(active, _state(report, active, serial_numbers)).model_dump(), told=told, source=source)
+
+
+def _claims(manifest: dict[str, Any], state: State) -> Claims:
+    signature, actions = manifest.get("signature_info", {}), list(_actions(manifest))
+    return Claims(
+        state=state,
         signer=_text(signature.get("common_name") or signature.get("issuer")),
-        generator=_generator(active),
+        generator=_generator(manifest),
         signed=_time(signature.get("time") or next((action["when"] for action in actions if "when" in action), None)),
         digital_source_type=_text(
             next((action["digitalSourceType"] for action in actions if "digitalSourceType" in action), "")
         ),
-        told=_told(report, active, serial_numbers),
     )
 
 
-def _state(report: dict[str, Any], signature: dict[str, Any], serial_numbers: Sequence[str]) -> State:
-    if report["validation_state"] == "Trusted" and signature.get("cert_serial_number") in serial_numbers:
+def _state(report: dict[str, Any], active: dict[str, Any], serial_numbers: Sequence[str]) -> State:
+    if report["validation_state"] == "Trusted" and _is_ours(active, serial_numbers):
         return "own"
     if report["validation_state"] in ("Trusted", "Valid"):
         return "foreign"
-    is_altered = any(failure["code"].endswith(".mismatch") for failure in _failures([report]))
-    return "altered" if is_altered else "invalid"
+    return _state_by({each["code"] for each in _failures([report])}) or "invalid"
 
 
-def _told(report: dict[str, Any], active: dict[str, Any], serial_numbers: Sequence[str]) -> Told | None:
-    """Return what this site has told of the result: in the manifest of the file, or in that of what it was made of."""
+def _state_by(failures: set[str]) -> State | None:
+    """Return what these failures make of a manifest; None without any that counts."""
+    if any(code.endswith(".mismatch") for code in failures):
+        return "altered"
+    return "invalid" if failures else None
+
+
+def _is_ours(manifest: dict[str, Any], serial_numbers: Sequence[str]) -> bool:
+    return manifest.get("signature_info", {}).get("cert_serial_number") in serial_numbers
+
+
+def _told(
+    report: dict[str, Any], active: dict[str, Any], serial_numbers: Sequence[str]
+) -> tuple[Told | None, Claims | None]:
+    """Return what this site has told of the result: in the manifest of the file, or in that of what it was made of.
+
+    And what the picture claimed that it was made of: the next result of this site, or what is the first of others.
+    """
+    told: Told | None = None
     if report["validation_state"] != "Trusted":
-        return None
-    trusted = _trusted(report)
+        return None, None
+    trusted = _trusted(report, serial_numbers)
     manifest: dict[str, Any] | None = active
+    found: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
     # Each step is to another manifest, since one cannot name itself by its hash.
     for _ in report["manifests"]:
-        if (
-            manifest is None
-            or manifest["label"] not in trusted
-            or manifest["signature_info"]["cert_serial_number"] not in serial_numbers
-        ):
-            return None
+        if manifest is None:
+            break
+        if manifest["label"] not in trusted or not _is_ours(manifest, serial_numbers):
+            # That it is intact was found when it became an ingredient, in a manifest of this site; the active one never is it.
+            failures = {each["code"] for each in _failures([found])}
+            return told, _claims(manifest, _state_by(failures) or "foreign") if found else None
         for assertion in manifest["assertions"]:
             if assertion["label"] == RECIPE:
                 recipe = assertion["data"]
             if assertion["label"] == GENERATION:
+                if told:
+                    return told, _claims(manifest, "own")
                 when = next((action["when"] for action in _actions(manifest) if "when" in action), None)
-                return Told.model_validate({**assertion["data"], "made": _time(when), "recipe": recipe})
+                told = Told.model_validate({**assertion["data"], "made": _time(when), "recipe": recipe})
         parents = [each for each in manifest.get("ingredients", []) if each.get("relationship") == "parentOf"]
-        manifest = report["manifests"].get(parents[0].get("active_manifest")) if parents else None
-    return None
+        found = parents[0] if parents else {}
+        manifest = report["manifests"].get(found.get("active_manifest"))
+    return told, None
 
 
-def _trusted(report: dict[str, Any]) -> set[str]:
+def _trusted(report: dict[str, Any], serial_numbers: Sequence[str]) -> set[str]:
     """Return the labels of the manifests that are signed below one of the anchors, and in which no failure was ever found."""
-    ingredients = [each for manifest in report["manifests"].values() for each in manifest.get("ingredients", [])]
-    # When it became an ingredient, nobody said whom to trust.
-    failed = {_label(each) for each in _failures([report, *ingredients]) if each["code"] != _UNTRUSTED}
+    failed = {_label(each) for each in _failures([report])}
+    for manifest in report["manifests"].values():
+        # What others have found in what they were given says nothing of manifests of this site.
+        for ingredient in manifest.get("ingredients", []) if _is_ours(manifest, serial_numbers) else []:
+            failed |= {_label(each) or ingredient["active_manifest"] for each in _failures([ingredient])}
     signed = {_label(each) for each in _results([report], "success") if each["code"] == _TRUSTED}
     # What is not said of a certain manifest may concern each.
     return set() if "" in failed else signed - failed
 
 
 def _failures(parts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    return _results(parts, "failure")
+    """Yield what was found to be wrong, but for signers whom nobody trusts: here that is judged by the serial number."""
+    return (each for each in _results(parts, "failure") if each["code"] != _UNTRUSTED)
 
 
 def _results(parts: Sequence[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]]:
@@ -209,7 +244,7 @@ def _time(value: Any) -> datetime | None:
     return time if time.tzinfo else None
 
 
-def _media_type(content: bytes) -> str | None:
+def media_type(content: bytes) -> str | None:
     """Return the type of a file by its first bytes, as C2PA's library wants it; None if it does not read it."""
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return "image/webp"

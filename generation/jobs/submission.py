@@ -140,8 +140,8 @@ def build(request: Request, resolve: Callable[[User, str, str], ModelAndLoras] |
         parameters=_stored_parameters(parameters, inputs),
         recipe=recipe.model_dump(mode="json"),
         input_bytes=RESERVED_BYTES if parameters.image_url and not inputs.picture else 0,
-        output_bytes=_most_output_bytes(recipe),
-        warnings=[*request.warnings, *warnings],
+        output_bytes=_most_output_bytes(recipe, inputs),
+        warnings=[*request.warnings, *inputs.warnings, *warnings],
         request_id=request_ids.current()[:MAX_REQUEST_ID],
         client_request_id=request_ids.of_client(),
         traceparent=traces.current(),
@@ -159,9 +159,9 @@ def _stored_parameters(parameters: ImageToImageParameters, inputs: Inputs) -> di
     return fields | {"mask_invert": False} if inputs.mask else fields
 
 
-def _most_output_bytes(recipe: Recipe) -> int:
+def _most_output_bytes(recipe: Recipe, inputs: Inputs) -> int:
     """Return about the most bytes of the results and their thumbnails, as if nothing were compressed, and of their marks."""
-    return len(recipe.seeds) * (raw_bytes(*recipe.result_size) + 2 * MOST_MARK_BYTES)
+    return len(recipe.seeds) * (raw_bytes(*recipe.result_size) + 2 * MOST_MARK_BYTES + inputs.most_kept_bytes)
 
 
 def resolve_model(user: User, model_id: str, loras: str) -> ModelAndLoras:
@@ -334,6 +334,7 @@ def _input_fields(inputs: Inputs) -> dict[str, Any]:
     if picture := inputs.picture:
         width, height = picture.size
         fields = {"input_sha256": picture.sha256, "input_format": picture.format}
+        fields["input_credentials"] = picture.claims and picture.claims.model_dump(mode="json")
         fields |= {"input_width": width, "input_height": height}
     if mask := inputs.mask:
         fields |= {"mask_sha256": mask.sha256, "open_share": mask.open_share}
@@ -352,12 +353,12 @@ def attach_input(fetch: InputFetch, inputs: Inputs, recipe: Recipe, warnings: Se
         **_input_fields(inputs),
         **{name: getattr(generation, name).name for name in ("input", "input_thumbnail", "mask", "mask_thumbnail")},
         "input_bytes": generation.input_bytes,
-        "output_bytes": _most_output_bytes(recipe),
+        "output_bytes": _most_output_bytes(recipe, inputs),
         "recipe": recipe.model_dump(mode="json"),
         "batch_key": recipe.batch_key,
         "result_key": reuse.result_key(recipe, generation.get_parameters(), inputs),
         "cost": recipe.cost(generation.model.cost_weight),
-        "warnings": [*generation.warnings, *warnings],
+        "warnings": [*generation.warnings, *inputs.warnings, *warnings],
     }
     with transaction.atomic():
         rows = Generation.objects.filter(pk=generation.pk, state=State.QUEUED)

@@ -76,12 +76,14 @@ def recipe(generation: Generation) -> dict[str, Any]:
             "format": generation.input_format,
             "width": generation.input_width,
             "height": generation.input_height,
+            "content_credentials": generation.input_credentials,
         },
         "mask": _mask(generation, names),
         "further_inputs": [
             {
                 "file": names.get(str(reference.file.name)),
                 **{name: getattr(reference, name) for name in ("sha256", "format", "width", "height")},
+                "content_credentials": reference.credentials,
             }
             for reference in generation.references.all()
         ],

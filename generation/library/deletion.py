@@ -122,6 +122,8 @@ def _empty(row: Generation) -> None:
     # Warnings quote the client's field names.
     row.warnings = []
     row.input.name = row.input_thumbnail.name = row.mask.name = row.mask_thumbnail.name = ""
+    # A signer may be a person.
+    row.input_credentials = None
     row.input_bytes = row.output_bytes = 0
     row.save(
         update_fields=[
@@ -138,13 +140,14 @@ def _empty(row: Generation) -> None:
             "input_thumbnail",
             "mask",
             "mask_thumbnail",
+            "input_credentials",
             "input_bytes",
             "output_bytes",
         ]
     )
     search.index(row)
     Report.objects.filter(image__generation=row).delete()
-    row.references.update(file="", thumbnail="")
+    row.references.update(file="", thumbnail="", credentials=None)
     row.images.update(file="", thumbnail="", original="", original_thumbnail="")
     row.share_links.all().delete()
     row.album_entries.all().delete()

@@ -16,6 +16,7 @@ from accounts.requests import whole_number
 from generation.images import storage
 from generation.images.input_files import read_whole
 from generation.images.inputs import Inputs
+from generation.images.manifests import Claims
 from generation.images.masks import Mask
 from generation.images.uploads import InputFile, Upload, read_upload
 from generation.models import GeneratedImage, Generation
@@ -63,7 +64,7 @@ class StoredPicture:
         row = self.generation
         # A result with a mask has the pixels that are left, not those of the upload.
         size = None if whole else self.size
-        return _read_again(row.input, size, row.input_sha256, row.input_format)
+        return _read_again(row.input, size, row.input_sha256, row.input_format, row.input_credentials)
 
 
 def generation_with_mask(user: User, generation_id: UUID) -> Generation:
@@ -101,20 +102,33 @@ def stored_mask(generation: Generation) -> Mask | None:
 def stored_references(generation: Generation) -> list[Upload]:
     """Return the references of a generation, like uploads. Raises `StorageFailed`, or `InvalidField` if a file is damaged."""
     return [
-        _read_again(row.file, (row.width, row.height), row.sha256, row.format) for row in generation.references.all()
+        _read_again(row.file, (row.width, row.height), row.sha256, row.format, row.credentials)
+        for row in generation.references.all()
     ]
 
 
-def _read_again(file: FieldFile, size: tuple[int, int] | None, sha256: str, kind: str) -> Upload:
+def _read_again(
+    file: FieldFile, size: tuple[int, int] | None, sha256: str, kind: str, claims: dict[str, Any] | None
+) -> Upload:
     """Return the upload that a stored input was made from, with the file as it is stored.
 
     The file may be smaller than the upload, and sizes are planned by that, so `size` is the upload's; None: the file's own.
+    What content credentials of the upload are kept is in the file; `claims` is what they claimed.
     """
     name = str(file.name)
     content = storage.read(name)
     upload = read_upload(io.BytesIO(content), max_pixels=settings.MAX_UPLOAD_PIXELS)
     stored = InputFile(content, PurePosixPath(name).suffix)
-    return replace(upload, size=size or upload.size, sha256=sha256, format=kind, stored=stored)
+    return replace(
+        upload,
+        size=size or upload.size,
+        sha256=sha256,
+        format=kind,
+        stored=stored,
+        claims=Claims.model_validate(claims) if claims else None,
+        ingredient=None,
+        warnings=(),
+    )
 
 
 def stored_inputs(generation: Generation) -> Inputs:

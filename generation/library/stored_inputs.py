@@ -96,4 +96,5 @@ def _reference(generation: Generation, index: int, upload: Upload, file: str, sm
         format=upload.format,
         width=width,
         height=height,
+        credentials=upload.claims and upload.claims.model_dump(mode="json"),
     )

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from PIL import Image
 
 from generation.images import certificates, decoder, watermark_reading
-from generation.images.manifests import Mark, Told
+from generation.images.manifests import Claims, Mark, Told
 from generation.images.sizes import MAX_INPUT_SIDE
 from generation.images.watermark_payload import Payload
 from generation.models import GeneratedImage
@@ -64,9 +64,7 @@ def verify(content: bytes) -> Finding:
 
 
 def _read_mark(content: bytes) -> Mark | None:
-    known = certificates.known()
-    anchors, serial_numbers = [each.anchor for each in known], [str(each.serial_number) for each in known]
-    return decoder.read_mark(content, settings.MAX_UPLOAD_PIXELS, anchors, serial_numbers)
+    return decoder.read_mark(content, settings.MAX_UPLOAD_PIXELS, certificates.known())
 
 
 def _pixels(content: bytes, *, has_mark: bool) -> Image.Image | None:
@@ -103,7 +101,8 @@ def _by_mark(mark: Mark, told: Told) -> Finding:
         seed=told.seed,
         recipe=told.recipe or None,
         content_credentials=_claims(mark),
-        summary=f"{made} The file is as this site signed it.{end}",
+        source=_source(mark),
+        summary=f"{made} The file is as this site signed it.{_of(mark.source)}{end}",
         unknown=[_NO_PERSON] if told.recipe else [_NO_PERSON, _NO_RECIPE],
     )
     return Finding(verification, images)
@@ -116,10 +115,10 @@ def _by_watermark(mark: Mark | None, payload: Payload) -> Finding:
     model_id = first.generation.model_id if first else None
     # A result may have been made while nothing was signed.
     altered = True if mark or settings.CONTENT_CREDENTIALS else None
-    if mark and mark.state == "own":
+    if mark and mark.state == "own" and not mark.source:
         altered, change = False, "The file is as this site signed it."
     elif mark:
-        change = "The file was changed since: its content credentials are not those of this site."
+        change = "The file was changed since: its content credentials are not those that this site gave it."
     else:
         change = "The file was changed since: its content credentials are gone." if altered else ""
     end = "" if first else " It has been deleted here since."
@@ -135,6 +134,7 @@ def _by_watermark(mark: Mark | None, payload: Payload) -> Finding:
         seed=None,
         recipe=None,
         content_credentials=_claims(mark),
+        source=_source(mark),
         summary=f"{_made(made, model_id)} Its watermark says so. {change}{end}".replace("  ", " ").strip(),
         unknown=[*([_NO_CHANGES] if altered else []), _NO_PERSON, _NO_RECIPE],
     )
@@ -143,9 +143,17 @@ def _by_watermark(mark: Mark | None, payload: Payload) -> Finding:
 
 def _without_picture(mark: Mark | None, *, is_read: bool) -> Verification:
     """Return what is told if nothing names a picture of this site."""
-    is_own, is_foreign = bool(mark and mark.state == "own"), bool(mark and mark.state == "foreign")
-    signer = mark.signer if mark and mark.signer else "somebody without a name"
+    is_ours = bool(mark and mark.state == "own")
+    # What is stored of an upload that was signed is signed by this site, which did not make it.
+    upload = mark.source if mark and is_ours else None
+    is_own = is_ours and upload is None
+    state = upload.state if upload else mark.state if mark else None
+    is_foreign = state == "foreign"
+    signer = _signer(mark)
     match mark.state if mark else None:
+        case "own" if upload:
+            summary = f"It was sent to this site, and the file is as this site signed it.{_of(upload)}"
+            unknown = [_NO_PROOF]
         case "own":
             summary, unknown = "This site made it. The file is as this site signed it.", [_NO_GENERATION]
         case "foreign":
@@ -165,7 +173,7 @@ def _without_picture(mark: Mark | None, *, is_read: bool) -> Verification:
     return Verification(
         origin="here" if is_own else "elsewhere" if is_foreign else "unknown",
         evidence="content_credentials" if is_own or is_foreign else None,
-        altered=False if is_own or is_foreign else True if mark and mark.state == "altered" else None,
+        altered=False if is_own or is_foreign else True if state == "altered" else None,
         deleted=False,
         model_id=None,
         made=None,
@@ -174,9 +182,29 @@ def _without_picture(mark: Mark | None, *, is_read: bool) -> Verification:
         seed=None,
         recipe=None,
         content_credentials=_claims(mark),
+        source=_source(mark),
         summary=summary,
         unknown=unknown,
     )
+
+
+def _signer(claims: Claims | None) -> str:
+    return claims.signer if claims and claims.signer else "somebody without a name"
+
+
+def _of(source: Claims | None) -> str:
+    """Return a sentence on the picture that it was made of, with a space before it."""
+    match source.state if source else None:
+        case None:
+            return ""
+        case "own":
+            return " It was made of a picture of this site."
+        case "foreign":
+            return f" It was made of a picture that {_signer(source)} had signed, and that was not changed before."
+        case "altered":
+            return f" It was made of a picture that was changed after {_signer(source)} had signed it."
+        case _:
+            return f" It was made of a picture with a signature by {_signer(source)} that is not valid."
 
 
 def _kept() -> QuerySet[GeneratedImage]:
@@ -191,4 +219,8 @@ def _made(when: datetime | None, model_id: str | None) -> str:
 
 
 def _claims(mark: Mark | None) -> ContentCredentials | None:
-    return ContentCredentials(**mark.model_dump(exclude={"told"})) if mark else None
+    return ContentCredentials(**mark.model_dump(exclude={"told", "source"})) if mark else None
+
+
+def _source(mark: Mark | None) -> ContentCredentials | None:
+    return ContentCredentials(**mark.source.model_dump()) if mark and mark.source else None

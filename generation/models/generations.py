@@ -208,6 +208,9 @@ class Generation(models.Model):
     input_format = models.CharField(max_length=10, blank=True)
     input_width = models.PositiveIntegerField(default=0)
     input_height = models.PositiveIntegerField(default=0)
+    input_credentials = models.JSONField(
+        null=True, blank=True, help_text="What the content credentials of the upload claim, if it has some."
+    )
 
     mask = models.FileField(max_length=200, blank=True, help_text="White may change. PNG of two values.")
     mask_thumbnail = models.FileField(max_length=200, blank=True)

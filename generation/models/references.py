@@ -18,6 +18,9 @@ class ReferencePicture(models.Model):
     format = models.CharField(max_length=10, blank=True)
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
+    credentials = models.JSONField(
+        null=True, blank=True, help_text="What the content credentials of the upload claim, if it has some."
+    )
 
     class Meta:
         ordering = ("index",)

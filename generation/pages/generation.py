@@ -64,6 +64,7 @@ def generation(request: HttpRequest, generation_id: UUID) -> HttpResponse:
         "is_receipt_open": "receipt" in request.GET,
         "images": [(image, display.safety(image)) for image in images],
         "watermark": display.watermark(images),
+        "upload_credentials": display.upload_credentials(row),
         "result": result,
         "related": related,
         "notes_form": NoteForm(instance=row),

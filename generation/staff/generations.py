@@ -122,6 +122,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
             context |= {
                 "images": [(image, display.safety(image)) for image in images],
                 "watermark": display.watermark(images),
+                "upload_credentials": display.upload_credentials(generation),
                 "result": images[index] if images else None,
                 "number": index + 1,
                 "state": display.state(generation),

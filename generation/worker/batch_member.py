@@ -70,6 +70,7 @@ class BatchMember:
         self._source = File(b"", "")
         self._images: list[GeneratedImage] = []
         self._encoded: list[Future[watermarking.Encoded]] = []
+        self._references: list[File] = []
         latest = timezone.now() + timedelta(seconds=settings.MAX_SECONDS)
         self.deadline = min(latest, generation.deadline) if generation.deadline else latest
 
@@ -84,14 +85,14 @@ class BatchMember:
             self.fail(0.0, ErrorCode.DELETED)
             return [], 0
         try:
-            name = str(generation.input.name)
-            self._source = File(storage.read(name), encoding.media_type(name))
-            self._mask = _stored_picture(generation.mask).convert("L") if generation.mask else None
+            self._source = _stored_file(generation.input)
+            self._references = [_stored_file(reference.file) for reference in generation.references.all()]
+            self._mask = _picture(_stored_file(generation.mask)).convert("L") if generation.mask else None
             item = BatchItem(
                 generation.get_recipe(),
-                Image.open(BytesIO(self._source.content)),
+                _picture(self._source),
                 self._mask,
-                [_stored_picture(reference.file) for reference in generation.references.all()],
+                [_picture(reference) for reference in self._references],
             )
             return proofs.beside_others(item, generation) if self.generation.proves else ([item], 0)
         except storage.StorageFailed:
@@ -248,14 +249,15 @@ class BatchMember:
 
     def _store_image(self, image: GeneratedImage, content: bytes, small: bytes, receipt: Receipt) -> int:
         """Store a picture and its thumbnail, and publish its event. Return their bytes. Raises `StorageFailed`."""
-        origin, stored = signing.origin(image, receipt), 0
-        for name, file in ((str(image.file.name), content), (str(image.thumbnail.name), small)):
-            signed = credentials.sign(file, encoding.media_type(name), timezone.now(), origin, self._source)
-            storage.store(name, signed)
-            stored += len(signed)
+        origin, made = signing.origin(image, receipt), timezone.now()
+        name, small_name = str(image.file.name), str(image.thumbnail.name)
+        signed = credentials.sign(content, encoding.media_type(name), made, origin, self._source, self._references)
+        small = credentials.sign_thumbnail(small, encoding.media_type(small_name), made, origin)
+        storage.store(name, signed)
+        storage.store(small_name, small)
         data = {name: getattr(image, name) for name in ("index", "seed", "nsfw", "width", "height")}
         publish(self.id, "image", {**data, "attempt": self.generation.attempt})
-        return stored
+        return len(signed) + len(small)
 
     def _save(self, change: Callable[Concatenate[Generation, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return `change(generation, ...)`, retried while the database is away. Raises its last error."""
@@ -277,6 +279,12 @@ class BatchMember:
             close_old_connections()
 
 
-def _stored_picture(file: FieldFile) -> Image.Image:
-    """Raises `StorageFailed`, and what Pillow raises for a damaged file."""
-    return Image.open(BytesIO(storage.read(str(file.name))))
+def _stored_file(file: FieldFile) -> File:
+    """Raises `StorageFailed`."""
+    name = str(file.name)
+    return File(storage.read(name), encoding.media_type(name))
+
+
+def _picture(file: File) -> Image.Image:
+    """Raises what Pillow raises for a damaged file."""
+    return Image.open(BytesIO(file.content))

@@ -17,7 +17,8 @@ from generation.library import deletion
 from generation.library.archive import told_recipe
 from generation.models import FileDeletion, Generation, StagedFiles
 from tests.support import pictures
-from tests.support.marked import CAPTURED, content_of, encoded_again, make_marked, signed_by_others
+from tests.support.marked import content_of, encoded_again, make_marked
+from tests.support.signed_pictures import CAPTURED, by_camera
 
 pytestmark = pytest.mark.usefixtures("redis", "tiny_edit")
 
@@ -101,12 +102,12 @@ def test_a_deleted_picture_is_told_to_be_deleted(client: Client, alice: User, de
 
 
 def test_a_stranger_who_signs_is_named_as_a_stranger(client: Client) -> None:
-    content = signed_by_others(pictures.photo(format_="JPEG"), "image/jpeg")
+    content = by_camera(pictures.photo(format_="JPEG"))
     told = verify(client, content)
     assert (told["origin"], told["evidence"], told["altered"]) == ("elsewhere", "content_credentials", False)
     claims = told["content_credentials"]
     assert claims["state"] == "foreign"
-    assert claims["generator"] == "A camera 7"
+    assert claims["generator"] == "Contoso Camera 7"
     assert claims["signed"] == f"{CAPTURED:%Y-%m-%dT%H:%M:%SZ}"
     assert claims["digital_source_type"].endswith("/digitalCapture")
     assert told["made"] is None
@@ -117,7 +118,7 @@ def test_a_stranger_who_signs_is_named_as_a_stranger(client: Client) -> None:
 
 
 def test_a_result_that_others_signed_again_is_known_by_its_watermark(client: Client, alice: User) -> None:
-    content = signed_by_others(encoded_again(content_of(make_marked(alice))), "image/jpeg")
+    content = by_camera(encoded_again(content_of(make_marked(alice))))
     told = verify(client, content)
     assert (told["origin"], told["evidence"], told["altered"]) == ("here", "watermark", True)
     assert told["content_credentials"]["state"] == "foreign"

@@ -11,7 +11,8 @@ from accounts.models import User
 from tests.support import pictures
 from tests.support.accessibility import problems_of
 from tests.support.browser import OVERFLOW, needs_chromium
-from tests.support.marked import content_of, encoded_again, make_marked, signed_by_others
+from tests.support.marked import content_of, encoded_again, make_marked
+from tests.support.signed_pictures import by_camera
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis", "tiny_edit")]
 
@@ -28,7 +29,7 @@ def test_anybody_learns_where_a_picture_comes_from(
 ) -> None:
     content = content_of(make_marked(alice))
     photo = pictures.photo(300, 200, "JPEG")
-    foreign = signed_by_others(photo, "image/jpeg")
+    foreign = by_camera(photo)
     files = {
         "Made here": content,
         "Made here, changed since": encoded_again(content),

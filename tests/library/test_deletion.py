@@ -85,8 +85,12 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
         alices.user, state, token=alices, num_images_per_prompt=2, flagged=[1], **inputs, **words
     )
     Generation.objects.filter(pk=generation.pk).update(
-        cost=3.5, warnings=["zebra is no field"], error_message="zebra" if generation.error_code else ""
+        cost=3.5,
+        warnings=["zebra is no field"],
+        error_message="zebra" if generation.error_code else "",
+        input_credentials={"state": "foreign", "signer": "zebra"},
     )
+    generation.references.update(credentials={"state": "foreign", "signer": "zebra"})
     key = IdempotencyKey.objects.create(token=alices, key="k", fingerprint="f", generation=generation, answer="zebra")
     LogEntry.objects.log_actions(charlie.pk, [generation], 2, "Canceled.")
     for image in generation.images.all():
@@ -102,6 +106,7 @@ def test_a_tombstone_holds_no_words_and_no_pictures(api: Client, alices: ApiToke
     assert unnamed_files() == []
     assert not redis_client().exists(stream)
     assert "zebra" not in json.dumps(list(Generation.objects.values()), default=str)
+    assert "zebra" not in json.dumps(list(generation.references.values()), default=str)
     assert "zebra" not in json.dumps(list(LogEntry.objects.values()), default=str)
     assert not Report.objects.exists()
 
