@@ -405,6 +405,10 @@ DRAIN_SECONDS = env.float("DRAIN_SECONDS", default=60.0)
 MAX_SECONDS = env.float("MAX_SECONDS", default=3600.0)
 # Whether a request that repeats an earlier one of its user, seed included, is answered with the pictures that are kept.
 REUSE_RESULTS = env.bool("REUSE_RESULTS", default=True)
+# Canaries: whether workers make a fixed request of each model in every new environment and every night, to notice changes
+# of its pictures; and for how many seconds they must have had nothing to do before.
+CANARIES = env.bool("CANARIES", default=True)
+CANARY_IDLE_SECONDS = env.float("CANARY_IDLE_SECONDS", default=60.0)
 # Pictures of different requests in one batch. On a CPU, a batch is not faster than its pictures one by one.
 MAX_BATCH = env.int("MAX_BATCH", default=1)
 

@@ -48,7 +48,7 @@ from generation.engine.pipelines import (
 )
 from generation.engine.progress import OnStep, PreviewSink, Progress, ProgressSlice
 from generation.engine.read_ahead import read_ahead
-from generation.engine.receipts import environment
+from generation.engine.receipts import computed_with, environment
 from generation.family_traits import ImageUse
 from generation.inpainting import Inpainting
 from generation.recipes import ModelReference, Recipe, traits_of
@@ -134,6 +134,15 @@ class Engine:
     def environments(self) -> dict[str, dict[str, Any]]:
         """Return what each loaded model computes with, by its id, without LoRAs. Safe to call from any thread."""
         return {model: self._environment(warm) for model, warm in self._pipelines.unchanged.items()}
+
+    def known_environment(self, model: ModelReference) -> dict[str, Any]:
+        """Return what this model is computed with; if it is not loaded, what is known without its files.
+
+        Safe to call from any thread.
+        """
+        if loaded := self.environments.get(model.id):
+            return loaded
+        return computed_with(self._pipelines.dtype_of(model), self._device, self._settings.threads)
 
     @property
     def loaded_loras(self) -> list[str]:

@@ -24,15 +24,22 @@ def environment(
 ) -> dict[str, Any]:
     """Return what a loaded pipeline computes with, without LoRAs, as JSON types. `files` are the digests of its files."""
     return {
-        "packages": _versions(),
+        **computed_with(dtype, device, threads),
         "pipeline": type(pipe).__name__,
         "scheduler": type(pipe.scheduler).__name__,
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": _hardware(device),
-        "threads": threads,
         "memory_plan": str(plan),
         "files": files,
         "loras": {},
+    }
+
+
+def computed_with(dtype: torch.dtype, device: torch.device, threads: int) -> dict[str, Any]:
+    """Return the part of an environment that is known before a model is loaded."""
+    return {
+        "packages": _versions(),
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": _hardware(device),
+        "threads": threads,
     }
 
 

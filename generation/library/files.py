@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from accounts.models import DataExport
 from generation.images import storage
-from generation.models import FINAL_STATES, FileDeletion, Generation, InputFetch, SharedFile, StagedFiles
+from generation.models import FINAL_STATES, Canary, FileDeletion, Generation, InputFetch, SharedFile, StagedFiles
 
 Owner = Generation | DataExport | InputFetch
 
@@ -86,10 +86,10 @@ def share(names: Iterable[str]) -> None:
 
 
 def has_active_owner(name: str) -> bool:
-    """Return whether this is the name of a file whose owner is neither suspended nor leaving, or that many rows share."""
+    """Return whether this is the name of a file whose owner is neither suspended nor leaving, or that is nobody's."""
     if found := _GENERATION_ID.search(name):
         return Generation.objects.filter(pk=found[0], user__is_active=True).exists()
-    return SharedFile.objects.filter(pk=name).exists()
+    return SharedFile.objects.filter(pk=name).exists() or Canary.objects.filter(file=name).exists()
 
 
 def _is_over(staged: StagedFiles, abandoned: timedelta) -> bool:

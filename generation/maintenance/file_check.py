@@ -17,7 +17,7 @@ from generation.models import FileDeletion, StagedFiles
 ORPHAN_AGE = timedelta(days=1)
 """How old a file without a row must be to be deleted. The reaper deletes what it knows of much earlier."""
 
-FOLDERS = ("exports", "inputs", "outputs", "ready")
+FOLDERS = ("canaries", "exports", "inputs", "outputs", "ready")
 """The folders that the service writes; nothing is said of other files of the storage, which may be somebody else's."""
 
 

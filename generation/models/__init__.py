@@ -3,6 +3,7 @@
 from generation.models.albums import Album, AlbumEntry
 from generation.models.aliases import ModelAlias, ModelAliasQuerySet
 from generation.models.backups import Backup
+from generation.models.canaries import Canary, CanaryQuerySet
 from generation.models.contact_sheets import ContactSheet, ContactSheetQuerySet
 from generation.models.diffusion import (
     REPOSITORY,
@@ -12,7 +13,7 @@ from generation.models.diffusion import (
     LoraQuerySet,
     RepositoryModel,
 )
-from generation.models.environments import Environment
+from generation.models.environments import Environment, differences
 from generation.models.generated_images import GeneratedImage
 from generation.models.generations import (
     FINAL_STATES,
@@ -53,6 +54,8 @@ __all__ = [
     "Album",
     "AlbumEntry",
     "Backup",
+    "Canary",
+    "CanaryQuerySet",
     "ContactSheet",
     "ContactSheetQuerySet",
     "DiffusionModel",
@@ -89,5 +92,6 @@ __all__ = [
     "WorkerCommand",
     "WorkerCommandQuerySet",
     "amount",
+    "differences",
     "first_id",
 ]

@@ -1,6 +1,7 @@
 """What pictures are made with: one row for all generations that were made with the same."""
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, ClassVar
 
@@ -34,3 +35,26 @@ class Environment(models.Model):
 
     def __str__(self) -> str:
         return self.digest
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, str | None]]:
+    """Return what differs between two receipts: its name, and both values, None where there is none."""
+    before, after = _flat(then), _flat(now)
+    names = sorted(before.keys() | after.keys())
+    return [
+        {"name": name, "then": before.get(name), "now": after.get(name)}
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _flat(receipt: Mapping[str, Any]) -> dict[str, str]:
+    flat = {}
+    for name, value in receipt.items():
+        if isinstance(value, Mapping):
+            flat.update({part: str(one) for part, one in value.items()})
+        elif isinstance(value, list):
+            flat[name] = ", ".join(map(str, value))
+        else:
+            flat[name] = str(value)
+    return flat

@@ -23,8 +23,9 @@ from generation.broker import workers
 from generation.broker.workers import WorkerInfo
 from generation.families import Family
 from generation.family_detection import UnsupportedModel
-from generation.jobs import control
+from generation.jobs import canaries, control
 from generation.jobs.control import CommandRefused
+from generation.library import files
 from generation.models import DiffusionModel, Lora, WorkerCommand
 from generation.recipes import ModelReference
 from generation.repositories.inspection import Inspection, inspect_lora, inspect_model
@@ -243,6 +244,16 @@ class DiffusionModelAdmin(RepositoryAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # Requests without `model_id` need the default model.
         return not (obj and obj.is_default) and super().has_delete_permission(request, obj)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        deletion = canaries.delete_of([obj])
+        super().delete_model(request, obj)
+        transaction.on_commit(lambda: files.delete_now(deletion))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[DiffusionModel]) -> None:
+        deletion = canaries.delete_of(list(queryset))
+        super().delete_queryset(request, queryset)
+        transaction.on_commit(lambda: files.delete_now(deletion))
 
     @admin.action(description="Make the selected model the default", permissions=["change"])
     def make_default(self, request: HttpRequest, queryset: QuerySet[DiffusionModel]) -> None:

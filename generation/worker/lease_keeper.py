@@ -18,6 +18,27 @@ from generation.models import Generation
 logger = logging.getLogger(__name__)
 
 
+class StallWatch:
+    """Knows whether the run of the engine hangs, which nothing else can end than the end of the process."""
+
+    def __init__(self) -> None:
+        self._last_progress = time.monotonic()
+        self._stall_seconds = settings.STALL_SECONDS
+
+    def record_progress(self, phase: str) -> None:
+        """Note that the run is not hanging; call it at every step."""
+        self._last_progress = time.monotonic()
+        # A large model from a slow disk takes long, and has no steps.
+        self._stall_seconds = settings.MAX_SECONDS if phase == "loading" else settings.STALL_SECONDS
+
+    def end_if_stalled(self, name: object) -> None:
+        """End the process if there was no progress for too long. `name` says in the log what was run."""
+        if time.monotonic() - self._last_progress > self._stall_seconds:
+            # A hanging driver cannot be interrupted. A new process can take over what was run.
+            logger.critical("%s makes no progress; this worker ends", name)
+            os._exit(1)
+
+
 class LeaseKeeper:
     """Renews the leases of a batch while its run makes progress. If the run hangs, it ends the process.
 
@@ -28,8 +49,7 @@ class LeaseKeeper:
         self.lost: set[UUID] = set()
         self.cancel_requested: set[UUID] = set()
         self._batch = batch
-        self._last_progress = time.monotonic()
-        self._stall_seconds = settings.STALL_SECONDS
+        self._watch = StallWatch()
 
     def keep(self) -> AbstractContextManager[None]:
         """Renew the leases in a thread while the block runs."""
@@ -37,15 +57,10 @@ class LeaseKeeper:
 
     def record_progress(self, phase: str) -> None:
         """Note that the run is not hanging; call it at every step."""
-        self._last_progress = time.monotonic()
-        # A large model from a slow disk takes long, and has no steps.
-        self._stall_seconds = settings.MAX_SECONDS if phase == "loading" else settings.STALL_SECONDS
+        self._watch.record_progress(phase)
 
     def _renew_all(self) -> None:
-        if time.monotonic() - self._last_progress > self._stall_seconds:
-            # A hanging driver cannot be interrupted. A new process can take over the generations.
-            logger.critical("generation %s makes no progress; this worker ends", self._batch[0].pk)
-            os._exit(1)
+        self._watch.end_if_stalled(f"generation {self._batch[0].pk}")
         for generation in self._batch:
             with traces.continued(generation):
                 self._renew(generation)

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import FrameType
 
@@ -31,8 +31,9 @@ from generation.images import disk
 from generation.jobs import control, queue
 from generation.jobs.periodic import counters_flushed, periodically
 from generation.maintenance import reaper
-from generation.models import DiffusionModel, Environment, Generation, State
+from generation.models import DiffusionModel, Environment, Generation, State, WorkerCommand
 from generation.worker import execution
+from generation.worker.canaries import CHECK_SECONDS, Canaries
 from generation.worker.control import CommandRunner
 from generation.worker.drain import DrainState
 from generation.worker.finishing import Finisher
@@ -58,6 +59,7 @@ class WorkerSession:
         self.drain_state = drain_state
         self.commands = CommandRunner()
         self.finisher = Finisher(self._lose_device)
+        self.canaries = Canaries(pool, self.name, engine)
         self._started = started
         self._problem = problem
         self._missing: list[str] = []
@@ -121,8 +123,23 @@ class WorkerSession:
             return [model for model in self._missing if any(model not in other.missing for other in others)]
         return []
 
+    def look_for_canary(self) -> None:
+        """Wake this worker for a canary that is due. Raises Django's database errors."""
+        if not (self.drain_state.is_stopping or self.drain_state.is_drained) and self.canaries.look():
+            queues.try_wake_workers(self.name)
+
+    def _is_needed(self) -> bool:
+        """Return whether there is something to do that a canary must not delay."""
+        return (
+            self.drain_state.is_stopping
+            or WorkerCommand.objects.filter(worker=self.name, state=WorkerCommand.State.WAITING).exists()
+            or Generation.objects.claimable(self.pool, timezone.now()).exists()
+        )
+
     def run_pending(self) -> None:
         """Run the commands for this worker, then batches of its pool until none is queued. The last may not be finished.
+
+        Then, if that was noticed before, one canary that is due.
 
         Raises `DeviceLost` and database errors.
         """
@@ -142,8 +159,13 @@ class WorkerSession:
                     # Another worker takes the wake-up while this one does not listen.
                     queues.try_wake_workers(self.pool)
                     time.sleep(_LEAVE_SECONDS)
+                    return
+                if self.canaries.run_due(self._is_needed):
+                    # Something may have arrived meanwhile.
+                    continue
                 return
             execution.run(batch, self.engine, self.drain_state.should_release, self.finisher)
+            self.canaries.note_work()
 
 
 class WarmWorker(SimpleWorker):
@@ -299,7 +321,14 @@ def _work_until_redis_is_lost(session: WorkerSession) -> None:
 def _registered(session: WorkerSession) -> Iterator[None]:
     """Keep the worker registered by heartbeats. At the end let it finish, remove it, and fail its unfinished commands."""
     try:
-        with periodically("heartbeat", workers.HEARTBEAT_SECONDS, session.send_heartbeat), session.finisher:
+        with ExitStack() as tasks:
+            tasks.enter_context(periodically("heartbeat", workers.HEARTBEAT_SECONDS, session.send_heartbeat))
+            tasks.enter_context(session.finisher)
+            if settings.CANARIES:
+                looking = periodically(
+                    "looking for canaries", CHECK_SECONDS, session.look_for_canary, at_once=False, join_seconds=0.0
+                )
+                tasks.enter_context(looking)
             yield
     finally:
         # After the last heartbeat, which would write the entry again.

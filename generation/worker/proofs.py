@@ -1,7 +1,7 @@
 """The run of a proof: make the pictures of a generation again, beside as many as the first time, and compare."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from PIL import Image
 from generation.engine.batches import BatchItem, Picture, Receipt
 from generation.images import encoding, storage
 from generation.images.differences import difference
-from generation.models import Generation
+from generation.models import Generation, differences
 from generation.worker import watermarking
 
 
@@ -50,26 +50,3 @@ def compare(
         )
     then, now = original.receipt, {**receipt.environment, "batch_sizes": [place.size for place in receipt.calls]}
     return {"pictures": compared, "differences": None if then is None else differences(then, now)}
-
-
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, str | None]]:
-    """Return what differs between two receipts: its name, and both values, None where there is none."""
-    before, after = _flat(then), _flat(now)
-    names = sorted(before.keys() | after.keys())
-    return [
-        {"name": name, "then": before.get(name), "now": after.get(name)}
-        for name in names
-        if before.get(name) != after.get(name)
-    ]
-
-
-def _flat(receipt: Mapping[str, Any]) -> dict[str, str]:
-    flat = {}
-    for name, value in receipt.items():
-        if isinstance(value, Mapping):
-            flat.update({part: str(one) for part, one in value.items()})
-        elif isinstance(value, list):
-            flat[name] = ", ".join(map(str, value))
-        else:
-            flat[name] = str(value)
-    return flat

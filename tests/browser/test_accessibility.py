@@ -29,6 +29,7 @@ from generation.moderation import review
 from generation.repositories.files import BUNDLED
 from tests.support.accessibility import problems_of, violations
 from tests.support.browser import needs_chromium, record_refusals, sign_in
+from tests.support.canaries import make_canary, make_failed_canary
 from tests.support.generations import make_generation
 from tests.support.workers import register_worker
 
@@ -87,6 +88,8 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
     decision = review.decide(on_hold.images.get(), charlie, Review.SAFE)
     deletion.delete(make_generation(alice))
     RetentionRule.objects.create(what=RetentionRule.What.UPLOADS, days=30, enabled=True)
+    make_canary("red", make_canary(), dtype="bfloat16")
+    make_failed_canary("It could not be loaded.")
     register_worker("atelier-1", models=["dreamsite/tiny-edit"])
     register_worker("cellar-1", is_drained=True)
     control.send("atelier-1", WorkerCommand.Action.WARM, "dreamsite/tiny-edit", "charlie")
@@ -101,6 +104,7 @@ def staff_pages(alice: User, charlie: User) -> Iterator[str]:
         "/admin/review/metrics/",
         "/admin/operations/",
         "/admin/operations/retention/?preview",
+        "/admin/operations/canaries/",
     )
     yield from ("/admin/accounts/auditentry/", f"/admin/accounts/auditentry/{entry.pk}/change/")
     for kind, pk in (("diffusionmodel", "dreamsite/tiny-edit"), ("reviewdecision", decision.pk), ("lora", None)):

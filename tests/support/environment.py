@@ -40,6 +40,8 @@ for _name in (
     os.environ.pop(_name, None)
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="dreamsite-test-")
 os.environ["MODELS_OFFLINE"] = "on"
+# Workers that are idle in a test stay so. Tests of canaries switch them on.
+os.environ["CANARIES"] = "off"
 # huggingface_hub reads these once, when it is imported: no test asks the public hub, or sends somebody's token.
 os.environ["HF_ENDPOINT"] = model_hub().url
 os.environ["HF_HOME"] = os.environ["DATA_DIR"] + "/huggingface"

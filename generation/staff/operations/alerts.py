@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Value
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.timesince import timesince
 
@@ -19,8 +20,9 @@ from generation.broker.connection import eviction_policy
 from generation.broker.workers import WorkerInfo
 from generation.images import disk
 from generation.jobs.backlog import PoolBacklog
-from generation.models import Backup, Generation, PausedPool, State, WorkerCommand, first_id
+from generation.models import Backup, Canary, Generation, PausedPool, State, WorkerCommand, first_id
 from generation.parameters import ErrorCode
+from generation.staff.operations import canary_words
 
 RECENT = timedelta(minutes=15)
 USUAL = timedelta(hours=24)
@@ -34,14 +36,16 @@ _MAX_COMMANDS_SHOWN = 5
 _LATE_BACKUPS = 2
 """After so many times the interval between two backups the last one is too old."""
 _MAX_BACKUPS_READ = 10
+_MAX_CANARIES_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Alert:
-    """A problem and what to do about it. It is critical if requests are not processed because of it."""
+    """A problem and what to do about it, `address` of a page about it. It is critical if it keeps requests from being made."""
 
     text: str
     is_critical: bool
+    address: str = ""
 
 
 def alerts(
@@ -50,7 +54,7 @@ def alerts(
     """Return the current alerts, the critical ones first. `workers` is None if Redis cannot be reached."""
     now = timezone.now()
     result = [*_redis(workers), *_database(), *_pools(workers, backlogs, list(paused), now), *_workers(workers or [])]
-    result += [*_failures(now), *_commands(now), *_disks(), *_backups(now), *_mail(now)]
+    result += [*_failures(now), *_commands(now), *_disks(), *_backups(now), *_mail(now), *_canaries()]
     return sorted(result, key=lambda alert: not alert.is_critical)
 
 
@@ -219,3 +223,10 @@ def _backups(now: datetime) -> Iterator[Alert]:
         )
     elif last and last.problem:
         yield Alert(f"The last backup is incomplete: {last.problem}", False)
+
+
+def _canaries() -> Iterator[Alert]:
+    """Yield an alert for each model whose pictures changed or whose canary failed, until somebody accepts it."""
+    waiting = Canary.objects.unaccepted().select_related("environment", "before__environment")
+    for canary in waiting[:_MAX_CANARIES_SHOWN]:
+        yield Alert(canary_words.words(canary), False, reverse("operations-canaries"))

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from generation.staff.operations import retention, views
+from generation.staff.operations import canaries, retention, views
 
 urlpatterns = [
     path("", views.overview, name="operations"),
@@ -13,5 +13,7 @@ urlpatterns = [
     path("remove-worker", views.remove_worker, name="operations-remove-worker"),
     path("retention/", retention.overview, name="operations-retention"),
     path("retention/<int:rule_id>/run", retention.run, name="operations-retention-run"),
+    path("canaries/", canaries.overview, name="operations-canaries"),
+    path("canaries/<int:canary_id>/accept", canaries.accept, name="operations-canary-accept"),
     path("hold", retention.hold, name="operations-hold"),
 ]
