@@ -104,8 +104,12 @@ def check_queue_capacity(requests: int = 1) -> None:
 
 def lock_user(user: User) -> UserShare:
     """Lock and return the user's share until the transaction ends. Call it in one."""
+    shares = UserShare.objects.filter(user=user).select_for_update()
+    if (share := shares.first()) is not None:
+        return share
+    # Another request may insert it at the same time.
     UserShare.objects.get_or_create(user=user)
-    return UserShare.objects.select_for_update().get(user=user)
+    return shares.get()
 
 
 def check(user: User, cost: float, requests: int = 1, added_bytes: int = 0, *, queued: int | None = None) -> None:

@@ -31,7 +31,6 @@ from generation.models import (
     GeneratedImage,
     Generation,
     InputFetch,
-    PausedPool,
     State,
     UserShare,
 )
@@ -57,7 +56,7 @@ def claim(pool: str, worker: str, warm: Mapping[str, str] = {}, lacking: Collect
     row is leased to one worker, and no user gets more running rows than their limit allows. A paused pool has no due rows,
     and with a full disk none has: results could not be stored.
     """
-    if disk.is_full() or PausedPool.objects.filter(pk=pool).exists():
+    if disk.is_full():
         return []
     full: set[int] = set()
     while True:

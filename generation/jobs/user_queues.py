@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 
 from accounts.models import User
 from generation.jobs import limits
-from generation.models import Generation, GenerationQuerySet, State, UserQueue, UserShare
+from generation.models import Generation, GenerationQuerySet, PausedPool, State, UserQueue, UserShare
 
 _MOST_REPAIRED = 1000
 """In a minute."""
@@ -44,18 +44,26 @@ def add(share: UserShare, generations: Iterable[Generation]) -> None:
 def next_turn(rows: GenerationQuerySet, pool: str, full: Collection[int]) -> Turn | None:
     """Lock the share of the next user with claimable `rows` of the pool, except the users `full`. None if there is none.
 
-    Users whom other claims have locked come after all others: only for the last ones it waits. Call it in a transaction that
-    has locked nothing.
+    A paused pool has none. Users whom other claims have locked come after all others: only for the last ones it waits. Call it
+    in a transaction that has locked nothing.
     """
+    new, returned = rows.filter(attempt=0), rows.filter(attempt__gt=0).exclude(user__in=full)
+    # Few are returned at a time, so whether there are any is asked with the queue.
+    queues = _in_order(new, pool, full).annotate(has_returned=Exists(returned))
     for skip_locked in (True, False) if connection.features.has_select_for_update_skip_locked else (False,):
-        if turn := _returned(rows, full, skip_locked) or _new(rows, pool, full, skip_locked):
+        queue = queues.select_for_update(skip_locked=skip_locked, of=("share",)).first()
+        # With the lock of a queue's user it must not wait for another one.
+        may_wait = queue is None and not skip_locked
+        if (queue is None or queue.has_returned) and (turn := _returned(returned, pool, may_wait)):
             return turn
+        if queue is not None:
+            return Turn(queue.share, new.filter(user=queue.share_id, priority=queue.priority))
     return None
 
 
 def lock_others(rows: GenerationQuerySet, pool: str, full: Collection[int], count: int) -> dict[int, UserShare]:
     """Lock and return the shares of the next users with new rows among `rows`, up to `count`, without waiting for any."""
-    queues = _in_order(rows, pool, full).select_for_update(skip_locked=True, of=("share",))
+    queues = _in_order(rows.filter(attempt=0), pool, full).select_for_update(skip_locked=True, of=("share",))
     return {queue.share_id: queue.share for queue in queues[:count]}
 
 
@@ -76,15 +84,13 @@ def repair() -> None:
         UserQueue.objects.filter(~Exists(rows), pk__in=[queue.pk for queue in locked]).delete()
 
 
-def _returned(rows: GenerationQuerySet, full: Collection[int], skip_locked: bool) -> Turn | None:
-    returned = rows.filter(attempt__gt=0)
+def _returned(returned: GenerationQuerySet, pool: str, may_wait: bool) -> Turn | None:
     first = (
-        returned.exclude(user__in=full)
-        .filter(user__share__isnull=False)
+        returned.filter(_is_open(pool), user__share__isnull=False)
         .order_by("-priority", "user__share__decayed_usage", "pk")
         .select_related("user__share")
         .only("priority", "user__share")
-        .select_for_update(skip_locked=skip_locked, of=("user__share",))
+        .select_for_update(skip_locked=not may_wait, of=("user__share",))
         .first()
     )
     if first is None:
@@ -92,17 +98,14 @@ def _returned(rows: GenerationQuerySet, full: Collection[int], skip_locked: bool
     return Turn(first.user.share, returned.filter(user=first.user, priority=first.priority))
 
 
-def _new(rows: GenerationQuerySet, pool: str, full: Collection[int], skip_locked: bool) -> Turn | None:
-    queues = _in_order(rows, pool, full).select_for_update(skip_locked=skip_locked, of=("share",))
-    queue = queues.first()
-    if queue is None:
-        return None
-    return Turn(queue.share, rows.filter(attempt=0, user=queue.share_id, priority=queue.priority))
-
-
-def _in_order(rows: GenerationQuerySet, pool: str, full: Collection[int]) -> QuerySet[UserQueue]:
-    """Return the queues of a pool that have new rows among `rows`, in the order of turns."""
-    new = rows.filter(attempt=0, user=OuterRef("share"), priority=OuterRef("priority")).order_by("pk")
+def _in_order(new: GenerationQuerySet, pool: str, full: Collection[int]) -> QuerySet[UserQueue]:
+    """Return the queues of a pool that have rows among `new`, in the order of turns; none while it is paused."""
+    own = new.filter(user=OuterRef("share"), priority=OuterRef("priority")).order_by("pk")
     # A subquery for each row, not EXISTS, for which PostgreSQL might read all that waits.
-    queues = UserQueue.objects.filter(pool=pool).exclude(share__in=full).alias(first=Subquery(new.values("pk")[:1]))
-    return queues.filter(first__isnull=False).order_by("-priority", "decayed_usage", "pk").select_related("share")
+    queues = UserQueue.objects.filter(_is_open(pool), pool=pool).alias(first=Subquery(own.values("pk")[:1]))
+    queues = queues.filter(first__isnull=False).exclude(share__in=full)
+    return queues.order_by("-priority", "decayed_usage", "pk").select_related("share")
+
+
+def _is_open(pool: str) -> Q:
+    return ~Q(Exists(PausedPool.objects.filter(pk=pool)))

@@ -29,10 +29,13 @@ def stage(names: Iterable[str], owner: Owner | None = None) -> StagedFiles:
 
     Without an owner, or until its row exists, the files are swept once they are old: see `sweep`.
     """
-    fields = {"names": list(names), "created": timezone.now()}
-    if owner is None:
-        return StagedFiles.objects.create(**fields)
-    staged, _ = StagedFiles.objects.update_or_create(owner=owner.pk, attempt=owner.attempt, defaults=fields)
+    attempt = {"owner": owner.pk, "attempt": owner.attempt} if owner else {}
+    (staged,) = StagedFiles.objects.bulk_create(
+        [StagedFiles(names=list(names), created=timezone.now(), **attempt)],
+        update_conflicts=True,
+        unique_fields=["owner", "attempt"],
+        update_fields=["names", "created"],
+    )
     return staged
 
 

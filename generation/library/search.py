@@ -157,7 +157,7 @@ def search_all(
 
 def index(generation: Generation) -> None:
     """Add the generation to the index or update its entry. Call it whenever one of its texts changes."""
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
                 "INSERT INTO generation_words (generation_id, generation_words) VALUES (%s, %s::tsvector)"
