@@ -83,7 +83,8 @@ def hub() -> ModelHub:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The real service that tests share. Its workers finish running generations when they are stopped."""
-    settings = {"MAX_UPLOAD_BYTES": "1000000", "LEASE_SECONDS": "5", "DRAIN_SECONDS": "60", "WAIT_SECONDS": "180"}
+    # Tests pause its worker, on a busy machine for some seconds, and its leases are to last.
+    settings = {"MAX_UPLOAD_BYTES": "1000000", "LEASE_SECONDS": "60", "DRAIN_SECONDS": "60", "WAIT_SECONDS": "180"}
     # A proxy of the tests is believed as nginx on the same host would be.
     settings["TRUSTED_PROXIES"] = "127.0.0.1"
     settings |= {"METRICS_NETWORKS": "127.0.0.1", "METRICS_TOKEN": METRICS_TOKEN}

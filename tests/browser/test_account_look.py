@@ -114,6 +114,8 @@ def test_the_theme_needs_no_scripts(devices: Devices, alice: User) -> None:
     page.goto(f"{devices.url}/settings/")
     page.get_by_role("radio", name="Dark").check(force=True)
     page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Your settings were saved.")).to_be_visible()
+    page.wait_for_load_state()
     assert page.evaluate(GROUND) == GROUNDS["dark"]
 
 
@@ -144,6 +146,7 @@ def test_the_admins_theme_switch_saves_the_accounts_theme(devices: Devices, char
     page.get_by_label("Password").fill("charlie-password")
     page.get_by_role("button", name="Log in").click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.wait_for_load_state()  # earlier no script switches
     with page.expect_response("**/settings/theme"):
         page.get_by_role("button", name=SWITCH).click()
     theme = User.objects.get().theme

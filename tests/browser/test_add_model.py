@@ -13,7 +13,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation.models import DiffusionModel
 from generation.repositories.files import BUNDLED
-from tests.support.browser import OVERFLOW, needs_chromium
+from tests.support.browser import check_width, needs_chromium
 from tests.support.hub import ModelHub
 
 NAME = "someone/editor"
@@ -24,7 +24,7 @@ pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.ma
 def check_layout(page: Page) -> None:
     for width in (1440, 390, 320):
         page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate(OVERFLOW) <= 0
+        check_width(page)
 
 
 def test_a_model_is_pasted_looked_at_and_saved(

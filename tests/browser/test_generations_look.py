@@ -9,7 +9,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from generation.models import State
 from tests.support.admin import LIST, change_page
-from tests.support.browser import NAMELESS, OVERFLOW, needs_chromium, new_context
+from tests.support.browser import NAMELESS, check_width, needs_chromium, new_context
 from tests.support.generations import make_generation
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
@@ -56,7 +56,7 @@ def test_a_list_as_table_and_grid_and_a_page_with_its_buttons_in_view(
     page = phone.new_page()
     for address in (LIST, change_page(flagged)):
         page.goto(live_server.url + address)
-        assert page.evaluate(OVERFLOW) <= 0, address
+        check_width(page)
         assert page.evaluate(NAMELESS) == [], address
     page.goto(live_server.url + LIST)
     expect(page.get_by_role("button", name="Grid", pressed=True)).to_be_visible()

@@ -89,6 +89,7 @@ def test_from_a_dropped_picture_to_an_undone_deletion(browser: Browser, visitor:
     page.keyboard.press("r")
     expect(page.get_by_label("What should happen to it?")).to_have_value("make it night")
     expect(page.locator("#seed")).to_have_value("")
+    page.wait_for_load_state()  # earlier the form is sent without scripts
     page.get_by_label("What should happen to it?").fill("make it snow")
     page.locator("#num_inference_steps").fill("3")
     page.get_by_role("button", name="Generate").click()

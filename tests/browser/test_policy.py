@@ -11,6 +11,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from tests.support.browser import needs_chromium, record_refusals
 from tests.support.generations import make_generation
+from tests.support.service import wait_until
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
 
@@ -26,6 +27,7 @@ def test_no_page_breaks_its_own_policy(
     page.locator(".opblock-summary").first.wait_for()
     # What the policy refuses is seen here.
     page.evaluate("document.body.append(Object.assign(document.createElement('script'), { textContent: '1' }))")
+    wait_until(lambda: page.evaluate("true") and refusals, "the report of what was refused")
     assert len(refusals) == 1, refusals
     refusals.clear()
     client.force_login(charlie)

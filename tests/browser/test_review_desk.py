@@ -124,7 +124,8 @@ def test_what_is_claimed_ahead_is_released_before_its_answer(
     # The next picture is claimed, but the answer does not come.
     page.route("**/review/next", lambda route: route.fetch())
     page.reload()
-    wait_until(lambda: ReviewClaim.objects.count() == 2, "the claim of the next picture")
+    # The route is served while this asks the page.
+    wait_until(lambda: page.evaluate("true") and ReviewClaim.objects.count() == 2, "the next claim")
     page.goto(f"{live_server.url}/history/")
     wait_until(lambda: not ReviewClaim.objects.exists(), "the release of both claims")
     page.context.close()
@@ -163,6 +164,8 @@ def test_two_reviewers_at_once(browser: Browser, live_server: LiveServer, alice:
 
     for _ in range(4):
         for page in (dora, erin):
+            expect(page.locator("#desk .item").or_(page.get_by_text("Nothing to review"))).to_be_visible()
+            page.wait_for_load_state()
             if page.locator("#desk .item").count():
                 before = current_image(page)
                 page.keyboard.press("a")
@@ -284,6 +287,7 @@ def test_a_batch_by_keyboard_and_on_a_phone(browser: Browser, live_server: LiveS
     page.set_viewport_size({"width": 390, "height": 844})
     expect(page.get_by_role("button", name="Mark 12 safe")).to_be_in_viewport()
     page.get_by_role("link", name="One by one").click()
+    page.wait_for_url(f"{live_server.url}/admin/review/")
     for place in (0, 10_000):
         page.evaluate(f"scrollTo(0, {place})")
         for name in ("Safe", "Escalate", "Skip"):
@@ -305,6 +309,7 @@ def test_metrics_answer_for_exactly_the_asked_threshold(browser: Browser, live_s
     expect(page.locator("dt:text('no longer flagged') + dd")).to_have_text("1")
     labels = page.locator("text.mark")
     expect(labels).to_have_text(["now", "selected"])
+    page.wait_for_load_state()
     now, selected = (label.bounding_box() for label in labels.all())
     assert now is not None
     assert selected is not None

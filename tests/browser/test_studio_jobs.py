@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import check_look, needs_chromium, new_context
 from tests.support.pictures import photo
-from tests.support.service import Service
+from tests.support.service import Service, wait_until
 
 pytestmark = needs_chromium
 
@@ -73,7 +73,7 @@ def test_three_jobs_at_once_on_a_phone(phone: Page, service: Service) -> None:
         phone.evaluate("scrollTo(0, 0)")
         assert bottom(phone, "#generate") < 900, "Generate stays in sight"
         assert bottom(phone, "#compose") < bottom(phone, ".job:first-child")
-        assert phone.title() == "Queued · Studio · Dreamsite"
+        expect(phone).to_have_title("Queued · Studio · Dreamsite")
         check_look(phone)
 
         expect(phone.get_by_role("button", name="Notify me")).to_be_hidden()
@@ -82,11 +82,12 @@ def test_three_jobs_at_once_on_a_phone(phone: Page, service: Service) -> None:
         expect(phone.get_by_role("button", name="Notify me")).to_be_hidden()
         phone.evaluate(HIDE, True)
     expect(phone.locator(".job.succeeded")).to_have_count(3)
+    expect(phone).to_have_title("Done · Studio · Dreamsite")
+    wait_until(lambda: len(phone.evaluate("shown")) == 3, "the notifications")
     assert sorted(phone.evaluate("shown")) == [f"Done. the {number}. of three" for number in (1, 2, 3)]
     assert any(re.fullmatch(r"[1-9]\d* % · Studio · Dreamsite", title) for title in phone.evaluate("titles"))
-    assert phone.title() == "Done · Studio · Dreamsite"
     phone.evaluate(HIDE, False)
-    assert phone.title() == "Studio · Dreamsite"
+    expect(phone).to_have_title("Studio · Dreamsite")
 
     phone.evaluate("scrollTo(0, 0)")
     with service.paused_worker():

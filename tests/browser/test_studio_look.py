@@ -20,6 +20,9 @@ from tests.support.browser import (
     record_job_states,
     sign_out,
 )
+from tests.support.browser import (
+    open_studio as open_alices_studio,
+)
 from tests.support.environment import ROOT
 from tests.support.generations import make_generation
 from tests.support.pictures import (
@@ -139,6 +142,7 @@ def test_from_a_dropped_picture_to_its_result_and_on(open_studio: Callable[..., 
     page.get_by_text("Recent").click()
     page.locator("details", has_text="Recent").get_by_role("link").first.click()
     expect(page.get_by_label("What should happen to it?")).to_have_value("make it night")
+    page.wait_for_load_state()  # earlier the scripts do not run
     page.locator("#model_id").select_option("dreamsite/tiny-redraw")  # the other model has no use for many steps
     page.locator("#num_inference_steps").fill("200")
     page.keyboard.press("Control+Enter")
@@ -204,11 +208,8 @@ def test_another_model_shows_its_own_parameters(
         id="some/turbo", family="turbo", enabled=True, max_images=2, example_prompts="a <b>bold</b> cat"
     )
     Lora.objects.create(id="some/style", enabled=True).base_models.add(turbo)
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.goto(live_server.url)
-    page.get_by_label("Username").fill("alice")
-    page.get_by_label("Password").fill("alice-password")
-    page.get_by_role("button", name="Sign in").click()
+    page = new_context(browser).new_page()
+    open_alices_studio(page, live_server.url)
     page.get_by_text("Ideas").click()
     expect(page.locator("#ideas li")).to_have_text(["make it night", "paint it in oil"])
     page.get_by_role("link", name="paint it in oil").click()
@@ -255,7 +256,7 @@ def test_another_model_shows_its_own_parameters(
     expect(page.locator("#guidance_scale")).to_be_hidden()
     expect(page.locator("#num_inference_steps")).to_have_value("3")
     expect(page.get_by_label("Steps: ")).to_have_value("3")
-    page.close()
+    page.context.close()
 
 
 @needs_chromium
@@ -334,6 +335,9 @@ def test_the_studio_names_its_keys_where_there_are_keys(
         page.get_by_label("Username").fill("alice")
         page.get_by_label("Password").fill("wrong")
         page.keyboard.press("Enter")
+        # The field was focused before, too.
+        expect(page.get_by_label("Password")).to_be_empty()
+        page.wait_for_load_state()
         expect(page.get_by_label("Password")).to_be_focused()
         page.keyboard.type("alice-password")
         page.keyboard.press("Enter")

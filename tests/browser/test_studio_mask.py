@@ -61,6 +61,7 @@ def read(page: Page, address: str, mode: str) -> Image.Image:
 def generate_on_phone(page: Page, service: Service, prompt: str) -> tuple[str, Image.Image]:
     """Send the request of the studio on a narrow screen. Return as `result_of` does."""
     expect(page.locator("#drop .mask-canvas")).to_be_visible()
+    page.wait_for_load_state()
     page.locator("#prompt").fill(prompt)
     page.get_by_role("button", name="Adjust").click()
     page.locator("#num_inference_steps").fill("2")
@@ -113,6 +114,8 @@ def test_a_part_is_changed_by_touch_and_changed_again(open_studio: Callable[...,
     page.set_input_files("#image", SAMPLE)
     page.get_by_role("button", name="Change a part only").tap()
     stage = page.locator(".mask-stage")
+    expect(stage).to_be_visible()
+    expect(page.locator("[data-mask-status]")).to_have_text("Nothing is marked.")
     box, fingers = stage.bounding_box(), page.context.new_cdp_session(page)
     assert box
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

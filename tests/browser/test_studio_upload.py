@@ -126,6 +126,7 @@ def test_phones_send_what_the_model_takes(open_studio: Callable[..., Page]) -> N
     page.get_by_label("Send the original").check()
     expect(sizes).to_have_text(re.compile(r"^Sends .+ instead of .+\. The result is 665 × 886 either way\.$"))
     page.reload()
+    expect(page.get_by_alt_text("Input picture: IMG_0417.jpg")).to_be_visible()
     expect(page.get_by_label("Send the original")).to_be_checked()
     original, size = generate(page, "original")
     assert (original.input_width, original.input_height) == (1200, 1600)

@@ -10,7 +10,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import User
 from tests.support import pictures
 from tests.support.accessibility import problems_of
-from tests.support.browser import OVERFLOW, needs_chromium
+from tests.support.browser import check_width, needs_chromium
 from tests.support.marked import content_of, encoded_again, make_marked
 from tests.support.signed_pictures import by_camera
 
@@ -48,7 +48,7 @@ def test_anybody_learns_where_a_picture_comes_from(
         expect(page.get_by_text("What is not known")).to_be_visible()
         if scripts:
             assert not problems_of(page, [(1440, "light"), (1440, "dark"), (390, "light")])
-            assert page.evaluate(OVERFLOW) <= 0
+            check_width(page)
     page.get_by_label("Picture").set_input_files({"name": "p", "mimeType": "", "buffer": b"%PDF-1.7"})
     page.get_by_role("button", name="Verify").click()
     expect(page.get_by_role("alert")).to_contain_text("a PDF document")

@@ -12,6 +12,7 @@ from generation.models import ContactSheet, Generation
 from tests.support.browser import check_everywhere, check_look, needs_chromium, sign_in
 from tests.support.generations import make_generation
 from tests.support.pictures import scene
+from tests.support.service import wait_until
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis")]
 
@@ -100,7 +101,7 @@ def test_two_fingers_zoom_and_one_swipes(page: Page, alice: User, live_server: L
     send("touchStart", (150, 400), (240, 400))
     send("touchMove", (105, 400), (285, 400))
     send("touchEnd")
-    assert page.evaluate(SHOWN)[0][0] == 2 * before[0]
+    wait_until(lambda: page.evaluate(SHOWN)[0][0] == 2 * before[0], "the zoom")
     viewer.get_by_role("button", name="Fit").click()
     for start, end, place in ((300, 200, "2 of 2"), (100, 190, "1 of 2")):
         send("touchStart", (start, 400))

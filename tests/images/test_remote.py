@@ -175,9 +175,13 @@ def test_the_deadline_is_for_all_redirects_together(monkeypatch: pytest.MonkeyPa
 
 def test_an_endless_handshake_is_given_up_at_the_deadline() -> None:
     # The server takes the first message of TLS for a request without an end.
+    seconds = 0.4
     with serving(answer()) as server:
-        assert "in time" in refusal_at_deadline(server.url.replace("http:", "https:"))
-    assert (server.connections, server.requests) == (1, [])
+        # On a busy machine, loading the certificate authorities alone may take that long.
+        while not server.connections:
+            assert "in time" in refusal_at_deadline(server.url.replace("http:", "https:"), seconds)
+            seconds *= 2
+    assert server.requests == []
 
 
 def test_a_connection_is_closed_when_time_runs_out_before_its_handshake() -> None:

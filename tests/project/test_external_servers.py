@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -178,22 +178,35 @@ class Installation:
         self._processes.pop(host).wait()
 
     @contextmanager
-    def paused_run(self) -> Iterator[str]:
-        """Pause worker-1 in the middle of a run within this context. Yields the generation's id."""
+    def paused_run(self) -> Iterator[Future[httpx.Response]]:
+        """Pause worker-1 in the middle of the run of a request within this context. Yields the response to come.
+
+        If the machine was so busy that the run had ended before the pause, another request is sent.
+        """
         worker = self._processes["worker-1"]
-
-        def is_paused() -> bool:
+        while True:
+            held = self._post_in_thread(steps=50)
             worker.send_signal(signal.SIGSTOP)
-            if (ids := self.query(RUNNING)) and "denoising" in str(self.record(ids[0])["progress"]):
-                return True
+            if self._is_denoising():
+                break
             worker.send_signal(signal.SIGCONT)
-            return False
-
+            assert held.result().status_code == 200
         try:
-            wait_until(is_paused, "the first step of the run")
-            yield self.query(RUNNING)[0]
+            yield held
         finally:
             worker.send_signal(signal.SIGCONT)
+
+    def _post_in_thread(self, steps: int) -> Future[httpx.Response]:
+        """Send a request, and return the response to come once the first step of its run, or all of it, is done."""
+        thread = ThreadPoolExecutor(1)
+        held = thread.submit(self.post, steps=steps)
+        thread.shutdown(wait=False)
+        wait_until(lambda: held.done() or self._is_denoising(), "the first step of the run")
+        return held
+
+    def _is_denoising(self) -> bool:
+        running = self.query(RUNNING)
+        return bool(running) and "denoising" in str(self.record(running[0])["progress"])
 
     def stop(self) -> None:
         for process in self._processes.values():
@@ -449,15 +462,13 @@ def test_requests_skip_connections_that_the_database_has_closed(installation: In
 
 
 def test_a_generation_whose_pictures_cannot_be_stored_fails(installation: Installation) -> None:
-    with ThreadPoolExecutor(1) as thread:
-        held = thread.submit(installation.post, steps=50)
-        # By then the worker has read the input.
-        with installation.paused_run():
-            installation.s3.kill()
-        try:
-            response = held.result()
-        finally:
-            installation.s3.start()
+    # By then the worker has read the input.
+    with installation.paused_run() as held:
+        installation.s3.kill()
+    try:
+        response = held.result()
+    finally:
+        installation.s3.start()
     assert response.status_code == 500
     assert response.json()["detail"] == {
         "msg": "The pictures could not be stored or read; try again later.",
@@ -468,14 +479,12 @@ def test_a_generation_whose_pictures_cannot_be_stored_fails(installation: Instal
 
 def test_a_result_is_stored_after_an_outage_of_the_database(installation: Installation) -> None:
     """The outage begins during a run and ends after it, when the lease has expired: a second attempt may come first."""
-    with ThreadPoolExecutor(1) as thread:
-        held = thread.submit(installation.post, steps=50)
-        with installation.paused_run():
-            installation.database.stop()
-        message = "the database cannot be reached; trying again"
-        wait_until(lambda: message in (installation.folder / "worker-1.log").read_text(), "the end of the run")
-        installation.database.start()
-        response = held.result()
+    with installation.paused_run() as held:
+        installation.database.stop()
+    message = "the database cannot be reached; trying again"
+    wait_until(lambda: message in (installation.folder / "worker-1.log").read_text(), "the end of the run")
+    installation.database.start()
+    response = held.result()
     assert response.status_code == 200
     record = installation.record(response.json()["id"])
     assert record["state"] == "succeeded"
@@ -484,16 +493,17 @@ def test_a_result_is_stored_after_an_outage_of_the_database(installation: Instal
 
 
 def test_a_client_gets_its_pictures_although_the_worker_is_killed(installation: Installation) -> None:
-    with ThreadPoolExecutor(1) as thread:
-        held = thread.submit(installation.post, steps=50)
-        with installation.paused_run():
-            installation.kill("worker-1")
+    with installation.paused_run() as held:
+        installation.kill("worker-1")
         assert not held.done()
         installation.start("worker-2", "worker")
-        response = held.result()
+    response = held.result()
     assert response.status_code == 200
     assert len(response.json()["images"]) == 1
-    assert installation.outputs(response.json()["id"]) == ["2-0-small.webp", "2-0.png"]
+    small, whole = installation.outputs(response.json()["id"])
+    attempt = int(whole.partition("-")[0])
+    assert (small, whole) == (f"{attempt}-0-small.webp", f"{attempt}-0.png")
+    assert attempt > 1
 
 
 def test_without_redis_nothing_is_half_created(installation: Installation) -> None:

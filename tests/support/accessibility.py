@@ -13,6 +13,7 @@ DJANGOS_OWN = {"exclude": [[".selector"], [".datetime"]]}
 
 def violations(page: Page) -> list[str]:
     """Return the serious and critical violations on the open page, with their elements."""
+    page.wait_for_load_state()  # earlier styles may be missing
     problems = Axe().run(page, context=DJANGOS_OWN, options=WCAG).response["violations"]
     return [
         f"{page.url} {violation['id']}: {[node['html'][:200] for node in violation['nodes']]}"

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ import psycopg
 from dreamsite import embedded_redis
 from tests.support.environment import ROOT
 from tests.support.service import wait_until
+
+_PORTS = (20_000, 32_768)
+"""The ports of the servers here: below those that Linux gives to connections."""
 
 
 class EmbeddedRedis:
@@ -199,9 +203,14 @@ def _accepts(url: str) -> bool:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    """Return a port on which nobody listens. It stays free until it is used, and while a server on it is started again.
+
+    The system takes ports for connections from a range of its own, so one of that could be in use by then.
+    """
+    while True:
+        port = random.SystemRandom().randrange(*_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -310,24 +310,20 @@ def record(service: Service, generation_id: str) -> dict[str, object]:
 
 
 def submit_and_pause(service: Service, worker: int, steps: int = 10, **options: Any) -> str:
-    """Submit a request and pause the worker just after it has started the run. `SIGCONT` continues it."""
-    generation_id = submit(service, steps, **options)
-    pause_in_run(service, worker, generation_id)
+    """Submit a request and pause the worker just after it has started the run. `SIGCONT` continues it.
+
+    If the machine was so busy that the run had ended before the pause, another request is submitted.
+    """
+    while not _is_paused_in_run(service, worker, generation_id := submit(service, steps, **options)):
+        os.kill(worker, signal.SIGCONT)
     return generation_id
 
 
-def pause_in_run(service: Service, worker: int, generation_id: str) -> None:
-    """Pause the worker just after it has started the run of this generation. `SIGCONT` continues it."""
-
-    def begins() -> bool:
-        service.pause(worker)
-        if service.state(generation_id) != "queued":
-            return True
-        os.kill(worker, signal.SIGCONT)
-        return False
-
-    wait_until(begins, "the start of the run")
-    assert service.state(generation_id) == "running"
+def _is_paused_in_run(service: Service, worker: int, generation_id: str) -> bool:
+    """Pause the worker once it has started the run of this generation. Return whether that has not ended."""
+    wait_until(lambda: service.state(generation_id) != "queued", "the start of the run")
+    service.pause(worker)
+    return service.state(generation_id) == "running"
 
 
 def generate_two(client: httpx.Client) -> str:
