@@ -156,7 +156,14 @@ class _Stream:
             await self._wait_for_change()
             # Read before the events, so that all events before the end are sent before it.
             is_final = self._subscription.is_final
-            events = await self._subscriptions.events(self._id, self._last_id)
+            events = await self._new_events()
+
+    async def _new_events(self) -> list[Event]:
+        """Return the events that have come. Redis is not asked if only what the generation waits for may differ."""
+        if not self._subscription.has_events:
+            return []
+        self._subscription.has_events = False
+        return await self._subscriptions.events(self._id, self._last_id)
 
     async def _has_access(self) -> bool:
         """Return whether the client would be let in now: the poll that releases it may be some seconds away."""

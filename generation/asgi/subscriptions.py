@@ -48,14 +48,16 @@ _DECODING: dict[str, Any] = {"decode_responses": True, "encoding_errors": "repla
 
 @dataclass(eq=False)
 class Subscription:
-    """One client that follows a generation. `changed` is set when there may be new events, or another field may differ.
+    """One client that follows a generation. `changed` is set when another field may differ.
 
-    `is_released` says that the process is stopping and the client should reconnect, or that its access has ended.
+    `has_events` says that there may be new events in Redis; it is reset before they are read. `is_released` says that the
+    process is stopping and the client should reconnect, or that its access has ended.
     """
 
     access: Access | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: Waiting | None = None
+    has_events: bool = False
     is_final: bool = False
     is_released: bool = False
 
@@ -249,6 +251,7 @@ class Subscriptions:
                 event.set()
         for subscription in self._subscriptions.get(generation_id, ()):
             subscription.is_final |= is_final
+            subscription.has_events |= waiting is None
             subscription.waiting = waiting
             subscription.changed.set()
 

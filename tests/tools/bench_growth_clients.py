@@ -15,10 +15,10 @@ from tests.tools.growth_page import Lines, draw
 
 STREAMS = {1: (100, 500, 1_000, 2_000, 5_000), 2: (500, 2_000)}
 """How many event streams are open, by the number of web processes."""
-REQUESTS = {1: (100, 500, 1_000, 2_000), 2: (500, 2_000)}
+REQUESTS = {1: (100, 500, 1_000, 2_000)}
 """How many requests wait, which take longer to send."""
-FOLLOWED = 1_000
-"""Generations that streams follow, as many as `MAX_QUEUE` lets wait by default."""
+FOLLOWED = 100
+"""Generations that streams follow, as many as one user may have waiting by default."""
 
 HELD_SECONDS = 12.0
 """At least two polls of the database."""
