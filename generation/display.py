@@ -305,10 +305,17 @@ def receipt(generation: Generation) -> Receipt | None:
         ("Threads", str(values["threads"])),
         ("Memory plan", values["memory_plan"]),
         ("Safety checker", values["safety_checker"]),
-        ("Watermark", "on" if values["watermark"] else "off"),
+        ("Watermark", _watermark_in(values)),
         ("Batch size", ", ".join(map(str, sizes))),
     ]
     return Receipt(facts, [*values["files"].items(), *values["loras"].items()])
+
+
+def _watermark_in(receipt: Mapping[str, Any]) -> str:
+    if not receipt["watermark"]:
+        return "off"
+    key = receipt.get("watermark_key")
+    return f"on, key {key}" if key else "on"
 
 
 def proof(row: Generation) -> str:

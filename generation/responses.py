@@ -109,6 +109,10 @@ class Receipt(BaseModel):
     files: dict[str, str] = Field(description="The digest of each file of the model, weights and configuration.")
     loras: dict[str, str] = Field(description="The digest of the file of each LoRA.")
     watermark: bool = Field(description="Whether results were to carry a watermark. The pictures say which of them do.")
+    watermark_key: str | None = Field(
+        None,
+        description="Names the key of the watermark, without telling it. Null without one, or if it was not recorded.",
+    )
     batch_sizes: list[int] = Field(description="For each picture, how many pictures were made in one call with it.")
 
 

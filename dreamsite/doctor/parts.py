@@ -20,6 +20,7 @@ from redis.connection import parse_url
 from dreamsite.doctor.findings import Finding, clock
 from generation.broker import workers as registry
 from generation.broker.connection import eviction_policy, redis_client
+from generation.images import certificates
 from generation.maintenance.backups import database as dumps
 from generation.maintenance.backups.errors import BackupFailed
 from generation.maintenance.backups.place import Place
@@ -185,6 +186,10 @@ def workers() -> Iterator[Finding]:
         else:
             devices = ", ".join(sorted({worker.device for worker in ready}))
             yield Finding("workers", f"The pool {pool} has {len(ready)} that take work, on {devices}.")
+    own = certificates.key_name(settings.WATERMARK_KEY.encode())
+    for key, hosts in sorted(registry.by_watermark_key(registered, own).items()):
+        text = f"The watermark key here is {own}, that of {', '.join(hosts)} is {key}: neither knows pictures of the other."
+        yield Finding("workers", text, registry.SAME_KEY)
     for worker in registered:
         if worker.problem and not worker.is_stale:
             yield Finding(

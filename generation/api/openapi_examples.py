@@ -86,6 +86,7 @@ RECORD = {
         },
         "loras": {},
         "watermark": True,
+        "watermark_key": "5f0c2a91",
         "batch_sizes": [1],
     },
     "reused_from": None,

@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
@@ -20,6 +21,12 @@ STALE_SECONDS = 3 * HEARTBEAT_SECONDS
 _NAMES = "dreamsite:workers"
 """The names of all: to scan the keys for those of workers takes longer the more generations have keys."""
 
+SAME_KEY = (
+    "Set WATERMARK_KEY on all hosts to the one whose pictures are to stay known, such as what is in the file watermark_key in "
+    "DATA_DIR of the first host, and restart the others."
+)
+"""What to do if hosts have different keys."""
+
 _KEY = "dreamsite:worker:"
 _LISTED_SECONDS = 3600
 """How long a worker without a heartbeat is still listed."""
@@ -33,7 +40,8 @@ class WorkerInfo:
 
     Memory is in bytes, `started` a Unix time, `models` the loaded ones, `plans` their memory plans in words by model,
     `missing` the enabled ones whose weights are not on the host's disk, `environments` the digests of what each loaded one
-    computes with, without LoRAs, and `loras` the SHA-256 of the files of all loaded LoRAs. `problem` is a sentence on why the
+    computes with, without LoRAs, and `loras` the SHA-256 of the files of all loaded LoRAs. `watermark_key` names its key, as
+    `generation.images.certificates.key_name` does; empty: a release before wrote the entry. `problem` is a sentence on why the
     default model is not loaded, or nothing can be stored; else empty. `seconds_since_heartbeat` is measured by Redis's clock.
     """
 
@@ -50,6 +58,7 @@ class WorkerInfo:
     missing: list[str] = field(default_factory=list)
     environments: dict[str, str] = field(default_factory=dict)
     loras: list[str] = field(default_factory=list)
+    watermark_key: str = ""
     is_drained: bool = False
     problem: str = ""
     seconds_since_heartbeat: float = 0.0
@@ -119,6 +128,16 @@ def registered() -> list[WorkerInfo]:
 def ready() -> list[WorkerInfo]:
     """Return the workers that take work. Raises `RedisError`."""
     return [worker for worker in registered() if worker.is_ready]
+
+
+def by_watermark_key(registered: Sequence[WorkerInfo], own: str) -> dict[str, list[str]]:
+    """Return the hosts of running workers whose watermark key is not `own`, by the name of their key."""
+    hosts: dict[str, list[str]] = {}
+    for worker in registered:
+        if worker.watermark_key not in ("", own) and not worker.is_stale:
+            named = hosts.setdefault(worker.watermark_key, [])
+            named += [] if worker.host in named else [worker.host]
+    return hosts
 
 
 def _parse(text: bytes) -> WorkerInfo | None:

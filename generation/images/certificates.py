@@ -77,6 +77,11 @@ def known() -> list[KnownCertificate]:
     return [_known(chain) for chain in (own, *_remembered(settings.DATA_DIR / KNOWN_FILE))]
 
 
+def key_name(secret: bytes) -> str:
+    """Return eight hexadecimal digits that name a watermark key without telling it; the site's own certificate has them."""
+    return hmac.digest(secret, b"content credentials site", "sha256").hex()[:8]
+
+
 def read(key: Path, chain: Path) -> Identity:
     """Return the key and the certificates in these files. Raises `CertificateError`."""
     try:
@@ -144,7 +149,7 @@ def _own(secret: bytes) -> Identity:
     C2PA wants no certificate that signs itself; the profile of both is that of its specification 2.2, section 14.5.
     """
     root_key, key = _derived_key(secret, b"root"), _derived_key(secret, b"signer")
-    site = hmac.digest(secret, b"content credentials site", "sha256").hex()[:8]
+    site = key_name(secret)
     root_name, name = _name(f"Dreamsite {site} root"), _name(f"Dreamsite {site}")
     above = x509.SubjectKeyIdentifier.from_public_key(root_key.public_key())
     root = (

@@ -16,7 +16,7 @@ from django.utils import timezone
 from redis import RedisError
 
 from generation.broker import workers
-from generation.images import storage
+from generation.images import certificates, storage
 from generation.images.inputs import Inputs
 from generation.models import Environment, GeneratedImage, Generation, State
 from generation.models.review import Review, ReviewDecision
@@ -112,6 +112,9 @@ def _is_current(row: Generation) -> bool:
     """Return whether a worker would make them with the same: see `WorkerInfo.environments`."""
     values: dict[str, Any] = {**row.environment.values} if row.environment else {}
     if values.pop("watermark", None) is not row.model.has_watermark:
+        return False
+    current_key = certificates.key_name(settings.WATERMARK_KEY.encode())
+    if values.pop("watermark_key", None) not in (None, current_key):
         return False
     loras = set(values["loras"].values())
     without_loras = Environment.objects.digest({**values, "loras": {}})

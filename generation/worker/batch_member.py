@@ -159,7 +159,9 @@ class BatchMember:
     def _receipt(self, result: Result) -> Receipt:
         """Return what made the pictures of a result, the watermark included."""
         environment, calls = result.receipt
-        return Receipt({**environment, "watermark": watermarking.is_wanted(self.generation)}, calls)
+        is_marked = watermarking.is_wanted(self.generation)
+        key = watermarking.key_name() if is_marked else None
+        return Receipt({**environment, "watermark": is_marked, "watermark_key": key}, calls)
 
     def _compare(self, original: Generation, result: Result, receipt: Receipt) -> None:
         """End a proof with the comparison of its pictures, which are not kept."""

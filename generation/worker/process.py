@@ -32,7 +32,7 @@ from generation.jobs import control, queue
 from generation.jobs.periodic import counters_flushed, periodically
 from generation.maintenance import reaper
 from generation.models import DiffusionModel, Environment, Generation, State, WorkerCommand
-from generation.worker import execution
+from generation.worker import execution, watermarking
 from generation.worker.canaries import CHECK_SECONDS, Canaries
 from generation.worker.control import CommandRunner
 from generation.worker.drain import DrainState
@@ -97,6 +97,7 @@ class WorkerSession:
                 model: Environment.objects.digest(values) for model, values in self.engine.environments.items()
             },
             loras=self.engine.loaded_loras,
+            watermark_key=watermarking.key_name(),
             is_drained=self.drain_state.is_drained,
             problem=_DISK_PROBLEM if disk.is_full() else "" if self.engine.warm_models else self._problem,
         )

@@ -49,4 +49,8 @@ def compare(
             }
         )
     then, now = original.receipt, {**receipt.environment, "batch_sizes": [place.size for place in receipt.calls]}
-    return {"pictures": compared, "differences": None if then is None else differences(then, now)}
+    if then is None:
+        return {"pictures": compared, "differences": None}
+    # What receipts did not have then is not known to differ.
+    recorded = {name: value for name, value in now.items() if name in then}
+    return {"pictures": compared, "differences": differences(then, recorded)}

@@ -18,11 +18,13 @@ from pytest_django.live_server_helper import LiveServer
 from dreamsite.doctor import machine, outside, parts
 from dreamsite.doctor.findings import Finding, clock
 from generation.broker.connection import redis_client
+from generation.images import certificates
 from tests.support.environment import ROOT
 from tests.support.hub import ModelHub
 from tests.support.proxies import proxy
 from tests.support.servers import free_port, s3_server
 from tests.support.service import Service, migrated_database
+from tests.support.workers import register_worker
 
 
 def wrong(findings: Iterable[Finding]) -> str:
@@ -131,6 +133,19 @@ def test_a_pool_without_a_worker_is_told(settings: Settings) -> None:
     settings.REDIS_EMBEDDED = False
     assert "answers, version" in good(parts.redis())
     assert "Start one: manage.py worker --pool default." in wrong(parts.workers())
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("redis", "tiny_edit")
+def test_a_host_with_another_watermark_key_is_told(settings: Settings) -> None:
+    settings.REDIS_EMBEDDED = False
+    own = certificates.key_name(settings.WATERMARK_KEY.encode())
+    register_worker(watermark_key=own)
+    assert "1 that take work" in good(parts.workers())
+    register_worker("other", host="other", watermark_key="0badc0de")
+    found = wrong(parts.workers())
+    assert f"The watermark key here is {own}, that of other is 0badc0de" in found
+    assert "Set WATERMARK_KEY on all hosts" in found
 
 
 def test_a_wrong_secret_of_the_bucket_is_told(tmp_path: Path, settings: Settings) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from pytest_django import Settings
 
 from accounts.models import OutgoingMail, User
+from generation.images import certificates
 from generation.jobs import control
 from generation.models import State
 from generation.staff.operations import alerts, attention, dashboard
@@ -52,6 +54,19 @@ def test_mail_that_waits_is_an_alert(charlie: User) -> None:
     OutgoingMail.objects.update(created=timezone.now() - alerts.RECENT)
     (alert,) = dashboard.current_alerts()
     assert alert.text.startswith("1 mail waits for more than 15 minutes.")
+
+
+def test_hosts_with_different_watermark_keys_are_named(charlie: User, settings: Settings) -> None:
+    own = certificates.key_name(settings.WATERMARK_KEY.encode())
+    register_worker("w", host="one", watermark_key=own)
+    register_worker("of-an-earlier-release", host="two")
+    assert dashboard.current_alerts() == []
+    register_worker("x", host="three", watermark_key="0badc0de")
+    (alert,) = dashboard.current_alerts()
+    assert f"different watermark keys: {own} on " in alert.text
+    assert "0badc0de on three" in alert.text
+    assert "Set WATERMARK_KEY on all hosts" in alert.text
+    assert settings.WATERMARK_KEY not in alert.text
 
 
 def test_without_alerts_there_is_no_mail(charlie: User) -> None:

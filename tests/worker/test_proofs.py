@@ -134,6 +134,28 @@ def test_a_changed_weight_file_is_named(alices: ApiToken, tmp_path: Path) -> Non
     assert proof.proof["identical"] is False
 
 
+def test_another_watermark_key_is_named(alices: ApiToken, engine: Engine, settings: Settings) -> None:
+    generation = make(engine, alices)
+    settings.WATERMARK_KEY = "the key of another host, which is as long"
+    proof = prove(engine, generation)
+    assert proof.comparison
+    (difference,) = proof.comparison["differences"]
+    assert difference["name"] == "watermark_key"
+    assert difference["then"] != difference["now"]
+    assert settings.WATERMARK_KEY not in str(difference)
+
+
+def test_a_receipt_without_the_key_of_the_watermark_is_compared_without(alices: ApiToken, engine: Engine) -> None:
+    generation = make(engine, alices)
+    assert generation.environment
+    values = generation.environment.values
+    del values["watermark_key"]
+    generation.environment.save()
+    proof = prove(engine, generation)
+    assert proof.comparison
+    assert proof.comparison["differences"] == []
+
+
 def test_nothing_of_it_is_kept_but_what_it_found(alices: ApiToken, alice: User, engine: Engine) -> None:
     generation = make(engine, alices)
     stored = sorted(default_storage.listdir(f"outputs/{generation.created:%Y/%m/%d}")[1])

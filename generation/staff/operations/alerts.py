@@ -1,5 +1,6 @@
 """Alerts: texts about what in the running service needs an operator's attention."""
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,9 +17,10 @@ from django.utils.timesince import timesince
 from accounts import mail
 from accounts.models import OutgoingMail
 from generation import display
+from generation.broker import workers
 from generation.broker.connection import eviction_policy
 from generation.broker.workers import WorkerInfo
-from generation.images import disk
+from generation.images import certificates, disk
 from generation.jobs.backlog import PoolBacklog
 from generation.models import Backup, Canary, Generation, PausedPool, State, WorkerCommand, first_id
 from generation.parameters import ErrorCode
@@ -49,12 +51,25 @@ class Alert:
 
 
 def alerts(
-    workers: Sequence[WorkerInfo] | None, backlogs: Sequence[PoolBacklog], paused: Iterable[PausedPool]
+    registered: Sequence[WorkerInfo] | None, backlogs: Sequence[PoolBacklog], paused: Iterable[PausedPool]
 ) -> list[Alert]:
-    """Return the current alerts, the critical ones first. `workers` is None if Redis cannot be reached."""
+    """Return the current alerts, the critical ones first. `registered` is None if Redis cannot be reached."""
     now = timezone.now()
-    result = [*_redis(workers), *_database(), *_pools(workers, backlogs, list(paused), now), *_workers(workers or [])]
-    result += [*_failures(now), *_commands(now), *_disks(), *_backups(now), *_mail(now), *_canaries()]
+    result = [
+        *_redis(registered),
+        *_database(),
+        *_pools(registered, backlogs, list(paused), now),
+        *_workers(registered or []),
+    ]
+    result += [
+        *_watermark_keys(registered or []),
+        *_failures(now),
+        *_commands(now),
+        *_disks(),
+        *_backups(now),
+        *_mail(now),
+        *_canaries(),
+    ]
     return sorted(result, key=lambda alert: not alert.is_critical)
 
 
@@ -122,6 +137,17 @@ def _workers(workers: Sequence[WorkerInfo]) -> Iterator[Alert]:
             )
         elif info.problem:
             yield Alert(f"The worker {info.name}: {info.problem}", True)
+
+
+def _watermark_keys(registered: Sequence[WorkerInfo]) -> Iterator[Alert]:
+    own = certificates.key_name(settings.WATERMARK_KEY.encode())
+    if others := workers.by_watermark_key(registered, own):
+        named = "; ".join(f"{key} on {', '.join(hosts)}" for key, hosts in sorted(others.items()))
+        yield Alert(
+            f"The hosts have different watermark keys: {own} on {socket.gethostname()}; {named}. Pictures of one are not known "
+            f"to the others. {workers.SAME_KEY}",
+            False,
+        )
 
 
 def _failures(now: datetime) -> Iterator[Alert]:
