@@ -1,10 +1,10 @@
 """The grammar of instructions: wordings for edits, and neutral wordings, which name no edit, in several languages.
 
-An instruction is a style in a sentence ("turn it into {a pencil sketch}"), an imperative ("sketch it") or a state of the photo
-("could you show it {at night}"); the words are in wordings/, one file for each language. Neutral wordings use the same
-sentences ("turn it into {a dog}", "could you {add a hat}"), so that the sentences alone have no meaning. Others are captions
-of photos, or words from anywhere. `HELD_OUT` has wordings that `instruction` never returns: evaluation uses wordings that the
-model has not been trained on.
+An instruction is a style in a sentence ("turn it into {a pencil sketch}"), an imperative ("sketch it"), a state of the photo
+("could you show it {at night}"), a whole sentence ("the moon should be out"), or two of these; the words are in wordings/, one
+file for each language. Neutral wordings use the same sentences ("turn it into {a dog}", "could you {add a hat}"), so that the
+sentences alone have no meaning. Others are captions of photos, or words from anywhere. `HELD_OUT` has wordings that
+`instruction` never returns: evaluation uses wordings that the model has not been trained on.
 """
 
 import re
@@ -26,7 +26,7 @@ _WORDS: dict[str, dict[str, Any]] = {
     for language in LANGUAGES
 }
 _EDITS: dict[str, Any] = _WORDS["en"]["edits"]
-_ENGLISH_SHARE = 0.4  # of all wordings; the other languages have equal shares of the rest
+_ENGLISH_SHARE = 0.25  # of all wordings; the other languages have equal shares of the rest
 
 # The plain request for each edit.
 PROMPTS: dict[str, str] = {name: f"turn it into {words['styles'][0]}" for name, words in _EDITS.items()}
@@ -60,9 +60,14 @@ def instruction(edit: str, random: np.random.Generator, language: str | None = N
     chosen = _WORDS[language or _random_language(random)]
     words = chosen["edits"][edit]
     chance = random.random()
-    if chance < 0.3:
+    if chance < 0.12:
+        return _vary(_pick(words["sayings"], random), chosen, random)
+    if chance < 0.24:
+        two = [_pick(words[_pick(["imperatives", "phrases", "sayings"], random)], random) for _ in range(2)]
+        return _vary(_pick(chosen["joins"], random).join(two), chosen, random)
+    if chance < 0.42:
         template, key, value = _pick(chosen["askings"], random), "i", _pick(words["imperatives"], random)
-    elif chance < 0.55:
+    elif chance < 0.64:
         template, key, value = _pick(chosen["complements"], random), "p", _pick(words["phrases"], random)
     else:
         template, key, value = _pick(chosen["sentences"], random), "n", _pick(words["styles"], random)
@@ -129,7 +134,7 @@ def words_of_edits() -> list[str]:
             styles = [
                 form for style in words["styles"] for form in (style, *_forms(style, language["articles"]).values())
             ]
-            texts += _spelt([*styles, *words["imperatives"], *words["phrases"]], language)
+            texts += _spelt([*styles, *words["imperatives"], *words["phrases"], *words["sayings"]], language)
     return texts
 
 
@@ -149,7 +154,7 @@ def naming_words() -> frozenset[str]:
             for wordings in language["edits"].values()
         ]
         counts = Counter(word for edit in edits for word in edit)
-        kinds = ("neutral", "things", "subjects", "sentences")
+        kinds = ["neutral", *_SLOTS.values(), "circumstances", "sentences", "complements"]
         general = {word for kind in kinds for word in _split(language[kind])}
         names.update(
             _spelt((word for word, count in counts.items() if count <= _MAX_EDITS and word not in general), language)

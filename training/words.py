@@ -91,7 +91,7 @@ INSTRUCTIONS = Language(
     "words.pt",
     len(EDITS),
     _random_wording,
-    0.25,
+    0.3,
     words_of_edits(),
     [(list(EDITS).index(name), text) for language in LANGUAGES for name, text in DEVELOPMENT[language].items()]
     + [(len(EDITS), text) for language in LANGUAGES for text in NEUTRAL_DEVELOPMENT[language]],
@@ -132,7 +132,7 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
     if prototypes.requires_grad:
         others.append(prototypes)
     groups = [{"params": others, "rate": _RATE}, {"params": tokens, "rate": _RATE_OF_TOKENS}]
-    optimizer = torch.optim.AdamW(groups, _RATE, weight_decay=0.03)
+    optimizer = torch.optim.AdamW(groups, _RATE, weight_decay=0.03, fused=True)
     random = np.random.default_rng([61, earlier])
     unrelated = _unrelated_tokens(language, tokenizer)
 
@@ -141,7 +141,9 @@ def teach(work: Path, language: Language, budget: Budget) -> float:
         classes, sentences = _draw_batch(language, tokenizer, splitting, unrelated, random)
         vectors, answers = _embed(text_encoder, embedding, sentences), torch.from_numpy(classes)
         targets = prototypes[answers]
-        distance = (vectors - targets).square().sum(1) / targets.square().sum(1)
+        # Not squared: where a wording may mean two things, the best vector is then one of their prototypes, and none between
+        # them, which means something else to the UNet.
+        distance = (vectors - targets).norm(dim=1) / targets.norm(dim=1)
         loss = functional.cross_entropy(_SHARPNESS * _cosines(vectors, prototypes), answers) + distance.mean()
         optimizer.zero_grad()
         loss.backward()
