@@ -37,15 +37,9 @@ WEB, REDIS = "manage.py web", "redis.sock"
 
 @pytest.fixture(scope="module")
 def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service for tests that kill its processes. It starts from an empty directory, as a new installation does.
-
-    The driver lists one GPU, so one worker is started, though torch computes on the CPU.
-    """
-    path = path_with_nvidia_smi(tmp_path_factory.mktemp("bin"), ONE_GPU)
-    settings = {"LEASE_SECONDS": "20", "WAIT_SECONDS": "0", "WORKERS": "0", "MODELS_OFFLINE": "off", "PATH": path}
-    service = Service(tmp_path_factory.mktemp("d"), True, **settings)
-    service.environment.pop("CUDA_VISIBLE_DEVICES", None)
-    with service:
+    """A service for tests that kill its processes. It starts from an empty directory, as a new installation does."""
+    settings = {"LEASE_SECONDS": "20", "WAIT_SECONDS": "0", "MODELS_OFFLINE": "off"}
+    with Service(tmp_path_factory.mktemp("d"), True, **settings) as service:
         yield service
 
 
@@ -64,14 +58,6 @@ def test_a_request_that_outlasts_the_wait_is_not_lost(frail: Service) -> None:
     assert response.headers["x-generation-id"] == generation_id
     assert response.json()["state"] in ("queued", "running")
     assert pixels(frail, generation_id)
-
-
-def test_only_the_worker_is_given_the_gpu(frail: Service) -> None:
-    def environment(process_id: int) -> list[str]:
-        return Path(f"/proc/{process_id}/environ").read_text().split("\0")
-
-    assert f"CUDA_VISIBLE_DEVICES={FIRST_GPU}" in environment(frail.worker())
-    assert not any(variable.startswith("CUDA_VISIBLE_DEVICES=") for variable in environment(frail.child(WEB)))
 
 
 def test_a_worker_that_loses_its_device_ends_and_another_one_takes_over(frail: Service) -> None:
@@ -134,20 +120,6 @@ def test_a_stopped_worker_releases_its_run(frail: Service) -> None:
     signal_paused(worker, signal.SIGTERM)
     wait_until(lambda: frail.state(generation_id) == "queued", "the release")
     assert pixels(frail, generation_id)
-
-
-def test_ready_means_that_a_worker_of_this_start_is_warm(frail: Service) -> None:
-    """Redis keeps the entries of workers that are dead."""
-    children = frail.children()
-    frail.process.kill()
-    for child in children:
-        os.kill(child, signal.SIGKILL)
-    frail.process.wait()
-    frail.stop()
-    frail.start()
-    entries = [(entry["pid"], entry["models"]) for entry in registered_workers(frail)]
-    assert entries == [(frail.worker(), ["dreamsite/tiny-edit"])]
-    assert pixels(frail, submit(frail))
 
 
 def test_a_killed_redis_loses_no_request(frail: Service) -> None:
@@ -226,6 +198,33 @@ def test_an_impossible_data_dir_is_one_clear_line(tmp_path: Path) -> None:
     assert "is not writable" in refusal(DATA_DIR=str(tmp_path / "file" / "data"))
     long = tmp_path / ("x" * 100)
     assert "is too long" in refusal(DATA_DIR=str(long))
+
+
+def test_ready_means_that_a_worker_of_this_start_is_warm(frail: Service, tmp_path: Path) -> None:
+    """Redis keeps the entries of workers that are dead.
+
+    From here on the driver lists one GPU, so one worker of its own is started, though torch computes on the CPU.
+    """
+    frail.environment |= {"WORKERS": "0", "PATH": path_with_nvidia_smi(tmp_path, ONE_GPU)}
+    frail.environment.pop("CUDA_VISIBLE_DEVICES", None)
+    processes = {*frail.children(), *frail.workers()}
+    frail.process.kill()
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+    frail.process.wait()
+    frail.stop()
+    frail.start()
+    entries = [(entry["pid"], entry["models"]) for entry in registered_workers(frail)]
+    assert entries == [(frail.worker(), ["dreamsite/tiny-edit"])]
+    assert pixels(frail, submit(frail))
+
+
+def test_only_the_worker_is_given_the_gpu(frail: Service) -> None:
+    def environment(process_id: int) -> list[str]:
+        return Path(f"/proc/{process_id}/environ").read_text().split("\0")
+
+    assert f"CUDA_VISIBLE_DEVICES={FIRST_GPU}" in environment(frail.worker())
+    assert not any(variable.startswith("CUDA_VISIBLE_DEVICES=") for variable in environment(frail.child(WEB)))
 
 
 def test_stopping_leaves_no_orphan(frail: Service) -> None:
