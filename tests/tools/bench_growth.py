@@ -17,9 +17,7 @@ from tests.tools.bench_queue import Measurement
 PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
     "growth-queue": partial(growth_page.written, "The queue", ("claims", "queue", "users"), measure_queue),
     "growth-pages": partial(growth_page.written, "Pages", ("pages",), measure_pages),
-    "growth-clients": partial(
-        growth_page.written, "Held clients", ("memory", "idle", "health", "events"), measure_clients
-    ),
+    "growth-clients": partial(growth_page.written, "Held clients", ("memory", "idle", "events"), measure_clients),
     "growth-workers": partial(growth_page.written, "Workers", ("workers",), measure_workers),
 }
 """By name; `growth` is all of them."""
