@@ -24,6 +24,8 @@ from tests.support.service import WAIT_SECONDS, wait_until
 _PAUSE = 0.1
 _CONNECTING = 50
 """How many clients connect at a time."""
+_OF_ADDRESS = 1_000
+"""How many clients an address has before more connect from the next one, all on loopback."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,12 @@ class Held:
     async def _open(self, requests: Sequence[bytes], first: bytes) -> None:
         gate = asyncio.Semaphore(_CONNECTING)
 
+        # An address may have half of a process's connections.
+        address = f"127.0.0.{2 + len(self) // _OF_ADDRESS}"
+
         async def connect(request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             async with gate:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._web.port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._web.port, local_addr=(address, 0))
                 writer.write(request)
                 await writer.drain()
                 if first:
