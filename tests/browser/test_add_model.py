@@ -57,7 +57,7 @@ def test_a_model_is_pasted_looked_at_and_saved(
     page.get_by_label("Name, link, directory or file").fill(f"{hub.url}/{NAME}/tree/main")
     page.get_by_role("button", name="Inspect").click()
     found = page.get_by_role("region", name="What was found")
-    expect(found).to_contain_text("11.6 MB are fetched from the hub")
+    expect(found).to_contain_text("13.4 MB are fetched from the hub")
     expect(found).to_contain_text("instruct-pix2pix, as its files tell")
     expect(found).to_contain_text("1024 pixels a side")
     check_layout(page)

@@ -51,7 +51,7 @@ def test_a_model_is_saved_as_it_was_shown(staff: Client, hub: ModelHub, editor: 
         editor.commit[:12],
         "mit",
         "instruct-pix2pix, as its files tell",
-        "11.6 MB are fetched",
+        "13.4 MB are fetched",
         "unet 3.18 million",
     ):
         assert text in page
@@ -268,7 +268,7 @@ def test_files_on_this_server_are_inspected_again(staff: Client, tiny_edit: Diff
     change = reverse("admin:generation_diffusionmodel_change", args=["dreamsite/tiny-edit"])
     assert "not known" in staff.get(change).content.decode()
     again = staff.get(change, {"inspect": "again"}).content.decode()
-    assert "11.6 MB on this server" in again
+    assert "13.4 MB on this server" in again
     assert "128 to 512 pixels a side, in multiples of 16, at most 0.25 megapixels" in again
     token = again.partition('name="inspection" value="')[2].partition('"')[0]
     form = model_form(family="instruct-pix2pix", enabled="on", inspection=token)
