@@ -31,8 +31,8 @@ _NOT_KEPT = (
     f"{MAX_KEPT_BYTES // 1024} kB without what is removed. Send the file as its camera or program signed it."
 )
 
-_SIGN_OF_CREDENTIALS = b"c2pa"
-"""Content credentials that are in a file are in a box of this name."""
+_SIGNS_OF_CREDENTIALS = (b"c2pa", b"dcterms:provenance")
+"""Content credentials in a file are in a box of the first name; for those that are kept elsewhere its XMP has the other."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def read_upload(upload: IO[bytes], *, max_pixels: int, max_side: int = MAX_INPUT
     decoded = decoder.decode(content, max_pixels, max_side)
     digest = hashlib.sha256(content).hexdigest()
     read = Upload(decoded.picture, decoded.size, digest, decoded.format, len(content))
-    return _with_credentials(read, content, max_pixels) if _SIGN_OF_CREDENTIALS in content else read
+    has_credentials = any(sign in content for sign in _SIGNS_OF_CREDENTIALS)
+    return _with_credentials(read, content, max_pixels) if has_credentials else read
 
 
 def _with_credentials(upload: Upload, content: bytes, max_pixels: int) -> Upload:

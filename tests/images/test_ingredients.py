@@ -140,7 +140,7 @@ def cut_off() -> bytes:
 
 def kept_elsewhere() -> bytes:
     content = pictures.photo(320, 240, "JPEG")
-    return by_camera(content, remote_url="http://127.0.0.1:9/c2pa", is_embedded=False)
+    return by_camera(content, remote_url="http://127.0.0.1:9/manifests/1", is_embedded=False)
 
 
 def too_large() -> bytes:
