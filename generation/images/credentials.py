@@ -178,7 +178,17 @@ def _embed(
             if isinstance(each, Ingredient):
                 builder.add_ingredient_from_archive(BytesIO(each.archive))
             else:
-                ingredient = {"relationship": each.relationship, "label": each.label}
-                builder.add_ingredient(ingredient, each.file.media_type, BytesIO(each.file.content))
+                _add(builder, each)
         builder.sign(signing, media_type, BytesIO(content), file)
     return file.getvalue()
+
+
+def _add(builder: c2pa.Builder, used: _Used) -> None:
+    """Add a file as an ingredient, without its manifest if that was damaged since it was stored."""
+    ingredient = {"relationship": used.relationship, "label": used.label}
+    try:
+        builder.add_ingredient(ingredient, used.file.media_type, BytesIO(used.file.content))
+    except c2pa.C2paError as error:
+        logger.error("content credentials of a stored picture cannot be read: %s", error)
+        # Nothing is looked for in a file of this type.
+        builder.add_ingredient(ingredient, "application/octet-stream", BytesIO(used.file.content))

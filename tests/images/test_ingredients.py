@@ -206,6 +206,16 @@ def test_a_result_that_was_changed_before_it_was_sent_again_is_not_made_here() -
     assert source.state == "altered"
 
 
+def test_a_result_of_a_stored_picture_with_a_damaged_manifest_is_signed_all_the_same() -> None:
+    stored = encode_input(read(by_camera(pictures.photo(200, 150, "JPEG"))))
+    place = stored.content.index(b"jumb")
+    damaged = InputFile(stored.content[:place] + bytes(200) + stored.content[place + 200 :], stored.suffix)
+    told = mark(result_of(damaged, stored))
+    assert told.state == "own"
+    assert told.told
+    assert told.source is None
+
+
 def test_a_stored_upload_is_no_result_of_this_site() -> None:
     told = mark(encode_input(read(by_camera(pictures.photo(200, 150, "JPEG")))))
     assert told.told is None
