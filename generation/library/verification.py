@@ -31,6 +31,7 @@ _NO_RECIPE = "What was asked for: only its owner can have that told."
 _NO_GENERATION = "Which picture it is, when and by which model it was made: its content credentials do not say."
 _NO_CHANGES = "What was changed, and by whom."
 _NO_PROOF = "Whether what its content credentials claim is true: anybody can sign pictures."
+_NO_PROOF_OF_UPLOAD = "Whether what the upload that it was made of claimed is true: anybody can sign pictures."
 _NO_MARK = (
     "Whether a model made it: content credentials can be removed, and a watermark that this site can read is its own."
 )
@@ -103,7 +104,7 @@ def _by_mark(mark: Mark, told: Told) -> Finding:
         content_credentials=_claims(mark),
         source=_source(mark),
         summary=f"{made} The file is as this site signed it.{_of(mark.source)}{end}",
-        unknown=[_NO_PERSON] if told.recipe else [_NO_PERSON, _NO_RECIPE],
+        unknown=[*_unproved(mark), _NO_PERSON, *([] if told.recipe else [_NO_RECIPE])],
     )
     return Finding(verification, images)
 
@@ -136,7 +137,7 @@ def _by_watermark(mark: Mark | None, payload: Payload) -> Finding:
         content_credentials=_claims(mark),
         source=_source(mark),
         summary=f"{_made(made, model_id)} Its watermark says so. {change}{end}".replace("  ", " ").strip(),
-        unknown=[*([_NO_CHANGES] if altered else []), _NO_PERSON, _NO_RECIPE],
+        unknown=[*([_NO_CHANGES] if altered else []), *_unproved(mark), _NO_PERSON, _NO_RECIPE],
     )
     return Finding(verification, images)
 
@@ -186,6 +187,12 @@ def _without_picture(mark: Mark | None, *, is_read: bool) -> Verification:
         summary=summary,
         unknown=unknown,
     )
+
+
+def _unproved(mark: Mark | None) -> list[str]:
+    """Return which of the claims that are told are those of others."""
+    claims = [(mark, _NO_PROOF), (mark and mark.source, _NO_PROOF_OF_UPLOAD)]
+    return [sentence for claim, sentence in claims if claim and claim.state not in ("own", "unreadable")]
 
 
 def _signer(claims: Claims | None) -> str:

@@ -122,6 +122,16 @@ def test_a_result_that_others_signed_again_is_known_by_its_watermark(client: Cli
     told = verify(client, content)
     assert (told["origin"], told["evidence"], told["altered"]) == ("here", "watermark", True)
     assert told["content_credentials"]["state"] == "foreign"
+    assert any("anybody can sign" in sentence for sentence in told["unknown"])
+
+
+def test_nobody_vouches_for_the_signer_of_an_upload(client: Client, alice: User) -> None:
+    image = make_marked(alice, source=by_camera(pictures.photo(format_="JPEG")))
+    told = verify(client, content_of(image))
+    assert told["source"]["signer"] == "Contoso Camera"
+    assert any("the upload" in sentence and "anybody can sign" in sentence for sentence in told["unknown"])
+    untold = verify(client, content_of(make_marked(alice)))
+    assert not any("anybody can sign" in sentence for sentence in untold["unknown"])
 
 
 def test_a_mark_that_was_forged_before_this_site_signed_is_not_believed(client: Client, alice: User) -> None:
