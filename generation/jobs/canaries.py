@@ -145,24 +145,28 @@ def _superseded(model: DiffusionModel) -> Iterator[Canary]:
     """Yield what is not needed any more.
 
     Kept are the newest run and the newest accepted picture of each environment, the newest accepted one of the model, and what
-    a picture that nobody has accepted is compared with. A failure is settled by a later picture of the same device.
+    a picture that nobody has accepted is compared with. A failure is settled by a later picture of the same device, and a
+    changed picture by a later one that is accepted, as once an upgrade was taken back.
     """
     rows = list(Canary.objects.filter(model=model).exclude(finished=None).select_related("environment"))
     oldest = timezone.now() - _KEPT
     seen: set[tuple[object, bool]] = set()
     made_on: set[str] = set()
+    accepted_on: set[str] = set()
     kept: list[Canary] = []
     for row in rows:
         device = row.made_with.get("device", "")
         is_accepted = bool(row.file and row.accepted)
         roles = {(row.environment_id, False), *({(row.environment_id, True), (None, True)} if is_accepted else ())}
-        is_settled = row.problem and device in made_on
+        is_settled = device in made_on if row.problem else not row.accepted and device in accepted_on
         is_last = is_accepted and (None, True) not in seen
         if roles - seen and not is_settled and (row.created >= oldest or is_last):
             kept.append(row)
         seen |= roles
         if row.file:
             made_on.add(device)
+        if is_accepted:
+            accepted_on.add(device)
     compared = {row.before_id for row in kept if row.accepted is None}
     kept_ids = {row.pk for row in kept} | compared
     yield from (row for row in rows if row.pk not in kept_ids)

@@ -135,6 +135,21 @@ def test_a_change_of_the_environment_waits_to_be_accepted(engine: Engine, tmp_pa
     assert not Canary.objects.unaccepted().exists()
 
 
+def test_a_change_that_was_taken_back_needs_no_attention(engine: Engine, tmp_path: Path) -> None:
+    assert run(engine)
+    first = Canary.objects.get()
+    other = new_engine(tmp_path, "bfloat16")
+    assert run(other)
+    (changed,) = Canary.objects.unaccepted()
+    night_before(first, 2)
+    night_before(changed)
+    assert run(engine)
+    assert not Canary.objects.unaccepted().exists()
+    assert len(stored()) == 1
+    assert run(other), "its environment has none any more"
+    assert Canary.objects.unaccepted().exists()
+
+
 def test_another_picture_of_the_same_environment_is_a_change(engine: Engine) -> None:
     assert run(engine)
     first = Canary.objects.get()
