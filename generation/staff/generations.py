@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -115,6 +115,7 @@ class GenerationAdmin(StrictLookupsMixin, ReadOnlyAdminMixin, GenerationActions)
         """Show one generation; the parameter `picture` selects a result, counted from 1."""
         context = dict(extra_context or {})
         if generation := self.get_object(request, unquote(object_id)):
+            prefetch_related_objects([generation], "references")
             if self.has_view_permission(request, generation):
                 record_view(request, generation)
             images = list(generation.images.all())

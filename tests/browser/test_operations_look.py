@@ -149,7 +149,7 @@ def test_the_operations_page_fits_every_width_and_is_live(
             page.emulate_media(color_scheme=scheme)
             check_width(page)
             assert page.evaluate(NAMELESS) == []
-    page.get_by_role("button", name="Run now").click()
+    page.get_by_role("button", name="Run now: all pictures").click()
     expect(page.get_by_text("applied to 1 generation. Nothing more is due now.")).to_be_visible()
     assert Generation.objects.get(pk=old.pk).deleted
     assert not Generation.objects.get(pk=generation.pk).deleted

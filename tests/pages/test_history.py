@@ -196,7 +196,7 @@ def test_live_tiles_take_a_constant_number_of_queries(
         for state in [State.QUEUED, State.RUNNING] * count:
             make_generation(alice, state)
         cache.clear()
-        with django_assert_num_queries(14):
+        with django_assert_num_queries(15):
             assert signed_in.get(HISTORY).status_code == 200
 
 

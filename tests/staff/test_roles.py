@@ -40,7 +40,7 @@ ALLOWED = {
         *(f"accounts_auditentry_{page}" for page in ("changelist", "change", "history", "export")),
         *(f"generation_retentionrule_{page}" for page in ("changelist", "add")),
         *(f"generation_modelalias_{page}" for page in ("changelist", "add", "change", "delete", "history")),
-        *("operations", "operations-live", "operations-retention"),
+        *("operations", "operations-live", "operations-retention", "operations-canaries"),
     },
 }
 

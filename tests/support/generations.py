@@ -44,6 +44,7 @@ ENVIRONMENT: dict[str, Any] = {
     "files": {"unet/diffusion_pytorch_model.safetensors": "fb" * 32, "unet/config.json": "10" * 32},
     "loras": {},
     "watermark": True,
+    "watermark_key": "5e1f0c7a",
 }
 
 
