@@ -14,7 +14,7 @@ from generation.images import certificates, decoder, watermark_reading
 from generation.images.manifests import Claims, Mark, Told
 from generation.images.sizes import MAX_INPUT_SIDE
 from generation.images.watermark_payload import Payload
-from generation.models import GeneratedImage
+from generation.models import GeneratedImage, Generation
 from generation.parameters import InvalidField
 from generation.responses import ContentCredentials, Verification
 
@@ -87,7 +87,10 @@ def _search(picture: Image.Image) -> Payload | None:
 
 
 def _by_mark(mark: Mark, told: Told) -> Finding:
-    images = list(_kept().filter(generation=UUID(told.generation), index=told.index))
+    # Answers from what is kept have copies of its files, so they stay when it is deleted.
+    pk = UUID(told.generation)
+    copies = Generation.objects.filter(reused_from=pk).values_list("pk", flat=True)
+    images = list(_kept().filter(generation__in=[pk, *copies], index=told.index))
     made = _made(told.made, told.model)
     end = " It has been deleted here since." if not images else ""
     verification = Verification(
@@ -97,7 +100,7 @@ def _by_mark(mark: Mark, told: Told) -> Finding:
         deleted=not images,
         model_id=told.model,
         made=told.made,
-        generation=UUID(told.generation),
+        generation=pk,
         index=told.index,
         seed=told.seed,
         recipe=told.recipe or None,

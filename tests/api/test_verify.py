@@ -17,6 +17,7 @@ from generation.library import deletion
 from generation.library.archive import told_recipe
 from generation.models import FileDeletion, Generation, StagedFiles
 from tests.support import pictures
+from tests.support.generations import make_generation
 from tests.support.marked import content_of, encoded_again, make_marked
 from tests.support.signed_pictures import CAPTURED, by_camera
 
@@ -99,6 +100,17 @@ def test_a_deleted_picture_is_told_to_be_deleted(client: Client, alice: User, de
         told = verify(client, file)
         assert (told["origin"], told["deleted"], told["model_id"]) == ("here", True, model_id)
         assert "deleted" in told["summary"]
+
+
+def test_a_picture_is_not_deleted_while_an_answer_with_a_copy_of_it_is_there(client: Client, alice: User) -> None:
+    image = make_marked(alice)
+    content = content_of(image)
+    copy = make_generation(alice)
+    Generation.objects.filter(pk=copy.pk).update(reused_from=image.generation)
+    deletion.delete(image.generation)
+    assert verify(client, content)["deleted"] is False
+    deletion.delete(copy)
+    assert verify(client, content)["deleted"] is True
 
 
 def test_a_stranger_who_signs_is_named_as_a_stranger(client: Client) -> None:
