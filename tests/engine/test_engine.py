@@ -29,6 +29,8 @@ from generation.engine.errors import (
 from generation.families import Family
 from generation.parameters import MAX_SEED, ErrorCode
 from generation.recipes import ModelReference, Recipe
+from generation.repositories.files import BUNDLED
+from generation.weight_files import count_parameters
 from tests.support.environment import ROOT
 from tests.support.lost_device import lost_device
 from tests.support.pictures import scene
@@ -205,7 +207,10 @@ def test_models_are_dropped_least_recently_used_first_when_memory_is_short(model
     run(tight, recipe(SDXL))
     assert tight.warm_models == [SDXL.id], "the one in use stays, however large"
 
-    for_two = Engine(EngineSettings(models_dir=models_dir, dtype="float32", memory_budget=25_500_000))
+    directories = (BUNDLED / "tiny-edit", models_dir / SD.id, models_dir / SDXL.id)
+    edit, sd, sdxl = (4 * sum(count_parameters(directory).values()) for directory in directories)
+    budget = edit + max(sd, sdxl) + min(sd, sdxl) // 2  # room for what is no parameter
+    for_two = Engine(EngineSettings(models_dir=models_dir, dtype="float32", memory_budget=budget))
     for model in (TINY_EDIT, SD):
         run(for_two, recipe(model))
     assert for_two.warm_models == [TINY_EDIT.id, SD.id]
