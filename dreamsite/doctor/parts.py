@@ -186,7 +186,7 @@ def workers() -> Iterator[Finding]:
         else:
             devices = ", ".join(sorted({worker.device for worker in ready}))
             yield Finding("workers", f"The pool {pool} has {len(ready)} that take work, on {devices}.")
-    own = certificates.key_name(settings.WATERMARK_KEY.encode())
+    own = certificates.own_key_name()
     for key, hosts in sorted(registry.by_watermark_key(registered, own).items()):
         text = f"The watermark key here is {own}, that of {', '.join(hosts)} is {key}: neither knows pictures of the other."
         yield Finding("workers", text, registry.SAME_KEY)

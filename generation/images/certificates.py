@@ -82,6 +82,11 @@ def key_name(secret: bytes) -> str:
     return hmac.digest(secret, b"content credentials site", "sha256").hex()[:8]
 
 
+def own_key_name() -> str:
+    """Return the name of this site's watermark key."""
+    return key_name(settings.WATERMARK_KEY.encode())
+
+
 def read(key: Path, chain: Path) -> Identity:
     """Return the key and the certificates in these files. Raises `CertificateError`."""
     try:

@@ -113,8 +113,7 @@ def _is_current(row: Generation) -> bool:
     values: dict[str, Any] = {**row.environment.values} if row.environment else {}
     if values.pop("watermark", None) is not row.model.has_watermark:
         return False
-    current_key = certificates.key_name(settings.WATERMARK_KEY.encode())
-    if values.pop("watermark_key", None) not in (None, current_key):
+    if values.pop("watermark_key", None) not in (None, certificates.own_key_name()):
         return False
     loras = set(values["loras"].values())
     without_loras = Environment.objects.digest({**values, "loras": {}})

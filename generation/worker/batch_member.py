@@ -22,7 +22,7 @@ from generation import tracing
 from generation.broker.progress import publish
 from generation.engine.batches import BatchItem, ItemRun, Receipt, Result
 from generation.engine.errors import EngineError
-from generation.images import credentials, encoding, storage
+from generation.images import certificates, credentials, encoding, storage
 from generation.images.credentials import File
 from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
 from generation.jobs import queue
@@ -160,7 +160,7 @@ class BatchMember:
         """Return what made the pictures of a result, the watermark included."""
         environment, calls = result.receipt
         is_marked = watermarking.is_wanted(self.generation)
-        key = watermarking.key_name() if is_marked else None
+        key = certificates.own_key_name() if is_marked else None
         return Receipt({**environment, "watermark": is_marked, "watermark_key": key}, calls)
 
     def _compare(self, original: Generation, result: Result, receipt: Receipt) -> None:

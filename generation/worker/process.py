@@ -27,12 +27,12 @@ from generation.broker import queues, workers
 from generation.broker.workers import WorkerInfo
 from generation.engine.engine import Engine
 from generation.engine.errors import DeviceLost, EngineError
-from generation.images import disk
+from generation.images import certificates, disk
 from generation.jobs import control, queue
 from generation.jobs.periodic import counters_flushed, periodically
 from generation.maintenance import reaper
 from generation.models import DiffusionModel, Environment, Generation, State, WorkerCommand
-from generation.worker import execution, watermarking
+from generation.worker import execution
 from generation.worker.canaries import CHECK_SECONDS, Canaries
 from generation.worker.control import CommandRunner
 from generation.worker.drain import DrainState
@@ -97,7 +97,7 @@ class WorkerSession:
                 model: Environment.objects.digest(values) for model, values in self.engine.environments.items()
             },
             loras=self.engine.loaded_loras,
-            watermark_key=watermarking.key_name(),
+            watermark_key=certificates.own_key_name(),
             is_drained=self.drain_state.is_drained,
             problem=_DISK_PROBLEM if disk.is_full() else "" if self.engine.warm_models else self._problem,
         )

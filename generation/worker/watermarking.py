@@ -5,7 +5,7 @@ from typing import NamedTuple
 from django.conf import settings
 from PIL import Image
 
-from generation.images import certificates, encoding, watermark
+from generation.images import encoding, watermark
 from generation.images.watermark_payload import Payload, site_of
 from generation.models import GeneratedImage, Generation
 from generation.parameters import ImageToImageParameters, OutputFormat
@@ -52,11 +52,6 @@ def marked_again(image: GeneratedImage, picture: Image.Image, mask: Image.Image 
     if image.watermark is None:
         return picture
     return watermark.embed(picture, Payload(site_of(_key()), image.watermark), _key(), mask)
-
-
-def key_name() -> str:
-    """Return what names the key without telling it."""
-    return certificates.key_name(_key())
 
 
 def _key() -> bytes:

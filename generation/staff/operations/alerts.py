@@ -140,7 +140,7 @@ def _workers(workers: Sequence[WorkerInfo]) -> Iterator[Alert]:
 
 
 def _watermark_keys(registered: Sequence[WorkerInfo]) -> Iterator[Alert]:
-    own = certificates.key_name(settings.WATERMARK_KEY.encode())
+    own = certificates.own_key_name()
     if others := workers.by_watermark_key(registered, own):
         named = "; ".join(f"{key} on {', '.join(hosts)}" for key, hosts in sorted(others.items()))
         yield Alert(
