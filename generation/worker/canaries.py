@@ -16,7 +16,7 @@ from accounts.leased_jobs import LEASE
 from generation.engine.batches import Result
 from generation.engine.engine import Engine
 from generation.engine.errors import EngineError, first_cause
-from generation.images import credentials, encoding, storage
+from generation.images import credentials, encoding, samples, storage
 from generation.images.credentials import File
 from generation.images.differences import difference
 from generation.jobs import canaries
@@ -39,7 +39,6 @@ and may push out the model that the next request needs."""
 _NEEDED_SECONDS = 0.2
 """The time between two questions during a run whether somebody needs the worker."""
 
-_SAMPLES = settings.BASE_DIR / "dreamsite" / "static"
 _PROMPT = "make it a snowy winter day"
 _SEED = 7
 
@@ -60,8 +59,8 @@ def fixed_request(model: DiffusionModel) -> tuple[Recipe, Image.Image, Image.Ima
     steps = values.get("num_inference_steps", ImageToImageParameters.model_fields["num_inference_steps"].default)
     values["num_inference_steps"] = min(steps, limits.num_inference_steps or steps)
     parameters = ImageToImageParameters(prompt=_PROMPT, seed=_SEED, safety_check=False, **values)
-    picture = Image.open(_SAMPLES / "sample.jpg").convert("RGB")
-    mask = Image.open(_SAMPLES / "sample-mask.png").convert("L") if traits.needs_mask else None
+    picture = Image.open(samples.PHOTO).convert("RGB")
+    mask = Image.open(samples.MASK).convert("L") if traits.needs_mask else None
     open_box = mask.getbbox() if mask else None
     recipe, _ = plan(parameters, reference, [], picture.size, limits, open_box)
     return recipe, picture, mask
@@ -185,7 +184,7 @@ def _made(model: DiffusionModel, recipe: Recipe, result: Result) -> Made:
         earlier = encoding.decode(storage.read(str(before.file.name)))
         if earlier.size == picture.image.size:
             largest, psnr = difference(earlier, encoding.decode(content))
-    source = File((_SAMPLES / "sample.jpg").read_bytes(), "image/jpeg")
+    source = File(samples.PHOTO.read_bytes(), "image/jpeg")
     return Made(
         environment=result.receipt.environment,
         recipe=recipe,

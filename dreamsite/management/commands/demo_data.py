@@ -15,7 +15,7 @@ from django.db import connection, models, transaction
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from accounts.models import User
-from generation.images import storage
+from generation.images import samples, storage
 from generation.images.input_files import encode_lossless
 from generation.images.uploads import THUMBNAIL_SIDE, thumbnail
 from generation.library import albums, files, search, sharing
@@ -295,7 +295,7 @@ def _uuid7(created: datetime, rng: random.Random) -> UUID:
 
 def _pictures() -> dict[str, Image.Image]:
     """Store variants of the sample picture, and return them by name."""
-    with Image.open(settings.BASE_DIR / "dreamsite" / "static" / "sample.jpg") as file:
+    with Image.open(samples.PHOTO) as file:
         sample = file.convert("RGB")
     sample.thumbnail((512, 512))
     side = min(sample.size)

@@ -24,13 +24,13 @@ from dreamsite import checks, embedded_redis, health
 from dreamsite.host_names import WILDCARDS, host_names, url_host
 from dreamsite.supervisor import Child, Supervisor, run_program
 from dreamsite.worker_setup import WORKER_GRACE, can_fork, worker_setups
+from generation.images import samples
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 FIRST_SIGN_IN = "first_sign_in"
 """The file in DATA_DIR with the first administrator's password and API token, readable by the owner of the process."""
-_SAMPLE = settings.BASE_DIR / "dreamsite" / "static" / "sample.jpg"
 
 
 class Command(BaseCommand):
@@ -88,7 +88,7 @@ class Command(BaseCommand):
         password = secrets.token_urlsafe(12)
         admin = User.objects.create_superuser("admin", password=password)
         _, raw = ApiToken.objects.issue(admin, "first token")
-        sample = os.path.relpath(_SAMPLE) if _SAMPLE.is_relative_to(Path.cwd()) else str(_SAMPLE)
+        sample = os.path.relpath(samples.PHOTO) if samples.PHOTO.is_relative_to(Path.cwd()) else str(samples.PHOTO)
         sign_in = (
             f"  user       {admin.username}\n"
             f"  password   {password}\n"

@@ -10,14 +10,13 @@ from PIL import Image
 
 from dreamsite import checks
 from dreamsite.worker_setup import worker_setups
+from generation.images import samples
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters
 from generation.recipes import plan
 
 if TYPE_CHECKING:
     from generation.engine.engine import Engine
-
-_SAMPLE = settings.BASE_DIR / "dreamsite" / "static" / "sample.jpg"
 
 
 class Command(BaseCommand):
@@ -58,7 +57,7 @@ class Command(BaseCommand):
         if not engine.has(reference):
             self.stdout.write(f"{model.pk}: not on this disk, so not tried")
             return True
-        picture = Image.open(_SAMPLE).convert("RGB")
+        picture = Image.open(samples.PHOTO).convert("RGB")
         parameters = ImageToImageParameters(prompt="make it night", seed=1, num_inference_steps=steps)
         recipe, _ = plan(parameters, reference, [], picture.size)
         started = time.monotonic()

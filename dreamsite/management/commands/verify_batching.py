@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from PIL import Image
 
 from dreamsite.worker_setup import worker_setups
+from generation.images import samples
 from generation.images.differences import difference
 from generation.models import DiffusionModel
 from generation.parameters import ImageToImageParameters, bounds
@@ -25,7 +26,6 @@ Measured on the bundled model with 20 steps, 4 pictures, one and two threads: at
 where only rounding differs; at most 26 dB with the prompt or negative prompt of another request, less than 40 with its seed.
 """
 
-_SAMPLE = settings.BASE_DIR / "dreamsite" / "static" / "sample.jpg"
 _SIDE = 256
 _PROMPTS = (
     "make it night",
@@ -134,7 +134,7 @@ def _batch_items(model: ModelReference, count: int, steps: int) -> "list[BatchIt
     """Return requests that differ much in all that may differ within a batch, so that a mix-up is noticed."""
     from generation.engine.batches import BatchItem
 
-    photo = Image.open(_SAMPLE).convert("RGB")
+    photo = Image.open(samples.PHOTO).convert("RGB")
     items = []
     for index in range(count):
         share = index / (count - 1)
