@@ -192,9 +192,9 @@ def test_what_lost_a_worker_takes_no_other_batch_with_it(alices: ApiToken, engin
     seen = []
 
     def go_on_while_it_waits(number: int) -> bool:
+        seen.append(states()[0])
         if number == 0:
             SlowStorage.may_go_on.set()
-        seen.append(states()[0])
         return False
 
     run([second], engine, finisher, go_on_while_it_waits)
