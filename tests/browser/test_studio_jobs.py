@@ -94,7 +94,7 @@ def test_three_jobs_at_once_on_a_phone(phone: Page, service: Service) -> None:
         phone.get_by_role("button", name="Generate").click()
         expect(jobs.first).to_have_class("job queued")
     expect(jobs.first).to_have_class("job succeeded")
-    wait_until(lambda: bottom(phone, ".job .frames") < 800, "the place of the result")
+    wait_until(lambda: bottom(phone, ".job:first-child .frames") < 800, "the place of the result")
 
 
 def test_what_is_wrong_in_a_folded_field_is_shown(phone: Page) -> None:
